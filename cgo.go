@@ -1,0 +1,159 @@
+package sslfilter
+
+/*
+#cgo pkg-config: libssl libcrypto
+#cgo CFLAGS: -std=gnu11 -Wall -Wextra -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000
+
+#cgo noescape fssl_receive
+#cgo nocallback fssl_receive
+#cgo noescape fssl_send
+#cgo nocallback fssl_send
+#cgo noescape fssl_fetch
+#cgo nocallback fssl_fetch
+#cgo noescape fssl_shutdown
+#cgo nocallback fssl_shutdown
+#cgo noescape fssl_key_update
+#cgo nocallback fssl_key_update
+#cgo noescape fssl_conn_new
+#cgo nocallback fssl_conn_new
+#cgo noescape fssl_conn_on_crl
+#cgo nocallback fssl_conn_on_crl
+
+#include <stdlib.h>
+#include "cgo_helpers.h"
+*/
+import "C"
+
+import (
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+)
+
+// OpenSSLVersion names the OpenSSL that is linked in, as "openssl version"
+// does: "OpenSSL 3.0.19 27 Jan 2026".
+//
+// Calls OpenSSL_version(3).
+func OpenSSLVersion() string {
+	return C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION))
+}
+
+// opensslNumber is OPENSSL_VERSION_NUMBER of the library at run time.
+func opensslNumber() uint64 { return uint64(C.OpenSSL_version_num()) }
+
+// FIPS reports whether OpenSSL's default properties ask for fips=yes and the
+// FIPS provider is active. It never loads a provider. With OpenSSL 1.1.1 it is
+// FIPS_mode(3).
+//
+// Calls EVP_default_properties_is_fips_enabled(3).
+func FIPS() bool { return C.fssl_fips_enabled() != 0 }
+
+// handle owns one C object. free runs once: in close, or when the handle was
+// dropped without it. Whoever uses ptr keeps the handle alive until the call
+// is over.
+type handle[P comparable] struct {
+	ptr     P // a C pointer; nil after close
+	cleanup runtime.Cleanup
+}
+
+// liveHandles counts C objects that were made and not freed; tests look at it.
+var liveHandles atomic.Int64
+
+// own makes h the owner of ptr. The cleanup gets the C pointer, never h.
+func (h *handle[P]) own(ptr P, free func(P)) {
+	liveHandles.Add(1)
+	h.ptr = ptr
+	h.cleanup = runtime.AddCleanup(h, func(p P) {
+		free(p)
+		liveHandles.Add(-1)
+	}, ptr)
+}
+
+func (h *handle[P]) close(free func(P)) {
+	var none P
+	if h.ptr == none {
+		return
+	}
+	h.cleanup.Stop()
+	free(h.ptr)
+	h.ptr = none
+	liveHandles.Add(-1)
+}
+
+// bytesPtr is the C view of b for the time of one call; nil for an empty slice.
+func bytesPtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
+
+// anyPtr is bytesPtr for parameters that are const void *.
+func anyPtr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
+
+// withCString calls f with a C copy of s, or with nil where s is empty.
+func withCString[R any](s string, f func(*C.char) R) R {
+	if s == "" {
+		return f(nil)
+	}
+	c := C.CString(s)
+	defer C.free(unsafe.Pointer(c))
+	return f(c)
+}
+
+// takeString copies a string that OpenSSL allocated and frees it.
+func takeString(s *C.char) string {
+	if s == nil {
+		return ""
+	}
+	defer C.CRYPTO_free(unsafe.Pointer(s), nil, 0)
+	return C.GoString(s)
+}
+
+// records copies errs, oldest first.
+func records(errs *C.fssl_errors) []ErrorRecord {
+	if errs == nil || errs.n == 0 {
+		return nil
+	}
+	list := make([]ErrorRecord, errs.n)
+	for i := range list {
+		e := &errs.e[i]
+		list[i] = ErrorRecord{
+			Code:    uint64(e.code),
+			Library: errorLibrary(e.code),
+			Reason:  errorReason(e.code),
+			Func:    C.GoString(&e._func[0]),
+			File:    C.GoString(&e.file[0]),
+			Line:    int(e.line),
+			Data:    C.GoString(&e.data[0]),
+			alert:   errorAlert(e.code),
+		}
+	}
+	return list
+}
+
+func errorLibrary(code C.ulong) string {
+	if s := C.ERR_lib_error_string(code); s != nil {
+		return C.GoString(s)
+	}
+	return ""
+}
+
+func errorReason(code C.ulong) string {
+	if s := C.ERR_reason_error_string(code); s != nil {
+		return C.GoString(s)
+	}
+	return ""
+}
+
+// errorAlert is the number of the peer's fatal alert that code stands for, or
+// -1: OpenSSL reports alert n as reason 1000+n of the SSL library.
+func errorAlert(code C.ulong) int {
+	const offset = C.SSL_AD_REASON_OFFSET
+	if C.fssl_err_lib(code) != C.ERR_LIB_SSL {
+		return -1
+	}
+	if reason := int(C.fssl_err_reason(code)); reason > offset && reason <= offset+255 {
+		return reason - offset
+	}
+	return -1
+}
+
+func alertName(n int) string {
+	return C.GoString(C.SSL_alert_desc_string_long(C.int(n)))
+}

@@ -1,0 +1,1115 @@
+#include "cgo_helpers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ errors */
+
+static void copy_text(char *dst, size_t cap, const char *src)
+{
+    size_t n = src != NULL ? strlen(src) : 0;
+
+    if (n >= cap)
+        n = cap - 1;
+    if (n > 0)
+        memcpy(dst, src, n);
+    dst[n] = 0;
+}
+
+/* Moves the thread's error queue into errs, oldest first. errs may be NULL. */
+void fssl_take_errors(fssl_errors *errs)
+{
+    unsigned long code;
+    const char *file, *func, *data;
+    int line, flags;
+
+    if (errs == NULL) {
+        ERR_clear_error();
+        return;
+    }
+    errs->n = 0;
+    while ((code = fssl_next_error(&file, &line, &func, &data, &flags)) != 0) {
+        fssl_error *e;
+
+        if (errs->n == FSSL_MAX_ERRORS)
+            continue;
+        e = &errs->e[errs->n++];
+        e->code = code;
+        e->line = line;
+        copy_text(e->file, sizeof(e->file), file);
+        copy_text(e->func, sizeof(e->func), func);
+        copy_text(e->data, sizeof(e->data), (flags & ERR_TXT_STRING) != 0 ? data : NULL);
+    }
+}
+
+int fssl_err_lib(unsigned long code)
+{
+    return ERR_GET_LIB(code);
+}
+
+int fssl_err_reason(unsigned long code)
+{
+    return ERR_GET_REASON(code);
+}
+
+/* EVP_default_properties_is_fips_enabled may load the configuration, so the queue is looked after. */
+int fssl_fips_enabled(void)
+{
+    int on = fssl_fips();
+
+    ERR_clear_error();
+    return on;
+}
+
+/* Ends a helper: the queue goes to errs where it failed, and is empty in any case. */
+static int done(int ok, fssl_errors *errs)
+{
+    if (ok)
+        ERR_clear_error();
+    else
+        fssl_take_errors(errs);
+    return ok;
+}
+
+/* --------------------------------------------------------------------- PEM */
+
+/* A view of the caller's bytes for the time of one call; an empty slice has no address. */
+static BIO *read_only(const void *pem, size_t len)
+{
+    return BIO_new_mem_buf(pem != NULL ? pem : "", (int)len);
+}
+
+/* The next PEM block of any kind: 1, 0 at the end, -1 where one is broken. */
+static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
+{
+    char *header = NULL;
+
+    if (PEM_read_bio(bio, name, &header, data, len)) {
+        OPENSSL_free(header);
+        return 1;
+    }
+    if (ERR_GET_LIB(ERR_peek_last_error()) != ERR_LIB_PEM || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+        return -1;
+    ERR_clear_error();
+    return 0;
+}
+
+static X509 *block_cert(const char *name, const unsigned char *data, long len)
+{
+    const unsigned char *p = data;
+    X509 *cert;
+
+    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
+    if (cert != NULL && p != data + len) {
+        X509_free(cert);
+        return NULL;
+    }
+    return cert;
+}
+
+/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
+STACK_OF(X509) *fssl_pem_certs(int *blocks, const void *pem, size_t len, fssl_errors *errs)
+{
+    STACK_OF(X509) *certs = sk_X509_new_null();
+    BIO *bio;
+    int more = -1;
+
+    ERR_clear_error();
+    *blocks = 0;
+    bio = read_only(pem, len);
+    while (certs != NULL && bio != NULL) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        more = next_block(bio, &name, &data, &n);
+        if (more != 1)
+            break;
+        ++*blocks;
+        if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
+            X509 *cert = block_cert(name, data, n);
+
+            if (cert == NULL || !sk_X509_push(certs, cert)) {
+                X509_free(cert);
+                more = -1;
+            }
+        }
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n); /* a combined file holds the key too */
+        if (more != 1)
+            break;
+    }
+    BIO_free(bio);
+    if (more != 0) {
+        fssl_certs_free(certs);
+        certs = NULL;
+    }
+    done(certs != NULL, errs);
+    return certs;
+}
+
+void fssl_certs_free(STACK_OF(X509) *certs)
+{
+    sk_X509_pop_free(certs, X509_free);
+}
+
+/* Moves the first certificate of from behind those of to; 0 where there is none left. */
+int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from)
+{
+    X509 *cert = sk_X509_shift(from);
+
+    if (cert != NULL && !sk_X509_push(to, cert))
+        X509_free(cert);
+    return cert != NULL;
+}
+
+int fssl_certs_num(STACK_OF(X509) *certs)
+{
+    return sk_X509_num(certs);
+}
+
+int fssl_certs_same_leaf(STACK_OF(X509) *a, STACK_OF(X509) *b)
+{
+    return X509_cmp(sk_X509_value(a, 0), sk_X509_value(b, 0)) == 0;
+}
+
+typedef struct passphrase {
+    const void *text;
+    size_t len;
+    int asked;
+} passphrase;
+
+/* Answers from memory only: OpenSSL's default would prompt on the terminal. */
+static int passphrase_cb(char *buf, int size, int writing, void *arg)
+{
+    passphrase *p = arg;
+
+    (void)writing;
+    p->asked = 1;
+    if (p->text == NULL || size < 0 || p->len > (size_t)size)
+        return -1;
+    memcpy(buf, p->text, p->len);
+    return (int)p->len;
+}
+
+/* The first private key of pem. asked tells that it is encrypted. */
+EVP_PKEY *fssl_pem_key(int *asked, const void *pem, size_t len, const void *pass, size_t pass_len, fssl_errors *errs)
+{
+    passphrase p = {pass, pass_len, 0};
+    BIO *bio;
+    EVP_PKEY *key = NULL;
+
+    ERR_clear_error();
+    bio = read_only(pem, len);
+    if (bio != NULL)
+        key = PEM_read_bio_PrivateKey(bio, NULL, passphrase_cb, &p);
+    BIO_free(bio);
+    *asked = p.asked;
+    done(key != NULL, errs);
+    return key;
+}
+
+/* ----------------------------------------------------------------- SSL_CTX */
+
+SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
+{
+    SSL_CTX *ctx;
+
+    ERR_clear_error();
+    ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
+    if (ctx != NULL) {
+        SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+        SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
+        SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT); /* 3.x: off by default; CVE-2009-3555 */
+        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    }
+    done(ctx != NULL, errs);
+    return ctx;
+}
+
+int fssl_ctx_min_version(SSL_CTX *ctx)
+{
+    return (int)SSL_CTX_get_min_proto_version(ctx);
+}
+
+int fssl_ctx_max_version(SSL_CTX *ctx)
+{
+    return (int)SSL_CTX_get_max_proto_version(ctx);
+}
+
+int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs)
+{
+    ERR_clear_error();
+    return done(SSL_CTX_set_min_proto_version(ctx, min) == 1 && SSL_CTX_set_max_proto_version(ctx, max) == 1, errs);
+}
+
+int fssl_ctx_set_ciphers(SSL_CTX *ctx, const char *list, fssl_errors *errs)
+{
+    ERR_clear_error();
+    return done(SSL_CTX_set_cipher_list(ctx, list) == 1, errs);
+}
+
+int fssl_ctx_set_suites(SSL_CTX *ctx, const char *list, fssl_errors *errs)
+{
+    ERR_clear_error();
+    return done(SSL_CTX_set_ciphersuites(ctx, list) == 1, errs);
+}
+
+int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs)
+{
+    ERR_clear_error();
+    return done(SSL_CTX_set1_groups_list(ctx, list) == 1, errs);
+}
+
+void fssl_ctx_set_server_preference(SSL_CTX *ctx)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
+}
+
+/* A resumed session calls no verify callback, so a verdict would be answered from nothing. */
+void fssl_ctx_no_sessions(SSL_CTX *ctx)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    SSL_CTX_set_num_tickets(ctx, 0);
+}
+
+/* chain[0] is the leaf; all of it is sent. */
+int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
+{
+    int i, ok;
+
+    ERR_clear_error();
+    ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1; /* takes a reference of its own */
+    for (i = 1; ok && i < sk_X509_num(chain); i++)
+        ok = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
+    return done(ok, errs);
+}
+
+int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
+{
+    ERR_clear_error();
+    *mismatch = X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) != 1;
+    return done(!*mismatch && SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+}
+
+/* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
+int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
+{
+    int flags = SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR;
+
+    ERR_clear_error();
+    return done(SSL_CTX_build_cert_chain(ctx, flags) > 0, errs);
+}
+
+static int announce_ca(SSL_CTX *ctx, X509 *ca)
+{
+    const STACK_OF(X509_NAME) *names = SSL_CTX_get_client_CA_list(ctx);
+    int i;
+
+    for (i = 0; names != NULL && i < sk_X509_NAME_num(names); i++)
+        if (X509_NAME_cmp(sk_X509_NAME_value(names, i), X509_get_subject_name(ca)) == 0)
+            return 1;
+    return SSL_CTX_add_client_CA(ctx, ca) == 1;
+}
+
+/* Trusts cas and nothing else; announce sends their names in the CertificateRequest. */
+int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs)
+{
+    X509_STORE *store;
+    int i, ok;
+
+    ERR_clear_error();
+    store = X509_STORE_new();
+    ok = store != NULL;
+    for (i = 0; ok && i < sk_X509_num(cas); i++) {
+        X509 *ca = sk_X509_value(cas, i);
+
+        ok = X509_STORE_add_cert(store, ca) == 1 && (!announce || announce_ca(ctx, ca));
+    }
+    if (ok)
+        SSL_CTX_set_cert_store(ctx, store); /* owns it now */
+    else
+        X509_STORE_free(store);
+    return done(ok, errs);
+}
+
+X509_STORE *fssl_system_store(fssl_errors *errs)
+{
+    X509_STORE *store;
+
+    ERR_clear_error();
+    store = X509_STORE_new();
+    if (store != NULL && X509_STORE_set_default_paths(store) != 1) {
+        X509_STORE_free(store);
+        store = NULL;
+    }
+    done(store != NULL, errs);
+    return store;
+}
+
+void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store)
+{
+    SSL_CTX_set1_cert_store(ctx, store);
+}
+
+/* The names of list with ':' between them; freed with OPENSSL_free. */
+static char *join_names(const STACK_OF(SSL_CIPHER) *list)
+{
+    size_t len = 1;
+    char *text, *p;
+    int i;
+
+    for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
+        len += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i))) + 1;
+    p = text = OPENSSL_zalloc(len);
+    for (i = 0; text != NULL && i < sk_SSL_CIPHER_num(list); i++) {
+        const char *name = SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i));
+
+        if (i > 0)
+            *p++ = ':';
+        memcpy(p, name, strlen(name));
+        p += strlen(name);
+    }
+    return text;
+}
+
+/* What a connection of ctx offers or accepts; anonymous tells that a suite without certificates is among it. */
+char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
+{
+    STACK_OF(SSL_CIPHER) *list = NULL;
+    SSL *ssl;
+    char *text = NULL;
+    int i;
+
+    ERR_clear_error();
+    *anonymous = 0;
+    ssl = SSL_new(ctx);
+    if (ssl != NULL) {
+        list = SSL_get1_supported_ciphers(ssl);
+        text = join_names(list);
+        for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
+            if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(list, i)) == NID_auth_null)
+                *anonymous = 1;
+    }
+    sk_SSL_CIPHER_free(list);
+    SSL_free(ssl);
+    done(text != NULL, errs);
+    return text;
+}
+
+/* ---------------------------------------------------------------------- DH */
+
+EVP_PKEY *fssl_pem_dh(const void *pem, size_t len, fssl_errors *errs)
+{
+    BIO *bio;
+    EVP_PKEY *params = NULL;
+
+    ERR_clear_error();
+    bio = read_only(pem, len);
+    if (bio != NULL)
+        params = PEM_read_bio_Parameters(bio, NULL);
+    BIO_free(bio);
+    if (params != NULL && EVP_PKEY_base_id(params) != EVP_PKEY_DH && EVP_PKEY_base_id(params) != EVP_PKEY_DHX) {
+        EVP_PKEY_free(params);
+        params = NULL;
+    }
+    done(params != NULL, errs);
+    return params;
+}
+
+/* Broken parameters fail; a prime that is not a safe one (dhparam -dsaparam) passes: keys are used once. */
+int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs)
+{
+    EVP_PKEY_CTX *ctx;
+    int i, ok;
+
+    ERR_clear_error();
+    ctx = EVP_PKEY_CTX_new(params, NULL);
+    ok = ctx != NULL && EVP_PKEY_param_check(ctx) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    if (done(ok, errs))
+        return 1;
+    for (i = 0; i < errs->n; i++)
+        if (ERR_GET_LIB(errs->e[i].code) != ERR_LIB_DH || ERR_GET_REASON(errs->e[i].code) != DH_R_CHECK_P_NOT_SAFE_PRIME)
+            return 0;
+    return errs->n > 0;
+}
+
+int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs)
+{
+    ERR_clear_error();
+    return done(fssl_set_tmp_dh(ctx, params), errs); /* checks the size against the security level */
+}
+
+/* --------------------------------------------------------------------- CRL */
+
+static int key_len(const unsigned char *key)
+{
+    return key[0] << 8 | key[1];
+}
+
+static int compare_keys(const unsigned char *a, const unsigned char *b)
+{
+    int n = key_len(a), m = key_len(b);
+
+    return n != m ? (n < m ? -1 : 1) : memcmp(a + 2, b + 2, (size_t)n + 1);
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return compare_keys(*(unsigned char *const *)a, *(unsigned char *const *)b);
+}
+
+enum { MAX_SERIAL = 4096 };
+
+/* Writes the key of serial to key (3 + MAX_SERIAL bytes), returns its size or 0. */
+static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
+{
+    int n = ASN1_STRING_length(serial);
+
+    if (n < 0 || n > MAX_SERIAL)
+        return 0;
+    key[0] = (unsigned char)(n >> 8);
+    key[1] = (unsigned char)n;
+    key[2] = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
+    memcpy(key + 3, ASN1_STRING_get0_data(serial), (size_t)n);
+    return (size_t)n + 3;
+}
+
+/* Adds the serials of one list to the blob. */
+static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
+{
+    STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
+    int i;
+
+    crl->lists++;
+    for (i = 0; i < sk_X509_REVOKED_num(revoked); i++) {
+        const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(revoked, i));
+        size_t need = *used + 3 + (size_t)ASN1_STRING_length(serial), n;
+
+        if (need > *cap) {
+            size_t grown = need * 2 + 4096;
+            unsigned char *blob = OPENSSL_realloc(crl->blob, grown);
+
+            if (blob == NULL)
+                return 0;
+            crl->blob = blob;
+            *cap = grown;
+        }
+        n = serial_key(crl->blob + *used, serial);
+        if (n == 0)
+            return 0;
+        *used += n;
+        crl->n++;
+    }
+    return 1;
+}
+
+static int sort_keys(fssl_crl *crl)
+{
+    unsigned char *p = crl->blob;
+    size_t i;
+
+    if (crl->n == 0)
+        return 1;
+    crl->keys = OPENSSL_malloc(crl->n * sizeof(*crl->keys));
+    if (crl->keys == NULL)
+        return 0;
+    for (i = 0; i < crl->n; i++) {
+        crl->keys[i] = p;
+        p += 3 + key_len(p);
+    }
+    qsort(crl->keys, crl->n, sizeof(*crl->keys), compare_entries);
+    return 1;
+}
+
+/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken. */
+fssl_crl *fssl_crl_parse(int *blocks, const void *pem, size_t len, fssl_errors *errs)
+{
+    fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
+    size_t used = 0, cap = 0;
+    BIO *bio;
+    int more = -1;
+
+    ERR_clear_error();
+    *blocks = 0;
+    bio = read_only(pem, len);
+    while (crl != NULL && bio != NULL) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        more = next_block(bio, &name, &data, &n);
+        if (more != 1)
+            break;
+        ++*blocks;
+        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
+            const unsigned char *p = data;
+            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
+
+            if (list == NULL || p != data + n || !add_list(crl, &used, &cap, list))
+                more = -1;
+            X509_CRL_free(list);
+        }
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n);
+        if (more != 1)
+            break;
+    }
+    BIO_free(bio);
+    if (more != 0 || !sort_keys(crl)) {
+        fssl_crl_free(crl);
+        crl = NULL;
+    }
+    done(crl != NULL, errs);
+    return crl;
+}
+
+void fssl_crl_free(fssl_crl *crl)
+{
+    if (crl == NULL)
+        return;
+    OPENSSL_free(crl->keys);
+    OPENSSL_free(crl->blob);
+    OPENSSL_free(crl);
+}
+
+/* Sign and all bytes count, the issuer does not: the original's rule. */
+static int listed(const fssl_crl *crl, const X509 *cert)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+    unsigned char key[3 + MAX_SERIAL];
+    size_t low = 0, high = crl->n;
+
+    if (serial_key(key, serial) == 0)
+        return 1; /* no list can hold it, and nobody issues it: refuse */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare_keys(key, crl->keys[middle]);
+
+        if (order == 0)
+            return 1;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return 0;
+}
+
+/* The first recorded certificate that is listed, or -1. */
+int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl)
+{
+    int i;
+
+    for (i = 0; i < c->n_rec; i++)
+        if (c->rec[i].cert == NULL || listed(crl, c->rec[i].cert))
+            return i;
+    return -1;
+}
+
+/* -------------------------------------------------------- the memory BIO */
+
+/* Keeps bytes for the network that found no room in the caller's slice. */
+static int hold(fssl_conn *c, const char *data, size_t len)
+{
+    size_t need = c->held_len + len;
+
+    if (need > FSSL_MAX_HELD)
+        return 0;
+    if (c->held_off + need > c->held_cap) {
+        size_t cap = c->held_cap;
+        unsigned char *held;
+
+        while (cap < need)
+            cap = cap < 2048 ? 2048 : cap * 2;
+        held = OPENSSL_malloc(cap);
+        if (held == NULL)
+            return 0;
+        if (c->held_len > 0)
+            memcpy(held, c->held + c->held_off, c->held_len);
+        OPENSSL_free(c->held);
+        c->held = held;
+        c->held_cap = cap;
+        c->held_off = 0;
+    }
+    memcpy(c->held + c->held_off + c->held_len, data, len);
+    c->held_len = need;
+    return 1;
+}
+
+/* The caller's slice for output is ours from lend to reclaim, within one call. */
+static void lend(fssl_conn *c, unsigned char *wire, size_t cap)
+{
+    c->out = wire;
+    c->out_cap = cap;
+    c->out_len = 0;
+}
+
+static void reclaim(fssl_conn *c)
+{
+    c->wire_len = c->out_len;
+    lend(c, NULL, 0);
+}
+
+/* Moves held bytes to the caller's slice, and gives the memory back when all are gone. */
+static void fetch(fssl_conn *c)
+{
+    size_t n = c->out_cap - c->out_len;
+
+    if (n > c->held_len)
+        n = c->held_len;
+    if (n > 0) {
+        memcpy(c->out + c->out_len, c->held + c->held_off, n);
+        c->out_len += n;
+        c->held_off += n;
+        c->held_len -= n;
+    }
+    if (c->held_len == 0 && c->held != NULL) {
+        OPENSSL_free(c->held);
+        c->held = NULL;
+        c->held_off = c->held_cap = 0;
+    }
+}
+
+static int wire_write(BIO *bio, const char *data, int len)
+{
+    fssl_conn *c = BIO_get_data(bio);
+    size_t room;
+
+    BIO_clear_retry_flags(bio);
+    if (len <= 0)
+        return 0;
+    if (c->discard)
+        return len;
+    room = c->held_len > 0 ? 0 : c->out_cap - c->out_len;
+    if (room > (size_t)len)
+        room = (size_t)len;
+    if (room > 0) {
+        memcpy(c->out + c->out_len, data, room);
+        c->out_len += room;
+    }
+    if (room < (size_t)len && !hold(c, data + room, (size_t)len - room)) {
+        c->full = 1;
+        return -1;
+    }
+    return len;
+}
+
+static int wire_read(BIO *bio, char *data, int len)
+{
+    fssl_conn *c = BIO_get_data(bio);
+    size_t n = c->in_left;
+
+    BIO_clear_retry_flags(bio);
+    if (len <= 0)
+        return 0;
+    if (n == 0) { /* never end of file: that is ReceiveEOF's word */
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    if (n > (size_t)len)
+        n = (size_t)len;
+    memcpy(data, c->in, n);
+    c->in += n;
+    c->in_left -= n;
+    return (int)n;
+}
+
+static long wire_ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+    (void)num;
+    (void)ptr;
+    switch (cmd) {
+    case BIO_CTRL_FLUSH:
+    case BIO_CTRL_DUP:
+        return 1;
+    case BIO_CTRL_PENDING:
+        return (long)((fssl_conn *)BIO_get_data(bio))->in_left;
+    default:
+        return 0;
+    }
+}
+
+static BIO_METHOD *wire_method;
+static CRYPTO_ONCE wire_once = CRYPTO_ONCE_STATIC_INIT;
+
+static void make_wire_method(void)
+{
+    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+
+    if (m != NULL && BIO_meth_set_write(m, wire_write) && BIO_meth_set_read(m, wire_read) && BIO_meth_set_ctrl(m, wire_ctrl))
+        wire_method = m;
+    else
+        BIO_meth_free(m);
+}
+
+static BIO *wire_new(fssl_conn *c)
+{
+    BIO *bio = NULL;
+
+    if (CRYPTO_THREAD_run_once(&wire_once, make_wire_method) && wire_method != NULL)
+        bio = BIO_new(wire_method);
+    if (bio != NULL) {
+        BIO_set_data(bio, c);
+        BIO_set_init(bio, 1);
+    }
+    return bio;
+}
+
+/* ------------------------------------------------------ the verify callback */
+
+static void forget_records(fssl_conn *c)
+{
+    while (c->n_rec > 0)
+        X509_free(c->rec[--c->n_rec].cert);
+    c->refused = 0;
+}
+
+static int record(fssl_conn *c, X509 *cert, int code, int depth, int ignored)
+{
+    fssl_record *r;
+
+    if (c->n_rec == FSSL_MAX_RECORDS)
+        return 0;
+    if (c->n_rec == c->cap_rec) {
+        int cap = c->cap_rec == 0 ? 4 : c->cap_rec * 2;
+
+        r = OPENSSL_realloc(c->rec, (size_t)cap * sizeof(*r));
+        if (r == NULL)
+            return 0;
+        c->rec = r;
+        c->cap_rec = cap;
+    }
+    if (cert != NULL && !X509_up_ref(cert))
+        return 0;
+    r = &c->rec[c->n_rec++];
+    r->cert = cert;
+    r->code = code;
+    r->depth = depth;
+    r->ignored = ignored;
+    return 1;
+}
+
+static int refuse(fssl_conn *c, X509_STORE_CTX *store, int code, int depth)
+{
+    X509_STORE_CTX_set_error(store, code);
+    c->refused = code;
+    c->refused_depth = depth;
+    c->refused_rec = c->n_rec - 1;
+    return 0;
+}
+
+/* Records what OpenSSL found, one entry a call as the original does, and refuses only where the mode says so. */
+static int verify_cb(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
+    int code = ok ? X509_V_OK : X509_STORE_CTX_get_error(store);
+    int depth = X509_STORE_CTX_get_error_depth(store);
+    X509 *cert = X509_STORE_CTX_get_current_cert(store);
+    int i, ignored = 0;
+
+    if (c == NULL)
+        return 0;
+    if (c->round != SSL_total_renegotiations(ssl)) { /* a new handshake, a new verdict */
+        c->round = SSL_total_renegotiations(ssl);
+        forget_records(c);
+    }
+    for (i = 0; !ok && i < c->n_ignore; i++)
+        if (c->ignore[i] == code)
+            ignored = 1;
+    if (!record(c, cert, code, depth, ignored))
+        return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
+    if (c->mode != FSSL_ENFORCE)
+        return 1;
+    if (!ok && !ignored)
+        return refuse(c, store, code, depth);
+    if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
+        return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
+    if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || listed(c->crl, cert)))
+        return refuse(c, store, X509_V_ERR_CERT_REVOKED, depth);
+    return 1;
+}
+
+/* -------------------------------------------------------------- connections */
+
+fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs)
+{
+    fssl_conn *c;
+    BIO *bio;
+
+    ERR_clear_error();
+    c = OPENSSL_zalloc(sizeof(*c));
+    if (c == NULL)
+        goto err;
+    c->client = client;
+    c->mode = mode;
+    if (n_ignore > 0) {
+        c->ignore = OPENSSL_memdup(ignore, (size_t)n_ignore * sizeof(*ignore));
+        if (c->ignore == NULL)
+            goto err;
+        c->n_ignore = n_ignore;
+    }
+    c->ssl = SSL_new(ctx); /* holds a reference to ctx */
+    bio = wire_new(c);
+    if (c->ssl == NULL || bio == NULL || !SSL_set_app_data(c->ssl, c)) {
+        BIO_free(bio);
+        goto err;
+    }
+    SSL_set_bio(c->ssl, bio, bio); /* owns it now */
+    SSL_set_verify(c->ssl, verify_mode, verify_mode != SSL_VERIFY_NONE ? verify_cb : NULL);
+    if (client)
+        SSL_set_connect_state(c->ssl);
+    else
+        SSL_set_accept_state(c->ssl);
+    done(1, errs);
+    return c;
+err:
+    done(0, errs);
+    fssl_conn_free(c);
+    return NULL;
+}
+
+void fssl_conn_free(fssl_conn *c)
+{
+    if (c == NULL)
+        return;
+    SSL_free(c->ssl);
+    forget_records(c);
+    OPENSSL_free(c->rec);
+    OPENSSL_free(c->ignore);
+    OPENSSL_free(c->held);
+    OPENSSL_free(c->errs);
+    OPENSSL_free(c);
+    ERR_clear_error();
+}
+
+/* sni is sent, host or ip is verified; NULL where there is none. */
+int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs)
+{
+    X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
+    int ok;
+
+    ERR_clear_error();
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    ok = SSL_set_tlsext_host_name(c->ssl, sni) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
+         (ip != NULL ? X509_VERIFY_PARAM_set1_ip_asc(param, ip) : X509_VERIFY_PARAM_set1_ip(param, NULL, 0)) == 1;
+    return done(ok, errs);
+}
+
+/* Ends a failed call of OpenSSL: says what it means, and copies the queue where it is an error. */
+static fssl_status outcome(fssl_conn *c, int ret)
+{
+    c->ssl_error = SSL_get_error(c->ssl, ret);
+    if (c->full) {
+        ERR_clear_error();
+        return FSSL_FULL;
+    }
+    if (c->ssl_error == SSL_ERROR_WANT_READ)
+        return FSSL_OK;
+    if (c->ssl_error == SSL_ERROR_ZERO_RETURN && c->handshaken)
+        return FSSL_CLOSED;
+    if (c->errs == NULL)
+        c->errs = OPENSSL_zalloc(sizeof(*c->errs));
+    fssl_take_errors(c->errs);
+    return FSSL_FATAL;
+}
+
+/* Before the first handshake: one step of it. */
+static fssl_status step_handshake(fssl_conn *c)
+{
+    X509 *cert;
+    int ret;
+
+    if (c->handshaken)
+        return FSSL_OK;
+    ret = SSL_do_handshake(c->ssl);
+    if (ret != 1)
+        return outcome(c, ret);
+    if (c->client && c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification */
+        cert = fssl_peer_certificate(c->ssl);
+        if (cert == NULL)
+            return FSSL_NO_CERT;
+        X509_free(cert);
+    }
+    c->handshaken = 1;
+    return FSSL_OK;
+}
+
+/* OpenSSL answers a KeyUpdate with the next write; the peer should not have to wait for one. */
+static fssl_status answer_key_update(fssl_conn *c)
+{
+    int ret;
+
+    if (SSL_get_key_update_type(c->ssl) == SSL_KEY_UPDATE_NONE || c->held_len > FSSL_QUIET_HELD ||
+        (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0 || !SSL_is_init_finished(c->ssl))
+        return FSSL_OK;
+    ret = SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+    if (ret == 1)
+        ret = SSL_do_handshake(c->ssl);
+    return ret == 1 ? FSSL_OK : outcome(c, ret);
+}
+
+static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap)
+{
+    fssl_status status = FSSL_OK;
+
+    while (status == FSSL_OK && c->plain_len < cap) {
+        size_t n = 0, before = c->in_left;
+        int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
+
+        if (ret == 1) {
+            c->plain_len += n;
+        } else {
+            status = outcome(c, ret);
+            if (status == FSSL_OK && (c->in_left == 0 || c->in_left == before)) {
+                status = answer_key_update(c);
+                break;
+            }
+        }
+        if (status == FSSL_OK)
+            status = answer_key_update(c);
+    }
+    return status;
+}
+
+/* Takes wire, appends plaintext; in_left tells what was not taken, more that there was no room for all of it. */
+fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
+{
+    fssl_status status;
+
+    ERR_clear_error();
+    c->in = wire;
+    c->in_left = len;
+    c->plain_len = 0;
+    c->more = 0;
+    status = step_handshake(c);
+    if (status == FSSL_OK && c->handshaken) {
+        status = read_records(c, plain, cap);
+        c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
+    }
+    c->in = NULL;
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+    return status;
+}
+
+/* Appends to wire what is held and then the records of plain; plain_len tells how much of plain is in them. */
+fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
+{
+    fssl_status status = FSSL_OK;
+
+    ERR_clear_error();
+    c->plain_len = 0;
+    lend(c, wire, cap);
+    fetch(c);
+    while (status == FSSL_OK && c->plain_len < len) {
+        size_t n = 0;
+        int ret = SSL_write_ex(c->ssl, plain + c->plain_len, len - c->plain_len, &n);
+
+        if (ret == 1) {
+            c->plain_len += n;
+        } else {
+            status = outcome(c, ret);
+            break; /* FSSL_OK here: a renegotiation is under way, the rest waits for input */
+        }
+    }
+    if (status == FSSL_OK && c->handshaken)
+        status = answer_key_update(c);
+    reclaim(c);
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+    return status;
+}
+
+/* fssl_send for a connection that is past speaking: only what is held. Returns the count. */
+size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap)
+{
+    lend(c, wire, cap);
+    fetch(c);
+    reclaim(c);
+    return c->wire_len;
+}
+
+/* Queues our close_notify; what OpenSSL would still say after it is dropped. */
+fssl_status fssl_shutdown(fssl_conn *c)
+{
+    int ret;
+
+    ERR_clear_error();
+    if (SSL_in_init(c->ssl))
+        return FSSL_AGAIN;
+    ret = SSL_shutdown(c->ssl);
+    if (ret < 0)
+        return outcome(c, ret);
+    c->discard = 1;
+    ERR_clear_error();
+    return FSSL_OK;
+}
+
+fssl_status fssl_key_update(fssl_conn *c, int request_peer)
+{
+    int ret;
+
+    ERR_clear_error();
+    ret = SSL_key_update(c->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+    if (ret == 1)
+        ret = SSL_do_handshake(c->ssl);
+    if (ret != 1)
+        return outcome(c, ret);
+    ERR_clear_error();
+    return FSSL_OK;
+}
+
+/* ---------------------------------------------------------------- questions */
+
+int fssl_conn_bits(const fssl_conn *c)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
+
+    return cipher != NULL ? SSL_CIPHER_get_bits(cipher, NULL) : 0;
+}
+
+/* The suites that the client offered (server only) or that this side allows; freed with OPENSSL_free. */
+char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer)
+{
+    STACK_OF(SSL_CIPHER) *own;
+    char *text;
+
+    if (of_peer)
+        return join_names(SSL_get_client_ciphers(c->ssl));
+    own = SSL_get1_supported_ciphers(c->ssl);
+    text = join_names(own);
+    sk_SSL_CIPHER_free(own);
+    return text;
+}
+
+/* The chain that OpenSSL built, leaf first; it belongs to the SSL. */
+int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
+{
+    *chain = SSL_get0_verified_chain(c->ssl);
+    return *chain != NULL ? sk_X509_num(*chain) : 0;
+}
+
+X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i)
+{
+    return sk_X509_value(chain, i);
+}
+
+/* X509_NAME_oneline of the subject or issuer; freed with OPENSSL_free. */
+char *fssl_cert_name(const X509 *cert, int issuer)
+{
+    return X509_NAME_oneline(issuer ? X509_get_issuer_name(cert) : X509_get_subject_name(cert), NULL, 0);
+}
+
+/* The serial's magnitude, big endian, as the original hands it out; it belongs to cert. */
+const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+
+    *len = ASN1_STRING_length(serial);
+    *negative = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
+    return ASN1_STRING_get0_data(serial);
+}

@@ -1,0 +1,179 @@
+/*
+ * C helpers of sslfilter: macros that cgo cannot call, bundles that must happen
+ * in one crossing, and the verify callback. Differences between OpenSSL
+ * versions stand in this file and nowhere else.
+ *
+ * Conventions: a helper returns 1 or 0, a count, or one of the fssl_status
+ * values; outputs come before inputs, after the object. OpenSSL's error queue
+ * belongs to the thread, and a goroutine changes threads: whoever can fail
+ * copies the queue out before it returns and leaves it empty.
+ */
+#ifndef SSLFILTER_CGO_HELPERS_H
+#define SSLFILTER_CGO_HELPERS_H
+
+#include <stddef.h>
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/dh.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+
+#if OPENSSL_VERSION_NUMBER < 0x10101000L
+#error "sslfilter needs OpenSSL 1.1.1 or later (Debian: apt-get install libssl-dev)"
+#endif
+
+/* What OpenSSL 3.0 brought or renamed. */
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#define FSSL_OPENSSL_111 1
+#define fssl_next_error(file, line, func, data, flags) (*(func) = "", ERR_get_error_line_data(file, line, data, flags))
+#define fssl_peer_certificate(ssl) SSL_get_peer_certificate(ssl)
+#define fssl_set_tmp_dh(ctx, params) (SSL_CTX_set_tmp_dh(ctx, EVP_PKEY_get0_DH(params)) == 1)
+#define fssl_fips() FIPS_mode()
+#else
+#include <openssl/provider.h>
+#define fssl_next_error(file, line, func, data, flags) ERR_get_error_all(file, line, func, data, flags)
+#define fssl_peer_certificate(ssl) SSL_get1_peer_certificate(ssl)
+#define fssl_set_tmp_dh(ctx, params) \
+    (EVP_PKEY_up_ref(params) && (SSL_CTX_set0_tmp_dh_pkey(ctx, params) == 1 || (EVP_PKEY_free(params), 0)))
+#define fssl_fips() (EVP_default_properties_is_fips_enabled(NULL) && OSSL_PROVIDER_available(NULL, "fips"))
+#endif
+
+enum {
+    FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
+    FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
+    FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
+    FSSL_QUIET_HELD = 64 << 10    /* from here on key updates of the peer are answered only after a fetch */
+};
+
+/* One entry of OpenSSL's error queue, copied: the queue's own strings die with the next error. */
+typedef struct fssl_error {
+    unsigned long code; /* packed library and reason */
+    int line;
+    char file[64], func[64], data[200];
+} fssl_error;
+
+typedef struct fssl_errors {
+    int n;
+    fssl_error e[FSSL_MAX_ERRORS];
+} fssl_errors;
+
+/* One call of the verify callback. */
+typedef struct fssl_record {
+    X509 *cert; /* ours, may be NULL */
+    int code;   /* X509_V_OK or the error of this call */
+    int depth;
+    int ignored;
+} fssl_record;
+
+/* The serials of every CRL of a file, sorted. */
+typedef struct fssl_crl {
+    size_t n, lists;
+    unsigned char **keys; /* each: two bytes of length, sign, magnitude; all point into blob */
+    unsigned char *blob;
+} fssl_crl;
+
+typedef enum fssl_status {
+    FSSL_OK = 0,       /* done, or nothing more to do without more input */
+    FSSL_CLOSED = 1,   /* the peer's close_notify was read */
+    FSSL_AGAIN = 2,    /* not now: a handshake is under way */
+    FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
+    FSSL_NO_CERT = -2, /* a verifying client finished with a peer that showed no certificate */
+    FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
+} fssl_status;
+
+/* What the verify callback does with what it sees. */
+enum { FSSL_RECORD = 0, FSSL_ENFORCE = 1 };
+enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
+
+/*
+ * One connection: the SSL, its memory BIO and what the verify callback saw.
+ * in and out are the caller's memory and are set during one call only.
+ */
+typedef struct fssl_conn {
+    SSL *ssl;
+    int client, handshaken, discard, full, more;
+
+    const unsigned char *in;
+    size_t in_left;
+    unsigned char *out;
+    size_t out_cap, out_len;
+    unsigned char *held; /* bytes for the network that found no room in out: ours, freed when fetched */
+    size_t held_off, held_len, held_cap;
+    size_t plain_len, wire_len; /* results of receive and send */
+
+    int ssl_error; /* SSL_get_error of the failed call */
+    fssl_errors *errs;
+
+    int mode, crl_mode;
+    const fssl_crl *crl; /* the Go side keeps it alive */
+    int *ignore;
+    int n_ignore;
+    fssl_record *rec;
+    int n_rec, cap_rec;
+    long round; /* renegotiations when rec was begun */
+    int refused, refused_depth, refused_rec; /* the error that made the callback refuse */
+} fssl_conn;
+
+void fssl_take_errors(fssl_errors *errs);
+int fssl_err_lib(unsigned long code);
+int fssl_err_reason(unsigned long code);
+int fssl_fips_enabled(void);
+
+/* ctx.go */
+SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs);
+int fssl_ctx_min_version(SSL_CTX *ctx);
+int fssl_ctx_max_version(SSL_CTX *ctx);
+int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs);
+int fssl_ctx_set_ciphers(SSL_CTX *ctx, const char *list, fssl_errors *errs);
+int fssl_ctx_set_suites(SSL_CTX *ctx, const char *list, fssl_errors *errs);
+int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs);
+void fssl_ctx_set_server_preference(SSL_CTX *ctx);
+void fssl_ctx_no_sessions(SSL_CTX *ctx);
+int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
+EVP_PKEY *fssl_pem_key(int *asked, const void *pem, size_t len, const void *pass, size_t pass_len, fssl_errors *errs);
+int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs);
+int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs);
+int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
+X509_STORE *fssl_system_store(fssl_errors *errs);
+void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
+char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
+
+/* PEM */
+STACK_OF(X509) *fssl_pem_certs(int *blocks, const void *pem, size_t len, fssl_errors *errs);
+void fssl_certs_free(STACK_OF(X509) *certs);
+int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from);
+int fssl_certs_num(STACK_OF(X509) *certs);
+int fssl_certs_same_leaf(STACK_OF(X509) *a, STACK_OF(X509) *b);
+
+/* dh.go */
+EVP_PKEY *fssl_pem_dh(const void *pem, size_t len, fssl_errors *errs);
+int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs);
+int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
+
+/* crl.go */
+fssl_crl *fssl_crl_parse(int *blocks, const void *pem, size_t len, fssl_errors *errs);
+void fssl_crl_free(fssl_crl *crl);
+
+/* ssl.go, bio.go, verify.go */
+fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs);
+void fssl_conn_free(fssl_conn *c);
+int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs);
+fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
+fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len);
+size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
+fssl_status fssl_shutdown(fssl_conn *c);
+fssl_status fssl_key_update(fssl_conn *c, int request_peer);
+int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl);
+int fssl_conn_bits(const fssl_conn *c);
+char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer);
+int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain);
+X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i);
+char *fssl_cert_name(const X509 *cert, int issuer);
+const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);
+
+#endif

@@ -1,0 +1,553 @@
+package sslfilter
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// Ctx is an SSL_CTX made from Options: certificates, trust, ciphers and policy
+// for any number of connections. It is immutable and safe for concurrent use.
+// Changed files are not read again, CACRL apart; make a new Ctx for them.
+type Ctx struct {
+	shared *sharedCtx
+	closed atomic.Bool
+}
+
+// sharedCtx is what a Ctx and its Filters hold together. The last one frees it.
+type sharedCtx struct {
+	*ctxHandle
+	opts    Options
+	ignore  []VerifyCode
+	ciphers []string
+	refs    atomic.Int64
+}
+
+// acquire takes a reference, unless the last one is gone.
+func (s *sharedCtx) acquire() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *sharedCtx) release() {
+	if s.refs.Add(-1) == 0 {
+		s.close()
+	}
+}
+
+// maxPEMFile bounds a file that is named in Options, in bytes. The largest CRL
+// that we know of has 40 MB.
+const maxPEMFile = 256 << 20
+
+// NewCtx reads everything that o names and makes the context. An error is an
+// *OptionError that names the option, unless OpenSSL itself cannot start.
+//
+// Calls SSL_CTX_new(3).
+func NewCtx(o Options) (*Ctx, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	h, err := newCtxHandle(o.Client)
+	if err != nil {
+		return nil, err
+	}
+	s := &sharedCtx{ctxHandle: h, opts: o}
+	s.refs.Store(1)
+	if err := s.configure(); err != nil {
+		s.release()
+		return nil, err
+	}
+	s.opts.forgetSecrets()
+	return &Ctx{shared: s}, nil
+}
+
+// New makes one connection with a context of its own, as the original's new
+// does. Many connections with the same options share a Ctx more cheaply.
+//
+// Corresponds to POE::Filter::SSL new.
+func New(o Options) (*Filter, error) {
+	ctx, err := NewCtx(o)
+	if err != nil {
+		return nil, err
+	}
+	defer ctx.Close()
+	return ctx.NewFilter()
+}
+
+// NewFilter makes one connection. Close it after use.
+//
+// Calls SSL_new(3).
+func (c *Ctx) NewFilter() (*Filter, error) {
+	if c.closed.Load() || !c.shared.acquire() {
+		return nil, ErrClosed
+	}
+	return newFilter(c.shared)
+}
+
+// Ciphers lists the exact cipher suites that a connection offers or accepts, in
+// order and under OpenSSL's names, TLS 1.3 suites included. A server can only
+// choose those that fit the type of its key.
+//
+// Calls SSL_get1_supported_ciphers(3).
+func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
+
+// Close gives the context up. Filters made from it live on. It is idempotent.
+func (c *Ctx) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		c.shared.release()
+	}
+	return nil
+}
+
+// configure applies the options. The order decides: the security level in
+// Cipher also holds for DH parameters and certificates.
+func (s *sharedCtx) configure() error {
+	for _, step := range []func() error{
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.applyVerify,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if log := s.opts.Debug; log != nil {
+		for _, what := range s.opts.noEffect() {
+			log.Debug("sslfilter: option has no effect", "option", what)
+		}
+		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "ciphers", strings.Join(s.ciphers, ":"))
+	}
+	return nil
+}
+
+func (s *sharedCtx) applyVersions() error {
+	o := &s.opts
+	low, high := s.versions() // what openssl.cnf asks for
+	low = max(low, VersionTLS12)
+	if o.MinVersion != 0 {
+		low = o.MinVersion
+	}
+	if o.MaxVersion != 0 {
+		high = o.MaxVersion
+	}
+	if o.TLS12 {
+		low, high = VersionTLS12, VersionTLS12
+	}
+	option := "MinVersion"
+	if o.TLS12 {
+		option = "TLS12"
+	}
+	if high != 0 && low > high {
+		return badOption(option, "%v is excluded: openssl.cnf limits the versions to %v", low, high)
+	}
+	if err := s.setVersions(low, high); err != nil {
+		return &OptionError{Option: option, Err: err}
+	}
+	return nil
+}
+
+func (s *sharedCtx) applyCiphers() error {
+	o := &s.opts
+	if !o.Client && !o.NoHonor {
+		s.setServerPreference()
+	}
+	for _, list := range []struct {
+		option, value string
+		set           func(string) error
+	}{
+		{"Cipher", o.Cipher, s.setCiphers},
+		{"CipherSuites", o.CipherSuites, s.setSuites},
+		{"Groups", o.Groups, s.setGroups},
+	} {
+		if list.value == "" {
+			continue
+		}
+		if err := list.set(list.value); err != nil {
+			return badOption(list.option, "%q: %w", list.value, err)
+		}
+	}
+	names, _, err := s.ctxHandle.ciphers()
+	if err != nil {
+		return err
+	}
+	s.ciphers = names
+	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
+		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s", strings.Join(unknown, ", "))
+	}
+	if o.Debug != nil {
+		for _, name := range unknownCiphers(o.Cipher) {
+			o.Debug.Debug("sslfilter: Cipher holds a name that OpenSSL drops", "name", name)
+		}
+	}
+	return nil
+}
+
+// unknownSuites lists what OpenSSL 3 drops from a TLS 1.3 list without a word.
+func unknownSuites(list string, have []string) []string {
+	var unknown []string
+	for name := range strings.SplitSeq(list, ":") {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(have, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
+// unknownCiphers lists the names in a cipher list that stand for no cipher.
+func unknownCiphers(list string) []string {
+	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(":, ;", r) })
+	var unknown []string
+	for _, name := range names {
+		bare, _, _ := strings.Cut(strings.TrimLeft(name, "+-!"), "@")
+		if bare == "" {
+			continue
+		}
+		h, err := newCtxHandle(false)
+		if err != nil {
+			return unknown
+		}
+		if h.setCiphers(bare+":@SECLEVEL=0") != nil {
+			unknown = append(unknown, bare)
+		}
+		h.close()
+	}
+	return unknown
+}
+
+func (s *sharedCtx) applyDH() error {
+	o := &s.opts
+	if o.Client || o.DHCert == "" && o.DHCertMem == nil {
+		return nil
+	}
+	in, err := o.read("DHCert", o.DHCert, o.DHCertMem)
+	if err != nil {
+		return err
+	}
+	if err := s.setDH(in.data); err != nil {
+		return in.wrap(err)
+	}
+	return nil
+}
+
+func (s *sharedCtx) applyTrust() error {
+	o := &s.opts
+	if o.CACrt == "" && o.CACrtMem == nil {
+		if o.Client && !o.InsecureSkipVerify {
+			return s.trustSystem()
+		}
+		return nil
+	}
+	inputs := make([]input, 0, max(1, len(o.CACrtMem)))
+	if o.CACrtMem == nil {
+		in, err := o.read("CACrt", o.CACrt, nil)
+		if err != nil {
+			return err
+		}
+		inputs = append(inputs, in)
+	}
+	for i, pem := range o.CACrtMem {
+		inputs = append(inputs, input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem})
+	}
+	all, _, err := parseCerts(nil)
+	if err != nil {
+		return err
+	}
+	defer all.free()
+	for _, in := range inputs {
+		cas, err := in.certs()
+		if err != nil {
+			return err
+		}
+		all.join(cas)
+		cas.free()
+	}
+	if err := s.trust(all, !o.Client); err != nil {
+		return &OptionError{Option: "CACrt", File: o.CACrt, Err: err}
+	}
+	return nil
+}
+
+// applyCertificate loads this side's certificate, chain and key.
+func (s *sharedCtx) applyCertificate() error {
+	o := &s.opts
+	if o.Crt == "" && o.CrtMem == nil && o.Chain == "" && o.ChainMem == nil {
+		return s.checkAnonymous()
+	}
+	own, chain, err := o.certificate()
+	if err != nil {
+		return err
+	}
+	defer own.list.free()
+	if chain.list.stack != nil {
+		defer chain.list.free()
+	}
+	send := own
+	if chain.list.stack != nil {
+		send = chain
+	}
+	if err := s.useChain(send.list); err != nil {
+		return send.wrap(err)
+	}
+	if err := s.applyKey(send.input); err != nil {
+		return err
+	}
+	if send.list.len() == 1 && (o.CACrt != "" || o.CACrtMem != nil) {
+		if err := s.buildChain(); err != nil {
+			return send.wrap(err)
+		}
+	}
+	return nil
+}
+
+// checkAnonymous refuses a server that could serve nobody.
+func (s *sharedCtx) checkAnonymous() error {
+	if s.opts.Client {
+		return nil
+	}
+	_, anonymous, err := s.ctxHandle.ciphers()
+	if err != nil {
+		return err
+	}
+	if !anonymous {
+		return badOption("Crt", "is missing: a server needs a certificate and its Key, unless Cipher admits anonymous suites")
+	}
+	return nil
+}
+
+// certInput is an input and the certificates in it.
+type certInput struct {
+	input
+	list certList
+}
+
+// certificate reads Crt and Chain, whichever are given. Without Crt the chain
+// is both; chain.list is empty without Chain.
+func (o *Options) certificate() (own, chain certInput, err error) {
+	read := func(option, file string, mem []byte) (c certInput, err error) {
+		if c.input, err = o.read(option, file, mem); err == nil {
+			c.list, err = c.certs()
+		}
+		return c, err
+	}
+	withCrt := o.Crt != "" || o.CrtMem != nil
+	if withCrt {
+		if own, err = read("Crt", o.Crt, o.CrtMem); err != nil {
+			return own, chain, err
+		}
+	}
+	if o.Chain == "" && o.ChainMem == nil {
+		return own, chain, nil
+	}
+	if chain, err = read("Chain", o.Chain, o.ChainMem); err != nil {
+		if withCrt {
+			own.list.free()
+		}
+		return own, chain, err
+	}
+	if !withCrt {
+		return chain, certInput{}, nil
+	}
+	if !own.list.sameLeaf(chain.list) {
+		own.list.free()
+		chain.list.free()
+		return own, chain, chain.wrap(fmt.Errorf("its first certificate is not that of %s", own.name()))
+	}
+	return own, chain, nil
+}
+
+// applyKey loads the private key: Key, or the one in the chain file.
+func (s *sharedCtx) applyKey(chain input) error {
+	o := &s.opts
+	in := chain
+	if o.Key != "" || o.KeyMem != nil {
+		var err error
+		if in, err = o.read("Key", o.Key, o.KeyMem); err != nil {
+			return err
+		}
+		if o.KeyMem == nil {
+			defer clear(in.data)
+		}
+	}
+	key, encrypted, err := parseKey(in.data, nil)
+	if err != nil && encrypted {
+		key, err = o.decryptKey(in)
+		if err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		if in.option == chain.option {
+			return in.wrap(fmt.Errorf("holds no private key, and Key is not given: %w", err))
+		}
+		return in.wrap(in.notPEM("private key", err))
+	}
+	defer key.free()
+	mismatch, err := s.useKey(key)
+	if mismatch {
+		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), err))
+	}
+	if err != nil {
+		return in.wrap(err)
+	}
+	return nil
+}
+
+func (o *Options) decryptKey(in input) (privateKey, error) {
+	if o.KeyPassphrase == nil {
+		return privateKey{}, in.wrap(errors.New("the private key is encrypted; set KeyPassphrase"))
+	}
+	passphrase, err := o.KeyPassphrase()
+	if err != nil {
+		return privateKey{}, &OptionError{Option: "KeyPassphrase", Err: err}
+	}
+	defer clear(passphrase)
+	key, _, err := parseKey(in.data, append(passphrase, 0)[:len(passphrase)]) // never nil: an empty one is an answer too
+	if err != nil {
+		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", err))
+	}
+	return key, nil
+}
+
+func (s *sharedCtx) applyVerify() error {
+	o := &s.opts
+	depth := o.CAVerifyDepth
+	if depth == 0 {
+		depth = defaultVerifyDepth
+	}
+	s.setVerifyDepth(depth)
+	if o.asksClient() {
+		s.noSessions()
+	}
+	s.ignore = slices.Clone(o.IgnoreVerifyErrors)
+	if o.CACRL != "" {
+		if _, err := loadCRL(o.CACRL); err != nil {
+			return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
+		}
+	}
+	return nil
+}
+
+// forgetSecrets drops what the connections do not need.
+func (o *Options) forgetSecrets() {
+	o.KeyMem, o.KeyPassphrase = nil, nil
+	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
+}
+
+// input is the content of one option, with its name for errors.
+type input struct {
+	option, file string
+	data         []byte
+}
+
+// read takes mem if it is given, and the file otherwise.
+func (o *Options) read(option, file string, mem []byte) (input, error) {
+	if mem != nil {
+		return input{option: option + "Mem", data: mem}, nil
+	}
+	in := input{option: option, file: file}
+	var err error
+	if in.data, err = readFile(file); err != nil {
+		return in, in.wrap(unwrapPath(err))
+	}
+	return in, nil
+}
+
+// readFile reads a file of at most maxPEMFile bytes.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(f, maxPEMFile+1))
+	if err == nil && len(data) > maxPEMFile {
+		err = fmt.Errorf("more than %d bytes", maxPEMFile)
+	}
+	return data, err
+}
+
+// unwrapPath leaves out the file's name, which the OptionError has already.
+func unwrapPath(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("cannot %s it: %w", path.Op, path.Err)
+	}
+	return err
+}
+
+func (in input) wrap(err error) error {
+	var option *OptionError
+	if errors.As(err, &option) {
+		return err
+	}
+	return &OptionError{Option: in.option, File: in.file, Err: err}
+}
+
+func (in input) name() string {
+	if in.file != "" {
+		return in.option + " " + in.file
+	}
+	return in.option
+}
+
+// certs parses the certificates of in; there is at least one.
+func (in input) certs() (certList, error) {
+	list, blocks, err := parseCerts(in.data)
+	if err != nil {
+		return list, in.wrap(in.notPEM("certificate", err))
+	}
+	err = checkBlocks(in.data, blocks)
+	if err == nil && list.len() == 0 {
+		err = in.notPEM("certificate", errors.New("no certificate in it"))
+	}
+	if err != nil {
+		list.free()
+		return certList{}, in.wrap(err)
+	}
+	return list, nil
+}
+
+// notPEM explains why nothing was found in in.
+func (in input) notPEM(what string, err error) error {
+	switch {
+	case len(in.data) == 0:
+		return fmt.Errorf("it is empty")
+	case in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin): // an ASN.1 SEQUENCE
+		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", what)
+	case !bytes.Contains(in.data, pemBegin):
+		return fmt.Errorf("no PEM %s in it", what)
+	}
+	return err
+}
+
+var pemBegin = []byte("-----BEGIN ")
+
+// checkBlocks fails if data has a PEM block that OpenSSL passed over: behind
+// blanks or a byte order mark, it does not see one.
+func checkBlocks(data []byte, seen int) error {
+	begun := 0
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(bytes.TrimLeft(line, " \t\ufeff"), pemBegin) {
+			begun++
+		}
+	}
+	if begun > seen {
+		return fmt.Errorf("%d PEM blocks begin in it, and OpenSSL reads %d: a BEGIN line is damaged or does not start its line", begun, seen)
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package sslfilter
+
+/*
+#include <stdlib.h>
+#include "cgo_helpers.h"
+*/
+import "C"
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+)
+
+// ctxHandle owns an SSL_CTX.
+type ctxHandle struct{ handle[*C.SSL_CTX] }
+
+func freeCtx(p *C.SSL_CTX) { C.SSL_CTX_free(p) }
+
+func newCtxHandle(client bool) (*ctxHandle, error) {
+	var errs C.fssl_errors
+	p := C.fssl_ctx_new(cBool(client), &errs)
+	if p == nil {
+		return nil, newError("SSL_CTX_new", 0, records(&errs))
+	}
+	h := new(ctxHandle)
+	h.own(p, freeCtx)
+	return h, nil
+}
+
+func (h *ctxHandle) close() { h.handle.close(freeCtx) }
+
+func cBool(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// try runs one helper and turns its failure into an *Error of op.
+func (h *ctxHandle) try(op string, f func(*C.SSL_CTX, *C.fssl_errors) C.int) error {
+	defer runtime.KeepAlive(h)
+	var errs C.fssl_errors
+	if f(h.ptr, &errs) == 1 {
+		return nil
+	}
+	return newError(op, 0, records(&errs))
+}
+
+func (h *ctxHandle) tryString(op, s string, f func(*C.SSL_CTX, *C.char, *C.fssl_errors) C.int) error {
+	return h.try(op, func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return withCString(s, func(c *C.char) C.int { return f(ctx, c, errs) })
+	})
+}
+
+// versions gives the limits that openssl.cnf set; 0 is none.
+func (h *ctxHandle) versions() (low, high Version) {
+	defer runtime.KeepAlive(h)
+	return Version(C.fssl_ctx_min_version(h.ptr)), Version(C.fssl_ctx_max_version(h.ptr))
+}
+
+func (h *ctxHandle) setVersions(low, high Version) error {
+	return h.try("SSL_CTX_set_min_proto_version", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_versions(ctx, C.int(low), C.int(high), errs)
+	})
+}
+
+func (h *ctxHandle) setCiphers(list string) error {
+	return h.tryString("SSL_CTX_set_cipher_list", list, func(ctx *C.SSL_CTX, s *C.char, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_ciphers(ctx, s, errs)
+	})
+}
+
+func (h *ctxHandle) setSuites(list string) error {
+	return h.tryString("SSL_CTX_set_ciphersuites", list, func(ctx *C.SSL_CTX, s *C.char, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_suites(ctx, s, errs)
+	})
+}
+
+func (h *ctxHandle) setGroups(list string) error {
+	return h.tryString("SSL_CTX_set1_groups_list", list, func(ctx *C.SSL_CTX, s *C.char, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_groups(ctx, s, errs)
+	})
+}
+
+func (h *ctxHandle) setServerPreference() {
+	defer runtime.KeepAlive(h)
+	C.fssl_ctx_set_server_preference(h.ptr)
+}
+
+func (h *ctxHandle) noSessions() {
+	defer runtime.KeepAlive(h)
+	C.fssl_ctx_no_sessions(h.ptr)
+}
+
+func (h *ctxHandle) setVerifyDepth(n int) {
+	defer runtime.KeepAlive(h)
+	C.SSL_CTX_set_verify_depth(h.ptr, C.int(n))
+}
+
+// ciphers lists what a connection offers or accepts, in order.
+func (h *ctxHandle) ciphers() (list []string, anonymous bool, err error) {
+	defer runtime.KeepAlive(h)
+	var errs C.fssl_errors
+	var anon C.int
+	s := C.fssl_ctx_ciphers(h.ptr, &anon, &errs)
+	if s == nil {
+		return nil, false, newError("SSL_get1_supported_ciphers", 0, records(&errs))
+	}
+	if text := takeString(s); text != "" {
+		list = strings.Split(text, ":")
+	}
+	return list, anon != 0, nil
+}
+
+// certList is a STACK_OF(X509) that is freed by hand.
+type certList struct{ stack *C.struct_stack_st_X509 }
+
+// parseCerts reads every certificate of pem. blocks counts PEM blocks of any kind.
+func parseCerts(pem []byte) (list certList, blocks int, err error) {
+	var errs C.fssl_errors
+	var n C.int
+	stack := C.fssl_pem_certs(&n, anyPtr(pem), C.size_t(len(pem)), &errs)
+	if stack == nil {
+		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
+	}
+	return certList{stack}, int(n), nil
+}
+
+func (l certList) len() int { return int(C.fssl_certs_num(l.stack)) }
+
+func (l certList) sameLeaf(other certList) bool {
+	return C.fssl_certs_same_leaf(l.stack, other.stack) != 0
+}
+
+func (l certList) free() { C.fssl_certs_free(l.stack) }
+
+// useChain makes the first certificate this side's own and sends all of them.
+func (h *ctxHandle) useChain(chain certList) error {
+	return h.try("SSL_CTX_use_certificate", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_use_chain(ctx, chain.stack, errs)
+	})
+}
+
+// buildChain takes the intermediates of this side's certificate out of the trust store.
+func (h *ctxHandle) buildChain() error {
+	return h.try("SSL_CTX_build_cert_chain", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_build_chain(ctx, errs)
+	})
+}
+
+// privateKey is an EVP_PKEY that is freed by hand.
+type privateKey struct{ pkey *C.EVP_PKEY }
+
+// parseKey reads the first private key of pem. encrypted tells that a
+// passphrase was needed, whether or not it fitted.
+func parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
+	var errs C.fssl_errors
+	var asked C.int
+	pkey := C.fssl_pem_key(&asked, anyPtr(pem), C.size_t(len(pem)), anyPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	if pkey == nil {
+		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
+	}
+	return privateKey{pkey}, asked != 0, nil
+}
+
+func (k privateKey) free() { C.EVP_PKEY_free(k.pkey) }
+
+// useKey sets the key of the certificate that useChain set.
+func (h *ctxHandle) useKey(key privateKey) (mismatch bool, err error) {
+	var not C.int
+	err = h.try("SSL_CTX_use_PrivateKey", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_use_key(ctx, &not, key.pkey, errs)
+	})
+	return not != 0, err
+}
+
+// trust makes cas the only trusted certificates; announce sends their names to clients.
+func (h *ctxHandle) trust(cas certList, announce bool) error {
+	return h.try("X509_STORE_add_cert", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_trust(ctx, cas.stack, cBool(announce), errs)
+	})
+}
+
+// join moves the certificates of other behind those of l.
+func (l certList) join(other certList) {
+	for C.fssl_certs_move(l.stack, other.stack) != 0 {
+	}
+}
+
+// systemStore is read once in the life of the process: that costs 5 to 24 ms.
+var systemStore = sync.OnceValues(func() (*C.X509_STORE, error) {
+	var errs C.fssl_errors
+	store := C.fssl_system_store(&errs)
+	if store == nil {
+		return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
+	}
+	return store, nil
+})
+
+func (h *ctxHandle) trustSystem() error {
+	store, err := systemStore()
+	if err != nil {
+		return err
+	}
+	defer runtime.KeepAlive(h)
+	C.fssl_ctx_trust_store(h.ptr, store)
+	return nil
+}

@@ -1,0 +1,58 @@
+package sslfilter
+
+/*
+#include "cgo_helpers.h"
+*/
+import "C"
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"sync"
+)
+
+// maxCheckedDH bounds the memory of checked parameters.
+const maxCheckedDH = 64
+
+// checkedDH remembers parameters that were found sound, by digest: the check
+// of a prime costs 20 to 100 ms, and New makes a context for each connection.
+var checkedDH struct {
+	sync.Mutex
+	sums map[[sha256.Size]byte]bool
+}
+
+// setDH loads DH parameters in PEM form. The security level decides whether
+// they are large enough, DH_check whether they are sound.
+//
+// Corresponds to POE_FILTER_SSL_CTX_set_tmp_dh.
+func (h *ctxHandle) setDH(pem []byte) error {
+	var errs C.fssl_errors
+	params := C.fssl_pem_dh(anyPtr(pem), C.size_t(len(pem)), &errs)
+	if params == nil {
+		in := input{data: pem}
+		return in.notPEM("DH PARAMETERS", newError("PEM_read_bio_Parameters", 0, records(&errs)))
+	}
+	defer C.EVP_PKEY_free(params)
+	if err := h.try("SSL_CTX_set0_tmp_dh_pkey", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_dh(ctx, params, errs)
+	}); err != nil {
+		return fmt.Errorf("%d bit parameters are refused at this security level: %w", int(C.EVP_PKEY_bits(params)), err)
+	}
+	sum := sha256.Sum256(pem)
+	checkedDH.Lock()
+	known := checkedDH.sums[sum]
+	checkedDH.Unlock()
+	if known {
+		return nil
+	}
+	if C.fssl_dh_check(params, &errs) != 1 {
+		return fmt.Errorf("broken parameters: %w", newError("DH_check", 0, records(&errs)))
+	}
+	checkedDH.Lock()
+	defer checkedDH.Unlock()
+	if checkedDH.sums == nil || len(checkedDH.sums) >= maxCheckedDH {
+		checkedDH.sums = make(map[[sha256.Size]byte]bool)
+	}
+	checkedDH.sums[sum] = true
+	return nil
+}

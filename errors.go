@@ -1,0 +1,149 @@
+package sslfilter
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrClosed is returned by every method of a Filter or Ctx after its Close.
+var ErrClosed = errors.New("sslfilter: closed")
+
+// ErrBufferFull is returned where a named bound would be exceeded: MaxPlaintext
+// for data that wait for the handshake or for Outgoing, MaxOutgoing for
+// records that nobody fetches, MaxTrailing for bytes behind a close_notify.
+var ErrBufferFull = errors.New("sslfilter: buffer full")
+
+// Error is a failure of OpenSSL. Its text is that of the oldest record.
+//
+// errors.As finds a *VerifyError in it where the peer's certificate was
+// refused, and an AlertError where the peer sent a fatal alert.
+type Error struct {
+	Op      string        // the OpenSSL call: "SSL_do_handshake"
+	Code    int           // SSL_get_error(3), or 0 where the call has none
+	Records []ErrorRecord // OpenSSL's whole error queue, oldest first
+	Hint    string        // what it means here or what to do, where that is known
+
+	cause error
+}
+
+// ErrorRecord is one entry of OpenSSL's error queue.
+type ErrorRecord struct {
+	Code    uint64 // packed library and reason, as ERR_get_error(3) gives it; 3.0 and 1.1.1 pack differently
+	Library string // "SSL routines"
+	Reason  string // "no shared cipher"; may be empty
+	Func    string // empty with OpenSSL 1.1.1
+	File    string // OpenSSL's source file
+	Line    int
+	Data    string // what OpenSSL adds to some errors
+
+	alert int
+}
+
+// String gives the form of ERR_error_string(3): "error:0A0000C1:SSL routines::no shared cipher".
+func (r ErrorRecord) String() string {
+	return fmt.Sprintf("error:%08X:%s::%s", r.Code, r.Library, r.reason())
+}
+
+func (r ErrorRecord) reason() string {
+	switch {
+	case r.Reason != "":
+		return r.Reason
+	case r.Data != "":
+		return r.Data
+	}
+	return fmt.Sprintf("error %08X", r.Code)
+}
+
+func (e *Error) Error() string {
+	text := "sslfilter: " + e.Op + ": "
+	switch {
+	case len(e.Records) > 0:
+		text += e.Records[0].reason()
+	case e.Hint == "":
+		text += fmt.Sprintf("failed (SSL_get_error %d)", e.Code)
+	}
+	var verify *VerifyError
+	if errors.As(e.cause, &verify) {
+		text += ": " + strings.TrimPrefix(verify.Error(), "sslfilter: ")
+	}
+	if e.Hint != "" {
+		text = strings.TrimSuffix(text, ": ") + ": " + e.Hint
+	}
+	return text
+}
+
+// Unwrap returns the *VerifyError or AlertError behind the failure, if there is one.
+func (e *Error) Unwrap() error { return e.cause }
+
+// AlertError is a fatal alert that the peer sent, by its number of RFC 8446
+// section 6.
+type AlertError uint8
+
+func (a AlertError) Error() string {
+	return fmt.Sprintf("sslfilter: the peer sent the alert %q (%d)", alertName(int(a)), uint8(a))
+}
+
+// VerifyError says why a peer's certificate was refused.
+type VerifyError struct {
+	Code    VerifyCode
+	Depth   int    // 0 is the peer's own certificate
+	Subject string // of the certificate at that depth, in X509_NAME_oneline form
+}
+
+func (e *VerifyError) Error() string {
+	if e.Subject == "" {
+		return fmt.Sprintf("sslfilter: verify: %s (%d)", e.Code, int(e.Code))
+	}
+	return fmt.Sprintf("sslfilter: verify: %s (%d) at depth %d: %s", e.Code, int(e.Code), e.Depth, e.Subject)
+}
+
+// OptionError is a wrong value in Options. It names the option, and the file
+// where the value is one.
+type OptionError struct {
+	Option string // the field's name: "Crt"
+	File   string // empty where the option names no file
+	Err    error
+}
+
+func (e *OptionError) Error() string {
+	text := "sslfilter: option " + e.Option
+	if e.File != "" {
+		text += " (" + e.File + ")"
+	}
+	return text + ": " + strings.TrimPrefix(e.Err.Error(), "sslfilter: ")
+}
+
+// Unwrap returns the cause: an *Error of OpenSSL, an fs.PathError, …
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// UsageError is a mistake of the calling program, never the peer's fault. The
+// Filter is unchanged by the call that returned it.
+type UsageError struct {
+	Op  string // the method: "SetServerName"
+	Msg string
+}
+
+func (e *UsageError) Error() string { return "sslfilter: " + e.Op + ": " + e.Msg }
+
+// newError makes the Error of op and finds what stands behind it.
+func newError(op string, code int, records []ErrorRecord) *Error {
+	e := &Error{Op: op, Code: code, Records: records}
+	for _, r := range records {
+		if r.alert >= 0 {
+			e.cause = AlertError(r.alert)
+			break
+		}
+	}
+	return e
+}
+
+// has reports whether one of the records has this reason text.
+func (e *Error) has(reason string) bool {
+	for _, r := range e.Records {
+		if r.Reason == reason {
+			return true
+		}
+	}
+	return false
+}

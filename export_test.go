@@ -1,0 +1,31 @@
+package sslfilter
+
+import (
+	"io/fs"
+	"time"
+)
+
+// LiveHandles counts C objects that were made and not freed.
+func LiveHandles() int64 { return liveHandles.Load() }
+
+// ForgetCRLs empties the process's cache of CRL files.
+func ForgetCRLs() {
+	crlCache.Lock()
+	defer crlCache.Unlock()
+	for _, c := range crlCache.files {
+		c.crl.close(freeCRL)
+	}
+	crlCache.files = nil
+}
+
+// CRLParsed tells how often the cache was asked and what it holds.
+func CRLCached(file string, info fs.FileInfo) (cached, racy bool) {
+	c := cachedFile(file, info)
+	return c != nil, c != nil && c.racy
+}
+
+// RacyCRL is the age below which a file is read again.
+const RacyCRL time.Duration = racyCRL
+
+// OpenSSLNumber is OPENSSL_VERSION_NUMBER at run time.
+func OpenSSLNumber() uint64 { return opensslNumber() }

@@ -1,0 +1,650 @@
+package sslfilter
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Filter is one end of one TLS connection, without a socket: bytes from the
+// network go into Receive, bytes for the network come out of Outgoing,
+// plaintext goes into Send and comes out of Receive. See the package
+// documentation for the loop.
+//
+// A Filter can only be used by one goroutine at a time. No method blocks. All
+// output is appended to slices that the caller owns, and no input is kept
+// beyond the call.
+//
+// After a fatal error a Filter is frozen: Receive, Send and the like return
+// the same error every time, input is dropped, and Outgoing still hands out
+// what was made before, the alert for the peer among it.
+type Filter struct {
+	ctx   *sharedCtx
+	ssl   *sslHandle // nil after Close
+	crl   *crlHandle // keeps what the verify callback reads
+	phase phase
+	err   error // what froze the filter
+
+	named    bool    // SetServerName was called
+	readEnd  bool    // the peer's close_notify has come
+	closing  bool    // CloseWrite or Detach was called
+	closed   bool    // our close_notify is made
+	plain    *[]byte // accepted by Send, not encrypted yet; nil is none
+	trailing []byte  // what came behind the peer's close_notify
+	overhead int     // of one record, at most
+
+	calls int // bumped by every method, so that -race sees misuse that C hides
+}
+
+// phase is where a Filter is in its life.
+//
+//	 idle ──start──▶ handshake ──done──▶ open ──Detach──▶ detached
+//	   │                 │                 │
+//	   ├─────error───────┴──────error──────┤
+//	   ▼                                   ▼
+//	failed: nothing is made any more      cut: ReceiveEOF without close_notify;
+//	                                      what Send accepted is still made
+//
+// Close leads from everywhere to shut.
+type phase uint8
+
+const (
+	phaseIdle      phase = iota // nothing has happened
+	phaseHandshake              // the first handshake is under way
+	phaseOpen                   // data flow
+	phaseDetached               // TLS is off; Outgoing still empties
+	phaseCut                    // the input ended without close_notify
+	phaseFailed                 // frozen by an error
+	phaseShut                   // closed, no C memory left
+)
+
+const (
+	// MaxPlaintext bounds what Send accepts before Outgoing takes it, in bytes,
+	// what is ready for the network counted in. It is more than the 10 MiB
+	// that users of the original send at once.
+	MaxPlaintext = 16 << 20
+	// MaxTrailing bounds what Receive keeps for Detach behind the peer's
+	// close_notify, in bytes.
+	MaxTrailing = 1 << 20
+
+	recordSize   = 16384   // plaintext of a full record (RFC 8446 section 5.1)
+	minRoom      = 512     // least growth of Receive's dst
+	maxPooled    = 1 << 19 // largest buffer that goes back into the pool
+	overhead13   = 5 + 1 + 16
+	overheadMost = 5 + 16 + 48 + 16 // header, IV, MAC and padding of TLS 1.2 with CBC
+)
+
+// newFilter makes a Filter of s and takes over one reference to it.
+func newFilter(s *sharedCtx) (*Filter, error) {
+	ssl, err := newSSL(s)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	return &Filter{ctx: s, ssl: ssl, overhead: overheadMost}, nil
+}
+
+// Clone makes a new connection of the same Ctx, also after that was closed.
+// Nothing of this connection goes over, a name of SetServerName included.
+//
+// Corresponds to POE::Filter::SSL clone.
+func (f *Filter) Clone() (*Filter, error) {
+	f.calls++
+	if f.ssl == nil || !f.ctx.acquire() {
+		return nil, ErrClosed
+	}
+	return newFilter(f.ctx)
+}
+
+// SetServerName sets the name of the server for this connection: it is sent as
+// SNI and verified in the certificate. An IP address is verified as one and
+// not sent. It must be called on a client before the handshake.
+//
+// Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
+func (f *Filter) SetServerName(name string) error {
+	f.calls++
+	const op = "SetServerName"
+	switch {
+	case f.ssl == nil:
+		return ErrClosed
+	case !f.ctx.opts.Client:
+		return &UsageError{op, "this is a server"}
+	case f.phase != phaseIdle:
+		return &UsageError{op, "the handshake has begun"}
+	}
+	parsed, err := parseServerName(name)
+	if err != nil {
+		return &UsageError{op, err.Error()}
+	}
+	if err := f.setName(parsed.host, parsed); err != nil {
+		return err
+	}
+	f.named = true
+	return nil
+}
+
+// setName sends sni, and verifies name unless InsecureSkipVerify is set.
+func (f *Filter) setName(sni string, name serverName) error {
+	if f.ctx.opts.InsecureSkipVerify {
+		name = serverName{}
+	}
+	return f.ssl.setName(sni, name)
+}
+
+// nameFromOptions sets what Options say of the server's name. It reports
+// whether there is a name to verify.
+func (f *Filter) nameFromOptions() (bool, error) {
+	o := &f.ctx.opts
+	sni := o.SNI
+	if _, err := netip.ParseAddr(sni); err == nil {
+		sni = ""
+	}
+	verify := o.ServerName
+	if verify == "" {
+		verify = o.SNI
+	}
+	if verify == "" {
+		return false, nil
+	}
+	if o.InsecureSkipVerify {
+		if sni == "" && o.SNI == "" {
+			if name, err := parseServerName(verify); err == nil {
+				sni = name.host
+			}
+		}
+		return true, f.ssl.setName(sni, serverName{})
+	}
+	name, err := parseServerName(verify)
+	if err != nil {
+		return false, err
+	}
+	if o.SNI == "" {
+		sni = name.host
+	}
+	return true, f.ssl.setName(strings.TrimSuffix(sni, "."), name)
+}
+
+// Handshake starts the handshake of a client, so that Outgoing has its first
+// bytes. On a server, and when it was called before, it does nothing. All
+// other progress comes with Receive; nil does not mean that the handshake is
+// done.
+//
+// Calls SSL_do_handshake(3).
+func (f *Filter) Handshake() error {
+	f.calls++
+	if f.phase == phaseDetached {
+		return nil
+	}
+	if err := f.usable(); err != nil {
+		return err
+	}
+	return f.start("Handshake")
+}
+
+// usable is the error of a filter that takes no more calls, or nil.
+func (f *Filter) usable() error {
+	if f.phase == phaseShut {
+		return ErrClosed
+	}
+	return f.err
+}
+
+// start begins the handshake if it has not begun. A usage error leaves the
+// filter as it was.
+func (f *Filter) start(op string) error {
+	if f.phase != phaseIdle {
+		return nil
+	}
+	o := &f.ctx.opts
+	if o.Client && !f.named {
+		named, err := f.nameFromOptions()
+		if err != nil {
+			return err
+		}
+		if !named && !o.InsecureSkipVerify {
+			return &UsageError{op, "no server name to verify: call SetServerName, set ServerName or SNI, or InsecureSkipVerify to accept any server"}
+		}
+	}
+	if o.enforces() && o.CACRL != "" {
+		crl, err := loadCRL(o.CACRL)
+		if err != nil {
+			f.debug("CRL cannot be used, so every peer is refused", "error", err)
+		}
+		f.crl = crl
+		f.ssl.setCRL(crl)
+	}
+	f.phase = phaseHandshake
+	if !o.Client {
+		return nil
+	}
+	_, _, _, st := f.ssl.receive(nil, nil)
+	return f.after("SSL_do_handshake", st)
+}
+
+// Receive takes bytes from the network and appends the plaintext that came of
+// them to dst, which it returns as append does. It takes all of wire, however
+// it is cut. Nothing new in the result and nothing in Outgoing means that more
+// input is needed; that is no error.
+//
+// The error is io.EOF once the peer's close_notify has come, possibly together
+// with data in front of it; what comes behind it is kept for Detach, at most
+// MaxTrailing bytes. Any other error is fatal, and data may still come with
+// it. Take Outgoing after every call, after an error too.
+//
+// Corresponds to POE::Filter::SSL get_one_start and get_one.
+// Calls SSL_do_handshake(3), SSL_read_ex(3).
+func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
+	f.calls++
+	switch {
+	case f.phase == phaseDetached:
+		return dst, &UsageError{"Receive", "TLS was taken off by Detach"}
+	case f.usable() != nil:
+		return dst, f.usable()
+	case f.readEnd:
+		return dst, f.keepTrailing(wire)
+	case f.phase == phaseIdle:
+		if err := f.start("Receive"); err != nil {
+			return dst, err
+		}
+	}
+	for {
+		got, taken, more, st := f.ssl.receive(dst[len(dst):cap(dst)], wire)
+		dst, wire = dst[:len(dst)+got], wire[taken:]
+		if f.phase == phaseHandshake {
+			f.handshakeStep()
+		}
+		if st == statusClosed {
+			f.readEnd = true
+			f.debug("close_notify received")
+			return dst, f.keepTrailing(wire)
+		}
+		if err := f.after(f.readOp(), st); err != nil || !more {
+			return dst, err
+		}
+		dst = slices.Grow(dst, max(minRoom, min(len(wire), recordSize)))
+	}
+}
+
+func (f *Filter) readOp() string {
+	if f.phase == phaseHandshake {
+		return "SSL_do_handshake"
+	}
+	return "SSL_read"
+}
+
+// handshakeStep looks whether the handshake is done.
+func (f *Filter) handshakeStep() {
+	if !f.ssl.handshaken() {
+		if f.ctx.opts.Debug != nil {
+			f.debug("handshake", "state", f.ssl.state())
+		}
+		return
+	}
+	f.phase = phaseOpen
+	if f.ssl.version() == VersionTLS13.String() {
+		f.overhead = overhead13
+	}
+	if f.ctx.opts.Debug != nil {
+		f.debug("handshake done", "version", f.ssl.version(), "cipher", f.ssl.cipher(), "peer", f.Peer().String())
+	}
+}
+
+// keepTrailing keeps what came behind the peer's close_notify. The usual
+// answer is io.EOF.
+func (f *Filter) keepTrailing(wire []byte) error {
+	if len(f.trailing)+len(wire) > MaxTrailing {
+		return fmt.Errorf("%w: more than %d bytes behind the peer's close_notify; Detach hands them out", ErrBufferFull, MaxTrailing)
+	}
+	f.trailing = append(f.trailing, wire...)
+	return io.EOF
+}
+
+// ReceiveEOF says that the transport ended. The answer is io.EOF if the peer
+// had sent its close_notify, and io.ErrUnexpectedEOF if the connection was
+// cut, which freezes the input as a fatal error does; what Send accepted
+// before is still handed out by Outgoing.
+func (f *Filter) ReceiveEOF() error {
+	f.calls++
+	switch {
+	case f.phase == phaseShut:
+		return ErrClosed
+	case f.readEnd:
+		return io.EOF
+	case f.err != nil:
+		return f.err
+	}
+	cut := f.phase == phaseOpen
+	f.fail(io.ErrUnexpectedEOF)
+	if cut {
+		f.phase = phaseCut
+	}
+	return f.err
+}
+
+// Send accepts plaintext for the peer; Outgoing hands it out in records. What
+// is sent before the handshake is done is kept in order. Small pieces that are
+// sent before the next Outgoing share a record. On a client that has not
+// started, Send starts the handshake, also with nothing to send.
+//
+// At most MaxPlaintext bytes wait; beyond that the error is ErrBufferFull,
+// nothing of plain is kept, and the connection goes on.
+//
+// Corresponds to POE::Filter::SSL put.
+func (f *Filter) Send(plain []byte) error {
+	f.calls++
+	switch {
+	case f.phase == phaseDetached:
+		return &UsageError{"Send", "TLS was taken off by Detach"}
+	case f.usable() != nil:
+		return f.usable()
+	case f.closing:
+		return &UsageError{"Send", "after CloseWrite"}
+	}
+	if waiting := f.pending() + f.ssl.held(); waiting+len(plain) > MaxPlaintext {
+		return fmt.Errorf("%w: %d bytes wait for Outgoing or for the handshake, and %d more exceed MaxPlaintext", ErrBufferFull, waiting, len(plain))
+	}
+	if err := f.start("Send"); err != nil || len(plain) == 0 {
+		return err
+	}
+	if f.plain == nil {
+		f.plain = pool.Get().(*[]byte)
+	}
+	*f.plain = append(*f.plain, plain...)
+	return nil
+}
+
+// pool has buffers for plaintext, so that idle connections hold none.
+var pool = sync.Pool{New: func() any { return new([]byte) }}
+
+func (f *Filter) pending() int {
+	if f.plain == nil {
+		return 0
+	}
+	return len(*f.plain)
+}
+
+// taken drops the first n bytes of the plaintext that waits.
+func (f *Filter) taken(n int) {
+	if f.plain == nil {
+		return
+	}
+	left := copy(*f.plain, (*f.plain)[n:])
+	*f.plain = (*f.plain)[:left]
+	if left > 0 {
+		return
+	}
+	if cap(*f.plain) <= maxPooled {
+		pool.Put(f.plain)
+	}
+	f.plain = nil
+}
+
+// Outgoing appends all bytes that wait for the network to dst, which it
+// returns as append does: handshake messages, alerts and the records of what
+// was sent. The caller owns them and must transmit them in order. It also
+// works after an error, for the alert. If OpenSSL fails here, the error is in
+// Err and in the next call.
+//
+// Corresponds to POE::Filter::SSL put.
+// Calls SSL_write_ex(3), SSL_shutdown(3).
+func (f *Filter) Outgoing(dst []byte) []byte {
+	f.calls++
+	if f.ssl == nil {
+		return dst
+	}
+	if f.speaks() {
+		dst = f.encrypt(dst)
+		if f.closing && !f.closed && f.speaks() && f.plain == nil {
+			st := f.ssl.shutdown()
+			f.closed = st != statusAgain
+			f.after("SSL_shutdown", st)
+		}
+	}
+	for n := f.ssl.held(); n > 0; n = f.ssl.held() {
+		dst = slices.Grow(dst, n)
+		dst = dst[:len(dst)+f.ssl.fetch(dst[len(dst):cap(dst)])]
+	}
+	return dst
+}
+
+// speaks reports whether records can be made.
+func (f *Filter) speaks() bool {
+	switch f.phase {
+	case phaseOpen, phaseCut:
+		return true
+	case phaseDetached:
+		return f.err == nil
+	}
+	return false
+}
+
+// encrypt appends what is held and the records of all plaintext that waits.
+func (f *Filter) encrypt(dst []byte) []byte {
+	n := f.pending()
+	if n == 0 {
+		return dst
+	}
+	dst = slices.Grow(dst, f.ssl.held()+n+(n+recordSize-1)/recordSize*f.overhead)
+	got, taken, st := f.ssl.send(dst[len(dst):cap(dst)], *f.plain)
+	f.taken(taken)
+	f.after("SSL_write", st)
+	return dst[:len(dst)+got]
+}
+
+// CloseWrite ends our direction: Outgoing hands out what was sent and then our
+// close_notify. Reading goes on until the peer's. Before the handshake is done
+// it takes effect afterwards.
+//
+// Calls SSL_shutdown(3).
+func (f *Filter) CloseWrite() error {
+	f.calls++
+	if f.phase == phaseDetached {
+		return nil
+	}
+	if err := f.usable(); err != nil {
+		return err
+	}
+	f.closing = true
+	return nil
+}
+
+// Detach takes TLS off and keeps the connection, the reverse of STARTTLS. It
+// can be called once the peer's close_notify has come, which is when Receive
+// gives io.EOF. It returns the plain bytes that came behind it, which belong
+// to the caller. Outgoing then hands out what was sent and our close_notify,
+// which must be transmitted before any plain byte.
+//
+// Anything else is a *UsageError, and nothing has changed.
+func (f *Filter) Detach() ([]byte, error) {
+	f.calls++
+	switch {
+	case f.phase == phaseDetached:
+		return nil, &UsageError{"Detach", "TLS was taken off before"}
+	case f.usable() != nil:
+		return nil, f.usable()
+	case !f.readEnd:
+		return nil, &UsageError{"Detach", "the peer's close_notify has not come; call CloseWrite and receive until io.EOF"}
+	}
+	f.phase, f.closing = phaseDetached, true
+	plain := f.trailing
+	f.trailing = nil
+	return plain, nil
+}
+
+// KeyUpdate changes the key of our direction (TLS 1.3), and asks the peer to
+// change its own if requestPeer is set. What was sent before goes out under
+// the old key.
+//
+// Calls SSL_key_update(3).
+func (f *Filter) KeyUpdate(requestPeer bool) error {
+	f.calls++
+	switch {
+	case f.phase == phaseDetached:
+		return &UsageError{"KeyUpdate", "TLS was taken off by Detach"}
+	case f.usable() != nil:
+		return f.usable()
+	case f.phase != phaseOpen:
+		return &UsageError{"KeyUpdate", "the handshake is not done"}
+	case f.closing:
+		return &UsageError{"KeyUpdate", "after CloseWrite"}
+	case f.ssl.version() != VersionTLS13.String():
+		return &UsageError{"KeyUpdate", "TLS 1.3 has it, this is " + f.ssl.version()}
+	}
+	if f.plain != nil {
+		_, taken, st := f.ssl.send(nil, *f.plain)
+		f.taken(taken)
+		if err := f.after("SSL_write", st); err != nil {
+			return err
+		}
+	}
+	return f.after("SSL_key_update", f.ssl.keyUpdate(requestPeer))
+}
+
+// Close frees all memory of the connection. It sends nothing: CloseWrite and
+// Outgoing come first where the peer shall see an orderly end. It is
+// idempotent.
+//
+// Calls SSL_free(3).
+func (f *Filter) Close() error {
+	f.calls++
+	if f.ssl == nil {
+		return nil
+	}
+	f.ssl.close()
+	f.ssl, f.crl, f.trailing = nil, nil, nil
+	f.taken(f.pending())
+	f.phase = phaseShut
+	f.ctx.release()
+	return nil
+}
+
+// HandshakeDone reports whether the handshake is complete and succeeded. It
+// stays true after a later error. Flushed tells whether the peer can know.
+//
+// Corresponds to POE::Filter::SSL handshakeDone(ignorebuf => 1).
+func (f *Filter) HandshakeDone() bool {
+	f.calls++
+	return f.proved()
+}
+
+// Flushed reports whether Outgoing has handed out everything.
+func (f *Filter) Flushed() bool {
+	f.calls++
+	if f.ssl == nil {
+		return true
+	}
+	return f.ssl.held() == 0 && f.plain == nil && (f.closed || !f.closing)
+}
+
+// Err is the fatal error that froze the filter, or nil. The peer's
+// close_notify is none.
+func (f *Filter) Err() error {
+	f.calls++
+	return f.err
+}
+
+// Cipher is OpenSSL's name of the cipher suite, or "(NONE)" before there is
+// one: "TLS_AES_256_GCM_SHA384".
+//
+// Corresponds to POE::Filter::SSL getCipher.
+// Calls SSL_CIPHER_get_name(3).
+func (f *Filter) Cipher() string {
+	f.calls++
+	if f.ssl == nil {
+		return noCipher
+	}
+	return f.ssl.cipher()
+}
+
+const noCipher = "(NONE)" // OpenSSL's word
+
+// Version is OpenSSL's name of the protocol version, or "(NONE)" before there
+// is a cipher suite: "TLSv1.3".
+//
+// Calls SSL_get_version(3).
+func (f *Filter) Version() string {
+	f.calls++
+	if f.ssl == nil || f.ssl.cipher() == noCipher {
+		return noCipher
+	}
+	return f.ssl.version()
+}
+
+// Bits is the strength of the cipher in bits, or 0 before there is one.
+//
+// Calls SSL_CIPHER_get_bits(3).
+func (f *Filter) Bits() int {
+	f.calls++
+	if f.ssl == nil {
+		return 0
+	}
+	return f.ssl.bits()
+}
+
+// after turns the end of a crossing into an error and freezes the filter.
+func (f *Filter) after(op string, st status) error {
+	switch st {
+	case statusOK, statusAgain, statusClosed:
+		return nil
+	case statusFull:
+		return f.fail(fmt.Errorf("%s: %w: nobody takes Outgoing", op, ErrBufferFull))
+	case statusNoCert:
+		return f.fail(&Error{
+			Op: op, Hint: "the server showed no certificate, and this client verifies it",
+			cause: &VerifyError{Code: VerifyUnspecified},
+		})
+	}
+	e := f.ssl.failure(op)
+	if refusal := f.ssl.refusal(); refusal != nil && e.cause == nil {
+		e.cause = refusal
+	}
+	f.explain(e)
+	return f.fail(e)
+}
+
+// explain adds what is known about common failures.
+func (f *Filter) explain(e *Error) {
+	switch {
+	case len(e.Records) == 0 && !f.proved():
+		e.Hint = "the peer closed the connection in the handshake"
+	case e.has("no shared cipher"):
+		if offered, allowed := f.ssl.cipherLists(); offered != "" {
+			e.Hint = fmt.Sprintf("the peer offered %s; this side allows %s, as far as its certificate fits", offered, allowed)
+		}
+	case e.has("http request"):
+		e.Hint = "the peer speaks plain HTTP"
+	case e.has("wrong version number"), e.has("packet length too long"), e.has("record layer failure"):
+		e.Hint = "the peer seems not to speak TLS"
+	case e.has("unsupported protocol"), e.has("wrong ssl version"):
+		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
+	}
+}
+
+// fail freezes the filter.
+func (f *Filter) fail(err error) error {
+	if f.err != nil {
+		return f.err
+	}
+	f.err = err
+	if f.phase != phaseDetached {
+		f.phase = phaseFailed
+	}
+	f.debug("failed", "error", err)
+	if handler := f.ctx.opts.ErrorHandler; handler != nil {
+		handler(f, err)
+	}
+	return err
+}
+
+func (f *Filter) debug(msg string, args ...any) {
+	if log := f.ctx.opts.Debug; log != nil {
+		role := "server"
+		if f.ctx.opts.Client {
+			role = "client"
+		}
+		log.Debug("sslfilter: "+msg, append(args, "role", role)...)
+	}
+}

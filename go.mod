@@ -1,0 +1,3 @@
+module github.com/seed-014b8713/sslfilter
+
+go 1.25

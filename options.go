@@ -1,0 +1,356 @@
+package sslfilter
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+)
+
+// Options configures New and NewCtx. The zero value is a TLS 1.2 and 1.3
+// server; it still needs a certificate. A field that is named after an option
+// of POE::Filter::SSL means the same; docs/perl-migration.md has every
+// difference. A value that cannot work is an *OptionError of NewCtx.
+//
+// Options of the original that have no effect where they stand (ClientCert on a
+// client, BlockBadClientCert without ClientCert, DHCert or NoHonor on a
+// client, SNI on a server) are accepted as the original accepts them, and
+// Debug says so. Options that the original lacks are errors there.
+type Options struct {
+	// Client makes a client. Default, as in the original: a server.
+	Client bool
+
+	// Crt is a PEM file with the certificate of this side. Certificates
+	// behind the first are its chain and are sent too.
+	Crt string
+	// CrtMem is the content of such a file, and wins over Crt.
+	CrtMem []byte
+
+	// Key is the PEM file with the private key of Crt. If it is encrypted,
+	// KeyPassphrase is asked; nothing ever prompts.
+	Key string
+	// KeyMem is the content of such a file, and wins over Key.
+	KeyMem []byte
+	// KeyPassphrase is called by NewCtx if the key is encrypted, and only
+	// then. The returned slice is overwritten after use.
+	KeyPassphrase func() ([]byte, error)
+
+	// Chain is a PEM file with the certificate, its intermediates and
+	// possibly the root, in this order; all of it is sent. It stands in for
+	// Crt, and for Key too if it also holds the private key. With Crt, its
+	// first certificate must be that of Crt.
+	Chain string
+	// ChainMem is the content of such a file, and wins over Chain.
+	ChainMem []byte
+
+	// CACrt is a PEM file with the certificates that this side trusts, all of
+	// them. A server sends their names to clients that it asks for a
+	// certificate. An empty CACrt means nobody on a server, and the system's
+	// store on a client.
+	CACrt string
+	// CACrtMem holds the contents of such files, and wins over CACrt. Each
+	// element must hold at least one certificate.
+	CACrtMem [][]byte
+	// CAVerifyDepth is the number of intermediate certificates that a chain
+	// may have. 0 means 5, as in the original.
+	CAVerifyDepth int
+
+	// CACRL is a PEM file with certificate revocation lists. ClientCertValid
+	// is false for a chain that has a serial on any of them.
+	//
+	// WARNING: As in the original, a list that is missing, unreadable or
+	// without entries blocks everybody. NewCtx refuses a file that it cannot
+	// read; a change of the file is noticed at the next question.
+	CACRL string
+
+	// ClientCert asks the client for a certificate. Only on a server.
+	//
+	// WARNING: A client with a bad certificate or none is not refused. Ask
+	// ClientCertValid, or set RequireValidClientCert.
+	ClientCert bool
+	// BlockBadClientCert refuses a client that sends no certificate at all.
+	//
+	// WARNING: A client with a bad or revoked one still connects.
+	BlockBadClientCert bool
+	// RequireValidClientCert refuses every client without a valid certificate
+	// that is not on CACRL, inside the handshake. It implies ClientCert.
+	RequireValidClientCert bool
+	// IgnoreVerifyErrors names X509_V_ERR numbers that do not count, on both
+	// sides. They still stand in ClientCertIDs.
+	//
+	// WARNING: 20 and 21 together, or 18, accept any certificate.
+	IgnoreVerifyErrors []VerifyCode
+	// InsecureSkipVerify lets a client finish the handshake with any server,
+	// as the original does; ClientCertValid then tells what it found, the name
+	// apart, which is not compared.
+	//
+	// WARNING: Without a look at ClientCertValid before the first Send, anyone
+	// can be the server.
+	InsecureSkipVerify bool
+
+	// SNI is the host name that a client puts into its ClientHello, at most
+	// 255 bytes. An IP address is not sent (RFC 6066).
+	SNI string
+	// ServerName is the name or IP address that a client verifies. Default:
+	// SNI. It is also sent if SNI is empty. SetServerName wins for one
+	// connection.
+	ServerName string
+
+	// TLS asks for TLS 1.2 or later, which is the default. In the original it
+	// means TLS 1.0 alone.
+	TLS bool
+	// TLS12 (tls1_2) asks for TLS 1.2 and nothing else.
+	TLS12 bool
+	// MinVersion is the lowest protocol version. Default: VersionTLS12, or
+	// what the system's openssl.cnf asks for if that is higher. Versions
+	// below TLS 1.2 also need a security level that admits them:
+	// "DEFAULT@SECLEVEL=0" in Cipher with OpenSSL 3.
+	MinVersion Version
+	// MaxVersion is the highest protocol version. Default: the system's.
+	MaxVersion Version
+
+	// Cipher is OpenSSL's cipher list for TLS 1.2 and earlier, passed straight
+	// through, "@SECLEVEL=n" included; it is set before certificates and DH
+	// parameters are loaded, so the level decides about these too. TLS 1.3
+	// suites are not in it; see CipherSuites.
+	Cipher string
+	// CipherSuites is the list of TLS 1.3 suites, ':' between them.
+	CipherSuites string
+	// Groups is the list of key exchange groups, ':' between them:
+	// "X25519:P-256".
+	Groups string
+	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the order
+	// of the client decides. Default: the order of the server.
+	NoHonor bool
+
+	// DHCert is a PEM file with DH parameters for the DHE suites of TLS 1.2.
+	// Without it there are none (OpenSSL 4.0 has parameters of its own). A
+	// size that the security level refuses is an error, and so are broken
+	// parameters.
+	DHCert string
+	// DHCertMem is the content of such a file, and wins over DHCert.
+	DHCertMem []byte
+
+	// ErrorHandler is told every error of a connection, once. Default: nobody
+	// is; the error is in the return values and in Err. The original's
+	// handlers are IgnoreErrors, LogErrors ("carp"), LogErrorsWithStack
+	// ("confess") and LogErrorsOnce ("carponetime").
+	ErrorHandler ErrorHandler
+	// Debug is told options without effect, handshake steps and verdicts;
+	// never plaintext, keys or passphrases.
+	Debug *slog.Logger
+}
+
+// Version is a protocol version, as in the TLS record header.
+type Version uint16
+
+const (
+	VersionTLS10 Version = 0x0301 // TLS 1.0, obsolete (RFC 8996)
+	VersionTLS11 Version = 0x0302 // TLS 1.1, obsolete (RFC 8996)
+	VersionTLS12 Version = 0x0303 // TLS 1.2
+	VersionTLS13 Version = 0x0304 // TLS 1.3
+)
+
+// String gives OpenSSL's name: "TLSv1.2".
+func (v Version) String() string {
+	switch v {
+	case VersionTLS10:
+		return "TLSv1"
+	case VersionTLS11:
+		return "TLSv1.1"
+	case VersionTLS12:
+		return "TLSv1.2"
+	case VersionTLS13:
+		return "TLSv1.3"
+	}
+	return fmt.Sprintf("0x%04X", uint16(v))
+}
+
+// maxNameLength is the bound of a host name in the ClientHello (TLSEXT_MAXLEN_host_name).
+const maxNameLength = 255
+
+// defaultVerifyDepth is what CAVerifyDepth 0 means, as in the original.
+const defaultVerifyDepth = 5
+
+func badOption(option, format string, args ...any) error {
+	return &OptionError{Option: option, Err: fmt.Errorf(format, args...)}
+}
+
+// validate finds what is wrong without OpenSSL's help.
+func (o *Options) validate() error {
+	for _, s := range []struct{ name, value string }{
+		{"Crt", o.Crt}, {"Key", o.Key}, {"Chain", o.Chain}, {"CACrt", o.CACrt}, {"CACRL", o.CACRL}, {"DHCert", o.DHCert},
+		{"SNI", o.SNI}, {"ServerName", o.ServerName},
+		{"Cipher", o.Cipher}, {"CipherSuites", o.CipherSuites}, {"Groups", o.Groups},
+	} {
+		if strings.ContainsRune(s.value, 0) {
+			return badOption(s.name, "holds a NUL byte")
+		}
+	}
+	if o.CAVerifyDepth < 0 {
+		return badOption("CAVerifyDepth", "is %d; 0 means %d, otherwise the number of intermediates", o.CAVerifyDepth, defaultVerifyDepth)
+	}
+	for _, code := range o.IgnoreVerifyErrors {
+		if code < 0 {
+			return badOption("IgnoreVerifyErrors", "holds %d, which is no X509_V_ERR number", int(code))
+		}
+	}
+	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateVersions, o.validateKeys} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Options) validateRole() error {
+	switch {
+	case o.Client && o.RequireValidClientCert:
+		return badOption("RequireValidClientCert", "is for servers, and Client is set")
+	case !o.Client && o.InsecureSkipVerify:
+		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
+	case !o.Client && o.ServerName != "":
+		return badOption("ServerName", "is for clients, and Client is not set")
+	case o.RequireValidClientCert && o.CACrt == "" && o.CACrtMem == nil && len(o.IgnoreVerifyErrors) == 0:
+		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
+	}
+	return nil
+}
+
+func (o *Options) validateNames() error {
+	if len(o.SNI) > maxNameLength {
+		return badOption("SNI", "has %d bytes; the ClientHello takes %d", len(o.SNI), maxNameLength)
+	}
+	if !o.Client || o.InsecureSkipVerify {
+		return nil
+	}
+	for _, s := range []struct{ option, name string }{{"ServerName", o.ServerName}, {"SNI", o.SNI}} {
+		if s.name == "" {
+			continue
+		}
+		if _, err := parseServerName(s.name); err != nil {
+			return &OptionError{Option: s.option, Err: err}
+		}
+		if s.option == "ServerName" && o.SNI != "" {
+			break // SNI is only sent
+		}
+	}
+	return nil
+}
+
+func (o *Options) validateVersions() error {
+	for _, v := range []struct {
+		option  string
+		version Version
+	}{{"MinVersion", o.MinVersion}, {"MaxVersion", o.MaxVersion}} {
+		if v.version != 0 && (v.version < VersionTLS10 || v.version > VersionTLS13) {
+			return badOption(v.option, "is %v, which is no TLS version; the constants are VersionTLS10 to VersionTLS13", v.version)
+		}
+		if o.TLS12 && v.version != 0 && v.version != VersionTLS12 {
+			return badOption(v.option, "is %v, and TLS12 asks for TLSv1.2 alone", v.version)
+		}
+		if o.TLS && v.version != 0 && v.version < VersionTLS12 {
+			return badOption(v.option, "is %v, and TLS asks for TLSv1.2 or later", v.version)
+		}
+	}
+	low, high := o.MinVersion, o.MaxVersion
+	if low == 0 {
+		low = VersionTLS12
+	}
+	if o.TLS12 {
+		high = VersionTLS12
+	}
+	if high != 0 && low > high {
+		if o.MinVersion == 0 {
+			return badOption("MaxVersion", "is %v, below the default MinVersion of %v; set MinVersion too", high, low)
+		}
+		return badOption("MinVersion", "is %v, above MaxVersion %v", low, high)
+	}
+	if o.CipherSuites != "" && high != 0 && high < VersionTLS13 {
+		return badOption("CipherSuites", "names TLS 1.3 suites, and the highest version is %v; TLS 1.2 suites go into Cipher", high)
+	}
+	return nil
+}
+
+func (o *Options) validateKeys() error {
+	crt := o.Crt != "" || o.CrtMem != nil
+	chain := o.Chain != "" || o.ChainMem != nil
+	key := o.Key != "" || o.KeyMem != nil
+	switch {
+	case key && !crt && !chain:
+		return badOption(o.pick("Key", o.KeyMem), "is given without Crt or Chain")
+	case crt && !key && !chain:
+		return badOption(o.pick("Crt", o.CrtMem), "is given without Key")
+	case o.KeyPassphrase != nil && !crt && !chain:
+		return badOption("KeyPassphrase", "is given without Crt and Key")
+	}
+	return nil
+}
+
+// pick names the form of an option that is in use.
+func (o *Options) pick(option string, mem []byte) string {
+	if mem != nil {
+		return option + "Mem"
+	}
+	return option
+}
+
+// noEffect lists the options of the original that do nothing where they stand.
+func (o *Options) noEffect() []string {
+	var list []string
+	add := func(set bool, what string) {
+		if set {
+			list = append(list, what)
+		}
+	}
+	add(o.Client && o.ClientCert, "ClientCert on a client")
+	add(o.Client && o.BlockBadClientCert, "BlockBadClientCert on a client")
+	add(!o.Client && o.BlockBadClientCert && !o.ClientCert && !o.RequireValidClientCert, "BlockBadClientCert without ClientCert")
+	add(o.Client && (o.DHCert != "" || o.DHCertMem != nil), "DHCert on a client")
+	add(o.Client && o.NoHonor, "NoHonor on a client")
+	add(!o.Client && o.SNI != "", "SNI on a server")
+	add(!o.Client && o.CACRL != "" && !o.asksClient(), "CACRL without ClientCert")
+	add(o.TLS && o.TLS12, "TLS with TLS12")
+	for _, s := range []struct {
+		name string
+		file string
+		mem  bool
+	}{
+		{"Crt", o.Crt, o.CrtMem != nil}, {"Key", o.Key, o.KeyMem != nil}, {"Chain", o.Chain, o.ChainMem != nil},
+		{"CACrt", o.CACrt, o.CACrtMem != nil}, {"DHCert", o.DHCert, o.DHCertMem != nil},
+	} {
+		add(s.file != "" && s.mem, s.name+" with "+s.name+"Mem")
+	}
+	return list
+}
+
+func (o *Options) asksClient() bool { return !o.Client && (o.ClientCert || o.RequireValidClientCert) }
+
+// enforces reports whether a bad peer certificate ends the handshake.
+func (o *Options) enforces() bool {
+	return o.RequireValidClientCert || o.Client && !o.InsecureSkipVerify
+}
+
+// serverName is a parsed name of a server: host or ip is set.
+type serverName struct{ host, ip string }
+
+// parseServerName checks a name that is to be verified. A trailing dot is cut
+// (RFC 6066 sends none), and the brackets of an IPv6 address are.
+func parseServerName(name string) (serverName, error) {
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil {
+		return serverName{ip: ip.WithZone("").String()}, nil
+	}
+	host := strings.TrimSuffix(name, ".")
+	switch {
+	case host == "":
+		return serverName{}, errors.New("the server name is empty")
+	case len(host) > maxNameLength:
+		return serverName{}, fmt.Errorf("the server name has %d bytes; the ClientHello takes %d", len(host), maxNameLength)
+	case host[0] == '.': // X509_VERIFY_PARAM_set1_host would take it for "any name below"
+		return serverName{}, fmt.Errorf("the server name %q begins with a dot", name)
+	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return serverName{}, fmt.Errorf("the server name %q holds a space or a control character", name)
+	}
+	return serverName{host: host}, nil
+}

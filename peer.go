@@ -1,0 +1,212 @@
+package sslfilter
+
+import (
+	"cmp"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// CertID is one call of OpenSSL's verify callback, as the original records it.
+type CertID struct {
+	Subject string // X509_NAME_oneline of the linked OpenSSL
+	Issuer  string
+	Serial  []byte     // magnitude, big endian, without sign and leading zeros; see Hexdump
+	Err     VerifyCode // VerifyOK, or the error of this call
+	Depth   int        // 0 is the peer's own certificate
+	Ignored bool       // Err is one of IgnoreVerifyErrors
+}
+
+// Peer is what is known of the other side's certificate. It is a copy.
+type Peer struct {
+	// Exists says that the peer showed a certificate.
+	Exists bool
+	// Valid is ClientCertValid: the handshake is complete, every error was
+	// ignored or there was none, and CRL does not block.
+	Valid bool
+	// Chain is the chain that OpenSSL built, the peer's own certificate
+	// first. Where the peer is not valid it ends where OpenSSL found nothing
+	// more.
+	Chain []Certificate
+	// Errors are the errors of the verification, by depth.
+	Errors []VerifyIssue
+	// CRL is the outcome of Options.CACRL.
+	CRL CRLResult
+}
+
+// Certificate is one certificate of a chain.
+type Certificate struct {
+	Subject string // X509_NAME_oneline of the linked OpenSSL
+	Issuer  string
+	Serial  []byte // magnitude, big endian, without sign and leading zeros; see Hexdump
+	DER     []byte
+}
+
+// Parse gives the certificate as crypto/x509 sees it. It is stricter than
+// OpenSSL: an error here does not mean that the certificate is not valid.
+func (c *Certificate) Parse() (*x509.Certificate, error) { return x509.ParseCertificate(c.DER) }
+
+// VerifyIssue is one error of a verification.
+type VerifyIssue struct {
+	Depth   int
+	Code    VerifyCode
+	Subject string
+	Ignored bool
+}
+
+// Hexdump writes bytes in hexadecimal with ':' between them: "74:65:73:74".
+//
+// Corresponds to POE::Filter::SSL hexdump.
+func Hexdump(b []byte) string {
+	const digits = "0123456789ABCDEF"
+	var s strings.Builder
+	s.Grow(3 * len(b))
+	for i, c := range b {
+		if i > 0 {
+			s.WriteByte(':')
+		}
+		s.WriteByte(digits[c>>4])
+		s.WriteByte(digits[c&15])
+	}
+	return s.String()
+}
+
+// ClientCertExists reports whether the peer showed a certificate, trusted or
+// not. On a client it is about the server's.
+//
+// WARNING: It may be revoked or invalid. Ask ClientCertValid.
+//
+// Corresponds to POE::Filter::SSL clientCertExists.
+func (f *Filter) ClientCertExists() bool {
+	f.calls++
+	return f.ssl != nil && f.ssl.recorded() > 0
+}
+
+// ClientCertValid reports whether the peer proved to own a certificate that is
+// valid: the handshake is complete, OpenSSL found no error that
+// IgnoreVerifyErrors does not name, and CACRL, which is looked at now, does not
+// block it. On a client it is about the server's certificate.
+//
+// Corresponds to POE::Filter::SSL clientCertValid.
+func (f *Filter) ClientCertValid() bool {
+	f.calls++
+	return f.proved() && f.ssl.acceptable() && f.checkCRL(f.ctx.opts.CACRL, true).OK()
+}
+
+// proved reports whether the handshake, and with it the proof of the peer's key, is complete.
+func (f *Filter) proved() bool { return f.ssl != nil && f.ssl.handshaken() }
+
+// ClientCertIDs lists every call of OpenSSL's verify callback in its order, as
+// the original does: from the root to the peer's own certificate, with one
+// entry more for each error. It is empty where there is no certificate. Peer
+// has the same as a chain.
+//
+// Corresponds to POE::Filter::SSL clientCertIds.
+func (f *Filter) ClientCertIDs() []CertID {
+	f.calls++
+	if f.ssl == nil {
+		return nil
+	}
+	var ids []CertID
+	for _, r := range f.ssl.verifyRecords() {
+		ids = append(ids, CertID{
+			Subject: r.cert.subject, Issuer: r.cert.issuer, Serial: r.cert.serial,
+			Err: r.code, Depth: r.depth, Ignored: r.ignored,
+		})
+	}
+	return ids
+}
+
+// ClientCertNotOnCRL reports whether no serial of the peer's chain is on any
+// CRL in file (PEM). The file is looked at in every call, and parsed again if
+// it has changed.
+//
+// WARNING: If the file is missing, cannot be read or parsed, or has no entry at
+// all, the answer is false for everybody. So it is without a certificate.
+//
+// Corresponds to POE::Filter::SSL clientCertNotOnCRL.
+func (f *Filter) ClientCertNotOnCRL(file string) bool {
+	return f.CheckCRL(file).Status == CRLNotListed
+}
+
+// CheckCRL is ClientCertNotOnCRL with the reason. Serials are compared exactly,
+// sign and all bytes; the CRL's issuer, signature and dates are not looked at.
+func (f *Filter) CheckCRL(file string) CRLResult {
+	f.calls++
+	return f.checkCRL(file, false)
+}
+
+// checkCRL looks the chain up in file; optional makes an empty name no question.
+func (f *Filter) checkCRL(file string, optional bool) CRLResult {
+	r := CRLResult{File: file}
+	if optional && file == "" {
+		return r
+	}
+	if f.ssl == nil || f.ssl.recorded() == 0 {
+		r.Status = CRLNoCertificate
+		return r
+	}
+	crl, err := loadCRL(file)
+	if err != nil {
+		r.Status, r.Err = CRLUnusable, unwrapPath(err)
+		return r
+	}
+	if crl.entries == 0 {
+		r.Status = CRLEmpty
+		return r
+	}
+	i := f.ssl.listed(crl)
+	if i < 0 {
+		r.Status = CRLNotListed
+		return r
+	}
+	cert := f.ssl.record(i)
+	r.Status, r.Subject, r.Serial = CRLListed, cert.subject, cert.serial
+	return r
+}
+
+// Peer tells all that is known of the other side's certificate, or nil after
+// Close.
+func (f *Filter) Peer() *Peer {
+	f.calls++
+	if f.ssl == nil {
+		return nil
+	}
+	p := &Peer{Exists: f.ssl.recorded() > 0, CRL: f.checkCRL(f.ctx.opts.CACRL, true)}
+	p.Valid = f.proved() && f.ssl.acceptable() && p.CRL.OK()
+	infos, ders := f.ssl.chain()
+	for i, info := range infos {
+		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, DER: ders[i]})
+	}
+	for _, r := range f.ssl.verifyRecords() {
+		if r.code != VerifyOK {
+			p.Errors = append(p.Errors, VerifyIssue{Depth: r.depth, Code: r.code, Subject: r.cert.subject, Ignored: r.ignored})
+		}
+	}
+	slices.SortStableFunc(p.Errors, func(a, b VerifyIssue) int { return cmp.Compare(a.Depth, b.Depth) })
+	return p
+}
+
+// String describes the verdict in one line, for logs.
+func (p *Peer) String() string {
+	switch {
+	case p == nil || !p.Exists:
+		return "no certificate"
+	case p.Valid:
+		return "valid"
+	}
+	var why []string
+	for _, e := range p.Errors {
+		if !e.Ignored {
+			why = append(why, fmt.Sprintf("%v (%d) at depth %d", e.Code, int(e.Code), e.Depth))
+		}
+	}
+	if !p.CRL.OK() {
+		why = append(why, p.CRL.String())
+	}
+	if len(why) == 0 {
+		return "invalid: the handshake is not complete"
+	}
+	return "invalid: " + strings.Join(why, "; ")
+}

@@ -1,0 +1,118 @@
+package sslfilter
+
+/*
+#include <stdlib.h>
+#include "cgo_helpers.h"
+*/
+import "C"
+
+import (
+	"runtime"
+	"strings"
+	"unsafe"
+)
+
+// sslHandle owns one connection: the SSL, its memory BIO and its records.
+type sslHandle struct{ handle[*C.fssl_conn] }
+
+func freeConn(p *C.fssl_conn) { C.fssl_conn_free(p) }
+
+// newSSL makes a connection of ctx, which it holds a reference to.
+func newSSL(ctx *sharedCtx) (*sslHandle, error) {
+	defer runtime.KeepAlive(ctx)
+	o := &ctx.opts
+	verify, mode := C.SSL_VERIFY_NONE, C.FSSL_RECORD
+	if o.Client {
+		verify = C.SSL_VERIFY_PEER
+	} else if o.asksClient() {
+		verify = C.SSL_VERIFY_PEER | C.SSL_VERIFY_CLIENT_ONCE
+		if o.BlockBadClientCert || o.RequireValidClientCert {
+			verify |= C.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+		}
+	}
+	if o.enforces() {
+		mode = C.FSSL_ENFORCE
+	}
+	var ignore []C.int
+	for _, code := range ctx.ignore {
+		ignore = append(ignore, C.int(code))
+	}
+	var errs C.fssl_errors
+	p := C.fssl_conn_new(ctx.ptr, cBool(o.Client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), &errs)
+	if p == nil {
+		return nil, newError("SSL_new", 0, records(&errs))
+	}
+	h := new(sslHandle)
+	h.own(p, freeConn)
+	return h, nil
+}
+
+func (h *sslHandle) close() { h.handle.close(freeConn) }
+
+// setName sets what is sent as SNI and what is verified; empty is nothing.
+func (h *sslHandle) setName(sni string, verify serverName) error {
+	defer runtime.KeepAlive(h)
+	var errs C.fssl_errors
+	ok := withCString(sni, func(sni *C.char) C.int {
+		return withCString(verify.host, func(host *C.char) C.int {
+			return withCString(verify.ip, func(ip *C.char) C.int {
+				return C.fssl_conn_set_name(h.ptr, sni, host, ip, &errs)
+			})
+		})
+	})
+	if ok != 1 {
+		return newError("SSL_set_tlsext_host_name", 0, records(&errs))
+	}
+	return nil
+}
+
+// shutdown queues our close_notify.
+func (h *sslHandle) shutdown() status {
+	defer runtime.KeepAlive(h)
+	return status(C.fssl_shutdown(h.ptr))
+}
+
+func (h *sslHandle) keyUpdate(requestPeer bool) status {
+	defer runtime.KeepAlive(h)
+	return status(C.fssl_key_update(h.ptr, cBool(requestPeer)))
+}
+
+// handshaken reports whether the first handshake completed.
+func (h *sslHandle) handshaken() bool {
+	defer runtime.KeepAlive(h)
+	return h.ptr.handshaken != 0
+}
+
+// failure copies the error of the call that just failed.
+func (h *sslHandle) failure(op string) *Error {
+	defer runtime.KeepAlive(h)
+	return newError(op, int(h.ptr.ssl_error), records(h.ptr.errs))
+}
+
+// cipherLists gives what the client offered, as far as a server knows it, and
+// what this side allows.
+func (h *sslHandle) cipherLists() (offered, allowed string) {
+	defer runtime.KeepAlive(h)
+	return takeString(C.fssl_conn_cipher_lists(h.ptr, 1)), takeString(C.fssl_conn_cipher_lists(h.ptr, 0))
+}
+
+func (h *sslHandle) cipher() string {
+	defer runtime.KeepAlive(h)
+	return C.GoString(C.SSL_CIPHER_get_name(C.SSL_get_current_cipher(h.ptr.ssl)))
+}
+
+func (h *sslHandle) bits() int {
+	defer runtime.KeepAlive(h)
+	return int(C.fssl_conn_bits(h.ptr))
+}
+
+func (h *sslHandle) version() string {
+	defer runtime.KeepAlive(h)
+	return C.GoString(C.SSL_get_version(h.ptr.ssl))
+}
+
+// state is OpenSSL's word for where the handshake is.
+func (h *sslHandle) state() string {
+	defer runtime.KeepAlive(h)
+	return strings.TrimSpace(C.GoString(C.SSL_state_string_long(h.ptr.ssl)))
+}

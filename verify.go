@@ -1,0 +1,151 @@
+package sslfilter
+
+/*
+#include "cgo_helpers.h"
+*/
+import "C"
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+// VerifyCode is one of OpenSSL's X509_V_ERR numbers.
+type VerifyCode int
+
+// Some of the numbers; every other one can be used as well.
+const (
+	VerifyOK                   VerifyCode = 0  // X509_V_OK
+	VerifyUnspecified          VerifyCode = 1  // X509_V_ERR_UNSPECIFIED
+	VerifyUnableToGetIssuer    VerifyCode = 2  // X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
+	VerifyUnableToGetCRL       VerifyCode = 3  // X509_V_ERR_UNABLE_TO_GET_CRL
+	VerifyCertNotYetValid      VerifyCode = 9  // X509_V_ERR_CERT_NOT_YET_VALID
+	VerifyCertHasExpired       VerifyCode = 10 // X509_V_ERR_CERT_HAS_EXPIRED
+	VerifySelfSignedLeaf       VerifyCode = 18 // X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
+	VerifySelfSignedInChain    VerifyCode = 19 // X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+	VerifyUnableToGetIssuerLoc VerifyCode = 20 // X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+	VerifyUnableToVerifyLeaf   VerifyCode = 21 // X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
+	VerifyChainTooLong         VerifyCode = 22 // X509_V_ERR_CERT_CHAIN_TOO_LONG
+	VerifyCertRevoked          VerifyCode = 23 // X509_V_ERR_CERT_REVOKED
+	VerifyInvalidPurpose       VerifyCode = 26 // X509_V_ERR_INVALID_PURPOSE
+	VerifyHostnameMismatch     VerifyCode = 62 // X509_V_ERR_HOSTNAME_MISMATCH
+	VerifyIPAddressMismatch    VerifyCode = 64 // X509_V_ERR_IP_ADDRESS_MISMATCH
+)
+
+// String gives OpenSSL's sentence: "certificate has expired".
+//
+// Calls X509_verify_cert_error_string(3).
+func (c VerifyCode) String() string {
+	return C.GoString(C.X509_verify_cert_error_string(C.long(c)))
+}
+
+// verifyRecord is one call of the verify callback.
+type verifyRecord struct {
+	code    VerifyCode
+	depth   int
+	ignored bool
+	cert    certInfo
+}
+
+// certInfo is what the original tells of a certificate.
+type certInfo struct {
+	subject, issuer string
+	serial          []byte
+	negative        bool
+}
+
+// recorded reports whether the verify callback was called at all: whether the
+// peer showed a certificate.
+func (h *sslHandle) recorded() int {
+	defer runtime.KeepAlive(h)
+	return int(h.ptr.n_rec)
+}
+
+// acceptable reports whether every recorded error was ignored, and there is a record.
+func (h *sslHandle) acceptable() bool {
+	defer runtime.KeepAlive(h)
+	for i := range h.rec() {
+		if r := &h.rec()[i]; r.code != 0 && r.ignored == 0 {
+			return false
+		}
+	}
+	return h.ptr.n_rec > 0
+}
+
+// rec views the C array; it lives until the next call.
+func (h *sslHandle) rec() []C.fssl_record {
+	return unsafe.Slice(h.ptr.rec, int(h.ptr.n_rec))
+}
+
+// verifyRecords copies what the verify callback saw, in its order.
+func (h *sslHandle) verifyRecords() []verifyRecord {
+	defer runtime.KeepAlive(h)
+	list := make([]verifyRecord, 0, h.ptr.n_rec)
+	for _, r := range h.rec() {
+		list = append(list, verifyRecord{
+			code:    VerifyCode(r.code),
+			depth:   int(r.depth),
+			ignored: r.ignored != 0,
+			cert:    describe(r.cert),
+		})
+	}
+	return list
+}
+
+// record copies one of them.
+func (h *sslHandle) record(i int) certInfo {
+	defer runtime.KeepAlive(h)
+	if i < 0 || i >= int(h.ptr.n_rec) {
+		return certInfo{}
+	}
+	return describe(h.rec()[i].cert)
+}
+
+// refusal is the error that made the verify callback refuse, or nil.
+func (h *sslHandle) refusal() *VerifyError {
+	defer runtime.KeepAlive(h)
+	if h.ptr.refused == 0 {
+		return nil
+	}
+	return &VerifyError{
+		Code:    VerifyCode(h.ptr.refused),
+		Depth:   int(h.ptr.refused_depth),
+		Subject: h.record(int(h.ptr.refused_rec)).subject,
+	}
+}
+
+// chain copies the chain that OpenSSL built, leaf first, with the DER form of each.
+func (h *sslHandle) chain() (infos []certInfo, ders [][]byte) {
+	defer runtime.KeepAlive(h)
+	var stack *C.struct_stack_st_X509
+	for i := range int(C.fssl_conn_chain(h.ptr, &stack)) {
+		cert := C.fssl_chain_cert(stack, C.int(i))
+		infos = append(infos, describe(cert))
+		ders = append(ders, der(cert))
+	}
+	return infos, ders
+}
+
+func describe(cert *C.X509) certInfo {
+	if cert == nil {
+		return certInfo{}
+	}
+	var n, negative C.int
+	serial := C.fssl_cert_serial(cert, &n, &negative)
+	return certInfo{
+		subject:  takeString(C.fssl_cert_name(cert, 0)),
+		issuer:   takeString(C.fssl_cert_name(cert, 1)),
+		serial:   C.GoBytes(unsafe.Pointer(serial), n),
+		negative: negative != 0,
+	}
+}
+
+func der(cert *C.X509) []byte {
+	var p *C.uchar
+	n := C.i2d_X509(cert, &p)
+	if n <= 0 {
+		return nil
+	}
+	defer C.CRYPTO_free(unsafe.Pointer(p), nil, 0)
+	return C.GoBytes(unsafe.Pointer(p), n)
+}
