@@ -616,7 +616,9 @@ static int hold(fssl_conn *c, const char *data, size_t len)
 {
     size_t need = c->held_len + len;
 
-    if (need > FSSL_MAX_HELD)
+    if (c->reading && c->handshaken)
+        c->answers += len;
+    if (need > FSSL_MAX_HELD || c->answers > FSSL_MAX_ANSWERS)
         return 0;
     if (c->held_off + need > c->held_cap) {
         size_t cap = c->held_cap;
@@ -669,7 +671,7 @@ static void fetch(fssl_conn *c)
     if (c->held_len == 0 && c->held != NULL) {
         OPENSSL_free(c->held);
         c->held = NULL;
-        c->held_off = c->held_cap = 0;
+        c->held_off = c->held_cap = c->answers = 0;
     }
 }
 
@@ -943,8 +945,8 @@ static fssl_status answer_key_update(fssl_conn *c)
 {
     int ret;
 
-    if (SSL_get_key_update_type(c->ssl) == SSL_KEY_UPDATE_NONE || c->held_len > FSSL_QUIET_HELD ||
-        (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0 || !SSL_is_init_finished(c->ssl))
+    if (SSL_get_key_update_type(c->ssl) == SSL_KEY_UPDATE_NONE || (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0 ||
+        !SSL_is_init_finished(c->ssl))
         return FSSL_OK;
     ret = SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
     if (ret == 1)
@@ -985,12 +987,14 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     c->in_left = len;
     c->plain_len = 0;
     c->more = 0;
+    c->reading = 1;
     status = step_handshake(c);
     if (status == FSSL_OK && c->handshaken) {
         status = read_records(c, plain, cap);
         c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
     }
     c->in = NULL;
+    c->reading = 0;
     if (ERR_peek_error() != 0)
         ERR_clear_error();
     return status;

@@ -47,7 +47,7 @@ enum {
     FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
-    FSSL_QUIET_HELD = 64 << 10    /* from here on key updates of the peer are answered only after a fetch */
+    FSSL_MAX_ANSWERS = 256 << 10  /* of these, what the peer made us say after the handshake: key updates, refused renegotiations */
 };
 
 /* One entry of OpenSSL's error queue, copied: the queue's own strings die with the next error. */
@@ -96,7 +96,7 @@ enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
  */
 typedef struct fssl_conn {
     SSL *ssl;
-    int client, handshaken, discard, full, more;
+    int client, handshaken, reading, discard, full, more;
 
     const unsigned char *in;
     size_t in_left;
@@ -104,6 +104,7 @@ typedef struct fssl_conn {
     size_t out_cap, out_len;
     unsigned char *held; /* bytes for the network that found no room in out: ours, freed when fetched */
     size_t held_off, held_len, held_cap;
+    size_t answers; /* bytes of held that reading made */
     size_t plain_len, wire_len; /* results of receive and send */
 
     int ssl_error; /* SSL_get_error of the failed call */

@@ -48,7 +48,7 @@ type Side struct {
 // Pair is two Filters and the network between them.
 type Pair struct {
 	Client, Server Side
-	Chunk          Chunker                                 // nil is Whole
+	Chunk          Chunker                                // nil is Whole
 	Alter          func(fromClient bool, b []byte) []byte // changes what travels, if set
 	Record         bool
 }

@@ -1,0 +1,197 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+func TestKeyUpdate(t *testing.T) {
+	for name, chunk := range chunkers(t) {
+		t.Run(name, func(t *testing.T) {
+			p := versionPair(t, "TLSv1.3")
+			p.Chunk = chunk
+			require.NoError(t, p.Handshake())
+			for range 5 {
+				for _, sides := range [][2]*enginetest.Side{{&p.Client, &p.Server}, {&p.Server, &p.Client}} {
+					from, to := sides[0], sides[1]
+					from.Got, to.Got = nil, nil
+					require.NoError(t, from.Send([]byte("old key, ")))
+					require.NoError(t, from.KeyUpdate(true))
+					require.NoError(t, from.Send([]byte("new key")))
+					p.Transfer()
+					require.Equal(t, "old key, new key", string(to.Got))
+					require.NoError(t, to.Send([]byte("answer")))
+					p.Transfer()
+					require.Equal(t, "answer", string(from.Got))
+				}
+			}
+		})
+	}
+}
+
+// The answer must be in Outgoing at once: a side that only reads would never
+// write it.
+func TestKeyUpdateIsAnsweredAtOnce(t *testing.T) {
+	p := versionPair(t, "TLSv1.3")
+	require.NoError(t, p.Handshake())
+	require.NoError(t, p.Client.KeyUpdate(true))
+	p.Server.Deliver(p.Client.Outgoing(nil))
+	require.NotEmpty(t, p.Server.Outgoing(nil))
+	require.NoError(t, p.Client.KeyUpdate(false))
+	p.Server.Deliver(p.Client.Outgoing(nil))
+	require.Empty(t, p.Server.Outgoing(nil))
+}
+
+// Each request makes an answer. Who takes Outgoing can answer for ever; who does
+// not is not filled up by the peer.
+func TestKeyUpdateFloodIsBounded(t *testing.T) {
+	const flood = 20000
+	t.Run("answered", func(t *testing.T) {
+		p := versionPair(t, "TLSv1.3")
+		require.NoError(t, p.Handshake())
+		for range flood {
+			require.NoError(t, p.Client.KeyUpdate(true))
+			p.Transfer()
+		}
+		require.NoError(t, p.Client.Send([]byte("still here")))
+		p.Transfer()
+		require.Equal(t, "still here", string(p.Server.Got))
+	})
+	t.Run("nobody takes the answers", func(t *testing.T) {
+		p := versionPair(t, "TLSv1.3")
+		require.NoError(t, p.Handshake())
+		for range flood {
+			require.NoError(t, p.Client.KeyUpdate(true))
+			p.Server.Deliver(p.Client.Outgoing(nil))
+		}
+		require.ErrorIs(t, p.Server.Filter.Err(), sslfilter.ErrBufferFull)
+		require.Less(t, len(p.Server.Outgoing(nil)), 300<<10)
+	})
+}
+
+func TestKeyUpdateWhereThereIsNone(t *testing.T) {
+	var usage *sslfilter.UsageError
+	p := versionPair(t, "TLSv1.2")
+	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "before the handshake")
+	require.NoError(t, p.Handshake())
+	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "in TLS 1.2")
+	require.NoError(t, p.Client.Send([]byte("goes on")))
+	p.Transfer()
+	require.Equal(t, "goes on", string(p.Server.Got))
+}
+
+func TestHandshakeIsIdempotent(t *testing.T) {
+	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+		require.NoError(t, p.Client.Handshake())
+		hello := p.Client.Outgoing(nil)
+		require.NoError(t, p.Client.Handshake())
+		require.Empty(t, p.Client.Outgoing(nil))
+		require.NoError(t, p.Server.Handshake())
+		require.Empty(t, p.Server.Outgoing(nil))
+		p.Server.Deliver(hello)
+		p.Transfer()
+		require.True(t, p.Client.HandshakeDone() && p.Server.HandshakeDone())
+		require.NoError(t, p.Client.Handshake())
+	})
+}
+
+func TestCtxServesManyConnections(t *testing.T) {
+	server, err := sslfilter.NewCtx(sslfilter.Options{Crt: "testdata/pki/server-ec.crt", Key: "testdata/pki/server-ec.key"})
+	require.NoError(t, err)
+	client, err := sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: "testdata/pki/root.crt", ServerName: "localhost"})
+	require.NoError(t, err)
+	failures := make(chan error, 8)
+	for range cap(failures) {
+		go func() { failures <- talk(client, server) }()
+	}
+	for range cap(failures) {
+		require.NoError(t, <-failures)
+	}
+
+	living, err := server.NewFilter()
+	require.NoError(t, err)
+	defer living.Close()
+	require.NoError(t, server.Close())
+	require.NoError(t, server.Close())
+	_, err = server.NewFilter()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+
+	cloned, err := living.Clone() // lives on what the Ctx left behind
+	require.NoError(t, err)
+	for _, s := range []*sslfilter.Filter{living, cloned} {
+		c, err := client.NewFilter()
+		require.NoError(t, err)
+		p := enginetest.New(c, s)
+		require.NoError(t, p.Handshake())
+		p.Close()
+	}
+	require.NoError(t, client.Close())
+	_, err = living.Clone()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+}
+
+// talk runs 20 connections one after the other.
+func talk(client, server *sslfilter.Ctx) error {
+	for range 20 {
+		c, err := client.NewFilter()
+		if err != nil {
+			return err
+		}
+		s, err := server.NewFilter()
+		if err != nil {
+			return err
+		}
+		p := enginetest.New(c, s)
+		if err := p.Handshake(); err != nil {
+			return err
+		}
+		p.Client.Send([]byte("ping"))
+		p.Transfer()
+		if !bytes.Equal(p.Server.Got, []byte("ping")) {
+			return p.Server.Err
+		}
+		p.Close()
+	}
+	return nil
+}
+
+// Every single byte that travels can be damaged: no side takes wrong data, and
+// what fails stays failed.
+func TestAlteredBytesNeverPass(t *testing.T) {
+	for version := range versions {
+		t.Run(version, func(t *testing.T) {
+			probe := versionPair(t, version)
+			probe.Record = true
+			require.NoError(t, probe.Handshake())
+			total := len(probe.Client.Raw) + len(probe.Server.Raw)
+			for at := 0; at < total; at += 7 {
+				p := versionPair(t, version)
+				seen := 0
+				p.Alter = func(_ bool, b []byte) []byte {
+					if at >= seen && at < seen+len(b) {
+						b[at-seen] ^= 0x20
+					}
+					seen += len(b)
+					return b
+				}
+				p.Client.Send([]byte("ping"))
+				p.Handshake()
+				p.Alter = nil
+				p.Server.Send([]byte("pong"))
+				p.Transfer()
+				require.Contains(t, []string{"", "ping"}, string(p.Server.Got), "byte %d", at)
+				require.Contains(t, []string{"", "pong"}, string(p.Client.Got), "byte %d", at)
+				if err := p.Client.Filter.Err(); err != nil {
+					_, again := p.Client.Receive(nil, []byte("x"))
+					require.Same(t, err, again, "byte %d", at)
+				}
+				p.Close()
+			}
+		})
+	}
+}
