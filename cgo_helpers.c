@@ -958,7 +958,8 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap)
 {
     fssl_status status = FSSL_OK;
 
-    while (status == FSSL_OK && c->plain_len < cap) {
+    /* without input SSL_read could only say so, at the price of a read buffer */
+    while (status == FSSL_OK && c->plain_len < cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0)) {
         size_t n = 0, before = c->in_left;
         int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
 

@@ -1,0 +1,208 @@
+package sslfilter_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// carry moves bytes between two filters until nothing moves: the network of
+// these examples. It returns the plaintext that reached each side.
+func carry(client, server *sslfilter.Filter) (toClient, toServer []byte, err error) {
+	for {
+		up, down := client.Outgoing(nil), server.Outgoing(nil)
+		if len(up)+len(down) == 0 {
+			return toClient, toServer, err
+		}
+		var errUp, errDown error
+		toServer, errUp = server.Receive(toServer, up)
+		toClient, errDown = client.Receive(toClient, down)
+		err = errors.Join(err, errUp, errDown)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func exampleServer() *sslfilter.Filter {
+	return must(sslfilter.New(sslfilter.Options{
+		Crt: "testdata/pki/server.crt",
+		Key: "testdata/pki/server.key",
+	}))
+}
+
+func exampleClient() *sslfilter.Filter {
+	return must(sslfilter.New(sslfilter.Options{
+		Client:     true,
+		CACrt:      "testdata/pki/root.crt",
+		ServerName: "localhost",
+	}))
+}
+
+// A client verifies the server's chain and name. Send before the handshake is
+// done is kept, so a request can be sent at once.
+func Example_client() {
+	client, err := sslfilter.New(sslfilter.Options{
+		Client: true,
+		CACrt:  "testdata/pki/root.crt", // without it: the system's store
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	if err := client.SetServerName("localhost"); err != nil {
+		fmt.Println(err)
+		return
+	}
+	client.Send([]byte("HEAD / HTTP/1.0\r\n\r\n"))
+
+	server := exampleServer()
+	defer server.Close()
+	_, request, err := carry(client, server)
+	fmt.Printf("%q %v\n", request, err)
+	fmt.Println(client.HandshakeDone(), client.Version(), client.Cipher())
+	// Output:
+	// "HEAD / HTTP/1.0\r\n\r\n" <nil>
+	// true TLSv1.3 TLS_AES_256_GCM_SHA384
+}
+
+// One Ctx serves any number of connections.
+func Example_server() {
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{
+		Crt:    "testdata/pki/server.crt",
+		Key:    "testdata/pki/server.key",
+		Cipher: "ECDHE+AESGCM",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ctx.Close()
+	for i := range 2 {
+		server := must(ctx.NewFilter())
+		server.Send(fmt.Appendf(nil, "Smile from connection %d!", i))
+
+		client := exampleClient()
+		client.Handshake()
+		greeting, _, err := carry(client, server)
+		fmt.Printf("%s %v\n", greeting, err)
+		client.Close()
+		server.Close()
+	}
+	// Output:
+	// Smile from connection 0! <nil>
+	// Smile from connection 1! <nil>
+}
+
+// A server asks for a certificate, refuses nobody and looks at the verdict.
+func Example_clientCertificate() {
+	ctx := must(sslfilter.NewCtx(sslfilter.Options{
+		Crt:        "testdata/pki/server.crt",
+		Key:        "testdata/pki/server.key",
+		CACrt:      "testdata/pki/root.crt",
+		CACRL:      "testdata/pki/crl.pem",
+		ClientCert: true,
+	}))
+	defer ctx.Close()
+	for _, who := range []string{"client", "client-revoked", "client-expired", ""} {
+		server := must(ctx.NewFilter())
+		options := sslfilter.Options{Client: true, CACrt: "testdata/pki/root.crt", ServerName: "localhost"}
+		if who != "" {
+			options.Crt, options.Key = "testdata/pki/"+who+".crt", "testdata/pki/"+who+".key"
+		}
+		client := must(sslfilter.New(options))
+		client.Handshake()
+		carry(client, server)
+
+		fmt.Println(server.ClientCertExists(), server.ClientCertValid(), server.Peer())
+		if ids := server.ClientCertIDs(); len(ids) > 0 {
+			leaf := ids[len(ids)-1]
+			fmt.Println(" ", leaf.Subject, sslfilter.Hexdump(leaf.Serial))
+		}
+		client.Close()
+		server.Close()
+	}
+	// Output:
+	// true true valid
+	//   /C=DE/O=Oracle Test/CN=client valid 20:01
+	// true false invalid: testdata/pki/crl.pem: serial 20:07 of /C=DE/O=Oracle Test/CN=client revoked is listed
+	//   /C=DE/O=Oracle Test/CN=client revoked 20:07
+	// true false invalid: certificate has expired (10) at depth 0
+	//   /C=DE/O=Oracle Test/CN=client expired 20:03
+	// false false no certificate
+}
+
+// STARTTLS: the filter is made on a connection that has spoken plain text.
+// Every byte that came after the command goes to the filter, none is taken for
+// a command: that is the STARTTLS injection (CVE-2011-0411).
+func Example_startTLS() {
+	// What the server has read so far: the command, and perhaps more.
+	const pipelined = "a1 STARTTLS\r\na2 LOGIN mallory secret\r\n"
+	command, rest, _ := strings.Cut(pipelined, "\r\n")
+	fmt.Println(command)
+
+	server := exampleServer()
+	defer server.Close()
+	_, err := server.Receive(nil, []byte(rest)) // is no TLS, so the connection ends here
+	fmt.Println(err != nil, server.HandshakeDone())
+	// Output:
+	// a1 STARTTLS
+	// true false
+}
+
+// Detach takes TLS off and keeps the connection.
+func ExampleFilter_Detach() {
+	client, server := exampleClient(), exampleServer()
+	defer client.Close()
+	defer server.Close()
+	client.Send([]byte("under TLS"))
+	carry(client, server)
+
+	client.CloseWrite()
+	wire := append(client.Outgoing(nil), "in plain text"...) // one delivery
+	_, err := server.Receive(nil, wire)
+	fmt.Println(err == io.EOF)
+	plain, err := server.Detach()
+	fmt.Printf("%s %v\n", plain, err)
+	// server.Outgoing now has our close_notify; plain bytes may follow it.
+	fmt.Println(len(server.Outgoing(nil)) > 0)
+	// Output:
+	// true
+	// in plain text <nil>
+	// true
+}
+
+func ExampleHexdump() {
+	fmt.Println(sslfilter.Hexdump([]byte("test")))
+	// Output: 74:65:73:74
+}
+
+func ExampleCtx_Ciphers() {
+	ctx := must(sslfilter.NewCtx(sslfilter.Options{
+		Crt:          "testdata/pki/server.crt",
+		Key:          "testdata/pki/server.key",
+		Cipher:       "DHE-RSA-AES256-GCM-SHA384:AES256-SHA",
+		CipherSuites: "TLS_AES_256_GCM_SHA384",
+	}))
+	defer ctx.Close()
+	fmt.Println(strings.Join(ctx.Ciphers(), ":"))
+	// Output: TLS_AES_256_GCM_SHA384:DHE-RSA-AES256-GCM-SHA384:AES256-SHA
+}
+
+// A wrong option is an error that names the option and the file.
+func ExampleOptionError() {
+	_, err := sslfilter.NewCtx(sslfilter.Options{Crt: "testdata/pki/server.crt", Key: "testdata/pki/client.key"})
+	var option *sslfilter.OptionError
+	if errors.As(err, &option) {
+		fmt.Println(option.Option, option.File)
+	}
+	// Output: Key testdata/pki/client.key
+}
