@@ -5,6 +5,13 @@
 
 /* ------------------------------------------------------------------ errors */
 
+/* An empty queue, as usual here, costs only the look; clearing walks all of its entries. */
+static void clear_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
 static void copy_text(char *dst, size_t cap, const char *src)
 {
     size_t n = src != NULL ? strlen(src) : 0;
@@ -24,7 +31,7 @@ void fssl_take_errors(fssl_errors *errs)
     int line, flags;
 
     if (errs == NULL) {
-        ERR_clear_error();
+        clear_errors();
         return;
     }
     errs->n = 0;
@@ -57,7 +64,7 @@ int fssl_fips_enabled(void)
 {
     int on = fssl_fips();
 
-    ERR_clear_error();
+    clear_errors();
     return on;
 }
 
@@ -65,7 +72,7 @@ int fssl_fips_enabled(void)
 static int done(int ok, fssl_errors *errs)
 {
     if (ok)
-        ERR_clear_error();
+        clear_errors();
     else
         fssl_take_errors(errs);
     return ok;
@@ -90,7 +97,7 @@ static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
     }
     if (ERR_GET_LIB(ERR_peek_last_error()) != ERR_LIB_PEM || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
         return -1;
-    ERR_clear_error();
+    clear_errors();
     return 0;
 }
 
@@ -114,7 +121,7 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const void *pem, size_t len, fssl_er
     BIO *bio;
     int more = -1;
 
-    ERR_clear_error();
+    clear_errors();
     *blocks = 0;
     bio = read_only(pem, len);
     while (certs != NULL && bio != NULL) {
@@ -199,7 +206,7 @@ EVP_PKEY *fssl_pem_key(int *asked, const void *pem, size_t len, const void *pass
     BIO *bio;
     EVP_PKEY *key = NULL;
 
-    ERR_clear_error();
+    clear_errors();
     bio = read_only(pem, len);
     if (bio != NULL)
         key = PEM_read_bio_PrivateKey(bio, NULL, passphrase_cb, &p);
@@ -215,7 +222,7 @@ SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
 {
     SSL_CTX *ctx;
 
-    ERR_clear_error();
+    clear_errors();
     ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
     if (ctx != NULL) {
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -240,25 +247,25 @@ int fssl_ctx_max_version(SSL_CTX *ctx)
 
 int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs)
 {
-    ERR_clear_error();
+    clear_errors();
     return done(SSL_CTX_set_min_proto_version(ctx, min) == 1 && SSL_CTX_set_max_proto_version(ctx, max) == 1, errs);
 }
 
 int fssl_ctx_set_ciphers(SSL_CTX *ctx, const char *list, fssl_errors *errs)
 {
-    ERR_clear_error();
+    clear_errors();
     return done(SSL_CTX_set_cipher_list(ctx, list) == 1, errs);
 }
 
 int fssl_ctx_set_suites(SSL_CTX *ctx, const char *list, fssl_errors *errs)
 {
-    ERR_clear_error();
+    clear_errors();
     return done(SSL_CTX_set_ciphersuites(ctx, list) == 1, errs);
 }
 
 int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs)
 {
-    ERR_clear_error();
+    clear_errors();
     return done(SSL_CTX_set1_groups_list(ctx, list) == 1, errs);
 }
 
@@ -279,7 +286,7 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 {
     int i, ok;
 
-    ERR_clear_error();
+    clear_errors();
     ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1; /* takes a reference of its own */
     for (i = 1; ok && i < sk_X509_num(chain); i++)
         ok = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
@@ -288,7 +295,7 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
 {
-    ERR_clear_error();
+    clear_errors();
     *mismatch = X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) != 1;
     return done(!*mismatch && SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
 }
@@ -298,7 +305,7 @@ int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
     int flags = SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR;
 
-    ERR_clear_error();
+    clear_errors();
     return done(SSL_CTX_build_cert_chain(ctx, flags) > 0, errs);
 }
 
@@ -319,7 +326,7 @@ int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors 
     X509_STORE *store;
     int i, ok;
 
-    ERR_clear_error();
+    clear_errors();
     store = X509_STORE_new();
     ok = store != NULL;
     for (i = 0; ok && i < sk_X509_num(cas); i++) {
@@ -338,7 +345,7 @@ X509_STORE *fssl_system_store(fssl_errors *errs)
 {
     X509_STORE *store;
 
-    ERR_clear_error();
+    clear_errors();
     store = X509_STORE_new();
     if (store != NULL && X509_STORE_set_default_paths(store) != 1) {
         X509_STORE_free(store);
@@ -382,7 +389,7 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     char *text = NULL;
     int i;
 
-    ERR_clear_error();
+    clear_errors();
     *anonymous = 0;
     ssl = SSL_new(ctx);
     if (ssl != NULL) {
@@ -405,7 +412,7 @@ EVP_PKEY *fssl_pem_dh(const void *pem, size_t len, fssl_errors *errs)
     BIO *bio;
     EVP_PKEY *params = NULL;
 
-    ERR_clear_error();
+    clear_errors();
     bio = read_only(pem, len);
     if (bio != NULL)
         params = PEM_read_bio_Parameters(bio, NULL);
@@ -424,7 +431,7 @@ int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs)
     EVP_PKEY_CTX *ctx;
     int i, ok;
 
-    ERR_clear_error();
+    clear_errors();
     ctx = EVP_PKEY_CTX_new(params, NULL);
     ok = ctx != NULL && EVP_PKEY_param_check(ctx) == 1;
     EVP_PKEY_CTX_free(ctx);
@@ -438,7 +445,7 @@ int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs)
 
 int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs)
 {
-    ERR_clear_error();
+    clear_errors();
     return done(fssl_set_tmp_dh(ctx, params), errs); /* checks the size against the security level */
 }
 
@@ -532,7 +539,7 @@ fssl_crl *fssl_crl_parse(int *blocks, const void *pem, size_t len, fssl_errors *
     BIO *bio;
     int more = -1;
 
-    ERR_clear_error();
+    clear_errors();
     *blocks = 0;
     bio = read_only(pem, len);
     while (crl != NULL && bio != NULL) {
@@ -842,7 +849,7 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, co
     fssl_conn *c;
     BIO *bio;
 
-    ERR_clear_error();
+    clear_errors();
     c = OPENSSL_zalloc(sizeof(*c));
     if (c == NULL)
         goto err;
@@ -885,7 +892,7 @@ void fssl_conn_free(fssl_conn *c)
     OPENSSL_free(c->held);
     OPENSSL_free(c->errs);
     OPENSSL_free(c);
-    ERR_clear_error();
+    clear_errors();
 }
 
 /* sni is sent, host or ip is verified; NULL where there is none. */
@@ -894,7 +901,7 @@ int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const ch
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
     int ok;
 
-    ERR_clear_error();
+    clear_errors();
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     ok = SSL_set_tlsext_host_name(c->ssl, sni) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
          (ip != NULL ? X509_VERIFY_PARAM_set1_ip_asc(param, ip) : X509_VERIFY_PARAM_set1_ip(param, NULL, 0)) == 1;
@@ -906,7 +913,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
 {
     c->ssl_error = SSL_get_error(c->ssl, ret);
     if (c->full) {
-        ERR_clear_error();
+        clear_errors();
         return FSSL_FULL;
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
@@ -983,7 +990,7 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
 {
     fssl_status status;
 
-    ERR_clear_error();
+    clear_errors();
     c->in = wire;
     c->in_left = len;
     c->plain_len = 0;
@@ -996,8 +1003,7 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     }
     c->in = NULL;
     c->reading = 0;
-    if (ERR_peek_error() != 0)
-        ERR_clear_error();
+    clear_errors();
     return status;
 }
 
@@ -1006,7 +1012,7 @@ fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsig
 {
     fssl_status status = FSSL_OK;
 
-    ERR_clear_error();
+    clear_errors();
     c->plain_len = 0;
     lend(c, wire, cap);
     fetch(c);
@@ -1024,8 +1030,7 @@ fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsig
     if (status == FSSL_OK && c->handshaken)
         status = answer_key_update(c);
     reclaim(c);
-    if (ERR_peek_error() != 0)
-        ERR_clear_error();
+    clear_errors();
     return status;
 }
 
@@ -1043,14 +1048,14 @@ fssl_status fssl_shutdown(fssl_conn *c)
 {
     int ret;
 
-    ERR_clear_error();
+    clear_errors();
     if (SSL_in_init(c->ssl))
         return FSSL_AGAIN;
     ret = SSL_shutdown(c->ssl);
     if (ret < 0)
         return outcome(c, ret);
     c->discard = 1;
-    ERR_clear_error();
+    clear_errors();
     return FSSL_OK;
 }
 
@@ -1058,13 +1063,13 @@ fssl_status fssl_key_update(fssl_conn *c, int request_peer)
 {
     int ret;
 
-    ERR_clear_error();
+    clear_errors();
     ret = SSL_key_update(c->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
     if (ret == 1)
         ret = SSL_do_handshake(c->ssl);
     if (ret != 1)
         return outcome(c, ret);
-    ERR_clear_error();
+    clear_errors();
     return FSSL_OK;
 }
 

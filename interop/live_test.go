@@ -1,0 +1,216 @@
+package interop_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+const pki = "../testdata/pki/"
+
+// patience is how long a live peer may take for one step.
+const patience = 20 * time.Second
+
+// program is a peer that nobody here wrote, with its standard streams.
+type program struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+
+	mu   sync.Mutex
+	out  strings.Builder
+	news chan struct{}
+}
+
+// start runs a program in a session of its own and kills it with the test.
+func start(t testing.TB, debianPackage, name string, args ...string) *program {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		skipWithout(t, debianPackage, name)
+	}
+	p := &program{t: t, cmd: exec.Command(path, args...), news: make(chan struct{}, 1)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.stdin, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.cmd.Stderr = p.cmd.Stdout
+	require.NoError(t, p.cmd.Start())
+	go p.collect(out)
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	})
+	return p
+}
+
+func (p *program) collect(out io.Reader) {
+	lines := bufio.NewReader(out)
+	for {
+		line, err := lines.ReadString('\n')
+		p.mu.Lock()
+		p.out.WriteString(line)
+		p.mu.Unlock()
+		select {
+		case p.news <- struct{}{}:
+		default:
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *program) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// await waits until the program has printed text n times, and returns the line behind the last.
+func (p *program) await(text string, n int) string {
+	p.t.Helper()
+	timeout := time.After(patience)
+	for {
+		out := p.output()
+		if parts := strings.SplitN(out, text, n+1); len(parts) > n {
+			if line, _, ended := strings.Cut(parts[n], "\n"); ended {
+				return line
+			}
+		}
+		select {
+		case <-p.news:
+		case <-timeout:
+			require.FailNow(p.t, "not printed: "+text, out)
+		}
+	}
+}
+
+func (p *program) say(s string) {
+	p.t.Helper()
+	_, err := io.WriteString(p.stdin, s)
+	require.NoError(p.t, err)
+}
+
+// wire drives a Filter over a TCP connection. One goroutine reads the network,
+// and the test's own does everything else.
+type wire struct {
+	*sslfilter.Filter
+	t    testing.TB
+	conn net.Conn
+	in   chan []byte
+	end  error // of the network, valid once in is closed
+	got  []byte
+	err  error // of the last Receive
+}
+
+func newWire(t testing.TB, conn net.Conn, o sslfilter.Options) *wire {
+	t.Helper()
+	f, err := sslfilter.New(o)
+	require.NoError(t, err)
+	w := &wire{Filter: f, t: t, conn: conn, in: make(chan []byte)}
+	done := make(chan struct{})
+	go func() {
+		defer close(w.in)
+		for {
+			buf := make([]byte, 4096)
+			n, err := conn.Read(buf)
+			if n > 0 {
+				select {
+				case w.in <- buf[:n]:
+				case <-done:
+					return
+				}
+			}
+			if err != nil {
+				w.end = err
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(done)
+		conn.Close()
+		f.Close()
+	})
+	if o.Client {
+		require.NoError(t, w.Handshake())
+		w.flush()
+	}
+	return w
+}
+
+func (w *wire) flush() {
+	w.t.Helper()
+	w.conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err := w.conn.Write(w.Outgoing(nil))
+	require.NoError(w.t, err)
+}
+
+// pumpUntil moves bytes until ok holds.
+func (w *wire) pumpUntil(what string, ok func() bool) {
+	w.t.Helper()
+	timeout := time.After(patience)
+	for !ok() {
+		select {
+		case b, open := <-w.in:
+			if !open {
+				require.FailNow(w.t, "the connection ended while waiting for "+what, "%v, received %q", w.end, w.got)
+			}
+			w.got, w.err = w.Receive(w.got, b)
+			if w.err != nil && !errors.Is(w.err, io.EOF) {
+				w.conn.Write(w.Outgoing(nil)) // the alert
+				require.NoError(w.t, w.err, "while waiting for %s", what)
+			}
+			w.flush()
+		case <-timeout:
+			require.FailNow(w.t, "timeout while waiting for "+what, "received %q", w.got)
+		}
+	}
+}
+
+func (w *wire) pumpUntilGot(text string) {
+	w.t.Helper()
+	w.pumpUntil(text, func() bool { return strings.Contains(string(w.got), text) })
+}
+
+func (w *wire) say(s string) {
+	w.t.Helper()
+	require.NoError(w.t, w.Send([]byte(s)))
+	w.flush()
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func accept(t testing.TB, l net.Listener) net.Conn {
+	t.Helper()
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	return conn
+}
+
+func dial(t testing.TB, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	require.NoError(t, err)
+	return conn
+}

@@ -1,0 +1,86 @@
+package interop_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// An old server asks the client for a new handshake in the middle of the data:
+// it works, and what is sent meanwhile is not lost, as it is in the original.
+func TestRenegotiationAskedForByAServer(t *testing.T) {
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-cert", pki+"server.crt", "-key", pki+"server.key")
+	addr := server.await("ACCEPT ", 1)
+	w := newWire(t, dial(t, addr), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+	w.pumpUntil("the handshake", w.HandshakeDone)
+	require.Equal(t, "TLSv1.2", w.Version())
+	w.say("before\n")
+	server.await("before", 1)
+
+	server.say("R\n")
+	// The request is on its way: the next bytes that come are its first.
+	w.got, w.err = w.Receive(w.got, <-w.in)
+	require.NoError(t, w.err)
+	require.NoError(t, w.Send([]byte("sent in the middle\n")))
+	hello := w.Outgoing(nil)
+	require.NotEmpty(t, hello)
+	require.Equal(t, byte(22), hello[0], "a handshake record")
+	require.False(t, w.Flushed(), "data wait for the end of the handshake")
+	_, err := w.conn.Write(hello)
+	require.NoError(t, err)
+	w.pumpUntil("the second handshake", w.Flushed)
+	server.await("sent in the middle", 1)
+
+	server.say("reply\n")
+	w.pumpUntilGot("reply\n")
+	w.say("after\n")
+	server.await("after", 1)
+	require.True(t, w.ClientCertValid(), "the verdict of the second handshake")
+	require.Len(t, w.ClientCertIDs(), 2, "and of no other")
+}
+
+// A client's wish for a new handshake is refused, and the server goes on. What
+// the client makes of it is its own affair: GnuTLS and OpenSSL both give up.
+func TestRenegotiationAskedForByAClient(t *testing.T) {
+	options := sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key", TLS12: true}
+	t.Run("gnutls-cli", func(t *testing.T) {
+		l := listen(t)
+		port := l.Addr().String()[strings.LastIndex(l.Addr().String(), ":")+1:]
+		client := start(t, "gnutls-bin", "gnutls-cli", "--rehandshake", "--x509cafile", pki+"root.crt", "--port", port, "localhost")
+		w := newWire(t, accept(t, l), options)
+		w.pumpUntil("the handshake", w.HandshakeDone)
+		refused(t, w)
+		client.await("A TLS warning alert has been received", 1)
+	})
+	t.Run("openssl s_client", func(t *testing.T) {
+		l := listen(t)
+		client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-CAfile", pki+"root.crt")
+		w := newWire(t, accept(t, l), options)
+		w.pumpUntil("the handshake", w.HandshakeDone)
+		client.say("hello\n")
+		w.pumpUntilGot("hello\n")
+		client.say("R\n")
+		refused(t, w)
+		client.await("RENEGOTIATING", 1)
+	})
+}
+
+// refused takes the ClientHello of a renegotiation and looks for the refusal.
+func refused(t *testing.T, w *wire) {
+	t.Helper()
+	plain, err := w.Receive(nil, <-w.in)
+	require.NoError(t, err)
+	require.Empty(t, plain)
+	alert := w.Outgoing(nil)
+	require.NotEmpty(t, alert, "the refusal must be there at once")
+	require.Equal(t, byte(21), alert[0], "an alert record")
+	_, err = w.conn.Write(alert)
+	require.NoError(t, err)
+	require.NoError(t, w.Err())
+	require.NoError(t, w.Send([]byte("goes on")))
+	require.NotEmpty(t, w.Outgoing(nil))
+}
