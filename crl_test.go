@@ -1,0 +1,358 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// visited is a server with a client of the test PKI that has finished its handshake.
+func visited(t testing.TB, crt string) *sslfilter.Filter {
+	t.Helper()
+	return connect(t, asking(nil), showing(crt, "")).Server.Filter
+}
+
+const (
+	notListed = sslfilter.CRLNotListed
+	isListed  = sslfilter.CRLListed
+	noEntries = sslfilter.CRLEmpty
+	unusable  = sslfilter.CRLUnusable
+)
+
+func TestCheckCRL(t *testing.T) {
+	for _, c := range []struct {
+		crt, file string
+		want      sslfilter.CRLStatus
+		listed    string // CN and serial of the one that is listed
+	}{
+		{"client.crt", "crl.pem", notListed, ""},
+		{"client-revoked.crt", "crl.pem", isListed, "client revoked 20:07"},
+		{"client-revoked.crt", "crl-text.pem", isListed, "client revoked 20:07"},
+		{"client-revoked.crt", "crl-expired.pem", isListed, "client revoked 20:07"},
+		{"client.crt", "crl-expired.pem", notListed, ""},
+		{"client-revoked.crt", "crl-badsig.pem", isListed, "client revoked 20:07"}, // signatures are not looked at
+		{"client.crt", "crl-badsig.pem", notListed, ""},
+		{"client-revoked.crt", "crl-multi-root-first.pem", isListed, "client revoked 20:07"},
+		{"client-revoked.crt", "crl-multi-other-first.pem", isListed, "client revoked 20:07"},
+		{"client.crt", "crl-multi-other-first.pem", notListed, ""},
+		{"client-revoked.crt", "crl-after-cert.pem", isListed, "client revoked 20:07"},
+		{"client.crt", "crl-after-cert.pem", notListed, ""},
+		{"client-revoked.crt", "crl-other.pem", notListed, ""},
+		{"client-cabad.crt", "crl-other.pem", isListed, "client same serial as a cert of other CA 77:77"}, // nor is the issuer
+		{"client.crt", "crl-empty.pem", noEntries, ""},
+		{"client.crt", "crl-inter-empty.pem", noEntries, ""},
+		{"client.crt", "crl.der", unusable, ""},
+		{"client.crt", "crl-garbage.pem", unusable, ""},
+		{"client.crt", "crl-zero.pem", unusable, ""},
+		{"client.crt", "crl-trunc.pem", unusable, ""},
+		{"client.crt", "root.crt", unusable, ""}, // PEM, but no CRL
+		{"client.crt", "no-such-file.pem", unusable, ""},
+		{"client.crt", ".", unusable, ""},
+		{"client.crt", "crl.pem\x00", unusable, ""},
+		{"client.crt", "crl.pem\x00.pem", unusable, ""},
+		// every byte of a serial counts, and its sign
+		{"client-nulA.crt", "crl-nulB.pem", notListed, ""},
+		{"client-nulB.crt", "crl-nulB.pem", isListed, "client serial 0100BB 01:00:BB"},
+		{"client-ser30.crt", "crl-30.pem", isListed, "client serial 0x30 30"},
+		{"client-ser30.crt", "crl-nulB.pem", notListed, ""},
+		{"client-ser5.crt", "crl-all.pem", isListed, "client serial 5 05"},
+		{"client-serneg.crt", "crl-all.pem", notListed, ""},
+		{"client-ser20.crt", "crl-all.pem", isListed, "client serial 20 bytes F1:23:45:67:89:AB:CD:EF:00:11:22:33:44:55:66:77:88:99:AA:BB"},
+		{"client-ser20.crt", "crl-30.pem", notListed, ""},
+		{"client-ser0.crt", "crl-all.pem", notListed, ""},
+		{"client-ser80.crt", "crl-all.pem", notListed, ""},
+		{"client-inter-chain.pem", "crl.pem", notListed, ""},
+		{"client-inter-chain.pem", "crl-all.pem", isListed, "Oracle Intermediate CA 0C"},
+	} {
+		t.Run(c.crt+" "+fmt.Sprintf("%q", c.file), func(t *testing.T) {
+			f := visited(t, c.crt)
+			file := pki(c.file)
+			if c.file == "crl.pem\x00" {
+				file = "testdata/pki/crl.pem\x00" // filepath.Join keeps it too; be sure
+			}
+			for range 2 { // the second answer comes from the cache
+				got := f.CheckCRL(file)
+				require.Equal(t, c.want, got.Status, "%v", got)
+				require.Equal(t, c.want == notListed, f.ClientCertNotOnCRL(file))
+				require.Equal(t, c.want == notListed, got.OK())
+				require.Equal(t, c.want == unusable, got.Err != nil)
+				require.Equal(t, file, got.File)
+				require.NotEmpty(t, got.String())
+				if c.want == isListed {
+					require.Contains(t, []string{clientName + c.listed, "/C=DE/O=Oracle Test/CN=" + c.listed}, got.Subject+" "+sslfilter.Hexdump(got.Serial))
+				}
+			}
+		})
+	}
+	f := visited(t, "client.crt")
+	require.Equal(t, unusable, f.CheckCRL("").Status, "no file name is no answer")
+	require.ErrorIs(t, f.CheckCRL(pki("no-such-file.pem")).Err, fs.ErrNotExist)
+	require.Error(t, asError[*sslfilter.Error](t, f.CheckCRL(pki("crl-trunc.pem")).Err))
+}
+
+// Serials that "openssl ca" does not put on a list.
+func TestCheckCRLSigns(t *testing.T) {
+	for _, c := range []struct {
+		listed int64
+		crt    string
+		want   sslfilter.CRLStatus
+	}{
+		{-5, "client-serneg.crt", isListed},
+		{-5, "client-ser5.crt", notListed},
+		{5, "client-serneg.crt", notListed},
+		{-0x8001, "client-sernegbig.crt", isListed},
+		{0x8001, "client-sernegbig.crt", notListed},
+		{0, "client-ser0.crt", isListed},
+		{0, "client-ser1.crt", notListed},
+		{1, "client-ser1.crt", isListed},
+		{0x80, "client-ser80.crt", isListed},
+		{-0x80, "client-ser80.crt", notListed},
+		{0x0100, "client-ser1.crt", notListed},
+	} {
+		t.Run(fmt.Sprintf("%d and %s", c.listed, c.crt), func(t *testing.T) {
+			file := tempFile(t, "crl.pem", revocations(t, serials(c.listed)...))
+			require.Equal(t, c.want, visited(t, c.crt).CheckCRL(file).Status)
+		})
+	}
+}
+
+// One broken list could be the one that matters.
+func TestCheckCRLOneBrokenListBlocks(t *testing.T) {
+	f := visited(t, "client.crt")
+	good, broken := pkiBytes(t, "crl.pem"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no CRL")})
+	der := pemDER(t, good)
+	longer := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: append(bytes.Clone(der), 0)})
+	shorter := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der[:len(der)-1]})
+	for name, data := range map[string][]byte{
+		"broken behind":         append(bytes.Clone(good), broken...),
+		"broken in front":       append(bytes.Clone(broken), good...),
+		"cut behind":            append(bytes.Clone(good), good[:len(good)/2]...),
+		"END cut":               append(bytes.Clone(good), bytes.TrimSuffix(good, []byte("-----END X509 CRL-----\n"))...),
+		"BEGIN indented":        append(append(bytes.Clone(good), "  "...), good...),
+		"mark behind text":      append(append(bytes.Clone(good), "text\n\ufeff"...), good...),
+		"a byte behind the DER": append(bytes.Clone(good), longer...),
+		"a byte less of DER":    append(bytes.Clone(good), shorter...),
+		"DER behind PEM":        append(bytes.Clone(good), "-----BEGIN X509 CRL-----\n"...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, unusable, f.CheckCRL(tempFile(t, "crl.pem", data)).Status)
+		})
+	}
+	for name, data := range map[string][]byte{
+		"CRLF":           bytes.ReplaceAll(good, []byte("\n"), []byte("\r\n")),
+		"text around":    append(append([]byte("a text\n\n"), good...), "\nanother\n"...),
+		"empty and full": append(pkiBytes(t, "crl-empty.pem"), good...),
+		"key in between": append(append(bytes.Clone(good), pkiBytes(t, "client.key")...), good...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, notListed, f.CheckCRL(tempFile(t, "crl.pem", data)).Status)
+		})
+	}
+	marked := unusable // 3.0 and later skip a byte order mark where they begin to read
+	if since(openssl30) {
+		marked = notListed
+	}
+	require.Equal(t, marked, f.CheckCRL(tempFile(t, "crl.pem", append([]byte("\ufeff"), good...))).Status)
+	empty := tempFile(t, "crl.pem", append(pkiBytes(t, "crl-empty.pem"), pkiBytes(t, "crl-inter-empty.pem")...))
+	require.Equal(t, noEntries, f.CheckCRL(empty).Status)
+}
+
+// Who shows nothing is never "not on the CRL".
+func TestCheckCRLWithoutACertificate(t *testing.T) {
+	for _, file := range []string{"crl.pem", "no-such-file.pem", "crl-empty.pem"} {
+		for name, f := range map[string]*sslfilter.Filter{
+			"no certificate":       connect(t, asking(nil), clientOptions()).Server.Filter,
+			"not asked for":        connect(t, serverOptions(), showing("client.crt", "")).Server.Filter,
+			"before the handshake": mustFilter(t, asking(nil)),
+		} {
+			require.False(t, f.ClientCertNotOnCRL(pki(file)), name)
+			require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(pki(file)).Status, name)
+		}
+	}
+	closed := visited(t, "client.crt")
+	require.True(t, closed.ClientCertNotOnCRL(pki("crl.pem")))
+	require.NoError(t, closed.Close())
+	require.False(t, closed.ClientCertNotOnCRL(pki("crl.pem")))
+}
+
+// A client is asked about the server's certificate.
+func TestCheckCRLOnAClient(t *testing.T) {
+	f := connect(t, serverOptions(), clientOptions()).Client.Filter
+	require.True(t, f.ClientCertNotOnCRL(pki("crl.pem")))
+	require.False(t, f.ClientCertNotOnCRL(tempFile(t, "crl.pem", revocations(t, big.NewInt(0x1001)))))
+}
+
+// A change of the file counts at the next question, on connections that are open too.
+func TestCRLFileChanges(t *testing.T) {
+	without, listing := revocations(t, serials(0x2002)...), revocations(t, serials(0x2001)...)
+	require.Len(t, listing, len(without), "nothing but the content differs")
+	replace := func(file string, data []byte) error {
+		next := file + ".new"
+		if err := os.WriteFile(next, data, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(next, file)
+	}
+	inPlace := func(file string, data []byte) error { return os.WriteFile(file, data, 0o600) }
+	for name, write := range map[string]func(string, []byte) error{
+		"renamed over": replace,
+		"in place":     inPlace,
+		"in place, time of change alike": func(file string, data []byte) error {
+			now := time.Now()
+			if info, err := os.Stat(file); err == nil {
+				now = info.ModTime()
+			}
+			if err := inPlace(file, data); err != nil {
+				return err
+			}
+			return os.Chtimes(file, now, now)
+		},
+		"renamed over, time of change alike and old": func(file string, data []byte) error {
+			if err := replace(file, data); err != nil {
+				return err
+			}
+			return os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "crl.pem")
+			require.NoError(t, write(file, without))
+			f := connect(t, asking(crl(file)), showing("client.crt", "")).Server.Filter
+			for range 20 {
+				require.NoError(t, write(file, without))
+				require.True(t, f.ClientCertNotOnCRL(file))
+				require.True(t, f.ClientCertValid())
+				require.NoError(t, write(file, listing))
+				require.False(t, f.ClientCertNotOnCRL(file))
+				require.False(t, f.ClientCertValid())
+				require.Equal(t, isListed, f.Peer().CRL.Status)
+			}
+			require.NoError(t, os.Remove(file))
+			require.False(t, f.ClientCertValid())
+			require.Equal(t, unusable, f.Peer().CRL.Status)
+			require.NoError(t, write(file, []byte("no CRL")))
+			require.False(t, f.ClientCertValid())
+			require.NoError(t, write(file, without))
+			require.True(t, f.ClientCertValid())
+		})
+	}
+}
+
+// manySerials is the size of the list in TestLargeCRL.
+const manySerials = 100_000
+
+// leastSpeedup is how much faster the second question must be. It was 5,000 to
+// 20,000 times when this was written.
+const leastSpeedup = 50
+
+func TestLargeCRL(t *testing.T) {
+	list := make([]*big.Int, manySerials) // 2, 5, 8, … in an order of its own; the root's 10 is not among them
+	for i := range list {
+		list[i] = big.NewInt(int64(i*7919%manySerials)*3 + 2)
+	}
+	file := tempFile(t, "crl.pem", revocations(t, list...))
+	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // a young file is read again
+	const middle, last = manySerials/2*3 + 2, (manySerials-1)*3 + 2
+	visitor := func(serial int64) *sslfilter.Filter {
+		crt := mint(t, certSpec{serial: serial, client: true})
+		client := with(clientOptions(), func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, pki("client.key") })
+		return connect(t, asking(nil), client).Server.Filter
+	}
+	ask := func(f *sslfilter.Filter) (sslfilter.CRLStatus, time.Duration) {
+		begin := time.Now()
+		status := f.CheckCRL(file).Status
+		return status, time.Since(begin)
+	}
+	f := visitor(1)
+	status, first := ask(f)
+	require.Equal(t, notListed, status)
+	second := first
+	for range 20 {
+		_, took := ask(f)
+		second = min(second, took)
+	}
+	t.Logf("first question %v, later ones %v", first, second)
+	require.Less(t, second*leastSpeedup, first)
+	for serial, want := range map[int64]sslfilter.CRLStatus{
+		2: isListed, 5: isListed, middle: isListed, last - 3: isListed, last: isListed, 0x7F: notListed, 0x80: isListed, 0x101: isListed,
+		1: notListed, 3: notListed, middle - 1: notListed, middle + 1: notListed, last + 1: notListed, last + 3: notListed, 1 << 40: notListed,
+	} {
+		status, _ := ask(visitor(serial))
+		require.Equal(t, want, status, "serial %d", serial)
+	}
+}
+
+// One parsed file serves any number of goroutines while it is replaced.
+func TestConcurrentQuestions(t *testing.T) {
+	const goroutines, questions = 16, 100
+	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
+	server, client := mustCtx(t, asking(crl(file))), mustCtx(t, showing("client.crt", ""))
+	revoked := mustCtx(t, showing("client-revoked.crt", ""))
+	var asking sync.WaitGroup
+	for i := range goroutines {
+		c, want := client, true
+		if i%2 == 1 {
+			c, want = revoked, false
+		}
+		p := enginetest.New(filterOf(t, c), filterOf(t, server))
+		asking.Go(func() {
+			if err := p.Handshake(); err != nil {
+				t.Error(err)
+				return
+			}
+			for range questions {
+				if p.Server.ClientCertValid() != want || p.Server.ClientCertNotOnCRL(pki("crl.pem")) != want {
+					t.Errorf("goroutine %d: wrong answer", i)
+					return
+				}
+			}
+		})
+	}
+	stop := make(chan struct{})
+	var replacing sync.WaitGroup
+	replacing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			next := file + ".new"
+			if err := os.WriteFile(next, pkiBytes(t, "crl.pem"), 0o600); err != nil {
+				t.Error(err)
+			}
+			if err := os.Rename(next, file); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	asking.Wait()
+	close(stop)
+	replacing.Wait()
+}
+
+// Serials far beyond the 20 bytes of RFC 5280 are compared like others; what is
+// longer than any list can hold is refused.
+func TestOverlongSerials(t *testing.T) {
+	for n, want := range map[int]sslfilter.CRLStatus{20: isListed, 4096: isListed, 4097: unusable} {
+		serial := new(big.Int).Lsh(big.NewInt(1), uint(8*n-2))
+		crt := mint(t, certSpec{big: serial, client: true})
+		client := with(clientOptions(), func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, pki("client.key") })
+		f := connect(t, asking(nil), client).Server.Filter
+		require.Equal(t, want, f.CheckCRL(tempFile(t, "crl.pem", revocations(t, serial))).Status, "%d bytes", n)
+		require.Equal(t, want != unusable, f.ClientCertNotOnCRL(pki("crl.pem")), "%d bytes", n)
+		require.Len(t, f.Peer().Chain[0].Serial, n)
+	}
+}

@@ -1,0 +1,232 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files of the OpenSSL that is linked in")
+
+// leakDeadline is how long a cleanup of the garbage collector may take.
+const leakDeadline = 10 * time.Second
+
+// TestMain also fails if C objects outlive all tests.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(childEnv) == "" {
+		fmt.Println("linked with", sslfilter.OpenSSLVersion())
+	}
+	code := m.Run()
+	if left := leaked(); left != 0 && code == 0 {
+		fmt.Printf("FAIL: %d C objects were never freed\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked counts the C objects that are left when the cleanups have run.
+func leaked() int64 {
+	sslfilter.ForgetCRLs()
+	for end := time.Now().Add(leakDeadline); ; time.Sleep(10 * time.Millisecond) {
+		runtime.GC()
+		left := sslfilter.LiveHandles()
+		if left == 0 || time.Now().After(end) {
+			return left
+		}
+	}
+}
+
+// The packed version numbers from which OpenSSL behaves differently.
+const (
+	openssl30 = 0x30000000
+	openssl32 = 0x30200000
+	openssl35 = 0x30500000
+	openssl40 = 0x40000000
+)
+
+// since reports whether the OpenSSL that is linked in is at least version.
+func since(version uint64) bool { return sslfilter.OpenSSLNumber() >= version }
+
+// pki is the path of a file of the committed test PKI, which mkpki.sh makes.
+func pki(name string) string { return filepath.Join("testdata", "pki", name) }
+
+// pkiBytes is the content of a file of the test PKI.
+func pkiBytes(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(pki(name))
+	require.NoError(t, err)
+	return data
+}
+
+// tempFile writes data to a file of the test's own folder.
+func tempFile(t testing.TB, name string, data []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	return file
+}
+
+// serverOptions is a server with the RSA certificate for localhost, server.test and 127.0.0.1.
+func serverOptions() sslfilter.Options {
+	return sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key")}
+}
+
+// clientOptions is a client that trusts the test PKI and verifies localhost.
+func clientOptions() sslfilter.Options {
+	return sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost"}
+}
+
+// with changes a copy of o.
+func with(o sslfilter.Options, change func(*sslfilter.Options)) sslfilter.Options {
+	if change != nil {
+		change(&o)
+	}
+	return o
+}
+
+// protocols runs f once for TLS 1.2 and once for TLS 1.3, as the highest version.
+func protocols(t *testing.T, f func(t *testing.T, highest sslfilter.Version)) {
+	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
+		t.Run(v.String(), func(t *testing.T) { f(t, v) })
+	}
+}
+
+// cuts runs f with every way to cut the bytes of a connection.
+func cuts(t *testing.T, f func(t *testing.T, cut enginetest.Chunker)) {
+	seed := rand.Uint64()
+	for name, cut := range map[string]enginetest.Chunker{
+		"whole": enginetest.Whole, "byte at a time": enginetest.Size(1), "random cuts": enginetest.Random(seed),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Logf("seed of the random cuts: %d", seed)
+			f(t, cut)
+		})
+	}
+}
+
+func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
+	t.Helper()
+	ctx, err := sslfilter.NewCtx(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { ctx.Close() })
+	return ctx
+}
+
+// mustFilter makes one connection with a context of its own.
+func mustFilter(t testing.TB, o sslfilter.Options) *sslfilter.Filter {
+	t.Helper()
+	return filterOf(t, mustCtx(t, o))
+}
+
+// filterOf makes one connection of ctx.
+func filterOf(t testing.TB, ctx *sslfilter.Ctx) *sslfilter.Filter {
+	t.Helper()
+	f, err := ctx.NewFilter()
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// pair joins a server and a client. Nothing has moved yet.
+func pair(t testing.TB, server, client sslfilter.Options) *enginetest.Pair {
+	t.Helper()
+	return enginetest.New(mustFilter(t, client), mustFilter(t, server))
+}
+
+// connect is pair and a handshake that must succeed on both sides.
+func connect(t testing.TB, server, client sslfilter.Options) *enginetest.Pair {
+	t.Helper()
+	p := pair(t, server, client)
+	require.NoError(t, p.Handshake())
+	require.True(t, p.Server.HandshakeDone())
+	require.True(t, p.Client.HandshakeDone())
+	return p
+}
+
+// asError finds a T in err, which must hold one.
+func asError[T error](t testing.TB, err error) T {
+	t.Helper()
+	var target T
+	require.True(t, errors.As(err, &target), "%v (%[1]T) holds no %T", err, target)
+	return target
+}
+
+// opensslName is the version part of a golden file's name: "3.0".
+func opensslName() string {
+	n := sslfilter.OpenSSLNumber()
+	if !since(openssl30) { // 0xMNNFFPPS
+		return fmt.Sprintf("%d.%d.%d", n>>28, n>>20&0xff, n>>12&0xff)
+	}
+	return fmt.Sprintf("%d.%d", n>>28, n>>20&0xff)
+}
+
+// golden compares got with testdata/golden/<topic>-<version>.json, or writes it with -update.
+func golden[T any](t *testing.T, topic string, got map[string]T) {
+	t.Helper()
+	file := filepath.Join("testdata", "golden", topic+"-"+opensslName()+".json")
+	if *update {
+		var text bytes.Buffer
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		require.NoError(t, enc.Encode(got))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, text.Bytes(), 0o644))
+		return
+	}
+	data, err := os.ReadFile(file)
+	require.NoError(t, err, "no golden file for %s: run go test -run %s -update . and read the diff", sslfilter.OpenSSLVersion(), t.Name())
+	var want map[string]T
+	require.NoError(t, json.Unmarshal(data, &want))
+	for name := range want {
+		require.Contains(t, got, name, "%s has a case that is gone", file)
+	}
+	for name, have := range got {
+		require.Contains(t, want, name, "%s has no such case", file)
+		require.Equal(t, want[name], have, "%s: %s", file, name)
+	}
+}
+
+const childEnv = "SSLFILTER_TEST_CHILD"
+
+// inChild runs the calling test again in a process of its own, without a
+// terminal and with stdin to read, and reports whether this is that process.
+// The parent gets what the child wrote.
+func inChild(t *testing.T, stdin string, env ...string) (child bool, output string) {
+	t.Helper()
+	if os.Getenv(childEnv) == t.Name() {
+		return true, ""
+	}
+	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
+	cmd := exec.Command(os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")
+	cmd.Env = append(append(os.Environ(), childEnv+"="+t.Name()), env...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS: "+t.Name())
+	return false, string(out)
+}
+
+// logTo is a logger for everything, and what it wrote.
+func logTo() (*slog.Logger, *bytes.Buffer) {
+	text := new(bytes.Buffer)
+	return slog.New(slog.NewTextHandler(text, &slog.HandlerOptions{Level: slog.LevelDebug})), text
+}

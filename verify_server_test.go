@@ -1,0 +1,275 @@
+package sslfilter_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// requiring is a server that refuses what ClientCertValid would refuse.
+func requiring(change func(*sslfilter.Options)) sslfilter.Options {
+	return with(asking(change), func(o *sslfilter.Options) { o.ClientCert, o.RequireValidClientCert = false, true })
+}
+
+// The handshake refuses exactly those whom ClientCertValid tells bad, and tells them why.
+func TestRequireValidClientCert(t *testing.T) {
+	for _, v := range verdicts() {
+		t.Run(v.name, func(t *testing.T) {
+			server := mustCtx(t, requiring(v.server))
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				client := mustCtx(t, with(showing(v.crt, v.key), func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+					p := enginetest.New(filterOf(t, client), filterOf(t, server))
+					p.Chunk = cut
+					err := p.Handshake()
+					if v.valid {
+						require.NoError(t, err)
+						require.True(t, p.Server.HandshakeDone())
+						requireVerdict(t, v, p.Server.Filter)
+						return
+					}
+					requireRefused(t, p)
+					if v.crt == "" {
+						require.Equal(t, noCertificateAlert(highest), asError[sslfilter.AlertError](t, p.Client.Filter.Err()))
+						return
+					}
+					require.Equal(t, v.alert, asError[sslfilter.AlertError](t, p.Client.Filter.Err()))
+					requireFirstError(t, p.Server.Filter, v)
+				})
+			})
+		})
+	}
+}
+
+// noCertificateAlert is what RFC 8446 and RFC 5246 want for a missing certificate.
+func noCertificateAlert(v sslfilter.Version) sslfilter.AlertError {
+	if v == sslfilter.VersionTLS13 {
+		return alertCertificateRequired
+	}
+	return alertHandshakeFailure
+}
+
+// requireRefused holds that the server let nobody in.
+func requireRefused(t *testing.T, p *enginetest.Pair) {
+	t.Helper()
+	require.Error(t, p.Server.Filter.Err())
+	require.False(t, p.Server.HandshakeDone())
+	require.False(t, p.Server.ClientCertValid())
+	require.False(t, p.Server.Peer().Valid)
+	require.Error(t, p.Client.Filter.Err())
+	require.Empty(t, p.Server.Got)
+}
+
+// requireFirstError holds that the VerifyError is the first error that counts.
+func requireFirstError(t *testing.T, f *sslfilter.Filter, v verdict) {
+	t.Helper()
+	refused := asError[*sslfilter.VerifyError](t, f.Err())
+	ids := f.ClientCertIDs()
+	last := ids[len(ids)-1] // the callback is not called again after a refusal
+	require.Equal(t, last.Depth, refused.Depth)
+	require.Equal(t, last.Subject, refused.Subject)
+	switch v.crl {
+	case sslfilter.CRLListed:
+		require.Equal(t, sslfilter.VerifyCertRevoked, refused.Code)
+	case sslfilter.CRLEmpty, sslfilter.CRLUnusable:
+		require.Equal(t, sslfilter.VerifyUnableToGetCRL, refused.Code)
+	default:
+		require.Equal(t, last.Err, refused.Code)
+		require.NotZero(t, refused.Code)
+		require.Equal(t, v.ids[len(ids)-1].code, refused.Code)
+	}
+}
+
+func TestRequireValidClientCertWithoutItsCRL(t *testing.T) {
+	for name, damage := range map[string]func(file string) error{
+		"vanished": os.Remove,
+		"emptied":  func(file string) error { return os.WriteFile(file, nil, 0o600) },
+		"garbage":  func(file string) error { return os.WriteFile(file, []byte("no CRL"), 0o600) },
+		"without entries": func(file string) error {
+			return os.WriteFile(file, pkiBytes(t, "crl-empty.pem"), 0o600)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
+				server := mustCtx(t, requiring(crl(file)))
+				client := mustCtx(t, with(showing("client.crt", ""), func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				before := enginetest.New(filterOf(t, client), filterOf(t, server))
+				require.NoError(t, before.Handshake())
+				require.True(t, before.Server.ClientCertValid())
+
+				require.NoError(t, damage(file))
+				p := enginetest.New(filterOf(t, client), filterOf(t, server))
+				require.Error(t, p.Handshake())
+				requireRefused(t, p)
+				require.Equal(t, sslfilter.VerifyUnableToGetCRL, asError[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
+				require.Equal(t, alertUnknownCA, asError[sslfilter.AlertError](t, p.Client.Filter.Err()))
+				require.False(t, before.Server.ClientCertValid(), "an open connection is asked about the file of now")
+				require.False(t, before.Server.Peer().Valid)
+
+				require.NoError(t, os.WriteFile(file, pkiBytes(t, "crl.pem"), 0o600))
+				again := enginetest.New(filterOf(t, client), filterOf(t, server))
+				require.NoError(t, again.Handshake())
+				require.True(t, again.Server.ClientCertValid())
+				require.True(t, before.Server.ClientCertValid())
+			})
+		})
+	}
+}
+
+// liar signs with a key that is not the certificate's, or not at all.
+type liar struct {
+	public crypto.PublicKey
+	sign   func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error)
+}
+
+func (l liar) Public() crypto.PublicKey { return l.public }
+
+func (l liar) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	return l.sign(r, digest, o)
+}
+
+// Somebody who shows another's certificate passes every check of it but the last.
+func TestNeverValidBeforeTheKeyIsProved(t *testing.T) {
+	victim := signer(t, "client.key").Public()
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	for name, l := range map[string]liar{
+		"another key": {victim, other.Sign},
+		"garbage": {victim, func(r io.Reader, _ []byte, _ crypto.SignerOpts) ([]byte, error) {
+			text := make([]byte, 256)
+			_, err := io.ReadFull(r, text[1:])
+			return text, err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				for mode, o := range map[string]sslfilter.Options{"asking": asking(nil), "requiring": requiring(nil)} {
+					t.Run(mode, func(t *testing.T) {
+						f := mustFilter(t, o)
+						peer := talkToGo(t, f, false, goClient(t, func(c *tls.Config) {
+							c.MaxVersion = uint16(highest)
+							c.Certificates = []tls.Certificate{{Certificate: [][]byte{derOf(t, "client.crt")}, PrivateKey: l}}
+						}))
+						require.Error(t, peer.err)
+						require.Error(t, f.Err())
+						require.True(t, f.ClientCertExists(), "it was shown")
+						require.Equal(t, []seen{rootID, leafID("client valid", rootName, "20:01", 0)}, seenOf(f.ClientCertIDs()))
+						require.False(t, f.HandshakeDone())
+						require.False(t, f.ClientCertValid())
+						require.False(t, f.Peer().Valid)
+						require.NotEqual(t, "valid", f.Peer().String())
+					})
+				}
+			})
+		})
+	}
+}
+
+// At no byte of a handshake is the verdict ahead of the proof.
+func TestValidNotBeforeHandshakeDone(t *testing.T) {
+	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		p := pair(t, asking(nil), with(showing("client.crt", ""), func(o *sslfilter.Options) { o.MaxVersion = highest }))
+		shown := 0
+		look := func() {
+			if !p.Server.HandshakeDone() {
+				require.False(t, p.Server.ClientCertValid())
+				require.False(t, p.Server.Peer().Valid)
+				if p.Server.ClientCertExists() {
+					shown++
+				}
+			}
+		}
+		require.NoError(t, p.Client.Handshake())
+		for range 10 {
+			for _, b := range p.Client.Outgoing(nil) {
+				p.Server.Deliver([]byte{b})
+				look()
+			}
+			p.Client.Deliver(p.Server.Outgoing(nil))
+		}
+		require.True(t, p.Server.ClientCertValid())
+		require.NotZero(t, shown, "the certificate came before the proof, so the test looked")
+	})
+}
+
+// A resumed session has no verify callback, so there would be no verdict.
+func TestNoResumptionWithClientCert(t *testing.T) {
+	for name, c := range map[string]struct {
+		server  sslfilter.Options
+		resumes bool
+	}{
+		"ClientCert":             {asking(nil), false},
+		"RequireValidClientCert": {requiring(nil), false},
+		"neither":                {serverOptions(), true}, // so that the test can fail
+	} {
+		t.Run(name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				server := mustCtx(t, c.server)
+				start := goClient(t, func(config *tls.Config) {
+					config.MaxVersion = uint16(highest)
+					config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+					config.Certificates = []tls.Certificate{goCertificate(t, "client.crt", "client.key")}
+				})
+				resumed := false
+				for range 3 {
+					f := filterOf(t, server)
+					peer := talkToGo(t, f, false, start)
+					require.NoError(t, peer.err)
+					require.Equal(t, !c.resumes, f.ClientCertValid())
+					resumed = resumed || peer.state.DidResume
+				}
+				require.Equal(t, c.resumes, resumed)
+			})
+		})
+	}
+}
+
+// A client chooses its certificate by these names.
+func TestCANamesAreSent(t *testing.T) {
+	root, other := pkiBytes(t, "root.crt"), pkiBytes(t, "other.crt")
+	both := []string{"root.crt", "other.crt"}
+	for name, c := range map[string]struct {
+		change func(*sslfilter.Options)
+		want   []string
+	}{
+		"none":                   {func(o *sslfilter.Options) { o.CACrt = "" }, nil},
+		"CACrt":                  {nil, both[:1]},
+		"CACrt with two":         {trusting("ca-both.pem"), both},
+		"CACrtMem":               {func(o *sslfilter.Options) { o.CACrtMem = [][]byte{root, other} }, both},
+		"CACrtMem, two in one":   {func(o *sslfilter.Options) { o.CACrtMem = [][]byte{slices.Concat(root, other)} }, both},
+		"the same twice":         {func(o *sslfilter.Options) { o.CACrtMem = [][]byte{root, root} }, both[:1]},
+		"CACrtMem wins":          {func(o *sslfilter.Options) { o.CACrtMem = [][]byte{other} }, both[1:]},
+		"RequireValidClientCert": {func(o *sslfilter.Options) { o.RequireValidClientCert = true }, both[:1]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				var want, got [][]byte
+				for _, file := range c.want {
+					cert, err := x509.ParseCertificate(derOf(t, file))
+					require.NoError(t, err)
+					want = append(want, cert.RawSubject)
+				}
+				talkToGo(t, mustFilter(t, asking(c.change)), false, goClient(t, func(config *tls.Config) {
+					config.MaxVersion = uint16(highest)
+					config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+						got = info.AcceptableCAs
+						return new(tls.Certificate), nil
+					}
+				}))
+				require.Equal(t, want, got)
+			})
+		})
+	}
+}

@@ -1,0 +1,282 @@
+package sslfilter_test
+
+import (
+	"crypto/x509"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// Names of the test PKI, as X509_NAME_oneline writes them.
+const (
+	rootName   = "/C=DE/O=Oracle Test/CN=Oracle Root CA"
+	otherName  = "/C=DE/O=Other Org/CN=Unknown CA"
+	interName  = "/C=DE/O=Oracle Test/CN=Oracle Intermediate CA"
+	inter2Name = "/C=DE/O=Oracle Test/CN=Oracle Intermediate CA 2"
+	inter3Name = "/C=DE/O=Oracle Test/CN=Oracle Intermediate CA 3"
+	clientName = "/C=DE/O=Oracle Test/CN="
+)
+
+// seen is a sslfilter.CertID that is short to write.
+type seen struct {
+	subject, issuer, serial string
+	depth                   int
+	code                    sslfilter.VerifyCode
+}
+
+func seenOf(ids []sslfilter.CertID) (list []seen) {
+	for _, id := range ids {
+		list = append(list, seen{id.Subject, id.Issuer, sslfilter.Hexdump(id.Serial), id.Depth, id.Err})
+	}
+	return list
+}
+
+var (
+	rootID  = seen{rootName, rootName, "0A", 1, 0}
+	interID = seen{interName, rootName, "0C", 1, 0}
+)
+
+// leafID is an entry of the peer's own certificate.
+func leafID(cn, issuer, serial string, code sslfilter.VerifyCode) seen {
+	return seen{clientName + cn, issuer, serial, 0, code}
+}
+
+func at(depth int, id seen) seen { id.depth = depth; return id }
+
+func failed(code sslfilter.VerifyCode, id seen) seen { id.code = code; return id }
+
+// verdict is what a server says of one kind of client.
+type verdict struct {
+	name   string
+	crt    string // with the chain, in testdata/pki; empty for no certificate
+	key    string // client.key where empty
+	server func(*sslfilter.Options)
+	ids    []seen
+	valid  bool
+	chain  []string // subjects, leaf first
+	crl    sslfilter.CRLStatus
+	// alert is what a client that is refused by RequireValidClientCert reads, by the text
+	// of RFC 8446 section 6; 0 where it is not refused.
+	alert sslfilter.AlertError
+}
+
+func ignoring(codes ...sslfilter.VerifyCode) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) { o.IgnoreVerifyErrors = codes }
+}
+
+func depth(n int) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) { o.CAVerifyDepth = n }
+}
+
+func crl(file string) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) { o.CACRL = file }
+}
+
+func trusting(files ...string) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) { o.CACrt = pki(files[0]) }
+}
+
+const (
+	alertBadCertificate      sslfilter.AlertError = 42
+	alertUnsupportedCert     sslfilter.AlertError = 43
+	alertCertificateRevoked  sslfilter.AlertError = 44
+	alertCertificateExpired  sslfilter.AlertError = 45
+	alertUnknownCA           sslfilter.AlertError = 48
+	alertHandshakeFailure    sslfilter.AlertError = 40
+	alertCertificateRequired sslfilter.AlertError = 116
+)
+
+func verdicts() []verdict {
+	expired := leafID("client expired", rootName, "20:03", 0)
+	notYet := leafID("client not yet valid", rootName, "20:04", 0)
+	unknown := leafID("client of unknown CA", otherName, "20:06", 0)
+	self := leafID("client self-signed", clientName+"client self-signed", "20:05", 0)
+	serverOnly := leafID("client with serverAuth only", rootName, "20:08", 0)
+	inter := leafID("client via intermediate", interName, "20:02", 0)
+	valid := leafID("client valid", rootName, "20:01", 0)
+	revoked := leafID("client revoked", rootName, "20:07", 0)
+	deepLeaf := leafID("client below three intermediates", inter3Name, "30:04", 0)
+	deep := []seen{
+		at(4, rootID), at(3, interID),
+		{inter2Name, interName, "30:02", 2, 0}, {inter3Name, inter2Name, "30:03", 1, 0}, deepLeaf,
+	}
+	deepNames := []string{deepLeaf.subject, inter3Name, inter2Name, interName, rootName}
+	selfIDs := []seen{failed(18, self), self}
+	return []verdict{
+		{name: "valid", crt: "client.crt", ids: []seen{rootID, valid}, valid: true, chain: []string{valid.subject, rootName}},
+		{name: "valid EC", crt: "client-ec.crt", key: "client-ec.key", ids: []seen{rootID, leafID("client EC", rootName, "20:20", 0)},
+			valid: true, chain: []string{clientName + "client EC", rootName}},
+		{name: "valid Ed25519", crt: "client-ed25519.crt", key: "client-ed25519.key", ids: []seen{rootID, leafID("client Ed25519", rootName, "20:21", 0)},
+			valid: true, chain: []string{clientName + "client Ed25519", rootName}},
+		{name: "valid, not on the CRL", crt: "client.crt", server: crl(pki("crl.pem")), ids: []seen{rootID, valid}, valid: true,
+			chain: []string{valid.subject, rootName}, crl: sslfilter.CRLNotListed},
+		{name: "revoked, no CRL", crt: "client-revoked.crt", ids: []seen{rootID, revoked}, valid: true, chain: []string{revoked.subject, rootName}},
+		{name: "revoked", crt: "client-revoked.crt", server: crl(pki("crl.pem")), ids: []seen{rootID, revoked},
+			chain: []string{revoked.subject, rootName}, crl: sslfilter.CRLListed, alert: alertCertificateRevoked},
+		{name: "CA on the CRL", crt: "client-inter-chain.pem", server: crl(pki("crl-all.pem")), ids: []seen{at(2, rootID), interID, inter},
+			chain: []string{inter.subject, interName, rootName}, crl: sslfilter.CRLListed, alert: alertCertificateRevoked},
+		{name: "CRL without entries", crt: "client.crt", server: crl(pki("crl-empty.pem")), ids: []seen{rootID, valid},
+			chain: []string{valid.subject, rootName}, crl: sslfilter.CRLEmpty, alert: alertUnknownCA},
+		{name: "expired", crt: "client-expired.crt", ids: []seen{rootID, failed(10, expired), expired},
+			chain: []string{expired.subject, rootName}, alert: alertCertificateExpired},
+		{name: "expired, ignored", crt: "client-expired.crt", server: ignoring(10), ids: []seen{rootID, failed(10, expired), expired},
+			valid: true, chain: []string{expired.subject, rootName}},
+		{name: "expired, another error ignored", crt: "client-expired.crt", server: ignoring(9, 18, 20, 21), ids: []seen{rootID, failed(10, expired), expired},
+			chain: []string{expired.subject, rootName}, alert: alertCertificateExpired},
+		{name: "not yet valid", crt: "client-notyet.crt", ids: []seen{rootID, failed(9, notYet), notYet},
+			chain: []string{notYet.subject, rootName}, alert: alertBadCertificate},
+		{name: "unknown CA", crt: "client-unknown.crt", ids: []seen{failed(20, unknown), failed(21, unknown), unknown},
+			chain: []string{unknown.subject}, alert: alertUnknownCA},
+		{name: "unknown CA, 20 ignored alone", crt: "client-unknown.crt", server: ignoring(20), ids: []seen{failed(20, unknown), failed(21, unknown), unknown},
+			chain: []string{unknown.subject}, alert: alertUnknownCA},
+		{name: "unknown CA, 20 and 21 ignored", crt: "client-unknown.crt", server: ignoring(20, 21), ids: []seen{failed(20, unknown), failed(21, unknown), unknown},
+			valid: true, chain: []string{unknown.subject}},
+		{name: "self-signed", crt: "client-self.crt", ids: selfIDs, chain: []string{self.subject}, alert: alertUnknownCA},
+		{name: "self-signed, ignored", crt: "client-self.crt", server: ignoring(18), ids: selfIDs, valid: true, chain: []string{self.subject}},
+		{name: "serverAuth only", crt: "client-srvonly.crt", ids: []seen{failed(26, serverOnly), rootID, serverOnly},
+			chain: []string{serverOnly.subject, rootName}, alert: alertUnsupportedCert},
+		{name: "via intermediate", crt: "client-inter-chain.pem", ids: []seen{at(2, rootID), interID, inter}, valid: true,
+			chain: []string{inter.subject, interName, rootName}},
+		{name: "intermediate missing", crt: "client-inter.crt", ids: []seen{failed(20, inter), failed(21, inter), inter},
+			chain: []string{inter.subject}, alert: alertUnknownCA},
+		{name: "only the intermediate trusted", crt: "client-inter-chain.pem", server: trusting("inter.crt"), ids: []seen{failed(2, interID), inter},
+			chain: []string{inter.subject, interName}, alert: alertUnknownCA},
+		{name: "three intermediates, depth 0 (5)", crt: "client-deep-chain.pem", ids: deep, valid: true, chain: deepNames},
+		{name: "three intermediates, depth 3", crt: "client-deep-chain.pem", server: depth(3), ids: deep, valid: true, chain: deepNames},
+		{name: "three intermediates, depth 2", crt: "client-deep-chain.pem", server: depth(2), ids: tooDeep(deep), chain: deepNames[:4], alert: alertUnknownCA},
+		{name: "three intermediates, depth 1", crt: "client-deep-chain.pem", server: depth(1), ids: tooDeep(deep[1:]), chain: deepNames[:3], alert: alertUnknownCA},
+		{name: "none"},
+		{name: "none, blocked", server: func(o *sslfilter.Options) { o.BlockBadClientCert = true }},
+	}
+}
+
+// tooDeep is the chain of deep where the issuer of the second is not looked for any more.
+func tooDeep(deep []seen) []seen {
+	list := []seen{failed(22, deep[1])}
+	if since(openssl30) { // 1.1.1 gives up after the first of both errors
+		list = append(list, failed(20, deep[1]))
+	}
+	return append(list, deep[2:]...)
+}
+
+// asking is a server that asks for certificates of the test PKI.
+func asking(change func(*sslfilter.Options)) sslfilter.Options {
+	o := serverOptions()
+	o.ClientCert, o.CACrt = true, pki("root.crt")
+	return with(o, change)
+}
+
+// showing is a client with a certificate of the test PKI, or none.
+func showing(crt, key string) sslfilter.Options {
+	o := clientOptions()
+	if crt != "" {
+		o.Crt, o.Key = pki(crt), pki("client.key")
+	}
+	if key != "" {
+		o.Key = pki(key)
+	}
+	return o
+}
+
+func TestVerdicts(t *testing.T) {
+	for _, v := range verdicts() {
+		t.Run(v.name, func(t *testing.T) {
+			server := mustCtx(t, asking(v.server))
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				client := mustCtx(t, with(showing(v.crt, v.key), func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+					p := enginetest.New(filterOf(t, client), filterOf(t, server))
+					p.Chunk = cut
+					err := p.Handshake()
+					if v.name == "none, blocked" {
+						require.Error(t, err)
+						require.False(t, p.Server.HandshakeDone())
+					} else {
+						require.NoError(t, err)
+						require.True(t, p.Server.HandshakeDone())
+					}
+					requireVerdict(t, v, p.Server.Filter)
+				})
+			})
+		})
+	}
+}
+
+func requireVerdict(t *testing.T, v verdict, f *sslfilter.Filter) {
+	t.Helper()
+	require.Equal(t, v.crt != "", f.ClientCertExists())
+	require.Equal(t, v.valid, f.ClientCertValid())
+	require.Equal(t, v.ids, seenOf(f.ClientCertIDs()))
+	peer := f.Peer()
+	require.Equal(t, v.crt != "", peer.Exists)
+	require.Equal(t, v.valid, peer.Valid)
+	if v.crt != "" {
+		require.Equal(t, v.crl, peer.CRL.Status, "%v", peer.CRL)
+	}
+	var names []string
+	for _, c := range peer.Chain {
+		names = append(names, c.Subject)
+		parsed, err := c.Parse()
+		require.NoError(t, err)
+		require.Equal(t, c.DER, parsed.Raw)
+		require.Equal(t, c.Serial, parsed.SerialNumber.Bytes())
+	}
+	require.Equal(t, v.chain, names)
+	requireErrors(t, v, f, peer)
+}
+
+// requireErrors holds Peer.Errors against the same list by calls of the callback.
+func requireErrors(t *testing.T, v verdict, f *sslfilter.Filter, peer *sslfilter.Peer) {
+	t.Helper()
+	var o sslfilter.Options
+	if v.server != nil {
+		v.server(&o)
+	}
+	var want []sslfilter.VerifyIssue
+	for _, id := range f.ClientCertIDs() {
+		require.Equal(t, id.Err != 0 && slices.Contains(o.IgnoreVerifyErrors, id.Err), id.Ignored)
+		if id.Err != 0 {
+			want = append(want, sslfilter.VerifyIssue{Depth: id.Depth, Code: id.Err, Subject: id.Subject, Ignored: id.Ignored})
+		}
+	}
+	require.ElementsMatch(t, want, peer.Errors)
+	require.True(t, slices.IsSortedFunc(peer.Errors, func(a, b sslfilter.VerifyIssue) int { return a.Depth - b.Depth }))
+}
+
+// The DER of a chain is the file's, and the depth of an issue is the place in the chain.
+func TestPeerChainIsTheCertificates(t *testing.T) {
+	p := connect(t, asking(nil), showing("client-deep-chain.pem", "client-deep.key"))
+	peer := p.Server.Peer()
+	for i, file := range []string{"client-deep.crt", "inter3.crt", "inter2.crt", "inter.crt", "root.crt"} {
+		require.Equal(t, derOf(t, file), peer.Chain[i].DER, file)
+	}
+	require.Equal(t, "valid", peer.String())
+	peer.Chain[0].DER[0] = 0 // a copy
+	require.Equal(t, derOf(t, "client-deep.crt"), p.Server.Peer().Chain[0].DER)
+}
+
+// Errors at several depths come leaf first.
+func TestPeerErrorsAreByDepth(t *testing.T) {
+	expired := mint(t, certSpec{serial: 0x51, ca: "inter.crt", caKey: "inter.key", client: true, expired: true})
+	chain := slices.Concat(expired, pkiBytes(t, "inter.crt"))
+	client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", chain })
+	p := connect(t, asking(trusting("inter.crt")), client)
+	ids := p.Server.ClientCertIDs()
+	require.Equal(t, []int{1, 0, 0}, []int{ids[0].Depth, ids[1].Depth, ids[2].Depth}, "the original's order begins at the root")
+	errs := p.Server.Peer().Errors
+	require.Len(t, errs, 2)
+	require.Equal(t, []int{0, 1}, []int{errs[0].Depth, errs[1].Depth})
+	require.Equal(t, sslfilter.VerifyCertHasExpired, errs[0].Code)
+	require.Equal(t, sslfilter.VerifyUnableToGetIssuer, errs[1].Code)
+}
+
+func derOf(t testing.TB, file string) []byte {
+	t.Helper()
+	cert, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, file)))
+	require.NoError(t, err)
+	return cert.Raw
+}
