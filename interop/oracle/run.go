@@ -1,0 +1,269 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// Result is what came of a case, and the line that is printed for it.
+type Result struct {
+	Name        string  `json:"name"`
+	Unsupported string  `json:"unsupported,omitempty"`
+	Server      *Report `json:"server,omitempty"`
+	Client      *Report `json:"client,omitempty"`
+}
+
+// Report is what one side saw, under the keys that Case.Expect uses. With
+// NewError only Text comes with it.
+type Report struct {
+	NewError bool   `json:"new_error,omitempty"`
+	Text     string `json:"text,omitempty"`
+	*Seen
+}
+
+// Seen is the outcome of a side that could be made.
+type Seen struct {
+	Done    bool            `json:"done"`
+	Cipher  string          `json:"cipher"`
+	Version string          `json:"version"`
+	Exists  bool            `json:"exists"`
+	Valid   *bool           `json:"valid"` // null without a certificate
+	IDs     [][4]any        `json:"ids"`
+	RX      Digest          `json:"rx"`
+	CRL     map[string]bool `json:"crl,omitempty"`
+	Error   uint64          `json:"error,omitempty"` // the first error that was reported in the handshake
+}
+
+// Digest stands for received plaintext.
+type Digest struct {
+	Bytes  int    `json:"bytes"`
+	SHA256 string `json:"sha256"`
+}
+
+// side is one end while a case runs.
+type side struct {
+	filter   *sslfilter.Filter
+	newError error
+	queue    [][]byte // what is on its way to this side, in the pieces it was sent in
+	got      []byte
+	errs     []error // what ErrorHandler was told
+}
+
+// Run runs a case. It owns no state beyond the call.
+func Run(c *Case, pki PKI) Result {
+	r := Result{Name: c.Name, Unsupported: c.broken}
+	if r.Unsupported != "" {
+		return r
+	}
+	s := &c.Scenario
+	server, err := newSide(pki, s.Server)
+	if err == nil {
+		defer server.close()
+	}
+	client, err2 := newSide(pki, s.Client)
+	if err2 == nil {
+		defer client.close()
+	}
+	if err := errors.Join(err, err2); err != nil {
+		r.Unsupported = err.Error()
+		return r
+	}
+	if server.runs() && client.runs() {
+		(&network{server: server, client: client, chunk: s.Chunk}).play(s)
+	}
+	r.Server, r.Client = server.report(pki, s.CRLs), client.report(pki, s.CRLs)
+	return r
+}
+
+// newSide makes a side, or nil if the scenario has none. That the library
+// refuses the options is a result, and no error.
+func newSide(pki PKI, spec *SideSpec) (*side, error) {
+	if spec == nil {
+		return nil, nil
+	}
+	s := &side{}
+	o, err := pki.Options(spec.New)
+	switch {
+	case errors.Is(err, errNoScenario):
+		return nil, err
+	case err != nil:
+		s.newError = err
+		return s, nil
+	}
+	if handler, _ := text(spec.New["errorhandler"]); handler == "CODE" {
+		o.ErrorHandler = func(_ *sslfilter.Filter, err error) { s.errs = append(s.errs, err) }
+	}
+	s.filter, s.newError = newFilter(o, spec.Clone)
+	return s, nil
+}
+
+func newFilter(o sslfilter.Options, clone bool) (*sslfilter.Filter, error) {
+	f, err := sslfilter.New(o)
+	if err != nil || !clone {
+		return f, err
+	}
+	defer f.Close()
+	return f.Clone()
+}
+
+func (s *side) runs() bool { return s != nil && s.filter != nil }
+
+func (s *side) close() {
+	if s.runs() {
+		s.filter.Close()
+	}
+}
+
+// network moves bytes between the sides in the oracle's order.
+type network struct {
+	server, client *side
+	chunk          int
+}
+
+func (n *network) play(s *Scenario) {
+	for _, m := range s.Early {
+		n.put(m)
+	}
+	if s.Kick {
+		n.put(Message{From: "client"})
+	}
+	n.pump()
+	for _, m := range s.Messages {
+		n.put(m)
+		n.pump()
+	}
+}
+
+// put says one message, as the original's put does: it also starts a client.
+// Errors are in the filter, and with its ErrorHandler.
+func (n *network) put(m Message) {
+	from := n.server
+	if m.From == "client" {
+		from = n.client
+	}
+	from.filter.Handshake()
+	for _, data := range m.Data {
+		if data != nil {
+			from.filter.Send(data)
+		}
+	}
+	n.collect(from)
+}
+
+// collect puts what a side has for the network on its way.
+func (n *network) collect(from *side) {
+	to := n.server
+	if from == n.server {
+		to = n.client
+	}
+	if piece := from.filter.Outgoing(nil); len(piece) > 0 {
+		to.queue = append(to.queue, piece)
+	}
+}
+
+// pump delivers until nothing moves: first all that waits for the server, then
+// for the client, and again.
+func (n *network) pump() {
+	for moved := true; moved; {
+		moved = n.drain(n.server)
+		moved = n.drain(n.client) || moved
+	}
+}
+
+// drain delivers what was on its way to a side when it was called.
+func (n *network) drain(to *side) bool {
+	waiting := len(to.queue)
+	for range waiting {
+		if n.chunk > 0 {
+			break
+		}
+		n.deliver(to, to.take(0))
+	}
+	for n.chunk > 0 && len(to.queue) > 0 {
+		n.deliver(to, to.take(n.chunk))
+	}
+	return waiting > 0
+}
+
+func (n *network) deliver(to *side, wire []byte) {
+	to.got, _ = to.filter.Receive(to.got, wire)
+	n.collect(to)
+}
+
+// take cuts the next delivery off the queue: a piece, or size bytes across pieces.
+func (s *side) take(size int) []byte {
+	if size == 0 {
+		piece := s.queue[0]
+		s.queue = s.queue[1:]
+		return piece
+	}
+	var wire []byte
+	for len(wire) < size && len(s.queue) > 0 {
+		n := min(size-len(wire), len(s.queue[0]))
+		wire = append(wire, s.queue[0][:n]...)
+		if s.queue[0] = s.queue[0][n:]; len(s.queue[0]) == 0 {
+			s.queue = s.queue[1:]
+		}
+	}
+	return wire
+}
+
+func (s *side) report(pki PKI, crls []*string) *Report {
+	switch {
+	case s == nil:
+		return nil
+	case s.newError != nil:
+		return &Report{NewError: true, Text: s.newError.Error()}
+	}
+	f, sum := s.filter, sha256.Sum256(s.got)
+	seen := &Seen{
+		Done: f.HandshakeDone(), Cipher: f.Cipher(), Version: f.Version(),
+		Exists: f.ClientCertExists(), IDs: ids(f.ClientCertIDs()),
+		RX:    Digest{Bytes: len(s.got), SHA256: hex.EncodeToString(sum[:])},
+		Error: s.handshakeError(),
+	}
+	if seen.Exists {
+		valid := f.ClientCertValid()
+		seen.Valid = &valid
+	}
+	for _, file := range crls {
+		if seen.CRL == nil {
+			seen.CRL = make(map[string]bool)
+		}
+		name, path := crlName(pki, file)
+		seen.CRL[name] = f.ClientCertNotOnCRL(path)
+	}
+	return &Report{Seen: seen}
+}
+
+// crlName gives the key of a CRL in the report, and the file. No name at all
+// and the empty one are the same here, and share a key.
+func crlName(pki PKI, file *string) (name, path string) {
+	if file == nil {
+		return "", ""
+	}
+	return *file, pki.path(*file)
+}
+
+// handshakeError is OpenSSL's code of the first error that was reported before
+// the handshake was done; 0 is none. An error freezes the filter, so it was not
+// done then if it is not done now.
+func (s *side) handshakeError() uint64 {
+	var e *sslfilter.Error
+	if s.filter.HandshakeDone() || len(s.errs) == 0 || !errors.As(s.errs[0], &e) || len(e.Records) == 0 {
+		return 0
+	}
+	return e.Records[0].Code
+}
+
+// ids gives the original's clientCertIds, with the serial as hexdump writes it.
+func ids(list []sslfilter.CertID) [][4]any {
+	out := make([][4]any, 0, len(list))
+	for _, id := range list {
+		out = append(out, [4]any{id.Subject, id.Issuer, sslfilter.Hexdump(id.Serial), int(id.Err)})
+	}
+	return out
+}
