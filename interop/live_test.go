@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +21,7 @@ import (
 const pki = "../testdata/pki/"
 
 // patience is how long a live peer may take for one step.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // program is a peer that nobody here wrote, with its standard streams.
 type program struct {
@@ -108,12 +109,13 @@ func (p *program) say(s string) {
 // and the test's own does everything else.
 type wire struct {
 	*sslfilter.Filter
-	t    testing.TB
-	conn net.Conn
-	in   chan []byte
-	end  error // of the network, valid once in is closed
-	got  []byte
-	err  error // of the last Receive
+	t     testing.TB
+	conn  net.Conn
+	chunk int // size of a delivery to the Filter; 0 is whatever the network gives
+	in    chan []byte
+	end   error // of the network, valid once in is closed
+	got   []byte
+	err   error // of the last Receive
 }
 
 func newWire(t testing.TB, conn net.Conn, o sslfilter.Options) *wire {
@@ -169,14 +171,43 @@ func (w *wire) pumpUntil(what string, ok func() bool) {
 			if !open {
 				require.FailNow(w.t, "the connection ended while waiting for "+what, "%v, received %q", w.end, w.got)
 			}
-			w.got, w.err = w.Receive(w.got, b)
-			if w.err != nil && !errors.Is(w.err, io.EOF) {
-				w.conn.Write(w.Outgoing(nil)) // the alert
-				require.NoError(w.t, w.err, "while waiting for %s", what)
-			}
-			w.flush()
+			w.deliver(b, what)
 		case <-timeout:
 			require.FailNow(w.t, "timeout while waiting for "+what, "received %q", w.got)
+		}
+	}
+}
+
+// deliver gives b to the Filter in pieces of chunk, and answers after each.
+func (w *wire) deliver(b []byte, what string) {
+	w.t.Helper()
+	size := w.chunk
+	if size == 0 {
+		size = len(b)
+	}
+	for piece := range slices.Chunk(b, size) {
+		w.got, w.err = w.Receive(w.got, piece)
+		if w.err != nil && !errors.Is(w.err, io.EOF) {
+			w.conn.Write(w.Outgoing(nil)) // the alert
+			require.NoError(w.t, w.err, "while waiting for %s", what)
+		}
+		w.flush()
+	}
+}
+
+// drain delivers what comes until the network ends, and returns how it ended.
+func (w *wire) drain() error {
+	w.t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case b, open := <-w.in:
+			if !open {
+				return w.end
+			}
+			w.deliver(b, "the end")
+		case <-timeout:
+			require.FailNow(w.t, "timeout while waiting for the end of the connection")
 		}
 	}
 }
