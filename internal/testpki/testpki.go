@@ -1,0 +1,237 @@
+// Package testpki makes throw-away PKIs for tests, examples and the demo, with
+// nothing but the standard library. Every key is new, and nothing is meant to
+// outlive the program that made it.
+//
+// [New] makes the usual set at once: a CA, a server, four client certificates
+// and a CRL. [NewCA] and [CA.Issue] make anything else.
+package testpki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Cert is a certificate with its private key.
+type Cert struct {
+	*x509.Certificate
+	Key crypto.Signer
+}
+
+// CertPEM is the content of a .crt file.
+func (c *Cert) CertPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+}
+
+// KeyPEM is the content of a .key file: PKCS #8, not encrypted.
+func (c *Cert) KeyPEM() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("testpki: key of %s: %w", c.Subject, err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// Write makes name.crt and name.key in dir, the key with mode 0600. A file
+// that exists is an error.
+func (c *Cert) Write(dir, name string) error {
+	key, err := c.KeyPEM()
+	if err != nil {
+		return err
+	}
+	if err := writeNew(filepath.Join(dir, name+".key"), key, 0o600); err != nil {
+		return err
+	}
+	return writeNew(filepath.Join(dir, name+".crt"), c.CertPEM(), 0o644)
+}
+
+// CA is a certificate that issues others.
+type CA struct{ Cert }
+
+// NewCA makes a self-signed CA whose common name is name.
+func NewCA(name string) (*CA, error) {
+	c, err := issue(nil, Spec{Name: name}, func(t *x509.Certificate) {
+		t.IsCA, t.BasicConstraintsValid = true, true
+		t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &CA{*c}, nil
+}
+
+// Spec says what Issue makes.
+type Spec struct {
+	Name  string   // common name of the subject
+	Hosts []string // names and IP addresses of a server; none makes a client certificate
+
+	NotBefore time.Time     // default: an hour ago
+	NotAfter  time.Time     // default: in ten years
+	Key       crypto.Signer // default: a new ECDSA P-256 key
+	Serial    *big.Int      // default: 120 random bits, above 0
+}
+
+// Issue makes a certificate of the CA.
+func (ca *CA) Issue(s Spec) (*Cert, error) {
+	return issue(ca, s, func(t *x509.Certificate) {
+		t.KeyUsage = x509.KeyUsageDigitalSignature
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		if len(s.Hosts) > 0 {
+			t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		}
+		for _, host := range s.Hosts {
+			if ip, err := netip.ParseAddr(host); err == nil {
+				t.IPAddresses = append(t.IPAddresses, ip.AsSlice())
+			} else {
+				t.DNSNames = append(t.DNSNames, host)
+			}
+		}
+	})
+}
+
+// issue fills in what all certificates share; a nil ca makes a self-signed one.
+func issue(ca *CA, s Spec, extend func(*x509.Certificate)) (*Cert, error) {
+	fail := func(err error) (*Cert, error) { return nil, fmt.Errorf("testpki: certificate %q: %w", s.Name, err) }
+	now := time.Now()
+	t := &x509.Certificate{
+		SerialNumber: s.Serial,
+		Subject:      pkix.Name{Organization: []string{"sslfilter test"}, CommonName: s.Name},
+		NotBefore:    s.NotBefore,
+		NotAfter:     s.NotAfter,
+	}
+	if t.NotBefore.IsZero() {
+		t.NotBefore = now.Add(-time.Hour)
+	}
+	if t.NotAfter.IsZero() {
+		t.NotAfter = now.AddDate(10, 0, 0)
+	}
+	extend(t)
+	var err error
+	if t.SerialNumber == nil {
+		if t.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)); err != nil {
+			return fail(err)
+		}
+		t.SerialNumber.Add(t.SerialNumber, big.NewInt(1))
+	}
+	key := s.Key
+	if key == nil {
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return fail(err)
+		}
+	}
+	parent, signer := t, key
+	if ca != nil {
+		parent, signer = ca.Certificate, ca.Key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, key.Public(), signer)
+	if err != nil {
+		return fail(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return fail(err)
+	}
+	return &Cert{Certificate: cert, Key: key}, nil
+}
+
+// CRL makes a revocation list (PEM) with the serials of revoked. It must name
+// at least one: a list without entries blocks everybody.
+func (ca *CA) CRL(revoked ...*Cert) ([]byte, error) {
+	if len(revoked) == 0 {
+		return nil, errors.New("testpki: a CRL needs at least one entry")
+	}
+	now := time.Now()
+	t := &x509.RevocationList{Number: big.NewInt(now.Unix()), ThisUpdate: now.Add(-time.Hour), NextUpdate: now.AddDate(10, 0, 0)}
+	for _, c := range revoked {
+		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: t.ThisUpdate})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, t, ca.Certificate, ca.Key)
+	if err != nil {
+		return nil, fmt.Errorf("testpki: CRL: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
+}
+
+// PKI is the usual set.
+type PKI struct {
+	CA     *CA
+	Server *Cert  // for localhost, 127.0.0.1, ::1 and the names that New was given
+	CRL    []byte // PEM, of CA; Revoked is on it
+
+	Valid   *Cert // a client certificate that is good
+	Revoked *Cert // one on CRL
+	Expired *Cert // one that ended an hour ago
+	Unknown *Cert // one of a CA that nobody knows
+}
+
+// New makes a PKI whose server also answers to names.
+func New(names ...string) (*PKI, error) {
+	ca, err := NewCA("Throw-away CA")
+	if err != nil {
+		return nil, err
+	}
+	other, err := NewCA("Unknown CA")
+	if err != nil {
+		return nil, err
+	}
+	p, now := &PKI{CA: ca}, time.Now()
+	for _, c := range []struct {
+		cert **Cert
+		ca   *CA
+		spec Spec
+	}{
+		{&p.Server, ca, Spec{Name: "localhost", Hosts: append([]string{"localhost", "127.0.0.1", "::1"}, names...)}},
+		{&p.Valid, ca, Spec{Name: "valid client"}},
+		{&p.Revoked, ca, Spec{Name: "revoked client"}},
+		{&p.Expired, ca, Spec{Name: "expired client", NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.Add(-time.Hour)}},
+		{&p.Unknown, other, Spec{Name: "client of an unknown CA"}},
+	} {
+		if *c.cert, err = c.ca.Issue(c.spec); err != nil {
+			return nil, err
+		}
+	}
+	p.CRL, err = ca.CRL(p.Revoked)
+	return p, err
+}
+
+// Write puts everything into the folder dir, which must exist: ca, server,
+// client-valid, client-revoked, client-expired and client-unknown as .crt and
+// .key (mode 0600), and ca.crl. A file that exists is an error.
+func (p *PKI) Write(dir string) error {
+	for _, c := range []struct {
+		cert *Cert
+		name string
+	}{
+		{&p.CA.Cert, "ca"}, {p.Server, "server"},
+		{p.Valid, "client-valid"}, {p.Revoked, "client-revoked"}, {p.Expired, "client-expired"}, {p.Unknown, "client-unknown"},
+	} {
+		if err := c.cert.Write(dir, c.name); err != nil {
+			return err
+		}
+	}
+	return writeNew(filepath.Join(dir, "ca.crl"), p.CRL, 0o644)
+}
+
+func writeNew(name string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("testpki: %w", err)
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("testpki: %s: %w", name, err)
+	}
+	return nil
+}
