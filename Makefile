@@ -1,0 +1,97 @@
+# Everything here also works by hand; "make help" lists the targets.
+# CONTRIBUTING.md says what they are for and how long they take.
+
+GO ?= go
+CGO_CC = $(shell $(GO) env CC)
+
+# 2026.1: the newest that still builds with Go 1.25.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # the tests use every core, and headings stay with what they head
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26
+
+deps: ## check that compiler, pkg-config, OpenSSL's headers and curl are there; root on Debian installs them
+	@scripts/deps.sh build curl
+
+deps-build:
+	@scripts/deps.sh build
+
+demo: deps ## start examples/clientcert and let curl visit it with every kind of certificate
+	@$(GO) run ./internal/demo
+
+test: deps-build ## all tests
+	$(GO) test ./...
+
+bench: deps-build ## compare this library with C and with crypto/tls
+	cd bench && $(GO) run .
+
+cover: deps-build ## coverage of the root package: Go and C
+	@scripts/cover.sh
+
+testdata: ## make testdata/pki anew
+	@scripts/deps.sh openssl python
+	testdata/mkpki.sh
+
+check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
+check: check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+	@echo '== all checks passed'
+
+check-format: ## gofmt has nothing to change
+	@echo '== gofmt'
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt would change:" $$files; exit 1; }
+
+check-vet: ## go vet
+	@echo '== go vet'
+	@$(GO) vet ./...
+	@cd bench && $(GO) vet ./...
+
+check-staticcheck: ## staticcheck
+	@echo '== staticcheck'
+	@$(GO) run $(STATICCHECK) ./...
+	@cd bench && $(GO) run $(STATICCHECK) ./...
+
+check-tidy: ## go mod tidy has nothing to change
+	@echo '== go mod tidy'
+	@$(GO) mod tidy -diff
+	@cd bench && $(GO) mod tidy -diff
+
+check-layering: ## who may import whom
+	@echo '== layering'
+	@out=$$($(GO) test -run TestLayering -v . 2>&1) || { echo "$$out"; exit 1; }; \
+		echo "$$out" | grep -q -e '--- PASS: TestLayering' || { echo 'TestLayering did not run'; exit 1; }
+
+check-c: ## the C compiles without a warning and without a deprecated call
+	@echo '== $(CGO_CC) -Werror, no deprecated call'
+	@$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
+		$$(pkg-config --cflags libssl libcrypto) -c cgo_helpers.c -o /dev/null
+
+check-programs: ## every program links
+	@echo '== programs'
+	@dir=$$(mktemp -d) && $(GO) build -o "$$dir/" ./...; status=$$?; rm -rf "$$dir"; exit $$status
+
+check-bench: ## every benchmark runs once
+	@echo '== benchmarks, once'
+	@$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+	@cd bench && $(GO) run . -rounds 1
+
+check-race: ## the tests in random order under the race detector
+	@echo '== race detector'
+	@$(GO) test -race -shuffle=on ./...
+
+check-asan: ## the tests of the engine under the address sanitizer, which also finds leaks
+	@echo '== address sanitizer'
+	@$(GO) test -asan . ./interop/...
+
+check-cgocheck: ## no Go pointer stays in C
+	@echo '== cgocheck2'
+	@GOEXPERIMENT=cgocheck2 $(GO) test .
+
+check-checkptr: ## every use of unsafe.Pointer is sound
+	@echo '== checkptr'
+	@$(GO) test -gcflags=all=-d=checkptr .
+
+.PHONY: help deps deps-build demo test bench cover testdata check check-format check-vet check-staticcheck \
+	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr

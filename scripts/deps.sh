@@ -1,0 +1,92 @@
+#!/bin/sh
+# Sees to it that the programs and headers named by the arguments are there.
+# What is missing is installed if we are root on a Debian-like system;
+# otherwise one sentence says what to install, and the exit status is 1.
+#
+#	scripts/deps.sh build curl perl ...
+#
+#	build     C compiler, C headers, pkg-config, headers of OpenSSL 1.1.1 or later
+#	curl      the visitor of make demo and of the tests of examples/clientcert
+#	openssl   the openssl command
+#	gnutls    gnutls-cli and gnutls-serv
+#	perl      the original: POE::Filter::SSL
+#	python    Python with the cryptography module, for make testdata
+#	valgrind  valgrind
+set -u
+
+missing='' # in words
+packages='' # of Debian
+
+# lacks WORDS PACKAGE... notes what is missing.
+lacks() {
+	missing="${missing:+$missing, }$1"
+	shift
+	packages="${packages:+$packages }$*"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+includes() {
+	printf '#include <%s>\n' "$1" | "$cc" -E - >/dev/null 2>&1
+}
+
+look() {
+	missing='' packages=''
+	for want in "$@"; do
+		case $want in
+		build)
+			cc=$(go env CC 2>/dev/null)
+			have "${cc:=gcc}" || lacks "a C compiler ($cc)" gcc libc6-dev
+			if have "$cc" && ! includes stdlib.h; then lacks 'the C headers' libc6-dev; fi
+			if ! have pkg-config; then
+				lacks 'pkg-config and the headers of OpenSSL' pkg-config libssl-dev
+			elif ! pkg-config --exists 'libssl >= 1.1.1' 'libcrypto >= 1.1.1'; then
+				lacks 'the headers of OpenSSL 1.1.1 or later' libssl-dev
+			fi
+			;;
+		curl) have curl || lacks curl curl ;;
+		openssl) have openssl || lacks 'the openssl command' openssl ;;
+		gnutls) have gnutls-cli && have gnutls-serv || lacks 'gnutls-cli and gnutls-serv' gnutls-bin ;;
+		perl)
+			perl -MPOE -MPOE::Filter::SSL -MNet::SSLeay -e 1 >/dev/null 2>&1 ||
+				lacks 'the Perl original' libpoe-filter-ssl-perl libpoe-perl libnet-ssleay-perl
+			;;
+		python)
+			python3 -c 'import cryptography' >/dev/null 2>&1 ||
+				lacks "Python's cryptography module" python3-cryptography
+			;;
+		valgrind) have valgrind || lacks valgrind valgrind ;;
+		*)
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, python, valgrind." >&2
+			exit 2
+			;;
+		esac
+	done
+}
+
+if ! have go; then
+	echo 'deps: Go is missing: install Go 1.25 or later from https://go.dev/dl/.' >&2
+	exit 1
+fi
+look "$@"
+[ -n "$missing" ] || exit 0
+if ! have apt-get; then
+	echo "deps: missing: $missing; install what your system calls $packages." >&2
+	exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "deps: missing: $missing; run as root: apt-get install --no-install-recommends $packages" >&2
+	exit 1
+fi
+echo "deps: missing: $missing; installing $packages"
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # a list of words
+apt-get -qq update && apt-get -qq install -y --no-install-recommends $packages </dev/null || {
+	echo "deps: apt-get could not install $packages." >&2
+	exit 1
+}
+look "$@"
+if [ -n "$missing" ]; then
+	echo "deps: still missing after apt-get install: $missing." >&2
+	exit 1
+fi
