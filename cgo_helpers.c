@@ -230,6 +230,8 @@ SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
         SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
         SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT); /* 3.x: off by default; CVE-2009-3555 */
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+        if (client)
+            SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
     }
     done(ctx != NULL, errs);
     return ctx;
@@ -267,6 +269,61 @@ int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs)
 {
     clear_errors();
     return done(SSL_CTX_set1_groups_list(ctx, list) == 1, errs);
+}
+
+/* What a server may choose from, in the form of the extension; it belongs to the SSL_CTX. */
+typedef struct alpn_list {
+    size_t len;
+    unsigned char protos[];
+} alpn_list;
+
+static int alpn_index = -1;
+static CRYPTO_ONCE alpn_once = CRYPTO_ONCE_STATIC_INIT;
+
+static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    OPENSSL_free(list);
+}
+
+static void make_alpn_index(void)
+{
+    alpn_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+}
+
+/* The server's order decides; nothing in common is a fatal alert (RFC 7301 section 3.2). */
+static int alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned int in_len, void *arg)
+{
+    const alpn_list *own = arg;
+
+    (void)ssl;
+    if (SSL_select_next_proto((unsigned char **)out, out_len, own->protos, (unsigned int)own->len, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs)
+{
+    alpn_list *own;
+
+    clear_errors();
+    if (client)
+        return done(SSL_CTX_set_alpn_protos(ctx, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
+    if (!CRYPTO_THREAD_run_once(&alpn_once, make_alpn_index) || alpn_index < 0)
+        return done(0, errs);
+    own = OPENSSL_malloc(sizeof(*own) + len);
+    if (own == NULL || !SSL_CTX_set_ex_data(ctx, alpn_index, own)) {
+        OPENSSL_free(own);
+        return done(0, errs);
+    }
+    own->len = len;
+    memcpy(own->protos, protos, len);
+    SSL_CTX_set_alpn_select_cb(ctx, alpn_cb, own);
+    return done(1, errs);
 }
 
 void fssl_ctx_set_server_preference(SSL_CTX *ctx)
@@ -1082,6 +1139,48 @@ int fssl_conn_bits(const fssl_conn *c)
     return cipher != NULL ? SSL_CIPHER_get_bits(cipher, NULL) : 0;
 }
 
+/* The TLS number of the key exchange group, or 0. OpenSSL gives a NID where it has one, and else the number with a bit on top. */
+int fssl_conn_group(const fssl_conn *c)
+{
+    long group = SSL_get0_session(c->ssl) != NULL ? fssl_negotiated_group(c->ssl) : 0; /* 3.0 follows the pointer unseen */
+
+    switch (group) {
+    case NID_X9_62_prime256v1:
+        return 23;
+    case NID_secp384r1:
+        return 24;
+    case NID_secp521r1:
+        return 25;
+    case NID_X25519:
+        return 29;
+    case NID_X448:
+        return 30;
+    default:
+        return (group & 0x1000000) != 0 ? (int)(group & 0xffff) : 0; /* TLSEXT_nid_unknown */
+    }
+}
+
+/* The stapled OCSP response that a client was sent; it belongs to the SSL. */
+size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
+{
+    long n = SSL_get_tlsext_status_ocsp_resp(c->ssl, response);
+
+    return n > 0 && *response != NULL ? (size_t)n : 0;
+}
+
+/* The Finished message of one side, for tls-unique (RFC 5929); the size that it has. */
+size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap)
+{
+    return of_peer ? SSL_get_peer_finished(c->ssl, buf, cap) : SSL_get_finished(c->ssl, buf, cap);
+}
+
+int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,
+                     size_t context_len, int use_context, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_export_keying_material(c->ssl, out, len, label, label_len, context, context_len, use_context) == 1, errs);
+}
+
 /* The suites that the client offered (server only) or that this side allows; freed with OPENSSL_free. */
 char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer)
 {
@@ -1100,6 +1199,14 @@ char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer)
 int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
 {
     *chain = SSL_get0_verified_chain(c->ssl);
+    return *chain != NULL ? sk_X509_num(*chain) : 0;
+}
+
+/* What the peer sent. own is a reference to its certificate where that is not the first of chain, as on a server. */
+int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own)
+{
+    *chain = SSL_get_peer_cert_chain(c->ssl);
+    *own = c->client ? NULL : fssl_peer_certificate(c->ssl);
     return *chain != NULL ? sk_X509_num(*chain) : 0;
 }
 

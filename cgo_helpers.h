@@ -34,12 +34,14 @@
 #define fssl_peer_certificate(ssl) SSL_get_peer_certificate(ssl)
 #define fssl_set_tmp_dh(ctx, params) (SSL_CTX_set_tmp_dh(ctx, EVP_PKEY_get0_DH(params)) == 1)
 #define fssl_fips() FIPS_mode()
+#define fssl_negotiated_group(ssl) ((void)(ssl), 0L) /* not to be had */
 #else
 #include <openssl/provider.h>
 #define fssl_next_error(file, line, func, data, flags) ERR_get_error_all(file, line, func, data, flags)
 #define fssl_peer_certificate(ssl) SSL_get1_peer_certificate(ssl)
 #define fssl_set_tmp_dh(ctx, params) \
     (EVP_PKEY_up_ref(params) && (SSL_CTX_set0_tmp_dh_pkey(ctx, params) == 1 || (EVP_PKEY_free(params), 0)))
+#define fssl_negotiated_group(ssl) SSL_get_negotiated_group(ssl)
 #define fssl_fips() (EVP_default_properties_is_fips_enabled(NULL) && OSSL_PROVIDER_available(NULL, "fips"))
 #endif
 
@@ -133,6 +135,7 @@ int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs);
 int fssl_ctx_set_ciphers(SSL_CTX *ctx, const char *list, fssl_errors *errs);
 int fssl_ctx_set_suites(SSL_CTX *ctx, const char *list, fssl_errors *errs);
 int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs);
+int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs);
 void fssl_ctx_set_server_preference(SSL_CTX *ctx);
 void fssl_ctx_no_sessions(SSL_CTX *ctx);
 int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
@@ -171,8 +174,14 @@ fssl_status fssl_shutdown(fssl_conn *c);
 fssl_status fssl_key_update(fssl_conn *c, int request_peer);
 int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl);
 int fssl_conn_bits(const fssl_conn *c);
+int fssl_conn_group(const fssl_conn *c);
+size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response);
+size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap);
+int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,
+                     size_t context_len, int use_context, fssl_errors *errs);
 char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer);
 int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain);
+int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own);
 X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i);
 char *fssl_cert_name(const X509 *cert, int issuer);
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);

@@ -177,6 +177,11 @@ func (s *sharedCtx) applyCiphers() error {
 			return badOption(list.option, "%q: %w", list.value, err)
 		}
 	}
+	if len(o.ALPN) > 0 {
+		if err := s.setALPN(o.Client, o.alpn()); err != nil {
+			return &OptionError{Option: "ALPN", Err: err}
+		}
+	}
 	names, _, err := s.ctxHandle.ciphers()
 	if err != nil {
 		return err

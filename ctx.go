@@ -83,6 +83,13 @@ func (h *ctxHandle) setGroups(list string) error {
 	})
 }
 
+// setALPN sets protocols in the form of the extension: each behind its length.
+func (h *ctxHandle) setALPN(client bool, protos []byte) error {
+	return h.try("SSL_CTX_set_alpn_protos", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_alpn(ctx, cBool(client), bytesPtr(protos), C.size_t(len(protos)), errs)
+	})
+}
+
 func (h *ctxHandle) setServerPreference() {
 	defer runtime.KeepAlive(h)
 	C.fssl_ctx_set_server_preference(h.ptr)

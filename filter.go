@@ -3,9 +3,7 @@ package sslfilter
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -97,74 +95,6 @@ func (f *Filter) Clone() (*Filter, error) {
 		return nil, ErrClosed
 	}
 	return newFilter(f.ctx)
-}
-
-// SetServerName sets the name of the server for this connection: it is sent as
-// SNI and verified in the certificate. An IP address is verified as one and
-// not sent. It must be called on a client before the handshake.
-//
-// Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
-func (f *Filter) SetServerName(name string) error {
-	f.calls++
-	const op = "SetServerName"
-	switch {
-	case f.ssl == nil:
-		return ErrClosed
-	case !f.ctx.opts.Client:
-		return &UsageError{op, "this is a server"}
-	case f.phase != phaseIdle:
-		return &UsageError{op, "the handshake has begun"}
-	}
-	parsed, err := parseServerName(name)
-	if err != nil {
-		return &UsageError{op, err.Error()}
-	}
-	if err := f.setName(parsed.host, parsed); err != nil {
-		return err
-	}
-	f.named = true
-	return nil
-}
-
-// setName sends sni, and verifies name unless InsecureSkipVerify is set.
-func (f *Filter) setName(sni string, name serverName) error {
-	if f.ctx.opts.InsecureSkipVerify {
-		name = serverName{}
-	}
-	return f.ssl.setName(sni, name)
-}
-
-// nameFromOptions sets what Options say of the server's name. It reports
-// whether there is a name to verify.
-func (f *Filter) nameFromOptions() (bool, error) {
-	o := &f.ctx.opts
-	sni := o.SNI
-	if _, err := netip.ParseAddr(sni); err == nil {
-		sni = ""
-	}
-	verify := o.ServerName
-	if verify == "" {
-		verify = o.SNI
-	}
-	if verify == "" {
-		return false, nil
-	}
-	if o.InsecureSkipVerify {
-		if sni == "" && o.SNI == "" {
-			if name, err := parseServerName(verify); err == nil {
-				sni = name.host
-			}
-		}
-		return true, f.ssl.setName(sni, serverName{})
-	}
-	name, err := parseServerName(verify)
-	if err != nil {
-		return false, err
-	}
-	if o.SNI == "" {
-		sni = name.host
-	}
-	return true, f.ssl.setName(strings.TrimSuffix(sni, "."), name)
 }
 
 // Handshake starts the handshake of a client, so that Outgoing has its first
@@ -544,44 +474,6 @@ func (f *Filter) Flushed() bool {
 func (f *Filter) Err() error {
 	f.calls++
 	return f.err
-}
-
-// Cipher is OpenSSL's name of the cipher suite, or "(NONE)" before there is
-// one: "TLS_AES_256_GCM_SHA384".
-//
-// Corresponds to POE::Filter::SSL getCipher.
-// Calls SSL_CIPHER_get_name(3).
-func (f *Filter) Cipher() string {
-	f.calls++
-	if f.ssl == nil {
-		return noCipher
-	}
-	return f.ssl.cipher()
-}
-
-const noCipher = "(NONE)" // OpenSSL's word
-
-// Version is OpenSSL's name of the protocol version, or "(NONE)" before there
-// is a cipher suite: "TLSv1.3".
-//
-// Calls SSL_get_version(3).
-func (f *Filter) Version() string {
-	f.calls++
-	if f.ssl == nil || f.ssl.cipher() == noCipher {
-		return noCipher
-	}
-	return f.ssl.version()
-}
-
-// Bits is the strength of the cipher in bits, or 0 before there is one.
-//
-// Calls SSL_CIPHER_get_bits(3).
-func (f *Filter) Bits() int {
-	f.calls++
-	if f.ssl == nil {
-		return 0
-	}
-	return f.ssl.bits()
 }
 
 // after turns the end of a crossing into an error and freezes the filter.

@@ -1,10 +1,8 @@
 package sslfilter
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"strings"
 )
 
@@ -120,6 +118,12 @@ type Options struct {
 	// Groups is the list of key exchange groups, ':' between them:
 	// "X25519:P-256".
 	Groups string
+	// ALPN lists application protocols, the most wanted first: "h2",
+	// "http/1.1". A client offers them, and goes on if the server chooses
+	// none. A server chooses by its own order, and refuses a client that
+	// offers others only (RFC 7301); who offers none is served. Each has 1 to
+	// 255 bytes, together at most 65535 with a byte of length for each.
+	ALPN []string
 	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the order
 	// of the client decides. Default: the order of the server.
 	NoHonor bool
@@ -196,7 +200,7 @@ func (o *Options) validate() error {
 			return badOption("IgnoreVerifyErrors", "holds %d, which is no X509_V_ERR number", int(code))
 		}
 	}
-	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateVersions, o.validateKeys} {
+	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateALPN, o.validateVersions, o.validateKeys} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -237,6 +241,29 @@ func (o *Options) validateNames() error {
 		}
 	}
 	return nil
+}
+
+// maxALPN bounds the list of protocols in the ClientHello (RFC 7301 section 3.1).
+const maxALPN = 65535
+
+func (o *Options) validateALPN() error {
+	for i, p := range o.ALPN {
+		if len(p) < 1 || len(p) > 255 {
+			return badOption("ALPN", "protocol %d has %d bytes; 1 to 255 are possible", i, len(p))
+		}
+	}
+	if n := len(o.alpn()); n > maxALPN {
+		return badOption("ALPN", "has %d bytes; the ClientHello takes %d", n, maxALPN)
+	}
+	return nil
+}
+
+// alpn gives ALPN in the form of the extension.
+func (o *Options) alpn() (list []byte) {
+	for _, p := range o.ALPN {
+		list = append(append(list, byte(len(p))), p...)
+	}
+	return list
 }
 
 func (o *Options) validateVersions() error {
@@ -330,27 +357,4 @@ func (o *Options) asksClient() bool { return !o.Client && (o.ClientCert || o.Req
 // enforces reports whether a bad peer certificate ends the handshake.
 func (o *Options) enforces() bool {
 	return o.RequireValidClientCert || o.Client && !o.InsecureSkipVerify
-}
-
-// serverName is a parsed name of a server: host or ip is set.
-type serverName struct{ host, ip string }
-
-// parseServerName checks a name that is to be verified. A trailing dot is cut
-// (RFC 6066 sends none), and the brackets of an IPv6 address are.
-func parseServerName(name string) (serverName, error) {
-	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil {
-		return serverName{ip: ip.WithZone("").String()}, nil
-	}
-	host := strings.TrimSuffix(name, ".")
-	switch {
-	case host == "":
-		return serverName{}, errors.New("the server name is empty")
-	case len(host) > maxNameLength:
-		return serverName{}, fmt.Errorf("the server name has %d bytes; the ClientHello takes %d", len(host), maxNameLength)
-	case host[0] == '.': // X509_VERIFY_PARAM_set1_host would take it for "any name below"
-		return serverName{}, fmt.Errorf("the server name %q begins with a dot", name)
-	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return serverName{}, fmt.Errorf("the server name %q holds a space or a control character", name)
-	}
-	return serverName{host: host}, nil
 }

@@ -29,6 +29,9 @@ type Peer struct {
 	// first. Where the peer is not valid it ends where OpenSSL found nothing
 	// more.
 	Chain []Certificate
+	// Sent are the certificates that the peer sent, its own first, in DER
+	// form and unverified.
+	Sent [][]byte
 	// Errors are the errors of the verification, by depth.
 	Errors []VerifyIssue
 	// CRL is the outcome of Options.CACRL.
@@ -179,6 +182,7 @@ func (f *Filter) Peer() *Peer {
 	for i, info := range infos {
 		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, DER: ders[i]})
 	}
+	p.Sent = f.ssl.sent()
 	for _, r := range f.ssl.verifyRecords() {
 		if r.code != VerifyOK {
 			p.Errors = append(p.Errors, VerifyIssue{Depth: r.depth, Code: r.code, Subject: r.cert.subject, Ignored: r.ignored})

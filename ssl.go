@@ -106,6 +106,67 @@ func (h *sslHandle) bits() int {
 	return int(C.fssl_conn_bits(h.ptr))
 }
 
+// suite is the number of the cipher suite (RFC 8446 appendix B.4), or 0.
+func (h *sslHandle) suite() uint16 {
+	defer runtime.KeepAlive(h)
+	cipher := C.SSL_get_current_cipher(h.ptr.ssl)
+	if cipher == nil {
+		return 0
+	}
+	return uint16(C.SSL_CIPHER_get_protocol_id(cipher))
+}
+
+func (h *sslHandle) group() uint16 {
+	defer runtime.KeepAlive(h)
+	return uint16(C.fssl_conn_group(h.ptr))
+}
+
+func (h *sslHandle) resumed() bool {
+	defer runtime.KeepAlive(h)
+	return C.SSL_session_reused(h.ptr.ssl) != 0
+}
+
+func (h *sslHandle) alpn() string {
+	defer runtime.KeepAlive(h)
+	var p *C.uchar
+	var n C.uint
+	C.SSL_get0_alpn_selected(h.ptr.ssl, &p, &n)
+	return string(C.GoBytes(unsafe.Pointer(p), C.int(n)))
+}
+
+// serverName is the name in the ClientHello, on both sides.
+func (h *sslHandle) serverName() string {
+	defer runtime.KeepAlive(h)
+	return C.GoString(C.SSL_get_servername(h.ptr.ssl, C.TLSEXT_NAMETYPE_host_name))
+}
+
+func (h *sslHandle) ocspResponse() []byte {
+	defer runtime.KeepAlive(h)
+	var p *C.uchar
+	n := C.fssl_conn_ocsp(h.ptr, &p)
+	return C.GoBytes(unsafe.Pointer(p), C.int(n))
+}
+
+// finished is the Finished message that one side sent.
+func (h *sslHandle) finished(ofPeer bool) []byte {
+	defer runtime.KeepAlive(h)
+	buf := make([]byte, C.EVP_MAX_MD_SIZE)
+	n := int(C.fssl_conn_finished(h.ptr, cBool(ofPeer), bytesPtr(buf), C.size_t(len(buf))))
+	return buf[:min(n, len(buf))]
+}
+
+// export fills out. A nil context and an empty one are not the same.
+func (h *sslHandle) export(out []byte, label string, context []byte) error {
+	defer runtime.KeepAlive(h)
+	var errs C.fssl_errors
+	name := []byte(label)
+	if C.fssl_conn_export(h.ptr, bytesPtr(out), C.size_t(len(out)), (*C.char)(anyPtr(name)), C.size_t(len(name)),
+		bytesPtr(context), C.size_t(len(context)), cBool(context != nil), &errs) != 1 {
+		return newError("SSL_export_keying_material", 0, records(&errs))
+	}
+	return nil
+}
+
 func (h *sslHandle) version() string {
 	defer runtime.KeepAlive(h)
 	return C.GoString(C.SSL_get_version(h.ptr.ssl))

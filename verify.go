@@ -126,6 +126,22 @@ func (h *sslHandle) chain() (infos []certInfo, ders [][]byte) {
 	return infos, ders
 }
 
+// sent copies the certificates that the peer sent, its own first, in DER form.
+func (h *sslHandle) sent() (ders [][]byte) {
+	defer runtime.KeepAlive(h)
+	var stack *C.struct_stack_st_X509
+	var own *C.X509
+	n := int(C.fssl_conn_sent(h.ptr, &stack, &own))
+	if own != nil {
+		ders = append(ders, der(own))
+		C.X509_free(own)
+	}
+	for i := range n {
+		ders = append(ders, der(C.fssl_chain_cert(stack, C.int(i))))
+	}
+	return ders
+}
+
 func describe(cert *C.X509) certInfo {
 	if cert == nil {
 		return certInfo{}

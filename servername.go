@@ -1,0 +1,99 @@
+package sslfilter
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// SetServerName sets the name of the server for this connection: it is sent as
+// SNI and verified in the certificate. An IP address is verified as one and
+// not sent. It must be called on a client before the handshake.
+//
+// Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
+func (f *Filter) SetServerName(name string) error {
+	f.calls++
+	const op = "SetServerName"
+	switch {
+	case f.ssl == nil:
+		return ErrClosed
+	case !f.ctx.opts.Client:
+		return &UsageError{op, "this is a server"}
+	case f.phase != phaseIdle:
+		return &UsageError{op, "the handshake has begun"}
+	}
+	parsed, err := parseServerName(name)
+	if err != nil {
+		return &UsageError{op, err.Error()}
+	}
+	if err := f.setName(parsed.host, parsed); err != nil {
+		return err
+	}
+	f.named = true
+	return nil
+}
+
+// setName sends sni, and verifies name unless InsecureSkipVerify is set.
+func (f *Filter) setName(sni string, name serverName) error {
+	if f.ctx.opts.InsecureSkipVerify {
+		name = serverName{}
+	}
+	return f.ssl.setName(sni, name)
+}
+
+// nameFromOptions sets what Options say of the server's name. It reports
+// whether there is a name to verify.
+func (f *Filter) nameFromOptions() (bool, error) {
+	o := &f.ctx.opts
+	sni := o.SNI
+	if _, err := netip.ParseAddr(sni); err == nil {
+		sni = ""
+	}
+	verify := o.ServerName
+	if verify == "" {
+		verify = o.SNI
+	}
+	if verify == "" {
+		return false, nil
+	}
+	if o.InsecureSkipVerify {
+		if sni == "" && o.SNI == "" {
+			if name, err := parseServerName(verify); err == nil {
+				sni = name.host
+			}
+		}
+		return true, f.ssl.setName(sni, serverName{})
+	}
+	name, err := parseServerName(verify)
+	if err != nil {
+		return false, err
+	}
+	if o.SNI == "" {
+		sni = name.host
+	}
+	return true, f.ssl.setName(strings.TrimSuffix(sni, "."), name)
+}
+
+// serverName is a parsed name of a server: host or ip is set.
+type serverName struct{ host, ip string }
+
+// parseServerName checks a name that is to be verified. A trailing dot is cut
+// (RFC 6066 sends none), and the brackets of an IPv6 address are.
+func parseServerName(name string) (serverName, error) {
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil {
+		return serverName{ip: ip.WithZone("").String()}, nil
+	}
+	host := strings.TrimSuffix(name, ".")
+	switch {
+	case host == "":
+		return serverName{}, errors.New("the server name is empty")
+	case len(host) > maxNameLength:
+		return serverName{}, fmt.Errorf("the server name has %d bytes; the ClientHello takes %d", len(host), maxNameLength)
+	case host[0] == '.': // X509_VERIFY_PARAM_set1_host would take it for "any name below"
+		return serverName{}, fmt.Errorf("the server name %q begins with a dot", name)
+	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return serverName{}, fmt.Errorf("the server name %q holds a space or a control character", name)
+	}
+	return serverName{host: host}, nil
+}
