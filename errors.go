@@ -60,6 +60,8 @@ func (e *Error) Error() string {
 	switch {
 	case len(e.Records) > 0:
 		text += e.Records[0].reason()
+	case e.Hint == "" && e.Code == 0:
+		text += "failed"
 	case e.Hint == "":
 		text += fmt.Sprintf("failed (SSL_get_error %d)", e.Code)
 	}
@@ -125,6 +127,15 @@ type UsageError struct {
 }
 
 func (e *UsageError) Error() string { return "sslfilter: " + e.Op + ": " + e.Msg }
+
+// bare is err without the package's prefix, for the middle of a text.
+func bare(err error) error { return bareError{err} }
+
+type bareError struct{ error }
+
+func (e bareError) Error() string { return strings.TrimPrefix(e.error.Error(), "sslfilter: ") }
+
+func (e bareError) Unwrap() error { return e.error }
 
 // newError makes the Error of op and finds what stands behind it.
 func newError(op string, code int, records []ErrorRecord) *Error {

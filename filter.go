@@ -482,7 +482,7 @@ func (f *Filter) after(op string, st status) error {
 	case statusOK, statusAgain, statusClosed:
 		return nil
 	case statusFull:
-		return f.fail(fmt.Errorf("%s: %w: nobody takes Outgoing", op, ErrBufferFull))
+		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
 	case statusNoCert:
 		return f.fail(&Error{
 			Op: op, Hint: "the server showed no certificate, and this client verifies it",
