@@ -80,7 +80,10 @@ func effects(t testing.TB) []effect {
 				return truth(len(f.Outgoing(nil)) > 0)
 			}, "false", "true"},
 		{"Crt", sslfilter.Options{Key: pki("server.key")}, func(o *sslfilter.Options) { o.Crt = pki("server.crt") }, serial, "bad Key", "10:01"},
-		{"CrtMem", serverOptions(), func(o *sslfilter.Options) { o.CrtMem = pkiBytes(t, "server-ec.crt"); o.KeyMem = pkiBytes(t, "server-ec.key") }, serial, "10:01", "10:02"},
+		{"CrtMem", serverOptions(), func(o *sslfilter.Options) {
+			o.CrtMem = pkiBytes(t, "server-ec.crt")
+			o.KeyMem = pkiBytes(t, "server-ec.key")
+		}, serial, "10:01", "10:02"},
 		{"Key", sslfilter.Options{Crt: pki("server.crt")}, func(o *sslfilter.Options) { o.Key = pki("server.key") }, serial, "bad Crt", "10:01"},
 		{"KeyMem", serverOptions(), func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "client.key") }, serial, "10:01", "bad KeyMem"},
 		{"KeyPassphrase", sslfilter.Options{Crt: pki("server.crt"), Key: pki("server-enc.key")},
@@ -179,7 +182,9 @@ func TestOptionsWithoutEffectAreTold(t *testing.T) {
 		{serving("server-inter"), func(o *sslfilter.Options) { o.ChainMem = pkiBytes(t, "chain.pem") }, []string{"Chain with ChainMem"}},
 		{asking(nil), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "root.crt")} }, []string{"CACrt with CACrtMem"}},
 		{serverOptions(), func(o *sslfilter.Options) { o.DHCert, o.DHCertMem = "x", pkiBytes(t, "dh2048.pem") }, []string{"DHCert with DHCertMem"}},
-		{clientOptions(), func(o *sslfilter.Options) { o.ClientCert, o.BlockBadClientCert, o.NoHonor, o.TLS, o.TLS12 = true, true, true, true, true },
+		{clientOptions(), func(o *sslfilter.Options) {
+			o.ClientCert, o.BlockBadClientCert, o.NoHonor, o.TLS, o.TLS12 = true, true, true, true, true
+		},
 			[]string{"ClientCert on a client", "BlockBadClientCert on a client", "NoHonor on a client", "TLS with TLS12"}},
 	} {
 		log := new(journal)
@@ -191,7 +196,7 @@ func TestOptionsWithoutEffectAreTold(t *testing.T) {
 // Names in Cipher that OpenSSL drops without a word are told, and those that it knows are not.
 func TestDroppedCipherNamesAreTold(t *testing.T) {
 	for list, told := range map[string][]string{
-		"": nil,
+		"":                                       nil,
 		"HIGH:!aNULL:!MD5:@STRENGTH:@SECLEVEL=1": nil,
 		"ECDHE+AESGCM:DHE-RSA-AES256-GCM-SHA384": nil,
 		"HIGH:NOSUCH:!aNULL":                     {"NOSUCH"},

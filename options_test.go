@@ -202,7 +202,9 @@ func badValues(t testing.TB) []badValue {
 
 		{"SNI of 256 bytes", true, "SNI", "", func(o *sslfilter.Options) { o.SNI = strings.Repeat("x", 256) }},
 		{"SNI of 256 bytes on a server", false, "SNI", "", func(o *sslfilter.Options) { o.SNI = strings.Repeat("x", 256) }},
-		{"SNI of 256 bytes, not verified", true, "SNI", "", func(o *sslfilter.Options) { o.SNI, o.ServerName, o.InsecureSkipVerify = strings.Repeat("x", 256), "", true }},
+		{"SNI of 256 bytes, not verified", true, "SNI", "", func(o *sslfilter.Options) {
+			o.SNI, o.ServerName, o.InsecureSkipVerify = strings.Repeat("x", 256), "", true
+		}},
 		{"SNI that cannot be verified", true, "SNI", "", func(o *sslfilter.Options) { o.SNI, o.ServerName = "a b", "" }},
 		{"ServerName of 256 bytes", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = strings.Repeat("x", 256) }},
 		{"ServerName with a space", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "local host" }},
