@@ -297,11 +297,11 @@ func (s *sharedCtx) applyCertificate() error {
 		return err
 	}
 	defer own.list.free()
-	if chain.list.stack != nil {
+	if chain.list.made() {
 		defer chain.list.free()
 	}
 	send := own
-	if chain.list.stack != nil {
+	if chain.list.made() {
 		send = chain
 	}
 	if err := s.useChain(send.list); err != nil {

@@ -13,7 +13,7 @@ func ForgetCRLs() {
 	crlCache.Lock()
 	defer crlCache.Unlock()
 	for _, c := range crlCache.files {
-		c.crl.close(freeCRL)
+		c.crl.close()
 	}
 	crlCache.files = nil
 }
