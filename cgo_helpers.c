@@ -1,5 +1,6 @@
 #include "cgo_helpers.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,10 +81,10 @@ static int done(int ok, fssl_errors *errs)
 
 /* --------------------------------------------------------------------- PEM */
 
-/* A view of the caller's bytes for the time of one call; an empty slice has no address. */
-static BIO *read_only(const void *pem, size_t len)
+/* A view of the caller's bytes for the time of one call; an empty slice has no address. For a negative length OpenSSL would ask strlen. */
+static BIO *read_only(const unsigned char *pem, size_t len)
 {
-    return BIO_new_mem_buf(pem != NULL ? pem : "", (int)len);
+    return len <= INT_MAX ? BIO_new_mem_buf(pem != NULL ? (const char *)pem : "", (int)len) : NULL;
 }
 
 /* The next PEM block of any kind: 1, 0 at the end, -1 where one is broken. */
@@ -115,7 +116,7 @@ static X509 *block_cert(const char *name, const unsigned char *data, long len)
 }
 
 /* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const void *pem, size_t len, fssl_errors *errs)
+STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
@@ -181,7 +182,7 @@ int fssl_certs_same_leaf(STACK_OF(X509) *a, STACK_OF(X509) *b)
 }
 
 typedef struct passphrase {
-    const void *text;
+    const unsigned char *text;
     size_t len;
     int asked;
 } passphrase;
@@ -200,7 +201,7 @@ static int passphrase_cb(char *buf, int size, int writing, void *arg)
 }
 
 /* The first private key of pem. asked tells that it is encrypted. */
-EVP_PKEY *fssl_pem_key(int *asked, const void *pem, size_t len, const void *pass, size_t pass_len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs)
 {
     passphrase p = {pass, pass_len, 0};
     BIO *bio;
@@ -464,7 +465,7 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 
 /* ---------------------------------------------------------------------- DH */
 
-EVP_PKEY *fssl_pem_dh(const void *pem, size_t len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     BIO *bio;
     EVP_PKEY *params = NULL;
@@ -589,7 +590,7 @@ static int sort_keys(fssl_crl *crl)
 }
 
 /* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken. */
-fssl_crl *fssl_crl_parse(int *blocks, const void *pem, size_t len, fssl_errors *errs)
+fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
     size_t used = 0, cap = 0;

@@ -48,8 +48,8 @@ func (s *sharedCtx) release() {
 	}
 }
 
-// maxPEMFile bounds a file that is named in Options, in bytes. The largest CRL
-// that we know of has 40 MB.
+// maxPEMFile bounds a file that is named in Options and the content of one, in
+// bytes. The largest CRL that we know of has 40 MB.
 const maxPEMFile = 256 << 20
 
 // NewCtx reads everything that o names and makes the context. An error is an
@@ -262,7 +262,11 @@ func (s *sharedCtx) applyTrust() error {
 		inputs = append(inputs, in)
 	}
 	for i, pem := range o.CACrtMem {
-		inputs = append(inputs, input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem})
+		in := input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem}
+		if err := in.checkSize(); err != nil {
+			return err
+		}
+		inputs = append(inputs, in)
 	}
 	all, _, err := parseCerts(nil)
 	if err != nil {
@@ -458,7 +462,8 @@ type input struct {
 // read takes mem if it is given, and the file otherwise.
 func (o *Options) read(option, file string, mem []byte) (input, error) {
 	if mem != nil {
-		return input{option: option + "Mem", data: mem}, nil
+		in := input{option: option + "Mem", data: mem}
+		return in, in.checkSize()
 	}
 	in := input{option: option, file: file}
 	var err error
@@ -467,6 +472,16 @@ func (o *Options) read(option, file string, mem []byte) (input, error) {
 	}
 	return in, nil
 }
+
+// checkSize holds content from memory to the bound of a file.
+func (in input) checkSize() error {
+	if len(in.data) > maxPEMFile {
+		return in.wrap(errTooLong)
+	}
+	return nil
+}
+
+var errTooLong = fmt.Errorf("more than %d bytes", maxPEMFile)
 
 // readFile reads a file of at most maxPEMFile bytes.
 func readFile(name string) ([]byte, error) {
@@ -481,7 +496,7 @@ func readFile(name string) ([]byte, error) {
 func readAll(f *os.File) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxPEMFile+1))
 	if err == nil && len(data) > maxPEMFile {
-		err = fmt.Errorf("more than %d bytes", maxPEMFile)
+		err = errTooLong
 	}
 	return data, err
 }

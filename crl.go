@@ -28,7 +28,7 @@ func freeCRL(p *C.fssl_crl) { C.fssl_crl_free(p) }
 func parseCRL(pem []byte) (*crlHandle, error) {
 	var errs C.fssl_errors
 	var blocks C.int
-	p := C.fssl_crl_parse(&blocks, anyPtr(pem), C.size_t(len(pem)), &errs)
+	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if p == nil {
 		in := input{data: pem}
 		return nil, in.notPEM("CRL", newError("PEM_read_bio_X509_CRL", 0, records(&errs)))

@@ -1,0 +1,66 @@
+package sslfilter_test
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// inStruct is a copy of data in an allocation that also holds a Go pointer, as
+// an array field of a caller's struct does. cgo panics if it is asked to look.
+func inStruct(data []byte) []byte {
+	s := &struct {
+		text [1 << 15]byte
+		next *int
+	}{next: new(int)}
+	return s.text[:copy(s.text[:], data):len(data)]
+}
+
+func TestBuffersInsideAStruct(t *testing.T) {
+	mem := func(name string) []byte { return inStruct(pkiBytes(t, name)) }
+	crl := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
+	server := mustFilter(t, sslfilter.Options{
+		CrtMem: mem("server.crt"), KeyMem: mem("server.key"), CACrtMem: [][]byte{mem("root.crt")}, DHCertMem: mem("dh2048.pem"), ClientCert: true, CACRL: crl,
+	})
+	client := mustFilter(t, sslfilter.Options{
+		Client: true, ChainMem: mem("client-combined.pem"), CACrtMem: [][]byte{mem("root.crt")}, ServerName: "localhost",
+		KeyPassphrase: func() ([]byte, error) { return inStruct([]byte("unused")), nil },
+	})
+	encrypted := sslfilter.Options{
+		CrtMem: mem("server.crt"), KeyMem: mem("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return inStruct([]byte("secret")), nil },
+	}
+	mustFilter(t, encrypted)
+	p := enginetest.New(client, server)
+	p.Alter = func(_ bool, wire []byte) []byte { return inStruct(wire) }
+	require.NoError(t, p.Handshake())
+	require.NoError(t, client.Send(inStruct([]byte("hello"))))
+	p.Transfer()
+	require.Equal(t, "hello", string(p.Server.Got))
+	require.True(t, server.ClientCertValid())
+	_, err := client.ExportKeyingMaterial("EXPORTER-test", inStruct([]byte("context")), 32)
+	require.NoError(t, err)
+}
+
+// C measures in int: content beyond that would have a negative length, which
+// OpenSSL takes for "up to the NUL byte".
+func TestContentBeyondAnInt(t *testing.T) {
+	huge, err := syscall.Mmap(-1, 0, 1<<31+1, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON) // nothing touches it
+	require.NoError(t, err)
+	defer syscall.Munmap(huge)
+	for option, change := range map[string]func(*sslfilter.Options){
+		"CrtMem":      func(o *sslfilter.Options) { o.CrtMem = huge },
+		"KeyMem":      func(o *sslfilter.Options) { o.KeyMem = huge },
+		"ChainMem":    func(o *sslfilter.Options) { o.ChainMem = huge },
+		"CACrtMem[1]": func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "root.crt"), huge} },
+		"DHCertMem":   func(o *sslfilter.Options) { o.DHCertMem = huge },
+	} {
+		_, err := sslfilter.NewCtx(with(serverOptions(), change))
+		refused := asError[*sslfilter.OptionError](t, err)
+		require.Equal(t, option, refused.Option)
+		require.Contains(t, refused.Error(), "more than")
+	}
+}
