@@ -889,10 +889,12 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
             ignored = 1;
     if (!record(c, cert, code, depth, ignored))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
+    if (!ok && !ignored && c->mode == FSSL_ENFORCE)
+        return refuse(c, store, code, depth);
+    if (!ok) /* what led to an error that does not count (a bad signature's padding, say): SSL_get_error would take it for its own */
+        clear_errors();
     if (c->mode != FSSL_ENFORCE)
         return 1;
-    if (!ok && !ignored)
-        return refuse(c, store, code, depth);
     if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || listed(c->crl, cert)))
