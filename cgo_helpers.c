@@ -882,6 +882,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         return 0;
     if (c->round != SSL_total_renegotiations(ssl)) { /* a new handshake, a new verdict */
         c->round = SSL_total_renegotiations(ssl);
+        c->unproved = 1;
         forget_records(c);
     }
     for (i = 0; !ok && i < c->n_ignore; i++)
@@ -997,11 +998,11 @@ static fssl_status step_handshake(fssl_conn *c)
     ret = SSL_do_handshake(c->ssl);
     if (ret != 1)
         return outcome(c, ret);
-    if (c->client && c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification */
+    if (c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification, a resumed session comes without */
         cert = fssl_peer_certificate(c->ssl);
-        if (cert == NULL)
-            return FSSL_NO_CERT;
         X509_free(cert);
+        if (cert == NULL || c->n_rec == 0)
+            return FSSL_NO_CERT;
     }
     c->handshaken = 1;
     return FSSL_OK;
@@ -1059,6 +1060,8 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     status = step_handshake(c);
     if (status == FSSL_OK && c->handshaken) {
         status = read_records(c, plain, cap);
+        if (c->unproved && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
+            c->unproved = 0;
         c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
     }
     c->in = NULL;

@@ -84,7 +84,7 @@ typedef enum fssl_status {
     FSSL_CLOSED = 1,   /* the peer's close_notify was read */
     FSSL_AGAIN = 2,    /* not now: a handshake is under way */
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
-    FSSL_NO_CERT = -2, /* a verifying client finished with a peer that showed no certificate */
+    FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
     FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
 } fssl_status;
 
@@ -119,6 +119,7 @@ typedef struct fssl_conn {
     fssl_record *rec;
     int n_rec, cap_rec;
     long round; /* renegotiations when rec was begun */
+    int unproved; /* rec is of a renegotiation that is not complete: the peer has not proved that it has the key */
     int refused, refused_depth, refused_rec; /* the error that made the callback refuse */
 } fssl_conn;
 

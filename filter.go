@@ -484,8 +484,12 @@ func (f *Filter) after(op string, st status) error {
 	case statusFull:
 		return f.fail(fmt.Errorf("%s: %w: nobody takes Outgoing", op, ErrBufferFull))
 	case statusNoCert:
+		hint := "the server showed no certificate, and this client verifies it"
+		if !f.ctx.opts.Client {
+			hint = "the client showed no certificate, and this server requires one"
+		}
 		return f.fail(&Error{
-			Op: op, Hint: "the server showed no certificate, and this client verifies it",
+			Op: op, Hint: hint,
 			cause: &VerifyError{Code: VerifyUnspecified},
 		})
 	}
