@@ -298,8 +298,10 @@ func (s *sharedCtx) applyCertificate() error {
 		return err
 	}
 	defer own.list.free()
+	defer own.forget()
 	if chain.list.stack != nil {
 		defer chain.list.free()
+		defer chain.forget()
 	}
 	send := own
 	if chain.list.stack != nil {
@@ -384,9 +386,7 @@ func (s *sharedCtx) applyKey(chain input) error {
 		if in, err = o.read("Key", o.Key, o.KeyMem); err != nil {
 			return err
 		}
-		if o.KeyMem == nil {
-			defer clear(in.data)
-		}
+		defer in.forget()
 	}
 	key, encrypted, err := parseKey(in.data, nil)
 	if err != nil && encrypted {
@@ -421,7 +421,10 @@ func (o *Options) decryptKey(in input) (privateKey, error) {
 		return privateKey{}, &OptionError{Option: "KeyPassphrase", Err: err}
 	}
 	defer clear(passphrase)
-	key, _, err := parseKey(in.data, append(passphrase, 0)[:len(passphrase)]) // never nil: an empty one is an answer too
+	if passphrase == nil {
+		passphrase = []byte{} // an empty one is an answer too
+	}
+	key, _, err := parseKey(in.data, passphrase)
 	if err != nil {
 		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", err))
 	}
@@ -493,12 +496,32 @@ func readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
+// readAll leaves no copy of what it read behind: it may be a private key.
 func readAll(f *os.File) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(f, maxPEMFile+1))
-	if err == nil && len(data) > maxPEMFile {
-		err = errTooLong
+	size := int64(bytes.MinRead)
+	if info, err := f.Stat(); err == nil && info.Size() > size {
+		size = min(info.Size(), maxPEMFile)
 	}
-	return data, err
+	data := make([]byte, 0, size+1) // one more, to see the end
+	for {
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case err == io.EOF:
+			return data, nil
+		case err == nil && len(data) > maxPEMFile:
+			err = errTooLong
+			fallthrough
+		case err != nil:
+			clear(data)
+			return nil, err
+		}
+		if len(data) == cap(data) {
+			grown := append(make([]byte, 0, 2*len(data)), data...)
+			clear(data)
+			data = grown
+		}
+	}
 }
 
 // unwrapPath leaves out the file's name, which the OptionError has already.
@@ -508,6 +531,14 @@ func unwrapPath(err error) error {
 		return fmt.Errorf("cannot %s it: %w", path.Op, path.Err)
 	}
 	return err
+}
+
+// forget overwrites what was read from a file: a private key may be in it. The
+// caller's memory is the caller's affair.
+func (in input) forget() {
+	if in.file != "" {
+		clear(in.data)
+	}
 }
 
 func (in input) wrap(err error) error {

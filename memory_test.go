@@ -1,6 +1,9 @@
 package sslfilter_test
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"syscall"
 	"testing"
 
@@ -81,4 +84,31 @@ func TestPlaintextOverTheWire(t *testing.T) {
 		got = append(got, plain...)
 	}
 	requireSame(t, sent, got)
+}
+
+// Files of any size are read whole, those that do not tell their size too.
+func TestFilesOfAnySize(t *testing.T) {
+	crt, key := pkiBytes(t, "server.crt"), pkiBytes(t, "server.key")
+	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
+		padded := append(bytes.Repeat([]byte("\n"), n), crt...)
+		mustCtx(t, sslfilter.Options{Crt: tempFile(t, "crt", padded), KeyMem: key})
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		go func() {
+			defer w.Close()
+			w.Write(padded)
+		}()
+		mustCtx(t, sslfilter.Options{Crt: fmt.Sprintf("/dev/fd/%d", r.Fd()), KeyMem: key})
+		require.NoError(t, r.Close())
+	}
+}
+
+// An empty passphrase is an answer like any other, and so is none.
+func TestEmptyPassphrase(t *testing.T) {
+	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
+		_, err := sslfilter.NewCtx(sslfilter.Options{
+			Crt: pki("server.crt"), Key: pki("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },
+		})
+		require.ErrorContains(t, err, "cannot be decrypted", name)
+	}
 }
