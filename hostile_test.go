@@ -1,7 +1,10 @@
 package sslfilter_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/pem"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -49,4 +52,42 @@ func TestBadSignatureIsAVerdict(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A server that knows no secure renegotiation may be an attacker who splices
+// his own beginning onto the connection (CVE-2009-3555). openssl.cnf does not
+// bring it back.
+func TestServerWithoutSecureRenegotiation(t *testing.T) {
+	for name, option := range map[string]string{
+		"plain": "", "UnsafeLegacyServerConnect": "Options = UnsafeLegacyServerConnect", "UnsafeLegacyRenegotiation": "Options = UnsafeLegacyRenegotiation",
+	} {
+		t.Run(name, func(t *testing.T) {
+			cnf := tempFile(t, "openssl.cnf", []byte("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n"+option+"\n"))
+			if child, _ := inChild(t, "", "OPENSSL_CONF="+cnf); !child {
+				return
+			}
+			p := versionPair(t, "TLSv1.2")
+			require.NoError(t, p.Client.Handshake())
+			p.Server.Deliver(p.Client.Outgoing(nil))
+			p.Client.Deliver(withoutRenegotiationInfo(t, p.Server.Outgoing(nil)))
+			require.ErrorContains(t, p.Client.Err, "unsafe legacy renegotiation disabled")
+		})
+	}
+}
+
+// withoutRenegotiationInfo takes the extension out of a ServerHello of TLS 1.2.
+func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
+	t.Helper()
+	const record, handshake = 5, 4
+	at := bytes.Index(flight, []byte{0xff, 0x01, 0, 1, 0})
+	require.Positive(t, at, "no renegotiation_info in it")
+	cut := slices.Delete(slices.Clone(flight), at, at+5)
+	shorter := func(at int) {
+		binary.BigEndian.PutUint16(cut[at:], binary.BigEndian.Uint16(cut[at:])-5)
+	}
+	shorter(3)          // the record
+	shorter(record + 2) // the message, whose length has three bytes
+	session := int(cut[record+handshake+2+32])
+	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, behind suite and compression
+	return cut
 }
