@@ -157,7 +157,8 @@ func (f *Filter) start(op string) error {
 // Receive takes bytes from the network and appends the plaintext that came of
 // them to dst, which it returns as append does. It takes all of wire, however
 // it is cut. Nothing new in the result and nothing in Outgoing means that more
-// input is needed; that is no error.
+// input is needed; that is no error. Where dst and wire share memory, wire is
+// copied first.
 //
 // The error is io.EOF once the peer's close_notify has come, possibly together
 // with data in front of it; what comes behind it is kept for Detach, at most
@@ -179,6 +180,9 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 		if err := f.start("Receive"); err != nil {
 			return dst, err
 		}
+	}
+	if overlap(dst[len(dst):cap(dst)], wire) { // a record's plaintext would land on the next record
+		wire = slices.Clone(wire)
 	}
 	for {
 		got, taken, more, st := f.ssl.receive(dst[len(dst):cap(dst)], wire)
@@ -484,8 +488,12 @@ func (f *Filter) after(op string, st status) error {
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
 	case statusNoCert:
+		hint := "the server showed no certificate, and this client verifies it"
+		if !f.ctx.opts.Client {
+			hint = "the client showed no certificate, and this server requires one"
+		}
 		return f.fail(&Error{
-			Op: op, Hint: "the server showed no certificate, and this client verifies it",
+			Op: op, Hint: hint,
 			cause: &VerifyError{Code: VerifyUnspecified},
 		})
 	}

@@ -59,7 +59,8 @@ type Options struct {
 	//
 	// WARNING: As in the original, a list that is missing, unreadable or
 	// without entries blocks everybody. NewCtx refuses a file that it cannot
-	// read; a change of the file is noticed at the next question.
+	// read, and one that is no regular file; a change of the file is noticed
+	// at the next question.
 	CACRL string
 
 	// ClientCert asks the client for a certificate. Only on a server.
