@@ -174,7 +174,7 @@ func (s *sharedCtx) applyCiphers() error {
 			continue
 		}
 		if err := list.set(list.value); err != nil {
-			return badOption(list.option, "%q: %w", list.value, err)
+			return badOption(list.option, "%q: %w", list.value, bare(err))
 		}
 	}
 	if len(o.ALPN) > 0 {
@@ -188,7 +188,7 @@ func (s *sharedCtx) applyCiphers() error {
 	}
 	s.ciphers = names
 	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
-		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s", strings.Join(unknown, ", "))
+		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
 	}
 	if o.Debug != nil {
 		for _, name := range unknownCiphers(o.Cipher) {
@@ -392,15 +392,15 @@ func (s *sharedCtx) applyKey(chain input) error {
 		}
 	}
 	if err != nil {
-		if in.option == chain.option {
-			return in.wrap(fmt.Errorf("holds no private key, and Key is not given: %w", err))
+		if in.option == chain.option && !pemKey.in(in.data) {
+			return in.wrap(errors.New("holds no private key, and Key is not given"))
 		}
-		return in.wrap(in.notPEM("private key", err))
+		return in.wrap(in.notPEM(pemKey, err))
 	}
 	defer key.free()
 	mismatch, err := s.useKey(key)
 	if mismatch {
-		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), err))
+		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), bare(err)))
 	}
 	if err != nil {
 		return in.wrap(err)
@@ -417,9 +417,12 @@ func (o *Options) decryptKey(in input) (privateKey, error) {
 		return privateKey{}, &OptionError{Option: "KeyPassphrase", Err: err}
 	}
 	defer clear(passphrase)
-	key, _, err := parseKey(in.data, append(passphrase, 0)[:len(passphrase)]) // never nil: an empty one is an answer too
+	if passphrase == nil {
+		passphrase = []byte{} // an empty one is an answer too
+	}
+	key, _, err := parseKey(in.data, passphrase)
 	if err != nil {
-		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", err))
+		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", bare(err)))
 	}
 	return key, nil
 }
@@ -478,12 +481,23 @@ func readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
+// readAll makes room for all of the file at once, so that no part of a key
+// stays behind in a smaller buffer.
 func readAll(f *os.File) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(f, maxPEMFile+1))
-	if err == nil && len(data) > maxPEMFile {
-		err = fmt.Errorf("more than %d bytes", maxPEMFile)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	size := info.Size()
+	var data bytes.Buffer
+	if size <= maxPEMFile {
+		data.Grow(int(size) + bytes.MinRead)
+		size, err = data.ReadFrom(io.LimitReader(f, maxPEMFile+1))
+	}
+	if err == nil && size > maxPEMFile {
+		err = fmt.Errorf("it has more than %d bytes", maxPEMFile)
+	}
+	return data.Bytes(), err
 }
 
 // unwrapPath leaves out the file's name, which the OptionError has already.
@@ -514,11 +528,11 @@ func (in input) name() string {
 func (in input) certs() (certList, error) {
 	list, blocks, err := parseCerts(in.data)
 	if err != nil {
-		return list, in.wrap(in.notPEM("certificate", err))
+		return list, in.wrap(in.notPEM(pemCertificate, err))
 	}
 	err = checkBlocks(in.data, blocks)
 	if err == nil && list.len() == 0 {
-		err = in.notPEM("certificate", errors.New("no certificate in it"))
+		err = in.notPEM(pemCertificate, errors.New("no certificate in it"))
 	}
 	if err != nil {
 		list.free()
@@ -527,18 +541,45 @@ func (in input) certs() (certList, error) {
 	return list, nil
 }
 
+// What a PEM block is called, and how its BEGIN line ends.
+var (
+	pemCertificate = pemKind{"certificate", "CERTIFICATE-----"}
+	pemKey         = pemKind{"private key", "PRIVATE KEY-----"}
+	pemCRL         = pemKind{"CRL", "X509 CRL-----"}
+	pemDH          = pemKind{"DH parameters", "DH PARAMETERS-----"}
+)
+
+type pemKind struct{ name, end string }
+
+func (k pemKind) in(data []byte) bool { return bytes.Contains(data, []byte(k.end)) }
+
 // notPEM explains why nothing was found in in.
-func (in input) notPEM(what string, err error) error {
+func (in input) notPEM(kind pemKind, err error) error {
 	switch {
 	case len(in.data) == 0:
-		return fmt.Errorf("it is empty")
+		return errors.New("it is empty")
 	case in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin): // an ASN.1 SEQUENCE
-		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", what)
-	case !bytes.Contains(in.data, pemBegin):
-		return fmt.Errorf("no PEM %s in it", what)
+		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", kind.name)
+	case !kind.in(in.data):
+		return fmt.Errorf("no PEM %s in it", kind.name)
+	case beginsLate(in.data):
+		return errors.New("a BEGIN line in it does not start its line")
 	}
 	return err
 }
+
+// beginsLate reports whether blanks or a byte order mark stand in front of a
+// BEGIN, where OpenSSL does not see it.
+func beginsLate(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(trimBegin(line), pemBegin) && !bytes.HasPrefix(line, pemBegin) {
+			return true
+		}
+	}
+	return false
+}
+
+func trimBegin(line []byte) []byte { return bytes.TrimLeft(line, " \t\ufeff") }
 
 var pemBegin = []byte("-----BEGIN ")
 
@@ -547,7 +588,7 @@ var pemBegin = []byte("-----BEGIN ")
 func checkBlocks(data []byte, seen int) error {
 	begun := 0
 	for line := range bytes.Lines(data) {
-		if bytes.HasPrefix(bytes.TrimLeft(line, " \t\ufeff"), pemBegin) {
+		if bytes.HasPrefix(trimBegin(line), pemBegin) {
 			begun++
 		}
 	}

@@ -31,7 +31,7 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	p := C.fssl_crl_parse(&blocks, anyPtr(pem), C.size_t(len(pem)), &errs)
 	if p == nil {
 		in := input{data: pem}
-		return nil, in.notPEM("CRL", newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
+		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
 	}
 	h := &crlHandle{entries: int(p.n)}
 	lists := int(p.lists)
@@ -39,7 +39,7 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	err := checkBlocks(pem, int(blocks))
 	if err == nil && lists == 0 {
 		in := input{data: pem}
-		err = in.notPEM("CRL", errors.New("no CRL in it"))
+		err = in.notPEM(pemCRL, errors.New("no CRL in it"))
 	}
 	if err != nil {
 		h.close(freeCRL)

@@ -29,3 +29,9 @@ const RacyCRL time.Duration = racyCRL
 
 // OpenSSLNumber is OPENSSL_VERSION_NUMBER at run time.
 func OpenSSLNumber() uint64 { return opensslNumber() }
+
+// The bounds of what Options take.
+const (
+	MaxPEMFile = maxPEMFile
+	MaxALPN    = maxALPN
+)
