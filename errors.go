@@ -133,7 +133,8 @@ func (e *OptionError) Error() string {
 	return text + ": " + bare(e.Err).Error()
 }
 
-// Unwrap returns the cause: an *Error of OpenSSL, an fs.PathError, …
+// Unwrap returns the cause: an *Error of OpenSSL, or one that errors.Is finds
+// fs.ErrNotExist in, …
 func (e *OptionError) Unwrap() error { return e.Err }
 
 // UsageError is a mistake of the calling program, never the peer's fault. The
