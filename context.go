@@ -499,8 +499,10 @@ func readFile(name string) ([]byte, error) {
 // readAll leaves no copy of what it read behind: it may be a private key.
 func readAll(f *os.File) ([]byte, error) {
 	size := int64(bytes.MinRead)
-	if info, err := f.Stat(); err == nil && info.Size() > size {
-		size = min(info.Size(), maxPEMFile)
+	if info, err := f.Stat(); err == nil && info.Size() > maxPEMFile {
+		return nil, errTooLong
+	} else if err == nil {
+		size = max(size, info.Size())
 	}
 	data := make([]byte, 0, size+1) // one more, to see the end
 	for {
