@@ -91,3 +91,14 @@ func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, behind suite and compression
 	return cut
 }
+
+// What does not fit into C's int would arrive there as another number: 1<<32
+// as a depth of 0, and 1<<32 + 20 as the error 20.
+func TestNumbersBeyondAnInt(t *testing.T) {
+	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
+		_, err := sslfilter.NewCtx(asking(depth(n)))
+		require.Equal(t, "CAVerifyDepth", asError[*sslfilter.OptionError](t, err).Option)
+		_, err = sslfilter.NewCtx(asking(ignoring(sslfilter.VerifyCode(n))))
+		require.Equal(t, "IgnoreVerifyErrors", asError[*sslfilter.OptionError](t, err).Option)
+	}
+}

@@ -3,6 +3,7 @@ package sslfilter
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 )
 
@@ -193,11 +194,11 @@ func (o *Options) validate() error {
 			return badOption(s.name, "holds a NUL byte")
 		}
 	}
-	if o.CAVerifyDepth < 0 {
+	if o.CAVerifyDepth < 0 || o.CAVerifyDepth > math.MaxInt32 {
 		return badOption("CAVerifyDepth", "is %d; 0 means %d, otherwise the number of intermediates", o.CAVerifyDepth, defaultVerifyDepth)
 	}
 	for _, code := range o.IgnoreVerifyErrors {
-		if code < 0 {
+		if code < 0 || code > math.MaxInt32 {
 			return badOption("IgnoreVerifyErrors", "holds %d, which is no X509_V_ERR number", int(code))
 		}
 	}

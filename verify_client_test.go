@@ -215,6 +215,7 @@ func TestServerNames(t *testing.T) {
 		{"SetServerName, wrong IP address", nil, "127.0.0.9", "", false},
 		{"SetServerName, trailing dot", nil, "localhost.", "localhost", true},
 		{"trailing dot", hostname("localhost."), "", "localhost", true},
+		{"IP address, trailing dot", hostname("127.0.0.1."), "", "", true},
 		{"IP address", hostname("127.0.0.1"), "", "", true},
 		{"IP address beside SNI", func(o *sslfilter.Options) { o.SNI, o.ServerName = "example.org", "127.0.0.1" }, "", "example.org", true},
 		{"IP address as SNI", func(o *sslfilter.Options) { o.SNI, o.ServerName = "127.0.0.1", "" }, "", "", true},
