@@ -92,9 +92,10 @@ type Options struct {
 	// SNI is the host name that a client puts into its ClientHello, at most
 	// 255 bytes. An IP address is not sent (RFC 6066).
 	SNI string
-	// ServerName is the name or IP address that a client verifies. Default:
-	// SNI. It is also sent if SNI is empty. SetServerName wins for one
-	// connection.
+	// ServerName is the name or IP address that a client verifies, in the
+	// subjectAltName of the certificate; the common name does not count (RFC
+	// 9525). Default: SNI. It is also sent if SNI is empty. SetServerName wins
+	// for one connection.
 	ServerName string
 
 	// TLS asks for TLS 1.2 or later, which is the default. In the original it

@@ -65,6 +65,7 @@ func TestClientVerifiesTheServer(t *testing.T) {
 		{"wildcard, no label", named(t, []string{"*.example.org"}), hostname("example.org"), 62, alertBadCertificate},
 		{"partial wildcard", named(t, []string{"a*.example.org"}), hostname("ab.example.org"), 62, alertBadCertificate},
 		{"the CN does not count beside names", named(t, []string{"a.example"}), hostname("cn.example"), 62, alertBadCertificate},
+		{"the CN does not count alone either", named(t, nil), hostname("cn.example"), 62, alertBadCertificate},
 		{"IP address", serving("server"), hostname("127.0.0.1"), ok, 0},
 		{"wrong IP address", serving("server"), hostname("127.0.0.2"), 64, alertBadCertificate},
 		{"IPv6 address", named(t, nil, "2001:db8::1"), hostname("2001:db8::1"), ok, 0},
