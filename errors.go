@@ -10,8 +10,10 @@ import (
 var ErrClosed = errors.New("sslfilter: closed")
 
 // ErrBufferFull is returned where a named bound would be exceeded: MaxPlaintext
-// for data that wait for the handshake or for Outgoing, MaxOutgoing for
-// records that nobody fetches, MaxTrailing for bytes behind a close_notify.
+// for data that wait for the handshake or for Outgoing, MaxTrailing for bytes
+// behind a close_notify. Nothing is kept of what did not fit, and the
+// connection goes on. It is fatal, and in Err, only where the peer makes
+// OpenSSL answer without end and nobody takes Outgoing.
 var ErrBufferFull = errors.New("sslfilter: buffer full")
 
 // Error is a failure of OpenSSL. Its text is that of the oldest record.

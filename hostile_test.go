@@ -91,3 +91,66 @@ func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, behind suite and compression
 	return cut
 }
+
+// What does not fit into C's int would arrive there as another number: 1<<32
+// as a depth of 0, and 1<<32 + 20 as the error 20.
+func TestNumbersBeyondAnInt(t *testing.T) {
+	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
+		_, err := sslfilter.NewCtx(asking(depth(n)))
+		require.Equal(t, "CAVerifyDepth", asError[*sslfilter.OptionError](t, err).Option)
+		_, err = sslfilter.NewCtx(asking(ignoring(sslfilter.VerifyCode(n))))
+		require.Equal(t, "IgnoreVerifyErrors", asError[*sslfilter.OptionError](t, err).Option)
+	}
+}
+
+// tlsRecord is a record of TLS 1.2.
+func tlsRecord(kind byte, body ...byte) []byte {
+	return append([]byte{kind, 3, 3, byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+// Who sends nonsense is told off at once, costs next to nothing, and is not listened to any more.
+func TestNonsenseEndsAtOnce(t *testing.T) {
+	const flood, patience = 1 << 20, 20_000 // bytes sent, and bytes listened to at most: one record and a piece of it
+	client := mustFilter(t, clientOptions())
+	require.NoError(t, client.Handshake())
+	hello := client.Outgoing(nil)
+	repeated := func(record []byte) []byte { return bytes.Repeat(record, flood/len(record)) }
+	after := func(record []byte) []byte { return append(bytes.Clone(hello), repeated(record)...) }
+	for name, wire := range map[string][]byte{
+		"zeros":                             make([]byte, flood),
+		"HTTP":                              repeated([]byte("GET / HTTP/1.1\r\n")),
+		"a record beyond the largest":       append([]byte{22, 3, 3, 0xff, 0xff}, make([]byte, flood)...),
+		"a message of 16 MiB":               append(tlsRecord(22, 1, 0xff, 0xff, 0xff), repeated(tlsRecord(22, make([]byte, 16384)...))...),
+		"heartbeats":                        repeated(tlsRecord(24, 1, 0, 3, 1, 2, 3)),
+		"warnings":                          repeated(tlsRecord(21, 1, 90)),
+		"warnings behind the hello":         after(tlsRecord(21, 1, 90)),
+		"empty records":                     repeated(tlsRecord(22)),
+		"empty records behind the hello":    after(tlsRecord(22)),
+		"ChangeCipherSpec":                  repeated(tlsRecord(20, 1)),
+		"ChangeCipherSpec behind the hello": after(tlsRecord(20, 1)),
+		"data":                              repeated(tlsRecord(23, 1)),
+		"data behind the hello":             after(tlsRecord(23, 1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for role, o := range map[string]sslfilter.Options{"server": serverOptions(), "client": clientOptions()} {
+				f := mustFilter(t, o)
+				require.NoError(t, f.Handshake())
+				heard := 0
+				var err error
+				for piece := range slices.Chunk(wire, 500) {
+					if _, err = f.Receive(nil, piece); err != nil {
+						break
+					}
+					heard += len(piece)
+				}
+				require.Error(t, err, role)
+				require.Less(t, heard, patience, role)
+				require.Less(t, len(f.Outgoing(nil)), 4096, role)
+				require.False(t, f.HandshakeDone(), role)
+				_, again := f.Receive(nil, wire)
+				require.Same(t, err, again, role)
+				require.Empty(t, f.Outgoing(nil), role)
+			}
+		})
+	}
+}
