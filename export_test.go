@@ -32,8 +32,9 @@ const RacyCRL time.Duration = racyCRL
 // OpenSSLNumber is OPENSSL_VERSION_NUMBER at run time.
 func OpenSSLNumber() uint64 { return opensslNumber() }
 
-// The bounds of what Options take.
+// Bounds that are not public.
 const (
 	MaxPEMFile = maxPEMFile
 	MaxALPN    = maxALPN
+	MaxLogged  = maxLoggedOnce
 )

@@ -151,6 +151,7 @@ func (f *Filter) start(op string) error {
 		return nil
 	}
 	_, _, _, st := f.ssl.receive(nil, nil)
+	f.handshakeStep()
 	return f.after("SSL_do_handshake", st)
 }
 
