@@ -3,6 +3,7 @@ package filter_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,8 +21,10 @@ var (
 
 // The Codecs.
 var (
-	_ filter.Codec = filter.Stream{}
-	_ filter.Codec = (*filter.Line)(nil)
+	_ filter.Codec   = filter.Stream{}
+	_ filter.Codec   = (*filter.Line)(nil)
+	_ filter.Codec   = (*filter.HTTPD)(nil)
+	_ filter.Replier = (*filter.HTTPD)(nil)
 )
 
 func pki(name string) string { return "../testdata/pki/" + name }
@@ -107,16 +110,17 @@ func (e *end) deliver(wire []byte, cut enginetest.Chunker) {
 }
 
 // text is all records of a stream or of lines, each line with a newline.
-func (e *end) text() (s string) {
+func (e *end) text() string {
+	var s strings.Builder
 	for _, rec := range e.got {
 		switch rec := rec.(type) {
 		case []byte:
-			s += string(rec)
+			s.Write(rec)
 		default:
-			s += fmt.Sprint(rec, "\n")
+			fmt.Fprintln(&s, rec)
 		}
 	}
-	return s
+	return s.String()
 }
 
 // transfer moves bytes between the ends until nothing moves.

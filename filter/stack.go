@@ -306,6 +306,7 @@ func (s *Stack) Send(rec any) error {
 	if err != nil {
 		return err
 	}
+	s.seen = 0 // HTTPD may have waited for the answer
 	return s.send(b)
 }
 
