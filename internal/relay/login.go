@@ -134,6 +134,7 @@ func (s *session) attempt(f front, l *login, e endpoint, greet bool) (*step, err
 	case how == dialogOpen:
 		if l != nil && l.mail == "" {
 			s.relay.count.logins.Add(1)
+			s.log.Info("login", "user", s.user, "backend", s.dest)
 		}
 		return nil, s.join(t.conn, f.rest(), t.rest())
 	case how == dialogDenied:

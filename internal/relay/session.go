@@ -72,7 +72,7 @@ func (s *session) serve() {
 	case s.expired.Load():
 		s.relay.count.idle.Add(1)
 		err = errIdle
-	case s.server.stop.Err() != nil && err != nil:
+	case s.server.stop.Err() != nil && errors.Is(err, net.ErrClosed):
 		err = errStopped
 	}
 	s.logEnd(err)
