@@ -86,6 +86,13 @@ func (r *Relay) validate() (all []error) {
 	handlers := []string{"", "ignore", "carp", "confess", "carponetime"}
 	add(oneOf("errorhandler", r.ServerTLS.ErrorHandler, handlers...))
 	add(oneOf("backend-errorhandler", r.BackendTLS.ErrorHandler, handlers...))
+	for _, source := range []struct{ key, value string }{
+		{"keypassphrase", r.ServerTLS.KeyPassphrase}, {"backend-keypassphrase", r.BackendTLS.KeyPassphrase},
+	} {
+		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
+			add(fmt.Errorf("%s: begins with none of file:, env:, credential:", source.key)) // it may be the passphrase itself
+		}
+	}
 	return all
 }
 
