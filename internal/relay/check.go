@@ -138,7 +138,7 @@ func (r *report) backends(st *state) {
 func (r *report) serverSide(st *state) {
 	t := &st.conf.ServerTLS
 	fmt.Fprintln(r.w, "  TLS with clients")
-	r.protocols(st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
+	r.protocols("", st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
 	if t.Crt != "" {
 		r.certificates("crt", t.Crt, true, x509.ExtKeyUsageServerAuth)
 	}
@@ -191,7 +191,7 @@ func (r *report) serverSide(st *state) {
 func (r *report) clientSide(st *state) {
 	t := &st.conf.BackendTLS
 	fmt.Fprintln(r.w, "  TLS with backends")
-	r.protocols(st.client, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
+	r.protocols("backend-", st.client, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
 	if t.Crt != "" {
 		r.certificates("backend-crt", t.Crt, true, x509.ExtKeyUsageClientAuth)
 	}
@@ -223,7 +223,7 @@ func (r *report) clientSide(st *state) {
 }
 
 // protocols lists the versions and the exact suites.
-func (r *report) protocols(ctx *sslfilter.Ctx, cipher, low, high string, only12 bool) {
+func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher, low, high string, only12 bool) {
 	min, _ := parseVersion("", low)
 	max, _ := parseVersion("", high)
 	if min == 0 {
@@ -237,7 +237,7 @@ func (r *report) protocols(ctx *sslfilter.Ctx, cipher, low, high string, only12 
 	}
 	r.line("    ", "protocols", fmt.Sprintf("%v to %v, unless openssl.cnf is narrower", min, max))
 	if min < sslfilter.VersionTLS12 {
-		r.weak("minversion: TLS 1.0 and 1.1 are obsolete (RFC 8996)")
+		r.weak("%sminversion: TLS 1.0 and 1.1 are obsolete (RFC 8996)", side)
 	}
 	suites := ctx.Ciphers()
 	r.line("    ", "ciphers", fmt.Sprintf("%d, in this order:", len(suites)))
@@ -249,11 +249,11 @@ func (r *report) protocols(ctx *sslfilter.Ctx, cipher, low, high string, only12 
 		}
 	}
 	for _, why := range sortedKeys(groups) {
-		r.weak("cipher: %s: %s", why, strings.Join(groups[why], " "))
+		r.weak("%scipher: %s: %s", side, why, strings.Join(groups[why], " "))
 	}
 	for _, level := range []string{"@SECLEVEL=0", "@SECLEVEL=1"} {
 		if strings.Contains(cipher, level) {
-			r.weak("cipher: %s admits short keys and old signatures", level)
+			r.weak("%scipher: %s admits short keys and old signatures", side, level)
 		}
 	}
 }
