@@ -104,6 +104,23 @@ func (c *Ctx) NewFilter() (*Filter, error) {
 // Calls SSL_get1_supported_ciphers(3).
 func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
 
+// Client reports whether the connections are clients (Options.Client).
+func (c *Ctx) Client() bool { return c.shared.opts.Client }
+
+// ServerName is the name that a client verifies where SetServerName gives none:
+// Options.ServerName, or else Options.SNI. It is empty where there is neither,
+// and on a server.
+func (c *Ctx) ServerName() string {
+	o := &c.shared.opts
+	switch {
+	case !o.Client:
+		return ""
+	case o.ServerName != "":
+		return o.ServerName
+	}
+	return o.SNI
+}
+
 // Close gives the context up. Filters made from it live on. It is idempotent.
 func (c *Ctx) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
