@@ -216,8 +216,10 @@ const childEnv = "SSLFILTER_TEST_CHILD"
 // The parent gets what the child wrote.
 func inChild(t *testing.T, stdin string, env ...string) (child bool, output string) {
 	t.Helper()
-	if os.Getenv(childEnv) == t.Name() {
+	if name := os.Getenv(childEnv); name == t.Name() {
 		return true, ""
+	} else if name != "" {
+		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // or they would never end
 	}
 	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
 	cmd := exec.Command(os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")
