@@ -69,6 +69,11 @@ func New(c *Config, log *slog.Logger) (*Server, error) {
 		}
 	}
 	s.publish()
+	for _, r := range s.relays {
+		for _, l := range r.listeners {
+			log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.security)+":"+l.Addr().String())
+		}
+	}
 	return s, nil
 }
 
@@ -142,7 +147,6 @@ func (s *Server) Serve() error {
 			go r.http.Serve(r.handoff)
 		}
 		for _, l := range r.listeners {
-			s.log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.security)+":"+l.Addr().String())
 			accepting.Go(func() { s.accept(r, l) })
 		}
 	}
