@@ -203,8 +203,14 @@ func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	}
 	ses := newSession(s, r, st, l.endpoint, conn)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.Load() {
+		conn.Close()
+		s.gate.leave(conn.RemoteAddr())
+		st.release()
+		return
+	}
 	s.sessions[ses] = struct{}{}
-	s.mu.Unlock()
 	s.wait.Add(1)
 	r.count.active.Add(1)
 	go ses.serve()
@@ -249,7 +255,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (s *Server) closeListeners() {
-	s.ending.Store(true)
+	s.mu.Lock()
+	s.ending.Store(true) // no session begins from now on
+	s.mu.Unlock()
 	for _, r := range s.relays {
 		for _, l := range r.listeners {
 			l.Close()

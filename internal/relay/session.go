@@ -150,6 +150,7 @@ func (s *session) secure() error {
 		return s.handshakeError(conn, err)
 	}
 	s.tls, s.client = conn, conn
+	s.touch()
 	s.relay.count.handshakes.Add(1)
 	s.peer = s.state.verdict(conn)
 	switch {
