@@ -17,6 +17,7 @@ import (
 type xor struct {
 	key    byte
 	times  int // 0 is 1
+	limit  int // of out; 0 is none
 	hold   bool
 	out    []byte
 	closed bool
@@ -33,6 +34,9 @@ func (x *xor) Receive(dst, wire []byte) ([]byte, error) {
 func (x *xor) Send(plain []byte) error {
 	if x.err != nil {
 		return x.err
+	}
+	if x.limit > 0 && len(x.out)+len(plain) > x.limit {
+		return errors.New("full")
 	}
 	for _, b := range plain {
 		x.out = append(x.out, b^x.key)
@@ -101,10 +105,33 @@ func TestFilterThatHoldsOutputIsNotTakenOff(t *testing.T) {
 }
 
 func TestBoundOfFiltersThatMakeMuchOfLittle(t *testing.T) {
-	e := newEnd(t, nil, &xor{times: 1 << 20})
-	err := e.Receive(make([]byte, 20))
+	e := newEnd(t, nil, &xor{times: filter.MaxUnread + 2<<20})
+	err := e.Receive([]byte("x"))
 	require.ErrorIs(t, err, filter.ErrBufferFull)
 	require.Equal(t, err, e.Err())
+}
+
+// A record may be larger than what a filter takes at once.
+func TestRecordLargerThanAFilterHolds(t *testing.T) {
+	x := &xor{limit: 1 << 20}
+	e := newEnd(t, nil, x)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 3<<20/16)
+	x.hold = true
+	send(t, e, big)
+	require.Empty(t, e.Outgoing(nil))
+	require.Equal(t, len(big), e.Waiting())
+	send(t, e, "and more")
+	require.Error(t, e.Push(&xor{}), "what was sent before must not go through it")
+	_, err := e.Pop()
+	require.Error(t, err)
+	x.hold = false
+	require.True(t, bytes.Equal(append(big, "and more"...), e.Outgoing(nil)))
+	require.True(t, e.Flushed())
+
+	x.limit = 1
+	require.Error(t, e.Send("nothing of it is kept"))
+	require.Zero(t, e.Waiting())
+	require.NoError(t, e.Err())
 }
 
 func TestErrorOfALowerFilter(t *testing.T) {
