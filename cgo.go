@@ -152,7 +152,3 @@ func errorAlert(code C.ulong) int {
 	}
 	return -1
 }
-
-func alertName(n int) string {
-	return C.GoString(C.SSL_alert_desc_string_long(C.int(n)))
-}

@@ -466,20 +466,41 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 
 /* ---------------------------------------------------------------------- DH */
 
+/* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
+static EVP_PKEY *block_dh(const char *name, const unsigned char *data, long len)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    EVP_PKEY *params = NULL;
+
+    if (bio != NULL && PEM_write_bio(bio, name, "", data, len) > 0)
+        params = PEM_read_bio_Parameters(bio, NULL);
+    BIO_free(bio);
+    return params;
+}
+
+/* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
 EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
 {
-    BIO *bio;
     EVP_PKEY *params = NULL;
+    BIO *bio;
+    int found = 0;
 
     clear_errors();
     bio = read_only(pem, len);
-    if (bio != NULL)
-        params = PEM_read_bio_Parameters(bio, NULL);
-    BIO_free(bio);
-    if (params != NULL && EVP_PKEY_base_id(params) != EVP_PKEY_DH && EVP_PKEY_base_id(params) != EVP_PKEY_DHX) {
-        EVP_PKEY_free(params);
-        params = NULL;
+    while (bio != NULL && !found) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        if (next_block(bio, &name, &data, &n) != 1)
+            break;
+        found = strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0;
+        if (found)
+            params = block_dh(name, data, n);
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n);
     }
+    BIO_free(bio);
     done(params != NULL, errs);
     return params;
 }

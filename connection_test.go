@@ -39,7 +39,7 @@ func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 	}
 	protocols(t, func(t *testing.T, highest sslfilter.Version) {
 		t.Run("client", func(t *testing.T) {
-			staple := []byte("no OCSP response, but carried all the same")
+			staple := []byte{0x30, 0x03, 0x0a, 0x01, 0x06} // "unauthorized"; 3.6 and later look whether it can be parsed
 			f := mustFilter(t, with(clientOptions(), func(o *sslfilter.Options) {
 				o.MaxVersion, o.ALPN = highest, []string{"h2", "http/1.1"}
 				o.Crt, o.Key = pki("client-inter-chain.pem"), pki("client-inter.key")
@@ -133,4 +133,23 @@ func TestExportKeyingMaterialIsBounded(t *testing.T) {
 	theirs, err := p.Server.ExportKeyingMaterial("label", nil, sslfilter.MaxKeyingMaterial)
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
+}
+
+func TestCtxTellsRoleAndName(t *testing.T) {
+	for name, c := range map[string]struct {
+		options sslfilter.Options
+		client  bool
+		name    string
+	}{
+		"server":         {serverOptions(), false, ""},
+		"server, SNI":    {with(serverOptions(), func(o *sslfilter.Options) { o.SNI = "a.test" }), false, ""},
+		"client":         {sslfilter.Options{Client: true, InsecureSkipVerify: true}, true, ""},
+		"client, SNI":    {sslfilter.Options{Client: true, CACrt: pki("root.crt"), SNI: "a.test"}, true, "a.test"},
+		"client, both":   {sslfilter.Options{Client: true, CACrt: pki("root.crt"), SNI: "a.test", ServerName: "b.test"}, true, "b.test"},
+		"client, verify": {clientOptions(), true, "localhost"},
+	} {
+		ctx := mustCtx(t, c.options)
+		require.Equal(t, c.client, ctx.Client(), name)
+		require.Equal(t, c.name, ctx.ServerName(), name)
+	}
 }

@@ -104,6 +104,23 @@ func (c *Ctx) NewFilter() (*Filter, error) {
 // Calls SSL_get1_supported_ciphers(3).
 func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
 
+// Client reports whether the connections are clients (Options.Client).
+func (c *Ctx) Client() bool { return c.shared.opts.Client }
+
+// ServerName is the name that a client verifies where SetServerName gives none:
+// Options.ServerName, or else Options.SNI. It is empty where there is neither,
+// and on a server.
+func (c *Ctx) ServerName() string {
+	o := &c.shared.opts
+	switch {
+	case !o.Client:
+		return ""
+	case o.ServerName != "":
+		return o.ServerName
+	}
+	return o.SNI
+}
+
 // Close gives the context up. Filters made from it live on. It is idempotent.
 func (c *Ctx) Close() error {
 	if c.closed.CompareAndSwap(false, true) {
@@ -174,7 +191,7 @@ func (s *sharedCtx) applyCiphers() error {
 			continue
 		}
 		if err := list.set(list.value); err != nil {
-			return badOption(list.option, "%q: %w", list.value, err)
+			return badOption(list.option, "%q: %w", list.value, bare(err))
 		}
 	}
 	if len(o.ALPN) > 0 {
@@ -188,7 +205,7 @@ func (s *sharedCtx) applyCiphers() error {
 	}
 	s.ciphers = names
 	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
-		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s", strings.Join(unknown, ", "))
+		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
 	}
 	if o.Debug != nil {
 		for _, name := range unknownCiphers(o.Cipher) {
@@ -396,15 +413,15 @@ func (s *sharedCtx) applyKey(chain input) error {
 		}
 	}
 	if err != nil {
-		if in.option == chain.option {
-			return in.wrap(fmt.Errorf("holds no private key, and Key is not given: %w", err))
+		if in.option == chain.option && !pemKey.in(in.data) {
+			return in.wrap(errors.New("holds no private key, and Key is not given"))
 		}
-		return in.wrap(in.notPEM("private key", err))
+		return in.wrap(in.notPEM(pemKey, err))
 	}
 	defer key.free()
 	mismatch, err := s.useKey(key)
 	if mismatch {
-		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), err))
+		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), bare(err)))
 	}
 	if err != nil {
 		return in.wrap(err)
@@ -426,7 +443,7 @@ func (o *Options) decryptKey(in input) (privateKey, error) {
 	}
 	key, _, err := parseKey(in.data, passphrase)
 	if err != nil {
-		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", err))
+		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", bare(err)))
 	}
 	return key, nil
 }
@@ -484,7 +501,7 @@ func (in input) checkSize() error {
 	return nil
 }
 
-var errTooLong = fmt.Errorf("more than %d bytes", maxPEMFile)
+var errTooLong = fmt.Errorf("it has more than %d bytes", maxPEMFile)
 
 // readFile reads a file of at most maxPEMFile bytes.
 func readFile(name string) ([]byte, error) {
@@ -499,8 +516,10 @@ func readFile(name string) ([]byte, error) {
 // readAll leaves no copy of what it read behind: it may be a private key.
 func readAll(f *os.File) ([]byte, error) {
 	size := int64(bytes.MinRead)
-	if info, err := f.Stat(); err == nil && info.Size() > size {
-		size = min(info.Size(), maxPEMFile)
+	if info, err := f.Stat(); err == nil && info.Size() > maxPEMFile {
+		return nil, errTooLong
+	} else if err == nil {
+		size = max(size, info.Size())
 	}
 	data := make([]byte, 0, size+1) // one more, to see the end
 	for {
@@ -560,11 +579,11 @@ func (in input) name() string {
 func (in input) certs() (certList, error) {
 	list, blocks, err := parseCerts(in.data)
 	if err != nil {
-		return list, in.wrap(in.notPEM("certificate", err))
+		return list, in.wrap(in.notPEM(pemCertificate, err))
 	}
 	err = checkBlocks(in.data, blocks)
 	if err == nil && list.len() == 0 {
-		err = in.notPEM("certificate", errors.New("no certificate in it"))
+		err = in.notPEM(pemCertificate, errors.New("no certificate in it"))
 	}
 	if err != nil {
 		list.free()
@@ -573,18 +592,45 @@ func (in input) certs() (certList, error) {
 	return list, nil
 }
 
+// What a PEM block is called, and how its BEGIN line ends.
+var (
+	pemCertificate = pemKind{"certificate", "CERTIFICATE-----"}
+	pemKey         = pemKind{"private key", "PRIVATE KEY-----"}
+	pemCRL         = pemKind{"CRL", "X509 CRL-----"}
+	pemDH          = pemKind{"DH parameters", "DH PARAMETERS-----"}
+)
+
+type pemKind struct{ name, end string }
+
+func (k pemKind) in(data []byte) bool { return bytes.Contains(data, []byte(k.end)) }
+
 // notPEM explains why nothing was found in in.
-func (in input) notPEM(what string, err error) error {
+func (in input) notPEM(kind pemKind, err error) error {
 	switch {
 	case len(in.data) == 0:
-		return fmt.Errorf("it is empty")
+		return errors.New("it is empty")
 	case in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin): // an ASN.1 SEQUENCE
-		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", what)
-	case !bytes.Contains(in.data, pemBegin):
-		return fmt.Errorf("no PEM %s in it", what)
+		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", kind.name)
+	case !kind.in(in.data):
+		return fmt.Errorf("no PEM %s in it", kind.name)
+	case beginsLate(in.data):
+		return errors.New("a BEGIN line in it does not start its line")
 	}
 	return err
 }
+
+// beginsLate reports whether blanks or a byte order mark stand in front of a
+// BEGIN, where OpenSSL does not see it.
+func beginsLate(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(trimBegin(line), pemBegin) && !bytes.HasPrefix(line, pemBegin) {
+			return true
+		}
+	}
+	return false
+}
+
+func trimBegin(line []byte) []byte { return bytes.TrimLeft(line, " \t\ufeff") }
 
 var pemBegin = []byte("-----BEGIN ")
 
@@ -593,7 +639,7 @@ var pemBegin = []byte("-----BEGIN ")
 func checkBlocks(data []byte, seen int) error {
 	begun := 0
 	for line := range bytes.Lines(data) {
-		if bytes.HasPrefix(bytes.TrimLeft(line, " \t\ufeff"), pemBegin) {
+		if bytes.HasPrefix(trimBegin(line), pemBegin) {
 			begun++
 		}
 	}

@@ -32,7 +32,7 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if p == nil {
 		in := input{data: pem}
-		return nil, in.notPEM("CRL", newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
+		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
 	}
 	h := &crlHandle{entries: int(p.n)}
 	lists := int(p.lists)
@@ -40,7 +40,7 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	err := checkBlocks(pem, int(blocks))
 	if err == nil && lists == 0 {
 		in := input{data: pem}
-		err = in.notPEM("CRL", errors.New("no CRL in it"))
+		err = in.notPEM(pemCRL, errors.New("no CRL in it"))
 	}
 	if err != nil {
 		h.close(freeCRL)
@@ -173,7 +173,11 @@ func openCRL(file string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = &fs.PathError{Op: "read", Path: file, Err: syscall.EISDIR}
+	case !info.Mode().IsRegular():
 		err = errors.New("not a regular file")
 	}
 	if err != nil {

@@ -392,7 +392,7 @@ func TestOnlyARegularFileIsACRL(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
 	f := visited(t, "client.crt")
-	for _, file := range []string{fifo, "/dev/zero", "/dev/null", t.TempDir()} {
+	for _, file := range []string{fifo, "/dev/zero", "/dev/null"} {
 		answer := make(chan sslfilter.CRLResult, 1)
 		go func() { answer <- f.CheckCRL(file) }()
 		select {

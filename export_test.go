@@ -31,3 +31,10 @@ const RacyCRL time.Duration = racyCRL
 
 // OpenSSLNumber is OPENSSL_VERSION_NUMBER at run time.
 func OpenSSLNumber() uint64 { return opensslNumber() }
+
+// Bounds that are not public.
+const (
+	MaxPEMFile = maxPEMFile
+	MaxALPN    = maxALPN
+	MaxLogged  = maxLoggedOnce
+)

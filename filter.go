@@ -151,6 +151,7 @@ func (f *Filter) start(op string) error {
 		return nil
 	}
 	_, _, _, st := f.ssl.receive(nil, nil)
+	f.handshakeStep()
 	return f.after("SSL_do_handshake", st)
 }
 
@@ -498,7 +499,7 @@ func (f *Filter) after(op string, st status) error {
 	case statusOK, statusAgain, statusClosed:
 		return nil
 	case statusFull:
-		return f.fail(fmt.Errorf("%s: %w: nobody takes Outgoing", op, ErrBufferFull))
+		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
 	case statusNoCert:
 		hint := "the server showed no certificate, and this client verifies it"
 		if !f.ctx.opts.Client {
@@ -523,10 +524,12 @@ func (f *Filter) explain(e *Error) {
 	case len(e.Records) == 0 && !f.proved():
 		e.Hint = "the peer closed the connection in the handshake"
 	case e.has("no shared cipher"):
-		if offered, allowed := f.ssl.cipherLists(); offered != "" {
-			e.Hint = fmt.Sprintf("the peer offered %s; this side allows %s, as far as its certificate fits", offered, allowed)
+		offered, allowed := f.ssl.cipherLists()
+		e.Hint = fmt.Sprintf("this side allows %s, as far as its certificate fits", allowed)
+		if offered != "" { // OpenSSL does not tell in TLS 1.3
+			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
 		}
-	case e.has("http request"):
+	case e.has("http request"), e.has("https proxy request"):
 		e.Hint = "the peer speaks plain HTTP"
 	case e.has("wrong version number"), e.has("packet length too long"), e.has("record layer failure"):
 		e.Hint = "the peer seems not to speak TLS"

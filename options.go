@@ -125,7 +125,7 @@ type Options struct {
 	// "http/1.1". A client offers them, and goes on if the server chooses
 	// none. A server chooses by its own order, and refuses a client that
 	// offers others only (RFC 7301); who offers none is served. Each has 1 to
-	// 255 bytes, together at most 65535 with a byte of length for each.
+	// 255 bytes, together at most 32 KiB with a byte of length for each.
 	ALPN []string
 	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the order
 	// of the client decides. Default: the order of the server.
@@ -219,35 +219,41 @@ func (o *Options) validateRole() error {
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
-	case o.RequireValidClientCert && o.CACrt == "" && o.CACrtMem == nil && len(o.IgnoreVerifyErrors) == 0:
+	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
 		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
 	}
 	return nil
+}
+
+// trustsAny reports whether a CA is named.
+func (o *Options) trustsAny() bool {
+	return len(o.CACrtMem) > 0 || o.CACrtMem == nil && o.CACrt != ""
 }
 
 func (o *Options) validateNames() error {
 	if len(o.SNI) > maxNameLength {
 		return badOption("SNI", "has %d bytes; the ClientHello takes %d", len(o.SNI), maxNameLength)
 	}
-	if !o.Client || o.InsecureSkipVerify {
+	if !o.Client {
 		return nil
 	}
-	for _, s := range []struct{ option, name string }{{"ServerName", o.ServerName}, {"SNI", o.SNI}} {
-		if s.name == "" {
-			continue
+	if o.ServerName != "" {
+		if _, err := parseServerName(o.ServerName); err != nil {
+			return &OptionError{Option: "ServerName", Err: err}
 		}
-		if _, err := parseServerName(s.name); err != nil {
-			return &OptionError{Option: s.option, Err: err}
-		}
-		if s.option == "ServerName" && o.SNI != "" {
-			break // SNI is only sent
+		return nil // SNI is only sent
+	}
+	if o.SNI != "" && !o.InsecureSkipVerify {
+		if _, err := parseServerName(o.SNI); err != nil {
+			return &OptionError{Option: "SNI", Err: err}
 		}
 	}
 	return nil
 }
 
-// maxALPN bounds the list of protocols in the ClientHello (RFC 7301 section 3.1).
-const maxALPN = 65535
+// maxALPN bounds the list of protocols. RFC 7301 section 3.1 has 65535, which
+// is what the ClientHello has room for with all of its other extensions.
+const maxALPN = 32 << 10
 
 func (o *Options) validateALPN() error {
 	for i, p := range o.ALPN {
@@ -256,7 +262,7 @@ func (o *Options) validateALPN() error {
 		}
 	}
 	if n := len(o.alpn()); n > maxALPN {
-		return badOption("ALPN", "has %d bytes; the ClientHello takes %d", n, maxALPN)
+		return badOption("ALPN", "has %d bytes; %d are possible", n, maxALPN)
 	}
 	return nil
 }
