@@ -28,6 +28,9 @@ test: deps-build ## all tests
 bench: deps-build ## compare this library with C and with crypto/tls
 	cd bench && $(GO) run .
 
+matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
+	@scripts/matrix.sh
+
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
 
@@ -93,5 +96,5 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
-.PHONY: help deps deps-build demo test bench cover testdata check check-format check-vet check-staticcheck \
+.PHONY: help deps deps-build demo test bench matrix cover testdata check check-format check-vet check-staticcheck \
 	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr

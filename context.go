@@ -48,8 +48,8 @@ func (s *sharedCtx) release() {
 	}
 }
 
-// maxPEMFile bounds a file that is named in Options, in bytes. The largest CRL
-// that we know of has 40 MB.
+// maxPEMFile bounds a file that is named in Options and the content of one, in
+// bytes. The largest CRL that we know of has 40 MB.
 const maxPEMFile = 256 << 20
 
 // NewCtx reads everything that o names and makes the context. An error is an
@@ -191,7 +191,7 @@ func (s *sharedCtx) applyCiphers() error {
 			continue
 		}
 		if err := list.set(list.value); err != nil {
-			return badOption(list.option, "%q: %w", list.value, err)
+			return badOption(list.option, "%q: %w", list.value, bare(err))
 		}
 	}
 	if len(o.ALPN) > 0 {
@@ -205,7 +205,7 @@ func (s *sharedCtx) applyCiphers() error {
 	}
 	s.ciphers = names
 	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
-		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s", strings.Join(unknown, ", "))
+		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
 	}
 	if o.Debug != nil {
 		for _, name := range unknownCiphers(o.Cipher) {
@@ -279,7 +279,11 @@ func (s *sharedCtx) applyTrust() error {
 		inputs = append(inputs, in)
 	}
 	for i, pem := range o.CACrtMem {
-		inputs = append(inputs, input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem})
+		in := input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem}
+		if err := in.checkSize(); err != nil {
+			return err
+		}
+		inputs = append(inputs, in)
 	}
 	all, _, err := parseCerts(nil)
 	if err != nil {
@@ -311,8 +315,10 @@ func (s *sharedCtx) applyCertificate() error {
 		return err
 	}
 	defer own.list.free()
+	defer own.forget()
 	if chain.list.stack != nil {
 		defer chain.list.free()
+		defer chain.forget()
 	}
 	send := own
 	if chain.list.stack != nil {
@@ -397,9 +403,7 @@ func (s *sharedCtx) applyKey(chain input) error {
 		if in, err = o.read("Key", o.Key, o.KeyMem); err != nil {
 			return err
 		}
-		if o.KeyMem == nil {
-			defer clear(in.data)
-		}
+		defer in.forget()
 	}
 	key, encrypted, err := parseKey(in.data, nil)
 	if err != nil && encrypted {
@@ -409,15 +413,15 @@ func (s *sharedCtx) applyKey(chain input) error {
 		}
 	}
 	if err != nil {
-		if in.option == chain.option {
-			return in.wrap(fmt.Errorf("holds no private key, and Key is not given: %w", err))
+		if in.option == chain.option && !pemKey.in(in.data) {
+			return in.wrap(errors.New("holds no private key, and Key is not given"))
 		}
-		return in.wrap(in.notPEM("private key", err))
+		return in.wrap(in.notPEM(pemKey, err))
 	}
 	defer key.free()
 	mismatch, err := s.useKey(key)
 	if mismatch {
-		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), err))
+		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), bare(err)))
 	}
 	if err != nil {
 		return in.wrap(err)
@@ -434,9 +438,12 @@ func (o *Options) decryptKey(in input) (privateKey, error) {
 		return privateKey{}, &OptionError{Option: "KeyPassphrase", Err: err}
 	}
 	defer clear(passphrase)
-	key, _, err := parseKey(in.data, append(passphrase, 0)[:len(passphrase)]) // never nil: an empty one is an answer too
+	if passphrase == nil {
+		passphrase = []byte{} // an empty one is an answer too
+	}
+	key, _, err := parseKey(in.data, passphrase)
 	if err != nil {
-		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", err))
+		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", bare(err)))
 	}
 	return key, nil
 }
@@ -475,7 +482,8 @@ type input struct {
 // read takes mem if it is given, and the file otherwise.
 func (o *Options) read(option, file string, mem []byte) (input, error) {
 	if mem != nil {
-		return input{option: option + "Mem", data: mem}, nil
+		in := input{option: option + "Mem", data: mem}
+		return in, in.checkSize()
 	}
 	in := input{option: option, file: file}
 	var err error
@@ -484,6 +492,16 @@ func (o *Options) read(option, file string, mem []byte) (input, error) {
 	}
 	return in, nil
 }
+
+// checkSize holds content from memory to the bound of a file.
+func (in input) checkSize() error {
+	if len(in.data) > maxPEMFile {
+		return in.wrap(errTooLong)
+	}
+	return nil
+}
+
+var errTooLong = fmt.Errorf("it has more than %d bytes", maxPEMFile)
 
 // readFile reads a file of at most maxPEMFile bytes.
 func readFile(name string) ([]byte, error) {
@@ -495,12 +513,34 @@ func readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
+// readAll leaves no copy of what it read behind: it may be a private key.
 func readAll(f *os.File) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(f, maxPEMFile+1))
-	if err == nil && len(data) > maxPEMFile {
-		err = fmt.Errorf("more than %d bytes", maxPEMFile)
+	size := int64(bytes.MinRead)
+	if info, err := f.Stat(); err == nil && info.Size() > maxPEMFile {
+		return nil, errTooLong
+	} else if err == nil {
+		size = max(size, info.Size())
 	}
-	return data, err
+	data := make([]byte, 0, size+1) // one more, to see the end
+	for {
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case err == io.EOF:
+			return data, nil
+		case err == nil && len(data) > maxPEMFile:
+			err = errTooLong
+			fallthrough
+		case err != nil:
+			clear(data)
+			return nil, err
+		}
+		if len(data) == cap(data) {
+			grown := append(make([]byte, 0, 2*len(data)), data...)
+			clear(data)
+			data = grown
+		}
+	}
 }
 
 // unwrapPath leaves out the file's name, which the OptionError has already.
@@ -510,6 +550,14 @@ func unwrapPath(err error) error {
 		return fmt.Errorf("cannot %s it: %w", path.Op, path.Err)
 	}
 	return err
+}
+
+// forget overwrites what was read from a file: a private key may be in it. The
+// caller's memory is the caller's affair.
+func (in input) forget() {
+	if in.file != "" {
+		clear(in.data)
+	}
 }
 
 func (in input) wrap(err error) error {
@@ -531,11 +579,11 @@ func (in input) name() string {
 func (in input) certs() (certList, error) {
 	list, blocks, err := parseCerts(in.data)
 	if err != nil {
-		return list, in.wrap(in.notPEM("certificate", err))
+		return list, in.wrap(in.notPEM(pemCertificate, err))
 	}
 	err = checkBlocks(in.data, blocks)
 	if err == nil && list.len() == 0 {
-		err = in.notPEM("certificate", errors.New("no certificate in it"))
+		err = in.notPEM(pemCertificate, errors.New("no certificate in it"))
 	}
 	if err != nil {
 		list.free()
@@ -544,18 +592,45 @@ func (in input) certs() (certList, error) {
 	return list, nil
 }
 
+// What a PEM block is called, and how its BEGIN line ends.
+var (
+	pemCertificate = pemKind{"certificate", "CERTIFICATE-----"}
+	pemKey         = pemKind{"private key", "PRIVATE KEY-----"}
+	pemCRL         = pemKind{"CRL", "X509 CRL-----"}
+	pemDH          = pemKind{"DH parameters", "DH PARAMETERS-----"}
+)
+
+type pemKind struct{ name, end string }
+
+func (k pemKind) in(data []byte) bool { return bytes.Contains(data, []byte(k.end)) }
+
 // notPEM explains why nothing was found in in.
-func (in input) notPEM(what string, err error) error {
+func (in input) notPEM(kind pemKind, err error) error {
 	switch {
 	case len(in.data) == 0:
-		return fmt.Errorf("it is empty")
+		return errors.New("it is empty")
 	case in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin): // an ASN.1 SEQUENCE
-		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", what)
-	case !bytes.Contains(in.data, pemBegin):
-		return fmt.Errorf("no PEM %s in it", what)
+		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", kind.name)
+	case !kind.in(in.data):
+		return fmt.Errorf("no PEM %s in it", kind.name)
+	case beginsLate(in.data):
+		return errors.New("a BEGIN line in it does not start its line")
 	}
 	return err
 }
+
+// beginsLate reports whether blanks or a byte order mark stand in front of a
+// BEGIN, where OpenSSL does not see it.
+func beginsLate(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(trimBegin(line), pemBegin) && !bytes.HasPrefix(line, pemBegin) {
+			return true
+		}
+	}
+	return false
+}
+
+func trimBegin(line []byte) []byte { return bytes.TrimLeft(line, " \t\ufeff") }
 
 var pemBegin = []byte("-----BEGIN ")
 
@@ -564,7 +639,7 @@ var pemBegin = []byte("-----BEGIN ")
 func checkBlocks(data []byte, seen int) error {
 	begun := 0
 	for line := range bytes.Lines(data) {
-		if bytes.HasPrefix(bytes.TrimLeft(line, " \t\ufeff"), pemBegin) {
+		if bytes.HasPrefix(trimBegin(line), pemBegin) {
 			begun++
 		}
 	}

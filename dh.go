@@ -27,16 +27,16 @@ var checkedDH struct {
 // Corresponds to POE_FILTER_SSL_CTX_set_tmp_dh.
 func (h *ctxHandle) setDH(pem []byte) error {
 	var errs C.fssl_errors
-	params := C.fssl_pem_dh(anyPtr(pem), C.size_t(len(pem)), &errs)
+	params := C.fssl_pem_dh(bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if params == nil {
 		in := input{data: pem}
-		return in.notPEM("DH PARAMETERS", newError("PEM_read_bio_Parameters", 0, records(&errs)))
+		return in.notPEM(pemDH, newError("PEM_read_bio_Parameters", 0, records(&errs)))
 	}
 	defer C.EVP_PKEY_free(params)
 	if err := h.try("SSL_CTX_set0_tmp_dh_pkey", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_set_dh(ctx, params, errs)
 	}); err != nil {
-		return fmt.Errorf("%d bit parameters are refused at this security level: %w", int(C.EVP_PKEY_bits(params)), err)
+		return fmt.Errorf("%d bit parameters are refused at this security level: %w", int(C.EVP_PKEY_bits(params)), bare(err))
 	}
 	sum := sha256.Sum256(pem)
 	checkedDH.Lock()
@@ -46,7 +46,7 @@ func (h *ctxHandle) setDH(pem []byte) error {
 		return nil
 	}
 	if C.fssl_dh_check(params, &errs) != 1 {
-		return fmt.Errorf("broken parameters: %w", newError("DH_check", 0, records(&errs)))
+		return fmt.Errorf("broken parameters: %w", bare(newError("DH_check", 0, records(&errs))))
 	}
 	checkedDH.Lock()
 	defer checkedDH.Unlock()

@@ -10,8 +10,10 @@ import (
 var ErrClosed = errors.New("sslfilter: closed")
 
 // ErrBufferFull is returned where a named bound would be exceeded: MaxPlaintext
-// for data that wait for the handshake or for Outgoing, MaxOutgoing for
-// records that nobody fetches, MaxTrailing for bytes behind a close_notify.
+// for data that wait for the handshake or for Outgoing, MaxTrailing for bytes
+// behind a close_notify. Nothing is kept of what did not fit, and the
+// connection goes on. It is fatal, and in Err, only where the peer makes
+// OpenSSL answer without end and nobody takes Outgoing.
 var ErrBufferFull = errors.New("sslfilter: buffer full")
 
 // Error is a failure of OpenSSL. Its text is that of the oldest record.
@@ -56,19 +58,21 @@ func (r ErrorRecord) reason() string {
 }
 
 func (e *Error) Error() string {
-	text := "sslfilter: " + e.Op + ": "
+	text := "sslfilter: " + e.Op
 	switch {
 	case len(e.Records) > 0:
-		text += e.Records[0].reason()
+		text += ": " + e.Records[0].reason()
+	case e.Hint == "" && e.Code == 0:
+		text += ": failed"
 	case e.Hint == "":
-		text += fmt.Sprintf("failed (SSL_get_error %d)", e.Code)
+		text += fmt.Sprintf(": failed (SSL_get_error %d)", e.Code)
 	}
 	var verify *VerifyError
 	if errors.As(e.cause, &verify) {
-		text += ": " + strings.TrimPrefix(verify.Error(), "sslfilter: ")
+		text += ": " + bare(verify).Error()
 	}
 	if e.Hint != "" {
-		text = strings.TrimSuffix(text, ": ") + ": " + e.Hint
+		text += ": " + e.Hint
 	}
 	return text
 }
@@ -81,7 +85,24 @@ func (e *Error) Unwrap() error { return e.cause }
 type AlertError uint8
 
 func (a AlertError) Error() string {
-	return fmt.Sprintf("sslfilter: the peer sent the alert %q (%d)", alertName(int(a)), uint8(a))
+	name := alertNames[a]
+	if name == "" {
+		name = "unknown"
+	}
+	return fmt.Sprintf("sslfilter: the peer sent the alert %s (%d)", name, uint8(a))
+}
+
+// alertNames are those of RFC 8446 section 6 and of IANA's registry; OpenSSL
+// does not know all of them.
+var alertNames = map[AlertError]string{
+	10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow", 30: "decompression_failure",
+	40: "handshake_failure", 41: "no_certificate", 42: "bad_certificate", 43: "unsupported_certificate", 44: "certificate_revoked",
+	45: "certificate_expired", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca", 49: "access_denied",
+	50: "decode_error", 51: "decrypt_error", 60: "export_restriction", 70: "protocol_version", 71: "insufficient_security",
+	80: "internal_error", 86: "inappropriate_fallback", 90: "user_canceled", 100: "no_renegotiation", 109: "missing_extension",
+	110: "unsupported_extension", 111: "certificate_unobtainable", 112: "unrecognized_name", 113: "bad_certificate_status_response",
+	114: "bad_certificate_hash_value", 115: "unknown_psk_identity", 116: "certificate_required", 120: "no_application_protocol",
+	121: "ech_required",
 }
 
 // VerifyError says why a peer's certificate was refused.
@@ -111,10 +132,11 @@ func (e *OptionError) Error() string {
 	if e.File != "" {
 		text += " (" + e.File + ")"
 	}
-	return text + ": " + strings.TrimPrefix(e.Err.Error(), "sslfilter: ")
+	return text + ": " + bare(e.Err).Error()
 }
 
-// Unwrap returns the cause: an *Error of OpenSSL, an fs.PathError, …
+// Unwrap returns the cause: an *Error of OpenSSL, or one that errors.Is finds
+// fs.ErrNotExist in, …
 func (e *OptionError) Unwrap() error { return e.Err }
 
 // UsageError is a mistake of the calling program, never the peer's fault. The
@@ -125,6 +147,15 @@ type UsageError struct {
 }
 
 func (e *UsageError) Error() string { return "sslfilter: " + e.Op + ": " + e.Msg }
+
+// bare is err without the package's prefix, for the middle of a text.
+func bare(err error) error { return bareError{err} }
+
+type bareError struct{ error }
+
+func (e bareError) Error() string { return strings.TrimPrefix(e.error.Error(), "sslfilter: ") }
+
+func (e bareError) Unwrap() error { return e.error }
 
 // newError makes the Error of op and finds what stands behind it.
 func newError(op string, code int, records []ErrorRecord) *Error {

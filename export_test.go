@@ -13,7 +13,9 @@ func ForgetCRLs() {
 	crlCache.Lock()
 	defer crlCache.Unlock()
 	for _, c := range crlCache.files {
-		c.crl.close(freeCRL)
+		if c.crl != nil {
+			c.crl.close(freeCRL)
+		}
 	}
 	crlCache.files = nil
 }
@@ -29,3 +31,10 @@ const RacyCRL time.Duration = racyCRL
 
 // OpenSSLNumber is OPENSSL_VERSION_NUMBER at run time.
 func OpenSSLNumber() uint64 { return opensslNumber() }
+
+// Bounds that are not public.
+const (
+	MaxPEMFile = maxPEMFile
+	MaxALPN    = maxALPN
+	MaxLogged  = maxLoggedOnce
+)

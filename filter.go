@@ -151,13 +151,15 @@ func (f *Filter) start(op string) error {
 		return nil
 	}
 	_, _, _, st := f.ssl.receive(nil, nil)
+	f.handshakeStep()
 	return f.after("SSL_do_handshake", st)
 }
 
 // Receive takes bytes from the network and appends the plaintext that came of
 // them to dst, which it returns as append does. It takes all of wire, however
 // it is cut. Nothing new in the result and nothing in Outgoing means that more
-// input is needed; that is no error.
+// input is needed; that is no error. Where dst and wire share memory, wire is
+// copied first.
 //
 // The error is io.EOF once the peer's close_notify has come, possibly together
 // with data in front of it; what comes behind it is kept for Detach, at most
@@ -179,6 +181,9 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 		if err := f.start("Receive"); err != nil {
 			return dst, err
 		}
+	}
+	if overlap(dst[len(dst):cap(dst)], wire) { // a record's plaintext would land on the next record
+		wire = slices.Clone(wire)
 	}
 	for {
 		got, taken, more, st := f.ssl.receive(dst[len(dst):cap(dst)], wire)
@@ -482,10 +487,14 @@ func (f *Filter) after(op string, st status) error {
 	case statusOK, statusAgain, statusClosed:
 		return nil
 	case statusFull:
-		return f.fail(fmt.Errorf("%s: %w: nobody takes Outgoing", op, ErrBufferFull))
+		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
 	case statusNoCert:
+		hint := "the server showed no certificate, and this client verifies it"
+		if !f.ctx.opts.Client {
+			hint = "the client showed no certificate, and this server requires one"
+		}
 		return f.fail(&Error{
-			Op: op, Hint: "the server showed no certificate, and this client verifies it",
+			Op: op, Hint: hint,
 			cause: &VerifyError{Code: VerifyUnspecified},
 		})
 	}
@@ -503,10 +512,12 @@ func (f *Filter) explain(e *Error) {
 	case len(e.Records) == 0 && !f.proved():
 		e.Hint = "the peer closed the connection in the handshake"
 	case e.has("no shared cipher"):
-		if offered, allowed := f.ssl.cipherLists(); offered != "" {
-			e.Hint = fmt.Sprintf("the peer offered %s; this side allows %s, as far as its certificate fits", offered, allowed)
+		offered, allowed := f.ssl.cipherLists()
+		e.Hint = fmt.Sprintf("this side allows %s, as far as its certificate fits", allowed)
+		if offered != "" { // OpenSSL does not tell in TLS 1.3
+			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
 		}
-	case e.has("http request"):
+	case e.has("http request"), e.has("https proxy request"):
 		e.Hint = "the peer speaks plain HTTP"
 	case e.has("wrong version number"), e.has("packet length too long"), e.has("record layer failure"):
 		e.Hint = "the peer seems not to speak TLS"

@@ -3,6 +3,7 @@ module github.com/seed-014b8713/sslfilter
 go 1.25.0
 
 require (
+	github.com/pelletier/go-toml/v2 v2.4.3
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/net v0.58.0
 )

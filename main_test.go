@@ -177,7 +177,9 @@ func opensslName() string {
 	return fmt.Sprintf("%d.%d", n>>28, n>>20&0xff)
 }
 
-// golden compares got with testdata/golden/<topic>-<version>.json, or writes it with -update.
+// golden compares got with testdata/golden/<topic>-<version>.json, or writes it
+// with -update. The files are those of Debian's builds. A version that has none
+// is skipped, and fails in CI.
 func golden[T any](t *testing.T, topic string, got map[string]T) {
 	t.Helper()
 	file := filepath.Join("testdata", "golden", topic+"-"+opensslName()+".json")
@@ -192,7 +194,10 @@ func golden[T any](t *testing.T, topic string, got map[string]T) {
 		return
 	}
 	data, err := os.ReadFile(file)
-	require.NoError(t, err, "no golden file for %s: run go test -run %s -update . and read the diff", sslfilter.OpenSSLVersion(), t.Name())
+	if os.IsNotExist(err) && os.Getenv("CI") == "" {
+		t.Skipf("no golden file for %s: run go test -run %s -update . and read the diff", sslfilter.OpenSSLVersion(), t.Name())
+	}
+	require.NoError(t, err)
 	var want map[string]T
 	require.NoError(t, json.Unmarshal(data, &want))
 	for name := range want {
@@ -211,8 +216,10 @@ const childEnv = "SSLFILTER_TEST_CHILD"
 // The parent gets what the child wrote.
 func inChild(t *testing.T, stdin string, env ...string) (child bool, output string) {
 	t.Helper()
-	if os.Getenv(childEnv) == t.Name() {
+	if name := os.Getenv(childEnv); name == t.Name() {
 		return true, ""
+	} else if name != "" {
+		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // or they would never end
 	}
 	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
 	cmd := exec.Command(os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")

@@ -3,6 +3,7 @@ package sslfilter
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 )
 
@@ -59,7 +60,8 @@ type Options struct {
 	//
 	// WARNING: As in the original, a list that is missing, unreadable or
 	// without entries blocks everybody. NewCtx refuses a file that it cannot
-	// read; a change of the file is noticed at the next question.
+	// read, and one that is no regular file; a change of the file is noticed
+	// at the next question.
 	CACRL string
 
 	// ClientCert asks the client for a certificate. Only on a server.
@@ -90,9 +92,10 @@ type Options struct {
 	// SNI is the host name that a client puts into its ClientHello, at most
 	// 255 bytes. An IP address is not sent (RFC 6066).
 	SNI string
-	// ServerName is the name or IP address that a client verifies. Default:
-	// SNI. It is also sent if SNI is empty. SetServerName wins for one
-	// connection.
+	// ServerName is the name or IP address that a client verifies, in the
+	// subjectAltName of the certificate; the common name does not count (RFC
+	// 9525). Default: SNI. It is also sent if SNI is empty. SetServerName wins
+	// for one connection.
 	ServerName string
 
 	// TLS asks for TLS 1.2 or later, which is the default. In the original it
@@ -122,7 +125,7 @@ type Options struct {
 	// "http/1.1". A client offers them, and goes on if the server chooses
 	// none. A server chooses by its own order, and refuses a client that
 	// offers others only (RFC 7301); who offers none is served. Each has 1 to
-	// 255 bytes, together at most 65535 with a byte of length for each.
+	// 255 bytes, together at most 32 KiB with a byte of length for each.
 	ALPN []string
 	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the order
 	// of the client decides. Default: the order of the server.
@@ -192,11 +195,11 @@ func (o *Options) validate() error {
 			return badOption(s.name, "holds a NUL byte")
 		}
 	}
-	if o.CAVerifyDepth < 0 {
+	if o.CAVerifyDepth < 0 || o.CAVerifyDepth > math.MaxInt32 {
 		return badOption("CAVerifyDepth", "is %d; 0 means %d, otherwise the number of intermediates", o.CAVerifyDepth, defaultVerifyDepth)
 	}
 	for _, code := range o.IgnoreVerifyErrors {
-		if code < 0 {
+		if code < 0 || code > math.MaxInt32 {
 			return badOption("IgnoreVerifyErrors", "holds %d, which is no X509_V_ERR number", int(code))
 		}
 	}
@@ -216,35 +219,41 @@ func (o *Options) validateRole() error {
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
-	case o.RequireValidClientCert && o.CACrt == "" && o.CACrtMem == nil && len(o.IgnoreVerifyErrors) == 0:
+	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
 		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
 	}
 	return nil
+}
+
+// trustsAny reports whether a CA is named.
+func (o *Options) trustsAny() bool {
+	return len(o.CACrtMem) > 0 || o.CACrtMem == nil && o.CACrt != ""
 }
 
 func (o *Options) validateNames() error {
 	if len(o.SNI) > maxNameLength {
 		return badOption("SNI", "has %d bytes; the ClientHello takes %d", len(o.SNI), maxNameLength)
 	}
-	if !o.Client || o.InsecureSkipVerify {
+	if !o.Client {
 		return nil
 	}
-	for _, s := range []struct{ option, name string }{{"ServerName", o.ServerName}, {"SNI", o.SNI}} {
-		if s.name == "" {
-			continue
+	if o.ServerName != "" {
+		if _, err := parseServerName(o.ServerName); err != nil {
+			return &OptionError{Option: "ServerName", Err: err}
 		}
-		if _, err := parseServerName(s.name); err != nil {
-			return &OptionError{Option: s.option, Err: err}
-		}
-		if s.option == "ServerName" && o.SNI != "" {
-			break // SNI is only sent
+		return nil // SNI is only sent
+	}
+	if o.SNI != "" && !o.InsecureSkipVerify {
+		if _, err := parseServerName(o.SNI); err != nil {
+			return &OptionError{Option: "SNI", Err: err}
 		}
 	}
 	return nil
 }
 
-// maxALPN bounds the list of protocols in the ClientHello (RFC 7301 section 3.1).
-const maxALPN = 65535
+// maxALPN bounds the list of protocols. RFC 7301 section 3.1 has 65535, which
+// is what the ClientHello has room for with all of its other extensions.
+const maxALPN = 32 << 10
 
 func (o *Options) validateALPN() error {
 	for i, p := range o.ALPN {
@@ -253,7 +262,7 @@ func (o *Options) validateALPN() error {
 		}
 	}
 	if n := len(o.alpn()); n > maxALPN {
-		return badOption("ALPN", "has %d bytes; the ClientHello takes %d", n, maxALPN)
+		return badOption("ALPN", "has %d bytes; %d are possible", n, maxALPN)
 	}
 	return nil
 }

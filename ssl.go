@@ -160,7 +160,7 @@ func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
 	name := []byte(label)
-	if C.fssl_conn_export(h.ptr, bytesPtr(out), C.size_t(len(out)), (*C.char)(anyPtr(name)), C.size_t(len(name)),
+	if C.fssl_conn_export(h.ptr, bytesPtr(out), C.size_t(len(out)), (*C.char)(unsafe.Pointer(bytesPtr(name))), C.size_t(len(name)),
 		bytesPtr(context), C.size_t(len(context)), cBool(context != nil), &errs) != 1 {
 		return newError("SSL_export_keying_material", 0, records(&errs))
 	}

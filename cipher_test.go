@@ -1,0 +1,216 @@
+package sslfilter_test
+
+import (
+	"crypto/tls"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// What OpenSSL makes of cipher strings, in order. The lists that begin with
+// TLS_ are those of TLS 1.3, which Cipher does not touch.
+func TestCipherLists(t *testing.T) {
+	lists := make(map[string][]string)
+	for _, list := range []string{
+		"",
+		"DEFAULT@SECLEVEL=0", "DEFAULT@SECLEVEL=1", "DEFAULT@SECLEVEL=2", "DEFAULT@SECLEVEL=3", "DEFAULT@SECLEVEL=4", "DEFAULT@SECLEVEL=5",
+		"DHE-RSA-AES256-GCM-SHA384:AES256-SHA", // the man page's
+		"HIGH:!aNULL:!MD5", "HIGH:!aNULL:!kRSA:!PSK:!SRP@SECLEVEL=2", "MEDIUM:LOW:@SECLEVEL=0",
+		"ALL:@SECLEVEL=0", "ALL:COMPLEMENTOFALL:@SECLEVEL=0", "aNULL:@SECLEVEL=0", "eNULL:@SECLEVEL=0",
+		"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM", "kRSA:@SECLEVEL=1", "AES128:AES256:@STRENGTH", "ECDHE+AES:+AES256",
+		"ECDHE-ECDSA-AES128-GCM-SHA256,ECDHE-RSA-AES128-GCM-SHA256 AES128-SHA;AES256-SHA", // all four separators
+		"AES256-SHA:NO-SUCH-CIPHER", "AES256-SHA:-AES256-SHA:AES128-SHA", "AES256-SHA:AES128-SHA:!AES256-SHA:AES256-SHA",
+		"SUITEB128", "SUITEB192", "TLSv1.2+aRSA", "CAMELLIA256:ARIA256",
+	} {
+		o := sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: list}
+		if accepted(o) != nil {
+			lists[list] = []string{"refused"}
+			continue
+		}
+		lists[list] = mustCtx(t, o).Ciphers()
+	}
+	for name, o := range map[string]sslfilter.Options{
+		"TLS 1.2 alone": {TLS12: true},
+		"TLS 1.3 alone": {MinVersion: sslfilter.VersionTLS13},
+		"CipherSuites":  {MinVersion: sslfilter.VersionTLS13, CipherSuites: "TLS_AES_128_CCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"},
+		"TLS 1.0 alone": {MinVersion: sslfilter.VersionTLS10, MaxVersion: sslfilter.VersionTLS10, Cipher: "DEFAULT@SECLEVEL=0"},
+	} {
+		o.Client, o.InsecureSkipVerify = true, true
+		lists[name] = mustCtx(t, o).Ciphers()
+	}
+	golden(t, "ciphers", lists)
+}
+
+// Ciphers is what is offered in fact.
+func TestCiphersAreWhatIsOffered(t *testing.T) {
+	ctx := mustCtx(t, with(clientOptions(), func(o *sslfilter.Options) {
+		o.Cipher = "ECDHE-RSA-AES128-GCM-SHA256:AES256-SHA:ECDHE-RSA-CHACHA20-POLY1305"
+		o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+	}))
+	var hello *tls.ClientHelloInfo
+	talkToGo(t, filterOf(t, ctx), true, goServer(t, func(c *tls.Config) {
+		c.GetConfigForClient = func(info *tls.ClientHelloInfo) (*tls.Config, error) {
+			hello = info
+			return nil, nil
+		}
+	}))
+	const renegotiation = 0x00ff // TLS_EMPTY_RENEGOTIATION_INFO_SCSV (RFC 5746)
+	offered := slices.DeleteFunc(hello.CipherSuites, func(id uint16) bool { return id == renegotiation })
+	require.Equal(t, []uint16{0x1303, 0x1301, 0xc02f, 0x0035, 0xcca8}, offered)
+	want := []string{"TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "AES256-SHA", "ECDHE-RSA-CHACHA20-POLY1305"}
+	got := ctx.Ciphers()
+	require.Equal(t, want, got)
+	got[0] = "changed" // a copy
+	require.Equal(t, want, ctx.Ciphers())
+}
+
+// SSL_OP_CIPHER_SERVER_PREFERENCE, in both protocols.
+func TestNoHonor(t *testing.T) {
+	const strong, quick = "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"
+	const strong13, quick13 = "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"
+	server := with(serverOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = strong+":"+quick, strong13+":"+quick13 })
+	client := with(clientOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = quick+":"+strong, quick13+":"+strong13 })
+	for _, c := range []struct {
+		noHonor bool
+		in12    string
+		in13    string
+	}{
+		{false, strong, strong13},
+		{true, quick, quick13},
+	} {
+		server.NoHonor = c.noHonor
+		p := connect(t, server, in13(client))
+		require.Equal(t, c.in13, p.Server.Cipher())
+		only12 := client
+		only12.CipherSuites = ""
+		p = connect(t, server, in12(only12))
+		require.Equal(t, c.in12, p.Server.Cipher())
+		require.Equal(t, p.Client.Cipher(), p.Server.Cipher())
+	}
+}
+
+// Cipher is about TLS 1.2, CipherSuites about TLS 1.3, and neither touches the other.
+func TestCipherAndCipherSuites(t *testing.T) {
+	for _, c := range []struct {
+		cipher, suites string
+		in12, in13     string
+		bits12, bits13 int
+	}{
+		{"", "", "ECDHE-RSA-AES256-GCM-SHA384", "TLS_AES_256_GCM_SHA384", 256, 256},
+		{"ECDHE-RSA-AES128-GCM-SHA256", "", "ECDHE-RSA-AES128-GCM-SHA256", "TLS_AES_256_GCM_SHA384", 128, 256},
+		{"", "TLS_AES_128_GCM_SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "TLS_AES_128_GCM_SHA256", 256, 128},
+		{"ECDHE-RSA-CHACHA20-POLY1305", "TLS_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305", "TLS_CHACHA20_POLY1305_SHA256", 256, 256},
+		{"AES128-SHA", "TLS_AES_128_CCM_SHA256", "AES128-SHA", "TLS_AES_128_CCM_SHA256", 128, 128},
+		{"ECDHE-RSA-NULL-SHA:@SECLEVEL=0", "", "ECDHE-RSA-NULL-SHA", "TLS_AES_256_GCM_SHA384", 0, 256},
+	} {
+		server := with(serverOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = c.cipher, c.suites })
+		client := with(clientOptions(), func(o *sslfilter.Options) {
+			o.Cipher, o.CipherSuites = "ALL:eNULL:@SECLEVEL=0", "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_CCM_SHA256"
+		})
+		p := connect(t, server, in13(client))
+		require.Equal(t, c.in13, p.Client.Cipher())
+		require.Equal(t, c.bits13, p.Client.Bits())
+		require.Equal(t, c.bits13, p.Server.Bits())
+		client.CipherSuites = ""
+		p = connect(t, server, in12(client))
+		require.Equal(t, c.in12, p.Client.Cipher())
+		require.Equal(t, c.bits12, p.Client.Bits())
+		require.Equal(t, c.bits12, p.Server.Bits())
+	}
+}
+
+// The man page's string: in TLS 1.3 it decides nothing, and DHE needs parameters before OpenSSL 4.0.
+func TestCipherOfTheManPage(t *testing.T) {
+	const list, first, second = "DHE-RSA-AES256-GCM-SHA384:AES256-SHA", "DHE-RSA-AES256-GCM-SHA384", "AES256-SHA"
+	server := listing(serverOptions(), list)
+	withDH := with(server, func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") })
+	require.Equal(t, "TLS_AES_256_GCM_SHA384", connect(t, server, clientOptions()).Server.Cipher())
+	require.Equal(t, first, connect(t, withDH, in12(clientOptions())).Server.Cipher())
+	alone := second
+	if since(openssl40) {
+		alone = first
+	}
+	require.Equal(t, alone, connect(t, server, in12(clientOptions())).Server.Cipher())
+	require.Equal(t, second, connect(t, withDH, in12(listing(clientOptions(), "AES256-SHA"))).Server.Cipher())
+}
+
+// Groups decides the key exchange of both protocols, and a client that guessed
+// another group is asked again (RFC 8446 section 4.1.4).
+func TestGroups(t *testing.T) {
+	for name, id := range map[string]uint16{"X25519": 29, "P-256": 23, "P-384": 24, "P-521": 25} {
+		t.Run(name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				server := with(serverOptions(), func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
+				for _, offered := range []string{name, "P-521:P-384:P-256:X25519", "X25519:P-256:P-384:P-521"} {
+					p := connect(t, server, with(clientOptions(), func(o *sslfilter.Options) { o.Groups = offered }))
+					for _, side := range []*sslfilter.Filter{p.Client.Filter, p.Server.Filter} {
+						if since(openssl30) {
+							require.Equal(t, id, side.Group(), offered)
+						}
+					}
+				}
+				// crypto/tls is told by the ClientHello alone.
+				var hello *tls.ClientHelloInfo
+				client := with(clientOptions(), func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
+				talkToGo(t, mustFilter(t, client), true, goServer(t, func(c *tls.Config) {
+					c.GetConfigForClient = func(info *tls.ClientHelloInfo) (*tls.Config, error) {
+						hello = info
+						return nil, nil
+					}
+				}))
+				require.Equal(t, []tls.CurveID{tls.CurveID(id)}, hello.SupportedCurves)
+			})
+		})
+	}
+}
+
+// "@SECLEVEL" in Cipher decides which certificates are admitted: the own one, by
+// NewCtx, and the peer's.
+func TestSecurityLevelAndCertificates(t *testing.T) {
+	const keyTooSmall = sslfilter.VerifyCode(66) // X509_V_ERR_EE_KEY_TOO_SMALL
+	level := func(o sslfilter.Options, n string) sslfilter.Options { return listing(o, "DEFAULT@SECLEVEL="+n) }
+	for n, admitted := range map[string]bool{"0": true, "1": true, "2": false, "3": false} { // RSA-1024 is worth 80 bits
+		own := level(serving("server-1024"), n)
+		if !admitted {
+			refuse(t, own, "Crt", pki("server-1024.crt"))
+			own = level(serving("server-1024"), "1")
+		}
+		p := pair(t, own, level(clientOptions(), n))
+		err := p.Handshake()
+		require.Equal(t, admitted, p.Client.HandshakeDone(), "level %s: %v", n, err)
+		if !admitted {
+			require.Equal(t, keyTooSmall, asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+		}
+	}
+	for n, admitted := range map[string]bool{"0": true, "1": false} { // TLS 1.0 signs with SHA-1
+		old := func(o sslfilter.Options) sslfilter.Options {
+			o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS10
+			return level(o, n)
+		}
+		p := pair(t, old(serverOptions()), old(clientOptions()))
+		err := p.Handshake()
+		require.Equal(t, admitted || !since(openssl30), p.Server.HandshakeDone(), "level %s: %v", n, err)
+	}
+}
+
+// A server may go without a certificate where its list needs none.
+func TestAnonymousSuites(t *testing.T) {
+	anonymous := in12(sslfilter.Options{Cipher: "AECDH-AES256-SHA:ADH-AES256-SHA:@SECLEVEL=0"})
+	client := in12(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: anonymous.Cipher})
+	p := connect(t, anonymous, client)
+	require.Equal(t, "AECDH-AES256-SHA", p.Server.Cipher())
+	require.NoError(t, p.Client.Send([]byte("nobody knows who")))
+	p.Transfer()
+	require.Equal(t, "nobody knows who", string(p.Server.Got))
+
+	mixed := in12(listing(serverOptions(), "AECDH-AES256-SHA:AES256-SHA:@SECLEVEL=0"))
+	require.Equal(t, "AECDH-AES256-SHA", connect(t, mixed, client).Server.Cipher())
+	require.Equal(t, "AES256-SHA", connect(t, mixed, in12(clientOptions())).Server.Cipher())
+
+	p = pair(t, anonymous, in12(clientOptions()))
+	require.Error(t, p.Handshake())
+	require.False(t, p.Server.HandshakeDone())
+}

@@ -1,0 +1,284 @@
+package sslfilter_test
+
+import (
+	"errors"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// requireWorks lets two filters greet each other.
+func requireWorks(t testing.TB, client, server *sslfilter.Filter) {
+	t.Helper()
+	p := enginetest.New(client, server)
+	require.NoError(t, p.Handshake())
+	require.NoError(t, p.Client.Send([]byte("ping")))
+	p.Transfer()
+	require.Equal(t, "ping", string(p.Server.Got))
+	require.NoError(t, p.Server.Send([]byte("pong")))
+	p.Transfer()
+	require.Equal(t, "pong", string(p.Client.Got))
+}
+
+// nothingLives is where a test begins that counts C objects.
+func nothingLives(t testing.TB) int64 {
+	t.Helper()
+	require.Zero(t, leaked())
+	return 0
+}
+
+// Close of a Ctx takes nothing from whom it made.
+func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
+	before := nothingLives(t)
+	server, err := sslfilter.NewCtx(serverOptions())
+	require.NoError(t, err)
+	client, err := sslfilter.NewCtx(clientOptions())
+	require.NoError(t, err)
+	fresh := func(ctx *sslfilter.Ctx) *sslfilter.Filter {
+		f, err := ctx.NewFilter()
+		require.NoError(t, err)
+		return f
+	}
+	open := enginetest.New(fresh(client), fresh(server))
+	require.NoError(t, open.Handshake())
+	begun := enginetest.New(fresh(client), fresh(server))
+	require.NoError(t, begun.Client.Handshake())
+	idle := enginetest.New(fresh(client), fresh(server))
+	ciphers := server.Ciphers()
+
+	for range 2 {
+		require.NoError(t, server.Close())
+		require.NoError(t, client.Close())
+	}
+	_, err = server.NewFilter()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+	require.Equal(t, ciphers, server.Ciphers())
+
+	require.NoError(t, open.Client.Send([]byte("goes on")))
+	open.Transfer()
+	require.Equal(t, "goes on", string(open.Server.Got))
+	requireWorks(t, begun.Client.Filter, begun.Server.Filter)
+	requireWorks(t, idle.Client.Filter, idle.Server.Filter)
+
+	c, err := open.Client.Clone() // of a filter whose Ctx is closed
+	require.NoError(t, err)
+	s, err := open.Server.Clone()
+	require.NoError(t, err)
+	for _, p := range []*enginetest.Pair{open, begun, idle} {
+		p.Close()
+	}
+	requireWorks(t, c, s) // the last of them
+	again, err := s.Clone()
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	require.NoError(t, s.Close())
+	require.NoError(t, again.Close())
+	_, err = again.Clone()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+	require.Equal(t, before, sslfilter.LiveHandles(), "the last one frees the SSL_CTX")
+}
+
+// New makes a context for one connection, and nothing is left of it.
+func TestNewOwnsItsContext(t *testing.T) {
+	before := nothingLives(t)
+	server, err := sslfilter.New(serverOptions())
+	require.NoError(t, err)
+	require.Equal(t, before+2, sslfilter.LiveHandles(), "an SSL_CTX and an SSL")
+	client, err := sslfilter.New(clientOptions())
+	require.NoError(t, err)
+	requireWorks(t, client, server)
+	clone, err := server.Clone()
+	require.NoError(t, err)
+	require.NoError(t, server.Close())
+	second, err := client.Clone()
+	require.NoError(t, err)
+	require.NoError(t, client.Close())
+	requireWorks(t, second, clone)
+	require.NoError(t, second.Close())
+	require.NoError(t, clone.Close())
+	require.Equal(t, before, sslfilter.LiveHandles())
+}
+
+// A clone is a new connection: nothing of the first one goes over.
+func TestCloneIsANewConnection(t *testing.T) {
+	client := mustFilter(t, with(clientOptions(), hostname("example.org")))
+	require.NoError(t, client.SetServerName("localhost"))
+	p := enginetest.New(client, mustFilter(t, serverOptions()))
+	require.NoError(t, p.Handshake())
+	require.NoError(t, p.Client.Send([]byte("not the clone's")))
+
+	clone, err := client.Clone()
+	require.NoError(t, err)
+	defer clone.Close()
+	require.False(t, clone.HandshakeDone())
+	require.False(t, clone.ClientCertExists())
+	require.Empty(t, clone.Outgoing(nil))
+	require.NoError(t, clone.Err())
+	refused := enginetest.New(clone, mustFilter(t, serverOptions()))
+	require.Error(t, refused.Handshake(), "the name of SetServerName does not go over, that of the options is back")
+
+	failed, err := clone.Clone() // of a filter that failed
+	require.NoError(t, err)
+	defer failed.Close()
+	require.NoError(t, failed.Err())
+	require.NoError(t, failed.SetServerName("localhost"))
+	requireWorks(t, failed, mustFilter(t, serverOptions()))
+}
+
+// NewFilter in many goroutines while the Ctx is closed: it works or is ErrClosed.
+func TestConcurrentNewFilterAndClose(t *testing.T) {
+	const goroutines, rounds = 8, 20
+	nothingLives(t)
+	client := mustCtx(t, clientOptions())
+	before := sslfilter.LiveHandles()
+	for range rounds {
+		server, err := sslfilter.NewCtx(serving("server-ec"))
+		require.NoError(t, err)
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range goroutines {
+			all.Go(func() {
+				<-begin
+				if i%4 == 3 {
+					server.Close()
+					return
+				}
+				s, err := server.NewFilter()
+				if errors.Is(err, sslfilter.ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer s.Close()
+				c, err := client.NewFilter()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if err := enginetest.New(c, s).Handshake(); err != nil {
+					t.Error(err)
+				}
+				if clone, err := s.Clone(); err != nil {
+					t.Error("Clone of a living filter: ", err)
+				} else {
+					clone.Close()
+				}
+			})
+		}
+		close(begin)
+		all.Wait()
+	}
+	require.Equal(t, before, sslfilter.LiveHandles())
+}
+
+// Who forgets Close leaks nothing for long: not filters in any state, and not
+// the context behind them.
+func TestGarbageIsFreedWithoutClose(t *testing.T) {
+	before := nothingLives(t)
+	forgotten := forget(t)
+	require.GreaterOrEqual(t, sslfilter.LiveHandles(), before+42)
+	runtime.KeepAlive(forgotten)
+	require.Zero(t, leaked())
+}
+
+// forget makes filters in many states.
+func forget(t testing.TB) (list []*enginetest.Pair) {
+	server, err := sslfilter.NewCtx(asking(crl(pki("crl.pem"))))
+	require.NoError(t, err)
+	client, err := sslfilter.NewCtx(showing("client.crt", ""))
+	require.NoError(t, err)
+	for i := range 20 {
+		s, err := server.NewFilter()
+		require.NoError(t, err)
+		c, err := client.NewFilter()
+		require.NoError(t, err)
+		p := enginetest.New(c, s)
+		list = append(list, p)
+		switch i % 4 {
+		case 0: // idle
+		case 1:
+			require.NoError(t, c.Handshake())
+		case 2:
+			require.NoError(t, p.Handshake())
+			require.True(t, s.ClientCertValid())
+			require.NoError(t, s.Send(make([]byte, 100000))) // never fetched
+		case 3:
+			s.Receive(nil, []byte("GET / HTTP/1.0\r\n\r\n"))
+		}
+	}
+	return list
+}
+
+// A Filter keeps its context alive, even if nobody else knows it any more.
+func TestFilterKeepsItsCtxAlive(t *testing.T) {
+	fresh := func(o sslfilter.Options) *sslfilter.Filter {
+		ctx, err := sslfilter.NewCtx(o)
+		require.NoError(t, err)
+		f, err := ctx.NewFilter()
+		require.NoError(t, err)
+		return f
+	}
+	client, server := fresh(clientOptions()), fresh(serverOptions())
+	for range 5 {
+		runtime.GC()
+	}
+	requireWorks(t, client, server)
+	clone, err := server.Clone()
+	require.NoError(t, err)
+	defer clone.Close()
+	require.NoError(t, client.Close())
+	require.NoError(t, server.Close())
+	runtime.GC()
+	requireWorks(t, mustFilter(t, clientOptions()), clone)
+}
+
+// What the caller does to the slices in Options later does not matter.
+func TestCtxIsImmutable(t *testing.T) {
+	ignore := []sslfilter.VerifyCode{10}
+	key, root := pkiBytes(t, "server.key"), pkiBytes(t, "root.crt")
+	protos := []string{"h2"}
+	ctx := mustCtx(t, asking(func(o *sslfilter.Options) {
+		o.IgnoreVerifyErrors, o.KeyMem, o.CACrtMem, o.ALPN = ignore, key, [][]byte{root}, protos
+	}))
+	ignore[0], protos[0] = 20, "imap"
+	clear(key)
+	clear(root)
+	p := enginetest.New(mustFilter(t, with(showing("client-expired.crt", ""), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} })), filterOf(t, ctx))
+	require.NoError(t, p.Handshake())
+	require.True(t, p.Server.ClientCertValid())
+	require.Equal(t, "h2", p.Server.ALPN())
+}
+
+func TestOpenSSLVersion(t *testing.T) {
+	require.Regexp(t, regexp.MustCompile(`^OpenSSL \d+\.\d+\.\d+`), sslfilter.OpenSSLVersion())
+	require.True(t, strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL "+opensslName()), "%s is not %s", sslfilter.OpenSSLVersion(), opensslName())
+}
+
+// FIPS is what OpenSSL does in fact: in that mode it has no ChaCha20.
+func TestFIPS(t *testing.T) {
+	err := accepted(in12(listing(serverOptions(), "ECDHE-RSA-CHACHA20-POLY1305")))
+	require.Equal(t, err != nil, sslfilter.FIPS(), "%v", err)
+	require.NoError(t, accepted(serverOptions()), "the question leaves nothing behind in the error queue")
+}
+
+// Properties that ask for FIPS are not enough: the provider must be there.
+func TestFIPSWithoutTheProvider(t *testing.T) {
+	if !since(openssl30) || sslfilter.FIPS() {
+		t.Skip("OpenSSL 1.1.1 has no providers")
+	}
+	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nalg_section = alg\n[alg]\ndefault_properties = fips=yes\n"))
+	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
+		require.False(t, sslfilter.FIPS())
+		require.Error(t, accepted(serverOptions()), "nothing works with these properties")
+	}
+}

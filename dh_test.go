@@ -1,0 +1,205 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/binary"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// dhParams is the ASN.1 of PKCS #3 parameters, and the begin of those of X9.42.
+type dhParams struct{ P, G *big.Int }
+
+func parseDH(t testing.TB, name string) (params dhParams) {
+	t.Helper()
+	var parts []*big.Int
+	_, err := asn1.Unmarshal(pemDER(t, pkiBytes(t, name)), &parts)
+	require.NoError(t, err)
+	return dhParams{parts[0], parts[1]}
+}
+
+func (p dhParams) pem(t testing.TB) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(p)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: der})
+}
+
+// brokenDH is dh2048 with a number that is no prime.
+func brokenDH(t testing.TB) []byte {
+	params := parseDH(t, "dh2048.pem")
+	params.P.Sub(params.P, big.NewInt(2))
+	return params.pem(t)
+}
+
+const dhSuite = "DHE-RSA-AES256-GCM-SHA384"
+
+// dhServer offers DHE alone, at a security level.
+func dhServer(level string, change func(*sslfilter.Options)) sslfilter.Options {
+	return with(in12(listing(serverOptions(), dhSuite+":@SECLEVEL="+level)), change)
+}
+
+// sentPrime is dh_p of the ServerKeyExchange (RFC 5246 section 7.4.3).
+func sentPrime(t testing.TB, raw []byte) *big.Int {
+	t.Helper()
+	var messages []byte
+	for len(raw) >= 5 && raw[0] == 22 { // handshake records, until the first that is encrypted
+		n := 5 + int(binary.BigEndian.Uint16(raw[3:]))
+		messages = append(messages, raw[5:n]...)
+		raw = raw[n:]
+	}
+	for len(messages) >= 4 {
+		n := 4 + int(binary.BigEndian.Uint32(messages)&0xffffff)
+		if messages[0] == 12 {
+			size := int(binary.BigEndian.Uint16(messages[4:]))
+			return new(big.Int).SetBytes(messages[6 : 6+size])
+		}
+		messages = messages[n:]
+	}
+	require.Fail(t, "no ServerKeyExchange")
+	return nil
+}
+
+// connectDH joins server and a client of the lowest level, and returns the prime that was used.
+func connectDH(t testing.TB, server sslfilter.Options) *big.Int {
+	t.Helper()
+	p := pair(t, server, listing(clientOptions(), dhSuite+":@SECLEVEL=0"))
+	p.Record = true
+	require.NoError(t, p.Handshake())
+	require.Equal(t, dhSuite, p.Client.Cipher())
+	require.NoError(t, p.Client.Send([]byte("over DHE")))
+	p.Transfer()
+	require.Equal(t, "over DHE", string(p.Server.Got))
+	return sentPrime(t, p.Server.Raw)
+}
+
+// Which parameters a security level admits, and that they are those in use.
+func TestDHE(t *testing.T) {
+	for name, levels := range map[string]string{ // the levels that admit it
+		"dh512.pem": "", "dh1024.pem": "01", "dh2048.pem": "012", "dhx2048.pem": "012", "dh3072.pem": "0123",
+	} {
+		for _, level := range []string{"0", "1", "2", "3"} {
+			t.Run(name+" at level "+level, func(t *testing.T) {
+				server := dhServer(level, func(o *sslfilter.Options) { o.DHCert = pki(name) })
+				if level == "3" { // RSA-2048 is not admitted there
+					server.Crt, server.Key = pki("server-ec.crt"), pki("server-ec.key")
+				}
+				if !slices.Contains([]byte(levels), level[0]) {
+					refuse(t, server, "DHCert", pki(name))
+					return
+				}
+				if level == "3" {
+					require.NoError(t, accepted(server))
+					return
+				}
+				require.Zero(t, parseDH(t, name).P.Cmp(connectDH(t, server)))
+			})
+		}
+	}
+}
+
+// Without parameters of ours there is no DHE, before OpenSSL 4.0.
+func TestNoDHEWithoutDHCert(t *testing.T) {
+	p := pair(t, dhServer("2", nil), clientOptions())
+	err := p.Handshake()
+	if since(openssl40) {
+		require.NoError(t, err)
+		require.Equal(t, dhSuite, p.Client.Cipher())
+		return
+	}
+	require.ErrorContains(t, p.Server.Filter.Err(), "no shared cipher")
+	// and it does not hinder other suites
+	both := in12(listing(serverOptions(), dhSuite+":AES256-SHA"))
+	require.Equal(t, "AES256-SHA", connect(t, both, clientOptions()).Server.Cipher())
+}
+
+// A client's own level decides what it takes from a server.
+func TestClientRefusesWeakDH(t *testing.T) {
+	server := dhServer("0", func(o *sslfilter.Options) { o.DHCert = pki("dh1024.pem") })
+	for level, admitted := range map[string]bool{"0": true, "1": true, "2": false} {
+		p := pair(t, server, listing(clientOptions(), dhSuite+":@SECLEVEL="+level))
+		err := p.Handshake()
+		require.Equal(t, admitted, err == nil, "level %s: %v", level, err)
+		if !admitted {
+			require.ErrorContains(t, p.Client.Filter.Err(), "dh key too small")
+			require.Equal(t, alertHandshakeFailure, asError[sslfilter.AlertError](t, p.Server.Filter.Err()))
+		}
+	}
+}
+
+// The forms of the file, and numbers that are no parameters.
+func TestDHForms(t *testing.T) {
+	good := parseDH(t, "dh2048.pem")
+	for name, data := range map[string][]byte{
+		"as it is":            pkiBytes(t, "dh2048.pem"),
+		"text around":         around(t, "dh2048.pem"),
+		"CRLF":                crlf(t, "dh2048.pem"),
+		"behind another":      joinFiles(t, "server.crt", "server-enc.key", "dh2048.pem"),
+		"the first of two":    joinFiles(t, "dh2048.pem", "dh1024.pem"),
+		"made by ourselves":   good.pem(t),
+		"broken one behind":   slices.Concat(pkiBytes(t, "dh2048.pem"), brokenDH(t)),
+		"a private key after": joinFiles(t, "dh2048.pem", "server.key"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := dhServer("2", func(o *sslfilter.Options) { o.DHCertMem = data })
+			require.Zero(t, good.P.Cmp(connectDH(t, server)))
+		})
+	}
+	// "openssl dhparam -dsaparam": the prime is not a safe one, which does not matter for keys that are used once.
+	unsafe := parseDH(t, "dhx2048.pem")
+	require.Zero(t, unsafe.P.Cmp(connectDH(t, dhServer("2", func(o *sslfilter.Options) { o.DHCertMem = unsafe.pem(t) }))))
+
+	one, even := big.NewInt(1), new(big.Int).Lsh(big.NewInt(1), 2047)
+	for name, params := range map[string]dhParams{
+		"P is even":       {even, good.G},
+		"P is no prime":   {new(big.Int).Sub(good.P, big.NewInt(2)), good.G},
+		"P is negative":   {new(big.Int).Neg(good.P), good.G},
+		"G is 1":          {good.P, one},
+		"G is P-1":        {good.P, new(big.Int).Sub(good.P, one)},
+		"both are 0":      {new(big.Int), new(big.Int)},
+		"P is 2^20 bits":  {new(big.Int).Add(new(big.Int).Lsh(one, 1<<20), one), good.G},
+		"P is a square":   {new(big.Int).Mul(good.P, good.P), good.G},
+		"P is 1 and G 2 ": {one, big.NewInt(2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refuse(t, dhServer("0", func(o *sslfilter.Options) { o.DHCertMem = params.pem(t) }), "DHCertMem", "")
+		})
+	}
+	broken := brokenDH(t)
+	for range 2 { // what was refused is not remembered as checked
+		refuse(t, dhServer("0", func(o *sslfilter.Options) { o.DHCertMem = broken }), "DHCertMem", "")
+	}
+}
+
+// Several DHE connections share a context, and each makes its own key.
+func TestDHEKeysAreUsedOnce(t *testing.T) {
+	server := mustCtx(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }))
+	client := mustCtx(t, listing(clientOptions(), dhSuite))
+	var flights []string
+	for range 2 {
+		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		p.Record = true
+		require.NoError(t, p.Handshake())
+		flights = append(flights, string(dhPublic(t, p.Server.Raw)))
+	}
+	require.NotEqual(t, flights[0], flights[1])
+}
+
+// dhPublic is dh_Ys of the ServerKeyExchange.
+func dhPublic(t testing.TB, raw []byte) []byte {
+	t.Helper()
+	prime := sentPrime(t, raw).Bytes()
+	_, rest, found := bytes.Cut(raw, prime)
+	require.True(t, found)
+	g := int(binary.BigEndian.Uint16(rest))
+	rest = rest[2+g:]
+	return rest[2 : 2+binary.BigEndian.Uint16(rest)]
+}

@@ -1,0 +1,213 @@
+package sslfilter_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// failure is a connection that fails, and how to let it fail.
+type failure struct {
+	name           string
+	server, client sslfilter.Options
+	run            func(t testing.TB, p *enginetest.Pair) // the handshake where nil
+}
+
+func in12(o sslfilter.Options) sslfilter.Options { o.TLS12 = true; return o }
+
+func in13(o sslfilter.Options) sslfilter.Options {
+	o.MinVersion = sslfilter.VersionTLS13
+	return o
+}
+
+// listing changes o's list for TLS 1.2.
+func listing(o sslfilter.Options, list string) sslfilter.Options { o.Cipher = list; return o }
+
+func failures() []failure {
+	server, client := serverOptions(), clientOptions()
+	suites := func(o sslfilter.Options, list string) sslfilter.Options { o.CipherSuites = list; return o }
+	groups := func(o sslfilter.Options, list string) sslfilter.Options { o.Groups = list; return o }
+	return []failure{
+		{"no shared cipher", in12(listing(server, "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256")), in12(listing(client, "AES256-SHA:AES128-SHA")), nil},
+		{"no shared cipher, TLS 1.3", suites(server, "TLS_AES_256_GCM_SHA384"), in13(suites(client, "TLS_AES_128_GCM_SHA256")), nil},
+		{"no shared cipher, the key does not fit", in12(serving("server-ec")), in12(listing(client, "ECDHE-RSA-AES256-GCM-SHA384")), nil},
+		{"no shared group", groups(server, "P-384"), groups(client, "X25519"), nil},
+		{"no shared group, TLS 1.2", in12(groups(server, "P-384")), in12(listing(groups(client, "X25519"), "ECDHE-RSA-AES256-GCM-SHA384")), nil},
+		{"no shared application protocol", with(server, func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
+			with(client, func(o *sslfilter.Options) { o.ALPN = []string{"imap"} }), nil},
+		{"server wants TLS 1.3", in13(server), in12(client), nil},
+		{"client wants TLS 1.3", in12(server), in13(client), nil},
+
+		{"HTTP at the server", server, client, toServer("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+		{"HTTP proxy request at the server", server, client, toServer("CONNECT localhost:443 HTTP/1.1\r\n\r\n")},
+		{"HTTP at the client", server, client, toClient("HTTP/1.1 400 Bad Request\r\n\r\n")},
+		{"SSH at the server", server, client, toServer("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")},
+		{"IMAP at the client", server, client, toClient("* OK IMAP4rev1 ready\r\n")},
+		{"SMTP at the client", server, client, toClient("220 localhost ESMTP ready\r\n")},
+		{"record too long", server, client, toServer("\x16\x03\x01\xff\xff" + strings.Repeat("x", 100))},
+		{"another client", server, client, func(t testing.TB, p *enginetest.Pair) {
+			other := mustFilter(t, client)
+			require.NoError(t, other.Handshake())
+			require.NoError(t, p.Client.Handshake())
+			p.Client.Deliver(other.Outgoing(nil))
+			p.Transfer()
+		}},
+
+		{"no client certificate", in13(blocking()), client, nil},
+		{"no client certificate, TLS 1.2", in12(blocking()), client, nil},
+		{"client expired", in13(requiring(nil)), showing("client-expired.crt", ""), nil},
+		{"client expired, TLS 1.2", in12(requiring(nil)), showing("client-expired.crt", ""), nil},
+		{"client unknown", requiring(nil), showing("client-unknown.crt", ""), nil},
+		{"client self-signed", requiring(nil), showing("client-self.crt", ""), nil},
+		{"client revoked", requiring(crl(pki("crl.pem"))), showing("client-revoked.crt", ""), nil},
+		{"client may only serve", requiring(nil), showing("client-srvonly.crt", ""), nil},
+		{"server unknown", serving("server-unknown"), client, nil},
+		{"server unknown, TLS 1.2", in12(serving("server-unknown")), client, nil},
+		{"server expired", serving("server-expired"), client, nil},
+		{"server of another name", server, with(client, hostname("example.org")), nil},
+		{"server of another address", server, with(client, hostname("192.0.2.1")), nil},
+		{"server without a certificate", in12(sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0"}), in12(listing(client, "aNULL:@SECLEVEL=0")), nil},
+
+		{"close_notify in the handshake", server, client, toClient("\x15\x03\x03\x00\x02\x01\x00")},
+		{"cut in the handshake", server, client, func(t testing.TB, p *enginetest.Pair) {
+			require.NoError(t, p.Client.Handshake())
+			p.Client.ReceiveEOF()
+			p.Server.ReceiveEOF()
+		}},
+		{"tampered record", in13(server), client, tampered},
+		{"tampered record, TLS 1.2", in12(listing(server, "ECDHE-RSA-AES256-GCM-SHA384")), client, tampered},
+		{"tampered record, TLS 1.2 with a MAC", in12(listing(server, "ECDHE-RSA-AES256-SHA")), client, tampered},
+		{"tampered Finished", in13(server), client, tamperedFinished},
+		{"tampered Finished, TLS 1.2", in12(server), client, tamperedFinished},
+		{"replayed record", in13(server), client, func(t testing.TB, p *enginetest.Pair) {
+			require.NoError(t, p.Handshake())
+			require.NoError(t, p.Client.Send([]byte("once")))
+			wire := p.Client.Outgoing(nil)
+			p.Server.Deliver(wire)
+			p.Server.Deliver(wire)
+			p.Transfer()
+		}},
+		{"plain text in the data", in13(server), client, func(t testing.TB, p *enginetest.Pair) {
+			require.NoError(t, p.Handshake())
+			p.Server.Deliver([]byte("QUIT\r\n"))
+			p.Transfer()
+		}},
+		{"key updates that nobody answers", in13(server), client, func(t testing.TB, p *enginetest.Pair) {
+			require.NoError(t, p.Handshake())
+			for range 10000 { // 27 bytes each, and 256 KiB are the bound
+				require.NoError(t, p.Client.KeyUpdate(true))
+				p.Server.Deliver(p.Client.Outgoing(nil))
+			}
+		}},
+	}
+}
+
+// blocking is a server that refuses who shows no certificate.
+func blocking() sslfilter.Options {
+	return asking(func(o *sslfilter.Options) { o.BlockBadClientCert = true })
+}
+
+func toServer(text string) func(testing.TB, *enginetest.Pair) {
+	return func(t testing.TB, p *enginetest.Pair) {
+		p.Server.Deliver([]byte(text))
+		p.Transfer()
+	}
+}
+
+func toClient(text string) func(testing.TB, *enginetest.Pair) {
+	return func(t testing.TB, p *enginetest.Pair) {
+		require.NoError(t, p.Client.Handshake())
+		p.Client.Outgoing(nil)
+		p.Client.Deliver([]byte(text))
+		p.Transfer()
+	}
+}
+
+func tampered(t testing.TB, p *enginetest.Pair) {
+	require.NoError(t, p.Handshake())
+	require.NoError(t, p.Client.Send([]byte("a record")))
+	wire := p.Client.Outgoing(nil)
+	wire[len(wire)-1] ^= 1
+	p.Server.Deliver(wire)
+	p.Transfer()
+}
+
+// tamperedFinished damages the last byte of the client's last flight.
+func tamperedFinished(t testing.TB, p *enginetest.Pair) {
+	require.NoError(t, p.Client.Handshake())
+	p.Server.Deliver(p.Client.Outgoing(nil))
+	p.Client.Deliver(p.Server.Outgoing(nil))
+	wire := p.Client.Outgoing(nil)
+	wire[len(wire)-1] ^= 1
+	p.Server.Deliver(wire)
+	p.Transfer()
+}
+
+func (f failure) play(t testing.TB, p *enginetest.Pair) {
+	if f.run != nil {
+		f.run(t, p)
+	} else {
+		p.Handshake()
+	}
+}
+
+// What both sides say of the common failures.
+func TestErrorTexts(t *testing.T) {
+	texts := make(map[string][]string)
+	for _, f := range failures() {
+		t.Run(f.name, func(t *testing.T) {
+			p := pair(t, f.server, f.client)
+			f.play(t, p)
+			require.Error(t, errors.Join(p.Server.Filter.Err(), p.Client.Filter.Err()))
+			require.NotContains(t, texts, f.name)
+			texts[f.name] = []string{"server: " + text(t, p.Server.Filter.Err()), "client: " + text(t, p.Client.Filter.Err())}
+		})
+	}
+	golden(t, "errors", texts)
+}
+
+func text(t testing.TB, err error) string {
+	t.Helper()
+	if err == nil {
+		return "no error"
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		require.Equal(t, 1, strings.Count(err.Error(), "sslfilter: "), "%v", err)
+		require.True(t, strings.HasPrefix(err.Error(), "sslfilter: "), "%v", err)
+	}
+	return err.Error()
+}
+
+// Every fatal alert of RFC 8446 and its predecessors, by name.
+func TestAlertsByName(t *testing.T) {
+	texts := make(map[string][]string)
+	for _, n := range []byte{10, 20, 21, 22, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 60, 70, 71, 80, 86, 90, 109, 110, 111, 112, 113, 114, 115, 116, 120, 255} {
+		p := pair(t, serverOptions(), clientOptions())
+		require.NoError(t, p.Client.Handshake())
+		p.Client.Deliver([]byte{21, 3, 3, 0, 2, 2, n}) // record: alert, TLS 1.2, fatal
+		alert := asError[sslfilter.AlertError](t, p.Client.Filter.Err())
+		require.Equal(t, sslfilter.AlertError(n), alert)
+		require.ErrorIs(t, p.Client.Filter.Err(), alert)
+		require.NotErrorIs(t, p.Client.Filter.Err(), alert+1)
+		texts[fmt.Sprintf("%03d", n)] = []string{alert.Error(), text(t, p.Client.Filter.Err())}
+	}
+	golden(t, "alerts", texts)
+}
+
+// Warnings are no errors, but for close_notify and in TLS 1.3.
+func TestAlertWarningIsNoError(t *testing.T) {
+	p := pair(t, serverOptions(), in12(clientOptions()))
+	require.NoError(t, p.Client.Handshake())
+	hello := p.Client.Outgoing(nil)
+	p.Client.Deliver([]byte{21, 3, 3, 0, 2, 1, 112}) // unrecognized_name (RFC 6066)
+	p.Server.Deliver(hello)
+	p.Transfer()
+	require.True(t, p.Client.HandshakeDone())
+}

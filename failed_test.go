@@ -1,0 +1,315 @@
+package sslfilter_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// kinds lists what errors.As and errors.Is find in err.
+func kinds(err error) (list []string) {
+	var (
+		failure *sslfilter.Error
+		verify  *sslfilter.VerifyError
+		alert   sslfilter.AlertError
+		option  *sslfilter.OptionError
+		usage   *sslfilter.UsageError
+	)
+	for _, k := range []struct {
+		name string
+		is   bool
+	}{
+		{"Error", errors.As(err, &failure)}, {"VerifyError", errors.As(err, &verify)}, {"AlertError", errors.As(err, &alert)},
+		{"OptionError", errors.As(err, &option)}, {"UsageError", errors.As(err, &usage)},
+		{"ErrClosed", errors.Is(err, sslfilter.ErrClosed)}, {"ErrBufferFull", errors.Is(err, sslfilter.ErrBufferFull)},
+		{"EOF", errors.Is(err, io.EOF)}, {"ErrUnexpectedEOF", errors.Is(err, io.ErrUnexpectedEOF)},
+	} {
+		if k.is {
+			list = append(list, k.name)
+		}
+	}
+	return list
+}
+
+// Whose fault it is can be told without a look at the text.
+func TestErrorKinds(t *testing.T) {
+	byName := make(map[string]failure)
+	for _, f := range failures() {
+		byName[f.name] = f
+	}
+	for name, want := range map[string][2][]string{ // server, client
+		"no shared cipher":                {{"Error"}, {"Error", "AlertError"}},
+		"server wants TLS 1.3":            {{"Error"}, {"Error", "AlertError"}},
+		"HTTP at the server":              {{"Error"}, nil},
+		"no client certificate":           {{"Error"}, {"Error", "AlertError"}},
+		"client expired":                  {{"Error", "VerifyError"}, {"Error", "AlertError"}},
+		"client revoked":                  {{"Error", "VerifyError"}, {"Error", "AlertError"}},
+		"server of another name":          {{"Error", "AlertError"}, {"Error", "VerifyError"}},
+		"server without a certificate":    {nil, {"Error", "VerifyError"}},
+		"close_notify in the handshake":   {nil, {"Error"}},
+		"cut in the handshake":            {{"ErrUnexpectedEOF"}, {"ErrUnexpectedEOF"}},
+		"tampered record":                 {{"Error"}, {"Error", "AlertError"}},
+		"key updates that nobody answers": {{"ErrBufferFull"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := byName[name]
+			p := pair(t, f.server, f.client)
+			f.play(t, p)
+			require.Equal(t, want, [2][]string{kinds(p.Server.Filter.Err()), kinds(p.Client.Filter.Err())})
+		})
+	}
+	for want, err := range map[string]error{
+		"OptionError":       accepted(sslfilter.Options{CAVerifyDepth: -1}),
+		"Error OptionError": accepted(with(serverOptions(), func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" })),
+		"UsageError":        mustFilter(t, serverOptions()).SetServerName("localhost"),
+		"ErrClosed":         closedFilter(t).Send(nil),
+		"ErrBufferFull":     mustFilter(t, serverOptions()).Send(make([]byte, sslfilter.MaxPlaintext+1)),
+	} {
+		require.Equal(t, want, strings.Join(kinds(err), " "), "%v", err)
+		require.Equal(t, 1, strings.Count(err.Error(), "sslfilter: "), "%v", err)
+	}
+}
+
+func closedFilter(t testing.TB) *sslfilter.Filter {
+	t.Helper()
+	f := mustFilter(t, serverOptions())
+	require.NoError(t, f.Close())
+	return f
+}
+
+// Every entry of OpenSSL's queue is there, oldest first, and none twice.
+func TestErrorHasTheWholeQueue(t *testing.T) {
+	queues := make(map[string][]string)
+	keep := func(name string, err error) {
+		e := asError[*sslfilter.Error](t, err)
+		require.NotEmpty(t, e.Records, name)
+		require.Contains(t, err.Error(), e.Records[0].Reason)
+		for _, r := range e.Records {
+			require.NotEmpty(t, r.Library, name)
+			require.NotEmpty(t, r.File, name)
+			require.Positive(t, r.Line, name)
+			require.Equal(t, since(openssl30), r.Func != "", name)
+			library, reason := r.Code>>23, r.Code&0x7fffff // ERR_PACK of 3.0 and later
+			if !since(openssl30) {
+				library, reason = r.Code>>24, r.Code&0xfff
+			}
+			require.NotZero(t, library, name)
+			require.NotZero(t, reason, name)
+			if r.Library == "SSL routines" {
+				require.Equal(t, uint64(20), library, name) // ERR_LIB_SSL
+			}
+			require.True(t, strings.HasPrefix(r.String(), fmt.Sprintf("error:%08X:%s::", r.Code, r.Library)))
+			queues[name] = append(queues[name], r.String())
+		}
+	}
+	keep("wrong passphrase", refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
+		o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong")
+	}), "Key", pki("server-enc.key")))
+	keep("broken DH parameters", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
+	keep("key of another certificate", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Key = pki("client.key") }), "Key", pki("client.key")))
+	for _, f := range failures() {
+		switch f.name {
+		case "no shared cipher", "client expired", "tampered Finished, TLS 1.2", "HTTP at the server", "server wants TLS 1.3":
+			p := pair(t, f.server, f.client)
+			f.play(t, p)
+			keep(f.name+": server", p.Server.Filter.Err())
+			if p.Client.Filter.Err() != nil {
+				keep(f.name+": client", p.Client.Filter.Err())
+			}
+		}
+	}
+	golden(t, "queues", queues)
+}
+
+// After a fatal error a filter says the same for ever, hands out its alert once,
+// and keeps nothing of what still comes.
+func TestFrozenAfterAnError(t *testing.T) {
+	for _, f := range failures() {
+		switch f.name {
+		case "no shared cipher", "HTTP at the server", "server of another name", "client expired", "tampered record",
+			"tampered record, TLS 1.2", "tampered Finished", "close_notify in the handshake":
+		default:
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			p := pair(t, f.server, f.client)
+			f.play(t, p)
+			failedSides := 0
+			for _, side := range []*enginetest.Side{&p.Server, &p.Client} {
+				if side.Filter.Err() != nil {
+					failedSides++
+					requireFrozen(t, side)
+				}
+			}
+			require.NotZero(t, failedSides)
+		})
+	}
+}
+
+// requireFrozen holds what the package documentation says of a filter after an error.
+func requireFrozen(t *testing.T, side *enginetest.Side) {
+	t.Helper()
+	err, done, got := side.Filter.Err(), side.HandshakeDone(), len(side.Got)
+	exists, ids := side.ClientCertExists(), side.ClientCertIDs()
+	for range 3 {
+		plain, again := side.Receive([]byte("dst"), []byte("more input"))
+		require.Equal(t, "dst", string(plain))
+		require.Same(t, err, again)
+		require.Same(t, err, side.Send([]byte("more output")))
+		require.Same(t, err, side.Send(nil))
+		require.Same(t, err, side.Handshake())
+		require.Same(t, err, side.CloseWrite())
+		require.Same(t, err, side.KeyUpdate(true))
+		require.Same(t, err, side.ReceiveEOF())
+		_, again = side.Detach()
+		require.Same(t, err, again)
+		require.Same(t, err, side.Filter.Err())
+		side.Outgoing(nil) // the alert, if it was not taken before
+		require.Empty(t, side.Outgoing(nil))
+		require.True(t, side.Flushed())
+	}
+	require.Equal(t, done, side.HandshakeDone())
+	require.Equal(t, exists, side.ClientCertExists())
+	require.Equal(t, ids, side.ClientCertIDs())
+	require.Len(t, side.Got, got)
+}
+
+// The alert can be fetched after the error, and comes once.
+func TestAlertIsFetchedAfterTheError(t *testing.T) {
+	for name, f := range map[string]failure{
+		"in the handshake": {server: in12(serving("server-ec")), client: in12(listing(clientOptions(), "AES256-SHA"))},
+		"in the data":      {server: in13(serverOptions()), client: clientOptions(), run: func(t testing.TB, p *enginetest.Pair) { require.NoError(t, p.Handshake()) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := pair(t, f.server, f.client)
+			if f.run != nil {
+				f.run(t, p)
+				require.NoError(t, p.Client.Send([]byte("x")))
+				wire := p.Client.Outgoing(nil)
+				wire[10] ^= 1
+				p.Server.Deliver(wire)
+			} else {
+				require.NoError(t, p.Client.Handshake())
+				p.Server.Deliver(p.Client.Outgoing(nil))
+			}
+			require.Error(t, p.Server.Filter.Err())
+			require.False(t, p.Server.Flushed())
+			require.Error(t, p.Server.Send([]byte("not sent any more")))
+			alert := p.Server.Outgoing([]byte("dst"))
+			require.Greater(t, len(alert), 3)
+			require.True(t, p.Server.Flushed())
+			require.Equal(t, "dst", string(p.Server.Outgoing([]byte("dst"))))
+			p.Client.Deliver(alert[3:])
+			asError[sslfilter.AlertError](t, p.Client.Filter.Err())
+		})
+	}
+}
+
+// residentKiB is the memory of this process, C's included.
+func residentKiB(t *testing.T) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip("no /proc: ", err)
+	}
+	_, after, found := strings.Cut(string(data), "VmRSS:")
+	require.True(t, found)
+	n, err := strconv.Atoi(strings.Fields(after)[0])
+	require.NoError(t, err)
+	return n
+}
+
+// The original keeps all that a failed connection is sent: 1 kB for each kB.
+func TestNothingGrowsAfterAnError(t *testing.T) {
+	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB, and KiB that the Go side may need
+	for _, f := range failures() {
+		if f.name != "HTTP at the server" && f.name != "tampered record" {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			p := pair(t, f.server, f.client)
+			f.play(t, p)
+			junk := make([]byte, piece)
+			runtime.GC()
+			before := residentKiB(t)
+			for range pieces {
+				_, err := p.Server.Receive(nil, junk)
+				require.Same(t, p.Server.Filter.Err(), err)
+				require.Error(t, p.Server.Send(junk))
+			}
+			runtime.GC()
+			require.Less(t, residentKiB(t)-before, spare)
+		})
+	}
+}
+
+// OpenSSL's error queue belongs to the thread and goroutines change threads:
+// each error must be that of its own connection, and good connections have none.
+func TestErrorsStayWithTheirConnection(t *testing.T) {
+	const goroutines, rounds = 16, 2
+	type scenario struct {
+		failure
+		server, client *sslfilter.Ctx
+		want           [2]string
+	}
+	play := func(s *scenario) (texts [2]string, err error) {
+		server, err := s.server.NewFilter()
+		if err != nil {
+			return texts, err
+		}
+		client, err := s.client.NewFilter()
+		if err != nil {
+			return texts, err
+		}
+		p := enginetest.New(client, server)
+		defer p.Close()
+		s.play(t, p)
+		for i, side := range []*enginetest.Side{&p.Server, &p.Client} {
+			if e := side.Filter.Err(); e != nil {
+				texts[i] = fmt.Sprint(e)
+				var failure *sslfilter.Error
+				if errors.As(e, &failure) {
+					texts[i] = fmt.Sprint(e, failure.Records)
+				}
+			}
+		}
+		return texts, nil
+	}
+	good := failure{"good", serverOptions(), clientOptions(), nil}
+	var list []*scenario
+	for _, f := range append(failures(), good, good, good) {
+		if f.name == "key updates that nobody answers" || f.name == "another client" {
+			continue
+		}
+		s := &scenario{failure: f, server: mustCtx(t, f.server), client: mustCtx(t, f.client)}
+		var err error
+		s.want, err = play(s)
+		require.NoError(t, err)
+		list = append(list, s)
+	}
+	var all sync.WaitGroup
+	for g := range goroutines {
+		all.Go(func() {
+			for i := range rounds * len(list) {
+				s := list[(i*7+g*5)%len(list)]
+				got, err := play(s)
+				if err != nil || got != s.want {
+					t.Errorf("%s: %q, %v; want %q", s.name, got, err, s.want)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,157 @@
+package sslfilter_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// report is one call of an ErrorHandler.
+type report struct {
+	filter *sslfilter.Filter
+	err    error
+}
+
+// reporting adds a handler to o that keeps its calls in list.
+func reporting(o sslfilter.Options, list *[]report) sslfilter.Options {
+	o.ErrorHandler = func(f *sslfilter.Filter, err error) { *list = append(*list, report{f, err}) }
+	return o
+}
+
+// Both sides of every common failure are reported once, in the handshake and
+// after it, with what Err has.
+func TestErrorHandlerIsToldOnce(t *testing.T) {
+	for _, f := range failures() {
+		if f.name == "key updates that nobody answers" {
+			continue // it takes its time, and is no other case here
+		}
+		t.Run(f.name, func(t *testing.T) {
+			var server, client []report
+			p := pair(t, reporting(f.server, &server), reporting(f.client, &client))
+			f.play(t, p)
+			for _, c := range []struct {
+				side *enginetest.Side
+				got  []report
+			}{{&p.Server, server}, {&p.Client, client}} {
+				if c.side.Filter.Err() == nil {
+					require.Empty(t, c.got)
+					continue
+				}
+				c.side.Receive(nil, []byte("more"))
+				c.side.Send([]byte("more"))
+				c.side.ReceiveEOF()
+				require.Len(t, c.got, 1)
+				require.Same(t, c.side.Filter, c.got[0].filter)
+				require.Equal(t, c.side.Filter.Err(), c.got[0].err)
+			}
+			handled := len(server) + len(client)
+			p.Server.ReceiveEOF()
+			p.Client.ReceiveEOF()
+			p.Close()
+			require.Equal(t, 2, len(server)+len(client), "the side that was well is cut now; %d before", handled)
+		})
+	}
+}
+
+// An orderly end, a mistake of the program and a full buffer are not reported.
+func TestErrorHandlerIsNotToldOfThese(t *testing.T) {
+	var list []report
+	p := pair(t, reporting(serverOptions(), &list), reporting(clientOptions(), &list))
+	require.ErrorIs(t, p.Server.Send(make([]byte, sslfilter.MaxPlaintext+1)), sslfilter.ErrBufferFull)
+	require.NoError(t, p.Handshake())
+	asError[*sslfilter.UsageError](t, p.Client.SetServerName("localhost"))
+	require.NoError(t, p.Client.CloseWrite())
+	p.Transfer()
+	require.Equal(t, io.EOF, p.Server.Err)
+	_, err := p.Server.Receive(nil, make([]byte, sslfilter.MaxTrailing+1))
+	require.ErrorIs(t, err, sslfilter.ErrBufferFull)
+	require.NoError(t, p.Server.CloseWrite())
+	p.Transfer()
+	require.Equal(t, io.EOF, p.Client.ReceiveEOF())
+	require.NoError(t, p.Client.Close())
+	require.ErrorIs(t, p.Client.Send(nil), sslfilter.ErrClosed)
+	require.Empty(t, list)
+}
+
+// The handler belongs to the context, the reports to each Filter.
+func TestErrorHandlerOfClones(t *testing.T) {
+	var list []report
+	first := mustFilter(t, reporting(serverOptions(), &list))
+	second, err := first.Clone()
+	require.NoError(t, err)
+	defer second.Close()
+	for _, f := range []*sslfilter.Filter{first, second} {
+		f.Receive(nil, []byte("GET / HTTP/1.0\r\n\r\n"))
+		require.Same(t, f, list[len(list)-1].filter)
+	}
+	require.Len(t, list, 2)
+}
+
+// fail makes one connection with handler fail.
+func fail(t testing.TB, handler sslfilter.ErrorHandler) error {
+	t.Helper()
+	f := mustFilter(t, with(serverOptions(), func(o *sslfilter.Options) { o.ErrorHandler = handler }))
+	_, err := f.Receive(nil, []byte("GET / HTTP/1.0\r\n\r\n"))
+	require.Error(t, err)
+	return err
+}
+
+func TestReadyMadeHandlers(t *testing.T) {
+	text := fail(t, nil).Error()
+	defer slog.SetDefault(slog.Default())
+	defaults := new(journal)
+	slog.SetDefault(slog.New(defaults))
+
+	log := new(journal)
+	fail(t, sslfilter.IgnoreErrors)
+	fail(t, nil)
+	require.Empty(t, append(log.messages(), defaults.messages()...))
+
+	fail(t, sslfilter.LogErrors(slog.New(log)))
+	fail(t, sslfilter.LogErrors(slog.New(log)))
+	require.Equal(t, []string{text, text}, log.messages())
+	require.Equal(t, slog.LevelError, log.entries[0].level)
+	require.Empty(t, defaults.messages())
+	fail(t, sslfilter.LogErrors(nil))
+	require.Equal(t, []string{text}, defaults.messages())
+
+	log = new(journal)
+	fail(t, sslfilter.LogErrorsWithStack(slog.New(log)))
+	require.Equal(t, []string{text}, log.messages())
+	require.Equal(t, slog.LevelError, log.entries[0].level)
+	require.Contains(t, log.values(text, "stack")[0], "TestReadyMadeHandlers", "the stack that led to the error")
+	fail(t, sslfilter.LogErrorsWithStack(nil))
+	require.Equal(t, []string{text, text}, defaults.messages())
+}
+
+// "carponetime" of the original is per object; it promises "over all".
+func TestLogErrorsOnce(t *testing.T) {
+	if child, _ := inChild(t, ""); !child { // what was logged is remembered by the process
+		return
+	}
+	defaults, one, two := new(journal), new(journal), new(journal)
+	slog.SetDefault(slog.New(defaults))
+	text := fail(t, sslfilter.LogErrorsOnce(slog.New(one))).Error()
+	fail(t, sslfilter.LogErrorsOnce(slog.New(one)))
+	fail(t, sslfilter.LogErrorsOnce(slog.New(two)))
+	fail(t, sslfilter.LogErrorsOnce(nil))
+	require.Equal(t, []string{text}, one.messages())
+	require.Equal(t, slog.LevelError, one.entries[0].level)
+	require.Empty(t, append(two.messages(), defaults.messages()...))
+	sslfilter.LogErrorsOnce(nil)(nil, errors.New("another"))
+	require.Equal(t, []string{"another"}, defaults.messages())
+
+	handler := sslfilter.LogErrorsOnce(slog.New(two))
+	for i := range 2 * sslfilter.MaxLogged {
+		handler(nil, fmt.Errorf("%s %d", strings.Repeat("x", 10), i))
+	}
+	require.Len(t, two.messages(), sslfilter.MaxLogged-2, "bounded")
+}

@@ -1,0 +1,341 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// refuse makes a context of o, which must fail, and holds that the error names
+// the option and the file.
+func refuse(t testing.TB, o sslfilter.Options, option, file string) *sslfilter.OptionError {
+	t.Helper()
+	before := sslfilter.LiveHandles()
+	ctx, err := sslfilter.NewCtx(o)
+	require.Nil(t, ctx)
+	refused := asError[*sslfilter.OptionError](t, err)
+	require.Equal(t, option, refused.Option, "%v", err)
+	require.Equal(t, file, refused.File, "%v", err)
+	require.Contains(t, err.Error(), "sslfilter: option "+option)
+	require.Equal(t, 1, strings.Count(err.Error(), "sslfilter: "), "%v", err)
+	require.Contains(t, err.Error(), file)
+	require.Error(t, errors.Unwrap(refused))
+	require.LessOrEqual(t, sslfilter.LiveHandles(), before, "the SSL_CTX is freed")
+	return refused
+}
+
+// pemOption is an option that names a PEM file, on a server that works.
+type pemOption struct {
+	name    string
+	memName string // as errors name it; empty where there is none
+	file    func(*sslfilter.Options, string)
+	mem     func(*sslfilter.Options, []byte)
+	good    string // a file of the test PKI that it takes
+	other   string // one that is PEM and holds something else
+}
+
+func pemOptions(t testing.TB) []pemOption {
+	root := pkiBytes(t, "root.crt")
+	return []pemOption{
+		{"Crt", "CrtMem", func(o *sslfilter.Options, f string) { o.Crt = f }, func(o *sslfilter.Options, b []byte) { o.CrtMem = b }, "server.crt", "server.key"},
+		{"Key", "KeyMem", func(o *sslfilter.Options, f string) { o.Key = f }, func(o *sslfilter.Options, b []byte) { o.KeyMem = b }, "server.key", "server.crt"},
+		{"Chain", "ChainMem", func(o *sslfilter.Options, f string) { o.Crt, o.Chain = "", f },
+			func(o *sslfilter.Options, b []byte) { o.Crt, o.ChainMem = "", b }, "server.crt", "server.key"},
+		{"CACrt", "CACrtMem[1]", func(o *sslfilter.Options, f string) { o.CACrt = f },
+			func(o *sslfilter.Options, b []byte) { o.CACrtMem = [][]byte{root, b, root} }, "ca-both.pem", "crl.pem"},
+		{"CACRL", "", func(o *sslfilter.Options, f string) { o.CACRL = f }, nil, "crl.pem", "root.crt"},
+		{"DHCert", "DHCertMem", func(o *sslfilter.Options, f string) { o.DHCert = f }, func(o *sslfilter.Options, b []byte) { o.DHCertMem = b }, "dh2048.pem", "server.crt"},
+	}
+}
+
+// badContents are contents that no PEM option takes.
+func badContents(t testing.TB, o pemOption) map[string][]byte {
+	t.Helper()
+	good := pkiBytes(t, o.good)
+	block, _ := pem.Decode(good)
+	brokenBlock := &pem.Block{Type: block.Type, Bytes: []byte("0, but no ASN.1 follows")}
+	return map[string][]byte{
+		"empty":          {},
+		"garbage":        pkiBytes(t, "garbage.pem"),
+		"DER":            block.Bytes,
+		"of other kind":  pkiBytes(t, o.other),
+		"truncated":      good[:len(good)/2],
+		"END missing":    good[:bytes.LastIndex(good, []byte("-----END"))],
+		"DER cut":        pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes[:len(block.Bytes)-1]}),
+		"no DER inside":  pem.EncodeToMemory(brokenBlock),
+		"BEGIN indented": append([]byte("  "), good...),
+	}
+}
+
+// Every way in which the file of an option can be wrong, and the texts.
+func TestBadFilesAreNamed(t *testing.T) {
+	texts := make(map[string]string)
+	dir := t.TempDir()
+	keep := func(name string, refused *sslfilter.OptionError) {
+		texts[name] = strings.ReplaceAll(refused.Error(), dir+string(filepath.Separator), "")
+	}
+	for _, o := range pemOptions(t) {
+		require.NoError(t, accepted(with(serverOptions(), func(s *sslfilter.Options) { o.file(s, pki(o.good)) })), o.name)
+		for kind, data := range badContents(t, o) {
+			file := filepath.Join(dir, "file.pem")
+			require.NoError(t, os.WriteFile(file, data, 0o600))
+			refused := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, file) }), o.name, file)
+			keep(o.name+", "+kind, refused)
+			if o.mem == nil {
+				continue
+			}
+			inMemory := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.mem(s, data) }), o.memName, "")
+			require.Equal(t, refused.Err.Error(), inMemory.Err.Error(), "%s: %s", o.memName, kind)
+		}
+		missing := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, filepath.Join(dir, "missing.pem")) }), o.name, filepath.Join(dir, "missing.pem"))
+		require.ErrorIs(t, missing, fs.ErrNotExist)
+		keep(o.name+", missing", missing)
+		directory := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, "testdata") }), o.name, "testdata")
+		require.ErrorIs(t, directory, syscall.EISDIR)
+		keep(o.name+", a directory", directory)
+		keep(o.name+", too large", refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, tooLarge(t, dir)) }), o.name, filepath.Join(dir, "large.pem")))
+		refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, pki(o.good)+"\x00") }), o.name, "")
+	}
+	golden(t, "files", texts)
+}
+
+// accepted makes a context and throws it away.
+func accepted(o sslfilter.Options) error {
+	ctx, err := sslfilter.NewCtx(o)
+	if err == nil {
+		ctx.Close()
+	}
+	return err
+}
+
+// tooLarge is a file of one byte more than a file may have, without a block on the disk.
+func tooLarge(t testing.TB, dir string) string {
+	t.Helper()
+	file := filepath.Join(dir, "large.pem")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Truncate(file, sslfilter.MaxPEMFile+1))
+	return file
+}
+
+// Root may read everything, so this thread is somebody else for a moment.
+func TestUnreadableFilesAreNamed(t *testing.T) {
+	const nobody = 65534
+	file := tempFile(t, "secret.pem", pkiBytes(t, "chain-with-key.pem"))
+	require.NoError(t, os.Chmod(file, 0))
+	server := sslfilter.Options{CrtMem: pkiBytes(t, "server.crt"), KeyMem: pkiBytes(t, "server.key")}
+	for _, o := range pemOptions(t) {
+		options := with(server, func(s *sslfilter.Options) {
+			switch o.name {
+			case "Crt":
+				s.CrtMem = nil
+			case "Key":
+				s.KeyMem = nil
+			case "Chain":
+				s.CrtMem = nil
+			}
+			o.file(s, file)
+		})
+		t.Run(o.name, func(t *testing.T) {
+			var refused *sslfilter.OptionError
+			func() {
+				if os.Geteuid() == 0 {
+					runtime.LockOSThread()
+					defer runtime.UnlockOSThread()
+					syscall.RawSyscall(syscall.SYS_SETFSUID, nobody, 0, 0)
+					defer syscall.RawSyscall(syscall.SYS_SETFSUID, 0, 0, 0)
+				}
+				refused = refuse(t, options, o.name, file)
+			}()
+			require.ErrorIs(t, refused, fs.ErrPermission)
+		})
+	}
+}
+
+// A wrong value is an error that names the option.
+func TestBadValuesAreNamed(t *testing.T) {
+	texts := make(map[string]string)
+	for _, c := range badValues(t) {
+		t.Run(c.name, func(t *testing.T) {
+			require.NotContains(t, texts, c.name)
+			base := serverOptions()
+			if c.client {
+				base = clientOptions()
+			}
+			texts[c.name] = refuse(t, with(base, c.change), c.option, c.file).Error()
+		})
+	}
+	golden(t, "options", texts)
+}
+
+// badValue is one wrong value on a server or client that works without it.
+type badValue struct {
+	name   string
+	client bool
+	option string
+	file   string
+	change func(*sslfilter.Options)
+}
+
+func badValues(t testing.TB) []badValue {
+	list := []badValue{
+		{"CAVerifyDepth below 0", false, "CAVerifyDepth", "", func(o *sslfilter.Options) { o.CAVerifyDepth = -1 }},
+		{"IgnoreVerifyErrors below 0", false, "IgnoreVerifyErrors", "", func(o *sslfilter.Options) { o.IgnoreVerifyErrors = []sslfilter.VerifyCode{10, -1} }},
+
+		{"RequireValidClientCert on a client", true, "RequireValidClientCert", "", func(o *sslfilter.Options) { o.RequireValidClientCert = true }},
+		{"RequireValidClientCert without a CA", false, "RequireValidClientCert", "", func(o *sslfilter.Options) { o.RequireValidClientCert = true }},
+		{"RequireValidClientCert with an empty CACrtMem", false, "RequireValidClientCert", "", func(o *sslfilter.Options) {
+			o.RequireValidClientCert, o.CACrt, o.CACrtMem = true, pki("root.crt"), [][]byte{}
+		}},
+		{"InsecureSkipVerify on a server", false, "InsecureSkipVerify", "", func(o *sslfilter.Options) { o.InsecureSkipVerify = true }},
+		{"ServerName on a server", false, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost" }},
+
+		{"SNI of 256 bytes", true, "SNI", "", func(o *sslfilter.Options) { o.SNI = strings.Repeat("x", 256) }},
+		{"SNI of 256 bytes on a server", false, "SNI", "", func(o *sslfilter.Options) { o.SNI = strings.Repeat("x", 256) }},
+		{"SNI of 256 bytes, not verified", true, "SNI", "", func(o *sslfilter.Options) {
+			o.SNI, o.ServerName, o.InsecureSkipVerify = strings.Repeat("x", 256), "", true
+		}},
+		{"SNI that cannot be verified", true, "SNI", "", func(o *sslfilter.Options) { o.SNI, o.ServerName = "a b", "" }},
+		{"ServerName of 256 bytes", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = strings.Repeat("x", 256) }},
+		{"ServerName with a space", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "local host" }},
+		{"ServerName with a line feed", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost\n" }},
+		{"ServerName with a dot in front", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = ".localhost" }},
+		{"ServerName that is a dot", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "." }},
+		{"ServerName with a space, not verified", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName, o.InsecureSkipVerify = "local host", true }},
+		{"ServerName with a space beside SNI", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName, o.SNI = "local host", "localhost" }},
+
+		{"ALPN with an empty name", true, "ALPN", "", func(o *sslfilter.Options) { o.ALPN = []string{"h2", ""} }},
+		{"ALPN with a name of 256 bytes", true, "ALPN", "", func(o *sslfilter.Options) { o.ALPN = []string{strings.Repeat("x", 256)} }},
+		{"ALPN too long", true, "ALPN", "", func(o *sslfilter.Options) { o.ALPN = longALPN(sslfilter.MaxALPN + 1) }},
+		{"ALPN too long on a server", false, "ALPN", "", func(o *sslfilter.Options) { o.ALPN = longALPN(sslfilter.MaxALPN + 1) }},
+
+		{"MinVersion SSL 3.0", false, "MinVersion", "", func(o *sslfilter.Options) { o.MinVersion = 0x0300 }},
+		{"MaxVersion TLS 1.4", false, "MaxVersion", "", func(o *sslfilter.Options) { o.MaxVersion = 0x0305 }},
+		{"MinVersion 1.3 with TLS12", false, "MinVersion", "", func(o *sslfilter.Options) { o.TLS12, o.MinVersion = true, sslfilter.VersionTLS13 }},
+		{"MaxVersion 1.3 with TLS12", false, "MaxVersion", "", func(o *sslfilter.Options) { o.TLS12, o.MaxVersion = true, sslfilter.VersionTLS13 }},
+		{"MinVersion 1.1 with TLS", false, "MinVersion", "", func(o *sslfilter.Options) { o.TLS, o.MinVersion = true, sslfilter.VersionTLS11 }},
+		{"MaxVersion 1.0 with TLS", false, "MaxVersion", "", func(o *sslfilter.Options) { o.TLS, o.MaxVersion = true, sslfilter.VersionTLS10 }},
+		{"MaxVersion 1.1 alone", false, "MaxVersion", "", func(o *sslfilter.Options) { o.MaxVersion = sslfilter.VersionTLS11 }},
+		{"MinVersion above MaxVersion", false, "MinVersion", "", func(o *sslfilter.Options) {
+			o.MinVersion, o.MaxVersion = sslfilter.VersionTLS13, sslfilter.VersionTLS12
+		}},
+
+		{"Cipher unknown", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" }},
+		{"Cipher without a cipher", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "ALL:!ALL" }},
+		{"Cipher with a bad command", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "@badcommand" }}, // the original takes the default then
+		{"Cipher with a bad command behind a list", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@badcommand" }},
+		{"Cipher with a bad level", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@SECLEVEL=9" }},
+		{"Cipher with a TLS 1.3 suite alone", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "TLS_AES_128_GCM_SHA256" }},
+		{"CipherSuites unknown", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites = "TLS_NO_SUCH_SUITE" }},
+		{"CipherSuites unknown beside a known one", false, "CipherSuites", "", func(o *sslfilter.Options) {
+			o.CipherSuites = "TLS_AES_128_GCM_SHA256:TLS_NO_SUCH_SUITE:TLS_NOR_THIS"
+		}},
+		{"CipherSuites with a TLS 1.2 suite", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites = "ECDHE-RSA-AES128-GCM-SHA256" }},
+		{"CipherSuites below the security level", false, "CipherSuites", "", func(o *sslfilter.Options) {
+			o.CipherSuites, o.Cipher, o.Crt, o.Key = "TLS_AES_128_GCM_SHA256", "DEFAULT:@SECLEVEL=5", pki("server-ec.crt"), pki("server-ec.key")
+		}},
+		{"CipherSuites with TLS12", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites, o.TLS12 = "TLS_AES_128_GCM_SHA256", true }},
+		{"CipherSuites with MaxVersion 1.2", false, "CipherSuites", "", func(o *sslfilter.Options) {
+			o.CipherSuites, o.MaxVersion = "TLS_AES_128_GCM_SHA256", sslfilter.VersionTLS12
+		}},
+		{"Groups unknown", false, "Groups", "", func(o *sslfilter.Options) { o.Groups = "X25519:no-such-group" }},
+
+		{"Key without Crt", false, "Key", "", func(o *sslfilter.Options) { o.Crt = "" }},
+		{"KeyMem without Crt", true, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "client.key") }},
+		{"Crt without Key", false, "Crt", "", func(o *sslfilter.Options) { o.Key = "" }},
+		{"CrtMem without Key", true, "CrtMem", "", func(o *sslfilter.Options) { o.CrtMem = pkiBytes(t, "client.crt") }},
+		{"KeyPassphrase without Key", true, "KeyPassphrase", "", func(o *sslfilter.Options) { o.KeyPassphrase = saying("secret") }},
+		{"no certificate on a server", false, "Crt", "", func(o *sslfilter.Options) { o.Crt, o.Key = "", "" }},
+		{"anonymous suites, but not at this level", false, "Crt", "", func(o *sslfilter.Options) { o.Crt, o.Key, o.Cipher = "", "", "aNULL:HIGH:@SECLEVEL=1" }},
+
+		{"Key of another certificate", false, "Key", pki("client.key"), func(o *sslfilter.Options) { o.Key = pki("client.key") }},
+		{"Key of another type", false, "Key", pki("server-ec.key"), func(o *sslfilter.Options) { o.Key = pki("server-ec.key") }},
+		{"KeyMem of another certificate", false, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "client.key") }},
+		{"Key of another certificate than CrtMem", false, "Key", pki("client.key"), func(o *sslfilter.Options) {
+			o.CrtMem, o.Key = pkiBytes(t, "server.crt"), pki("client.key")
+		}},
+		{"Key of another certificate than Chain", false, "Key", pki("client.key"), func(o *sslfilter.Options) {
+			o.Crt, o.Chain, o.Key = "", pki("chain.pem"), pki("client.key")
+		}},
+		{"Chain with a key of another certificate", false, "ChainMem", "", func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.ChainMem = "", "", bytes.Join([][]byte{pkiBytes(t, "server-inter.crt"), pkiBytes(t, "client.key")}, nil)
+		}},
+		{"Chain without the key", false, "Chain", pki("chain.pem"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", pki("chain.pem") }},
+		{"Chain of another leaf", false, "Chain", pki("chain.pem"), func(o *sslfilter.Options) { o.Chain = pki("chain.pem") }},
+		{"ChainMem of another leaf", false, "ChainMem", "", func(o *sslfilter.Options) { o.ChainMem = pkiBytes(t, "chain.pem") }},
+		{"Key encrypted, no passphrase", false, "Key", pki("server-enc.key"), func(o *sslfilter.Options) { o.Key = pki("server-enc.key") }},
+		{"Crt with a weak key", false, "Crt", pki("server-1024.crt"), func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.Cipher = pki("server-1024.crt"), pki("server-1024.key"), "DEFAULT@SECLEVEL=2"
+		}},
+
+		{"DHCert too weak", false, "DHCert", pki("dh512.pem"), func(o *sslfilter.Options) { o.DHCert, o.Cipher = pki("dh512.pem"), "DEFAULT@SECLEVEL=2" }},
+		{"DHCertMem too weak", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem, o.Cipher = pkiBytes(t, "dh1024.pem"), "DEFAULT@SECLEVEL=2" }},
+		{"DHCert broken", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }},
+		{"DHCert is an encrypted key", false, "DHCert", pki("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = pki("server-enc.key") }},
+	}
+	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups"} {
+		list = append(list, badValue{"NUL in " + name, true, name, "", func(o *sslfilter.Options) {
+			o.ServerName = ""
+			*map[string]*string{
+				"SNI": &o.SNI, "ServerName": &o.ServerName, "Cipher": &o.Cipher, "CipherSuites": &o.CipherSuites, "Groups": &o.Groups,
+			}[name] = "localhost\x00"
+		}})
+	}
+	return list
+}
+
+// saying is a KeyPassphrase.
+func saying(passphrase string) func() ([]byte, error) {
+	return func() ([]byte, error) { return []byte(passphrase), nil }
+}
+
+// longALPN is a list that takes n bytes in the ClientHello.
+func longALPN(n int) (list []string) {
+	for n > 0 {
+		size := min(n, 256)
+		if n-size == 1 { // a byte of length with nothing behind it
+			size--
+		}
+		list = append(list, strings.Repeat("x", size-1))
+		n -= size
+	}
+	return list
+}
+
+// What the length checks of ALPN let through works.
+func TestLongestALPN(t *testing.T) {
+	longest := func(o *sslfilter.Options) { o.ALPN = longALPN(sslfilter.MaxALPN) }
+	p := connect(t, with(serverOptions(), longest), with(clientOptions(), longest))
+	require.Equal(t, strings.Repeat("x", 255), p.Server.ALPN())
+}
+
+// The security level also decides about the signature of the own certificate.
+func TestWeakSignature(t *testing.T) {
+	sha1 := func(level string) sslfilter.Options {
+		return sslfilter.Options{Crt: pki("server-sha1.crt"), Key: pki("server-sha1.key"), Cipher: "DEFAULT@SECLEVEL=" + level}
+	}
+	require.NoError(t, accepted(sha1("0")))
+	if since(openssl35) { // admits it on the own certificate
+		require.NoError(t, accepted(sha1("2")))
+		return
+	}
+	refuse(t, sha1("2"), "Crt", pki("server-sha1.crt"))
+}
+
+// New and NewCtx say the same.
+func TestNewRefusesWhatNewCtxRefuses(t *testing.T) {
+	bad := with(serverOptions(), func(o *sslfilter.Options) { o.Key = pki("client.key") })
+	f, err := sslfilter.New(bad)
+	require.Nil(t, f)
+	require.Equal(t, refuse(t, bad, "Key", pki("client.key")).Error(), err.Error())
+}

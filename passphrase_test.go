@@ -1,0 +1,164 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// passphrase of server-enc.key.
+const passphrase = "secret"
+
+// asked counts its calls and keeps the slice that it handed out.
+type asked struct {
+	times int
+	given []byte
+	err   error
+}
+
+func (a *asked) passphrase() ([]byte, error) {
+	a.times++
+	return a.given, a.err
+}
+
+func TestKeyPassphrase(t *testing.T) {
+	broken := errors.New("the vault is closed")
+	combined := joinFiles(t, "server.crt", "server-enc.key")
+	for _, c := range []struct {
+		name   string
+		key    func(*sslfilter.Options) // nil is server-enc.key
+		given  string
+		err    error
+		option string // empty where it works
+		file   string
+		times  int
+	}{
+		{name: "right", given: passphrase, times: 1},
+		{name: "right, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "server-enc.key") }, given: passphrase, times: 1},
+		{name: "right, key in Chain", key: func(o *sslfilter.Options) { o.Crt, o.Key, o.ChainMem = "", "", combined }, given: passphrase, times: 1},
+		{name: "right, key behind a certificate", key: func(o *sslfilter.Options) { o.KeyMem = combined }, given: passphrase, times: 1},
+		{name: "right, old form", key: func(o *sslfilter.Options) { o.KeyMem = oldForm(t, "server-pkcs1.key", passphrase) }, given: passphrase, times: 1},
+		{name: "wrong", given: "Secret", option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "wrong, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "server-enc.key") }, given: "Secret", option: "KeyMem", times: 1},
+		{name: "wrong, key in Chain", key: func(o *sslfilter.Options) { o.Crt, o.Key, o.ChainMem = "", "", combined }, given: "Secret", option: "ChainMem", times: 1},
+		{name: "wrong, old form", key: func(o *sslfilter.Options) { o.KeyMem = oldForm(t, "server-pkcs1.key", passphrase) }, given: "Secret", option: "KeyMem", times: 1},
+		{name: "too short", given: "secre", option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "a byte behind it", given: passphrase + "s", option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "empty", given: "", option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "longer than OpenSSL's buffer", given: strings.Repeat("x", 1025), option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "much longer", given: strings.Repeat(passphrase, 1<<18), option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "failing", given: "", err: broken, option: "KeyPassphrase", times: 1},
+		{name: "key is not encrypted", key: func(o *sslfilter.Options) { o.Key = pki("server.key") }, given: passphrase},
+		{name: "no key at all", key: func(o *sslfilter.Options) { o.Key = pki("server.crt") }, given: passphrase, option: "Key", file: pki("server.crt")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := &asked{given: []byte(c.given), err: c.err}
+			o := with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), a.passphrase })
+			o = with(o, c.key)
+			if c.option == "" {
+				require.NoError(t, connect(t, o, clientOptions()).Client.Filter.Err())
+			} else {
+				err := refuse(t, o, c.option, c.file)
+				if c.given != "" {
+					require.NotContains(t, strings.TrimPrefix(err.Error(), "sslfilter: option "+c.option+" ("+c.file+")"), c.given)
+				}
+				if c.err != nil {
+					require.ErrorIs(t, err, c.err)
+				}
+			}
+			require.Equal(t, c.times, a.times)
+			if c.times > 0 {
+				require.Equal(t, make([]byte, len(c.given)), a.given, "overwritten")
+			}
+		})
+	}
+}
+
+// A nil slice is an empty passphrase, not a missing one.
+func TestKeyPassphraseOfNothing(t *testing.T) {
+	a := new(asked)
+	err := refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
+		o.Key, o.KeyPassphrase = pki("server-enc.key"), a.passphrase
+	}), "Key", pki("server-enc.key"))
+	require.ErrorContains(t, err, "is KeyPassphrase right?")
+	require.Equal(t, 1, a.times)
+}
+
+// oldForm encrypts a key as OpenSSL did before PKCS #8: Proc-Type and DEK-Info
+// in the PEM header, and the key out of MD5.
+func oldForm(t testing.TB, name, passphrase string) []byte {
+	t.Helper()
+	block, _ := pem.Decode(pkiBytes(t, name))
+	iv := []byte("0123456789abcdef")
+	var key, sum []byte
+	for len(key) < 32 {
+		d := md5.Sum(append(append(sum, passphrase...), iv[:8]...))
+		sum = d[:]
+		key = append(key, sum...)
+	}
+	aead, err := aes.NewCipher(key)
+	require.NoError(t, err)
+	padding := aes.BlockSize - len(block.Bytes)%aes.BlockSize
+	text := append(block.Bytes, bytes.Repeat([]byte{byte(padding)}, padding)...)
+	cipher.NewCBCEncrypter(aead, iv).CryptBlocks(text, text)
+	return encryptedBlock(block.Type, text, iv)
+}
+
+func encryptedBlock(kind string, text, iv []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: text, Headers: map[string]string{
+		"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC," + strings.ToUpper(hex.EncodeToString(iv)),
+	}})
+}
+
+// OpenSSL would ask the terminal, and standard input where there is none: a
+// server that is started again at night would wait for ever.
+func TestNothingPrompts(t *testing.T) {
+	const typed = passphrase + "\n" + passphrase + "\n"
+	child, _ := inChild(t, typed)
+	if !child {
+		return
+	}
+	encrypted := func(kind string) []byte { return encryptedBlock(kind, make([]byte, 64), make([]byte, 16)) }
+	for _, c := range []struct {
+		option, file string
+		change       func(*sslfilter.Options)
+	}{
+		{"Key", pki("server-enc.key"), func(o *sslfilter.Options) { o.Key = pki("server-enc.key") }},
+		{"Key", pki("server-enc.key"), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong") }},
+		{"KeyPassphrase", "", func(o *sslfilter.Options) {
+			o.Key, o.KeyPassphrase = pki("server-enc.key"), func() ([]byte, error) { return nil, io.ErrUnexpectedEOF }
+		}},
+		{"KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = encrypted("RSA PRIVATE KEY") }},
+		{"KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = encrypted("CERTIFICATE") }},
+		{"Chain", pki("server-inter.crt"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", pki("server-inter.crt") }},
+		{"ChainMem", "", func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.ChainMem = "", "", joinFiles(t, "server.crt", "server-enc.key")
+		}},
+		{"Crt", pki("server-enc.key"), func(o *sslfilter.Options) { o.Crt = pki("server-enc.key") }},
+		{"CrtMem", "", func(o *sslfilter.Options) { o.CrtMem = encrypted("CERTIFICATE") }},
+		{"CACrt", pki("server-enc.key"), func(o *sslfilter.Options) { o.CACrt = pki("server-enc.key") }},
+		{"CACrtMem[0]", "", func(o *sslfilter.Options) { o.CACrtMem = [][]byte{encrypted("TRUSTED CERTIFICATE")} }},
+		{"CACRL", pki("server-enc.key"), func(o *sslfilter.Options) { o.CACRL = pki("server-enc.key") }},
+		{"DHCert", pki("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = pki("server-enc.key") }},
+		{"DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = encrypted("DH PARAMETERS") }},
+		{"DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = encrypted("X9.42 DH PARAMETERS") }},
+		{"DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = encrypted("PRIVATE KEY") }},
+	} {
+		refuse(t, with(serverOptions(), c.change), c.option, c.file)
+	}
+	left, err := io.ReadAll(os.Stdin)
+	require.NoError(t, err)
+	require.Equal(t, typed, string(left), "something was read")
+}

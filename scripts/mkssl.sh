@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Unpacks other versions of OpenSSL out of Debian's packages, side by side and
+# without installing anything.
+#
+#	scripts/mkssl.sh DIR VERSION...     VERSION is 1.1.1, 3.0, 3.5, 3.6 or 4.0
+#
+# DIR/VERSION gets
+#
+#	env.sh     to be sourced before go build or go test
+#	openssl    that version's command line
+#	fips.cnf   where the version has the FIPS provider: for OPENSSL_CONF,
+#	           default_properties fips=yes
+#
+# 3.5 and later come with their own libc, since they want a newer one than the
+# system's. What is there already is kept. apt-get update must have run.
+set -euo pipefail
+
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# mirror CODENAME prints the mirror that this machine uses for it.
+mirror() {
+	apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | sort -u | head -n 1
+}
+
+# fetch INTO PACKAGE... downloads packages with the private apt and unpacks them.
+fetch() {
+	local into=$1
+	shift
+	rm -rf "$apt/debs"
+	mkdir -p "$apt/debs" "$into"
+	(cd "$apt/debs" && apt-get -qq -c "$apt/apt.conf" download "$@")
+	for deb in "$apt"/debs/*.deb; do dpkg -x "$deb" "$into"; done
+}
+
+# private_apt SUITE sets up an apt of its own that knows this suite alone.
+private_apt() {
+	mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$apt"/parts
+	: >"$apt/status"
+	{
+		echo "deb [signed-by=$keyring] $main_mirror $1 main"
+		case $1 in
+		experimental) echo "deb [signed-by=$keyring] $main_mirror sid main" ;;
+		forky) ;;
+		*) echo "deb [signed-by=$keyring] $security_mirror $1-security main" ;;
+		esac
+	} >"$apt/sources.list"
+	cat >"$apt/apt.conf" <<-CONF
+		Dir::State "$apt"; Dir::State::lists "$apt/lists"; Dir::State::status "$apt/status"; Dir::Cache "$apt/cache";
+		Dir::Etc::sourcelist "$apt/sources.list"; Dir::Etc::sourceparts "$apt/parts";
+		Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "$apt/parts";
+		Acquire::Languages "none"; Acquire::Check-Valid-Until "false";
+		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false"; APT::Sandbox::User "root";
+	CONF
+	apt-get -qq -c "$apt/apt.conf" update
+}
+
+# make_version VERSION fills $root.
+make_version() {
+	local suite library from='' libc_from='' own_libc='' packages lib libc link='' start
+	case $1 in
+	1.1.1) suite=bullseye library=libssl1.1 ;;
+	3.0) suite=bookworm library=libssl3 ;;
+	3.5) suite=trixie library=libssl3t64 own_libc=yes ;;
+	3.6) suite=forky library=libssl3t64 own_libc=yes ;;
+	4.0) suite=experimental library=libssl4 own_libc=yes from=/experimental libc_from=/sid ;;
+	esac
+	private_apt "$suite"
+	packages="libssl-dev$from $library$from openssl$from"
+	[ -z "$own_libc" ] || packages="$packages openssl-provider-fips$from openssl-provider-legacy$from"
+	# shellcheck disable=SC2086 # a list of words
+	fetch "$root/ssl" $packages
+	lib=$root/ssl/usr/lib/$triplet
+	start="env LD_LIBRARY_PATH=$lib"
+	if [ -n "$own_libc" ]; then
+		fetch "$root/libc" "libc6$libc_from" "zlib1g$libc_from" "libzstd1$libc_from"
+		libc=$root/libc/usr/lib/$triplet
+		loader=$(find "$libc" -name 'ld-linux-*.so.*' | head -n 1)
+		link=" -Wl,--allow-shlib-undefined -Wl,-rpath,$libc -Wl,--dynamic-linker=$loader"
+		start="$loader --library-path $lib:$libc"
+	fi
+	cat >"$root/openssl" <<-SH
+		#!/bin/sh
+		export OPENSSL_MODULES=\${OPENSSL_MODULES:-$lib/ossl-modules} OPENSSL_CONF=\${OPENSSL_CONF:-$root/ssl/etc/ssl/openssl.cnf}
+		exec $start $root/ssl/usr/bin/openssl "\$@"
+	SH
+	chmod +x "$root/openssl"
+	[ ! -f "$lib/ossl-modules/fips.so" ] || make_fips "$lib"
+	# Written last: with it the version counts as made. The package's version
+	# is in the flags, since Go's build cache does not look into headers.
+	cat >"$root/env.sh" <<-SH
+		export PKG_CONFIG_SYSROOT_DIR=$root/ssl PKG_CONFIG_LIBDIR=$lib/pkgconfig
+		export CGO_CFLAGS="-O2 -g -I$root/ssl/usr/include/$triplet -I$root/ssl/usr/include -DFSSL_BUILT_FOR=$("$root/openssl" version | cut -d" " -f2)"
+		export CGO_LDFLAGS="-L$lib -Wl,-rpath,$lib$link"
+		export OPENSSL_MODULES=$lib/ossl-modules OPENSSL_CONF=$root/ssl/etc/ssl/openssl.cnf
+	SH
+	rm -rf "$apt"
+}
+
+# make_fips LIB writes a configuration for the FIPS provider and tries it.
+make_fips() {
+	OPENSSL_CONF=/dev/null "$root/openssl" fipsinstall -quiet -out "$root/fipsmodule.cnf" -module "$1/ossl-modules/fips.so"
+	cat >"$root/fips.cnf" <<-CONF
+		config_diagnostics = 1
+		openssl_conf = openssl_init
+		.include $root/fipsmodule.cnf
+		[openssl_init]
+		providers = providers
+		alg_section = algorithms
+		[providers]
+		fips = fips_sect
+		base = base
+		[base]
+		activate = 1
+		[algorithms]
+		default_properties = fips=yes
+	CONF
+	if OPENSSL_CONF=$root/fips.cnf "$root/openssl" dgst -md5 /dev/null >/dev/null 2>&1; then
+		echo "mkssl: MD5 works under $root/fips.cnf, so FIPS is not in force." >&2
+		exit 1
+	fi
+}
+
+[ $# -ge 2 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+mkdir -p "$1"
+dir=$(cd "$1" && pwd)
+shift
+for version in "$@"; do
+	case $version in
+	1.1.1 | 3.0 | 3.5 | 3.6 | 4.0) ;;
+	*) echo "mkssl: \"$version\" is not one of 1.1.1, 3.0, 3.5, 3.6, 4.0." >&2; exit 2 ;;
+	esac
+done
+for tool in apt-get dpkg gcc; do
+	command -v $tool >/dev/null || { echo "mkssl: $tool is missing; this needs a Debian system with a C compiler." >&2; exit 1; }
+done
+triplet=$(gcc -print-multiarch)
+codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+main_mirror=$(mirror "$codename") security_mirror=$(mirror "$codename-security")
+if [ -z "$main_mirror" ] || [ -z "$security_mirror" ]; then
+	echo 'mkssl: apt knows no mirror; run apt-get update first.' >&2
+	exit 1
+fi
+for version in "$@"; do
+	root=$dir/$version apt=$dir/$version/apt
+	if [ ! -f "$root/env.sh" ]; then
+		rm -rf "$root"
+		mkdir -p "$root"
+		make_version "$version"
+	fi
+	echo "mkssl: $version is $("$root/openssl" version)"
+done
