@@ -1,6 +1,8 @@
 package sslnet
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -15,9 +17,34 @@ const (
 )
 
 var (
-	wirePool  = sync.Pool{New: func() any { return new([wireSize]byte) }}
+	wirePool  = sync.Pool{New: func() any { return new(wireBuffer) }}
 	bytesPool = sync.Pool{New: func() any { return new([]byte) }}
 )
+
+// wireBuffer is what one read of the network takes.
+type wireBuffer [wireSize]byte
+
+func getWire() *wireBuffer  { return wirePool.Get().(*wireBuffer) }
+func putWire(b *wireBuffer) { wirePool.Put(b) }
+
+// readWire reads the network once. The caller has the turn and gives the buffer
+// back.
+func (c *Conn) readWire() (*wireBuffer, int, error) {
+	if c.socket == nil {
+		wire := getWire()
+		n, err := c.conn.Read(wire[:])
+		return wire, n, err
+	}
+	wire, n, err := c.socket.read()
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	if err != nil && err != io.EOF {
+		err = c.opError("read", err)
+	}
+	return wire, n, err
+}
 
 // pooled is a buffer that exists only while something is in it, so that idle
 // connections hold none.

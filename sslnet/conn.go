@@ -20,6 +20,7 @@ import (
 // The handshake runs in the first Read, Write, CloseWrite or HandshakeContext.
 type Conn struct {
 	conn   net.Conn
+	socket *socket // reads conn, if it is one
 	ctx    *sslfilter.Ctx
 	client bool
 
@@ -38,11 +39,15 @@ type Conn struct {
 	writers  atomic.Int32 // calls of Write under way
 	closed   atomic.Bool  // Close or Detach was called
 	detached atomic.Bool  // by Detach: conn is not ours any more
+	refused  atomic.Bool  // a server has sent the alert of a failed handshake
 }
 
 // closeTimeout is how long Close waits for a peer that takes nothing, to send
 // what waits and close_notify, and how long an alert in the handshake may take.
 const closeTimeout = time.Second
+
+// maxLinger bounds what Close reads of a client that was refused, in bytes.
+const maxLinger = 256 << 10
 
 // Client makes the client's end of a TLS connection over conn. ctx must be of a
 // client and know the name to verify, or SetServerName must be called, or else
@@ -53,7 +58,10 @@ func Client(conn net.Conn, ctx *sslfilter.Ctx) *Conn { return newConn(conn, ctx,
 func Server(conn net.Conn, ctx *sslfilter.Ctx) *Conn { return newConn(conn, ctx, false) }
 
 func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
-	return &Conn{conn: conn, ctx: ctx, client: client, handshake: handshake{turn: make(chan struct{}, 1)}}
+	return &Conn{
+		conn: conn, socket: newSocket(conn), ctx: ctx, client: client,
+		handshake: handshake{turn: make(chan struct{}, 1)},
+	}
 }
 
 // NetConn is the connection below, as crypto/tls has it. Writing to it or reading
@@ -100,16 +108,14 @@ func (c *Conn) fill(b []byte) (int, error) {
 	if c.out.waits.Load() {
 		c.flushLater()
 	}
-	buf := wirePool.Get().(*[wireSize]byte)
-	defer wirePool.Put(buf)
-	n, netErr := c.conn.Read(buf[:])
-
+	wire, n, netErr := c.readWire()
+	defer putWire(wire)
 	dst, direct := b[:0:len(b)], len(b)+leastOverhead >= n
 	if !direct {
 		dst = c.in.room()
 	}
 	c.mu.Lock()
-	plain, err := c.receive(dst, buf[:n], netErr)
+	plain, err := c.receive(dst, wire[:n], netErr)
 	answer := !c.filter.Flushed()
 	c.mu.Unlock()
 	if answer {
@@ -238,16 +244,55 @@ func (c *Conn) Close() error {
 		}
 		return net.ErrClosed
 	}
-	c.limits.close(c.conn, time.Now().Add(closeTimeout))
-	if c.ready.Load() && c.writers.Load() == 0 {
+	limit := time.Now().Add(closeTimeout)
+	c.limits.close(c.conn, limit)
+	switch {
+	case c.writers.Load() > 0:
+	case c.ready.Load():
 		c.out.Lock() // a flush under way ends with the limit
 		c.closeNotify()
 		c.send()
 		c.out.Unlock()
+		c.discardTickets()
+	case c.refused.Load():
+		c.linger(limit)
 	}
 	err := c.conn.Close()
 	c.free()
 	return err
+}
+
+// discardTickets reads what has come to a client, up to one buffer: session
+// tickets that nobody has read would make TCP throw away what is on its way to
+// the server.
+func (c *Conn) discardTickets() {
+	if !c.client || c.socket == nil {
+		return
+	}
+	c.in.Lock() // the deadline has ended a Read under way
+	defer c.in.Unlock()
+	c.conn.SetReadDeadline(never)
+	c.socket.discard()
+}
+
+// linger lets the client have the alert that says why it was refused: what it
+// has sent behind its certificate, if nobody reads it, makes TCP throw the alert
+// away.
+func (c *Conn) linger(limit time.Time) {
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.conn.SetReadDeadline(limit)
+	wire := getWire()
+	defer putWire(wire)
+	for left := maxLinger; left > 0; {
+		n, err := c.conn.Read(wire[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
 }
 
 // free gives the memory in C back.

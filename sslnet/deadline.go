@@ -172,8 +172,10 @@ func (d *deadlines) wait(ctx context.Context, turn chan<- struct{}, who governs)
 	}
 }
 
-// aLongTimeAgo is a deadline that has passed.
-var aLongTimeAgo = time.Unix(1, 0)
+var (
+	never        time.Time // no deadline
+	aLongTimeAgo = time.Unix(1, 0)
+)
 
 func passed(t time.Time) bool { return !t.IsZero() && time.Until(t) <= 0 }
 

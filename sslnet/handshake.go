@@ -132,8 +132,6 @@ func (c *Conn) exchange() error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	buf := wirePool.Get().(*[wireSize]byte)
-	defer wirePool.Put(buf)
 	if c.client {
 		if err := c.begin(); err != nil {
 			return err
@@ -148,8 +146,9 @@ func (c *Conn) exchange() error {
 			c.handshake.first = nil
 			err = c.digest(first, nil)
 		} else {
-			n, netErr := c.conn.Read(buf[:])
-			err = c.digest(buf[:n], netErr)
+			wire, n, netErr := c.readWire()
+			err = c.digest(wire[:n], netErr)
+			putWire(wire)
 		}
 		if err != nil {
 			return err
@@ -180,15 +179,16 @@ func (c *Conn) begin() error {
 	}
 	if c.filter == nil {
 		f, err := c.ctx.NewFilter()
+		if err == nil && c.name != "" {
+			err = f.SetServerName(c.name)
+		}
 		if err != nil {
+			if f != nil {
+				f.Close()
+			}
 			return err
 		}
 		c.filter = f
-		if c.name != "" {
-			if err := f.SetServerName(c.name); err != nil {
-				return err
-			}
-		}
 	}
 	return c.filter.Handshake()
 }
@@ -245,7 +245,7 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 		return nil
 	case err != nil:
 		c.limits.shorten(c.conn, time.Now().Add(closeTimeout))
-		c.flush()
+		c.refused.Store(c.flush() == nil && !c.client)
 		return err
 	}
 	return c.timeout(netErr)
@@ -257,13 +257,12 @@ func (c *Conn) explain(err error) error {
 	if isTimeout(err) {
 		return err
 	}
-	buf := wirePool.Get().(*[wireSize]byte)
-	defer wirePool.Put(buf)
 	c.limits.shorten(c.conn, time.Now().Add(closeTimeout))
-	n, _ := c.conn.Read(buf[:])
+	wire, n, _ := c.readWire()
+	defer putWire(wire)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, why := c.filter.Receive(nil, buf[:n]); why != nil && why != io.EOF {
+	if _, why := c.filter.Receive(nil, wire[:n]); why != nil && why != io.EOF {
 		return why
 	}
 	return err
