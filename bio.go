@@ -5,7 +5,10 @@ package sslfilter
 */
 import "C"
 
-import "runtime"
+import (
+	"runtime"
+	"unsafe"
+)
 
 // status is how a crossing ended.
 type status int
@@ -32,6 +35,15 @@ func (h *sslHandle) receive(plain, wire []byte) (got, taken int, more bool, st s
 	got, taken, more = int(h.ptr.plain_len), len(wire)-int(h.ptr.in_left), h.ptr.more != 0
 	runtime.KeepAlive(h)
 	return got, taken, more, st
+}
+
+// overlap reports whether two slices share memory.
+func overlap(a, b []byte) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	p, q := uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+	return p < q+uintptr(len(b)) && q < p+uintptr(len(a))
 }
 
 // send writes what C holds and then the records of plain into wire, in one

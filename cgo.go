@@ -80,11 +80,10 @@ func (h *handle[P]) close(free func(P)) {
 	liveHandles.Add(-1)
 }
 
-// bytesPtr is the C view of b for the time of one call; nil for an empty slice.
+// bytesPtr is the C view of b for the time of one call; nil for a nil slice. It
+// is no unsafe.Pointer, and no helper takes a void *: for one, cgo looks at the
+// whole allocation that b is a part of, and panics if that holds Go pointers.
 func bytesPtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
-
-// anyPtr is bytesPtr for parameters that are const void *.
-func anyPtr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
 
 // withCString calls f with a C copy of s, or with nil where s is empty.
 func withCString[R any](s string, f func(*C.char) R) R {

@@ -1,5 +1,6 @@
 #include "cgo_helpers.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,10 +81,10 @@ static int done(int ok, fssl_errors *errs)
 
 /* --------------------------------------------------------------------- PEM */
 
-/* A view of the caller's bytes for the time of one call; an empty slice has no address. */
-static BIO *read_only(const void *pem, size_t len)
+/* A view of the caller's bytes for the time of one call; an empty slice has no address. For a negative length OpenSSL would ask strlen. */
+static BIO *read_only(const unsigned char *pem, size_t len)
 {
-    return BIO_new_mem_buf(pem != NULL ? pem : "", (int)len);
+    return len <= INT_MAX ? BIO_new_mem_buf(pem != NULL ? (const char *)pem : "", (int)len) : NULL;
 }
 
 /* The next PEM block of any kind: 1, 0 at the end, -1 where one is broken. */
@@ -115,7 +116,7 @@ static X509 *block_cert(const char *name, const unsigned char *data, long len)
 }
 
 /* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const void *pem, size_t len, fssl_errors *errs)
+STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
@@ -181,7 +182,7 @@ int fssl_certs_same_leaf(STACK_OF(X509) *a, STACK_OF(X509) *b)
 }
 
 typedef struct passphrase {
-    const void *text;
+    const unsigned char *text;
     size_t len;
     int asked;
 } passphrase;
@@ -200,7 +201,7 @@ static int passphrase_cb(char *buf, int size, int writing, void *arg)
 }
 
 /* The first private key of pem. asked tells that it is encrypted. */
-EVP_PKEY *fssl_pem_key(int *asked, const void *pem, size_t len, const void *pass, size_t pass_len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs)
 {
     passphrase p = {pass, pass_len, 0};
     BIO *bio;
@@ -228,7 +229,8 @@ SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
         SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
-        SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT); /* 3.x: off by default; CVE-2009-3555 */
+        /* CVE-2009-3555. 3.x: off by default, but openssl.cnf may have set them. */
+        SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         if (client)
             SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
@@ -477,7 +479,7 @@ static EVP_PKEY *block_dh(const char *name, const unsigned char *data, long len)
 }
 
 /* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
-EVP_PKEY *fssl_pem_dh(const void *pem, size_t len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     EVP_PKEY *params = NULL;
     BIO *bio;
@@ -610,7 +612,7 @@ static int sort_keys(fssl_crl *crl)
 }
 
 /* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken. */
-fssl_crl *fssl_crl_parse(int *blocks, const void *pem, size_t len, fssl_errors *errs)
+fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
     size_t used = 0, cap = 0;
@@ -902,6 +904,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         return 0;
     if (c->round != SSL_total_renegotiations(ssl)) { /* a new handshake, a new verdict */
         c->round = SSL_total_renegotiations(ssl);
+        c->unproved = 1;
         forget_records(c);
     }
     for (i = 0; !ok && i < c->n_ignore; i++)
@@ -909,10 +912,12 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
             ignored = 1;
     if (!record(c, cert, code, depth, ignored))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
+    if (!ok && !ignored && c->mode == FSSL_ENFORCE)
+        return refuse(c, store, code, depth);
+    if (!ok) /* what led to an error that does not count (a bad signature's padding, say): SSL_get_error would take it for its own */
+        clear_errors();
     if (c->mode != FSSL_ENFORCE)
         return 1;
-    if (!ok && !ignored)
-        return refuse(c, store, code, depth);
     if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || listed(c->crl, cert)))
@@ -980,7 +985,8 @@ int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const ch
     int ok;
 
     clear_errors();
-    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    /* A common name is no host name (RFC 9525 section 2): who gets a client certificate often chooses it. */
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     ok = SSL_set_tlsext_host_name(c->ssl, sni) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
          (ip != NULL ? X509_VERIFY_PARAM_set1_ip_asc(param, ip) : X509_VERIFY_PARAM_set1_ip(param, NULL, 0)) == 1;
     return done(ok, errs);
@@ -1015,11 +1021,11 @@ static fssl_status step_handshake(fssl_conn *c)
     ret = SSL_do_handshake(c->ssl);
     if (ret != 1)
         return outcome(c, ret);
-    if (c->client && c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification */
+    if (c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification, a resumed session comes without */
         cert = fssl_peer_certificate(c->ssl);
-        if (cert == NULL)
-            return FSSL_NO_CERT;
         X509_free(cert);
+        if (cert == NULL || c->n_rec == 0)
+            return FSSL_NO_CERT;
     }
     c->handshaken = 1;
     return FSSL_OK;
@@ -1077,6 +1083,8 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     status = step_handshake(c);
     if (status == FSSL_OK && c->handshaken) {
         status = read_records(c, plain, cap);
+        if (c->unproved && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
+            c->unproved = 0;
         c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
     }
     c->in = NULL;

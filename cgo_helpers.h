@@ -84,7 +84,7 @@ typedef enum fssl_status {
     FSSL_CLOSED = 1,   /* the peer's close_notify was read */
     FSSL_AGAIN = 2,    /* not now: a handshake is under way */
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
-    FSSL_NO_CERT = -2, /* a verifying client finished with a peer that showed no certificate */
+    FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
     FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
 } fssl_status;
 
@@ -119,6 +119,7 @@ typedef struct fssl_conn {
     fssl_record *rec;
     int n_rec, cap_rec;
     long round; /* renegotiations when rec was begun */
+    int unproved; /* rec is of a renegotiation that is not complete: the peer has not proved that it has the key */
     int refused, refused_depth, refused_rec; /* the error that made the callback refuse */
 } fssl_conn;
 
@@ -139,7 +140,7 @@ int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, siz
 void fssl_ctx_set_server_preference(SSL_CTX *ctx);
 void fssl_ctx_no_sessions(SSL_CTX *ctx);
 int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
-EVP_PKEY *fssl_pem_key(int *asked, const void *pem, size_t len, const void *pass, size_t pass_len, fssl_errors *errs);
+EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs);
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs);
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
@@ -148,19 +149,19 @@ void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
 
 /* PEM */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const void *pem, size_t len, fssl_errors *errs);
+STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_certs_free(STACK_OF(X509) *certs);
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from);
 int fssl_certs_num(STACK_OF(X509) *certs);
 int fssl_certs_same_leaf(STACK_OF(X509) *a, STACK_OF(X509) *b);
 
 /* dh.go */
-EVP_PKEY *fssl_pem_dh(const void *pem, size_t len, fssl_errors *errs);
+EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs);
 int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs);
 int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 
 /* crl.go */
-fssl_crl *fssl_crl_parse(int *blocks, const void *pem, size_t len, fssl_errors *errs);
+fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_crl_free(fssl_crl *crl);
 
 /* ssl.go, bio.go, verify.go */

@@ -134,3 +134,22 @@ func TestExportKeyingMaterialIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
 }
+
+func TestCtxTellsRoleAndName(t *testing.T) {
+	for name, c := range map[string]struct {
+		options sslfilter.Options
+		client  bool
+		name    string
+	}{
+		"server":         {serverOptions(), false, ""},
+		"server, SNI":    {with(serverOptions(), func(o *sslfilter.Options) { o.SNI = "a.test" }), false, ""},
+		"client":         {sslfilter.Options{Client: true, InsecureSkipVerify: true}, true, ""},
+		"client, SNI":    {sslfilter.Options{Client: true, CACrt: pki("root.crt"), SNI: "a.test"}, true, "a.test"},
+		"client, both":   {sslfilter.Options{Client: true, CACrt: pki("root.crt"), SNI: "a.test", ServerName: "b.test"}, true, "b.test"},
+		"client, verify": {clientOptions(), true, "localhost"},
+	} {
+		ctx := mustCtx(t, c.options)
+		require.Equal(t, c.client, ctx.Client(), name)
+		require.Equal(t, c.name, ctx.ServerName(), name)
+	}
+}

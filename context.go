@@ -48,8 +48,8 @@ func (s *sharedCtx) release() {
 	}
 }
 
-// maxPEMFile bounds a file that is named in Options, in bytes. The largest CRL
-// that we know of has 40 MB.
+// maxPEMFile bounds a file that is named in Options and the content of one, in
+// bytes. The largest CRL that we know of has 40 MB.
 const maxPEMFile = 256 << 20
 
 // NewCtx reads everything that o names and makes the context. An error is an
@@ -103,6 +103,23 @@ func (c *Ctx) NewFilter() (*Filter, error) {
 //
 // Calls SSL_get1_supported_ciphers(3).
 func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
+
+// Client reports whether the connections are clients (Options.Client).
+func (c *Ctx) Client() bool { return c.shared.opts.Client }
+
+// ServerName is the name that a client verifies where SetServerName gives none:
+// Options.ServerName, or else Options.SNI. It is empty where there is neither,
+// and on a server.
+func (c *Ctx) ServerName() string {
+	o := &c.shared.opts
+	switch {
+	case !o.Client:
+		return ""
+	case o.ServerName != "":
+		return o.ServerName
+	}
+	return o.SNI
+}
 
 // Close gives the context up. Filters made from it live on. It is idempotent.
 func (c *Ctx) Close() error {
@@ -265,7 +282,11 @@ func (s *sharedCtx) applyTrust() error {
 		inputs = append(inputs, in)
 	}
 	for i, pem := range o.CACrtMem {
-		inputs = append(inputs, input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem})
+		in := input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem}
+		if err := in.checkSize(); err != nil {
+			return err
+		}
+		inputs = append(inputs, in)
 	}
 	all, _, err := parseCerts(nil)
 	if err != nil {
@@ -297,8 +318,10 @@ func (s *sharedCtx) applyCertificate() error {
 		return err
 	}
 	defer own.list.free()
+	defer own.forget()
 	if chain.list.made() {
 		defer chain.list.free()
+		defer chain.forget()
 	}
 	send := own
 	if chain.list.made() {
@@ -383,9 +406,7 @@ func (s *sharedCtx) applyKey(chain input) error {
 		if in, err = o.read("Key", o.Key, o.KeyMem); err != nil {
 			return err
 		}
-		if o.KeyMem == nil {
-			defer clear(in.data)
-		}
+		defer in.forget()
 	}
 	key, encrypted, err := parseKey(in.data, nil)
 	if err != nil && encrypted {
@@ -464,7 +485,8 @@ type input struct {
 // read takes mem if it is given, and the file otherwise.
 func (o *Options) read(option, file string, mem []byte) (input, error) {
 	if mem != nil {
-		return input{option: option + "Mem", data: mem}, nil
+		in := input{option: option + "Mem", data: mem}
+		return in, in.checkSize()
 	}
 	in := input{option: option, file: file}
 	var err error
@@ -473,6 +495,16 @@ func (o *Options) read(option, file string, mem []byte) (input, error) {
 	}
 	return in, nil
 }
+
+// checkSize holds content from memory to the bound of a file.
+func (in input) checkSize() error {
+	if len(in.data) > maxPEMFile {
+		return in.wrap(errTooLong)
+	}
+	return nil
+}
+
+var errTooLong = fmt.Errorf("it has more than %d bytes", maxPEMFile)
 
 // readFile reads a file of at most maxPEMFile bytes.
 func readFile(name string) ([]byte, error) {
@@ -484,23 +516,34 @@ func readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
-// readAll makes room for all of the file at once, so that no part of a key
-// stays behind in a smaller buffer.
+// readAll leaves no copy of what it read behind: it may be a private key.
 func readAll(f *os.File) ([]byte, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	size := int64(bytes.MinRead)
+	if info, err := f.Stat(); err == nil && info.Size() > maxPEMFile {
+		return nil, errTooLong
+	} else if err == nil {
+		size = max(size, info.Size())
 	}
-	size := info.Size()
-	var data bytes.Buffer
-	if size <= maxPEMFile {
-		data.Grow(int(size) + bytes.MinRead)
-		size, err = data.ReadFrom(io.LimitReader(f, maxPEMFile+1))
+	data := make([]byte, 0, size+1) // one more, to see the end
+	for {
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case err == io.EOF:
+			return data, nil
+		case err == nil && len(data) > maxPEMFile:
+			err = errTooLong
+			fallthrough
+		case err != nil:
+			clear(data)
+			return nil, err
+		}
+		if len(data) == cap(data) {
+			grown := append(make([]byte, 0, 2*len(data)), data...)
+			clear(data)
+			data = grown
+		}
 	}
-	if err == nil && size > maxPEMFile {
-		err = fmt.Errorf("it has more than %d bytes", maxPEMFile)
-	}
-	return data.Bytes(), err
 }
 
 // unwrapPath leaves out the file's name, which the OptionError has already.
@@ -510,6 +553,14 @@ func unwrapPath(err error) error {
 		return fmt.Errorf("cannot %s it: %w", path.Op, path.Err)
 	}
 	return err
+}
+
+// forget overwrites what was read from a file: a private key may be in it. The
+// caller's memory is the caller's affair.
+func (in input) forget() {
+	if in.file != "" {
+		clear(in.data)
+	}
 }
 
 func (in input) wrap(err error) error {

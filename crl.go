@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -30,7 +31,7 @@ func (h *crlHandle) close() { h.handle.close(freeCRL) }
 func parseCRL(pem []byte) (*crlHandle, error) {
 	var errs C.fssl_errors
 	var blocks C.int
-	p := C.fssl_crl_parse(&blocks, anyPtr(pem), C.size_t(len(pem)), &errs)
+	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if p == nil {
 		in := input{data: pem}
 		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
@@ -82,8 +83,10 @@ const (
 type cachedCRL struct {
 	info fs.FileInfo
 	sum  [sha256.Size]byte
+	read time.Time // when reading began
 	racy bool
-	crl  *crlHandle
+	crl  *crlHandle // nil where err is set
+	err  error      // a file that is broken stays so until it changes
 	used uint64
 }
 
@@ -91,44 +94,99 @@ type cachedCRL struct {
 // makes a context for each connection.
 var crlCache struct {
 	sync.Mutex
-	files map[string]*cachedCRL
-	clock uint64
+	files   map[string]*cachedCRL
+	reading map[string]*crlReader
+	clock   uint64
+}
+
+// crlReader lets one goroutine at a time read a file. All others that ask
+// meanwhile would need the same memory and time once more, and a large list
+// takes hundreds of megabytes while it is parsed.
+type crlReader struct {
+	sync.Mutex
+	users int
+}
+
+func lockFile(file string) (unlock func()) {
+	crlCache.Lock()
+	r := crlCache.reading[file]
+	if r == nil {
+		r = new(crlReader)
+		if crlCache.reading == nil {
+			crlCache.reading = make(map[string]*crlReader)
+		}
+		crlCache.reading[file] = r
+	}
+	r.users++
+	crlCache.Unlock()
+	r.Lock()
+	return func() {
+		r.Unlock()
+		crlCache.Lock()
+		defer crlCache.Unlock()
+		if r.users--; r.users == 0 {
+			delete(crlCache.reading, file)
+		}
+	}
 }
 
 // loadCRL parses the CRLs in file, or takes them from the cache if the file is
 // the same: by inode, size and time of change, and by its content where that
-// time is too recent to tell.
+// time is too recent to tell. The answer is never older than the question.
 func loadCRL(file string) (*crlHandle, error) {
-	f, err := os.Open(file)
+	asked := time.Now()
+	f, info, err := openCRL(file)
 	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	if c := cachedFile(file, info); c != nil && !c.racy {
+		return c.crl, c.err
+	}
+	defer lockFile(file)()
+	if f, info, err = openCRL(file); err != nil { // it may be another by now
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
 	c := cachedFile(file, info)
-	if c != nil && !c.racy {
-		return c.crl, nil
+	if c != nil && (!c.racy || !c.read.Before(asked)) {
+		return c.crl, c.err
 	}
 	read := time.Now()
 	data, err := readAll(f)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	fresh := &cachedCRL{info: info, sum: sum, racy: read.Sub(info.ModTime()) < racyCRL}
-	if c != nil && c.sum == sum {
-		fresh.crl = c.crl
-	} else if fresh.crl, err = parseCRL(data); err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return fresh.crl, nil // a pipe has no second reading
+	fresh := &cachedCRL{info: info, sum: sha256.Sum256(data), read: read, racy: read.Sub(info.ModTime()) < racyCRL}
+	if c != nil && c.sum == fresh.sum {
+		fresh.crl, fresh.err = c.crl, c.err
+	} else {
+		fresh.crl, fresh.err = parseCRL(data)
 	}
 	keepFile(file, fresh)
-	return fresh.crl, nil
+	return fresh.crl, fresh.err
+}
+
+// openCRL opens a regular file. Anything else has no second reading, or none
+// that ends, and a pipe without a writer would block.
+func openCRL(file string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = &fs.PathError{Op: "read", Path: file, Err: syscall.EISDIR}
+	case !info.Mode().IsRegular():
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
 }
 
 func cachedFile(file string, info fs.FileInfo) *cachedCRL {

@@ -8,7 +8,9 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -354,5 +356,53 @@ func TestOverlongSerials(t *testing.T) {
 		require.Equal(t, want, f.CheckCRL(tempFile(t, "crl.pem", revocations(t, serial))).Status, "%d bytes", n)
 		require.Equal(t, want != unusable, f.ClientCertNotOnCRL(pki("crl.pem")), "%d bytes", n)
 		require.Len(t, f.Peer().Chain[0].Serial, n)
+	}
+}
+
+// Many who ask at the same time for a list that is new share one reading of it.
+func TestTheFirstQuestionIsReadOnce(t *testing.T) {
+	const goroutines = 16
+	list := make([]*big.Int, manySerials/10)
+	for i := range list {
+		list[i] = big.NewInt(int64(i) + 1<<32)
+	}
+	file := tempFile(t, "crl.pem", revocations(t, list...)) // young: without sharing, each would read and hash it
+	f := visited(t, "client.crt")
+	filters := []*sslfilter.Filter{f}
+	for range goroutines - 1 {
+		filters = append(filters, visited(t, "client.crt"))
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or a list that nobody needs would be freed before it is counted
+	before := sslfilter.LiveHandles()
+	var asking sync.WaitGroup
+	for _, f := range filters {
+		asking.Go(func() {
+			if status := f.CheckCRL(file).Status; status != notListed {
+				t.Error(status)
+			}
+		})
+	}
+	asking.Wait()
+	require.Equal(t, before+1, sslfilter.LiveHandles())
+}
+
+// A pipe or a device has no end, or no second reading, and a pipe that nobody
+// writes to would block NewCtx and every question.
+func TestOnlyARegularFileIsACRL(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	f := visited(t, "client.crt")
+	for _, file := range []string{fifo, "/dev/zero", "/dev/null"} {
+		answer := make(chan sslfilter.CRLResult, 1)
+		go func() { answer <- f.CheckCRL(file) }()
+		select {
+		case r := <-answer:
+			require.Equal(t, unusable, r.Status, file)
+			require.ErrorContains(t, r.Err, "not a regular file", file)
+		case <-time.After(stuck):
+			require.Fail(t, "blocked", file)
+		}
+		_, err := sslfilter.NewCtx(asking(crl(file)))
+		require.Equal(t, "CACRL", asError[*sslfilter.OptionError](t, err).Option, file)
 	}
 }

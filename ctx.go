@@ -127,7 +127,7 @@ type certList struct{ stack *C.struct_stack_st_X509 }
 func parseCerts(pem []byte) (list certList, blocks int, err error) {
 	var errs C.fssl_errors
 	var n C.int
-	stack := C.fssl_pem_certs(&n, anyPtr(pem), C.size_t(len(pem)), &errs)
+	stack := C.fssl_pem_certs(&n, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if stack == nil {
 		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
 	}
@@ -167,7 +167,7 @@ type privateKey struct{ pkey *C.EVP_PKEY }
 func parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
 	var errs C.fssl_errors
 	var asked C.int
-	pkey := C.fssl_pem_key(&asked, anyPtr(pem), C.size_t(len(pem)), anyPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	pkey := C.fssl_pem_key(&asked, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
 	if pkey == nil {
 		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
 	}

@@ -27,7 +27,7 @@ var checkedDH struct {
 // Corresponds to POE_FILTER_SSL_CTX_set_tmp_dh.
 func (h *ctxHandle) setDH(pem []byte) error {
 	var errs C.fssl_errors
-	params := C.fssl_pem_dh(anyPtr(pem), C.size_t(len(pem)), &errs)
+	params := C.fssl_pem_dh(bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if params == nil {
 		in := input{data: pem}
 		return in.notPEM(pemDH, newError("PEM_read_bio_Parameters", 0, records(&errs)))

@@ -19,9 +19,14 @@
 //		out = f.Outgoing(out[:0])  // 1. what waits for the network: send it
 //		conn.Write(out)
 //		n, err := conn.Read(in)    // 2. what came from the network
-//		if n > 0 {
-//			plain, err = f.Receive(plain[:0], in[:n])
-//			// 3. use plain, and call f.Send with the answer
+//		if err != nil {
+//			return f.ReceiveEOF()  //    io.EOF: it ended; io.ErrUnexpectedEOF: it was cut
+//		}
+//		plain, err = f.Receive(plain[:0], in[:n])
+//		...                        // 3. use plain, and call f.Send with the answer
+//		if err != nil {
+//			conn.Write(f.Outgoing(nil))
+//			return err
 //		}
 //	}
 //
@@ -50,6 +55,14 @@
 // [Filter.ClientCertValid] has the verdict afterwards, and [Filter.Peer] the
 // reasons, so that a page can tell the visitor what is wrong. With
 // Options.RequireValidClientCert the handshake itself refuses.
+//
+// # What was agreed on
+//
+// [Filter.Version], [Filter.Cipher] and [Filter.Group] tell it, and [Filter.ALPN]
+// the application protocol if Options.ALPN has a list. ALPN is empty, and the
+// others are "(NONE)" or 0, until the handshake has come so far. [Filter.ServerName]
+// is the host name that the client sent. [Filter.ExportKeyingMaterial] gives
+// secrets that only both ends know.
 //
 // # Ends
 //

@@ -10,8 +10,10 @@ import (
 var ErrClosed = errors.New("sslfilter: closed")
 
 // ErrBufferFull is returned where a named bound would be exceeded: MaxPlaintext
-// for data that wait for the handshake or for Outgoing, MaxOutgoing for
-// records that nobody fetches, MaxTrailing for bytes behind a close_notify.
+// for data that wait for the handshake or for Outgoing, MaxTrailing for bytes
+// behind a close_notify. Nothing is kept of what did not fit, and the
+// connection goes on. It is fatal, and in Err, only where the peer makes
+// OpenSSL answer without end and nobody takes Outgoing.
 var ErrBufferFull = errors.New("sslfilter: buffer full")
 
 // Error is a failure of OpenSSL. Its text is that of the oldest record.
@@ -133,7 +135,8 @@ func (e *OptionError) Error() string {
 	return text + ": " + bare(e.Err).Error()
 }
 
-// Unwrap returns the cause: an *Error of OpenSSL, an fs.PathError, …
+// Unwrap returns the cause: an *Error of OpenSSL, or one that errors.Is finds
+// fs.ErrNotExist in, …
 func (e *OptionError) Unwrap() error { return e.Err }
 
 // UsageError is a mistake of the calling program, never the peer's fault. The

@@ -1,7 +1,7 @@
 package sslfilter_test
 
-// The Go code of README.md and docs/*.md. Each region between "begin" and "end"
-// stands there word for word; TestSnippetsAreCompiled compares.
+// The Go code of README.md and docs/*.md. Each region between docs:begin and
+// docs:end stands there word for word; TestDocsSnippets compares.
 
 import (
 	"crypto/tls"
@@ -14,44 +14,47 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// README:begin
-//
-//	ctx comes from sslfilter.NewCtx(sslfilter.Options{
-//		Crt: "server.crt", Key: "server.key", CACrt: "ca.crt", ClientCert: true})
-func answer(conn net.Conn, ctx *sslfilter.Ctx) error {
-	f, err := ctx.NewFilter() // one connection
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var plain, out, in = []byte(nil), []byte(nil), make([]byte, 16384)
-	for err == nil {
-		n, readErr := conn.Read(in)               // bytes from the network
-		plain, err = f.Receive(plain[:0], in[:n]) // the plaintext in them
-		if len(plain) > 0 && err == nil {
-			err = f.Send(fmt.Appendf(nil, "your certificate: %v\n", f.Peer()))
+// docs:begin
+// answer is one connection: f is our end of it, and conn the network.
+func answer(conn net.Conn, f *sslfilter.Filter) error {
+	for in := make([]byte, 16384); ; {
+		n, err := conn.Read(in) // bytes from the network
+		if err != nil {
+			return f.ReceiveEOF() // io.ErrUnexpectedEOF: cut without close_notify
 		}
-		out = f.Outgoing(out[:0]) // bytes for the network, an alert too
-		_, writeErr := conn.Write(out)
-		err = errors.Join(err, readErr, writeErr)
+		plain, err := f.Receive(nil, in[:n]) // the plaintext in them
+		if len(plain) > 0 {
+			err = errors.Join(err, f.Send(fmt.Appendf(nil, "your certificate: %v\n", f.Peer())))
+		}
+		_, writeErr := conn.Write(f.Outgoing(nil)) // bytes for the network, an alert too
+		if err = errors.Join(err, writeErr); err != nil {
+			return err // io.EOF among them: the peer's close_notify
+		}
 	}
-	return err // io.EOF among them after an orderly end
 }
 
-// README:end
+// docs:end
 
 func Example_readme() {
-	ctx := must(sslfilter.NewCtx(sslfilter.Options{
-		Crt: "testdata/pki/server.crt", Key: "testdata/pki/server.key", CACrt: "testdata/pki/root.crt", ClientCert: true,
-	}))
-	defer ctx.Close()
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer listener.Close()
+	// docs:begin
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{ // once, for all connections
+		Crt: "testdata/pki/server.crt", Key: "testdata/pki/server.key",
+		CACrt: "testdata/pki/root.crt", ClientCert: true,
+	})
+	// docs:end
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer ctx.Close()
 	done := make(chan error)
 	go func() {
 		conn := must(listener.Accept())
 		defer conn.Close()
-		done <- answer(conn, ctx)
+		f := must(ctx.NewFilter())
+		defer f.Close()
+		done <- answer(conn, f)
 	}()
 	client := must(tls.Dial("tcp", listener.Addr().String(), &tls.Config{
 		InsecureSkipVerify: true,
@@ -62,8 +65,10 @@ func Example_readme() {
 	n := must(client.Read(text))
 	fmt.Print(string(text[:n]))
 	client.Close()
-	<-done
-	// Output: your certificate: valid
+	fmt.Println(<-done)
+	// Output:
+	// your certificate: valid
+	// EOF
 }
 
 // Program 1 of the man page: TCP-Client.

@@ -1,6 +1,7 @@
 package sslfilter_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -144,18 +145,54 @@ func Example_clientCertificate() {
 // Every byte that came after the command goes to the filter, none is taken for
 // a command: that is the STARTTLS injection (CVE-2011-0411).
 func Example_startTLS() {
-	// What the server has read so far: the command, and perhaps more.
-	const pipelined = "a1 STARTTLS\r\na2 LOGIN mallory secret\r\n"
-	command, rest, _ := strings.Cut(pipelined, "\r\n")
-	fmt.Println(command)
+	// read is what the server has read so far: the command, and perhaps more.
+	starttls := func(read []byte) (*sslfilter.Filter, error) {
+		command, rest, _ := bytes.Cut(read, []byte("\r\n"))
+		fmt.Printf("%s\n", command)
+		// Here the server answers "OK", still in plain text.
+		server := exampleServer()
+		_, err := server.Receive(nil, rest)
+		return server, err
+	}
 
-	server := exampleServer()
-	defer server.Close()
-	_, err := server.Receive(nil, []byte(rest)) // is no TLS, so the connection ends here
-	fmt.Println(err != nil, server.HandshakeDone())
+	client := exampleClient()
+	defer client.Close()
+	client.Handshake()
+	server, err := starttls(append([]byte("a1 STARTTLS\r\n"), client.Outgoing(nil)...))
+	fmt.Println(err)
+	carry(client, server)
+	fmt.Println(server.HandshakeDone(), server.Version())
+	server.Close()
+
+	server, err = starttls([]byte("a1 STARTTLS\r\na2 LOGIN mallory secret\r\n"))
+	fmt.Println(err) // the connection ends here
+	fmt.Println(server.HandshakeDone())
+	server.Close()
 	// Output:
 	// a1 STARTTLS
-	// true false
+	// <nil>
+	// true TLSv1.3
+	// a1 STARTTLS
+	// sslfilter: SSL_do_handshake: wrong version number: the peer seems not to speak TLS
+	// false
+}
+
+// A server with Options.ALPN chooses by its own order.
+func ExampleFilter_ALPN() {
+	server := must(sslfilter.New(sslfilter.Options{
+		Crt: "testdata/pki/server.crt", Key: "testdata/pki/server.key",
+		ALPN: []string{"h2", "http/1.1"},
+	}))
+	defer server.Close()
+	client := must(sslfilter.New(sslfilter.Options{
+		Client: true, CACrt: "testdata/pki/root.crt", ServerName: "localhost",
+		ALPN: []string{"http/1.1", "h2"},
+	}))
+	defer client.Close()
+	client.Handshake()
+	carry(client, server)
+	fmt.Println(client.ALPN(), server.ALPN(), server.ServerName())
+	// Output: h2 h2 localhost
 }
 
 // Detach takes TLS off and keeps the connection.

@@ -13,7 +13,9 @@ func ForgetCRLs() {
 	crlCache.Lock()
 	defer crlCache.Unlock()
 	for _, c := range crlCache.files {
-		c.crl.close()
+		if c.crl != nil {
+			c.crl.close()
+		}
 	}
 	crlCache.files = nil
 }

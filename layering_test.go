@@ -47,6 +47,7 @@ var layers = []layer{
 	{folder: "sslhttp", imports: []string{".", "sslnet"}, modules: true, why: "HTTP is made of connections"},
 	{folder: "examples/clientcert", imports: append([]string{"internal/testpki"}, public...), why: "it makes a throw-away PKI of its own"},
 	{folder: "examples", imports: public, modules: true, why: "examples show what everybody can use"},
+	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can reach"},
 	{folder: "cmd", imports: public, modules: true, why: "programs are made of what everybody can use"},
 	{folder: "internal/testpki", why: "a PKI needs nothing but the standard library"},
 	{folder: "internal/enginetest", imports: []string{"."}, why: "it joins two filters"},
@@ -94,14 +95,14 @@ func (l layer) allows(folder, pkg string) string {
 	return fmt.Sprintf("%s may not import %s: %s", folder, pkg, l.why)
 }
 
-// source is one parsed Go file.
-type source struct {
+// goFile is one parsed Go file.
+type goFile struct {
 	name, folder string
 	test         bool
 	*ast.File
 }
 
-func (s source) imported() (list []string) {
+func (s goFile) imported() (list []string) {
 	for _, i := range s.Imports {
 		pkg, _ := strconv.Unquote(i.Path.Value)
 		list = append(list, pkg)
@@ -109,8 +110,8 @@ func (s source) imported() (list []string) {
 	return list
 }
 
-// sources parses every Go file of this module, and lists all other files.
-func sources(t *testing.T) (files *token.FileSet, list []source, others []string) {
+// goFiles parses every Go file of this module, and lists all other files.
+func goFiles(t *testing.T) (files *token.FileSet, list []goFile, others []string) {
 	t.Helper()
 	files = token.NewFileSet()
 	require.NoError(t, filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
@@ -131,7 +132,7 @@ func sources(t *testing.T) (files *token.FileSet, list []source, others []string
 			return nil
 		}
 		parsed, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
-		list = append(list, source{name, path.Dir(name), strings.HasSuffix(name, "_test.go"), parsed})
+		list = append(list, goFile{name, path.Dir(name), strings.HasSuffix(name, "_test.go"), parsed})
 		return err
 	}))
 	require.NotEmpty(t, list)
@@ -140,8 +141,8 @@ func sources(t *testing.T) (files *token.FileSet, list []source, others []string
 
 // TestLayering holds who may import whom, and that C stays where it is.
 func TestLayering(t *testing.T) {
-	files, list, others := sources(t)
-	var root []source
+	files, list, others := goFiles(t)
+	var root []goFile
 	for _, s := range list {
 		if s.folder == "." {
 			root = append(root, s)
@@ -226,7 +227,7 @@ func mentionsC(node ast.Node) (found bool) {
 
 // declaredWithC lists the functions, methods, fields and variables of a cgo file
 // that have C in their type: what no other file may use.
-func declaredWithC(s source) (names []*ast.Ident) {
+func declaredWithC(s goFile) (names []*ast.Ident) {
 	for _, d := range s.Decls {
 		switch d := d.(type) {
 		case *ast.FuncDecl:
@@ -257,7 +258,7 @@ func isParameter(node ast.Expr) bool {
 }
 
 // usesOfC counts the uses of such names in the cgo files, and lists those in others.
-func usesOfC(files *token.FileSet, root []source) (inside int, outside []string) {
+func usesOfC(files *token.FileSet, root []goFile) (inside int, outside []string) {
 	var parsed []*ast.File
 	for _, s := range root {
 		if s.Name.Name == "sslfilter" { // export_test.go among them
@@ -294,4 +295,42 @@ func (noPackages) Import(name string) (*types.Package, error) {
 	p := types.NewPackage(name, path.Base(name))
 	p.MarkComplete()
 	return p, nil
+}
+
+// The layers refuse what they are there for.
+func TestLayersRefuse(t *testing.T) {
+	for _, c := range []struct {
+		folder, imported string
+		refused          bool
+	}{
+		{".", "net", true},
+		{".", "net/http", true},
+		{".", "net/netip", false},
+		{".", "golang.org/x/crypto/ocsp", true},
+		{".", module + "/filter", true},
+		{"filter", "net/http", false},
+		{"filter", module, true},
+		{"filter", "golang.org/x/net/http/httpguts", true},
+		{"wheel", module + "/filter", false},
+		{"wheel", module, true},
+		{"sslnet", module, false},
+		{"sslnet", module + "/filter", false},
+		{"sslnet", module + "/wheel", true},
+		{"sslhttp", module + "/sslnet", false},
+		{"sslhttp", module + "/filter", true},
+		{"cmd/sslrelay", module + "/sslnet", false},
+		{"cmd/sslrelay", module + "/internal/testpki", true},
+		{"examples/clientcert", module + "/internal/testpki", false},
+		{"examples/tcpserver", module + "/internal/testpki", true},
+		{"examples/tcpserver", module + "/cmd/sslrelay", true},
+		{"internal/testpki", module, true},
+		{"internal/demo", module + "/examples/clientcert", true},
+		{"interop", module + "/interop/oracle", false},
+		{"interop", module + "/cmd/sslrelay", true},
+		{"sslnet", module + "/bench", true},
+	} {
+		l, known := layerOf(c.folder)
+		require.True(t, known)
+		require.Equal(t, c.refused, l.allows(c.folder, c.imported) != "", "%s imports %s", c.folder, c.imported)
+	}
 }

@@ -3,6 +3,7 @@ package sslfilter
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 )
 
@@ -59,7 +60,8 @@ type Options struct {
 	//
 	// WARNING: As in the original, a list that is missing, unreadable or
 	// without entries blocks everybody. NewCtx refuses a file that it cannot
-	// read; a change of the file is noticed at the next question.
+	// read, and one that is no regular file; a change of the file is noticed
+	// at the next question.
 	CACRL string
 
 	// ClientCert asks the client for a certificate. Only on a server.
@@ -90,9 +92,10 @@ type Options struct {
 	// SNI is the host name that a client puts into its ClientHello, at most
 	// 255 bytes. An IP address is not sent (RFC 6066).
 	SNI string
-	// ServerName is the name or IP address that a client verifies. Default:
-	// SNI. It is also sent if SNI is empty. SetServerName wins for one
-	// connection.
+	// ServerName is the name or IP address that a client verifies, in the
+	// subjectAltName of the certificate; the common name does not count (RFC
+	// 9525). Default: SNI. It is also sent if SNI is empty. SetServerName wins
+	// for one connection.
 	ServerName string
 
 	// TLS asks for TLS 1.2 or later, which is the default. In the original it
@@ -192,11 +195,11 @@ func (o *Options) validate() error {
 			return badOption(s.name, "holds a NUL byte")
 		}
 	}
-	if o.CAVerifyDepth < 0 {
+	if o.CAVerifyDepth < 0 || o.CAVerifyDepth > math.MaxInt32 {
 		return badOption("CAVerifyDepth", "is %d; 0 means %d, otherwise the number of intermediates", o.CAVerifyDepth, defaultVerifyDepth)
 	}
 	for _, code := range o.IgnoreVerifyErrors {
-		if code < 0 {
+		if code < 0 || code > math.MaxInt32 {
 			return badOption("IgnoreVerifyErrors", "holds %d, which is no X509_V_ERR number", int(code))
 		}
 	}

@@ -89,7 +89,8 @@ func (f *Filter) ClientCertExists() bool {
 // ClientCertValid reports whether the peer proved to own a certificate that is
 // valid: the handshake is complete, OpenSSL found no error that
 // IgnoreVerifyErrors does not name, and CACRL, which is looked at now, does not
-// block it. On a client it is about the server's certificate.
+// block it. On a client it is about the server's certificate; it is false from
+// the moment that a renegotiation brings a new one until that is proved.
 //
 // Corresponds to POE::Filter::SSL clientCertValid.
 func (f *Filter) ClientCertValid() bool {

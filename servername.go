@@ -81,10 +81,10 @@ type serverName struct{ host, ip string }
 // parseServerName checks a name that is to be verified. A trailing dot is cut
 // (RFC 6066 sends none), and the brackets of an IPv6 address are.
 func parseServerName(name string) (serverName, error) {
-	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil {
+	host := strings.TrimSuffix(name, ".")
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
 		return serverName{ip: ip.WithZone("").String()}, nil
 	}
-	host := strings.TrimSuffix(name, ".")
 	switch {
 	case host == "":
 		return serverName{}, errors.New("the server name is empty")

@@ -83,6 +83,12 @@ func (h *sslHandle) handshaken() bool {
 	return h.ptr.handshaken != 0
 }
 
+// negotiating reports whether a handshake is under way, the first or another.
+func (h *sslHandle) negotiating() bool {
+	defer runtime.KeepAlive(h)
+	return C.SSL_in_init(h.ptr.ssl) != 0
+}
+
 // failure copies the error of the call that just failed.
 func (h *sslHandle) failure(op string) *Error {
 	defer runtime.KeepAlive(h)
@@ -160,7 +166,7 @@ func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
 	name := []byte(label)
-	if C.fssl_conn_export(h.ptr, bytesPtr(out), C.size_t(len(out)), (*C.char)(anyPtr(name)), C.size_t(len(name)),
+	if C.fssl_conn_export(h.ptr, bytesPtr(out), C.size_t(len(out)), (*C.char)(unsafe.Pointer(bytesPtr(name))), C.size_t(len(name)),
 		bytesPtr(context), C.size_t(len(context)), cBool(context != nil), &errs) != 1 {
 		return newError("SSL_export_keying_material", 0, records(&errs))
 	}

@@ -61,9 +61,13 @@ func (h *sslHandle) recorded() int {
 	return int(h.ptr.n_rec)
 }
 
-// acceptable reports whether every recorded error was ignored, and there is a record.
+// acceptable reports whether every recorded error was ignored, and there is a
+// record. What a renegotiation recorded counts once that is complete.
 func (h *sslHandle) acceptable() bool {
 	defer runtime.KeepAlive(h)
+	if h.ptr.unproved != 0 {
+		return false
+	}
 	for i := range h.rec() {
 		if r := &h.rec()[i]; r.code != 0 && r.ignored == 0 {
 			return false

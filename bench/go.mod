@@ -1,6 +1,6 @@
 module github.com/seed-014b8713/sslfilter/bench
 
-go 1.25
+go 1.25.0
 
 require github.com/seed-014b8713/sslfilter v0.0.0
 

@@ -164,14 +164,28 @@ func (w *wire) flush() {
 // pumpUntil moves bytes until ok holds.
 func (w *wire) pumpUntil(what string, ok func() bool) {
 	w.t.Helper()
+	if ok() {
+		return
+	}
+	w.pumpUntilFed(what, func(b []byte) bool {
+		w.deliver(b, what)
+		return ok()
+	})
+}
+
+// pumpUntilFed gives feed what comes from the network until it has had enough.
+func (w *wire) pumpUntilFed(what string, feed func([]byte) bool) {
+	w.t.Helper()
 	timeout := time.After(patience)
-	for !ok() {
+	for {
 		select {
 		case b, open := <-w.in:
 			if !open {
 				require.FailNow(w.t, "the connection ended while waiting for "+what, "%v, received %q", w.end, w.got)
 			}
-			w.deliver(b, what)
+			if feed(b) {
+				return
+			}
 		case <-timeout:
 			require.FailNow(w.t, "timeout while waiting for "+what, "received %q", w.got)
 		}

@@ -1,6 +1,9 @@
 package interop_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -13,6 +16,7 @@ import (
 // it works, and what is sent meanwhile is not lost, as it is in the original.
 func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-no_ticket", "-no_cache", // a resumed session shows no certificate
 		"-cert", pki+"server.crt", "-key", pki+"server.key")
 	addr := server.await("ACCEPT ", 1)
 	w := newWire(t, dial(t, addr), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
@@ -41,6 +45,88 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server.await("after", 1)
 	require.True(t, w.ClientCertValid(), "the verdict of the second handshake")
 	require.Len(t, w.ClientCertIDs(), 2, "and of no other")
+}
+
+// In a new handshake a server shows a certificate, another one perhaps, long
+// before it proves to have its key. Until then there is no verdict about it.
+func TestNotValidBeforeARenegotiationProvesTheKey(t *testing.T) {
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-no_ticket", "-no_cache", // a resumed session shows no certificate
+		"-cert", pki+"server.crt", "-key", pki+"server.key")
+	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", InsecureSkipVerify: true})
+	w.pumpUntil("the handshake", w.HandshakeDone)
+	require.True(t, w.ClientCertValid())
+	server.say("R\n")
+	w.deliver(<-w.in, "the request")
+	require.NoError(t, w.Send([]byte("kept until the end\n")))
+	shown := 0
+	byteByByte(w, "the second handshake", func() bool {
+		if !w.ClientCertValid() {
+			require.False(t, w.Flushed())
+			require.False(t, w.Peer().Valid)
+			require.True(t, w.ClientCertExists())
+			shown++
+		}
+		return w.Flushed()
+	})
+	require.NotZero(t, shown, "the certificate came before the proof, so the test looked")
+	require.True(t, w.ClientCertValid())
+
+	// Here the proof never comes.
+	server.say("R\n")
+	w.deliver(<-w.in, "the request")
+	byteByByte(w, "the certificate", func() bool { return !w.ClientCertValid() })
+	_, err := w.Receive(nil, bytes.Repeat([]byte{0xff}, 1<<15))
+	require.Error(t, err)
+	require.False(t, w.ClientCertValid())
+	require.False(t, w.Peer().Valid)
+}
+
+// byteByByte delivers single bytes until ok holds. The rest of what came with the last is dropped.
+func byteByByte(w *wire, what string, ok func() bool) {
+	w.t.Helper()
+	done := false
+	w.pumpUntilFed(what, func(b []byte) bool {
+		for i := 0; i < len(b) && !done; i++ {
+			w.deliver(b[i:i+1], what)
+			done = ok()
+		}
+		return done
+	})
+}
+
+// A server that asks for a new handshake and then closes never completes it.
+// What came is an end like any other; whoever still has to speak is told.
+func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
+	if !hasOriginal() {
+		skipWithout(t, "libpoe-filter-ssl-perl", "Net::SSLeay, which the original needs,")
+	}
+	for name, speak := range map[string]func(*wire) error{
+		"nothing to say": nil,
+		"CloseWrite":     func(w *wire) error { return w.CloseWrite() },
+		"Send":           func(w *wire) error { return w.Send([]byte("too late")) },
+		"Detach":         func(w *wire) error { _, err := w.Detach(); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t, "libpoe-filter-ssl-perl", "perl", "testdata/renegotiate-and-close.pl", pki+"server.crt", pki+"server.key")
+			w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+			w.pumpUntil("the end", func() bool { return errors.Is(w.err, io.EOF) })
+			require.Equal(t, "bye\n", string(w.got))
+			require.NoError(t, w.Err())
+			if speak == nil {
+				require.True(t, w.Flushed())
+				return
+			}
+			err := speak(w)
+			require.Empty(t, w.Outgoing(nil))
+			var failure *sslfilter.Error
+			require.ErrorAs(t, w.Err(), &failure)
+			require.Contains(t, failure.Error(), "in the middle of a renegotiation")
+			if name == "Detach" {
+				require.Same(t, failure, err)
+			}
+		})
+	}
 }
 
 // A client's wish for a new handshake is refused, and the server goes on. What

@@ -37,12 +37,13 @@ type Scenario struct {
 type SideSpec struct {
 	New   map[string]any // options under the original's names
 	Clone bool           // use a clone of the filter
+	Stack []string       // names of filters, from the network inward; nil is one filter without a stack
 }
 
 // Message is what one side says with one put().
 type Message struct {
 	From string
-	Data [][]byte // nil is Perl's undef
+	Data []any // []byte, httpResponse, or nil for Perl's undef
 }
 
 // knownKeys are the keys of the objects in a scenario. A case with any other
@@ -153,11 +154,15 @@ func parseSide(name string, raw any) (*SideSpec, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is no object", name)
 	}
+	spec := &SideSpec{Clone: truth(m["clone"])}
 	kind, _ := text(m["kind"])
 	switch kind {
 	case "", "filter":
 	case "stack":
-		return nil, fmt.Errorf("%s is a stack: the package filter is not there yet", name)
+		var err error
+		if spec.Stack, err = parseStack(m["stack"]); err != nil {
+			return nil, fmt.Errorf("%s is %w", name, err)
+		}
 	default:
 		return nil, fmt.Errorf("%s is of kind %q", name, kind)
 	}
@@ -168,7 +173,8 @@ func parseSide(name string, raw any) (*SideSpec, error) {
 	if !ok && m["new"] != nil {
 		return nil, fmt.Errorf("%s: new is no object", name)
 	}
-	return &SideSpec{New: options, Clone: truth(m["clone"])}, nil
+	spec.New = options
+	return spec, nil
 }
 
 func parseMessages(what string, raw any) ([]Message, error) {
@@ -203,8 +209,8 @@ func parseMessage(raw map[string]any) (m Message, err error) {
 	if !ok && raw["data"] != nil {
 		return m, fmt.Errorf("data is no list")
 	}
-	for _, item := range list {
-		data, err := payload(item)
+	for _, entry := range list {
+		data, err := item(entry)
 		if err != nil {
 			return m, err
 		}

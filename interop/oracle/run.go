@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/filter"
 )
 
 // Result is what came of a case, and the line that is printed for it.
@@ -33,6 +35,7 @@ type Seen struct {
 	Valid   *bool           `json:"valid"` // null without a certificate
 	IDs     [][4]any        `json:"ids"`
 	RX      Digest          `json:"rx"`
+	Lines   []any           `json:"lines,omitempty"` // of a stack
 	CRL     map[string]bool `json:"crl,omitempty"`
 	Error   uint64          `json:"error,omitempty"` // the first error that was reported in the handshake
 }
@@ -45,8 +48,11 @@ type Digest struct {
 
 // side is one end while a case runs.
 type side struct {
-	filter   *sslfilter.Filter
+	filter   *sslfilter.Filter // in a stack the one next to the network; nil if there is none
+	stack    *stack            // nil is a filter alone
 	newError error
+	early    []any    // put before the handshake was done, and to be sent one by one
+	said     []byte   // what this side has for the network, and is not on its way yet
 	queue    [][]byte // what is on its way to this side, in the pieces it was sent in
 	got      []byte
 	errs     []error // what ErrorHandler was told
@@ -69,6 +75,10 @@ func Run(c *Case, pki PKI) Result {
 	}
 	if err := errors.Join(err, err2); err != nil {
 		r.Unsupported = err.Error()
+		return r
+	}
+	if why := server.cannot(s, "server") + client.cannot(s, "client"); why != "" {
+		r.Unsupported = why
 		return r
 	}
 	if server.runs() && client.runs() {
@@ -96,8 +106,33 @@ func newSide(pki PKI, spec *SideSpec) (*side, error) {
 	if handler, _ := text(spec.New["errorhandler"]); handler == "CODE" {
 		o.ErrorHandler = func(_ *sslfilter.Filter, err error) { s.errs = append(s.errs, err) }
 	}
-	s.filter, s.newError = newFilter(o, spec.Clone)
+	if spec.Stack == nil {
+		s.filter, s.newError = newFilter(o, spec.Clone)
+		return s, nil
+	}
+	s.stack, s.newError = newStack(spec.Stack, func() (*sslfilter.Filter, error) { return newFilter(o, spec.Clone) })
+	if s.newError == nil && len(s.stack.tls) > 0 {
+		s.filter = s.stack.tls[0]
+	}
 	return s, nil
+}
+
+// cannot says why a side cannot say its messages.
+func (s *side) cannot(sc *Scenario, name string) string {
+	for _, m := range slices.Concat(sc.Early, sc.Messages) {
+		for _, item := range m.Data {
+			if _, ok := item.(httpResponse); !ok || m.From != name || s == nil || s.newError != nil {
+				continue
+			}
+			if s.stack == nil {
+				return name + " is to send an http_response, and has no HTTPD"
+			}
+			if _, ok := s.stack.codec.(*filter.HTTPD); !ok {
+				return name + " is to send an http_response, and has no HTTPD on top"
+			}
+		}
+	}
+	return ""
 }
 
 func newFilter(o sslfilter.Options, clone bool) (*sslfilter.Filter, error) {
@@ -109,12 +144,52 @@ func newFilter(o sslfilter.Options, clone bool) (*sslfilter.Filter, error) {
 	return f.Clone()
 }
 
-func (s *side) runs() bool { return s != nil && s.filter != nil }
+func (s *side) runs() bool { return s != nil && s.newError == nil }
 
 func (s *side) close() {
-	if s.runs() {
+	switch {
+	case !s.runs():
+	case s.stack != nil:
+		s.stack.close()
+	default:
 		s.filter.Close()
 	}
+}
+
+// start starts the handshake of a client.
+func (s *side) start() {
+	if s.stack != nil {
+		s.stack.start()
+	} else {
+		s.filter.Handshake()
+	}
+}
+
+// say sends one item. Errors are in the filter, and with its ErrorHandler.
+func (s *side) say(item any) {
+	if s.stack != nil {
+		s.stack.say(item)
+	} else if data, ok := item.([]byte); ok {
+		s.filter.Send(data)
+	}
+}
+
+func (s *side) outgoing(dst []byte) []byte {
+	switch {
+	case s.stack == nil:
+		return s.filter.Outgoing(dst)
+	case s.stack.Stack == nil:
+		return dst
+	}
+	return s.stack.Outgoing(dst)
+}
+
+// handshaken reports whether what is sent leaves at once.
+func (s *side) handshaken() bool {
+	if s.stack != nil {
+		return s.stack.handshaken()
+	}
+	return s.filter.HandshakeDone()
 }
 
 // network moves bytes between the sides in the oracle's order.
@@ -138,30 +213,54 @@ func (n *network) play(s *Scenario) {
 }
 
 // put says one message, as the original's put does: it also starts a client.
-// Errors are in the filter, and with its ErrorHandler.
 func (n *network) put(m Message) {
 	from := n.server
 	if m.From == "client" {
 		from = n.client
 	}
-	from.filter.Handshake()
-	for _, data := range m.Data {
-		if data != nil {
-			from.filter.Send(data)
+	from.start()
+	for _, item := range m.Data {
+		switch {
+		case item == nil:
+		case n.peer(from).stack != nil && !from.handshaken():
+			from.early = append(from.early, item)
+		case n.peer(from).stack != nil:
+			n.sayAlone(from, item)
+		default:
+			from.say(item)
 		}
 	}
 	n.collect(from)
 }
 
-// collect puts what a side has for the network on its way.
+// sayAlone sends an item in a TLS record of its own, as the original does: a
+// Stream on the other side shows it.
+func (n *network) sayAlone(from *side, item any) {
+	from.said = from.outgoing(from.said)
+	from.say(item)
+	from.said = from.outgoing(from.said)
+}
+
+// collect puts what a side has for the network on its way, in one piece.
 func (n *network) collect(from *side) {
-	to := n.server
-	if from == n.server {
-		to = n.client
+	from.said = from.outgoing(from.said)
+	if len(from.early) > 0 && from.handshaken() {
+		for _, item := range from.early {
+			n.sayAlone(from, item)
+		}
+		from.early = nil
 	}
-	if piece := from.filter.Outgoing(nil); len(piece) > 0 {
-		to.queue = append(to.queue, piece)
+	if to := n.peer(from); len(from.said) > 0 {
+		to.queue = append(to.queue, from.said)
+		from.said = nil
 	}
+}
+
+func (n *network) peer(of *side) *side {
+	if of == n.server {
+		return n.client
+	}
+	return n.server
 }
 
 // pump delivers until nothing moves: first all that waits for the server, then
@@ -189,7 +288,11 @@ func (n *network) drain(to *side) bool {
 }
 
 func (n *network) deliver(to *side, wire []byte) {
-	to.got, _ = to.filter.Receive(to.got, wire)
+	if to.stack != nil {
+		to.stack.receive(wire)
+	} else {
+		to.got, _ = to.filter.Receive(to.got, wire)
+	}
 	n.collect(to)
 }
 
@@ -218,13 +321,19 @@ func (s *side) report(pki PKI, crls []*string) *Report {
 	case s.newError != nil:
 		return &Report{NewError: true, Text: s.newError.Error()}
 	}
-	f, sum := s.filter, sha256.Sum256(s.got)
-	seen := &Seen{
-		Done: f.HandshakeDone(), Cipher: f.Cipher(), Version: f.Version(),
-		Exists: f.ClientCertExists(), IDs: ids(f.ClientCertIDs()),
-		RX:    Digest{Bytes: len(s.got), SHA256: hex.EncodeToString(sum[:])},
-		Error: s.handshakeError(),
+	seen := new(Seen)
+	if s.stack != nil {
+		s.got, seen.Lines = plaintext(s.stack.records), lines(s.stack.records)
 	}
+	sum := sha256.Sum256(s.got)
+	seen.RX = Digest{Bytes: len(s.got), SHA256: hex.EncodeToString(sum[:])}
+	f := s.filter
+	if f == nil {
+		return &Report{Seen: seen}
+	}
+	seen.Done, seen.Cipher, seen.Version = f.HandshakeDone(), f.Cipher(), f.Version()
+	seen.Exists, seen.IDs = f.ClientCertExists(), ids(f.ClientCertIDs())
+	seen.Error = s.handshakeError()
 	if seen.Exists {
 		valid := f.ClientCertValid()
 		seen.Valid = &valid

@@ -66,6 +66,22 @@ func number(what string, v any) (int, error) {
 	return int(f), nil
 }
 
+// item makes one element of a message's data: []byte, httpResponse or nil.
+func item(v any) (any, error) {
+	if m, ok := v.(map[string]any); ok && m["http_response"] != nil {
+		content, ok := text(m["http_response"])
+		if !ok {
+			return nil, fmt.Errorf("an http_response that is no string")
+		}
+		return httpResponse(content), nil
+	}
+	data, err := payload(v)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	return data, nil
+}
+
 // payload makes the bytes of one message; nil is Perl's undef.
 func payload(v any) ([]byte, error) {
 	if v == nil {
@@ -87,8 +103,6 @@ func payload(v any) ([]byte, error) {
 		return repeated(m["wide"], nil)
 	case m["text"] != nil:
 		return repeated(m["text"], m["times"])
-	case m["http_response"] != nil:
-		return nil, fmt.Errorf("data that is an http_response, which needs a stack")
 	}
 	return nil, fmt.Errorf("data of unknown form")
 }

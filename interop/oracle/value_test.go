@@ -51,7 +51,7 @@ func TestPayload(t *testing.T) {
 	got, err := payload(nil)
 	require.NoError(t, err)
 	require.Nil(t, got)
-	for _, text := range []string{`[]`, `{}`, `{"hex":"xy"}`, `{"len":-1}`, `{"len":"many"}`, `{"http_response":"x"}`, `{"text":[]}`} {
+	for _, text := range []string{`[]`, `{}`, `{"hex":"xy"}`, `{"len":-1}`, `{"len":"many"}`, `{"text":[]}`} {
 		_, err := payload(parsed(t, text))
 		require.Error(t, err, text)
 	}
@@ -105,6 +105,8 @@ func TestWhatIsNoRefusal(t *testing.T) {
 func TestUnknownKeysAreUnsupported(t *testing.T) {
 	for _, scenario := range []string{
 		`"manual":1,` + server, `"sides":{},` + server, `"server":{"class":"My::SSL"}`, `"server":{"kind":"raw"}`, `"server":[]`,
+		`"server":{"kind":"stack"},` + client, `"server":{"kind":"stack","stack":[]},` + client, `"server":{"kind":"stack","stack":["HTTPD","SSL"]},` + client,
+		server + "," + client + `,"messages":[{"from":"server","data":[{"http_response":"x"}]}]`, `"server":{"kind":"stack","stack":["SSL","Line"],"new":{"crt":"@server.crt","key":"@server.key"}},` + client + `,"messages":[{"from":"server","data":[{"http_response":"x"}]}]`,
 		server + `,"messages":[{"from":"third","data":[]}]`, server + `,"messages":[{"from":"server","data":"x"}]`,
 		server + `,"early":[{"from":"server","data":[{"nosuch":1}]}]`, server + `,"crls":"@crl.pem"`, server + `,"chunk":"x"`,
 	} {

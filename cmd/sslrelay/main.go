@@ -1,0 +1,230 @@
+// Sslrelay is a TLS and STARTTLS relay: TLS to plain, plain to TLS and TLS to
+// TLS for any protocol over TCP, client certificates in headers for HTTP, and
+// STARTTLS and a backend for each user for IMAP, POP3 and SMTP. It is the IMAP
+// relay of POE::Filter::SSL's man page as a program for deployments; its manual
+// page is man/sslrelay.8, and docs/relay.md is the way in.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/relay"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// program is what the flags say.
+type program struct {
+	file   string
+	check  bool
+	strict bool
+	flags  *relay.Config // without file
+}
+
+// load reads the configuration, at the start and for each SIGHUP.
+func (p *program) load() (*relay.Config, error) {
+	if p.file != "" {
+		return relay.Load(p.file)
+	}
+	c := *p.flags
+	return &c, nil
+}
+
+func run(args []string) int {
+	p, status := parse(args)
+	if p == nil {
+		return status
+	}
+	c, err := p.load()
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintln(os.Stderr, line)
+		}
+		return 1
+	}
+	if p.check {
+		found := relay.Check(os.Stdout, c, time.Now())
+		if found.Errors > 0 || p.strict && found.Weak > 0 {
+			return 1
+		}
+		return 0
+	}
+	if err := serve(p, c); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// parse reads the flags. Without a program there is an exit status.
+func parse(args []string) (*program, int) {
+	p := &program{flags: new(relay.Config)}
+	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&p.file, "config", "", "`file` with the configuration; no other flag but -check and -strict goes with it")
+	fs.BoolVar(&p.check, "check", false, "explain the configuration and say what is wrong or weak in it, without opening a port; the exit status is 1 if the relay would not start")
+	fs.BoolVar(&p.strict, "strict", false, "with -check: the exit status is also 1 for what is weak")
+	version := fs.Bool("version", false, "print the version and that of OpenSSL")
+	relay.Flags(fs, p.flags)
+
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Println("sslrelay puts TLS and STARTTLS in front of servers, or behind clients. See sslrelay(8).")
+		fs.SetOutput(os.Stdout)
+		fs.PrintDefaults()
+		return nil, 0
+	case err == nil && fs.NArg() > 0:
+		err = fmt.Errorf("%q is no flag", fs.Arg(0))
+	}
+	if err == nil && *version {
+		fmt.Println("sslrelay", moduleVersion(), "with", sslfilter.OpenSSLVersion())
+		return nil, 0
+	}
+	if err == nil {
+		err = p.combine(fs)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sslrelay: %v; -help shows the flags\n", err)
+		return nil, 2
+	}
+	return p, 0
+}
+
+// combine checks which flags go together.
+func (p *program) combine(fs *flag.FlagSet) error {
+	if p.strict && !p.check {
+		return errors.New("-strict goes with -check")
+	}
+	if p.file == "" {
+		return p.flags.Finish()
+	}
+	var others []string
+	fs.Visit(func(f *flag.Flag) {
+		if !slices.Contains([]string{"config", "check", "strict"}, f.Name) {
+			others = append(others, "-"+f.Name)
+		}
+	})
+	if len(others) > 0 {
+		return fmt.Errorf("-config and %s: what the file says, no flag can", strings.Join(others, ", "))
+	}
+	return nil
+}
+
+func moduleVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// serve runs the relay until a signal ends it.
+func serve(p *program, c *relay.Config) error {
+	log := newLog(c)
+	slog.SetDefault(log)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
+
+	s, err := relay.New(c, log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if c.Counters != "" {
+		l, err := net.Listen("tcp", c.Counters)
+		if err != nil {
+			return fmt.Errorf("sslrelay: counters: %w", err)
+		}
+		defer l.Close()
+		log.Info("counters", "address", "http://"+l.Addr().String()+"/debug/vars")
+		counters := &http.Server{Handler: s.Counters(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+		go counters.Serve(l)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	notify(log, "READY=1")
+	log.Info("ready", "relays", len(c.Relays), "openssl", sslfilter.OpenSSLVersion())
+	for {
+		select {
+		case err := <-served:
+			return err
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				reload(p, s, log)
+				continue
+			}
+			return shutdown(s, c.DrainTimeout.Std(), log, signals)
+		}
+	}
+}
+
+// reload takes new certificates, lists and backends, or keeps the old ones.
+func reload(p *program, s *relay.Server, log *slog.Logger) {
+	notify(log, "RELOADING=1")
+	defer notify(log, "READY=1")
+	c, err := p.load()
+	if err == nil {
+		err = s.Reload(c)
+	}
+	if err != nil {
+		log.Error("reload failed, everything stays as it was", "error", err)
+		return
+	}
+	log.Info("reloaded")
+}
+
+// shutdown lets the connections finish for a time, and until a second signal.
+func shutdown(s *relay.Server, drain time.Duration, log *slog.Logger, signals <-chan os.Signal) error {
+	notify(log, "STOPPING=1")
+	log.Info("ending", "drain-timeout", drain)
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	go func() {
+		for sig := range signals {
+			if sig != syscall.SIGHUP {
+				log.Warn("a second signal: ending at once")
+				cancel()
+				return
+			}
+		}
+	}()
+	if err := s.Shutdown(ctx); err != nil {
+		log.Warn("ended", "error", err)
+	} else {
+		log.Info("ended")
+	}
+	return nil
+}
+
+func newLog(c *relay.Config) *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(c.LogLevel)) // it was validated
+	options := &slog.HandlerOptions{Level: level}
+	if c.Log == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+func notify(log *slog.Logger, state string) {
+	if err := relay.Notify(state); err != nil {
+		log.Warn("systemd cannot be told", "error", err)
+	}
+}

@@ -1,0 +1,331 @@
+package main_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long anything may take before a test gives up.
+const patience = 30 * time.Second
+
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "sslrelay-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		program = filepath.Join(dir, "sslrelay")
+		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}())
+}
+
+// skipWithout skips a test whose peer is not installed. CI names the peers that
+// it installs in SSLFILTER_REQUIRE, and there a missing one is a failure.
+func skipWithout(t testing.TB, debianPackage, what string) {
+	t.Helper()
+	for name := range strings.FieldsSeq(os.Getenv("SSLFILTER_REQUIRE")) {
+		if name == debianPackage {
+			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, debianPackage)
+		}
+	}
+	t.Skipf("%s is missing: apt-get install %s", what, debianPackage)
+}
+
+// pki is a file of the committed test PKI.
+func pki(name string) string {
+	path, err := filepath.Abs(filepath.Join("..", "..", "testdata", "pki", name))
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// logBuffer can be read while a program writes.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// relay is the running program.
+type relay struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	log   logBuffer
+	addrs []string
+	done  chan error
+}
+
+// startRelay runs the program with these arguments until the test ends.
+func startRelay(t *testing.T, env []string, args ...string) *relay {
+	t.Helper()
+	r := &relay{t: t, cmd: exec.Command(program, args...), done: make(chan error, 1)}
+	r.cmd.Env = append(os.Environ(), env...)
+	r.cmd.Stderr = &r.log
+	require.NoError(t, r.cmd.Start())
+	go func() { r.done <- r.cmd.Wait() }()
+	t.Cleanup(func() {
+		r.cmd.Process.Kill()
+		if t.Failed() {
+			t.Log(r.log.String())
+		}
+	})
+	r.logs("msg=ready")
+	for _, m := range regexp.MustCompile(`address=(?:tls|starttls|plain):(127\.0\.0\.1:\d+)`).FindAllStringSubmatch(r.log.String(), -1) {
+		r.addrs = append(r.addrs, m[1])
+	}
+	return r
+}
+
+// logs waits until the program has logged text.
+func (r *relay) logs(text string) {
+	r.t.Helper()
+	for end := time.Now().Add(patience); !strings.Contains(r.log.String(), text); time.Sleep(2 * time.Millisecond) {
+		select {
+		case err := <-r.done:
+			require.FailNow(r.t, "the relay ended", "%v\n%s", err, r.log.String())
+		default:
+		}
+		if time.Now().After(end) {
+			require.FailNow(r.t, "not logged: "+text, r.log.String())
+		}
+	}
+}
+
+// wait gives the exit of the program.
+func (r *relay) wait() error {
+	r.t.Helper()
+	select {
+	case err := <-r.done:
+		return err
+	case <-time.After(patience):
+		require.FailNow(r.t, "the relay did not end", r.log.String())
+		return nil
+	}
+}
+
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+// echo is a backend.
+func echo(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(conn, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func dialTLS(t *testing.T, addr string) *tls.Conn {
+	t.Helper()
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	conn.SetDeadline(time.Now().Add(patience))
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func exchange(t *testing.T, conn io.ReadWriter) {
+	t.Helper()
+	_, err := io.WriteString(conn, "hello")
+	require.NoError(t, err)
+	got := make([]byte, 5)
+	_, err = io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(got))
+}
+
+// From READY over SIGHUP and counters to SIGTERM, with systemd's words.
+func TestSignals(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "notify")
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	require.NoError(t, err)
+	defer systemd.Close()
+	hears := func(want string) {
+		t.Helper()
+		systemd.SetReadDeadline(time.Now().Add(patience))
+		buf := make([]byte, 100)
+		n, err := systemd.Read(buf)
+		require.NoError(t, err)
+		require.Equal(t, want, string(buf[:n]))
+	}
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	replace := func(name, with string) {
+		t.Helper()
+		data, err := os.ReadFile(pki(with))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file(name), data, 0o600))
+	}
+	replace("server.crt", "server.crt")
+	replace("server.key", "server.key")
+	config := writeFile(t, "relay.toml", fmt.Sprintf("counters = \"127.0.0.1:0\"\n[[relay]]\nlisten = [\"127.0.0.1:0\"]\ncrt = %q\nkey = %q\nbackend = %q\n", file("server.crt"), file("server.key"), echo(t)))
+	r := startRelay(t, []string{"NOTIFY_SOCKET=" + socket}, "-config", config)
+	hears("READY=1")
+	kept := dialTLS(t, r.addrs[0])
+	exchange(t, kept)
+	before := kept.ConnectionState().PeerCertificates[0].Raw
+
+	replace("server.crt", "garbage.pem")
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
+	hears("RELOADING=1")
+	hears("READY=1")
+	r.logs("reload failed, everything stays as it was")
+	require.Equal(t, before, dialTLS(t, r.addrs[0]).ConnectionState().PeerCertificates[0].Raw)
+
+	replace("server.crt", "server-ec.crt")
+	replace("server.key", "server-ec.key")
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
+	hears("RELOADING=1")
+	hears("READY=1")
+	r.logs("msg=reloaded")
+	require.NotEqual(t, before, dialTLS(t, r.addrs[0]).ConnectionState().PeerCertificates[0].Raw)
+
+	url := regexp.MustCompile(`address=(http://\S+/debug/vars)`).FindStringSubmatch(r.log.String())
+	require.NotNil(t, url)
+	answer, err := http.Get(url[1])
+	require.NoError(t, err)
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	answer.Body.Close()
+	require.Contains(t, string(body), `"reloads": 1`)
+	require.NotContains(t, string(body), dir)
+
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	hears("STOPPING=1")
+	r.logs("msg=ending")
+	exchange(t, kept) // it may finish
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, r.wait())
+	_, err = kept.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.Contains(t, r.log.String(), "connections had to be closed")
+}
+
+func TestWrongStartsSaySo(t *testing.T) {
+	config := writeFile(t, "relay.toml", "[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\ncrtt = \"x\"\n")
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"-nonsense"}, 2, "-nonsense"},
+		{[]string{"server.crt"}, 2, `"server.crt" is no flag`},
+		{[]string{"-strict"}, 2, "-strict goes with -check"},
+		{[]string{"-config", config, "-tls"}, 2, "-config and -tls"},
+		{[]string{"-listen", "127.0.0.1:0"}, 2, "backend: is missing"},
+		{[]string{"-config", "nowhere.toml"}, 1, "nowhere.toml"},
+		{[]string{"-config", config}, 1, `line 4: unknown key "relay.crtt"`},
+		{[]string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1"}, 1, `relay "tcp": crt: is missing`},
+		{[]string{"-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1"}, 1, "ERROR: crt: is missing"},
+	} {
+		var out bytes.Buffer
+		cmd := exec.Command(program, c.args...)
+		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Run()
+		require.Equal(t, c.status, cmd.ProcessState.ExitCode(), "%v: %s", c.args, out.String())
+		require.Contains(t, out.String(), c.says)
+	}
+	out, err := exec.Command(program, "-help").Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), "-backend-insecureskipverify")
+	out, err = exec.Command(program, "-version").Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), "OpenSSL")
+}
+
+func TestCheckStatus(t *testing.T) {
+	args := []string{"-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", pki("server-expired.crt"), "-key", pki("server-expired.key")}
+	out, err := exec.Command(program, args...).Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), "WEAK: crt 1: expired")
+	require.Error(t, exec.Command(program, append(args, "-strict")...).Run())
+}
+
+// The unit and the configuration snippets of docs/relay.md are what the program takes.
+func TestDocumentationIsTrue(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "relay.md"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for name, from := range map[string]string{
+		"server.crt": "server.crt", "server.key": "server.key", "ca.crt": "root.crt", "ca.crl": "crl.pem", "dh.pem": "dh2048.pem",
+		"client.crt": "client.crt", "client.key": "client.key",
+	} {
+		data, err := os.ReadFile(pki(from))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "users"), []byte("user3 mailserver3.domain.de:143\n"), 0o600))
+	snippets := 0
+	for i, part := range strings.Split(string(doc), "```") {
+		language, text, _ := strings.Cut(part, "\n")
+		if i%2 == 0 || language != "toml" {
+			continue
+		}
+		snippets++
+		config := writeFile(t, "relay.toml", strings.ReplaceAll(text, "/etc/sslrelay/", dir+"/"))
+		out, err := exec.Command(program, "-check", "-config", config).CombinedOutput()
+		require.NoError(t, err, "%s\n%s", text, out)
+	}
+	require.Greater(t, snippets, 5)
+	flags := regexp.MustCompile("(?m)^    sslrelay (.*)$").FindAllStringSubmatch(string(doc), -1)
+	require.NotEmpty(t, flags)
+	for _, m := range flags {
+		args := strings.Fields(strings.ReplaceAll(m[1], "/etc/sslrelay/", dir+"/"))
+		if strings.Contains(m[1], "-config") {
+			continue
+		}
+		out, err := exec.Command(program, append([]string{"-check"}, args...)...).CombinedOutput()
+		require.NoError(t, err, "%s\n%s", m[1], out)
+	}
+}

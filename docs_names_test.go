@@ -1,0 +1,252 @@
+package sslfilter_test
+
+// What the documents say of names in the code: options, methods, bounds, files.
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// source is what the root package declares.
+type source struct {
+	files   []string            // of Go and C, tests left out
+	options []string            // the fields of Options, in order
+	types   map[string]string   // their types
+	funcs   []string            // exported functions
+	methods map[string][]string // exported methods by receiver
+	bounds  map[string]string   // constants of Go and C, as they are written
+}
+
+var cBound = regexp.MustCompile(`\b((?:FSSL_)?MAX_[A-Z_]+) = ([0-9][0-9 <*]*[0-9])`)
+
+func readSource(t testing.TB) *source {
+	t.Helper()
+	s := &source{types: make(map[string]string), methods: make(map[string][]string), bounds: make(map[string]string)}
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	for _, e := range entries {
+		name := e.Name()
+		switch {
+		case strings.HasSuffix(name, "_test.go"):
+		case strings.HasSuffix(name, ".go"):
+			s.files = append(s.files, name)
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			require.NoError(t, err)
+			s.read(file)
+		case strings.HasSuffix(name, ".c"), strings.HasSuffix(name, ".h"):
+			s.files = append(s.files, name)
+			text, err := os.ReadFile(name)
+			require.NoError(t, err)
+			for _, m := range cBound.FindAllStringSubmatch(string(text), -1) {
+				s.bounds[m[1]] = m[2]
+			}
+		}
+	}
+	require.NotEmpty(t, s.options)
+	return s
+}
+
+func (s *source) read(file *ast.File) {
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			s.readFunc(d)
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.TypeSpec:
+					if fields, ok := spec.Type.(*ast.StructType); ok && spec.Name.Name == "Options" {
+						s.readOptions(fields)
+					}
+				case *ast.ValueSpec:
+					if d.Tok == token.CONST && len(spec.Values) == len(spec.Names) {
+						for i, name := range spec.Names {
+							s.bounds[name.Name] = types.ExprString(spec.Values[i])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func (s *source) readFunc(d *ast.FuncDecl) {
+	if !d.Name.IsExported() {
+		return
+	}
+	if d.Recv == nil {
+		s.funcs = append(s.funcs, d.Name.Name)
+		return
+	}
+	receiver := strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*")
+	s.methods[receiver] = append(s.methods[receiver], d.Name.Name)
+}
+
+func (s *source) readOptions(fields *ast.StructType) {
+	for _, f := range fields.Fields.List {
+		for _, name := range f.Names {
+			s.options = append(s.options, name.Name)
+			s.types[name.Name] = types.ExprString(f.Type)
+		}
+	}
+}
+
+// The man page of POE::Filter::SSL 0.41: options of new, methods, the list of
+// internal names at its end, and what errorhandler takes and hands out. Those
+// internal names that POE calls stand under "Methods".
+var (
+	manOptions = strings.Fields(`client crt crtmem key keymem cacrt cacrtmem caverifydepth chain cacrl dhcert dhcertmem clientcert
+		sni tls tls1_2 nohonor cipher blockbadclientcert ignoreVerifyErrors errorhandler debug`)
+	manMethods = strings.Fields(`new handshakeDone clientCertNotOnCRL clientCertIds getCipher clientCertValid doHandshake
+		clientCertExists hexdump clone get get_one get_one_start get_pending put`)
+	manInternal = strings.Fields(`VERIFY POE_FILTER_X509_get_serialNumber POE_FILTER_SSL_CTX_set_tmp_dh
+		POE_FILTER_SSL_CTX_set_tmp_rsa POE_FILTER_SSL_set_tmp_dh doSSL writeToSSLBIO writeToSSL
+		verify_serial_against_crl_file DOSENDBACK checkForDoSendback CTX_add_client_CA PEMdataToEVP_PKEY PEMdataToX509 dataToBio`)
+	manHandlers = strings.Fields(`"ignore" CODE "carp" "confess" "carponetime"`)
+	manHash     = strings.Fields(`ret ssl msg get_error error`)
+)
+
+// bare is a name without arguments: "handshakeDone(ignorebuf => 1)" is handshakeDone.
+func bare(name string) string {
+	name, _, _ = strings.Cut(name, "(")
+	return name
+}
+
+// firstSpans are the names in the first cells of a section's tables.
+func firstSpans(p *page, section string) (names []string) {
+	for _, cells := range p.rows(section) {
+		for _, s := range spans(cells[0]) {
+			names = append(names, bare(s))
+		}
+	}
+	return names
+}
+
+func TestDocsPerlNames(t *testing.T) {
+	p := readPage(t, "docs/perl-migration.md")
+	for section, want := range map[string][]string{
+		"Options of new()":               manOptions,
+		"Methods":                        append(slices.Clone(manMethods), "DESTROY"),
+		"Internal names on the man page": manInternal,
+		"Error handlers":                 append(slices.Clone(manHandlers), manHash...),
+	} {
+		got := firstSpans(p, section)
+		for _, name := range want {
+			require.Contains(t, got, name, "%q of %s has no line for it", section, p.path)
+		}
+		for _, name := range got {
+			require.Contains(t, want, name, "%q of %s names what the man page does not have", section, p.path)
+		}
+	}
+}
+
+// Each option has one line in the migration table, and each name there is an option.
+func TestDocsPerlOptions(t *testing.T) {
+	src, p := readSource(t), readPage(t, "docs/perl-migration.md")
+	var named []string
+	for _, cells := range p.rows("Options of new()") {
+		named = append(named, spans(cells[1])...)
+	}
+	named = append(named, firstSpans(p, "Options that the original lacks")...)
+	slices.Sort(named)
+	require.Equal(t, slices.Sorted(slices.Values(src.options)), named, "the options in %s", p.path)
+}
+
+var methodName = regexp.MustCompile(`(\(\*\w+\)\.)?\b[A-Z]\w*`) // (*Ctx).Close, HandshakeDone
+
+// Each exported method of Filter and Ctx and each function has a line in the
+// migration table, and each name there exists.
+func TestDocsPerlMethods(t *testing.T) {
+	src, p := readSource(t), readPage(t, "docs/perl-migration.md")
+	var named []string
+	for _, cells := range p.rows("Methods") {
+		named = append(named, spans(cells[1])...)
+	}
+	for _, cells := range p.rows("Methods that the original lacks") {
+		named = append(named, spans(cells[0])...)
+	}
+	for _, cells := range p.rows("Error handlers") {
+		named = append(named, spans(cells[1])...)
+	}
+	calls := methodName.FindAllString(strings.Join(named, " "), -1)
+	want := slices.Concat(src.funcs, src.methods["Filter"])
+	for _, name := range src.methods["Ctx"] {
+		want = append(want, "(*Ctx)."+name)
+	}
+	for _, name := range want {
+		require.Contains(t, calls, name, "%s has no line for it", p.path)
+	}
+	exist := append(want, "Filter", "Error", "(*Error).Code", "(*Error).Records", "Code")
+	for _, name := range calls {
+		require.Contains(t, exist, name, "%s names what does not exist", p.path)
+	}
+}
+
+var optionFacts = regexp.MustCompile("^Type ((?:`[^`]+`(?:, )?)+); zero value: .+\\. Original: ((?:`[^`]+`(?:, )?)+; default: .+|none)\\.$")
+
+// docs/options.md has one section for each option, in the order of Options,
+// with its type.
+func TestDocsOptions(t *testing.T) {
+	src, p := readSource(t), readPage(t, "docs/options.md")
+	var named, original []string
+	for i, l := range p.lines {
+		if l.heading != 3 {
+			continue
+		}
+		names := spans(l.text)
+		named = append(named, names...)
+		facts := p.lines[min(i+2, len(p.lines)-1)].text
+		m := optionFacts.FindStringSubmatch(facts)
+		require.NotNil(t, m, "%s: the second line below must be: Type `T`; zero value: what it means. Original: `name`; default: D.", p.at(l))
+		kinds := spans(m[1])
+		require.Len(t, kinds, len(names), "%s", p.at(l))
+		for j, name := range names {
+			require.Equal(t, src.types[name], kinds[j], "%s: the type of %s", p.at(l), name)
+		}
+		list, _, _ := strings.Cut(m[2], ";")
+		original = append(original, spans(list)...)
+	}
+	require.Equal(t, src.options, named)
+	slices.Sort(original)
+	require.Equal(t, slices.Sorted(slices.Values(manOptions)), original)
+}
+
+// ARCHITECTURE.md has the bounds as they are in the code, and all of them.
+func TestDocsBounds(t *testing.T) {
+	src, p := readSource(t), readPage(t, "ARCHITECTURE.md")
+	listed := make(map[string]bool)
+	for _, cells := range p.rows("Bounds")[1:] {
+		name, value := spans(cells[0]), spans(cells[1])
+		require.Len(t, name, 1, "%v", cells)
+		require.Len(t, value, 1, "%v", cells)
+		require.Equal(t, src.bounds[name[0]], value[0], "the bound %s", name[0])
+		listed[name[0]] = true
+	}
+	for name := range src.bounds {
+		if regexp.MustCompile(`^([mM]ax[A-Z]|(FSSL_)?MAX_)`).MatchString(name) {
+			require.True(t, listed[name], "%s has no line for the bound %s", p.path, name)
+		}
+	}
+}
+
+// ARCHITECTURE.md tells what each file of the root package is for.
+func TestDocsFiles(t *testing.T) {
+	src, p := readSource(t), readPage(t, "ARCHITECTURE.md")
+	named := firstSpans(p, "Files")
+	for _, name := range named {
+		_, err := os.Stat(name)
+		require.NoError(t, err)
+	}
+	for _, name := range src.files {
+		require.Contains(t, named, name, "%s has no line for the file", p.path)
+	}
+}

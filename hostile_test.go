@@ -1,0 +1,156 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/pem"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// byRecord delivers one TLS record at a time.
+func byRecord(wire []byte) (cut [][]byte) {
+	for len(wire) >= 5 {
+		n := min(len(wire), 5+int(wire[3])<<8+int(wire[4]))
+		cut, wire = append(cut, wire[:n]), wire[n:]
+	}
+	return append(cut, wire)
+}
+
+// A certificate whose signature is wrong leaves errors in OpenSSL's queue even
+// where the verdict is only recorded. They must not end a handshake that waits
+// for the next record: the outcome would hang on how the bytes are cut.
+func TestBadSignatureIsAVerdict(t *testing.T) {
+	der := derOf(t, "client.crt")
+	der[len(der)-1] ^= 1
+	crt := tempFile(t, "bad.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	for _, c := range []struct {
+		name   string
+		server func(*sslfilter.Options)
+		valid  bool
+	}{
+		{"recorded", nil, false},
+		{"ignored", ignoring(7), true}, // X509_V_ERR_CERT_SIGNATURE_FAILURE
+		{"ignored by a server that requires", func(o *sslfilter.Options) {
+			o.RequireValidClientCert, o.IgnoreVerifyErrors = true, []sslfilter.VerifyCode{7}
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				for name, cut := range map[string]enginetest.Chunker{"whole": enginetest.Whole, "by record": byRecord, "byte at a time": enginetest.Size(1)} {
+					p := pair(t, asking(c.server), with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.MaxVersion = crt, highest }))
+					p.Chunk = cut
+					require.NoError(t, p.Handshake(), name)
+					require.Equal(t, c.valid, p.Server.ClientCertValid(), name)
+					require.Equal(t, sslfilter.VerifyCode(7), p.Server.Peer().Errors[0].Code, name)
+				}
+			})
+		})
+	}
+}
+
+// A server that knows no secure renegotiation may be an attacker who splices
+// his own beginning onto the connection (CVE-2009-3555). openssl.cnf does not
+// bring it back.
+func TestServerWithoutSecureRenegotiation(t *testing.T) {
+	for name, option := range map[string]string{
+		"plain": "", "UnsafeLegacyServerConnect": "Options = UnsafeLegacyServerConnect", "UnsafeLegacyRenegotiation": "Options = UnsafeLegacyRenegotiation",
+	} {
+		t.Run(name, func(t *testing.T) {
+			cnf := tempFile(t, "openssl.cnf", []byte("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n"+option+"\n"))
+			if child, _ := inChild(t, "", "OPENSSL_CONF="+cnf); !child {
+				return
+			}
+			p := versionPair(t, "TLSv1.2")
+			require.NoError(t, p.Client.Handshake())
+			p.Server.Deliver(p.Client.Outgoing(nil))
+			p.Client.Deliver(withoutRenegotiationInfo(t, p.Server.Outgoing(nil)))
+			require.ErrorContains(t, p.Client.Err, "unsafe legacy renegotiation disabled")
+		})
+	}
+}
+
+// withoutRenegotiationInfo takes the extension out of a ServerHello of TLS 1.2.
+func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
+	t.Helper()
+	const record, handshake = 5, 4
+	at := bytes.Index(flight, []byte{0xff, 0x01, 0, 1, 0})
+	require.Positive(t, at, "no renegotiation_info in it")
+	cut := slices.Delete(slices.Clone(flight), at, at+5)
+	shorter := func(at int) {
+		binary.BigEndian.PutUint16(cut[at:], binary.BigEndian.Uint16(cut[at:])-5)
+	}
+	shorter(3)          // the record
+	shorter(record + 2) // the message, whose length has three bytes
+	session := int(cut[record+handshake+2+32])
+	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, behind suite and compression
+	return cut
+}
+
+// What does not fit into C's int would arrive there as another number: 1<<32
+// as a depth of 0, and 1<<32 + 20 as the error 20.
+func TestNumbersBeyondAnInt(t *testing.T) {
+	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
+		_, err := sslfilter.NewCtx(asking(depth(n)))
+		require.Equal(t, "CAVerifyDepth", asError[*sslfilter.OptionError](t, err).Option)
+		_, err = sslfilter.NewCtx(asking(ignoring(sslfilter.VerifyCode(n))))
+		require.Equal(t, "IgnoreVerifyErrors", asError[*sslfilter.OptionError](t, err).Option)
+	}
+}
+
+// tlsRecord is a record of TLS 1.2.
+func tlsRecord(kind byte, body ...byte) []byte {
+	return append([]byte{kind, 3, 3, byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+// Who sends nonsense is told off at once, costs next to nothing, and is not listened to any more.
+func TestNonsenseEndsAtOnce(t *testing.T) {
+	const flood, patience = 1 << 20, 20_000 // bytes sent, and bytes listened to at most: one record and a piece of it
+	client := mustFilter(t, clientOptions())
+	require.NoError(t, client.Handshake())
+	hello := client.Outgoing(nil)
+	repeated := func(record []byte) []byte { return bytes.Repeat(record, flood/len(record)) }
+	after := func(record []byte) []byte { return append(bytes.Clone(hello), repeated(record)...) }
+	for name, wire := range map[string][]byte{
+		"zeros":                             make([]byte, flood),
+		"HTTP":                              repeated([]byte("GET / HTTP/1.1\r\n")),
+		"a record beyond the largest":       append([]byte{22, 3, 3, 0xff, 0xff}, make([]byte, flood)...),
+		"a message of 16 MiB":               append(tlsRecord(22, 1, 0xff, 0xff, 0xff), repeated(tlsRecord(22, make([]byte, 16384)...))...),
+		"heartbeats":                        repeated(tlsRecord(24, 1, 0, 3, 1, 2, 3)),
+		"warnings":                          repeated(tlsRecord(21, 1, 90)),
+		"warnings behind the hello":         after(tlsRecord(21, 1, 90)),
+		"empty records":                     repeated(tlsRecord(22)),
+		"empty records behind the hello":    after(tlsRecord(22)),
+		"ChangeCipherSpec":                  repeated(tlsRecord(20, 1)),
+		"ChangeCipherSpec behind the hello": after(tlsRecord(20, 1)),
+		"data":                              repeated(tlsRecord(23, 1)),
+		"data behind the hello":             after(tlsRecord(23, 1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for role, o := range map[string]sslfilter.Options{"server": serverOptions(), "client": clientOptions()} {
+				f := mustFilter(t, o)
+				require.NoError(t, f.Handshake())
+				heard := 0
+				var err error
+				for piece := range slices.Chunk(wire, 500) {
+					if _, err = f.Receive(nil, piece); err != nil {
+						break
+					}
+					heard += len(piece)
+				}
+				require.Error(t, err, role)
+				require.Less(t, heard, patience, role)
+				require.Less(t, len(f.Outgoing(nil)), 4096, role)
+				require.False(t, f.HandshakeDone(), role)
+				_, again := f.Receive(nil, wire)
+				require.Same(t, err, again, role)
+				require.Empty(t, f.Outgoing(nil), role)
+			}
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// dial connects a backend for the session, with TLS if that comes first.
+func (s *session) dial(ctx context.Context, e endpoint) (duplex, error) {
+	s.dest = e.String()
+	conn, err := s.state.dial(ctx, e)
+	if err != nil {
+		return nil, fmt.Errorf("backend %v: %w", e, err)
+	}
+	if !s.setBackend(conn) {
+		conn.Close()
+		return nil, errStopped
+	}
+	if s.state.conf.ProxyProtocol {
+		deadline, _ := ctx.Deadline()
+		conn.SetDeadline(deadline)
+		if _, err := conn.Write(proxyHeader(s.raw.RemoteAddr(), s.raw.LocalAddr())); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("backend %v: %w", e, err)
+		}
+	}
+	if e.security != directTLS {
+		return conn, nil
+	}
+	tls, err := s.state.secureBackend(ctx, conn, e)
+	if err != nil {
+		return nil, err
+	}
+	return tls, nil
+}
+
+// dial connects without TLS.
+func (st *state) dial(ctx context.Context, e endpoint) (duplex, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, e.network, e.address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(duplex), nil // TCP and unix sockets are
+}
+
+// secureBackend does the handshake with a backend. It closes conn if that fails.
+func (st *state) secureBackend(ctx context.Context, conn duplex, e endpoint) (*sslnet.Conn, error) {
+	tls := sslnet.Client(conn, st.client)
+	if t := &st.conf.BackendTLS; t.ServerName == "" && t.SNI == "" && e.host != "" {
+		if err := tls.SetServerName(e.host); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("backend %v: %w", e, err)
+		}
+	}
+	if err := tls.HandshakeContext(ctx); err != nil {
+		tls.Close()
+		return nil, fmt.Errorf("backend %v: TLS: %w", e, err)
+	}
+	return tls, nil
+}
+
+// proxyHeader is version 2 of the PROXY protocol (haproxy's doc/proxy-protocol.txt).
+func proxyHeader(from, to net.Addr) []byte {
+	header := []byte("\r\n\r\n\x00\r\nQUIT\n\x21")
+	src, dst := addrPort(from), addrPort(to)
+	switch {
+	case !src.IsValid() || !dst.IsValid():
+		return append(header, 0, 0, 0) // unknown
+	case src.Addr().Is4() && dst.Addr().Is4():
+		header = append(header, 0x11, 0, 12)
+		header = append(header, src.Addr().AsSlice()...)
+		header = append(header, dst.Addr().AsSlice()...)
+	default:
+		header = append(header, 0x21, 0, 36)
+		a, b := src.Addr().As16(), dst.Addr().As16()
+		header = append(append(header, a[:]...), b[:]...)
+	}
+	header = binary.BigEndian.AppendUint16(header, src.Port())
+	return binary.BigEndian.AppendUint16(header, dst.Port())
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

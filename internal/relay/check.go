@@ -1,0 +1,440 @@
+package relay
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// Findings counts what Check found.
+type Findings struct {
+	Errors int // the relay would not start
+	Weak   int // it would, with something that should not be
+}
+
+// Check writes what c means: where each relay listens and forwards, the exact
+// ciphers, every certificate, and all that is wrong or weak. It loads
+// everything as the relay does, and opens no listener.
+func Check(w io.Writer, c *Config, now time.Time) Findings {
+	r := &report{w: w, now: now}
+	r.line("", "linked with", sslfilter.OpenSSLVersion())
+	if c.Counters != "" {
+		r.line("", "counters", "http://"+c.Counters+"/debug/vars")
+		if c.CountersRemote {
+			r.weak("counters-remote: everybody who reaches the address can read the counters")
+		}
+	}
+	for i := range c.Relays {
+		r.relay(&c.Relays[i])
+	}
+	fmt.Fprintf(w, "\n%d errors, %d weak points\n", r.Errors, r.Weak)
+	return r.Findings
+}
+
+// report writes lines and counts findings.
+type report struct {
+	Findings
+	w   io.Writer
+	now time.Time
+}
+
+func (r *report) line(indent, what, text string) {
+	fmt.Fprintf(r.w, "%s%-14s %s\n", indent, what, text)
+}
+
+func (r *report) weak(format string, args ...any) {
+	r.Weak++
+	fmt.Fprintf(r.w, "  WEAK: "+format+"\n", args...)
+}
+
+func (r *report) wrong(format string, args ...any) {
+	r.Errors++
+	fmt.Fprintf(r.w, "  ERROR: "+format+"\n", args...)
+}
+
+func (r *report) note(format string, args ...any) {
+	fmt.Fprintf(r.w, "  note: "+format+"\n", args...)
+}
+
+func (r *report) relay(conf *Relay) {
+	fmt.Fprintf(r.w, "\nrelay %q, mode %s\n", conf.Name, conf.Mode)
+	r.listeners(conf)
+	st, err := newState(conf, slog.New(slog.DiscardHandler))
+	if err != nil {
+		r.wrong("%v", err)
+		return
+	}
+	defer st.retire()
+	r.backends(st)
+	if st.server != nil {
+		r.serverSide(st)
+	}
+	if st.client != nil {
+		r.clientSide(st)
+	}
+}
+
+func (r *report) listeners(conf *Relay) {
+	for _, s := range conf.Listen {
+		e, err := parseEndpoint(s, directTLS)
+		if err != nil {
+			continue // validate has said it
+		}
+		r.line("  ", "listens", e.String())
+		switch {
+		case e.security == plain && !e.local():
+			r.weak("listen: %v has no TLS, and other machines reach it", e)
+		case e.security == startTLS && conf.AllowPlaintext:
+			r.weak("allow-plaintext: clients of %v may send passwords in plain text", e)
+		}
+	}
+	if conf.AllowUnauthenticated {
+		r.weak("allow-unauthenticated: mail without a login reaches the backend from the relay's address; it must not trust that")
+	}
+}
+
+func (r *report) backends(st *state) {
+	far := 0
+	show := func(what string, e endpoint) {
+		if what != "" {
+			r.line("  ", "forwards", fmt.Sprintf("%s to %v", what, e))
+		}
+		if e.security == plain && !e.local() {
+			far++
+		}
+	}
+	for _, user := range sortedKeys(st.conf.Users) {
+		show("user "+user, st.users[user])
+	}
+	if st.conf.UsersFile != "" {
+		r.line("  ", "forwards", fmt.Sprintf("%d users by %s", len(st.users)-len(st.conf.Users), st.conf.UsersFile))
+		for user, e := range st.users {
+			if _, shown := st.conf.Users[user]; !shown {
+				show("", e)
+			}
+		}
+	}
+	if st.backend != nil {
+		who := "everybody"
+		if len(st.users) > 0 {
+			who = "everybody else"
+		}
+		show(who, *st.backend)
+	} else {
+		r.note("users without a backend cannot log in: there is no backend for everybody else")
+	}
+	if far > 0 {
+		r.weak("%d backends on other machines are reached without TLS", far)
+	}
+}
+
+func (r *report) serverSide(st *state) {
+	t := &st.conf.ServerTLS
+	fmt.Fprintln(r.w, "  TLS with clients")
+	r.protocols("", st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
+	if t.Crt != "" {
+		r.certificates("crt", t.Crt, true, x509.ExtKeyUsageServerAuth)
+	}
+	if t.Chain != "" {
+		r.certificates("chain", t.Chain, t.Crt == "", x509.ExtKeyUsageServerAuth)
+	}
+	r.keyFile("key", t.Key)
+	asks := t.ClientCert || t.RequireValidClientCert
+	switch {
+	case t.RequireValidClientCert:
+		r.line("    ", "client certs", "required: the handshake refuses who has no valid one")
+	case t.ClientCert && t.BlockBadClientCert:
+		r.line("    ", "client certs", "asked for; who has none is refused, and a bad one is not")
+		r.weak("blockbadclientcert: a bad or revoked certificate is not refused; requirevalidclientcert does that")
+	case t.ClientCert:
+		r.line("    ", "client certs", "asked for; nobody is refused")
+		if st.conf.Mode != modeHTTP {
+			r.weak("clientcert: in mode %s the verdict goes to the log alone; requirevalidclientcert refuses", st.conf.Mode)
+		}
+	default:
+		r.line("    ", "client certs", "not asked for")
+	}
+	if asks && t.CACrt == "" {
+		r.weak("cacrt: is missing, so that no client certificate is valid")
+	}
+	if t.CACrt != "" {
+		r.authorities("cacrt", t.CACrt)
+		if asks && t.CACRL == "" {
+			r.weak("cacrl: is missing, so that a revoked certificate stays valid")
+		}
+	}
+	if t.CACRL != "" {
+		r.lists("cacrl", t.CACRL)
+		if !asks {
+			r.note("cacrl has no effect without clientcert or requirevalidclientcert")
+		}
+	}
+	if t.DHCert != "" {
+		r.line("    ", "dhcert", t.DHCert)
+	}
+	r.ignored("ignoreVerifyErrors", t.IgnoreVerifyErrors)
+	if t.SNI != "" {
+		r.note("sni has no effect on the side of the clients")
+	}
+	if t.BlockBadClientCert && !asks {
+		r.note("blockbadclientcert has no effect without clientcert")
+	}
+}
+
+func (r *report) clientSide(st *state) {
+	t := &st.conf.BackendTLS
+	fmt.Fprintln(r.w, "  TLS with backends")
+	r.protocols("backend-", st.client, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
+	if t.Crt != "" {
+		r.certificates("backend-crt", t.Crt, true, x509.ExtKeyUsageClientAuth)
+	}
+	if t.Chain != "" {
+		r.certificates("backend-chain", t.Chain, t.Crt == "", x509.ExtKeyUsageClientAuth)
+	}
+	r.keyFile("backend-key", t.Key)
+	switch {
+	case t.InsecureSkipVerify:
+		r.weak("backend-insecureskipverify: anybody can be the backend")
+	case t.CACrt == "":
+		r.line("    ", "trusts", "the CAs of the system")
+	}
+	if t.CACrt != "" {
+		r.authorities("backend-cacrt", t.CACrt)
+	}
+	if t.CACRL != "" {
+		r.lists("backend-cacrl", t.CACRL)
+	}
+	name := t.ServerName
+	if name == "" {
+		name = t.SNI
+	}
+	if name == "" {
+		name = "the host in the backend's address"
+	}
+	r.line("    ", "verifies", name)
+	r.ignored("backend-ignoreVerifyErrors", t.IgnoreVerifyErrors)
+}
+
+// protocols lists the versions and the exact suites.
+func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher, low, high string, only12 bool) {
+	min, _ := parseVersion("", low)
+	max, _ := parseVersion("", high)
+	if min == 0 {
+		min = sslfilter.VersionTLS12
+	}
+	if max == 0 {
+		max = sslfilter.VersionTLS13
+	}
+	if only12 {
+		min, max = sslfilter.VersionTLS12, sslfilter.VersionTLS12
+	}
+	r.line("    ", "protocols", fmt.Sprintf("%v to %v, unless openssl.cnf is narrower", min, max))
+	if min < sslfilter.VersionTLS12 {
+		r.weak("%sminversion: TLS 1.0 and 1.1 are obsolete (RFC 8996)", side)
+	}
+	suites := ctx.Ciphers()
+	r.line("    ", "ciphers", fmt.Sprintf("%d, in this order:", len(suites)))
+	groups := make(map[string][]string)
+	for _, name := range suites {
+		fmt.Fprintf(r.w, "                     %s\n", name)
+		if why := weakSuite(name); why != "" {
+			groups[why] = append(groups[why], name)
+		}
+	}
+	for _, why := range sortedKeys(groups) {
+		r.weak("%scipher: %s: %s", side, why, strings.Join(groups[why], " "))
+	}
+	for _, level := range []string{"@SECLEVEL=0", "@SECLEVEL=1"} {
+		if strings.Contains(cipher, level) {
+			r.weak("%scipher: %s admits short keys and old signatures", side, level)
+		}
+	}
+}
+
+// weakSuite says what is wrong with a suite, by OpenSSL's name of it.
+func weakSuite(name string) string {
+	has := func(words ...string) bool {
+		for _, word := range words {
+			if strings.Contains("-"+name+"-", "-"+word+"-") {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case strings.HasPrefix(name, "TLS_"):
+		return ""
+	case has("NULL"):
+		return "no encryption"
+	case has("ADH", "AECDH"):
+		return "no certificate, so that anybody can be in between"
+	case has("RC4", "DES", "CBC3", "EXP", "RC2", "SEED", "IDEA"):
+		return "a broken cipher"
+	case has("MD5"):
+		return "MD5"
+	case !has("ECDHE", "DHE"):
+		return "no forward secrecy"
+	case !has("GCM", "CCM", "CCM8") && !has("CHACHA20"):
+		return "CBC"
+	}
+	return ""
+}
+
+// certificates lists a file whose first certificate is the relay's own.
+func (r *report) certificates(key, file string, own bool, usage x509.ExtKeyUsage) {
+	list, err := readCertificates(file)
+	if err != nil {
+		r.wrong("%s: %v", key, err)
+		return
+	}
+	for i, c := range list {
+		what := fmt.Sprintf("%s %d", key, i+1)
+		if !r.certificate(what, file, c) {
+			continue
+		}
+		switch {
+		case i == 0 && own:
+			r.own(what, c.Certificate, usage)
+		case i > 0 && list[i-1].err == nil:
+			before := list[i-1].Certificate
+			if err := before.CheckSignatureFrom(c.Certificate); err != nil {
+				r.weak("%s: is not the issuer of the one in front of it: %v", what, err)
+			}
+		}
+	}
+	if last := list[len(list)-1]; own && len(list) == 1 && last.err == nil && !selfSigned(last.Certificate) {
+		r.note("%s: has no intermediate; clients need to know %s", key, last.Issuer)
+	}
+}
+
+// own looks at the certificate that the relay shows.
+func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
+	if usage == x509.ExtKeyUsageServerAuth {
+		names := append([]string(nil), c.DNSNames...)
+		for _, ip := range c.IPAddresses {
+			names = append(names, ip.String())
+		}
+		r.line("      ", "names", strings.Join(names, " "))
+		if len(names) == 0 {
+			r.weak("%s: has no subject alternative name, and today's clients look at nothing else", what)
+		}
+	}
+	if len(c.ExtKeyUsage) > 0 {
+		fits := false
+		for _, u := range c.ExtKeyUsage {
+			fits = fits || u == usage || u == x509.ExtKeyUsageAny
+		}
+		if !fits {
+			r.weak("%s: its extended key usage does not fit this side", what)
+		}
+	}
+}
+
+// certificate shows one certificate; false if crypto/x509 cannot read it.
+func (r *report) certificate(what, file string, c certificate) bool {
+	if c.err != nil {
+		r.line("    ", what, file)
+		r.note("%s: cannot be shown: %v; OpenSSL, which is less strict, decides about it", what, c.err)
+		return false
+	}
+	key, short := keyOf(c.Certificate)
+	r.line("    ", what, file)
+	r.line("      ", "subject", c.Subject.String())
+	r.line("      ", "issuer", c.Issuer.String())
+	r.line("      ", "serial", sslfilter.Hexdump(c.SerialNumber.Bytes()))
+	r.line("      ", "valid", day(c.NotBefore)+" to "+day(c.NotAfter))
+	r.line("      ", "key", key+", signed with "+c.SignatureAlgorithm.String())
+	for _, why := range []string{short, weakSignature(c.Certificate), dates(c.Certificate, r.now)} {
+		if why != "" {
+			r.weak("%s: %s", what, why)
+		}
+	}
+	return true
+}
+
+// maxShown bounds the CAs that are listed one by one.
+const maxShown = 20
+
+// authorities lists trusted CAs.
+func (r *report) authorities(key, file string) {
+	list, err := readCertificates(file)
+	if err != nil {
+		r.wrong("%s: %v", key, err)
+		return
+	}
+	for i, c := range list {
+		what := fmt.Sprintf("%s %d", key, i+1)
+		if i == maxShown {
+			r.line("    ", key, fmt.Sprintf("and %d more", len(list)-i))
+			return
+		}
+		if r.certificate(what, file, c) && !c.IsCA {
+			r.note("%s: is not marked as a CA", what)
+		}
+	}
+}
+
+// lists shows revocation lists.
+func (r *report) lists(key, file string) {
+	data, err := readPEM(file)
+	if err != nil {
+		r.wrong("%s: %v", key, err)
+		return
+	}
+	entries, n := 0, 0
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "X509 CRL" {
+			continue
+		}
+		n++
+		what := fmt.Sprintf("%s %d", key, n)
+		list, err := x509.ParseRevocationList(block.Bytes)
+		if err != nil {
+			entries++ // unknown
+			r.line("    ", what, file)
+			r.note("%s: cannot be shown: %v; OpenSSL, which is less strict, decides about it", what, err)
+			continue
+		}
+		entries += len(list.RevokedCertificateEntries)
+		r.line("    ", what, fmt.Sprintf("%s: %d serials, by %s, of %s", file, len(list.RevokedCertificateEntries), list.Issuer, day(list.ThisUpdate)))
+		if !list.NextUpdate.IsZero() && r.now.After(list.NextUpdate) {
+			r.weak("%s: a newer one was due on %s; this one still counts", what, day(list.NextUpdate))
+		}
+	}
+	if entries == 0 {
+		r.weak("%s: no serial is on it, and such a list blocks everybody, as in the original", key)
+	}
+}
+
+// ignored explains verify errors that do not count.
+func (r *report) ignored(key string, numbers []int) {
+	for _, n := range numbers {
+		r.weak("%s: %d (%v) does not count", key, n, sslfilter.VerifyCode(n))
+		switch n {
+		case 18, 19, 20, 21:
+			r.weak("%s: with %d, certificates of unknown CAs can be valid", key, n)
+		}
+	}
+}
+
+// keyFile looks who can read a private key.
+func (r *report) keyFile(key, file string) {
+	if file == "" {
+		return
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		r.wrong("%s: %v", key, err)
+		return
+	}
+	if info.Mode().Perm()&0o004 != 0 {
+		r.weak("%s: %s can be read by everybody on this machine", key, file)
+	}
+}

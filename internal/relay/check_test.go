@@ -1,0 +1,115 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// check explains a relay on a day when the test PKI is valid.
+func check(t *testing.T, lines ...string) (Findings, string) {
+	t.Helper()
+	c, err := Parse([]byte(relayTable(lines...)))
+	require.NoError(t, err)
+	var out strings.Builder
+	found := Check(&out, c, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	return found, out.String()
+}
+
+func TestCheckExplains(t *testing.T) {
+	found, out := check(t, `mode = "imap"`, `listen = ["starttls:127.0.0.1:143"]`, crt(),
+		`cipher = "ECDHE+AESGCM"`, fmt.Sprintf("cacrt = %q\ncacrl = %q", pki("root.crt"), pki("crl.pem")), "requirevalidclientcert = true",
+		`backend = "tls:mail.example.org:993"`, fmt.Sprintf("backend-cacrt = %q\nbackend-tls1_2 = true\nbackend-cipher = \"AES128-SHA256\"", pki("root.crt")), "[relay.users]", `user1 = "127.0.0.1:143"`)
+	require.Zero(t, found.Errors, out)
+	for _, want := range []string{
+		"listens        starttls:127.0.0.1:143", "forwards       user user1 to plain:127.0.0.1:143", "forwards       everybody else to tls:mail.example.org:993",
+		"TLSv1.2 to TLSv1.3", "TLS_AES_256_GCM_SHA384\n", "ECDHE-RSA-AES128-GCM-SHA256\n",
+		"crt 1          " + pki("server.crt"), "names          localhost", "serial         10:01", "key            RSA 2048 bits, signed with SHA256-RSA",
+		"client certs   required", "cacrl 1        " + pki("crl.pem") + ": 1 serials", "verifies       the host in the backend's address",
+	} {
+		require.Contains(t, out, want)
+	}
+	require.Contains(t, out, "TLSv1.2 to TLSv1.2")
+	require.Contains(t, out, "WEAK: backend-cipher: no forward secrecy: AES128-SHA256\n")
+	require.NotContains(t, out, "AES256-SHA384\n") // nothing that is not offered
+}
+
+func TestCheckFindsWhatIsWeak(t *testing.T) {
+	where := "backend = \"127.0.0.1:1\"\n"
+	for name, c := range map[string]struct{ lines, want string }{
+		"short key":           {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", pki("server-1024.crt"), pki("server-1024.key")), "crt 1: an RSA key of 1024 bits"},
+		"SHA-1":               {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", pki("server-sha1.crt"), pki("server-sha1.key")), "crt 1: a signature with SHA1-RSA"},
+		"security level":      {crt() + "cipher = \"DEFAULT@SECLEVEL=0\"\n", "@SECLEVEL=0 admits"},
+		"expired":             {fmt.Sprintf("crt = %q\nkey = %q\n", pki("server-expired.crt"), pki("server-expired.key")), "crt 1: expired on"},
+		"CBC":                 {crt() + "cipher = \"ECDHE-RSA-AES128-SHA\"\n", "cipher: CBC: ECDHE-RSA-AES128-SHA"},
+		"no forward secrecy":  {crt() + "cipher = \"AES128-GCM-SHA256\"\n", "cipher: no forward secrecy: AES128-GCM-SHA256"},
+		"anonymous":           {crt() + "cipher = \"AECDH-AES256-SHA:@SECLEVEL=0\"\n", "no certificate, so that anybody can be in between"},
+		"old protocol":        {crt() + "minversion = \"1.0\"\ncipher = \"DEFAULT@SECLEVEL=0\"\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
+		"ignored errors":      {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: with 20, certificates of unknown CAs can be valid"},
+		"no CRL":              {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", pki("root.crt")), "cacrl: is missing"},
+		"empty CRL":           {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-empty.pem")), "blocks everybody"},
+		"old CRL":             {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-expired.pem")), "a newer one was due"},
+		"no CA":               {crt() + "clientcert = true\n", "cacrt: is missing"},
+		"verdict in the log":  {crt() + "clientcert = true\n", "in mode tcp the verdict goes to the log alone"},
+		"blockbadclientcert":  {crt() + "clientcert = true\nblockbadclientcert = true\n", "requirevalidclientcert does that"},
+		"any backend":         {crt() + "backend-insecureskipverify = true\nbackend = \"tls:h:1\"\n", "anybody can be the backend"},
+		"far backend":         {crt() + "backend = \"192.0.2.1:25\"\n", "reached without TLS"},
+		"plain for everybody": {"listen = [\"plain:0.0.0.0:1\"]\n", "has no TLS, and other machines reach it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines := c.lines
+			if !strings.Contains(lines, "backend = ") {
+				lines = where + lines
+			}
+			if !strings.Contains(lines, "listen") {
+				lines = "listen = [\"127.0.0.1:0\"]\n" + lines
+			}
+			found, out := check(t, lines)
+			require.Contains(t, out, "  WEAK: ")
+			require.Contains(t, out, c.want)
+			require.Positive(t, found.Weak)
+			require.Zero(t, found.Errors, out)
+		})
+	}
+}
+
+func TestCheckFindsAChainInTheWrongOrder(t *testing.T) {
+	inter, root := pki("inter.crt"), pki("root.crt")
+	file := joined(t, pki("server-inter.crt"), root, inter)
+	found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, pki("server-inter.key")))
+	require.Contains(t, out, "crt 2: is not the issuer of the one in front of it")
+	require.Positive(t, found.Weak)
+
+	file = joined(t, pki("server-inter.crt"), inter, root)
+	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, pki("server-inter.key")))
+	require.NotContains(t, out, "is not the issuer")
+}
+
+// joined is a file with the contents of others.
+func joined(t *testing.T, files ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	var all []byte
+	for _, f := range files {
+		all = append(all, contents(t, f)...)
+	}
+	return write(t, dir+"/joined.pem", all)
+}
+
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, `crt = "nowhere.crt"`, `key = "nowhere.key"`)
+	require.Equal(t, 1, found.Errors)
+	require.Contains(t, out, "ERROR: crt (nowhere.crt): cannot open it")
+	found, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`)
+	require.Equal(t, 1, found.Errors)
+	require.Contains(t, out, "ERROR: crt: is missing")
+}
+
+// What crypto/x509 does not like, OpenSSL may serve all the same.
+func TestCheckSaysWhereItCannotLook(t *testing.T) {
+	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", pki("client-serneg.crt")))
+	require.Contains(t, out, "cannot be shown")
+}

@@ -1,0 +1,234 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Config is the whole configuration. The toml tag of a field is its key in the
+// file and, for a flag, its name; the usage tag is its line in -help and in the
+// manual page, with the name of the value between backquotes.
+type Config struct {
+	Log               string   `toml:"log" usage:"form of the log on standard error: text or json as a <form>" default:"text"`
+	LogLevel          string   `toml:"log-level" usage:"least <level> that is logged: debug, info, warn or error" default:"info"`
+	Counters          string   `toml:"counters" usage:"<address> on which counters are served over HTTP (/debug/vars); loopback only, see counters-remote"`
+	CountersRemote    bool     `toml:"counters-remote" usage:"admit an address in counters that is not loopback; everybody who reaches it can read the counters"`
+	DrainTimeout      Duration `toml:"drain-timeout" usage:"<time> that connections get to finish after SIGTERM" default:"30s"`
+	MaxConnections    int      `toml:"max-connections" usage:"<number> of client connections at a time, over all relays" default:"10000"`
+	MaxConnsPerClient int      `toml:"max-connections-per-client" usage:"<number> of connections at a time from one client address (an IPv6 /64 is one), over all relays; 0 is no limit" default:"0"`
+	MaxHandshakes     int      `toml:"max-handshakes" usage:"<number> of TLS handshakes with clients under way at a time, over all relays" default:"200"`
+
+	Relays []Relay `toml:"relay"`
+}
+
+// Relay is one [[relay]] table: some listeners, and where their connections go.
+type Relay struct {
+	Name    string            `toml:"name" usage:"<name> in the log and in the counters" default:"the mode"`
+	Mode    string            `toml:"mode" usage:"<protocol> of the connections: tcp, http, imap, pop3 or smtp" default:"tcp"`
+	Listen  []string          `toml:"listen" usage:"<address> to listen on, tls:host:port, starttls:host:port (imap, pop3, smtp) or plain:host:port; without a prefix it is tls"`
+	Backend string            `toml:"backend" usage:"<address> of the server behind, host:port or unix:/path, in front of it plain:, starttls: or tls:; without a prefix it is plain. With users it is for everybody whom they do not name"`
+	Users   map[string]string `toml:"users" flag:"user" usage:"<name=address>: the backend of one user (imap, pop3, smtp); @domain as the name stands for all users of a domain"`
+	// UsersFile is for more users than a configuration should hold.
+	UsersFile string `toml:"users-file" usage:"<file> with a name and an address in each line, as in users"`
+
+	ServerTLS
+	BackendTLS
+	FrontEnd
+	HTTP
+	Limits
+}
+
+// ServerTLS is the library's options for the side that clients connect to.
+type ServerTLS struct {
+	Crt                    string   `toml:"crt" usage:"certificate <file> of the relay, PEM as all files; its chain may stand behind it"`
+	Key                    string   `toml:"key" usage:"<file> with the private key of crt"`
+	KeyPassphrase          string   `toml:"keypassphrase" usage:"<source> of the passphrase of an encrypted key: file:/path, env:NAME or credential:name (of systemd)"`
+	Chain                  string   `toml:"chain" usage:"<file> with the certificate and its intermediates, and the key if there is no key option"`
+	CACrt                  string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against"`
+	CAVerifyDepth          int      `toml:"caverifydepth" usage:"<number> of intermediates that a chain may have; 0 means 5"`
+	CACRL                  string   `toml:"cacrl" usage:"<file> with revocation lists; a list without entries blocks everybody"`
+	ClientCert             bool     `toml:"clientcert" usage:"ask clients for a certificate, and refuse nobody; the verdict is in the log and in the headers of http"`
+	BlockBadClientCert     bool     `toml:"blockbadclientcert" usage:"with clientcert: refuse clients that have no certificate at all"`
+	RequireValidClientCert bool     `toml:"requirevalidclientcert" usage:"refuse clients without a valid certificate, in the handshake"`
+	IgnoreVerifyErrors     []int    `toml:"ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count"`
+	DHCert                 string   `toml:"dhcert" usage:"<file> with Diffie-Hellman parameters for the DHE suites of TLS 1.2"`
+	Cipher                 string   `toml:"cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier, @SECLEVEL=n included"`
+	CipherSuites           string   `toml:"ciphersuites" usage:"<list> of TLS 1.3 suites"`
+	Groups                 string   `toml:"groups" usage:"<list> of key exchange groups, such as X25519:P-256"`
+	ALPN                   []string `toml:"alpn" usage:"application <protocols> that the relay agrees to, the most wanted first"`
+	NoHonor                bool     `toml:"nohonor" usage:"let the client's order of ciphers decide"`
+	TLS                    bool     `toml:"tls" usage:"TLS 1.2 or later, which is the default"`
+	TLS12                  bool     `toml:"tls1_2" usage:"TLS 1.2 and nothing else"`
+	MinVersion             string   `toml:"minversion" usage:"lowest protocol <version>: 1.0, 1.1, 1.2 or 1.3" default:"1.2"`
+	MaxVersion             string   `toml:"maxversion" usage:"highest protocol <version>" default:"1.3"`
+	SNI                    string   `toml:"sni" usage:"host <name>; without effect on this side, as in the original"`
+	ErrorHandler           string   `toml:"errorhandler" usage:"what logs the errors of TLS connections besides the relay: ignore, carp (each), confess (each, with the stack) or carponetime (each text once) as a <way>" default:"ignore"`
+	Debug                  bool     `toml:"debug" usage:"log steps of the handshakes, options without effect and verdicts, at level debug; never plaintext, keys or passphrases"`
+}
+
+// BackendTLS is the library's options for the side that connects to servers.
+type BackendTLS struct {
+	Crt                string   `toml:"backend-crt" usage:"certificate <file> that is shown to the backend"`
+	Key                string   `toml:"backend-key" usage:"<file> with the private key of backend-crt"`
+	KeyPassphrase      string   `toml:"backend-keypassphrase" usage:"<source> of its passphrase, as in keypassphrase"`
+	Chain              string   `toml:"backend-chain" usage:"<file> with the certificate and its intermediates, and the key if there is no backend-key"`
+	CACrt              string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against" default:"the CAs of the system"`
+	CAVerifyDepth      int      `toml:"backend-caverifydepth" usage:"<number> of intermediates that its chain may have; 0 means 5"`
+	CACRL              string   `toml:"backend-cacrl" usage:"<file> with revocation lists that the backend's chain must not be on"`
+	IgnoreVerifyErrors []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count"`
+	Cipher             string   `toml:"backend-cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier"`
+	CipherSuites       string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`
+	Groups             string   `toml:"backend-groups" usage:"<list> of key exchange groups"`
+	ALPN               []string `toml:"backend-alpn" usage:"application <protocols> that are offered"`
+	TLS                bool     `toml:"backend-tls" usage:"TLS 1.2 or later, which is the default"`
+	TLS12              bool     `toml:"backend-tls1_2" usage:"TLS 1.2 and nothing else"`
+	MinVersion         string   `toml:"backend-minversion" usage:"lowest protocol <version>" default:"1.2"`
+	MaxVersion         string   `toml:"backend-maxversion" usage:"highest protocol <version>" default:"1.3"`
+	SNI                string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello" default:"the name that is verified"`
+	ServerName         string   `toml:"backend-servername" usage:"<name> or IP address that the backend's certificate must have" default:"the host in the backend's address"`
+	InsecureSkipVerify bool     `toml:"backend-insecureskipverify" usage:"take any backend for the right one; the verdict is logged"`
+	ErrorHandler       string   `toml:"backend-errorhandler" usage:"as errorhandler, as a <way>" default:"ignore"`
+	Debug              bool     `toml:"backend-debug" usage:"as debug"`
+
+	ProxyProtocol bool `toml:"proxy-protocol" usage:"tell the backend the client's address by PROXY protocol version 2, in front of everything else; not with http"`
+}
+
+// FrontEnd is what the relay says itself before it forwards (imap, pop3, smtp).
+type FrontEnd struct {
+	AllowPlaintext       bool     `toml:"allow-plaintext" usage:"let clients of a starttls listener log in without TLS. Without it LOGINDISABLED is announced and a login before STARTTLS is refused"`
+	AllowUnauthenticated bool     `toml:"allow-unauthenticated" usage:"smtp: forward clients that send mail without logging in. The backend sees the relay's address, and must not trust it"`
+	Greeting             string   `toml:"greeting" usage:"<text> of the greeting" default:"sslrelay ready"`
+	Hostname             string   `toml:"hostname" usage:"smtp: <name> of the relay in the greeting and in its own EHLO" default:"the system's"`
+	Capabilities         []string `toml:"capabilities" usage:"<words> that are announced before the login; STARTTLS, LOGINDISABLED and AUTH are added where they are true" default:"IMAP4rev1, SASL-IR, LITERAL+ and ID for imap, USER for pop3, 8BITMIME for smtp"`
+}
+
+// HTTP is for mode http.
+type HTTP struct {
+	Headers          map[string]string `toml:"headers" flag:"header" usage:"<what=name>: the header that tells the backend verdict (valid, invalid, none), subject, issuer, serial, cipher or protocol of the connection; an empty name is not told. What a client sends under these names is removed" default:"X-Client-Verdict, X-Client-Subject, X-Client-Issuer, X-Client-Serial, X-TLS-Cipher, X-TLS-Protocol"`
+	TrustForwarded   bool              `toml:"trust-forwarded" usage:"keep the client's X-Forwarded-For and add to it; for relays behind another proxy"`
+	NoPlainHTTPReply bool              `toml:"no-plain-http-reply" usage:"send no 400 to a client that speaks plain HTTP to a tls listener"`
+	MaxHeader        int               `toml:"max-header" usage:"<bytes> of a request's head" default:"65536"`
+}
+
+// Limits bounds what one connection may take.
+type Limits struct {
+	HandshakeTimeout Duration `toml:"handshake-timeout" usage:"<time> for the handshake with a client" default:"10s"`
+	CommandTimeout   Duration `toml:"command-timeout" usage:"<time> from the connection to a successful login (imap, pop3, smtp), or for the head of a request (http)" default:"1m"`
+	IdleTimeout      Duration `toml:"idle-timeout" usage:"<time> without a byte in either direction after which a connection is closed" default:"35m"`
+	BackendTimeout   Duration `toml:"backend-timeout" usage:"<time> to reach the backend, TLS and login included" default:"30s"`
+	MaxLine          int      `toml:"max-line" usage:"<bytes> of one command before the forwarding, literals included" default:"12288"`
+}
+
+// Duration is a time.Duration in the form of time.ParseDuration: "90s", "35m".
+type Duration time.Duration
+
+// UnmarshalText parses a positive duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no time such as 90s or 35m", text)
+	}
+	if v <= 0 {
+		return fmt.Errorf("%q is not above 0", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// String gives "1m30s", and "1m" rather than "1m0s".
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Std is d for package time.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Modes of a relay.
+const (
+	modeTCP  = "tcp"
+	modeHTTP = "http"
+	modeIMAP = "imap"
+	modePOP3 = "pop3"
+	modeSMTP = "smtp"
+)
+
+// setDefaults fills in what is not given.
+func (c *Config) setDefaults() {
+	set(&c.Log, "text")
+	set(&c.LogLevel, "info")
+	set(&c.DrainTimeout, Duration(30*time.Second))
+	set(&c.MaxConnections, 10000)
+	set(&c.MaxHandshakes, 200)
+	for i := range c.Relays {
+		c.Relays[i].setDefaults()
+	}
+}
+
+func (r *Relay) setDefaults() {
+	set(&r.Mode, modeTCP)
+	set(&r.Name, r.Mode)
+	set(&r.Greeting, "sslrelay ready")
+	set(&r.MaxHeader, 64<<10)
+	set(&r.HandshakeTimeout, Duration(10*time.Second))
+	set(&r.CommandTimeout, Duration(time.Minute))
+	set(&r.IdleTimeout, Duration(35*time.Minute))
+	set(&r.BackendTimeout, Duration(30*time.Second))
+	set(&r.MaxLine, 12<<10) // RFC 4954 section 4: AUTH of SMTP has the longest lines
+	if r.Capabilities == nil {
+		switch r.Mode {
+		case modeIMAP:
+			r.Capabilities = []string{"IMAP4rev1", "SASL-IR", "LITERAL+", "ID"}
+		case modePOP3:
+			r.Capabilities = []string{"USER"}
+		case modeSMTP:
+			r.Capabilities = []string{"8BITMIME"}
+		}
+	}
+	if r.Mode == modeHTTP {
+		headers := defaultHeaders()
+		for what, name := range r.Headers {
+			headers[what] = name
+		}
+		r.Headers = headers
+	}
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// What a header can tell.
+const (
+	headerVerdict  = "verdict"
+	headerSubject  = "subject"
+	headerIssuer   = "issuer"
+	headerSerial   = "serial"
+	headerCipher   = "cipher"
+	headerProtocol = "protocol"
+)
+
+func defaultHeaders() map[string]string {
+	return map[string]string{
+		headerVerdict: "X-Client-Verdict", headerSubject: "X-Client-Subject", headerIssuer: "X-Client-Issuer",
+		headerSerial: "X-Client-Serial", headerCipher: "X-TLS-Cipher", headerProtocol: "X-TLS-Protocol",
+	}
+}
+
+// frontEnd reports whether the relay speaks the protocol itself before it forwards.
+func (r *Relay) frontEnd() bool {
+	return r.Mode == modeIMAP || r.Mode == modePOP3 || r.Mode == modeSMTP
+}
+
+// byUser reports whether a login chooses the backend.
+func (r *Relay) byUser() bool { return len(r.Users) > 0 || r.UsersFile != "" }

@@ -1,0 +1,232 @@
+package relay
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// parseFlags makes a configuration of flags.
+func parseFlags(args ...string) (*Config, error) {
+	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	c := new(Config)
+	Flags(fs, c)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	return c, c.Finish()
+}
+
+// Every field of the library's options has a flag and a key on each side where
+// it means something, and what is given there reaches the field.
+func TestEveryOptionHasAFlag(t *testing.T) {
+	const inMemory, role, clients, servers = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone"
+	skipServer := map[string]string{
+		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
+		"InsecureSkipVerify": clients, "ServerName": clients,
+	}
+	skipBackend := map[string]string{
+		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
+		"ClientCert": servers, "BlockBadClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers,
+	}
+	log := slog.New(slog.DiscardHandler)
+	values := map[string]string{
+		"CAVerifyDepth": "3", "IgnoreVerifyErrors": "9,10", "MinVersion": "1.2", "MaxVersion": "1.3", "ErrorHandler": "carp",
+		"KeyPassphrase": "env:X", "ALPN": "http/1.1",
+	}
+	for _, side := range []struct {
+		prefix string
+		skip   map[string]string
+		make   func(*Relay) (sslfilter.Options, error)
+	}{
+		{"", skipServer, func(r *Relay) (sslfilter.Options, error) { return r.ServerTLS.options(log) }},
+		{"backend-", skipBackend, func(r *Relay) (sslfilter.Options, error) { return r.BackendTLS.options(log) }},
+	} {
+		fields := reflect.TypeFor[sslfilter.Options]()
+		for i := range fields.NumField() {
+			f := fields.Field(i)
+			if why := side.skip[f.Name]; why != "" {
+				continue
+			}
+			value := values[f.Name]
+			switch {
+			case f.Type.Kind() == reflect.Bool || f.Name == "Debug":
+				value = "true"
+			case value == "":
+				value = "value"
+			}
+			name := side.prefix + optionKey(f.Name)
+			c, err := parseFlags("-listen", ":0", "-backend", "h:1", "-"+name+"="+value)
+			require.NoError(t, err, "Options.%s has no flag %s", f.Name, name)
+			o, err := side.make(&c.Relays[0])
+			require.NoError(t, err)
+			require.False(t, reflect.ValueOf(o).Field(i).IsZero(), "flag %s does not reach Options.%s", name, f.Name)
+
+			toml := fmt.Sprintf("%s = %q", name, value)
+			switch f.Type.Kind() {
+			case reflect.Bool, reflect.Int:
+				toml = name + " = " + value
+			case reflect.Slice:
+				toml = name + " = [" + value + "]"
+				if f.Name == "ALPN" {
+					toml = name + ` = ["http/1.1"]`
+				}
+			}
+			if f.Name == "Debug" {
+				toml = name + " = true"
+			}
+			c, err = Parse([]byte(relayTable(`listen = [":0"]`, `backend = "h:1"`, toml)))
+			require.NoError(t, err)
+			o, err = side.make(&c.Relays[0])
+			require.NoError(t, err)
+			require.False(t, reflect.ValueOf(o).Field(i).IsZero(), "key %s does not reach Options.%s", name, f.Name)
+		}
+	}
+}
+
+func TestFlagsAndFileMeanTheSame(t *testing.T) {
+	byFlags, err := parseFlags("-mode", "imap", "-listen", "starttls::143", "-listen=tls::993", "-crt", "a", "-key", "b", "-user", "user1=one:143",
+		"-user", "user2=tls:two:993", "-backend", "unix:/run/imap", "-ignoreVerifyErrors", "9, 10", "-idle-timeout", "90s", "-tls1_2", "-max-connections", "7", "-log", "json")
+	require.NoError(t, err)
+	byFile, err := Parse([]byte(`
+log = "json"
+max-connections = 7
+[[relay]]
+mode = "imap"
+listen = ["starttls::143", "tls::993"]
+crt = "a"
+key = "b"
+backend = "unix:/run/imap"
+ignoreVerifyErrors = [9, 10]
+idle-timeout = "90s"
+tls1_2 = true
+users = { user1 = "one:143", user2 = "tls:two:993" }
+`))
+	require.NoError(t, err)
+	require.Equal(t, byFile, byFlags)
+}
+
+func TestWrongConfigurations(t *testing.T) {
+	ok := "[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"h:1\"\n"
+	imap := "[[relay]]\nmode = \"imap\"\nlisten = [\"127.0.0.1:0\"]\nbackend = \"h:1\"\n"
+	http := "[[relay]]\nmode = \"http\"\nlisten = [\"127.0.0.1:0\"]\nbackend = \"h:1\"\n"
+	for text, want := range map[string]string{
+		ok + "crtt = \"x\"\n":                         `line 4: unknown key "relay.crtt"`,
+		"crt = \"x\"\n" + ok:                          `line 1: unknown key "crt"; it belongs into a [[relay]] table`,
+		ok + "max-connections = 1\n":                  `unknown key "relay.max-connections"; it belongs in front of the first [[relay]]`,
+		ok + "[relay.tls]\nx = 1\n":                   `line 4`,
+		ok + "caverifydepth = \"x\"\n":                `line 4: relay.caverifydepth`,
+		ok + "idle-timeout = \"ten\"\n":               `"ten" is no time such as 90s or 35m`,
+		ok + "idle-timeout = \"-1s\"\n":               `not above 0`,
+		ok + "crt = \n":                               `line 4`,
+		"":                                            `there is no [[relay]]`,
+		ok + ok:                                       `another relay has it`,
+		"[[relay]]\nbackend = \"h:1\"\n":              `listen: is missing`,
+		"[[relay]]\nlisten = [\":1\"]\n":              `backend: is missing`,
+		ok + "mode = \"ftp\"\n":                       `mode: "ftp" is none of tcp, http, imap, pop3, smtp`,
+		strings.Replace(ok, "h:1", "h", 1):            `backend: "h" is no address`,
+		strings.Replace(ok, "h:1", "h:x", 1):          `the port is no number`,
+		strings.Replace(ok, "h:1", ":1", 1):           `a backend needs a host and a port`,
+		strings.Replace(ok, "h:1", "unix:x", 1):       `begins with /`,
+		strings.Replace(ok, "h:1", "starttls:h:1", 1): `mode tcp has no STARTTLS`,
+		strings.Replace(ok, "127.0.0.1:0", "starttls:127.0.0.1:0", 1): `mode tcp has no STARTTLS`,
+		ok + "[relay.users]\nx = \"h:1\"\n":                           `mode tcp has no login`,
+		imap + "[relay.users]\nx = \"h\"\n":                           `users.x: "h" is no address`,
+		imap + "capabilities = [\"STARTTLS\"]\n":                      `STARTTLS is added where it is true`,
+		imap + "capabilities = [\"A B\"]\n":                           `"A B" is no capability`,
+		imap + "greeting = \"a\\r\\nb\"\n":                            `greeting: only printable ASCII`,
+		imap + "max-line = 10000000\n":                                `max-line`,
+		imap + "allow-unauthenticated = true\n":                       `is for mode smtp`,
+		http + "alpn = [\"h2\"]\n":                                    `speaks HTTP/1.1`,
+		http + "proxy-protocol = true\n":                              `not with mode http`,
+		http + "[relay.headers]\nnothing = \"X\"\n":                   `"nothing" is none of verdict`,
+		http + "[relay.headers]\nverdict = \"a b\"\n":                 `no name of a header`,
+		http + "[relay.headers]\nverdict = \"Host\"\n":                `meaning of its own`,
+		http + "[relay.headers]\nverdict = \"x_tls_cipher\"\n":        `has the name`,
+		ok + "[relay.headers]\nverdict = \"X\"\n":                     `headers: is for mode http`,
+		"counters = \"0.0.0.0:1\"\n" + ok:                             `not a loopback address`,
+		"counters = \"1\"\n" + ok:                                     `no address`,
+		"log = \"xml\"\n" + ok:                                        `"xml" is none of text, json`,
+		"max-handshakes = -1\n" + ok:                                  `not above 0`,
+		ok + "errorhandler = \"die\"\n":                               `"die" is none of`,
+		ok + "keypassphrase = \"hunter2\"\n":                          `keypassphrase: neither file:, env: nor credential: is in front of it`,
+	} {
+		_, err := Parse([]byte(text))
+		require.ErrorContains(t, err, want, "%s", text)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	for _, args := range [][]string{{"-user", "x"}, {"-user", "x=1", "-user", "x=2"}, {"-ignoreVerifyErrors", "ten"}, {"-tls=maybe"}, {"-max-line", "x"}, {"-idle-timeout", "0s"}} {
+		_, err := parseFlags(args...)
+		require.Error(t, err, args)
+	}
+}
+
+func TestWrongFilesNameRelayAndKey(t *testing.T) {
+	for text, want := range map[string]string{
+		`crt = "nowhere.crt"` + "\nkey = \"k\"":                                     `relay "r": crt (nowhere.crt): cannot open it`,
+		crt() + "cipher = \"NONSENSE\"":                                             `relay "r": cipher: "NONSENSE"`,
+		crt() + "minversion = \"4\"":                                                `minversion: "4" is none of`,
+		crt() + "cacrl = \"nowhere.pem\"":                                           `relay "r": cacrl: open nowhere.pem`,
+		crt() + fmt.Sprintf("cacrl = %q", pki("crl-trunc.pem")):                     `relay "r": cacrl (` + pki("crl-trunc.pem"),
+		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")): `key (` + pki("server-enc.key") + `): the private key is encrypted`,
+		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")): `keypassphrase: the environment has no SSLRELAY_NOT_SET`,
+		crt() + "backend-cacrt = \"nowhere.pem\"": `backend-cacrt (nowhere.pem)`,
+	} {
+		c, err := Parse([]byte(relayTable(`listen = ["127.0.0.1:0"]`, `backend = "tls:h:1"`, text)))
+		require.NoError(t, err)
+		_, err = New(c, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestPassphrases(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pass")
+	require.NoError(t, os.WriteFile(file, []byte("secret\nmore"), 0o600))
+	t.Setenv("SSLRELAY_TEST_PASS", "secret")
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for _, source := range []string{"file:" + file, "env:SSLRELAY_TEST_PASS", "credential:pass"} {
+		got, err := passphrase(source)()
+		require.NoError(t, err)
+		require.Equal(t, "secret", string(got), source)
+	}
+	_, err := passphrase("credential:../pass")()
+	require.ErrorContains(t, err, "no name of a credential")
+}
+
+func TestUsersFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	load := func() (*state, error) {
+		c, err := Parse([]byte(relayTable(`mode = "imap"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("users-file = %q", file))))
+		require.NoError(t, err)
+		return newState(&c.Relays[0], slog.New(slog.DiscardHandler))
+	}
+	write("# name backend\nuser1 one:143\n\n@two.test tls:two:993\n")
+	st, err := load()
+	require.NoError(t, err)
+	defer st.retire()
+	for user, want := range map[string]string{"user1": "plain:one:143", "x@two.test": "tls:two:993", "a@b@two.test": "tls:two:993", "": "", "@two.test": "", "user2": "", "x@three.test": ""} {
+		e, _, ok := st.route(user)
+		require.Equal(t, want != "", ok, user)
+		if ok {
+			require.Equal(t, want, e.String())
+		}
+	}
+	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": "line 2: the name is there twice", "a b\n": "no address"} {
+		write(text)
+		_, err := load()
+		require.ErrorContains(t, err, want)
+	}
+}

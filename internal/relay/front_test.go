@@ -1,0 +1,310 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// testFront makes a front with the usual words.
+func testFront(mode string, change func(*frontConfig)) front {
+	c := frontConfig{greeting: "ready", hostname: "relay.test", capabilities: []string{"IMAP4rev1"}, canTLS: true, maxLine: 400}
+	switch mode {
+	case modePOP3:
+		c.capabilities = []string{"USER"}
+	case modeSMTP:
+		c.capabilities = []string{"8BITMIME"}
+	}
+	if change != nil {
+		change(&c)
+	}
+	return newFront(mode, c)
+}
+
+// buffered is the buffer of a front.
+func buffered(f front) *lineFront {
+	switch f := f.(type) {
+	case *imapFront:
+		return &f.lineFront
+	case *pop3Front:
+		return &f.lineFront
+	case *smtpFront:
+		return &f.lineFront
+	}
+	panic("no front")
+}
+
+// trace is what came of some input: the replies, and the decisions between them.
+type trace struct {
+	out    string
+	logins []login
+	tls    bool // it stops at STARTTLS,
+	end    *step
+}
+
+// play gives a front input in pieces of size, and refuses every login.
+func play(f front, input string, size int) (tr trace) {
+	step := f.next()
+	for {
+		tr.out += string(step.reply)
+		switch step.do {
+		case more:
+			if input == "" {
+				return tr
+			}
+			n := min(size, len(input))
+			f.feed([]byte(input[:n]))
+			input = input[n:]
+		case beginTLS:
+			tr.tls = true
+			return tr
+		case hangUp:
+			tr.end = &step
+			return tr
+		case forward:
+			tr.logins = append(tr.logins, *step.login)
+			tr.out += "<login>\r\n"
+			step = f.refused()
+			continue
+		}
+		step = f.next()
+	}
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// dialogs of a client in each protocol. S: lines are what the front says.
+func TestFronts(t *testing.T) {
+	secure := func(c *frontConfig) { c.tls = true }
+	lax := func(c *frontConfig) { c.plainLogin = true }
+	anna := []login{{tag: "a", user: "anna", name: "anna", password: "secret"}}
+	plainAnna := b64("\x00anna\x00secret")
+	for _, c := range []struct {
+		name, mode string
+		change     func(*frontConfig)
+		input      string
+		want       string
+		logins     []login
+		tls        bool
+		ends       string
+	}{
+		{name: "IMAP capability before TLS", mode: modeIMAP, input: "a CAPABILITY\r\n",
+			want: "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\na OK CAPABILITY completed\r\n"},
+		{name: "IMAP capability where plaintext is allowed", mode: modeIMAP, change: lax, input: "a capability\r\n",
+			want: "* CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN\r\na OK CAPABILITY completed\r\n"},
+		{name: "IMAP capability in TLS", mode: modeIMAP, change: secure, input: "a CAPABILITY\r\n",
+			want: "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\na OK CAPABILITY completed\r\n"},
+		{name: "IMAP tags are any tag", mode: modeIMAP, input: ". NOOP\r\nA001]x NOOP\r\n1 NOOP\r\n",
+			want: ". OK NOOP completed\r\nA001]x OK NOOP completed\r\n1 OK NOOP completed\r\n"},
+		{name: "IMAP STARTTLS", mode: modeIMAP, input: ". STARTTLS\r\n", tls: true, want: ". OK Begin TLS negotiation now.\r\n"},
+		{name: "IMAP STARTTLS twice", mode: modeIMAP, change: secure, input: "a STARTTLS\r\n", want: "a BAD TLS is on already\r\n"},
+		{name: "IMAP login before TLS", mode: modeIMAP, input: "a LOGIN anna secret\r\n",
+			want: "a NO [PRIVACYREQUIRED] a login needs STARTTLS first\r\n"},
+		{name: "IMAP literal before TLS is not asked for", mode: modeIMAP, input: "a LOGIN {4}\r\n",
+			want: "a NO [PRIVACYREQUIRED] a login needs STARTTLS first\r\n"},
+		{name: "IMAP authenticate before TLS", mode: modeIMAP, input: "a AUTHENTICATE PLAIN " + plainAnna + "\r\n",
+			want: "a NO [PRIVACYREQUIRED] a login needs STARTTLS first\r\n"},
+		{name: "IMAP login with atoms", mode: modeIMAP, change: secure, input: "a LOGIN anna secret\r\n", logins: anna, want: "<login>\r\n"},
+		{name: "IMAP login with quoted strings", mode: modeIMAP, change: secure, input: "a login \"anna\" \"secret\"\r\n", logins: anna, want: "<login>\r\n"},
+		{name: "IMAP escapes in quoted strings", mode: modeIMAP, change: secure, input: `a LOGIN "an\\na" "s\"e{5} c\\"` + "\r\n", want: "<login>\r\n",
+			logins: []login{{tag: "a", user: `an\na`, name: `an\na`, password: `s"e{5} c\`}}},
+		{name: "IMAP login with literals", mode: modeIMAP, change: secure, input: "a LOGIN {4}\r\nanna {6}\r\nsecret\r\n", logins: anna, want: "+ OK\r\n+ OK\r\n<login>\r\n"},
+		{name: "IMAP login with literals that do not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4+}\r\nanna {6+}\r\nsecret\r\n", logins: anna, want: "<login>\r\n"},
+		{name: "IMAP literal with a line end in it", mode: modeIMAP, change: secure, input: "a LOGIN anna {8}\r\nse\r\ncret\r\n", want: "+ OK\r\n<login>\r\n",
+			logins: []login{{tag: "a", user: "anna", name: "anna", password: "se\r\ncret"}}},
+		{name: "IMAP literal of zero bytes", mode: modeIMAP, change: secure, input: "a LOGIN anna {0}\r\n\r\n", want: "+ OK\r\n<login>\r\n",
+			logins: []login{{tag: "a", user: "anna", name: "anna"}}},
+		{name: "IMAP literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {99999999999999999999}\r\n", want: "a BAD the literal is too long\r\n"},
+		{name: "IMAP literal that is too long and does not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4000+}\r\n",
+			want: "* BYE no literal is possible here, or it is too long\r\n", ends: "no literal is possible here, or it is too long"},
+		{name: "IMAP literal elsewhere", mode: modeIMAP, change: secure, input: "a ID {4}\r\n", want: "a BAD no literal is possible here\r\n"},
+		{name: "IMAP authenticate with an initial response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE plain " + plainAnna + "\r\n", want: "<login>\r\n",
+			logins: []login{{tag: "a", user: "anna", name: "anna", password: "secret", sasl: true}}},
+		{name: "IMAP authenticate without", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + b64("boss\x00anna\x00secret") + "\r\n", want: "+ \r\n<login>\r\n",
+			logins: []login{{tag: "a", user: "boss", authz: "boss", name: "anna", password: "secret", sasl: true}}},
+		{name: "IMAP authenticate cancelled", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n*\r\n", want: "+ \r\na BAD AUTHENTICATE cancelled\r\n"},
+		{name: "IMAP authenticate with something else", mode: modeIMAP, change: secure, input: "a AUTHENTICATE XOAUTH2\r\n", want: "a NO [CANNOT] AUTH=PLAIN is the only mechanism\r\n"},
+		{name: "IMAP nonsense in PLAIN", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN " + b64("anna\x00secret") + "\r\nb AUTHENTICATE PLAIN =\r\nc AUTHENTICATE PLAIN !\r\n",
+			want: "a BAD this is no answer of PLAIN\r\nb BAD this is no answer of PLAIN\r\nc BAD this is no answer of PLAIN\r\n"},
+		{name: "IMAP wrong arguments", mode: modeIMAP, change: secure, input: "a LOGIN anna\r\nb LOGIN\r\nc LOGIN \"anna secret\r\nd LOGIN anna secret more\r\ne LOGIN \"\" secret\r\nf LOGIN \"a\\na\" x\r\n",
+			want: eachTag("abcdef", " BAD LOGIN takes a user name and a password\r\n")},
+		{name: "IMAP no tag", mode: modeIMAP, input: "\r\n* NOOP\r\n\"a NOOP\r\n", want: strings.Repeat("* BAD the command has no tag\r\n", 3)},
+		{name: "IMAP unknown command", mode: modeIMAP, input: "a SELECT INBOX\r\n", want: "a BAD the command is unknown or needs a login first\r\n"},
+		{name: "IMAP ID and logout", mode: modeIMAP, input: "a ID (\"name\" \"x\")\r\nb LOGOUT\r\n", ends: "logout",
+			want: "* ID NIL\r\na OK ID completed\r\n* BYE logging out\r\nb OK LOGOUT completed\r\n"},
+		{name: "IMAP three logins", mode: modeIMAP, change: secure, input: strings.Repeat("a LOGIN anna secret\r\n", 4), ends: "too many failed logins",
+			logins: slices.Repeat(anna, 3), want: strings.Repeat("<login>\r\n", 3) + "* BYE too many failed logins\r\n"},
+
+		{name: "POP3 before TLS", mode: modePOP3, input: "CAPA\r\nUSER anna\r\nPASS secret\r\n",
+			want: "+OK\r\nSTLS\r\n.\r\n-ERR a login needs STLS first\r\n-ERR a login needs STLS first\r\n"},
+		{name: "POP3 in TLS", mode: modePOP3, change: secure, input: "CAPA\r\n", want: "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n"},
+		{name: "POP3 login", mode: modePOP3, change: secure, input: "user anna\r\npass  two words \r\n", want: "+OK\r\n<login>\r\n",
+			logins: []login{{user: "anna", name: "anna", password: " two words "}}},
+		{name: "POP3 PASS first", mode: modePOP3, change: secure, input: "PASS secret\r\n", want: "-ERR PASS takes a password, and USER comes first\r\n"},
+		{name: "POP3 AUTH", mode: modePOP3, change: secure, input: "AUTH\r\nAUTH PLAIN\r\n" + plainAnna + "\r\nAUTH PLAIN " + plainAnna + "\r\nAUTH PLAIN\r\n*\r\n",
+			want:   "+OK\r\nPLAIN\r\n.\r\n+ \r\n<login>\r\n<login>\r\n+ \r\n-ERR AUTH cancelled\r\n",
+			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true}}, 2)},
+		{name: "POP3 STLS", mode: modePOP3, input: "STLS\r\n", tls: true, want: "+OK Begin TLS negotiation now.\r\n"},
+		{name: "POP3 quit", mode: modePOP3, input: "NOOP\r\nLIST\r\nQUIT\r\n", ends: "quit", want: "+OK\r\n-ERR the command is unknown or needs a login first\r\n+OK\r\n"},
+
+		{name: "SMTP before TLS", mode: modeSMTP, input: "EHLO me\r\nAUTH PLAIN " + plainAnna + "\r\nMAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\n",
+			want: "250-relay.test\r\n250-8BITMIME\r\n250 STARTTLS\r\n530 5.7.0 Must issue a STARTTLS command first\r\n530 5.7.0 Must issue a STARTTLS command first\r\n503 5.5.1 MAIL comes first\r\n"},
+		{name: "SMTP in TLS", mode: modeSMTP, change: secure, input: "EHLO me\r\nMAIL FROM:<a@b>\r\n",
+			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n530 5.7.0 Authentication required\r\n"},
+		{name: "SMTP AUTH without EHLO", mode: modeSMTP, change: secure, input: "AUTH PLAIN " + plainAnna + "\r\n", want: "503 5.5.1 EHLO comes first\r\n"},
+		{name: "SMTP AUTH PLAIN", mode: modeSMTP, change: secure, input: "HELO me\r\nAUTH PLAIN " + plainAnna + "\r\nAUTH PLAIN\r\n" + plainAnna + "\r\n",
+			want:   "250 relay.test\r\n<login>\r\n334 \r\n<login>\r\n",
+			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
+		{name: "SMTP AUTH LOGIN", mode: modeSMTP, change: secure, input: "EHLO me\r\nAUTH LOGIN\r\n" + b64("anna") + "\r\n" + b64("secret") + "\r\nauth login " + b64("anna") + "\r\n" + b64("secret") + "\r\n",
+			want:   "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n<login>\r\n334 UGFzc3dvcmQ6\r\n<login>\r\n",
+			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
+		{name: "SMTP mail without a login", mode: modeSMTP, change: func(c *frontConfig) { c.tls, c.anonymous = true, true }, input: "EHLO me\r\nMAIL FROM:<a@b> SIZE=1\r\n",
+			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n<login>\r\n", logins: []login{{mail: "MAIL FROM:<a@b> SIZE=1", hello: "me"}}},
+		{name: "SMTP STARTTLS", mode: modeSMTP, input: "STARTTLS\r\n", tls: true, want: "220 2.0.0 ready to start TLS\r\n"},
+		{name: "SMTP hello with nonsense", mode: modeSMTP, input: "EHLO\r\nEHLO a b\r\nEHLO \x01\r\nHELP\r\nRSET\r\nQUIT\r\n", ends: "quit",
+			want: strings.Repeat("501 5.5.4 EHLO takes a host name\r\n", 3) + "502 5.5.1 the command is not known here\r\n250 2.0.0 OK\r\n221 2.0.0 goodbye\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, size := range []int{1, 7, len(c.input)} {
+				tr := play(testFront(c.mode, c.change), c.input, size)
+				require.Equal(t, c.want, tr.out, "in pieces of %d", size)
+				require.Equal(t, c.logins, tr.logins)
+				require.Equal(t, c.tls, tr.tls)
+				if c.ends == "" {
+					require.Nil(t, tr.end)
+				} else {
+					require.Equal(t, c.ends, tr.end.why)
+				}
+			}
+		})
+	}
+}
+
+func eachTag(tags, text string) (all string) {
+	for _, tag := range tags {
+		all += string(tag) + text
+	}
+	return all
+}
+
+// The bytes behind STARTTLS came in plain text: CVE-2011-0411.
+func TestFrontsRefuseWhatIsInjectedBehindSTARTTLS(t *testing.T) {
+	for _, c := range []struct{ mode, input, injected, answer string }{
+		{modeIMAP, "a STARTTLS\r\n", "b LOGIN eve evil\r\n", "a BAD nothing may follow STARTTLS before the answer\r\n* BYE"},
+		{modePOP3, "STLS\r\n", "USER eve\r\n", "-ERR nothing may follow STLS"},
+		{modeSMTP, "STARTTLS\r\n", "MAIL FROM:<eve@evil>\r\n", "421 4.7.0 nothing may follow STARTTLS"},
+	} {
+		for _, n := range []int{1, len(c.injected)} {
+			tr := play(testFront(c.mode, nil), c.input+c.injected[:n], 4096)
+			require.False(t, tr.tls)
+			require.NotNil(t, tr.end)
+			require.Equal(t, n, tr.end.injected)
+			require.Equal(t, fmt.Sprintf("%d bytes in plain text behind STARTTLS", n), tr.end.why)
+			require.Contains(t, tr.out, c.answer)
+		}
+	}
+}
+
+// What was said before TLS is forgotten: RFC 3207 section 4.2.
+func TestFrontsForgetWhatCameBeforeTLS(t *testing.T) {
+	for _, c := range []struct{ mode, before, after, want string }{
+		{modePOP3, "USER eve\r\nSTLS\r\n", "PASS secret\r\n", "-ERR PASS takes a password, and USER comes first\r\n"},
+		{modeSMTP, "EHLO eve\r\nSTARTTLS\r\n", "AUTH PLAIN\r\n", "503 5.5.1 EHLO comes first\r\n"},
+	} {
+		f := testFront(c.mode, func(o *frontConfig) { o.plainLogin = true })
+		require.True(t, play(f, c.before, 4096).tls)
+		f.secured()
+		require.Equal(t, c.want, play(f, c.after, 4096).out)
+	}
+}
+
+func TestFrontsEndAClientThatOnlyMakesMistakes(t *testing.T) {
+	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
+		tr := play(testFront(mode, nil), strings.Repeat("x NONSENSE\r\n", maxMistakes+1), 4096)
+		require.NotNil(t, tr.end, mode)
+		require.Equal(t, "too many wrong commands", tr.end.why)
+		require.Equal(t, maxMistakes, strings.Count(tr.out, "\r\n")-strings.Count(tr.out, "* BYE"))
+	}
+}
+
+func TestFrontsBoundALine(t *testing.T) {
+	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
+		f := testFront(mode, func(c *frontConfig) { c.tls = true })
+		tr := play(f, "a "+strings.Repeat("x", 1<<20), 100)
+		require.NotNil(t, tr.end, mode)
+		require.LessOrEqual(t, len(buffered(f).buf), 400+100)
+	}
+}
+
+// Invariant: whatever comes and however it is cut, a front answers with whole
+// lines of printable text, holds no more than one line and one piece, takes no
+// login without TLS unless that is allowed, and decides the same for the same
+// bytes; bytes behind STARTTLS never survive it.
+func FuzzFronts(f *testing.F) {
+	plainAnna := b64("\x00anna\x00secret")
+	for i, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
+		for _, input := range []string{
+			"a CAPABILITY\r\nb STARTTLS\r\n", "a LOGIN {4}\r\nanna {6+}\r\nsecret\r\n", `a LOGIN "a\"b" "c\\d"` + "\r\n",
+			"a AUTHENTICATE PLAIN\r\n" + plainAnna + "\r\n", "a LOGIN x {0}\r\n\r\n", "a LOGIN {3}\n\x00\x01\x02 y\n", "a LOGIN \"x{5}\r\nabcde\r\n",
+			"CAPA\r\nUSER anna\r\nPASS secret\r\n", "AUTH PLAIN\r\n*\r\nSTLS\r\nUSER eve\r\n",
+			"EHLO me\r\nAUTH LOGIN\r\n" + b64("anna") + "\r\n" + b64("secret") + "\r\nMAIL FROM:<a@b>\r\n", "STARTTLS\r\nMAIL FROM:<eve@evil>\r\n",
+			strings.Repeat("x", 500), strings.Repeat("\r\n", 30),
+		} {
+			f.Add(uint8(i), false, false, false, []byte(input))
+			f.Add(uint8(i), true, false, true, []byte(input))
+			_ = mode
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, tls, lax, anonymous bool, input []byte) {
+		if len(input) > 1<<14 {
+			return
+		}
+		mode := []string{modeIMAP, modePOP3, modeSMTP}[which%3]
+		change := func(c *frontConfig) { c.tls, c.plainLogin, c.anonymous = tls, lax, anonymous }
+		var traces []trace
+		for _, size := range []int{1, 5, 4096} {
+			front := testFront(mode, change)
+			tr := play(front, string(input), size)
+			require.LessOrEqual(t, len(buffered(front).buf), 400+size)
+			require.True(t, tr.out == "" || strings.HasSuffix(tr.out, "\r\n"))
+			for line := range strings.SplitSeq(tr.out, "\r\n") {
+				require.True(t, printable(line), "%q", line)
+			}
+			if !tls && !lax {
+				require.Empty(t, tr.logins)
+			}
+			if tr.tls {
+				require.False(t, tls)
+				require.Empty(t, buffered(front).buf)
+			}
+			traces = append(traces, tr)
+		}
+		for _, tr := range traces[:2] {
+			if last := traces[2]; !tr.tls && (last.end == nil || last.end.injected == 0) {
+				require.Equal(t, last.out, tr.out)
+				require.Equal(t, last.logins, tr.logins)
+			}
+		}
+	})
+}
+
+func TestLoginsAreNotPrinted(t *testing.T) {
+	l := &login{tag: "a", user: "anna", name: "anna", password: "secret"}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		require.NotContains(t, fmt.Sprintf(format, l), "secret")
+		require.NotContains(t, fmt.Sprintf(format, l), "anna")
+	}
+}
+
+func TestTheBufferForgetsPasswords(t *testing.T) {
+	front := testFront(modeIMAP, func(c *frontConfig) { c.tls = true })
+	front.feed([]byte("a LOGIN anna secret\r\n"))
+	require.Equal(t, forward, front.next().do)
+	buf := buffered(front).buf
+	require.False(t, bytes.Contains(buf[:cap(buf)], []byte("secret")))
+}

@@ -1,0 +1,337 @@
+package relay
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// imapFront is the server side of IMAP (RFC 9051, RFC 3501) before the login:
+// CAPABILITY, NOOP, ID, STARTTLS, LOGIN, AUTHENTICATE PLAIN and LOGOUT.
+// Literals of both kinds are taken in a LOGIN.
+type imapFront struct {
+	lineFront
+	continued int    // a continuation was asked for the literal that begins there
+	authTag   string // of an AUTHENTICATE whose answer is to come
+}
+
+func (f *imapFront) capability() string {
+	words := append([]string(nil), f.capabilities...)
+	if f.canTLS && !f.tls {
+		words = append(words, "STARTTLS")
+	}
+	if f.loginAllowed() {
+		words = append(words, "AUTH=PLAIN")
+	} else {
+		words = append(words, "LOGINDISABLED")
+	}
+	return "CAPABILITY " + strings.Join(words, " ")
+}
+
+func (f *imapFront) reply(do action, lines ...string) step {
+	return step{do: do, reply: []byte(strings.Join(lines, "\r\n") + "\r\n")}
+}
+
+func (f *imapFront) greeting() []byte {
+	return []byte("* OK [" + f.capability() + "] " + f.frontConfig.greeting + "\r\n")
+}
+
+func (f *imapFront) farewell(why string) []byte { return []byte("* BYE " + why + "\r\n") }
+
+func (f *imapFront) secured() {
+	f.tls, f.authTag, f.continued = true, "", 0
+	f.rest()
+}
+
+func (f *imapFront) bye(why string, lines ...string) step {
+	s := f.reply(hangUp, append(lines, "* BYE "+why)...)
+	s.why = why
+	return s
+}
+
+// bad answers a wrong command.
+func (f *imapFront) bad(tag, why string) step {
+	if f.mistake() {
+		return f.bye("too many wrong commands", tag+" BAD "+why)
+	}
+	return f.reply(again, tag+" BAD "+why)
+}
+
+func (f *imapFront) refused() step {
+	if f.failed() {
+		return f.bye("too many failed logins")
+	}
+	return step{do: again}
+}
+
+func (f *imapFront) unknown(l *login) step {
+	const no = " NO [AUTHENTICATIONFAILED] Authentication failed."
+	if f.failed() {
+		return f.bye("too many failed logins", l.tag+no)
+	}
+	return f.reply(again, l.tag+no)
+}
+
+func (f *imapFront) unavailable(l *login) step {
+	if l == nil {
+		return f.bye("[UNAVAILABLE] the server behind is not available")
+	}
+	const no = " NO [UNAVAILABLE] the server behind is not available"
+	if f.failed() {
+		return f.bye("the server behind is not available", l.tag+no)
+	}
+	return f.reply(again, l.tag+no)
+}
+
+func (f *imapFront) next() step {
+	if f.authTag != "" {
+		return f.authenticateAnswer()
+	}
+	end, s, ok := f.command()
+	if !ok {
+		return s
+	}
+	text := string(f.buf[:end])
+	f.drop(end)
+	f.continued = 0
+	return f.run(text)
+}
+
+// command finds the end of one command, literals included. If it is not
+// complete, ok is false and the step says what to do.
+func (f *imapFront) command() (end int, s step, ok bool) {
+	for {
+		line := f.lineEnd(end)
+		if line < 0 || line > f.maxLine {
+			if f.tooLong() {
+				return 0, f.bye("the command is too long"), false
+			}
+			return 0, step{do: more}, false
+		}
+		size, sync, is := literal(trimEnd(string(f.buf[end:line])))
+		if !is {
+			return line, step{}, true
+		}
+		tag, name := f.head(line)
+		switch {
+		case !sync && (name != "LOGIN" || !f.loginAllowed() || size > f.maxLine-line):
+			return 0, f.bye("no literal is possible here, or it is too long"), false
+		case name != "LOGIN":
+			f.drop(line)
+			return 0, f.bad(tag, "no literal is possible here"), false
+		case !f.loginAllowed():
+			f.drop(line)
+			return 0, f.loginDisabled(tag), false
+		case size > f.maxLine-line:
+			f.drop(line)
+			f.continued = 0
+			return 0, f.bad(tag, "the literal is too long"), false
+		case sync && f.continued < line:
+			f.continued = line
+			return 0, f.reply(again, "+ OK"), false
+		case len(f.buf) < line+size:
+			return 0, step{do: more}, false
+		}
+		end = line + size
+	}
+}
+
+// head is the tag and the name of the command whose first line ends at end or before.
+func (f *imapFront) head(end int) (tag, name string) {
+	first, _, _ := bytes.Cut(f.buf[:end], []byte("\n"))
+	tag, rest := cutWord(trimEnd(string(first)))
+	name, _ = cutWord(rest)
+	if !imapTag(tag) {
+		tag = "*"
+	}
+	return tag, strings.ToUpper(name)
+}
+
+// literal reads "{12}" or "{12+}" at the end of a line (RFC 9051 section 4.3).
+func literal(line string) (size int, sync, ok bool) {
+	open := strings.LastIndexByte(line, '{')
+	if open < 0 || !strings.HasSuffix(line, "}") {
+		return 0, false, false
+	}
+	digits, nonSync := strings.CutSuffix(line[open+1:len(line)-1], "+")
+	if !allDigits(digits) {
+		return 0, false, false
+	}
+	size, err := strconv.Atoi(digits)
+	if err != nil || size > maxLiteral {
+		size = maxLiteral + 1
+	}
+	return size, !nonSync, true
+}
+
+// maxLiteral is the largest size of a literal that is told apart from larger
+// ones; none is accepted beyond max-line, which is smaller.
+const maxLiteral = 1 << 30
+
+func allDigits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// imapTag is RFC 9051's tag: any ASTRING-CHAR except "+".
+func imapTag(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`(){%*"\+`, r)
+	})
+}
+
+func (f *imapFront) loginDisabled(tag string) step {
+	if f.mistake() {
+		return f.bye("too many wrong commands")
+	}
+	return f.reply(again, tag+" NO [PRIVACYREQUIRED] a login needs STARTTLS first")
+}
+
+// run answers one complete command.
+func (f *imapFront) run(text string) step {
+	line := trimEnd(text)
+	tag, rest := cutWord(line)
+	if !imapTag(tag) {
+		return f.bad("*", "the command has no tag")
+	}
+	name, args := cutWord(rest)
+	name = strings.ToUpper(name)
+	switch name {
+	case "CAPABILITY":
+		return f.reply(again, "* "+f.capability(), tag+" OK CAPABILITY completed")
+	case "NOOP":
+		return f.reply(again, tag+" OK NOOP completed")
+	case "ID":
+		return f.reply(again, "* ID NIL", tag+" OK ID completed")
+	case "LOGOUT":
+		s := f.reply(hangUp, "* BYE logging out", tag+" OK LOGOUT completed")
+		s.why = "logout"
+		return s
+	case "STARTTLS":
+		return f.startTLS(tag)
+	case "LOGIN":
+		if !f.loginAllowed() {
+			return f.loginDisabled(tag)
+		}
+		user, password, ok := loginArguments(args)
+		if !ok {
+			return f.bad(tag, "LOGIN takes a user name and a password")
+		}
+		return step{do: forward, login: &login{tag: tag, user: user, name: user, password: password}}
+	case "AUTHENTICATE":
+		return f.authenticate(tag, args)
+	}
+	return f.bad(tag, "the command is unknown or needs a login first")
+}
+
+func (f *imapFront) startTLS(tag string) step {
+	switch {
+	case f.tls:
+		return f.bad(tag, "TLS is on already")
+	case !f.canTLS:
+		return f.bad(tag, "STARTTLS is not available")
+	case len(f.buf) > 0:
+		s := f.bye("nothing may follow STARTTLS before the answer", tag+" BAD nothing may follow STARTTLS before the answer")
+		s.why, s.injected = injected(len(f.buf)), len(f.buf)
+		return s
+	}
+	return f.reply(beginTLS, tag+" OK Begin TLS negotiation now.")
+}
+
+func (f *imapFront) authenticate(tag, args string) step {
+	mechanism, initial := cutWord(args)
+	switch {
+	case !f.loginAllowed():
+		return f.loginDisabled(tag)
+	case !strings.EqualFold(mechanism, "PLAIN"):
+		if f.mistake() {
+			return f.bye("too many wrong commands")
+		}
+		return f.reply(again, tag+" NO [CANNOT] AUTH=PLAIN is the only mechanism")
+	case initial == "":
+		f.authTag = tag
+		return f.reply(again, "+ ")
+	}
+	return f.plain(tag, initial)
+}
+
+// authenticateAnswer reads the line behind the continuation.
+func (f *imapFront) authenticateAnswer() step {
+	answer, ok := f.line()
+	if !ok {
+		if f.tooLong() {
+			return f.bye("the answer is too long")
+		}
+		return step{do: more}
+	}
+	tag := f.authTag
+	f.authTag = ""
+	if answer == "*" {
+		return f.bad(tag, "AUTHENTICATE cancelled")
+	}
+	return f.plain(tag, answer)
+}
+
+func (f *imapFront) plain(tag, answer string) step {
+	l, ok := decodePlain(answer)
+	if !ok {
+		return f.bad(tag, "this is no answer of PLAIN")
+	}
+	l.tag = tag
+	return step{do: forward, login: l}
+}
+
+// loginArguments reads two astrings (RFC 9051 section 9).
+func loginArguments(s string) (user, password string, ok bool) {
+	user, s, ok = astring(s)
+	if !ok || !strings.HasPrefix(s, " ") {
+		return "", "", false
+	}
+	password, s, ok = astring(strings.TrimLeft(s, " "))
+	return user, password, ok && strings.Trim(s, " ") == "" && user != ""
+}
+
+// astring cuts an atom, a quoted string or a literal off s.
+func astring(s string) (value, rest string, ok bool) {
+	switch {
+	case s == "":
+		return "", "", false
+	case s[0] == '"':
+		return quoted(s[1:])
+	case s[0] == '{':
+		spec, rest, found := strings.Cut(s, "\n")
+		size, _, is := literal(trimEnd(spec))
+		if !found || !is || !strings.HasPrefix(trimEnd(spec), "{"+strconv.Itoa(size)) || size > len(rest) || strings.IndexByte(rest[:size], 0) >= 0 {
+			return "", "", false
+		}
+		return rest[:size], rest[size:], true
+	}
+	end := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`(){"\`, r) })
+	switch {
+	case end < 0:
+		return s, "", true
+	case end == 0 || s[end] != ' ':
+		return "", "", false
+	}
+	return s[:end], s[end:], true
+}
+
+// quoted reads a quoted string behind its first quote.
+func quoted(s string) (value, rest string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return b.String(), s[i+1:], true
+		case c == '\r' || c == '\n' || c == 0:
+			return "", "", false
+		case c == '\\':
+			if i++; i == len(s) || s[i] != '"' && s[i] != '\\' {
+				return "", "", false
+			}
+			b.WriteByte(s[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", false
+}

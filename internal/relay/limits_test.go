@@ -1,0 +1,218 @@
+package relay
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+type value64 = interface{ Value() int64 }
+
+// A side that does not read makes nobody's memory grow: the other side waits.
+func TestASlowSideMakesNothingGrow(t *testing.T) {
+	for name, slow := range map[string]string{"client": "the client does not read", "backend": "the backend does not read"} {
+		t.Run(slow, func(t *testing.T) {
+			const far = 1 << 30 // more than all buffers by far
+			release := make(chan struct{})
+			f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+				if name == "client" {
+					flood(conn, far)
+					return
+				}
+				<-release
+			})))
+			defer close(release)
+			conn := dialTLS(t, f.addr())
+			if name == "backend" {
+				go flood(conn, far)
+			}
+			moved := func() int64 { // what went through
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				for s := range f.sessions {
+					return s.fromClient.Load() + s.fromBackend.Load()
+				}
+				return 0
+			}
+			stalled(t, moved)
+			require.Less(t, moved(), int64(far/4))
+
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			stalled(t, moved)
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(1<<20))
+			f.Close()
+		})
+	}
+}
+
+// flood writes n bytes, or less if the connection ends before.
+func flood(conn net.Conn, n int) {
+	for chunk := make([]byte, 64<<10); n > 0; n -= len(chunk) {
+		if _, err := conn.Write(chunk); err != nil {
+			return
+		}
+	}
+}
+
+// stalled waits until a counter has begun and stands still.
+func stalled(t *testing.T, count func() int64) {
+	t.Helper()
+	last, same := int64(0), 0
+	eventually(t, func() bool {
+		time.Sleep(20 * time.Millisecond)
+		if now := count(); now > 0 && now == last {
+			same++
+		} else {
+			last, same = now, 0
+		}
+		return same == 10
+	}, "it never stood still")
+}
+
+func TestTimeLimits(t *testing.T) {
+	idle := fmt.Sprintf("backend = %q", backend(t, func(c net.Conn) { io.Copy(io.Discard, c) }))
+	t.Run("handshake-timeout", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), idle, `handshake-timeout = "50ms"`)
+		silent, slow := dial(t, f.addr()), dial(t, f.addr())
+		slow.Write([]byte("\x16\x03\x01\x02\x00\x01"))
+		io.Copy(io.Discard, silent)
+		io.Copy(io.Discard, slow)
+		f.logs("handshake-timeout")
+	})
+	t.Run("idle-timeout", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), idle, `idle-timeout = "100ms"`)
+		conn := dialTLS(t, f.addr())
+		_, err := conn.Read(make([]byte, 1))
+		require.Error(t, err)
+		f.logs("error=idle-timeout")
+		require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.idle }))
+	})
+	t.Run("command-timeout", func(t *testing.T) {
+		for mode, last := range map[string]string{modeIMAP: "* BYE it took too long", modePOP3: "-ERR it took too long", modeSMTP: "421 4.3.2 it took too long"} {
+			f := mailRelay(t, mode, idle, `command-timeout = "300ms"`)
+			c := f.upgrade()
+			c.expect("ready")
+			done := make(chan struct{})
+			go func() { // a byte at a time is no way around it
+				defer close(done)
+				for {
+					if _, err := c.Write([]byte("x")); err != nil {
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			}()
+			c.expect(last)
+			c.Close()
+			<-done
+		}
+	})
+	t.Run("command-timeout of http", func(t *testing.T) {
+		f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), idle, `command-timeout = "50ms"`)
+		conn := dialTLS(t, f.addr())
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost:")
+		io.ReadAll(conn)
+		eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 0 }, "the connection is still there")
+	})
+}
+
+// pipeEnd is one end of a connection in memory.
+type pipeEnd struct{ net.Conn }
+
+func (pipeEnd) CloseWrite() error { return nil }
+
+func TestOnlyIdleConnectionsAreIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, far := net.Pipe()
+		defer far.Close()
+		s := &session{raw: pipeEnd{client}, opened: time.Now(), state: &state{conf: &Relay{Limits: Limits{IdleTimeout: Duration(time.Second)}}}}
+		s.watch()
+		for range 10 { // longer in all than the limit
+			time.Sleep(900 * time.Millisecond)
+			synctest.Wait()
+			require.False(t, s.expired.Load())
+			s.touch()
+		}
+		time.Sleep(999 * time.Millisecond)
+		synctest.Wait()
+		require.False(t, s.expired.Load())
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		require.True(t, s.expired.Load())
+		_, err := client.Write([]byte("x"))
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+	})
+}
+
+func TestNumberLimits(t *testing.T) {
+	where := fmt.Sprintf("backend = %q", backend(t, echo))
+	relay := relayTable(`listen = ["127.0.0.1:0"]`, crt(), where)
+	for key, limit := range map[string]string{"max-connections": "max-connections = 2", "max-connections-per-client": "max-connections-per-client = 2"} {
+		t.Run(key, func(t *testing.T) {
+			f := startAll(t, limit+"\n"+relay)
+			one := dialTLS(t, f.addr())
+			two := dialTLS(t, f.addr())
+			exchange(t, one, "x")
+			exchange(t, two, "x")
+			conn, err := net.Dial("tcp", f.addr())
+			if err == nil {
+				_, err = io.ReadFull(conn, make([]byte, 1))
+				conn.Close()
+			}
+			require.Error(t, err)
+			f.logs("limit=" + key)
+			require.NoError(t, two.CloseWrite())
+			io.ReadAll(two)
+			two.Close()
+			eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 1 }, "the place is not free")
+			exchange(t, dialTLS(t, f.addr()), "x")
+			exchange(t, one, "x")
+		})
+	}
+	t.Run("max-handshakes", func(t *testing.T) {
+		f := startAll(t, "max-handshakes = 1\n"+relay)
+		silent := dial(t, f.addr())
+		eventually(t, func() bool { return len(f.handshakes) == 1 }, "no handshake began")
+		waiting := tls.Client(dial(t, f.addr()), clientConfig(t))
+		done := make(chan error, 1)
+		go func() { done <- waiting.Handshake() }()
+		silent.Close()
+		require.NoError(t, <-done)
+	})
+}
+
+func TestClientsAreCountedByNetwork(t *testing.T) {
+	a := clientOf(&net.TCPAddr{IP: net.ParseIP("2001:db8::1")})
+	require.Equal(t, a, clientOf(&net.TCPAddr{IP: net.ParseIP("2001:db8::ffff:1")}))
+	require.NotEqual(t, a, clientOf(&net.TCPAddr{IP: net.ParseIP("2001:db8:0:1::1")}))
+	require.Equal(t, clientOf(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}), clientOf(&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1")}))
+	require.False(t, strings.Contains(a.String(), "%"))
+}
+
+// One stuck client leaves the others alone, and no goroutine is left.
+func TestNothingIsLeft(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("all of it", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+		stuck := dial(t, f.addr())
+		for range 20 {
+			conn := dialTLS(t, f.addr())
+			exchange(t, conn, "x")
+			conn.Close()
+		}
+		stuck.Close()
+	})
+	eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
+}

@@ -1,0 +1,468 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long anything may take before a test gives up.
+const patience = 30 * time.Second
+
+// pki is a file of the committed test PKI.
+func pki(name string) string {
+	path, err := filepath.Abs(filepath.Join("..", "..", "testdata", "pki", name))
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// logBuffer can be read while the relay writes.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// fixture is a relay that runs.
+type fixture struct {
+	*Server
+	t   *testing.T
+	log *logBuffer
+}
+
+// crt are the lines of a relay that speaks TLS.
+func crt() string { return fmt.Sprintf("crt = %q\nkey = %q\n", pki("server.crt"), pki("server.key")) }
+
+// trust are the lines of a relay that verifies a backend of the test PKI.
+func trust() string {
+	return fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", pki("root.crt"))
+}
+
+// start runs a relay named "r" whose [[relay]] table has these lines.
+func start(t *testing.T, lines ...string) *fixture {
+	t.Helper()
+	return startAll(t, relayTable(lines...))
+}
+
+func relayTable(lines ...string) string {
+	return "[[relay]]\nname = \"r\"\n" + strings.Join(lines, "\n") + "\n"
+}
+
+// startAll runs a whole configuration.
+func startAll(t *testing.T, text string) *fixture {
+	t.Helper()
+	c, err := Parse([]byte(text))
+	require.NoError(t, err)
+	f := &fixture{t: t, log: new(logBuffer)}
+	f.Server, err = New(c, slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	require.NoError(t, err)
+	go f.Serve()
+	t.Cleanup(func() {
+		f.Close()
+		if t.Failed() {
+			t.Log(f.log.String())
+		}
+	})
+	return f
+}
+
+func (f *fixture) addr() string { return f.Addrs("r")[0].String() }
+
+// logs waits until the relay has logged text.
+func (f *fixture) logs(text string) {
+	f.t.Helper()
+	eventually(f.t, func() bool { return strings.Contains(f.log.String(), text) }, "the log has no %q", text)
+}
+
+// eventually waits until ok holds, with a deadline against hangs only.
+func eventually(t *testing.T, ok func() bool, format string, args ...any) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			require.FailNow(t, fmt.Sprintf(format, args...))
+		}
+	}
+}
+
+// count is a counter of relay "r".
+func (f *fixture) count(c func(*counters) value64) int64 {
+	return c(f.relays[0].count).Value()
+}
+
+// backend is a server in plain text that runs serve for every connection.
+func backend(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wait.Go(func() {
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(patience))
+				serve(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		wait.Wait()
+	})
+	return l.Addr().String()
+}
+
+// echo sends back what comes, and ends when that ends.
+func echo(conn net.Conn) { io.Copy(conn, conn) }
+
+// script is a backend that says and expects lines, and then is an echo.
+func script(t *testing.T, lines ...string) func(net.Conn) {
+	return func(conn net.Conn) {
+		if speak(t, conn, lines...) {
+			echo(conn)
+		}
+	}
+}
+
+// speak says the lines with "S: " and expects those with "C: ". It reads byte by
+// byte, and so nothing behind them.
+func speak(t *testing.T, conn net.Conn, lines ...string) bool {
+	for _, line := range lines {
+		if said, ok := strings.CutPrefix(line, "S: "); ok {
+			io.WriteString(conn, said+"\r\n")
+			continue
+		}
+		var got []byte
+		for b := make([]byte, 1); !bytes.HasSuffix(got, []byte("\r\n")); got = append(got, b[0]) {
+			if _, err := conn.Read(b); err != nil {
+				return false
+			}
+		}
+		if want := strings.TrimPrefix(line, "C: ") + "\r\n"; string(got) != want {
+			t.Errorf("the backend got %q, not %q", got, want)
+			return false
+		}
+	}
+	return true
+}
+
+// closedPort is an address where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func dial(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	t.Cleanup(func() { conn.Close() })
+	return conn.(*net.TCPConn)
+}
+
+func clientConfig(t *testing.T, names ...string) *tls.Config {
+	t.Helper()
+	pool := x509.NewCertPool()
+	root, err := os.ReadFile(pki("root.crt"))
+	require.NoError(t, err)
+	require.True(t, pool.AppendCertsFromPEM(root))
+	config := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	for _, name := range names {
+		cert, err := tls.LoadX509KeyPair(pki(name+".crt"), pki(name+".key"))
+		require.NoError(t, err)
+		config.Certificates = append(config.Certificates, cert)
+	}
+	return config
+}
+
+func dialTLS(t *testing.T, addr string, names ...string) *tls.Conn {
+	t.Helper()
+	conn := tls.Client(dial(t, addr), clientConfig(t, names...))
+	require.NoError(t, conn.Handshake())
+	return conn
+}
+
+// lines is a client of a protocol with lines.
+type lines struct {
+	t *testing.T
+	net.Conn
+	in *bufio.Reader
+}
+
+func newLines(t *testing.T, conn net.Conn) *lines { return &lines{t, conn, bufio.NewReader(conn)} }
+
+func (l *lines) say(text string) {
+	l.t.Helper()
+	_, err := io.WriteString(l.Conn, text)
+	require.NoError(l.t, err)
+}
+
+func (l *lines) expect(want string) string {
+	l.t.Helper()
+	got, err := l.in.ReadString('\n')
+	require.NoError(l.t, err, "%q", got)
+	require.Contains(l.t, got, want)
+	return got
+}
+
+// end expects that the connection ends with nothing more.
+func (l *lines) end() {
+	l.t.Helper()
+	rest, err := io.ReadAll(l.in)
+	require.NoError(l.t, err)
+	require.Empty(l.t, rest)
+}
+
+// starttls turns the connection into TLS.
+func (l *lines) starttls() *lines {
+	l.t.Helper()
+	require.Zero(l.t, l.in.Buffered())
+	conn := tls.Client(l.Conn, clientConfig(l.t))
+	require.NoError(l.t, conn.Handshake())
+	return newLines(l.t, conn)
+}
+
+func exchange(t *testing.T, conn io.ReadWriter, text string) {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	require.NoError(t, err)
+	got := make([]byte, len(text))
+	_, err = io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.Equal(t, text, string(got))
+}
+
+func TestTLSToPlain(t *testing.T) {
+	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	conn := dialTLS(t, f.addr())
+	exchange(t, conn, "hello\x00\xff")
+	require.NoError(t, conn.CloseWrite())
+	rest, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Empty(t, rest)
+	f.logs(`msg="connection ended"`)
+	f.logs("from_client=7 from_backend=7")
+	f.logs("protocol=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 certificate=none")
+}
+
+// Plain to TLS, TLS to TLS, a unix socket in between, and PROXY in front of all.
+func TestRelaysBehindEachOther(t *testing.T) {
+	addresses := make(chan string, 1)
+	last := backend(t, func(conn net.Conn) {
+		header := make([]byte, 28)
+		io.ReadFull(conn, header)
+		addresses <- fmt.Sprintf("%q %v:%d", header[:16], net.IP(header[16:20]), int(header[24])<<8|int(header[25]))
+		echo(conn)
+	})
+	third := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), "proxy-protocol = true", fmt.Sprintf("backend = %q", last))
+	second := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend = \"tls:%s\"", third.addr()))
+	first := start(t, `listen = ["plain:127.0.0.1:0"]`, trust(), fmt.Sprintf("backend = \"tls:%s\"", second.addr()))
+	conn := dial(t, first.addr())
+	exchange(t, conn, "through all of them")
+	require.Contains(t, <-addresses, `"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\f" 127.0.0.1:`)
+	require.NoError(t, conn.CloseWrite())
+	rest, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Empty(t, rest)
+}
+
+func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {
+	secret := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	for name, lines := range map[string]string{
+		"other name": fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"other.test\"\n", pki("root.crt")),
+		"other CA":   fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", pki("other.crt")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, `listen = ["plain:127.0.0.1:0"]`, lines, fmt.Sprintf("backend = \"tls:%s\"", secret.addr()))
+			conn, err := net.Dial("tcp", f.addr())
+			if err == nil { // or the reset was faster
+				defer conn.Close()
+				_, err = io.ReadAll(conn)
+			}
+			require.Error(t, err) // a reset: no orderly end that the backend never made
+			f.logs("verify")
+			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.backendFailed }))
+		})
+	}
+}
+
+// Each direction ends on its own: close_notify becomes FIN, and FIN close_notify.
+func TestHalfClosedConnectionsPassThrough(t *testing.T) {
+	t.Run("the client ends first", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+			all, err := io.ReadAll(conn) // needs the FIN
+			if err == nil {
+				fmt.Fprintf(conn, "got %s", all)
+			}
+		})))
+		conn := dialTLS(t, f.addr())
+		io.WriteString(conn, "everything")
+		require.NoError(t, conn.CloseWrite())
+		answer, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.Equal(t, "got everything", string(answer))
+	})
+	t.Run("the backend ends first", func(t *testing.T) {
+		rest := make(chan string, 1)
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+			io.WriteString(conn, "goodbye")
+			conn.(*net.TCPConn).CloseWrite()
+			all, err := io.ReadAll(conn)
+			rest <- fmt.Sprint(string(all), err)
+		})))
+		conn := dialTLS(t, f.addr())
+		answer, err := io.ReadAll(conn) // needs close_notify
+		require.NoError(t, err)
+		require.Equal(t, "goodbye", string(answer))
+		io.WriteString(conn, "still here")
+		require.NoError(t, conn.CloseWrite())
+		require.Equal(t, "still here<nil>", <-rest)
+	})
+}
+
+// A reset and a TLS connection that is cut are no orderly end, and do not become one.
+func TestResetsAndCutsPassThrough(t *testing.T) {
+	ended := make(chan error, 1)
+	wait := func(conn net.Conn) {
+		_, err := io.ReadAll(conn)
+		ended <- err
+	}
+	t.Run("the client resets", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, wait)))
+		conn := dialTLS(t, f.addr())
+		io.WriteString(conn, "x")
+		f.logs("TLS")
+		conn.NetConn().(*net.TCPConn).SetLinger(0)
+		conn.NetConn().Close()
+		require.Error(t, <-ended)
+		f.logs("reading from the client")
+	})
+	t.Run("the client is cut", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, wait)))
+		conn := dialTLS(t, f.addr())
+		conn.NetConn().(*net.TCPConn).CloseWrite()
+		require.Error(t, <-ended)
+		f.logs("the client ended without close_notify")
+	})
+	t.Run("the backend resets", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+			io.ReadFull(conn, make([]byte, 1))
+			conn.(*net.TCPConn).SetLinger(0)
+		})))
+		conn := dialTLS(t, f.addr())
+		io.WriteString(conn, "x")
+		_, err := io.ReadAll(conn)
+		require.Error(t, err)
+		f.logs("reading from the backend")
+	})
+}
+
+func TestPlainHTTPToTheTLSPort(t *testing.T) {
+	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	conn := newLines(t, dial(t, f.addr()))
+	conn.say("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	conn.expect("HTTP/1.1 400 Bad Request")
+	rest, err := io.ReadAll(conn.in)
+	require.NoError(t, err)
+	require.Contains(t, string(rest), "This port speaks HTTPS.")
+	conn.Close()
+	f.logs("the client speaks plain HTTP to a port for TLS")
+	require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.plainHTTP }))
+}
+
+func TestClientCertificates(t *testing.T) {
+	where := fmt.Sprintf("backend = %q", backend(t, echo))
+	cas := fmt.Sprintf("cacrt = %q\ncacrl = %q\n", pki("root.crt"), pki("crl.pem"))
+	t.Run("required", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "requirevalidclientcert = true")
+		exchange(t, dialTLS(t, f.addr(), "client"), "hello")
+		f.logs(`subject="/C=DE/O=Oracle Test/CN=client valid"`)
+		for _, who := range []string{"client-revoked", "client-expired", "client-unknown", ""} {
+			config := clientConfig(t)
+			if who != "" {
+				config = clientConfig(t, who)
+			}
+			conn := tls.Client(dial(t, f.addr()), config)
+			conn.Handshake() // in TLS 1.3 the refusal comes later
+			_, err := conn.Read(make([]byte, 1))
+			require.Error(t, err, who)
+			conn.Close()
+		}
+		eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.handshakesFailed }) == 4 }, "not 4 failures")
+	})
+	t.Run("asked for", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "clientcert = true")
+		exchange(t, dialTLS(t, f.addr(), "client-revoked"), "hello")
+		f.logs("certificate=invalid")
+		f.logs(pki("crl.pem") + ": serial") // the name of the file, not of its copy
+		exchange(t, dialTLS(t, f.addr()), "hello")
+		f.logs("certificate=none")
+	})
+}
+
+func TestShutdown(t *testing.T) {
+	t.Run("connections finish", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+		conn := dialTLS(t, f.addr())
+		exchange(t, conn, "one")
+		done := make(chan error, 1)
+		go func() { done <- f.Shutdown(t.Context()) }()
+		eventually(t, func() bool {
+			c, err := net.Dial("tcp", f.addr())
+			if err == nil {
+				c.Close()
+			}
+			return err != nil
+		}, "the port is still open")
+		exchange(t, conn, "two")
+		require.NoError(t, conn.CloseWrite())
+		io.ReadAll(conn)
+		conn.Close()
+		require.NoError(t, <-done)
+	})
+	t.Run("bounded", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+		conn := dialTLS(t, f.addr())
+		exchange(t, conn, "one")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorContains(t, f.Shutdown(ctx), "1 connections had to be closed")
+		_, err := conn.Read(make([]byte, 1))
+		require.Error(t, err)
+		f.logs("the relay was stopped")
+	})
+}

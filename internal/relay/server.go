@@ -1,0 +1,363 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server runs the relays of a Config. Its methods are safe for concurrent use.
+type Server struct {
+	log        *slog.Logger
+	conf       Config // what a restart alone can change
+	relays     []*relay
+	gate       *gate
+	handshakes slots
+	process    process
+
+	stop    context.Context // ends with Close
+	stopNow context.CancelFunc
+	ending  atomic.Bool
+	serial  atomic.Uint64
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	wait     sync.WaitGroup // sessions and accept loops
+
+	reloading sync.Mutex
+	refusals  atomic.Int64 // Unix time of the last that was logged
+}
+
+// relay is one [[relay]] while it runs.
+type relay struct {
+	name      string
+	mode      string
+	listeners []listener
+	count     *counters
+	current   atomic.Pointer[state]
+	http      *http.Server // mode http
+	handoff   *handoff
+}
+
+type listener struct {
+	net.Listener
+	endpoint endpoint
+}
+
+// New reads the certificates and opens all listeners. Nothing is accepted
+// before Serve. An error names the relay and the key.
+func New(c *Config, log *slog.Logger) (*Server, error) {
+	s := &Server{
+		log: log, conf: *c, handshakes: make(slots, c.MaxHandshakes),
+		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
+		sessions: make(map[*session]struct{}),
+	}
+	s.stop, s.stopNow = context.WithCancel(context.Background())
+	for i := range c.Relays {
+		if err := s.add(&c.Relays[i]); err != nil {
+			s.abandon()
+			return nil, fmt.Errorf("sslrelay: relay %q: %w", c.Relays[i].Name, err)
+		}
+	}
+	s.publish()
+	for _, r := range s.relays {
+		for _, l := range r.listeners {
+			log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.security)+":"+l.Addr().String())
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) add(conf *Relay) error {
+	r := &relay{name: conf.Name, mode: conf.Mode, count: newCounters(), handoff: newHandoff()}
+	s.relays = append(s.relays, r)
+	st, err := newState(conf, s.relayLog(r))
+	if err != nil {
+		return err
+	}
+	r.current.Store(st)
+	r.count.notAfter.Set(st.notAfter())
+	for _, address := range conf.Listen {
+		e, err := parseEndpoint(address, directTLS)
+		if err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		l, err := net.Listen("tcp", e.address)
+		if err != nil {
+			return fmt.Errorf("listen: %w%s", err, lowPortHint(err))
+		}
+		r.listeners = append(r.listeners, listener{l, e})
+	}
+	if r.mode == modeHTTP {
+		r.http = s.newHTTPServer(r)
+	}
+	return nil
+}
+
+func lowPortHint(err error) string {
+	if errors.Is(err, os.ErrPermission) {
+		return " (ports below 1024 need CAP_NET_BIND_SERVICE, which the systemd unit gives)"
+	}
+	return ""
+}
+
+func (s *Server) relayLog(r *relay) *slog.Logger { return s.log.With("relay", r.name) }
+
+// abandon closes what New has opened.
+func (s *Server) abandon() {
+	for _, r := range s.relays {
+		for _, l := range r.listeners {
+			l.Close()
+		}
+		if st := r.current.Load(); st != nil {
+			st.retire()
+		}
+	}
+	s.stopNow()
+}
+
+// Addrs gives the addresses that a relay listens on, in the order of its
+// configuration.
+func (s *Server) Addrs(name string) (addrs []net.Addr) {
+	for _, r := range s.relays {
+		if r.name == name {
+			for _, l := range r.listeners {
+				addrs = append(addrs, l.Addr())
+			}
+		}
+	}
+	return addrs
+}
+
+// Serve accepts connections until Shutdown or Close. It returns when the
+// listeners are closed; connections may go on.
+func (s *Server) Serve() error {
+	var accepting sync.WaitGroup
+	for _, r := range s.relays {
+		if r.http != nil {
+			go r.http.Serve(r.handoff)
+		}
+		for _, l := range r.listeners {
+			accepting.Go(func() { s.accept(r, l) })
+		}
+	}
+	accepting.Wait()
+	return nil
+}
+
+// accept runs one listener.
+func (s *Server) accept(r *relay, l listener) {
+	const least, most = 5 * time.Millisecond, time.Second
+	delay := least
+	for {
+		conn, err := l.Accept()
+		switch {
+		case s.ending.Load():
+			if err == nil {
+				conn.Close()
+			}
+			return
+		case err != nil: // too many open files, perhaps; the client waits in the system's queue
+			s.log.Error("accept", "relay", r.name, "error", err, "retry", delay)
+			select {
+			case <-time.After(delay):
+			case <-s.stop.Done():
+				return
+			}
+			delay = min(2*delay, most)
+			continue
+		}
+		delay = least
+		r.count.accepted.Add(1)
+		if why := s.gate.enter(conn.RemoteAddr()); why != "" {
+			r.count.refused.Add(1)
+			s.refuse(r, conn, why)
+			continue
+		}
+		s.begin(r, l, conn)
+	}
+}
+
+// refuse closes a connection that is one too many, and logs that once a second.
+func (s *Server) refuse(r *relay, conn net.Conn, why string) {
+	if now := time.Now().Unix(); s.refusals.Swap(now) != now {
+		s.log.Warn("connection refused", "relay", r.name, "client", conn.RemoteAddr().String(), "limit", why)
+	}
+	conn.Close()
+}
+
+// begin starts the session of a connection.
+func (s *Server) begin(r *relay, l listener, conn net.Conn) {
+	st := r.current.Load()
+	for !st.acquire() { // replaced in this moment
+		st = r.current.Load()
+	}
+	ses := newSession(s, r, st, l.endpoint, conn)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.Load() {
+		conn.Close()
+		s.gate.leave(conn.RemoteAddr())
+		st.release()
+		return
+	}
+	s.sessions[ses] = struct{}{}
+	s.wait.Add(1)
+	r.count.active.Add(1)
+	go ses.serve()
+}
+
+// end forgets a session.
+func (s *Server) end(ses *session) {
+	s.mu.Lock()
+	delete(s.sessions, ses)
+	s.mu.Unlock()
+	ses.relay.count.active.Add(-1)
+	s.gate.leave(ses.raw.RemoteAddr())
+	ses.state.release()
+	s.wait.Done()
+}
+
+// Shutdown closes the listeners and waits for the connections to end, until
+// ctx ends; then it closes them.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.closeListeners()
+	for _, r := range s.relays {
+		if r.http != nil {
+			go r.http.Shutdown(ctx) // idle connections end at once
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		s.wait.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		s.Close()
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		left := len(s.sessions)
+		s.mu.Unlock()
+		s.Close()
+		return fmt.Errorf("sslrelay: %d connections had to be closed: %w", left, ctx.Err())
+	}
+}
+
+func (s *Server) closeListeners() {
+	s.mu.Lock()
+	s.ending.Store(true) // no session begins from now on
+	s.mu.Unlock()
+	for _, r := range s.relays {
+		for _, l := range r.listeners {
+			l.Close()
+		}
+	}
+}
+
+// Close ends everything at once.
+func (s *Server) Close() {
+	s.closeListeners()
+	s.stopNow()
+	s.mu.Lock()
+	for ses := range s.sessions {
+		ses.kill()
+	}
+	s.mu.Unlock()
+	for _, r := range s.relays {
+		if r.http != nil {
+			r.http.Close()
+			r.handoff.Close()
+		}
+	}
+	s.wait.Wait()
+	for _, r := range s.relays {
+		if st := r.current.Load(); st != nil && !st.retired.Load() {
+			st.retire()
+		}
+	}
+}
+
+// Reload takes a new configuration for the connections to come: certificates,
+// CAs, CRLs, backends, users and limits of time. If anything in it is wrong, or
+// needs a restart, everything stays as it was, and the error says why.
+func (s *Server) Reload(c *Config) error {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	fresh, err := s.prepare(c)
+	if err != nil {
+		s.process.reloadsFailed.Add(1)
+		return fmt.Errorf("sslrelay: reload: %w; everything stays as it was", err)
+	}
+	for i, r := range s.relays {
+		r.count.notAfter.Set(fresh[i].notAfter())
+		if old := r.current.Swap(fresh[i]); old != nil {
+			old.retire()
+		}
+	}
+	s.process.reloads.Add(1)
+	s.process.reloaded.Set(time.Now().Unix())
+	return nil
+}
+
+// prepare makes the states of all relays, or none.
+func (s *Server) prepare(c *Config) (fresh []*state, err error) {
+	if s.ending.Load() {
+		return nil, errors.New("the relay is ending")
+	}
+	if what := s.needsRestart(c); what != "" {
+		return nil, fmt.Errorf("a change of %s needs a restart", what)
+	}
+	for i, r := range s.relays {
+		st, err := newState(&c.Relays[i], s.relayLog(r))
+		if err != nil {
+			for _, st := range fresh {
+				st.retire()
+			}
+			return nil, fmt.Errorf("relay %q: %w", r.name, err)
+		}
+		fresh = append(fresh, st)
+	}
+	return fresh, nil
+}
+
+// needsRestart names what cannot be changed by a reload.
+func (s *Server) needsRestart(c *Config) string {
+	var changed []string
+	note := func(key string, differs bool) {
+		if differs {
+			changed = append(changed, key)
+		}
+	}
+	old := &s.conf
+	note("log", c.Log != old.Log)
+	note("log-level", c.LogLevel != old.LogLevel)
+	note("counters", c.Counters != old.Counters)
+	note("drain-timeout", c.DrainTimeout != old.DrainTimeout)
+	note("max-connections", c.MaxConnections != old.MaxConnections)
+	note("max-connections-per-client", c.MaxConnsPerClient != old.MaxConnsPerClient)
+	note("max-handshakes", c.MaxHandshakes != old.MaxHandshakes)
+	if len(c.Relays) != len(old.Relays) {
+		note("the number of relays", true)
+		return strings.Join(changed, ", ")
+	}
+	for i := range c.Relays {
+		a, b := &old.Relays[i], &c.Relays[i]
+		note(fmt.Sprintf("name, mode or order of relay %q", a.Name), a.Name != b.Name || a.Mode != b.Mode)
+		note(fmt.Sprintf("listen of relay %q", a.Name), !slices.Equal(a.Listen, b.Listen))
+		note(fmt.Sprintf("max-header of relay %q", a.Name), a.MaxHeader != b.MaxHeader)
+		note(fmt.Sprintf("command-timeout or idle-timeout of relay %q (mode http)", a.Name),
+			a.Mode == modeHTTP && (a.CommandTimeout != b.CommandTimeout || a.IdleTimeout != b.IdleTimeout))
+	}
+	return strings.Join(changed, ", ")
+}

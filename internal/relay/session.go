@@ -1,0 +1,301 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// session is one connection of a client, from Accept to its end.
+type session struct {
+	server *Server
+	relay  *relay
+	state  *state
+	listen endpoint
+	raw    duplex
+	log    *slog.Logger
+
+	client duplex       // raw, or TLS over it
+	tls    *sslnet.Conn // nil without TLS
+	peer   verdict      // of the client's certificate, when the handshake was done
+	user   string       // as it stands in the table of users; nothing else is logged
+	dest   string       // where it was forwarded
+
+	opened      time.Time
+	moved       atomic.Int64 // when bytes moved last, in nanoseconds since opened
+	expired     atomic.Bool
+	fromClient  atomic.Int64
+	fromBackend atomic.Int64
+
+	mu      sync.Mutex
+	killed  bool
+	backend net.Conn // without TLS
+	timer   *time.Timer
+}
+
+func newSession(s *Server, r *relay, st *state, l endpoint, conn net.Conn) *session {
+	raw, ok := conn.(duplex)
+	if !ok {
+		panic("sslrelay: a listener that is not TCP's")
+	}
+	return &session{
+		server: s, relay: r, state: st, listen: l, raw: raw, client: raw, opened: time.Now(),
+		log: s.log.With("relay", r.name, "connection", s.serial.Add(1), "client", conn.RemoteAddr().String()),
+	}
+}
+
+// serve runs the session and logs how it went.
+func (s *session) serve() {
+	defer s.server.end(s)
+	defer s.close()
+	defer func() {
+		if r := recover(); r != nil && r != http.ErrAbortHandler {
+			s.log.Error("panic", "error", fmt.Sprint(r), "stack", string(debug.Stack()))
+			reset(s.raw)
+		}
+	}()
+	s.log.Debug("accepted", "listener", string(s.listen.security)+":"+s.listen.address)
+	err := s.run()
+	switch {
+	case s.expired.Load():
+		s.relay.count.idle.Add(1)
+		err = errIdle
+	case s.server.stop.Err() != nil && errors.Is(err, net.ErrClosed):
+		err = errStopped
+	}
+	s.logEnd(err)
+}
+
+var (
+	errIdle    = errors.New("idle-timeout")
+	errStopped = errors.New("the relay was stopped")
+)
+
+// ended is the end of a session that is no failure.
+type ended string
+
+func (e ended) Error() string { return string(e) }
+
+// logEnd writes the one line that each connection gets.
+func (s *session) logEnd(err error) {
+	attrs := []any{"seconds", seconds(time.Since(s.opened)), "from_client", s.fromClient.Load(), "from_backend", s.fromBackend.Load()}
+	if s.dest != "" {
+		attrs = append(attrs, "backend", s.dest)
+	}
+	if s.user != "" {
+		attrs = append(attrs, "user", s.user)
+	}
+	attrs = append(attrs, s.peer.attrs()...)
+	s.relay.count.bytesFromClients.Add(s.fromClient.Load())
+	s.relay.count.bytesFromBackend.Add(s.fromBackend.Load())
+	var end ended
+	var side *sideError
+	switch {
+	case err == nil:
+		s.log.Info("connection ended", attrs...)
+	case errors.As(err, &end):
+		s.log.Info("connection ended", append(attrs, "why", string(end))...)
+	case errors.As(err, &side) && side.side == "client": // every day's work: many programs end without close_notify
+		s.log.Info("connection ended", append(attrs, "why", side.Error())...)
+	default:
+		s.log.Warn("connection failed", append(attrs, "error", s.state.realNamesIn(err.Error()))...)
+	}
+}
+
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+// run is the life of the connection.
+func (s *session) run() error {
+	s.watch()
+	if s.listen.security == directTLS {
+		if err := s.secure(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.relay.mode == modeHTTP:
+		return s.serveHTTP()
+	case s.state.conf.frontEnd():
+		return s.serveFront()
+	}
+	return s.forward()
+}
+
+// secure does the handshake with the client. What it reports, the log gets.
+func (s *session) secure() error {
+	conf := s.state.conf
+	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std())
+	defer cancel()
+	if err := s.server.handshakes.take(ctx); err != nil {
+		s.relay.count.handshakesFailed.Add(1)
+		return fmt.Errorf("handshake: max-handshakes are under way: %w", err)
+	}
+	conn := sslnet.Server(s.raw, s.state.server)
+	err := conn.HandshakeContext(ctx)
+	s.server.handshakes.give()
+	if err != nil {
+		s.relay.count.handshakesFailed.Add(1)
+		return s.handshakeError(conn, err)
+	}
+	s.tls, s.client = conn, conn
+	s.touch()
+	s.relay.count.handshakes.Add(1)
+	s.peer = s.state.verdict(conn)
+	switch {
+	case !conf.ClientCert && !conf.RequireValidClientCert:
+	case s.peer.Verdict == verdictValid:
+		s.relay.count.certValid.Add(1)
+	case s.peer.Verdict == verdictNone:
+		s.relay.count.certNone.Add(1)
+	default:
+		s.relay.count.certInvalid.Add(1)
+	}
+	s.log.Debug("TLS", s.peer.attrs()...)
+	return nil
+}
+
+// handshakeError explains a failed handshake, to the log and, where it speaks
+// plain HTTP, to the client.
+func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		err = errors.New("handshake-timeout")
+	case isPlainHTTP(err):
+		s.relay.count.plainHTTP.Add(1)
+		if !s.state.conf.NoPlainHTTPReply && s.listen.security == directTLS {
+			s.linger(s.raw, plainHTTPReply)
+		}
+		err = errors.New("the client speaks plain HTTP to a port for TLS")
+	default:
+		s.linger(s.raw, "")
+	}
+	conn.Close()
+	return fmt.Errorf("handshake: %w", err)
+}
+
+const plainHTTPReply = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 51\r\nConnection: close\r\n\r\n" +
+	"This port speaks HTTPS. Use https:// in the address"
+
+// isPlainHTTP finds OpenSSL's reason for a client that speaks HTTP.
+func isPlainHTTP(err error) bool {
+	var e *sslfilter.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	for _, r := range e.Records {
+		if r.Reason == "http request" || r.Reason == "https proxy request" {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// linger sends a last text and waits for the client to read it: a close with
+// unread input would reset the connection, and the text would be lost.
+func (s *session) linger(conn duplex, text string) {
+	conn.SetDeadline(time.Now().Add(lingerTime))
+	if text != "" {
+		if _, err := io.WriteString(conn, text); err != nil {
+			return
+		}
+	}
+	if conn.CloseWrite() == nil {
+		io.CopyN(io.Discard, conn, lingerBytes)
+	}
+}
+
+// watch closes the connection once nothing has moved for idle-timeout.
+func (s *session) watch() {
+	idle := s.state.conf.IdleTimeout.Std()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timer = time.AfterFunc(idle, func() {
+		rest := idle - (time.Since(s.opened) - time.Duration(s.moved.Load()))
+		s.mu.Lock()
+		if rest > 0 && !s.killed {
+			s.timer.Reset(rest)
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		s.expired.Store(true)
+		s.kill()
+	})
+}
+
+func (s *session) touch() { s.moved.Store(int64(time.Since(s.opened))) }
+
+// kill ends the session from outside.
+func (s *session) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.killed = true
+	reset(s.raw)
+	if s.backend != nil {
+		reset(s.backend)
+	}
+}
+
+// setBackend makes the connection known to kill. It is false if that has come
+// before.
+func (s *session) setBackend(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.backend = conn
+	return !s.killed
+}
+
+// close ends what is open. On the orderly way both directions have ended.
+func (s *session) close() {
+	s.mu.Lock()
+	s.killed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	s.client.Close()
+	s.raw.Close()
+}
+
+// forward connects the backend and joins it with the client: mode tcp.
+func (s *session) forward() error {
+	ctx, cancel := context.WithTimeout(s.server.stop, s.state.conf.BackendTimeout.Std())
+	defer cancel()
+	backend, err := s.dial(ctx, *s.state.backend)
+	if err != nil {
+		s.relay.count.backendFailed.Add(1)
+		reset(s.client) // no protocol is known that could say it
+		return err
+	}
+	return s.join(backend, nil, nil)
+}
+
+// join forwards until both sides have ended.
+func (s *session) join(backend duplex, toBackend, toClient []byte) error {
+	defer backend.Close()
+	s.relay.count.forwarded.Add(1)
+	s.client.SetDeadline(time.Time{})
+	backend.SetDeadline(time.Time{})
+	p := pipe{client: s.client, backend: backend, touch: s.touch, fromClient: &s.fromClient, fromBackend: &s.fromBackend}
+	return p.run(toBackend, toClient)
+}
+
+// timedOut reports whether a deadline ended a call.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,295 @@
+package relay
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// state is what a relay serves with: its configuration, the contexts made of
+// it and the table of users. SIGHUP replaces it whole; connections keep theirs
+// until they end, and the last one frees it.
+type state struct {
+	conf    *Relay
+	server  *sslfilter.Ctx // nil if no listener speaks TLS
+	client  *sslfilter.Ctx // nil if no backend speaks TLS
+	backend *endpoint      // for users that are not named
+	users   map[string]endpoint
+	proxy   *httputil.ReverseProxy // mode http
+	pool    *http.Transport        // of proxy
+	crls    map[string]string      // what a snapshot is of
+
+	refs    atomic.Int64
+	retired atomic.Bool
+	files   []*os.File // the snapshots
+}
+
+// newState reads everything that conf names. It is not in use yet.
+func newState(conf *Relay, log *slog.Logger) (*state, error) {
+	st := &state{conf: conf, crls: make(map[string]string)}
+	st.refs.Store(1)
+	if err := st.load(log); err != nil {
+		st.release()
+		return nil, err
+	}
+	return st, nil
+}
+
+func (st *state) load(log *slog.Logger) error {
+	if err := st.loadUsers(); err != nil {
+		return err
+	}
+	if st.listensTLS() {
+		o, err := st.conf.ServerTLS.options(log)
+		if err != nil {
+			return err
+		}
+		if o.CACRL, err = st.snapshot("cacrl", o.CACRL); err != nil {
+			return err
+		}
+		if st.server, err = sslfilter.NewCtx(o); err != nil {
+			return optionError("", st.realNames(err))
+		}
+	}
+	if st.dialsTLS() {
+		o, err := st.conf.BackendTLS.options(log)
+		if err != nil {
+			return err
+		}
+		if o.CACRL, err = st.snapshot("backend-cacrl", o.CACRL); err != nil {
+			return err
+		}
+		if st.client, err = sslfilter.NewCtx(o); err != nil {
+			return optionError("backend-", st.realNames(err))
+		}
+	}
+	if st.conf.Mode == modeHTTP {
+		st.makeProxy(log)
+	}
+	return nil
+}
+
+// listensTLS reports whether clients can speak TLS.
+func (st *state) listensTLS() bool {
+	for _, s := range st.conf.Listen {
+		if e, err := parseEndpoint(s, directTLS); err == nil && e.security != plain {
+			return true
+		}
+	}
+	return false
+}
+
+func (st *state) dialsTLS() bool {
+	if st.backend != nil && st.backend.security != plain {
+		return true
+	}
+	for _, e := range st.users {
+		if e.security != plain {
+			return true
+		}
+	}
+	return false
+}
+
+// maxUsers bounds the table of users.
+const maxUsers = 1 << 20
+
+func (st *state) loadUsers() error {
+	conf := st.conf
+	if conf.Backend != "" {
+		e, err := parseBackend(conf.Backend)
+		if err != nil {
+			return fmt.Errorf("backend: %w", err)
+		}
+		st.backend = &e
+	}
+	st.users = make(map[string]endpoint)
+	for user, s := range conf.Users {
+		e, err := parseBackend(s)
+		if err != nil {
+			return fmt.Errorf("users.%s: %w", user, err)
+		}
+		st.users[user] = e
+	}
+	if conf.UsersFile != "" {
+		if err := st.loadUsersFile(); err != nil {
+			return fmt.Errorf("users-file: %w", err)
+		}
+	}
+	for user, e := range st.users {
+		if err := st.checkName(e); err != nil {
+			return fmt.Errorf("the backend of user %s: %w", user, err)
+		}
+	}
+	if st.backend != nil {
+		if err := st.checkName(*st.backend); err != nil {
+			return fmt.Errorf("backend: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkName finds a TLS backend whose name nobody could verify.
+func (st *state) checkName(e endpoint) error {
+	t := &st.conf.BackendTLS
+	if e.network == "unix" && e.security != plain && t.ServerName == "" && t.SNI == "" && !t.InsecureSkipVerify {
+		return fmt.Errorf("%v has no host whose name could be verified; set backend-servername", e)
+	}
+	return nil
+}
+
+// loadUsersFile reads lines of a name and an address.
+func (st *state) loadUsersFile() error {
+	f, err := os.Open(st.conf.UsersFile)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		if len(words) != 2 {
+			return fmt.Errorf("%s line %d: a name and an address are expected", st.conf.UsersFile, n)
+		}
+		e, err := parseBackend(words[1])
+		if err == nil && e.security == startTLS && !st.conf.frontEnd() {
+			err = errors.New("no STARTTLS in this mode")
+		}
+		if err == nil && len(st.users) >= maxUsers {
+			err = fmt.Errorf("more than %d users", maxUsers)
+		}
+		if _, twice := st.users[words[0]]; err == nil && twice {
+			err = errors.New("the name is there twice")
+		}
+		if err != nil {
+			return fmt.Errorf("%s line %d: %w", st.conf.UsersFile, n, err)
+		}
+		st.users[words[0]] = e
+	}
+	return lines.Err()
+}
+
+// route finds the backend of a user, and the name in the table that it stands
+// under; known is empty for the default.
+func (st *state) route(user string) (e endpoint, known string, ok bool) {
+	if e, ok := st.users[user]; ok && !strings.HasPrefix(user, "@") {
+		return e, user, true
+	}
+	if at := strings.LastIndexByte(user, '@'); at > 0 {
+		if e, ok := st.users[user[at:]]; ok {
+			return e, user[at:], true
+		}
+	}
+	if st.backend == nil {
+		return endpoint{}, "", false
+	}
+	return *st.backend, "", true
+}
+
+// maxCRL bounds a revocation list, in bytes.
+const maxCRL = 256 << 20
+
+// snapshot copies a CRL to a file without a name. The library looks at the file
+// again for each verdict, so that a file that is being written, or was removed,
+// would block everybody; the relay changes lists with SIGHUP, and keeps the old
+// one if the new one is broken. Where the system has no /proc, the file itself
+// is looked at.
+func (st *state) snapshot(key, file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		return file, nil
+	}
+	in, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
+	}
+	defer in.Close()
+	out, err := os.CreateTemp("", "sslrelay-crl-")
+	if err != nil {
+		return "", fmt.Errorf("%s (%s): no copy can be made: %w", key, file, err)
+	}
+	os.Remove(out.Name())
+	st.files = append(st.files, out)
+	n, err := io.Copy(out, io.LimitReader(in, maxCRL+1))
+	if err == nil && n > maxCRL {
+		err = fmt.Errorf("more than %d bytes", maxCRL)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s (%s): %w", key, file, err)
+	}
+	copied := fmt.Sprintf("/proc/self/fd/%d", out.Fd())
+	st.crls[copied] = file
+	return copied, nil
+}
+
+// realNames puts the names of CRL files back into an error.
+func (st *state) realNames(err error) error {
+	var option *sslfilter.OptionError
+	if errors.As(err, &option) && st.crls[option.File] != "" {
+		return &sslfilter.OptionError{Option: option.Option, File: st.crls[option.File], Err: option.Err}
+	}
+	return err
+}
+
+// realNamesIn is realNames for a text.
+func (st *state) realNamesIn(s string) string {
+	for copied, file := range st.crls {
+		s = strings.ReplaceAll(s, copied+":", file+":")
+	}
+	return s
+}
+
+// acquire takes a reference; it fails if the state is freed.
+func (st *state) acquire() bool {
+	for {
+		n := st.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if st.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release gives a reference back. The last one frees everything.
+func (st *state) release() {
+	if st.refs.Add(-1) != 0 {
+		return
+	}
+	if st.server != nil {
+		st.server.Close()
+	}
+	if st.client != nil {
+		st.client.Close()
+	}
+	if st.pool != nil {
+		st.pool.CloseIdleConnections()
+	}
+	for _, f := range st.files {
+		f.Close()
+	}
+}
+
+// retire gives the owner's reference back.
+func (st *state) retire() {
+	st.retired.Store(true)
+	if st.pool != nil {
+		st.pool.CloseIdleConnections()
+	}
+	st.release()
+}

@@ -1,0 +1,58 @@
+package relay
+
+import (
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// What the backend and the log are told of a client's certificate.
+const (
+	verdictValid   = "valid"
+	verdictInvalid = "invalid"
+	verdictNone    = "none"
+)
+
+// verdict is what is known of a client's TLS and certificate. The names are
+// the client's own: OpenSSL has escaped them to printable ASCII.
+type verdict struct {
+	Protocol, Cipher        string // empty without TLS
+	Verdict                 string
+	Why                     string // invalid: the reasons
+	Subject, Issuer, Serial string // empty without a certificate
+}
+
+// verdict asks a connection, now: a revocation may have come since the
+// handshake.
+func (st *state) verdict(conn *sslnet.Conn) verdict {
+	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone}
+	peer := conn.Peer()
+	if peer == nil || !peer.Exists {
+		return v
+	}
+	v.Verdict = verdictInvalid
+	if peer.Valid {
+		v.Verdict = verdictValid
+	} else {
+		v.Why = st.realNamesIn(peer.String())
+	}
+	if len(peer.Chain) > 0 {
+		own := peer.Chain[0]
+		v.Subject, v.Issuer, v.Serial = own.Subject, own.Issuer, sslfilter.Hexdump(own.Serial)
+	}
+	return v
+}
+
+// attrs gives the verdict for the log.
+func (v *verdict) attrs() []any {
+	if v.Protocol == "" {
+		return nil
+	}
+	attrs := []any{"protocol", v.Protocol, "cipher", v.Cipher, "certificate", v.Verdict}
+	if v.Verdict != verdictNone {
+		attrs = append(attrs, "subject", v.Subject, "issuer", v.Issuer, "serial", v.Serial)
+	}
+	if v.Why != "" {
+		attrs = append(attrs, "reason", v.Why)
+	}
+	return attrs
+}

@@ -1,0 +1,114 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// inStruct is a copy of data in an allocation that also holds a Go pointer, as
+// an array field of a caller's struct does. cgo panics if it is asked to look.
+func inStruct(data []byte) []byte {
+	s := &struct {
+		text [1 << 15]byte
+		next *int
+	}{next: new(int)}
+	return s.text[:copy(s.text[:], data):len(data)]
+}
+
+func TestBuffersInsideAStruct(t *testing.T) {
+	mem := func(name string) []byte { return inStruct(pkiBytes(t, name)) }
+	crl := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
+	server := mustFilter(t, sslfilter.Options{
+		CrtMem: mem("server.crt"), KeyMem: mem("server.key"), CACrtMem: [][]byte{mem("root.crt")}, DHCertMem: mem("dh2048.pem"), ClientCert: true, CACRL: crl,
+	})
+	client := mustFilter(t, sslfilter.Options{
+		Client: true, ChainMem: mem("client-combined.pem"), CACrtMem: [][]byte{mem("root.crt")}, ServerName: "localhost",
+		KeyPassphrase: func() ([]byte, error) { return inStruct([]byte("unused")), nil },
+	})
+	encrypted := sslfilter.Options{
+		CrtMem: mem("server.crt"), KeyMem: mem("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return inStruct([]byte("secret")), nil },
+	}
+	mustFilter(t, encrypted)
+	p := enginetest.New(client, server)
+	p.Alter = func(_ bool, wire []byte) []byte { return inStruct(wire) }
+	require.NoError(t, p.Handshake())
+	require.NoError(t, client.Send(inStruct([]byte("hello"))))
+	p.Transfer()
+	require.Equal(t, "hello", string(p.Server.Got))
+	require.True(t, server.ClientCertValid())
+	_, err := client.ExportKeyingMaterial("EXPORTER-test", inStruct([]byte("context")), 32)
+	require.NoError(t, err)
+}
+
+// C measures in int: content beyond that would have a negative length, which
+// OpenSSL takes for "up to the NUL byte".
+func TestContentBeyondAnInt(t *testing.T) {
+	huge, err := syscall.Mmap(-1, 0, 1<<31+1, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON) // nothing touches it
+	require.NoError(t, err)
+	defer syscall.Munmap(huge)
+	for option, change := range map[string]func(*sslfilter.Options){
+		"CrtMem":      func(o *sslfilter.Options) { o.CrtMem = huge },
+		"KeyMem":      func(o *sslfilter.Options) { o.KeyMem = huge },
+		"ChainMem":    func(o *sslfilter.Options) { o.ChainMem = huge },
+		"CACrtMem[1]": func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "root.crt"), huge} },
+		"DHCertMem":   func(o *sslfilter.Options) { o.DHCertMem = huge },
+	} {
+		_, err := sslfilter.NewCtx(with(serverOptions(), change))
+		refused := asError[*sslfilter.OptionError](t, err)
+		require.Equal(t, option, refused.Option)
+		require.Contains(t, refused.Error(), "more than")
+	}
+}
+
+// Decrypting in place works, although a record that was begun in the last
+// delivery gives more plaintext than this one has bytes in front of the next.
+func TestPlaintextOverTheWire(t *testing.T) {
+	p := connect(t, serverOptions(), clientOptions())
+	sent := noise(1<<20, 5)
+	require.NoError(t, p.Client.Send(sent))
+	var got []byte
+	buf := make([]byte, 20000)
+	for wire := p.Client.Outgoing(nil); len(wire) > 0; {
+		n := copy(buf, wire)
+		wire = wire[n:]
+		plain, err := p.Server.Receive(buf[:0], buf[:n])
+		require.NoError(t, err)
+		got = append(got, plain...)
+	}
+	requireSame(t, sent, got)
+}
+
+// Files of any size are read whole, those that do not tell their size too.
+func TestFilesOfAnySize(t *testing.T) {
+	crt, key := pkiBytes(t, "server.crt"), pkiBytes(t, "server.key")
+	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
+		padded := append(bytes.Repeat([]byte("\n"), n), crt...)
+		mustCtx(t, sslfilter.Options{Crt: tempFile(t, "crt", padded), KeyMem: key})
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		go func() {
+			defer w.Close()
+			w.Write(padded)
+		}()
+		mustCtx(t, sslfilter.Options{Crt: fmt.Sprintf("/dev/fd/%d", r.Fd()), KeyMem: key})
+		require.NoError(t, r.Close())
+	}
+}
+
+// An empty passphrase is an answer like any other, and so is none.
+func TestEmptyPassphrase(t *testing.T) {
+	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
+		_, err := sslfilter.NewCtx(sslfilter.Options{
+			Crt: pki("server.crt"), Key: pki("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },
+		})
+		require.ErrorContains(t, err, "cannot be decrypted", name)
+	}
+}

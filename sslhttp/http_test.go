@@ -1,0 +1,241 @@
+package sslhttp_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslhttp"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// Every client and protocol finds Request.TLS and the verdict filled.
+func TestServe(t *testing.T) {
+	for _, highest := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
+		t.Run(highest.String(), func(t *testing.T) {
+			o := serverOptions()
+			o.MaxVersion = highest
+			s := serve(t, o, http.HandlerFunc(whoami))
+			for name, c := range map[string]struct {
+				rt    http.RoundTripper
+				proto string
+				alpn  string
+			}{
+				"sslhttp, h2":        {transport(t, both...), "HTTP/2.0", "h2"},
+				"sslhttp, http/1.1":  {transport(t, "http/1.1"), "HTTP/1.1", "http/1.1"},
+				"sslhttp, no ALPN":   {transport(t), "HTTP/1.1", ""},
+				"net/http, h2":       {goTransport(t, true), "HTTP/2.0", "h2"},
+				"net/http, http/1.1": {goTransport(t, false), "HTTP/1.1", ""},
+				"Dialer, http/1.1": {&http.Transport{
+					DialTLSContext: (&sslnet.Dialer{Ctx: mustCtx(t, clientOptions("http/1.1"))}).DialContext, DisableKeepAlives: true,
+				}, "HTTP/1.1", "http/1.1"},
+			} {
+				for range 2 {
+					text, resp := get(t, c.rt, s.url)
+					if name == "net/http, http/1.1" && strings.Contains(text, `alpn="http/1.1"`) {
+						c.alpn = "http/1.1" // what it offers depends on the version of Go
+					}
+					require.Equal(t, fmt.Sprintf("%s tls=true cert=true alpn=%q valid=true", c.proto, c.alpn), text, name)
+					if _, ours := c.rt.(*sslhttp.Transport); ours {
+						require.Equal(t, c.alpn, resp.TLS.NegotiatedProtocol, name)
+						require.Len(t, resp.TLS.VerifiedChains, 1, name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A server of crypto/tls is the peer of our own client.
+func TestTransportToNetHTTP(t *testing.T) {
+	for _, h2 := range []bool{true, false} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			fmt.Fprint(w, string(body), r.Proto)
+		}))
+		s.EnableHTTP2 = h2
+		s.StartTLS()
+		defer s.Close()
+		want := map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}[h2]
+		ctx := mustCtx(t, sslfilter.Options{Client: true, CACrtMem: [][]byte{certPEM(s.Certificate().Raw)}, ALPN: both})
+		tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: ctx}}
+		defer tr.CloseIdleConnections()
+		client := &http.Client{Transport: tr}
+		for _, body := range []string{"", "text and ", strings.Repeat("long ", 100000)} {
+			resp, err := client.Post(s.URL, "text/plain", io.NopCloser(strings.NewReader(body)))
+			require.NoError(t, err)
+			text, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			resp.Body.Close()
+			require.True(t, body+want == string(text), "%d bytes", len(text))
+			require.NotNil(t, resp.TLS)
+		}
+	}
+}
+
+// All streams of one HTTP/2 connection are served at the same time, and the
+// first requests to a server share one connection.
+func TestParallelStreams(t *testing.T) {
+	const streams = 100
+	var all sync.WaitGroup
+	all.Add(streams)
+	below, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := &counting{Listener: below}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		all.Done()
+		all.Wait() // nobody is answered before all are here
+		io.Copy(w, strings.NewReader(strings.Repeat(r.URL.Path, 10000)))
+	})}
+	go sslhttp.Serve(srv, sslnet.NewListener(l, mustCtx(t, serverOptions())))
+	defer srv.Close()
+	tr := transport(t, both...)
+	errs := make(chan error)
+	for i := range streams {
+		go func() {
+			path := fmt.Sprintf("/%d", i)
+			text, _, err := tryGet(tr, "https://"+below.Addr().String()+path)
+			if err == nil && text != strings.Repeat(path, 10000) {
+				err = fmt.Errorf("%s: wrong text of %d bytes", path, len(text))
+			}
+			errs <- err
+		}()
+	}
+	for range streams {
+		require.NoError(t, <-errs)
+	}
+	require.Equal(t, 1, l.count())
+}
+
+// Shutdown waits for the requests that run, in both protocols, and Serve ends.
+func TestShutdown(t *testing.T) {
+	for _, protocols := range [][]string{both, {"http/1.1"}} {
+		t.Run(protocols[0], func(t *testing.T) {
+			begun, finish := make(chan struct{}), make(chan struct{})
+			s := serve(t, serverOptions(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/slow" {
+					close(begun)
+					<-finish
+				}
+				whoami(w, r)
+			}))
+			tr := transport(t, protocols...)
+			get(t, tr, s.url) // a connection that is idle then
+			type result struct {
+				text string
+				err  error
+			}
+			slow := make(chan result)
+			go func() {
+				text, _, err := tryGet(tr, s.url+"/slow")
+				slow <- result{text, err}
+			}()
+			<-begun
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			stopping := make(chan struct{})
+			s.RegisterOnShutdown(func() { close(stopping) })
+			down := make(chan error)
+			go func() { down <- s.Shutdown(ctx) }()
+			<-stopping
+			close(finish)
+			r := <-slow
+			require.NoError(t, r.err)
+			require.Contains(t, r.text, "valid=true")
+			require.NoError(t, <-down)
+			_, err := net.Dial("tcp", s.addr)
+			require.Error(t, err)
+		})
+	}
+}
+
+// Plain HTTP on the TLS port is answered in plain HTTP, and logged.
+func TestPlainHTTP(t *testing.T) {
+	s := serve(t, serverOptions(), http.HandlerFunc(whoami))
+	resp, err := http.Get("http://" + s.addr)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, 400, resp.StatusCode)
+	require.Contains(t, string(text), "HTTP request to an HTTPS server")
+	require.Contains(t, s.log.String(), "TLS handshake error from 127.0.0.1:")
+	require.Contains(t, s.log.String(), "plain HTTP")
+}
+
+// A client that has agreed on HTTP/1.1 cannot speak HTTP/2 nevertheless, nor
+// where it is switched off.
+func TestProtocolsHold(t *testing.T) {
+	t.Run("preface after http/1.1", func(t *testing.T) {
+		s := serve(t, serverOptions(), http.HandlerFunc(whoami))
+		c, err := sslnet.Dial("tcp", s.addr, mustCtx(t, clientOptions("http/1.1")))
+		require.NoError(t, err)
+		defer c.Close()
+		fmt.Fprint(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		require.Equal(t, 1, resp.ProtoMajor)
+	})
+	for name, off := range map[string]func(*http.Server){
+		"HTTP/2 off in Protocols": func(s *http.Server) {
+			s.Protocols = new(http.Protocols)
+			s.Protocols.SetHTTP1(true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, serverOptions(), http.HandlerFunc(whoami), off)
+			_, _, err := tryGet(transport(t, both...), s.url)
+			require.Error(t, err)
+			text, _ := get(t, transport(t, "http/1.1"), s.url)
+			require.Contains(t, text, "HTTP/1.1 tls=true")
+			require.Contains(t, s.log.String(), "Protocols have no HTTP/2")
+		})
+	}
+	t.Run("weak cipher suite", func(t *testing.T) {
+		o := serverOptions()
+		o.MaxVersion, o.Cipher = sslfilter.VersionTLS12, "AES128-SHA256"
+		s := serve(t, o, http.HandlerFunc(whoami))
+		_, _, err := tryGet(transport(t, both...), s.url)
+		require.Error(t, err)
+		text, _ := get(t, transport(t, "http/1.1"), s.url)
+		require.Contains(t, text, "HTTP/1.1 tls=true")
+		require.Contains(t, s.log.String(), "RFC 9113")
+	})
+}
+
+// The hooks of the server see *sslnet.Conn, and keep their effect.
+func TestHooks(t *testing.T) {
+	type key struct{}
+	var mu sync.Mutex
+	seen := map[http.ConnState]bool{}
+	s := serve(t, serverOptions(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto, r.Context().Value(key{}))
+	}), func(s *http.Server) {
+		s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, key{}, c.(*sslnet.Conn).ALPN())
+		}
+		s.ConnState = func(c net.Conn, state http.ConnState) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[state] = c.(*sslnet.Conn).ConnectionState().HandshakeComplete || state == http.StateClosed
+		}
+	})
+	text, _ := get(t, transport(t, both...), s.url)
+	require.Equal(t, "HTTP/2.0h2", text)
+	text, _ = get(t, transport(t, "http/1.1"), s.url)
+	require.Equal(t, "HTTP/1.1http/1.1", text)
+	mu.Lock()
+	defer mu.Unlock()
+	require.True(t, seen[http.StateNew])
+	require.True(t, seen[http.StateActive])
+}

@@ -1,0 +1,170 @@
+package sslnet
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	maxRecord     = 16384             // plaintext of a full record (RFC 8446 section 5.1)
+	leastOverhead = 5 + 1 + 16        // of a record: header, type and tag of TLS 1.3
+	wireSize      = maxRecord + 512   // one read of the network: a full record with the overhead of any version
+	maxChunk      = 4 * maxRecord     // plaintext that Write encrypts before it sends
+	maxPooled     = maxChunk + 4*1024 // largest buffer that goes back into the pool
+)
+
+var (
+	wirePool  = sync.Pool{New: func() any { return new(wireBuffer) }}
+	bytesPool = sync.Pool{New: func() any { return new([]byte) }}
+)
+
+// wireBuffer is what one read of the network takes.
+type wireBuffer [wireSize]byte
+
+func getWire() *wireBuffer  { return wirePool.Get().(*wireBuffer) }
+func putWire(b *wireBuffer) { wirePool.Put(b) }
+
+// readWire reads the network once. The caller has the turn and gives the buffer
+// back.
+func (c *Conn) readWire() (*wireBuffer, int, error) {
+	if c.socket == nil {
+		wire := getWire()
+		n, err := c.conn.Read(wire[:])
+		return wire, n, err
+	}
+	wire, n, err := c.socket.read()
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	if err != nil && err != io.EOF {
+		err = c.opError("read", err)
+	}
+	return wire, n, err
+}
+
+// pooled is a buffer that exists only while something is in it, so that idle
+// connections hold none.
+type pooled struct{ buf *[]byte }
+
+// room is an empty slice to append to.
+func (p *pooled) room() []byte {
+	if p.buf == nil {
+		p.buf = bytesPool.Get().(*[]byte)
+	}
+	return (*p.buf)[:0]
+}
+
+// grown notes what room has become by appending.
+func (p *pooled) grown(grown []byte) {
+	if p.buf != nil && cap(grown) > cap(*p.buf) {
+		*p.buf = grown[:0]
+	}
+}
+
+func (p *pooled) release() {
+	if p.buf != nil && cap(*p.buf) <= maxPooled {
+		bytesPool.Put(p.buf)
+	}
+	p.buf = nil
+}
+
+// readSide is what one Read at a time works on. The lock is its turn: a
+// deadline and Close end the socket I/O of the holder, and so the wait for it.
+type readSide struct {
+	sync.Mutex
+	pooled
+	plain []byte // decrypted, not read yet
+	err   error  // stays, behind plain
+}
+
+// take moves plaintext to b.
+func (r *readSide) take(b []byte) int {
+	n := copy(b, r.plain)
+	r.keep(r.plain[n:])
+	return n
+}
+
+// keep keeps plaintext for the next Read.
+func (r *readSide) keep(plain []byte) {
+	r.plain = plain
+	if len(plain) == 0 {
+		r.plain = nil
+		r.release()
+	}
+}
+
+// writeSide is what one call at a time works on that sends; the lock is its
+// turn, as in readSide.
+type writeSide struct {
+	sync.Mutex
+	pooled
+	wire  []byte      // made, not sent yet
+	waits atomic.Bool // a deadline left some of wire
+	err   error       // stays: the network takes nothing more
+}
+
+// send sends what is made, in order, and everything that the filter has made
+// meanwhile. The caller has the turn.
+func (c *Conn) send() error {
+	o := &c.out
+	for o.err == nil {
+		if len(o.wire) == 0 && !c.fetch() {
+			o.release()
+			return nil
+		}
+		n, err := c.conn.Write(o.wire)
+		o.wire = o.wire[n:]
+		if err == nil {
+			continue
+		}
+		if isTimeout(err) && !c.closed.Load() {
+			o.waits.Store(true)
+			return err
+		}
+		if c.closed.Load() {
+			err = net.ErrClosed
+		}
+		o.err, o.wire = err, nil
+		o.release()
+	}
+	return o.err
+}
+
+// fetch takes what the filter has for the network.
+func (c *Conn) fetch() bool {
+	o := &c.out
+	o.waits.Store(false)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.filter.Flushed() {
+		return false
+	}
+	o.wire = c.filter.Outgoing(o.room())
+	o.grown(o.wire)
+	return len(o.wire) > 0
+}
+
+// flush sends what is made, if anything is.
+func (c *Conn) flush() error {
+	c.out.Lock()
+	defer c.out.Unlock()
+	return c.send()
+}
+
+// flushLater has everything sent that is made, without waiting: the peer may
+// read nothing before we do, over net.Pipe for example. At most one goroutine a
+// connection does so, and ends.
+func (c *Conn) flushLater() {
+	if c.flushing.CompareAndSwap(false, true) {
+		go func() {
+			c.out.Lock()
+			defer c.out.Unlock()
+			c.flushing.Store(false) // what is made from now on is for the next
+			c.send()                // a failure is found by the next Write
+		}()
+	}
+}

@@ -1,0 +1,185 @@
+package sslnet_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+func TestDialAndListen(t *testing.T) {
+	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, serverOptions()))
+		require.NoError(t, err)
+		defer l.Close()
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					io.Copy(conn, conn)
+					conn.Close()
+				}()
+			}
+		}()
+		c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions(upTo(highest))))
+		require.NoError(t, err)
+		defer c.Close()
+		say(t, c, "hello")
+		hear(t, c, "hello")
+		require.NoError(t, c.CloseWrite())
+		_, err = c.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+	})
+}
+
+// A connection that ends without close_notify is told from one with it.
+func TestEnds(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		t.Run("close_notify", func(t *testing.T) {
+			c, s := connect(t, join, serverOptions(), clientOptions())
+			go c.Close()
+			_, err := s.Read(make([]byte, 1))
+			require.Equal(t, io.EOF, err)
+		})
+		t.Run("cut", func(t *testing.T) {
+			c, s := connect(t, join, serverOptions(), clientOptions())
+			go c.NetConn().Close()
+			for range 2 {
+				_, err := s.Read(make([]byte, 1))
+				require.Equal(t, io.ErrUnexpectedEOF, err)
+			}
+		})
+		t.Run("cut in the handshake", func(t *testing.T) {
+			c, s := pair(t, join, serverOptions(), clientOptions())
+			go c.NetConn().Close()
+			_, err := s.Read(make([]byte, 1))
+			require.Equal(t, io.ErrUnexpectedEOF, err)
+		})
+		t.Run("closed here", func(t *testing.T) {
+			c, _ := connect(t, join, serverOptions(), clientOptions())
+			c.NetConn().Close() // so that nothing waits for the other side
+			c.Close()
+			_, err := c.Read(make([]byte, 1))
+			require.ErrorIs(t, err, net.ErrClosed)
+			_, err = c.Write([]byte("x"))
+			require.ErrorIs(t, err, net.ErrClosed)
+			require.ErrorIs(t, c.Close(), net.ErrClosed)
+		})
+	})
+}
+
+func TestConnectionState(t *testing.T) {
+	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		c, s := connect(t, joinTCP,
+			serverOptions(func(o *sslfilter.Options) {
+				o.CACrt, o.ClientCert, o.ALPN = pki+"root.crt", true, []string{"h2", "http/1.1"}
+			}),
+			clientOptions(upTo(highest), func(o *sslfilter.Options) {
+				o.Crt, o.Key, o.ALPN = pki+"client.crt", pki+"client.key", []string{"http/1.1", "h2"}
+			}))
+		for name, conn := range map[string]*sslnet.Conn{"client": c, "server": s} {
+			state := conn.ConnectionState()
+			require.True(t, state.HandshakeComplete, name)
+			require.Equal(t, uint16(highest), state.Version, name)
+			require.NotEmpty(t, tls.CipherSuiteName(state.CipherSuite), name)
+			require.Equal(t, "h2", state.NegotiatedProtocol, name)
+			require.Equal(t, "localhost", state.ServerName, name)
+			require.NotEmpty(t, state.PeerCertificates, name)
+			require.Len(t, state.VerifiedChains, 1, name)
+			require.True(t, conn.ClientCertValid(), name)
+			_, err := state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+			require.Error(t, err, name)
+		}
+		require.NoError(t, c.VerifyHostname("server.test"))
+		require.ErrorAs(t, c.VerifyHostname("elsewhere.test"), new(x509.HostnameError))
+		fromClient, err := c.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+		require.NoError(t, err)
+		fromServer, err := s.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+		require.NoError(t, err)
+		require.Equal(t, fromClient, fromServer)
+	})
+}
+
+// What a deadline stops in a Write is sent by the next call, in order; Write's
+// result tells where to go on.
+func TestDeadlineInWriteLosesNothing(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+			small(t, c, s)
+			want := random(4 << 20) // more than the network takes without a reader
+			var got []byte
+			sent := 0
+			for range 5 {
+				part := make(chan []byte)
+				go func() {
+					s.SetReadDeadline(soon())
+					b, _ := io.ReadAll(io.LimitReader(s, 50000))
+					part <- b
+				}()
+				require.NoError(t, c.SetWriteDeadline(soon()))
+				n, err := c.Write(want[sent:])
+				sent += n
+				require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+				got = append(got, <-part...)
+			}
+			require.NoError(t, s.SetReadDeadline(never))
+			require.NoError(t, c.SetWriteDeadline(never))
+			rest := make(chan []byte)
+			go func() {
+				b, err := io.ReadAll(s)
+				if err != nil {
+					t.Error(err)
+				}
+				rest <- b
+			}()
+			n, err := c.Write(want[sent:])
+			require.NoError(t, err)
+			require.Equal(t, len(want), sent+n)
+			require.NoError(t, c.Close())
+			require.True(t, bytes.Equal(want, append(got, <-rest...)), "what came is not what was sent")
+		})
+	})
+}
+
+// Both ends only write, until both have read what the other asked for: nothing
+// that TLS has to answer may hold a Read up.
+func TestKeyUpdatesFromBothSides(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		c, s := connect(t, join, serverOptions(), clientOptions())
+		within(t, "key updates", func() {
+			const rounds = 200
+			errs := make(chan error, 4)
+			for _, conn := range []*sslnet.Conn{c, s} {
+				go func() {
+					var err error
+					for range rounds {
+						err = errors.Join(err, conn.KeyUpdate(true))
+						_, writeErr := conn.Write([]byte("x"))
+						err = errors.Join(err, writeErr)
+					}
+					errs <- err
+				}()
+				go func() {
+					_, err := io.ReadFull(conn, make([]byte, rounds))
+					errs <- err
+				}()
+			}
+			for range 4 {
+				require.NoError(t, <-errs)
+			}
+		})
+	})
+}

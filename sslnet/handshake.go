@@ -1,0 +1,269 @@
+package sslnet
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// DefaultHandshakeTimeout is how long a handshake may take on a connection of a
+// Dialer or a Listener that does not say otherwise.
+const DefaultHandshakeTimeout = 10 * time.Second
+
+// ErrHandshakeTimeout is in the error of a handshake that took longer than
+// HandshakeTimeout of the Dialer or Listener. It is a timeout of net.Error.
+var ErrHandshakeTimeout error = handshakeTimeout{}
+
+type handshakeTimeout struct{}
+
+func (handshakeTimeout) Error() string   { return "TLS handshake timeout" }
+func (handshakeTimeout) Timeout() bool   { return true }
+func (handshakeTimeout) Temporary() bool { return true } // as net.Error of a deadline has it
+func (handshakeTimeout) Unwrap() error   { return os.ErrDeadlineExceeded }
+
+// handshake is what the one call works on that does the handshake.
+type handshake struct {
+	turn     chan struct{} // holds one token
+	timeout  time.Duration // above 0: bounds it from its first call on
+	deadline time.Time     // that follows from it
+	err      error         // stays
+	first    []byte        // from the network, before the first read
+}
+
+// SetServerName sets the name that this connection verifies and sends as SNI.
+// It must be called on a client before the handshake.
+func (c *Conn) SetServerName(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.client:
+		return &sslfilter.UsageError{Op: "SetServerName", Msg: "this is a server"}
+	case c.filter != nil:
+		return c.filter.SetServerName(name)
+	}
+	c.name = name
+	return nil
+}
+
+// Handshake does the handshake if it is not done. Read and Write call it.
+func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
+
+// HandshakeContext does the handshake if it is not done. If ctx ends first, the
+// handshake stops with its error. After that and after a deadline it can be
+// called again and goes on where it was; any other error stays.
+//
+// Both deadlines can end it. Of a handshake in a Read only that for reads can,
+// and in a Write that for writes.
+func (c *Conn) HandshakeContext(ctx context.Context) error {
+	return c.ensure(ctx, bothGovern, "handshake")
+}
+
+// ensure does the handshake if it is not done, for a call of op.
+func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
+	switch {
+	case c.closed.Load():
+		return net.ErrClosed
+	case c.ready.Load():
+		return nil
+	}
+	h := &c.handshake
+	if err := c.limits.wait(ctx, h.turn, who); err == os.ErrDeadlineExceeded {
+		return c.opError(op, err)
+	} else if err != nil {
+		return err
+	}
+	defer func() { <-h.turn }()
+	switch {
+	case c.ready.Load():
+		return nil
+	case h.err != nil:
+		return h.err
+	}
+	if h.timeout > 0 && h.deadline.IsZero() {
+		h.deadline = time.Now().Add(h.timeout)
+	}
+	err := c.interruptible(ctx, who, h.deadline)
+	switch {
+	case err == nil:
+		return nil
+	case c.closed.Load():
+		return net.ErrClosed
+	case isTimeout(err) && ctx.Err() != nil:
+		return ctx.Err()
+	case isTimeout(err) && passed(h.deadline):
+		h.err = c.opError("handshake", ErrHandshakeTimeout)
+		return h.err
+	case isTimeout(err), errors.As(err, new(*sslfilter.UsageError)):
+		return err
+	}
+	h.err = err
+	return err
+}
+
+// interruptible does the handshake until it is done, or who's deadline or limit
+// passes, or ctx ends.
+func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) error {
+	c.limits.restrict(c.conn, who, limit)
+	defer c.limits.free(c.conn)
+	if ctx.Done() != nil {
+		over := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			defer close(over)
+			c.limits.shorten(c.conn, aLongTimeAgo)
+		})
+		defer func() {
+			if !stop() {
+				<-over
+			}
+		}()
+	}
+	return c.exchange()
+}
+
+// exchange moves messages until the handshake is done.
+func (c *Conn) exchange() error {
+	c.in.Lock()
+	defer c.in.Unlock()
+	if err := c.check(); err != nil {
+		return err
+	}
+	if c.client {
+		if err := c.begin(); err != nil {
+			return err
+		}
+	}
+	for {
+		if done, err := c.advance(); done || err != nil {
+			return err
+		}
+		var err error
+		if first := c.handshake.first; len(first) > 0 {
+			c.handshake.first = nil
+			err = c.digest(first, nil)
+		} else {
+			wire, n, netErr := c.readWire()
+			err = c.digest(wire[:n], netErr)
+			putWire(wire)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// check finds a Ctx that does not fit.
+func (c *Conn) check() error {
+	switch {
+	case c.ctx == nil:
+		return errors.New("sslnet: no Ctx")
+	case c.client && !c.ctx.Client():
+		return errors.New("sslnet: a client needs a Ctx with Options.Client set")
+	case !c.client && c.ctx.Client():
+		return errors.New("sslnet: a server needs a Ctx without Options.Client")
+	}
+	return nil
+}
+
+// begin makes the filter and starts a client. A server does so when the first
+// bytes have come, so that a peer that says nothing costs no memory in C.
+func (c *Conn) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	if c.filter == nil {
+		f, err := c.ctx.NewFilter()
+		if err == nil && c.name != "" {
+			err = f.SetServerName(c.name)
+		}
+		if err != nil {
+			if f != nil {
+				f.Close()
+			}
+			return err
+		}
+		c.filter = f
+	}
+	return c.filter.Handshake()
+}
+
+// advance sends what is to be sent, and reports whether the handshake is done.
+func (c *Conn) advance() (done bool, err error) {
+	c.mu.Lock()
+	begun := c.filter != nil
+	done = begun && c.filter.HandshakeDone()
+	if done && !c.client && c.filter.Version() == sslfilter.VersionTLS13.String() {
+		// These are tickets. They go with what is sent next: a client that only
+		// writes would have them unread when it closes, which in TCP destroys
+		// what it wrote, and over net.Pipe it would have to read them first.
+		c.out.wire = c.filter.Outgoing(nil)
+		c.mu.Unlock()
+		c.ready.Store(true)
+		return true, nil
+	}
+	c.mu.Unlock()
+	if !begun {
+		return false, nil
+	}
+	if err := c.flush(); err != nil {
+		return false, c.explain(err)
+	}
+	if done {
+		c.ready.Store(true)
+	}
+	return done, nil
+}
+
+// digest gives the filter what came. If that fails it sends the alert.
+func (c *Conn) digest(wire []byte, netErr error) error {
+	if !c.client && len(wire) > 0 {
+		if err := c.begin(); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	if c.filter == nil { // nothing came and the network has ended
+		c.mu.Unlock()
+		if netErr == io.EOF {
+			return io.ErrUnexpectedEOF
+		}
+		return netErr
+	}
+	plain, err := c.receive(nil, wire, netErr)
+	done := c.filter.HandshakeDone()
+	c.mu.Unlock()
+	switch {
+	case done: // data and errors that came behind it belong to Read
+		c.in.keep(plain)
+		c.in.err = err
+		return nil
+	case err != nil:
+		c.limits.shorten(c.conn, time.Now().Add(closeTimeout))
+		c.refused.Store(c.flush() == nil && !c.client)
+		return err
+	}
+	return c.timeout(netErr)
+}
+
+// explain looks whether the peer said why it takes nothing more: its alert may
+// have come before the connection broke.
+func (c *Conn) explain(err error) error {
+	if isTimeout(err) {
+		return err
+	}
+	c.limits.shorten(c.conn, time.Now().Add(closeTimeout))
+	wire, n, _ := c.readWire()
+	defer putWire(wire)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, why := c.filter.Receive(nil, wire[:n]); why != nil && why != io.EOF {
+		return why
+	}
+	return err
+}

@@ -1,0 +1,183 @@
+package sslnet_test
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// patience is how long anything may take that must happen.
+const patience = 30 * time.Second
+
+const pki = "../testdata/pki/"
+
+// serverOptions is a server with the RSA certificate for localhost, server.test and 127.0.0.1.
+func serverOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
+	return with(sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key"}, change)
+}
+
+// clientOptions is a client that trusts the test PKI and has no name to verify.
+func clientOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
+	return with(sslfilter.Options{Client: true, CACrt: pki + "root.crt"}, change)
+}
+
+func with(o sslfilter.Options, changes []func(*sslfilter.Options)) sslfilter.Options {
+	for _, change := range changes {
+		change(&o)
+	}
+	return o
+}
+
+func upTo(v sslfilter.Version) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) { o.MaxVersion = v }
+}
+
+func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
+	t.Helper()
+	ctx, err := sslfilter.NewCtx(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { ctx.Close() })
+	return ctx
+}
+
+// protocols runs f once for TLS 1.2 and once for TLS 1.3, as the highest version.
+func protocols(t *testing.T, f func(t *testing.T, highest sslfilter.Version)) {
+	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
+		t.Run(v.String(), func(t *testing.T) { f(t, v) })
+	}
+}
+
+// networks runs f over each kind of connection.
+func networks(t *testing.T, f func(t *testing.T, join joiner)) {
+	for name, join := range map[string]joiner{"tcp": joinTCP, "pipe": joinPipe} {
+		t.Run(name, func(t *testing.T) { f(t, join) })
+	}
+}
+
+// joiner makes the two ends of a plain connection.
+type joiner func(t testing.TB) (a, b net.Conn)
+
+func joinPipe(testing.TB) (a, b net.Conn) { return net.Pipe() }
+
+func joinTCP(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l := listenTCP(t)
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- conn
+	}()
+	a, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	return a, <-accepted
+}
+
+func listenTCP(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// pair is a client and a server, not connected by a handshake yet. Both plain
+// ends are closed with the test.
+func pair(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *sslnet.Conn) {
+	t.Helper()
+	a, b := join(t)
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+	})
+	c, s = sslnet.Client(a, mustCtx(t, client)), sslnet.Server(b, mustCtx(t, server))
+	require.NoError(t, c.SetServerName("localhost"))
+	return c, s
+}
+
+// connect is pair and a handshake that must succeed.
+func connect(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *sslnet.Conn) {
+	t.Helper()
+	c, s = pair(t, join, server, client)
+	shake(t, c, s)
+	return c, s
+}
+
+// shake does the handshake of two ends.
+func shake(t testing.TB, conns ...*sslnet.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	errs := make(chan error)
+	for _, c := range conns {
+		go func() { errs <- c.HandshakeContext(ctx) }()
+	}
+	for range conns {
+		require.NoError(t, <-errs)
+	}
+}
+
+// within runs f and fails if it takes too long.
+func within(t testing.TB, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		require.FailNow(t, "takes too long: "+what)
+	}
+}
+
+// say writes text.
+func say(t testing.TB, w io.Writer, text string) {
+	t.Helper()
+	n, err := io.WriteString(w, text)
+	require.NoError(t, err)
+	require.Equal(t, len(text), n)
+}
+
+// hear reads text, no more and no less.
+func hear(t testing.TB, r io.Reader, text string) {
+	t.Helper()
+	got := make([]byte, len(text))
+	_, err := io.ReadFull(r, got)
+	require.NoError(t, err)
+	require.Equal(t, text, string(got))
+}
+
+var never time.Time
+
+// soon is a deadline that lets something happen first.
+func soon() time.Time { return time.Now().Add(50 * time.Millisecond) }
+
+// random gives n bytes that are hard to mistake for others.
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// small bounds what the network takes without a reader.
+func small(t testing.TB, conns ...*sslnet.Conn) {
+	t.Helper()
+	for _, c := range conns {
+		if tcp, ok := c.NetConn().(*net.TCPConn); ok {
+			require.NoError(t, tcp.SetWriteBuffer(16<<10))
+			require.NoError(t, tcp.SetReadBuffer(16<<10))
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package sslnet_test
+
+import (
+	"net"
+	"testing"
+
+	"golang.org/x/net/nettest"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// TestNettest runs the tests that every net.Conn must pass, on connections that
+// are ready and on those whose handshake comes with the first Read or Write.
+func TestNettest(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			for name, prepare := range map[string]func(*testing.T) (c, s net.Conn){
+				"ready": func(t *testing.T) (net.Conn, net.Conn) {
+					return connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+				},
+				"not yet": func(t *testing.T) (net.Conn, net.Conn) {
+					return pair(t, join, serverOptions(), clientOptions(upTo(highest)))
+				},
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+						c1, c2 = prepare(t)
+						return c1, c2, func() {
+							c1.(interface{ NetConn() net.Conn }).NetConn().Close()
+							c1.Close()
+							c2.Close()
+						}, nil
+					})
+				})
+			}
+		})
+	})
+}
