@@ -268,22 +268,35 @@ func usesOfC(files *token.FileSet, root []goFile) (inside int, outside []string)
 	info := &types.Info{Defs: make(map[*ast.Ident]types.Object), Uses: make(map[*ast.Ident]types.Object)}
 	config := types.Config{FakeImportC: true, Importer: noPackages{}, Error: func(error) {}} // names of this package are all that counts
 	config.Check(module, files, parsed, info)
-	withC := make(map[token.Pos]bool)
+	withC, names := make(map[token.Pos]bool), make(map[string]bool)
 	for _, s := range root {
 		if slices.Contains(cgoFiles, s.name) {
 			for _, name := range declaredWithC(s) {
-				withC[name.Pos()] = true
+				withC[name.Pos()], names[name.Name] = true, true
 			}
 		}
 	}
-	for name, object := range info.Uses {
-		switch at := files.Position(name.Pos()); {
-		case !withC[object.Pos()]:
-		case slices.Contains(cgoFiles, at.Filename):
-			inside++
-		default:
-			outside = append(outside, fmt.Sprintf("%v: %s has a C type, and may be used in %v only", at, name.Name, cgoFiles))
-		}
+	selected := make(map[*ast.Ident]bool)
+	for _, file := range parsed {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				selected[s.Sel] = true
+			}
+			name, ok := n.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			object := info.Uses[name]
+			unknown := object == nil && selected[name] && names[name.Name] // a field of handle[*C.SSL], say, which C hides
+			switch at := files.Position(name.Pos()); {
+			case !unknown && (object == nil || !withC[object.Pos()]):
+			case slices.Contains(cgoFiles, at.Filename):
+				inside++
+			default:
+				outside = append(outside, fmt.Sprintf("%v: %s has a C type, and may be used in %v only", at, name.Name, cgoFiles))
+			}
+			return true
+		})
 	}
 	return inside, outside
 }
