@@ -500,6 +500,8 @@ func (f *Filter) after(op string, st status) error {
 		return nil
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusRounds:
+		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
 	case statusNoCert:
 		hint := "the server showed no certificate, and this client verifies it"
 		if !f.ctx.opts.Client {
