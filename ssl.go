@@ -83,6 +83,12 @@ func (h *sslHandle) handshaken() bool {
 	return h.ptr.handshaken != 0
 }
 
+// negotiating reports whether a handshake is under way, the first or another.
+func (h *sslHandle) negotiating() bool {
+	defer runtime.KeepAlive(h)
+	return C.SSL_in_init(h.ptr.ssl) != 0
+}
+
 // failure copies the error of the call that just failed.
 func (h *sslHandle) failure(op string) *Error {
 	defer runtime.KeepAlive(h)

@@ -2,6 +2,8 @@ package interop_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -91,6 +93,40 @@ func byteByByte(w *wire, what string, ok func() bool) {
 		}
 		return done
 	})
+}
+
+// A server that asks for a new handshake and then closes never completes it.
+// What came is an end like any other; whoever still has to speak is told.
+func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
+	if !hasOriginal() {
+		skipWithout(t, "libpoe-filter-ssl-perl", "Net::SSLeay, which the original needs,")
+	}
+	for name, speak := range map[string]func(*wire) error{
+		"nothing to say": nil,
+		"CloseWrite":     func(w *wire) error { return w.CloseWrite() },
+		"Send":           func(w *wire) error { return w.Send([]byte("too late")) },
+		"Detach":         func(w *wire) error { _, err := w.Detach(); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t, "libpoe-filter-ssl-perl", "perl", "testdata/renegotiate-and-close.pl", pki+"server.crt", pki+"server.key")
+			w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+			w.pumpUntil("the end", func() bool { return errors.Is(w.err, io.EOF) })
+			require.Equal(t, "bye\n", string(w.got))
+			require.NoError(t, w.Err())
+			if speak == nil {
+				require.True(t, w.Flushed())
+				return
+			}
+			err := speak(w)
+			require.Empty(t, w.Outgoing(nil))
+			var failure *sslfilter.Error
+			require.ErrorAs(t, w.Err(), &failure)
+			require.Contains(t, failure.Error(), "in the middle of a renegotiation")
+			if name == "Detach" {
+				require.Same(t, failure, err)
+			}
+		})
+	}
 }
 
 // A client's wish for a new handshake is refused, and the server goes on. What
