@@ -319,12 +319,12 @@ func (s *sharedCtx) applyCertificate() error {
 	}
 	defer own.list.free()
 	defer own.forget()
-	if chain.list.stack != nil {
+	if chain.list.made() {
 		defer chain.list.free()
 		defer chain.forget()
 	}
 	send := own
-	if chain.list.stack != nil {
+	if chain.list.made() {
 		send = chain
 	}
 	if err := s.useChain(send.list); err != nil {
