@@ -181,3 +181,26 @@ func TestConnSTARTTLS(t *testing.T) {
 	require.NoError(t, err)
 	client.await("250 over TLS", 1)
 }
+
+// A server asks for a new handshake while data go both ways: Read does it, and
+// what Write takes meanwhile arrives.
+func TestConnRenegotiation(t *testing.T) {
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-cert", pki+"server.crt", "-key", pki+"server.key")
+	c, err := sslnet.Dial("tcp", server.await("ACCEPT ", 1), mustCtx(t, sslfilter.Options{Client: true, CACrt: pki + "root.crt"}))
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	r := bufio.NewReader(c)
+	for _, word := range []string{"one", "two", "three"} {
+		_, err := io.WriteString(c, word+" from the client\n")
+		require.NoError(t, err)
+		server.await(word+" from the client", 1)
+		server.say("R\n")
+		server.say(word + " from the server\n")
+		line, err := r.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, word+" from the server\n", line)
+	}
+	require.True(t, c.ClientCertValid())
+}

@@ -52,9 +52,9 @@ type Listener struct {
 	// A peer that has said nothing holds a goroutine and no memory in C.
 	// Default: DefaultMaxHandshakes.
 	MaxHandshakes int
-	// HandshakeError is told of each handshake that failed, in a goroutine of
-	// its own: the connection below, which is closed afterwards, and the error.
-	// Default: nobody is told; Options.ErrorHandler hears of errors of TLS.
+	// HandshakeError is told of each handshake that failed, in the goroutine of
+	// that handshake: the connection below, which is closed afterwards, and the
+	// error. Default: nobody is told; Options.ErrorHandler hears of errors of TLS.
 	HandshakeError func(below net.Conn, err error)
 
 	once  sync.Once
