@@ -24,6 +24,7 @@ demo: deps ## start examples/clientcert and let curl visit it with every kind of
 
 test: deps-build ## all tests
 	$(GO) test ./...
+	cd examples/grpc && $(GO) test ./...
 
 bench: deps-build ## compare this library with C and with crypto/tls
 	cd bench && $(GO) run .
@@ -50,16 +51,19 @@ check-vet: ## go vet
 	@echo '== go vet'
 	@$(GO) vet ./...
 	@cd bench && $(GO) vet ./...
+	@cd examples/grpc && $(GO) vet ./...
 
 check-staticcheck: ## staticcheck
 	@echo '== staticcheck'
 	@$(GO) run $(STATICCHECK) ./...
 	@cd bench && $(GO) run $(STATICCHECK) ./...
+	@cd examples/grpc && $(GO) run $(STATICCHECK) ./...
 
 check-tidy: ## go mod tidy has nothing to change
 	@echo '== go mod tidy'
 	@$(GO) mod tidy -diff
 	@cd bench && $(GO) mod tidy -diff
+	@cd examples/grpc && $(GO) mod tidy -diff
 
 check-layering: ## who may import whom
 	@echo '== layering'

@@ -162,11 +162,14 @@ func (s *sharedCtx) applyVersions() error {
 		low, high = VersionTLS12, VersionTLS12
 	}
 	option := "MinVersion"
-	if o.TLS12 {
+	switch {
+	case o.TLS12:
 		option = "TLS12"
+	case o.MinVersion == 0 && o.MaxVersion != 0:
+		option = "MaxVersion"
 	}
 	if high != 0 && low > high {
-		return badOption(option, "%v is excluded: openssl.cnf limits the versions to %v", low, high)
+		return badOption(option, "no version is left from %v to %v; openssl.cnf sets one of these limits", low, high)
 	}
 	if err := s.setVersions(low, high); err != nil {
 		return &OptionError{Option: option, Err: err}
@@ -316,12 +319,12 @@ func (s *sharedCtx) applyCertificate() error {
 	}
 	defer own.list.free()
 	defer own.forget()
-	if chain.list.stack != nil {
+	if chain.list.made() {
 		defer chain.list.free()
 		defer chain.forget()
 	}
 	send := own
-	if chain.list.stack != nil {
+	if chain.list.made() {
 		send = chain
 	}
 	if err := s.useChain(send.list); err != nil {

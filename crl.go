@@ -25,6 +25,8 @@ type crlHandle struct {
 
 func freeCRL(p *C.fssl_crl) { C.fssl_crl_free(p) }
 
+func (h *crlHandle) close() { h.handle.close(freeCRL) }
+
 // parseCRL reads every CRL of pem; there is at least one, and none is broken.
 func parseCRL(pem []byte) (*crlHandle, error) {
 	var errs C.fssl_errors
@@ -43,7 +45,7 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 		err = in.notPEM(pemCRL, errors.New("no CRL in it"))
 	}
 	if err != nil {
-		h.close(freeCRL)
+		h.close()
 		return nil, err
 	}
 	return h, nil

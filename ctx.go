@@ -134,6 +134,9 @@ func parseCerts(pem []byte) (list certList, blocks int, err error) {
 	return certList{stack}, int(n), nil
 }
 
+// made reports whether there is a list at all.
+func (l certList) made() bool { return l.stack != nil }
+
 func (l certList) len() int { return int(C.fssl_certs_num(l.stack)) }
 
 func (l certList) sameLeaf(other certList) bool {

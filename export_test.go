@@ -14,7 +14,7 @@ func ForgetCRLs() {
 	defer crlCache.Unlock()
 	for _, c := range crlCache.files {
 		if c.crl != nil {
-			c.crl.close(freeCRL)
+			c.crl.close()
 		}
 	}
 	crlCache.files = nil

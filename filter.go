@@ -332,6 +332,9 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 	}
 	if f.speaks() {
 		dst = f.encrypt(dst)
+		if f.readEnd && (f.plain != nil || f.closing && !f.closed) && f.ssl.negotiating() {
+			f.fail(f.endless("SSL_write"))
+		}
 		if f.closing && !f.closed && f.speaks() && f.plain == nil {
 			st := f.ssl.shutdown()
 			f.closed = st != statusAgain
@@ -343,6 +346,12 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 		dst = dst[:len(dst)+f.ssl.fetch(dst[len(dst):cap(dst)])]
 	}
 	return dst
+}
+
+// endless is the error of a side that still has to speak after the peer closed
+// in the middle of a renegotiation: that will never be complete.
+func (f *Filter) endless(op string) error {
+	return &Error{Op: op, Hint: "the peer closed the connection in the middle of a renegotiation"}
 }
 
 // speaks reports whether records can be made.
@@ -392,7 +401,7 @@ func (f *Filter) CloseWrite() error {
 // to the caller. Outgoing then hands out what was sent and our close_notify,
 // which must be transmitted before any plain byte.
 //
-// Anything else is a *UsageError, and nothing has changed.
+// Any other call is a *UsageError, and nothing has changed.
 func (f *Filter) Detach() ([]byte, error) {
 	f.calls++
 	switch {
@@ -402,6 +411,8 @@ func (f *Filter) Detach() ([]byte, error) {
 		return nil, f.usable()
 	case !f.readEnd:
 		return nil, &UsageError{"Detach", "the peer's close_notify has not come; call CloseWrite and receive until io.EOF"}
+	case !f.closed && f.ssl.negotiating():
+		return nil, f.fail(f.endless("SSL_shutdown"))
 	}
 	f.phase, f.closing = phaseDetached, true
 	plain := f.trailing
@@ -492,6 +503,8 @@ func (f *Filter) after(op string, st status) error {
 		return nil
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusRounds:
+		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
 	case statusNoCert:
 		hint := "the server showed no certificate, and this client verifies it"
 		if !f.ctx.opts.Client {

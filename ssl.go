@@ -83,6 +83,12 @@ func (h *sslHandle) handshaken() bool {
 	return h.ptr.handshaken != 0
 }
 
+// negotiating reports whether a handshake is under way, the first or another.
+func (h *sslHandle) negotiating() bool {
+	defer runtime.KeepAlive(h)
+	return C.SSL_in_init(h.ptr.ssl) != 0
+}
+
 // failure copies the error of the call that just failed.
 func (h *sslHandle) failure(op string) *Error {
 	defer runtime.KeepAlive(h)
@@ -153,6 +159,12 @@ func (h *sslHandle) finished(ofPeer bool) []byte {
 	buf := make([]byte, C.EVP_MAX_MD_SIZE)
 	n := int(C.fssl_conn_finished(h.ptr, cBool(ofPeer), bytesPtr(buf), C.size_t(len(buf))))
 	return buf[:min(n, len(buf))]
+}
+
+// extendedSecret reports whether the master secret is bound to this handshake.
+func (h *sslHandle) extendedSecret() bool {
+	defer runtime.KeepAlive(h)
+	return C.fssl_conn_extended_secret(h.ptr) != 0
 }
 
 // export fills out. A nil context and an empty one are not the same.

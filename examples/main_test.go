@@ -78,7 +78,7 @@ func TestExamplesAreShort(t *testing.T) {
 	require.NoError(t, err)
 	programs := 0
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
+		if strings.HasSuffix(file, "_test.go") || filepath.Dir(file) == "grpc" { // which is none of the man page's
 			continue
 		}
 		programs++

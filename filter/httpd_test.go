@@ -434,5 +434,7 @@ func FuzzHTTPD(f *testing.F) {
 		require.Equal(t, allSaid(t, whole), allSaid(t, cut))
 		require.Equal(t, fmt.Sprint(whole.err), fmt.Sprint(cut.err))
 		require.Equal(t, whole.Unread(), cut.Unread())
+		// a head, 100 chunks of one byte with the longest framing, extensions, a line
+		require.LessOrEqual(t, whole.Unread(), 300+100*21+300+1024)
 	})
 }

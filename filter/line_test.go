@@ -89,7 +89,7 @@ func TestLineTooLong(t *testing.T) {
 				require.NoError(t, e.Stack.Err(), "an answer can still be sent")
 				require.NoError(t, e.Send("500 line too long"))
 				require.Equal(t, "500 line too long", strings.TrimRight(string(e.Outgoing(nil)), "\r\n"))
-				require.NoError(t, e.Receive(bytes.Repeat([]byte("x"), 1<<20)))
+				require.NoError(t, e.Receive(bytes.Repeat([]byte("x"), 1<<12)))
 				require.Zero(t, e.Unread(), "input is dropped")
 			})
 		})

@@ -112,6 +112,13 @@ func (e *end) deliver(wire []byte, cut enginetest.Chunker) {
 // text is all records of a stream or of lines, each line with a newline.
 func (e *end) text() string {
 	var s strings.Builder
+	size := 0
+	for _, rec := range e.got {
+		if b, ok := rec.([]byte); ok {
+			size += len(b)
+		}
+	}
+	s.Grow(size)
 	for _, rec := range e.got {
 		switch rec := rec.(type) {
 		case []byte:

@@ -44,6 +44,7 @@ type Stack struct {
 	seen  int    // how much of it the decoder has looked at
 	skip  byte   // the other half of a newline, if it comes next; 0 is none
 
+	encoded []byte // reused: the record that Send encodes
 	held    []byte // sent, and not accepted by the top filter
 	out     []byte // for the network
 	waiting int    // bytes that Send accepted since everything was handed out
@@ -302,9 +303,12 @@ func (s *Stack) Send(rec any) error {
 	case s.waiting >= MaxWaiting:
 		return fmt.Errorf("%w: %d bytes wait for Outgoing or for a handshake, which is MaxWaiting or more", ErrBufferFull, s.waiting)
 	}
-	b, err := s.enc.Encode(nil, rec)
+	b, err := s.enc.Encode(s.encoded[:0], rec)
 	if err != nil {
 		return err
+	}
+	if s.encoded = b; cap(b) > maxIdle {
+		s.encoded = nil
 	}
 	s.seen = 0 // HTTPD may have waited for the answer
 	return s.send(b)
@@ -479,7 +483,7 @@ func (s *Stack) Close() error {
 	for i := range s.layers {
 		errs = append(errs, s.layers[i].Close())
 	}
-	s.layers, s.plain, s.off, s.out, s.held = nil, nil, 0, nil, nil
+	s.layers, s.plain, s.off, s.encoded, s.held, s.out = nil, nil, 0, nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -1,9 +1,7 @@
 package filter_test
 
 import (
-	"bytes"
 	"io"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -155,63 +153,27 @@ func TestFatalErrorInTheMiddle(t *testing.T) {
 }
 
 func TestBoundOfWhatNextHasNotTaken(t *testing.T) {
-	for name, filters := range map[string]func(t *testing.T) (server, client *end){
-		"plain": func(t *testing.T) (server, client *end) { return newEnd(t, nil), newEnd(t, nil) },
-		"TLS": func(t *testing.T) (server, client *end) {
-			server, client = newEnd(t, nil, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
-			transfer(client, server, enginetest.Whole)
-			return server, client
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server, client := filters(t)
-			block := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-			sent := 0
-			for {
-				send(t, client, block)
-				wire := client.Outgoing(nil)
-				err := server.Receive(wire)
-				if err != nil {
-					require.ErrorIs(t, err, filter.ErrBufferFull)
-					require.NoError(t, server.Err())
-					require.LessOrEqual(t, server.Unread(), filter.MaxUnread)
-					server.take()
-					require.NoError(t, server.Receive(wire), "nothing was taken, and it goes on")
-					server.take()
-					require.Equal(t, sent+len(block), len(server.text()))
-					return
-				}
-				sent += len(block)
-				require.LessOrEqual(t, sent, filter.MaxUnread, "no bound")
-			}
-		})
-	}
+	e := newEnd(t, nil)
+	require.NoError(t, e.Receive(make([]byte, filter.MaxUnread-1)))
+	require.ErrorIs(t, e.Receive([]byte("xy")), filter.ErrBufferFull)
+	require.NoError(t, e.Err())
+	require.Equal(t, filter.MaxUnread-1, e.Unread(), "nothing was taken")
+	e.take()
+	require.Len(t, e.got[0], filter.MaxUnread-1)
+	e.deliver([]byte("xy"), enginetest.Whole)
+	require.Equal(t, "xy", string(e.got[1].([]byte)), "and it goes on")
 }
 
 func TestBoundOfWhatWaits(t *testing.T) {
 	for name, filters := range map[string][]filter.Filter{"plain": nil, "in a handshake": {tlsClient(t)}} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnd(t, nil, filters...)
-			block := make([]byte, 1<<20)
-			for e.Waiting() < filter.MaxWaiting {
-				send(t, e, block)
-			}
-			require.ErrorIs(t, e.Send("x"), filter.ErrBufferFull)
+			send(t, e, make([]byte, filter.MaxWaiting-1), "x")
+			require.ErrorIs(t, e.Send("y"), filter.ErrBufferFull)
 			require.NoError(t, e.Err())
 			require.Equal(t, filter.MaxWaiting, e.Waiting())
 		})
 	}
-}
-
-// A record may be larger than what TLS takes at once, also before a handshake.
-func TestRecordLargerThanAFilterHolds(t *testing.T) {
-	server, client := newEnd(t, nil, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
-	big := strings.Repeat("0123456789abcdef", (sslfilter.MaxPlaintext+3<<20)/16)
-	send(t, client, big)
-	require.ErrorIs(t, client.Send("x"), filter.ErrBufferFull)
-	transfer(client, server, enginetest.Size(1<<20))
-	require.True(t, server.text() == big, "%d of %d bytes", len(server.text()), len(big))
-	require.True(t, client.Flushed())
 }
 
 func TestClosedStack(t *testing.T) {

@@ -10,6 +10,9 @@
 #	openssl   the openssl command
 #	gnutls    gnutls-cli and gnutls-serv
 #	perl      the original: POE::Filter::SSL
+#	mail      dovecot's imapd and pop3d, and mbsync
+#	python3   Python, whose web server stands behind the relay in a test
+#	mandoc    the linter of manual pages
 #	python    Python with the cryptography module, for make testdata
 #	valgrind  valgrind
 set -u
@@ -51,13 +54,20 @@ look() {
 			perl -MPOE -MPOE::Filter::SSL -MNet::SSLeay -e 1 >/dev/null 2>&1 ||
 				lacks 'the Perl original' libpoe-filter-ssl-perl libpoe-perl libnet-ssleay-perl
 			;;
+		mail)
+			{ have dovecot || [ -x /usr/sbin/dovecot ]; } && [ -x /usr/lib/dovecot/imap ] && [ -x /usr/lib/dovecot/pop3 ] ||
+				lacks 'dovecot with IMAP and POP3' dovecot-imapd dovecot-pop3d
+			have mbsync || lacks mbsync isync
+			;;
+		python3) have python3 || lacks python3 python3-minimal ;;
+		mandoc) have mandoc || lacks mandoc mandoc ;;
 		python)
 			python3 -c 'import cryptography' >/dev/null 2>&1 ||
 				lacks "Python's cryptography module" python3-cryptography
 			;;
 		valgrind) have valgrind || lacks valgrind valgrind ;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, python, valgrind." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, mail, python3, mandoc, python, valgrind." >&2
 			exit 2
 			;;
 		esac

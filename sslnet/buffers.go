@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	maxRecord     = 16384             // plaintext of a full record (RFC 8446 section 5.1)
-	leastOverhead = 5 + 1 + 16        // of a record: header, type and tag of TLS 1.3
-	wireSize      = maxRecord + 512   // one read of the network: a full record with the overhead of any version
-	maxChunk      = 4 * maxRecord     // plaintext that Write encrypts before it sends
-	maxPooled     = maxChunk + 4*1024 // largest buffer that goes back into the pool
+	maxRecord     = 16384           // plaintext of a full record (RFC 8446 section 5.1)
+	leastOverhead = 5 + 1 + 16      // of a record: header, type and tag of TLS 1.3
+	wireSize      = maxRecord + 512 // one read of the network: a full record with the overhead of any version
+	maxChunk      = 4 * maxRecord   // plaintext that Write encrypts before it sends
+	maxPooled     = 2 * maxChunk    // largest buffer that goes back into the pool
 )
 
 var (

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,4 +181,36 @@ func small(t testing.TB, conns ...*sslnet.Conn) {
 			require.NoError(t, tcp.SetReadBuffer(16<<10))
 		}
 	}
+}
+
+// echo is a listener whose connections get back what they send.
+func echo(t testing.TB, o sslfilter.Options) net.Listener {
+	t.Helper()
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(conn, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	return l
+}
+
+// waitReadable waits until something has come, and leaves it there.
+func waitReadable(t testing.TB, conn net.Conn) {
+	t.Helper()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+		return err == nil && n > 0
+	}))
 }

@@ -56,8 +56,7 @@ func stackOf(t testing.TB, codec filter.Codec, filters ...filter.Filter) *filter
 type log struct {
 	*wheel.ReadWrite
 	events chan string
-	input  func(rec any) // called for each record, too; may be nil
-	busy   sync.Mutex    // held while a handler runs
+	busy   sync.Mutex // held while a handler runs
 }
 
 // start makes a wheel that logs. It is closed, and has ended, when the test ends.

@@ -329,4 +329,3 @@ func TestDocumentationIsTrue(t *testing.T) {
 		require.NoError(t, err, "%s\n%s", m[1], out)
 	}
 }
-

@@ -160,7 +160,7 @@ func TestWrongConfigurations(t *testing.T) {
 		"log = \"xml\"\n" + ok:                                        `"xml" is none of text, json`,
 		"max-handshakes = -1\n" + ok:                                  `not above 0`,
 		ok + "errorhandler = \"die\"\n":                               `"die" is none of`,
-		ok + "keypassphrase = \"hunter2\"\n":                          `keypassphrase: begins with none of file:, env:, credential:`,
+		ok + "keypassphrase = \"hunter2\"\n":                          `keypassphrase: neither file:, env: nor credential: is in front of it`,
 	} {
 		_, err := Parse([]byte(text))
 		require.ErrorContains(t, err, want, "%s", text)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -93,11 +94,6 @@ func TestTimeLimits(t *testing.T) {
 	t.Run("idle-timeout", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), idle, `idle-timeout = "100ms"`)
 		conn := dialTLS(t, f.addr())
-		for range 10 { // longer in all than the limit
-			_, err := conn.Write([]byte("x"))
-			require.NoError(t, err)
-			time.Sleep(15 * time.Millisecond)
-		}
 		_, err := conn.Read(make([]byte, 1))
 		require.Error(t, err)
 		f.logs("error=idle-timeout")
@@ -105,7 +101,7 @@ func TestTimeLimits(t *testing.T) {
 	})
 	t.Run("command-timeout", func(t *testing.T) {
 		for mode, last := range map[string]string{modeIMAP: "* BYE it took too long", modePOP3: "-ERR it took too long", modeSMTP: "421 4.3.2 it took too long"} {
-			f := mailRelay(t, mode, idle, `command-timeout = "150ms"`)
+			f := mailRelay(t, mode, idle, `command-timeout = "300ms"`)
 			c := f.upgrade()
 			c.expect("ready")
 			done := make(chan struct{})
@@ -129,6 +125,34 @@ func TestTimeLimits(t *testing.T) {
 		io.WriteString(conn, "GET / HTTP/1.1\r\nHost:")
 		io.ReadAll(conn)
 		eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 0 }, "the connection is still there")
+	})
+}
+
+// pipeEnd is one end of a connection in memory.
+type pipeEnd struct{ net.Conn }
+
+func (pipeEnd) CloseWrite() error { return nil }
+
+func TestOnlyIdleConnectionsAreIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, far := net.Pipe()
+		defer far.Close()
+		s := &session{raw: pipeEnd{client}, opened: time.Now(), state: &state{conf: &Relay{Limits: Limits{IdleTimeout: Duration(time.Second)}}}}
+		s.watch()
+		for range 10 { // longer in all than the limit
+			time.Sleep(900 * time.Millisecond)
+			synctest.Wait()
+			require.False(t, s.expired.Load())
+			s.touch()
+		}
+		time.Sleep(999 * time.Millisecond)
+		synctest.Wait()
+		require.False(t, s.expired.Load())
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		require.True(t, s.expired.Load())
+		_, err := client.Write([]byte("x"))
+		require.ErrorIs(t, err, io.ErrClosedPipe)
 	})
 }
 

@@ -134,18 +134,27 @@ func (s *session) attempt(f front, l *login, e endpoint, greet bool) (*step, err
 	case how == dialogOpen:
 		if l != nil && l.mail == "" {
 			s.relay.count.logins.Add(1)
-			s.log.Info("login", "user", s.user, "backend", s.dest)
+			s.log.Info("login", s.where()...)
 		}
 		return nil, s.join(t.conn, f.rest(), t.rest())
 	case how == dialogDenied:
 		t.conn.Close()
 		s.relay.count.loginsRefused.Add(1)
-		s.log.Info("login refused", "why", "the backend says no", "backend", s.dest, "user", s.user)
+		s.log.Info("login refused", append(s.where(), "why", "the backend says no")...)
 		answer := f.refused()
 		return &answer, nil
 	}
 	t.conn.Close()
 	return s.noBackend(f, l, err)
+}
+
+// where is the backend and, if the table of users has it, the user.
+func (s *session) where() []any {
+	attrs := []any{"backend", s.dest}
+	if s.user != "" {
+		attrs = append(attrs, "user", s.user)
+	}
+	return attrs
 }
 
 // noBackend tells the log and the client that the backend cannot be used.

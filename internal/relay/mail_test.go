@@ -262,7 +262,11 @@ func TestABackendThatIsNoneIsTold(t *testing.T) {
 		"says nothing": func(c net.Conn) { io.Copy(io.Discard, c) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := mailRelay(t, modeIMAP, `backend-timeout = "200ms"`, "[relay.users]", fmt.Sprintf("anna = %q", backend(t, serve)))
+			timeout := `backend-timeout = "30s"`
+			if name == "says nothing" {
+				timeout = `backend-timeout = "50ms"`
+			}
+			f := mailRelay(t, modeIMAP, timeout, "[relay.users]", fmt.Sprintf("anna = %q", backend(t, serve)))
 			c := f.direct()
 			c.expect("* OK")
 			c.say("a LOGIN anna secret\r\n")

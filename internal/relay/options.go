@@ -143,7 +143,7 @@ func passphrase(source string) func() ([]byte, error) {
 			}
 			return readPassphrase(filepath.Join(dir, name))
 		}
-		return nil, fmt.Errorf("it begins with none of file:, env:, credential:")
+		return nil, errors.New("neither file:, env: nor credential: is in front of it")
 	}
 }
 

@@ -69,6 +69,11 @@ func New(c *Config, log *slog.Logger) (*Server, error) {
 		}
 	}
 	s.publish()
+	for _, r := range s.relays {
+		for _, l := range r.listeners {
+			log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.security)+":"+l.Addr().String())
+		}
+	}
 	return s, nil
 }
 
@@ -142,7 +147,6 @@ func (s *Server) Serve() error {
 			go r.http.Serve(r.handoff)
 		}
 		for _, l := range r.listeners {
-			s.log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.security)+":"+l.Addr().String())
 			accepting.Go(func() { s.accept(r, l) })
 		}
 	}
@@ -199,8 +203,14 @@ func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	}
 	ses := newSession(s, r, st, l.endpoint, conn)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.Load() {
+		conn.Close()
+		s.gate.leave(conn.RemoteAddr())
+		st.release()
+		return
+	}
 	s.sessions[ses] = struct{}{}
-	s.mu.Unlock()
 	s.wait.Add(1)
 	r.count.active.Add(1)
 	go ses.serve()
@@ -245,7 +255,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (s *Server) closeListeners() {
-	s.ending.Store(true)
+	s.mu.Lock()
+	s.ending.Store(true) // no session begins from now on
+	s.mu.Unlock()
 	for _, r := range s.relays {
 		for _, l := range r.listeners {
 			l.Close()

@@ -101,11 +101,14 @@ func (s *session) logEnd(err error) {
 	s.relay.count.bytesFromClients.Add(s.fromClient.Load())
 	s.relay.count.bytesFromBackend.Add(s.fromBackend.Load())
 	var end ended
+	var side *sideError
 	switch {
 	case err == nil:
 		s.log.Info("connection ended", attrs...)
 	case errors.As(err, &end):
 		s.log.Info("connection ended", append(attrs, "why", string(end))...)
+	case errors.As(err, &side) && side.side == "client": // every day's work: many programs end without close_notify
+		s.log.Info("connection ended", append(attrs, "why", side.Error())...)
 	default:
 		s.log.Warn("connection failed", append(attrs, "error", s.state.realNamesIn(err.Error()))...)
 	}
@@ -147,6 +150,7 @@ func (s *session) secure() error {
 		return s.handshakeError(conn, err)
 	}
 	s.tls, s.client = conn, conn
+	s.touch()
 	s.relay.count.handshakes.Add(1)
 	s.peer = s.state.verdict(conn)
 	switch {

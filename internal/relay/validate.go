@@ -90,7 +90,7 @@ func (r *Relay) validate() (all []error) {
 		{"keypassphrase", r.ServerTLS.KeyPassphrase}, {"backend-keypassphrase", r.BackendTLS.KeyPassphrase},
 	} {
 		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
-			add(fmt.Errorf("%s: begins with none of file:, env:, credential:", source.key)) // it may be the passphrase itself
+			add(fmt.Errorf("%s: neither file:, env: nor credential: is in front of it", source.key)) // it may be the passphrase itself
 		}
 	}
 	return all

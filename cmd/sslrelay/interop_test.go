@@ -1,0 +1,475 @@
+package main_test
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// dovecot is a mail server with IMAP and POP3 that is started in a folder of its
+// own, with accounts of its own: any name, and "secret" as the password.
+type dovecot struct{ imap, imaps, pop3 string }
+
+func startDovecot(t *testing.T) dovecot {
+	t.Helper()
+	path, err := exec.LookPath("dovecot")
+	if err != nil {
+		path = "/usr/sbin/dovecot"
+	}
+	if _, err := os.Stat(path); err != nil {
+		skipWithout(t, "dovecot-imapd", "dovecot")
+	}
+	for _, part := range []string{"imap", "pop3"} {
+		if _, err := os.Stat("/usr/lib/dovecot/" + part); err != nil {
+			skipWithout(t, "dovecot-"+part+"d", part+" of dovecot")
+		}
+	}
+	dir, err := os.MkdirTemp("", "dovecot-") // short: there are sockets in it
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	me, err := user.Current()
+	require.NoError(t, err)
+	login, internal, uid, gid := me.Username, me.Username, me.Uid, me.Gid
+	if me.Uid == "0" { // it refuses to serve mail as root
+		login, internal, uid, gid = "dovenull", "dovecot", "65534", "65534"
+	}
+	mail := filepath.Join(dir, "mail")
+	require.NoError(t, os.Mkdir(mail, 0o777))
+	require.NoError(t, os.Chmod(mail, 0o777))
+	ports := freePorts(t, 3)
+	key := filepath.Join(dir, "server.key")
+	copyFile(t, key, pki("server.key"))
+	config := writeFile(t, "dovecot.conf", fmt.Sprintf(`
+base_dir = %[1]s/run
+state_dir = %[1]s/run
+log_path = %[1]s/log
+protocols = imap pop3
+listen = 127.0.0.1
+default_login_user = %[2]s
+default_internal_user = %[3]s
+default_internal_group = %[5]s
+mail_location = maildir:%[1]s/mail/%%u
+mail_uid = %[4]s
+mail_gid = %[12]s
+first_valid_uid = 1
+first_valid_gid = 1
+disable_plaintext_auth = no
+auth_failure_delay = 0
+auth_mechanisms = plain login
+ssl = yes
+ssl_cert = <%[6]s
+ssl_key = <%[7]s
+passdb {
+  driver = static
+  args = password=secret
+}
+userdb {
+  driver = static
+  args = uid=%[4]s gid=%[12]s home=%[1]s/mail/%%u
+}
+service anvil {
+  chroot =
+}
+service imap-login {
+  chroot =
+  inet_listener imap {
+    port = %[8]d
+  }
+  inet_listener imaps {
+    port = %[9]d
+  }
+}
+service pop3-login {
+  chroot =
+  inet_listener pop3 {
+    port = %[10]d
+  }
+  inet_listener pop3s {
+    port = 0
+  }
+}
+service stats {
+  chroot =
+}
+namespace inbox {
+  inbox = yes
+}
+%[11]s
+`, dir, login, internal, uid, groupName(internal), pki("server.crt"), key, ports[0], ports[1], ports[2], "", gid))
+	cmd := exec.Command(path, "-F", "-c", config)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var out logBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	done := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		<-done
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Logf("dovecot: %s%s", out.String(), log)
+		}
+	})
+	d := dovecot{}
+	for i, p := range []*string{&d.imap, &d.imaps, &d.pop3} {
+		*p = fmt.Sprintf("127.0.0.1:%d", ports[i])
+		awaitPort(t, *p, done)
+	}
+	return d
+}
+
+func groupName(username string) string {
+	if u, err := user.Lookup(username); err == nil {
+		if g, err := user.LookupGroupId(u.Gid); err == nil {
+			return g.Name
+		}
+	}
+	return username
+}
+
+func copyFile(t *testing.T, to, from string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(to, data, 0o600))
+}
+
+// freePorts are ports that were free a moment ago.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// awaitPort waits until somebody listens.
+func awaitPort(t *testing.T, addr string, ended <-chan struct{}) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-ended:
+			require.FailNow(t, "the server ended")
+		default:
+		}
+		require.True(t, time.Now().Before(end), "nobody listens at %s", addr)
+	}
+}
+
+// run runs a client and gives what it wrote.
+func run(t *testing.T, debianPackage, stdin, name string, args ...string) (string, error) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		skipWithout(t, debianPackage, name)
+	}
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.WaitDelay = patience
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// curl is run with the test PKI and no proxy.
+func curl(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	return run(t, "curl", "", "curl", append([]string{"-sS", "--noproxy", "*", "--cacert", pki("root.crt")}, args...)...)
+}
+
+// talk runs a client that reads commands, and gives each one when the answer
+// to the one before has come.
+func talk(t *testing.T, debianPackage string, argv []string, steps ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(argv[0]); err != nil {
+		skipWithout(t, debianPackage, argv[0])
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	var out logBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	defer cmd.Wait()
+	defer stdin.Close()
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	for i := 0; i < len(steps); i += 2 {
+		for end := time.Now().Add(patience); !strings.Contains(out.String(), steps[i]); time.Sleep(5 * time.Millisecond) {
+			require.True(t, time.Now().Before(end), "%s has not said %q: %s", argv[0], steps[i], out.String())
+		}
+		if i+1 < len(steps) {
+			io.WriteString(stdin, steps[i+1])
+		}
+	}
+	return out.String()
+}
+
+// The man page's deployment in front of dovecot: STARTTLS, direct TLS, plain
+// text; the backend by user name, in plain text, by STARTTLS and by TLS.
+func TestIMAPRelayInFrontOfDovecot(t *testing.T) {
+	d := startDovecot(t)
+	config := writeFile(t, "relay.toml", fmt.Sprintf(`
+log-level = "debug"
+[[relay]]
+name = "imap"
+mode = "imap"
+listen = ["starttls:127.0.0.1:0", "tls:127.0.0.1:0"]
+crt = %[1]q
+key = %[2]q
+backend = %[4]q
+backend-cacrt = %[3]q
+backend-servername = "localhost"
+allow-plaintext = true
+greeting = "IMAP Relay v0.1 ready."
+[relay.users]
+user1 = %[4]q
+user2 = "starttls:%[4]s"
+user3 = "tls:%[5]s"
+nobody = "127.0.0.1:1"
+
+[[relay]]
+name = "pop3"
+mode = "pop3"
+listen = ["starttls:127.0.0.1:0", "tls:127.0.0.1:0"]
+crt = %[1]q
+key = %[2]q
+backend = "starttls:%[6]s"
+backend-cacrt = %[3]q
+backend-servername = "localhost"
+[relay.users]
+user1 = %[6]q
+
+[[relay]]
+name = "transparent"
+mode = "imap"
+listen = ["starttls:127.0.0.1:0", "tls:127.0.0.1:0"]
+crt = %[1]q
+key = %[2]q
+backend = "starttls:%[4]s"
+backend-cacrt = %[3]q
+backend-servername = "localhost"
+`, pki("server.crt"), pki("server.key"), pki("root.crt"), d.imap, d.imaps, d.pop3))
+	r := startRelay(t, nil, "-config", config)
+	require.Len(t, r.addrs, 6)
+	imap, imaps, pop, pops, open, opens := r.addrs[0], r.addrs[1], r.addrs[2], r.addrs[3], r.addrs[4], r.addrs[5]
+
+	t.Run("curl", func(t *testing.T) {
+		upgrade, direct, lax := []string{"imap://localhost:" + port(imap), "--ssl-reqd"}, []string{"imaps://localhost:" + port(imaps)}, []string{"imap://localhost:" + port(imap)}
+		for who, url := range map[string][]string{"user1": upgrade, "user2": direct, "user3": lax, "somebody": direct} {
+			out, err := curl(t, append(url, "--user", who+":secret", "-X", "LIST \"\" *")...)
+			require.NoError(t, err, out)
+			require.Contains(t, out, "INBOX", url)
+		}
+		for _, url := range [][]string{{"imap://localhost:" + port(open), "--ssl-reqd"}, {"imaps://localhost:" + port(opens)}} {
+			out, err := curl(t, append(url, "--user", "user9:secret", "-X", "LIST \"\" *")...)
+			require.NoError(t, err, out)
+			require.Contains(t, out, "INBOX", url)
+		}
+		out, err := curl(t, "imaps://localhost:"+port(imaps), "--user", "user1:wrong")
+		require.Error(t, err, out)
+		out, err = curl(t, "imaps://localhost:"+port(imaps), "--user", "nobody:secret")
+		require.Error(t, err, out)
+		r.logs("backend failed")
+	})
+	t.Run("mail is stored and fetched", func(t *testing.T) {
+		mail := writeFile(t, "mail", "Subject: hello\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 60_000)) // more than all buffers
+		out, err := curl(t, "imaps://localhost:"+port(imaps)+"/INBOX", "--user", "user3:secret", "-T", mail)
+		require.NoError(t, err, out)
+		out, err = curl(t, "imap://localhost:"+port(imap)+"/INBOX;MAILINDEX=1", "--ssl-reqd", "--user", "user3:secret")
+		require.NoError(t, err)
+		want, err := os.ReadFile(mail)
+		require.NoError(t, err)
+		require.Equal(t, len(want), len(out))
+		require.Equal(t, string(want), out)
+		out, err = curl(t, "pop3s://localhost:"+port(pops)+"/1", "--user", "user3:secret")
+		require.NoError(t, err)
+		require.Contains(t, out, "Subject: hello")
+		out, err = curl(t, "pop3://localhost:"+port(pop)+"/1", "--ssl-reqd", "--user", "user3:secret", "--login-options", "AUTH=PLAIN")
+		require.NoError(t, err)
+		require.Contains(t, out, "Subject: hello")
+	})
+	t.Run("mbsync", func(t *testing.T) {
+		box := t.TempDir()
+		for what, security := range map[string]string{"STARTTLS": "SSLType STARTTLS\nPort " + port(imap), "direct": "SSLType IMAPS\nPort " + port(imaps)} {
+			rc := writeFile(t, "mbsyncrc", fmt.Sprintf(`IMAPAccount relay
+Host localhost
+User user3
+Pass secret
+%s
+CertificateFile %s
+
+IMAPStore far
+Account relay
+
+MaildirStore near
+Path %s/
+Inbox %s/%s
+
+Channel all
+Far :far:
+Near :near:
+Create Near
+SyncState *
+`, security, pki("root.crt"), box, box, what))
+			out, err := run(t, "isync", "", "mbsync", "-c", rc, "-a")
+			require.NoError(t, err, out)
+			got, err := filepath.Glob(filepath.Join(box, what, "*", "*,*"))
+			require.NoError(t, err)
+			require.Len(t, got, 1, out)
+		}
+	})
+	t.Run("openssl", func(t *testing.T) { // its tag is a dot, which the original does not know
+		out := talk(t, "openssl", []string{"openssl", "s_client", "-connect", imap, "-starttls", "imap", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
+			"OK", "a LOGIN user1 {6}\n", "+ OK", "secret\n", "a OK", "b LOGOUT\n", "b OK")
+		require.Contains(t, out, "* BYE")
+		talk(t, "openssl", []string{"openssl", "s_client", "-connect", pop, "-starttls", "pop3", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
+			"verify return:1", "USER user2\nPASS secret\n", "+OK Logged in", "QUIT\n", "+OK Logging out")
+	})
+	t.Run("gnutls-cli", func(t *testing.T) {
+		talk(t, "gnutls-bin", []string{"gnutls-cli", "--starttls-proto=imap", "--x509cafile=" + pki("root.crt"), "--port=" + port(imap), "localhost"},
+			"Handshake was completed", "a LOGIN user2 secret\r\n", "a OK", "b LOGOUT\r\n", "b OK")
+	})
+	require.NotContains(t, r.log.String(), "secret")
+	require.NotContains(t, r.log.String(), "somebody")
+	require.NotContains(t, r.log.String(), base64.StdEncoding.EncodeToString([]byte("\x00user1\x00secret")))
+}
+
+// curl sends mail through the relay to a server that is reached by STARTTLS:
+// another relay in front of a server in plain text.
+func TestSMTPRelay(t *testing.T) {
+	mails := make(chan string, 10)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serveSMTP(conn, mails)
+		}
+	}()
+	inner := startRelay(t, nil, "-mode", "smtp", "-listen", "starttls:127.0.0.1:0", "-crt", pki("server.crt"), "-key", pki("server.key"), "-backend", l.Addr().String(), "-user", "x=127.0.0.1:1")
+	r := startRelay(t, nil, "-mode", "smtp", "-listen", "starttls:127.0.0.1:0", "-listen", "tls:127.0.0.1:0", "-crt", pki("server.crt"), "-key", pki("server.key"),
+		"-user", "anna=starttls:"+inner.addrs[0], "-backend-cacrt", pki("root.crt"), "-backend-servername", "localhost")
+	mail := writeFile(t, "mail", "Subject: hello\r\n\r\nthrough two relays\r\n")
+	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
+		for _, url := range [][]string{{"smtp://localhost:" + port(r.addrs[0]), "--ssl-reqd"}, {"smtps://localhost:" + port(r.addrs[1])}} {
+			out, err := curl(t, append(url, "--user", "anna:secret", "--login-options", "AUTH="+mechanism, "--mail-from", "a@example.org", "--mail-rcpt", "b@example.org", "-T", mail)...)
+			require.NoError(t, err, out)
+			require.Contains(t, <-mails, "through two relays")
+		}
+	}
+	out, err := curl(t, "smtps://localhost:"+port(r.addrs[1]), "--user", "eve:secret", "--mail-from", "a@example.org", "--mail-rcpt", "b@example.org", "-T", mail)
+	require.Error(t, err, out)
+	talk(t, "openssl", []string{"openssl", "s_client", "-connect", r.addrs[0], "-starttls", "smtp", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
+		"verify return:1", "EHLO me\nAUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00anna\x00secret"))+"\n", "235 ", "QUIT\n", "221 ")
+}
+
+// serveSMTP takes mail from anna.
+func serveSMTP(conn net.Conn, mails chan<- string) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	io.WriteString(conn, "220 test ESMTP\r\n")
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		switch name := strings.ToUpper(strings.Fields(line + " x")[0]); name {
+		case "EHLO":
+			io.WriteString(conn, "250-test\r\n250 AUTH PLAIN\r\n")
+		case "AUTH":
+			io.WriteString(conn, "235 welcome\r\n")
+		case "DATA":
+			io.WriteString(conn, "354 go\r\n")
+			mail := ""
+			for line, err = in.ReadString('\n'); err == nil && line != ".\r\n"; line, err = in.ReadString('\n') {
+				mail += line
+			}
+			mails <- mail
+			io.WriteString(conn, "250 taken\r\n")
+		case "QUIT":
+			io.WriteString(conn, "221 bye\r\n")
+			return
+		default:
+			io.WriteString(conn, "250 fine\r\n")
+		}
+	}
+}
+
+// curl, with and without a client certificate, at a relay in front of Python's web server.
+func TestHTTPSInFrontOfPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		skipWithout(t, "python3", "python3")
+	}
+	web := freePorts(t, 1)[0]
+	cmd := exec.Command(python, "-c", `
+import http.server
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = "".join("%s: %s\n" % h for h in self.headers.items()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", `+fmt.Sprint(web)+`), H).serve_forever()`)
+	require.NoError(t, cmd.Start())
+	done := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(done)
+	}()
+	defer func() {
+		cmd.Process.Kill()
+		<-done
+	}()
+	awaitPort(t, fmt.Sprintf("127.0.0.1:%d", web), done)
+	r := startRelay(t, nil, "-mode", "http", "-listen", "127.0.0.1:0", "-crt", pki("server.crt"), "-key", pki("server.key"), "-backend", fmt.Sprintf("127.0.0.1:%d", web),
+		"-clientcert", "-cacrt", pki("root.crt"), "-cacrl", pki("crl.pem"))
+	url := "https://localhost:" + port(r.addrs[0]) + "/"
+	for who, want := range map[string]string{"": "none", "client": "valid", "client-revoked": "invalid", "client-expired": "invalid"} {
+		args := []string{url, url, "-H", "X-Client-Verdict: valid", "-H", "X_Client_Verdict: valid"}
+		if who != "" {
+			args = append(args, "--cert", pki(who+".crt"), "--key", pki(who+".key"))
+		}
+		out, err := curl(t, args...)
+		require.NoError(t, err, out)
+		require.Equal(t, 2, strings.Count(strings.ToLower(out), "x-client-verdict: "+want), out)
+		require.Equal(t, 2, strings.Count(strings.ReplaceAll(strings.ToLower(out), "_", "-"), "client-verdict"), out)
+	}
+	out, err := curl(t, "http://localhost:"+port(r.addrs[0])+"/")
+	require.NoError(t, err)
+	require.Contains(t, out, "This port speaks HTTPS.")
+}

@@ -1,0 +1,349 @@
+package sslfilter_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/seed-014b8713/sslfilter"
+
+// The files that see C. Each costs a third of a second in every build.
+var cgoFiles = []string{"bio.go", "cgo.go", "crl.go", "ctx.go", "dh.go", "ssl.go", "verify.go"}
+
+// The only C in this module; bench has its own.
+var cFiles = []string{"cgo_helpers.c", "cgo_helpers.h"}
+
+// layer says what the packages in and below a folder may import of this module,
+// and whether they may use modules of others.
+type layer struct {
+	folder  string   // "." is the root package alone
+	imports []string // folders, and all below
+	std     func(pkg string) bool
+	modules bool
+	why     string
+}
+
+var public = []string{".", "filter", "wheel", "sslnet", "sslhttp"}
+
+// layers has the most special folders first.
+var layers = []layer{
+	{folder: ".", std: withoutNet, why: "the engine has no sockets"},
+	{folder: "filter", why: "filters know nothing but the standard library"},
+	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives filters, whatever is in them"},
+	{folder: "sslnet", imports: []string{".", "filter"}, modules: true, why: "connections are made of the engine"},
+	{folder: "sslhttp", imports: []string{".", "sslnet"}, modules: true, why: "HTTP is made of connections"},
+	{folder: "examples/clientcert", imports: append([]string{"internal/testpki"}, public...), why: "it makes a throw-away PKI of its own"},
+	{folder: "examples", imports: public, modules: true, why: "examples show what everybody can use"},
+	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can reach"},
+	{folder: "cmd", imports: public, modules: true, why: "programs are made of what everybody can use"},
+	{folder: "internal/testpki", why: "a PKI needs nothing but the standard library"},
+	{folder: "internal/enginetest", imports: []string{"."}, why: "it joins two filters"},
+	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers are made of what everybody can use"},
+	{folder: "interop", imports: append([]string{"internal"}, public...), why: "peers are programs of others"},
+}
+
+func withoutNet(pkg string) bool {
+	return pkg == "net/netip" || pkg != "net" && !strings.HasPrefix(pkg, "net/")
+}
+
+// layerOf is the layer of a package, by its folder.
+func layerOf(folder string) (layer, bool) {
+	for _, l := range layers {
+		if l.folder == folder || l.folder != "." && strings.HasPrefix(folder, l.folder+"/") {
+			return l, true
+		}
+	}
+	return layer{}, false
+}
+
+// allows says why a package in folder may not import pkg, or "".
+func (l layer) allows(folder, pkg string) string {
+	inside, ours := strings.CutPrefix(pkg, module)
+	inside = strings.TrimPrefix(inside, "/")
+	switch {
+	case pkg == "C":
+		return "" // has a test of its own
+	case ours:
+		if inside == "" {
+			inside = "."
+		}
+		for _, ok := range append(l.imports, l.folder) { // and its own parts
+			if inside == ok || ok != "." && strings.HasPrefix(inside, ok+"/") {
+				return ""
+			}
+		}
+	case !strings.Contains(strings.Split(pkg, "/")[0], "."):
+		if l.std == nil || l.std(pkg) {
+			return ""
+		}
+	case l.modules:
+		return ""
+	}
+	return fmt.Sprintf("%s may not import %s: %s", folder, pkg, l.why)
+}
+
+// goFile is one parsed Go file.
+type goFile struct {
+	name, folder string
+	test         bool
+	*ast.File
+}
+
+func (s goFile) imported() (list []string) {
+	for _, i := range s.Imports {
+		pkg, _ := strconv.Unquote(i.Path.Value)
+		list = append(list, pkg)
+	}
+	return list
+}
+
+// goFiles parses every Go file of this module, and lists all other files.
+func goFiles(t *testing.T) (files *token.FileSet, list []goFile, others []string) {
+	t.Helper()
+	files = token.NewFileSet()
+	require.NoError(t, filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			hidden := name != "." && strings.ContainsAny(entry.Name()[:1], "._")
+			_, other := os.Stat(filepath.Join(name, "go.mod"))
+			if hidden || name != "." && other == nil || entry.Name() == "testdata" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		name = filepath.ToSlash(name)
+		if path.Ext(name) != ".go" {
+			others = append(others, name)
+			return nil
+		}
+		parsed, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
+		list = append(list, goFile{name, path.Dir(name), strings.HasSuffix(name, "_test.go"), parsed})
+		return err
+	}))
+	require.NotEmpty(t, list)
+	return files, list, others
+}
+
+// TestLayering holds who may import whom, and that C stays where it is.
+func TestLayering(t *testing.T) {
+	files, list, others := goFiles(t)
+	var root []goFile
+	for _, s := range list {
+		if s.folder == "." {
+			root = append(root, s)
+		}
+	}
+	t.Run("imports", func(t *testing.T) {
+		for _, s := range list {
+			l, known := layerOf(s.folder)
+			if !known {
+				t.Errorf("%s: no layer has this folder; say in layers what it may import", s.name)
+			}
+			for _, pkg := range s.imported() {
+				if why := l.allows(s.folder, pkg); why != "" && !s.test {
+					t.Errorf("%s: %s", s.name, why)
+				}
+			}
+		}
+	})
+	t.Run("imports of tests", func(t *testing.T) {
+		for _, s := range list {
+			if !s.test {
+				continue
+			}
+			for _, pkg := range s.imported() {
+				inside, ours := strings.CutPrefix(pkg, module+"/")
+				other := path.Dir(s.folder)+"/" != path.Dir(inside)+"/" // of another program
+				for _, forbidden := range []string{"cmd", "examples", "interop", "bench"} {
+					if ours && inside != s.folder && other && strings.HasPrefix(inside+"/", forbidden+"/") {
+						t.Errorf("%s: nobody may import %s", s.name, pkg)
+					}
+				}
+				if (s.folder == "." || s.folder == "filter" || s.folder == "wheel") && strings.Contains(pkg, ".") &&
+					!ours && pkg != module && pkg != "github.com/stretchr/testify/require" {
+					t.Errorf("%s: the tests of this package may not import %s: testify/require is all that they need of others", s.name, pkg)
+				}
+			}
+		}
+	})
+	t.Run("cgo files", func(t *testing.T) {
+		var withC []string
+		for _, s := range list {
+			if slices.Contains(s.imported(), "C") {
+				withC = append(withC, s.name)
+			}
+			if slices.Contains(s.imported(), "unsafe") && !slices.Contains(cgoFiles, s.name) {
+				t.Errorf("%s: unsafe may stand in %v only", s.name, cgoFiles)
+			}
+		}
+		slices.Sort(withC)
+		require.Equal(t, cgoFiles, withC, `the files with import "C"`)
+	})
+	t.Run("C sources", func(t *testing.T) {
+		var c []string
+		for _, name := range others {
+			if slices.Contains([]string{".c", ".h", ".cc", ".cpp", ".hpp", ".s", ".S", ".m", ".swig", ".syso"}, path.Ext(name)) {
+				c = append(c, name)
+			}
+		}
+		require.Equal(t, cFiles, c)
+	})
+	t.Run("C types", func(t *testing.T) {
+		inside, outside := usesOfC(files, root)
+		require.Greater(t, inside, 50, "the search does not see what it looks for")
+		for _, use := range outside {
+			t.Error(use)
+		}
+	})
+}
+
+// mentionsC reports whether C is in a type or value: C.int, *C.SSL, handle[*C.SSL_CTX], …
+func mentionsC(node ast.Node) (found bool) {
+	ast.Inspect(node, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "C" {
+				found = true
+			}
+		}
+		return !found
+	})
+	return found
+}
+
+// declaredWithC lists the functions, methods, fields and variables of a cgo file
+// that have C in their type: what no other file may use.
+func declaredWithC(s goFile) (names []*ast.Ident) {
+	for _, d := range s.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if mentionsC(d.Type) {
+				names = append(names, d.Name)
+			}
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				if v, ok := spec.(*ast.ValueSpec); ok && d.Tok == token.VAR && mentionsC(v) {
+					names = append(names, v.Names...)
+				}
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if f, ok := n.(*ast.Field); ok && (mentionsC(f.Type) || isParameter(f.Type)) {
+					names = append(names, f.Names...)
+				}
+				return true
+			})
+		}
+	}
+	return names
+}
+
+// isParameter reports whether a type is the parameter of handle, which stands for C pointers.
+func isParameter(node ast.Expr) bool {
+	name, ok := node.(*ast.Ident)
+	return ok && name.Name == "P"
+}
+
+// usesOfC counts the uses of such names in the cgo files, and lists those in others.
+func usesOfC(files *token.FileSet, root []goFile) (inside int, outside []string) {
+	var parsed []*ast.File
+	for _, s := range root {
+		if s.Name.Name == "sslfilter" { // export_test.go among them
+			parsed = append(parsed, s.File)
+		}
+	}
+	info := &types.Info{Defs: make(map[*ast.Ident]types.Object), Uses: make(map[*ast.Ident]types.Object)}
+	config := types.Config{FakeImportC: true, Importer: noPackages{}, Error: func(error) {}} // names of this package are all that counts
+	config.Check(module, files, parsed, info)
+	withC, names := make(map[token.Pos]bool), make(map[string]bool)
+	for _, s := range root {
+		if slices.Contains(cgoFiles, s.name) {
+			for _, name := range declaredWithC(s) {
+				withC[name.Pos()], names[name.Name] = true, true
+			}
+		}
+	}
+	selected := make(map[*ast.Ident]bool)
+	for _, file := range parsed {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				selected[s.Sel] = true
+			}
+			name, ok := n.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			object := info.Uses[name]
+			unknown := object == nil && selected[name] && names[name.Name] // a field of handle[*C.SSL], say, which C hides
+			switch at := files.Position(name.Pos()); {
+			case !unknown && (object == nil || !withC[object.Pos()]):
+			case slices.Contains(cgoFiles, at.Filename):
+				inside++
+			default:
+				outside = append(outside, fmt.Sprintf("%v: %s has a C type, and may be used in %v only", at, name.Name, cgoFiles))
+			}
+			return true
+		})
+	}
+	return inside, outside
+}
+
+// noPackages imports nothing.
+type noPackages struct{}
+
+func (noPackages) Import(name string) (*types.Package, error) {
+	p := types.NewPackage(name, path.Base(name))
+	p.MarkComplete()
+	return p, nil
+}
+
+// The layers refuse what they are there for.
+func TestLayersRefuse(t *testing.T) {
+	for _, c := range []struct {
+		folder, imported string
+		refused          bool
+	}{
+		{".", "net", true},
+		{".", "net/http", true},
+		{".", "net/netip", false},
+		{".", "golang.org/x/crypto/ocsp", true},
+		{".", module + "/filter", true},
+		{"filter", "net/http", false},
+		{"filter", module, true},
+		{"filter", "golang.org/x/net/http/httpguts", true},
+		{"wheel", module + "/filter", false},
+		{"wheel", module, true},
+		{"sslnet", module, false},
+		{"sslnet", module + "/filter", false},
+		{"sslnet", module + "/wheel", true},
+		{"sslhttp", module + "/sslnet", false},
+		{"sslhttp", module + "/filter", true},
+		{"cmd/sslrelay", module + "/sslnet", false},
+		{"cmd/sslrelay", module + "/internal/testpki", true},
+		{"examples/clientcert", module + "/internal/testpki", false},
+		{"examples/tcpserver", module + "/internal/testpki", true},
+		{"examples/tcpserver", module + "/cmd/sslrelay", true},
+		{"internal/testpki", module, true},
+		{"internal/demo", module + "/examples/clientcert", true},
+		{"interop", module + "/interop/oracle", false},
+		{"interop", module + "/cmd/sslrelay", true},
+		{"sslnet", module + "/bench", true},
+	} {
+		l, known := layerOf(c.folder)
+		require.True(t, known)
+		require.Equal(t, c.refused, l.allows(c.folder, c.imported) != "", "%s imports %s", c.folder, c.imported)
+	}
+}

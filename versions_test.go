@@ -1,0 +1,132 @@
+package sslfilter_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+const (
+	v10 = sslfilter.VersionTLS10
+	v11 = sslfilter.VersionTLS11
+	v12 = sslfilter.VersionTLS12
+	v13 = sslfilter.VersionTLS13
+)
+
+// Which versions of a peer each combination of options admits.
+func TestProtocolVersions(t *testing.T) {
+	all := []sslfilter.Version{v10, v11, v12, v13}
+	for _, c := range []struct {
+		name    string
+		options sslfilter.Options
+		admits  []sslfilter.Version
+	}{
+		{"default", sslfilter.Options{}, []sslfilter.Version{v12, v13}},
+		{"TLS", sslfilter.Options{TLS: true}, []sslfilter.Version{v12, v13}},
+		{"TLS12", sslfilter.Options{TLS12: true}, []sslfilter.Version{v12}},
+		{"TLS and TLS12", sslfilter.Options{TLS: true, TLS12: true}, []sslfilter.Version{v12}},
+		{"TLS12 with its own limits", sslfilter.Options{TLS12: true, MinVersion: v12, MaxVersion: v12}, []sslfilter.Version{v12}},
+		{"MinVersion 1.0", sslfilter.Options{MinVersion: v10}, all},
+		{"MinVersion 1.1", sslfilter.Options{MinVersion: v11}, all[1:]},
+		{"MinVersion 1.2", sslfilter.Options{MinVersion: v12}, all[2:]},
+		{"MinVersion 1.3", sslfilter.Options{MinVersion: v13}, all[3:]},
+		{"TLS with MinVersion 1.3", sslfilter.Options{TLS: true, MinVersion: v13}, all[3:]},
+		{"MaxVersion 1.2", sslfilter.Options{MaxVersion: v12}, []sslfilter.Version{v12}},
+		{"MaxVersion 1.3", sslfilter.Options{MaxVersion: v13}, all[2:]},
+		{"1.0 to 1.1", sslfilter.Options{MinVersion: v10, MaxVersion: v11}, all[:2]},
+		{"1.1 to 1.2", sslfilter.Options{MinVersion: v11, MaxVersion: v12}, all[1:3]},
+		{"1.0 alone", sslfilter.Options{MinVersion: v10, MaxVersion: v10}, all[:1]},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := with(c.options, func(o *sslfilter.Options) {
+				o.Crt, o.Key, o.Cipher = pki("server.crt"), pki("server.key"), "DEFAULT:@SECLEVEL=0"
+			})
+			client := with(c.options, func(o *sslfilter.Options) { o.Client, o.InsecureSkipVerify, o.Cipher = true, true, server.Cipher })
+			for _, v := range all {
+				want := "(NONE)"
+				for _, admitted := range c.admits {
+					if v == admitted {
+						want = v.String()
+					}
+				}
+				only := func(o sslfilter.Options) sslfilter.Options {
+					o.TLS, o.TLS12, o.MinVersion, o.MaxVersion = false, false, v, v
+					return o
+				}
+				p := pair(t, server, only(client))
+				p.Handshake()
+				require.Equal(t, want, p.Server.Version(), "server, client of %v", v)
+				p = pair(t, only(server), client)
+				p.Handshake()
+				require.Equal(t, want != "(NONE)", p.Client.HandshakeDone(), "client, server of %v: %v", v, p.Client.Filter.Err())
+				if want != "(NONE)" {
+					require.Equal(t, want, p.Client.Version())
+				}
+			}
+		})
+	}
+}
+
+// The highest version that both know is taken.
+func TestHighestCommonVersion(t *testing.T) {
+	require.Equal(t, "TLSv1.3", connect(t, serverOptions(), clientOptions()).Client.Version())
+	require.Equal(t, "TLSv1.2", connect(t, in12(serverOptions()), clientOptions()).Client.Version())
+	require.Equal(t, "TLSv1.2", connect(t, serverOptions(), in12(clientOptions())).Client.Version())
+}
+
+func TestVersionNames(t *testing.T) {
+	for v, name := range map[sslfilter.Version]string{v10: "TLSv1", v11: "TLSv1.1", v12: "TLSv1.2", v13: "TLSv1.3", 0x0300: "0x0300", 0: "0x0000"} {
+		require.Equal(t, name, v.String())
+	}
+}
+
+// The system's openssl.cnf is heard where the options say nothing, and never
+// lowers the default.
+func TestVersionsOfTheSystem(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits  string
+		change  func(*sslfilter.Options)
+		version string // of a connection, or the option that is refused
+	}{
+		"no limits":                      {"", nil, "TLSv1.3"},
+		"MaxProtocol 1.2":                {"MaxProtocol = TLSv1.2", nil, "TLSv1.2"},
+		"MaxProtocol 1.2, MaxVersion":    {"MaxProtocol = TLSv1.2", func(o *sslfilter.Options) { o.MaxVersion = v13 }, "TLSv1.3"},
+		"MaxProtocol 1.2, MinVersion":    {"MaxProtocol = TLSv1.2", func(o *sslfilter.Options) { o.MinVersion = v13 }, "MinVersion"},
+		"MaxProtocol 1.1":                {"MaxProtocol = TLSv1.1", nil, "MinVersion"},
+		"MinProtocol 1.3":                {"MinProtocol = TLSv1.3", nil, "TLSv1.3"},
+		"MinProtocol 1.3, MaxVersion":    {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MaxVersion = v12 }, "MaxVersion"},
+		"MinProtocol 1.3, MinVersion":    {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v12, v12 }, "TLSv1.2"},
+		"MinProtocol 1.3, TLS12":         {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2"},
+		"MinProtocol 1.0":                {"MinProtocol = TLSv1", func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=0" }, "TLSv1.3"},
+		"MinProtocol 1.0, MaxVersion":    {"MinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }, "TLSv1.1"},
+		"CipherString of the system":     {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2 AES256-SHA"},
+		"CipherString, and one of ours ": {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12, o.Cipher = true, "AES128-SHA" }, "TLSv1.2 AES128-SHA"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\n"+c.limits+"\n"))
+			if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); !child {
+				return
+			}
+			o := with(serverOptions(), c.change)
+			if strings.HasSuffix(c.version, "Version") {
+				require.ErrorContains(t, refuse(t, o, c.version, ""), "openssl.cnf")
+				return
+			}
+			p := connect(t, o, with(clientOptions(), c.change))
+			require.Contains(t, p.Server.Version()+" "+p.Server.Cipher(), c.version)
+		})
+	}
+}
+
+// A server that hears MinProtocol 1.0 would admit what RFC 8996 forbids.
+func TestOldVersionsOfTheSystem(t *testing.T) {
+	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\nMinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0\n"))
+	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
+		p := pair(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }))
+		require.Error(t, p.Handshake())
+		require.False(t, p.Server.HandshakeDone())
+	}
+}
