@@ -476,12 +476,15 @@ func (f *Filter) HandshakeDone() bool {
 	return f.proved()
 }
 
-// Flushed reports whether Outgoing has handed out everything. After a fatal
-// error it may stay false: what Send accepted is never sent.
+// Flushed reports whether Outgoing has handed out everything. After an error
+// that is the alert: what was sent and is not encrypted never leaves.
 func (f *Filter) Flushed() bool {
 	f.calls++
 	if f.ssl == nil {
 		return true
+	}
+	if f.phase == phaseFailed {
+		return f.ssl.held() == 0
 	}
 	return f.ssl.held() == 0 && f.plain == nil && (f.closed || !f.closing)
 }
