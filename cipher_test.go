@@ -140,11 +140,11 @@ func TestCipherOfTheManPage(t *testing.T) {
 // Groups decides the key exchange of both protocols, and a client that guessed
 // another group is asked again (RFC 8446 section 4.1.4).
 func TestGroups(t *testing.T) {
-	for name, id := range map[string]uint16{"X25519": 29, "P-256": 23, "P-384": 24, "P-521": 25} {
+	for name, id := range map[string]uint16{"X25519": 29, "X448": 30, "P-256": 23, "P-384": 24, "P-521": 25} {
 		t.Run(name, func(t *testing.T) {
 			protocols(t, func(t *testing.T, highest sslfilter.Version) {
 				server := with(serverOptions(), func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
-				for _, offered := range []string{name, "P-521:P-384:P-256:X25519", "X25519:P-256:P-384:P-521"} {
+				for _, offered := range []string{name, "X448:P-521:P-384:P-256:X25519", "X25519:P-256:P-384:P-521:X448"} {
 					p := connect(t, server, with(clientOptions(), func(o *sslfilter.Options) { o.Groups = offered }))
 					for _, side := range []*sslfilter.Filter{p.Client.Filter, p.Server.Filter} {
 						if since(openssl30) {

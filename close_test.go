@@ -208,6 +208,24 @@ func TestNothingFollowsCloseNotify(t *testing.T) {
 	require.Equal(t, io.EOF, p.Client.Err)
 }
 
+// Nor does the alert of a failure that comes then: the peer that has read our
+// close_notify takes what follows for plain text.
+func TestNoAlertFollowsCloseNotify(t *testing.T) {
+	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+		require.NoError(t, p.Handshake())
+		require.NoError(t, p.Server.CloseWrite())
+		end := p.Server.Outgoing(nil)
+		require.NoError(t, p.Client.Send([]byte("damaged")))
+		wire := p.Client.Outgoing(nil)
+		wire[len(wire)-1] ^= 1
+		p.Server.Deliver(wire)
+		require.Error(t, p.Server.Filter.Err())
+		require.Empty(t, p.Server.Outgoing(nil))
+		p.Client.Deliver(end)
+		require.Equal(t, io.EOF, p.Client.Err)
+	})
+}
+
 func TestCloseIsIdempotentAndFinal(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Handshake())

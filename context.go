@@ -619,6 +619,10 @@ func (in input) notPEM(kind pemKind, err error) error {
 	case beginsLate(in.data):
 		return errors.New("a BEGIN line in it does not start its line")
 	}
+	var e *Error
+	if errors.As(err, &e) && len(e.Records) == 0 { // OpenSSL takes it, and this package does not
+		return errors.New("a PEM block in it holds more than it should")
+	}
 	return err
 }
 

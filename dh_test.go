@@ -2,6 +2,7 @@ package sslfilter_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
@@ -153,9 +154,11 @@ func TestDHForms(t *testing.T) {
 			require.Zero(t, good.P.Cmp(connectDH(t, server)))
 		})
 	}
-	// "openssl dhparam -dsaparam": the prime is not a safe one, which does not matter for keys that are used once.
-	unsafe := parseDH(t, "dhx2048.pem")
-	require.Zero(t, unsafe.P.Cmp(connectDH(t, dhServer("2", func(o *sslfilter.Options) { o.DHCertMem = unsafe.pem(t) }))))
+	// As of "openssl dhparam -dsaparam": the prime is not a safe one, which does not matter for keys that are used once.
+	prime, err := rand.Prime(rand.Reader, 1024)
+	require.NoError(t, err)
+	unsafe := dhParams{prime, big.NewInt(2)}.pem(t)
+	require.Zero(t, prime.Cmp(connectDH(t, dhServer("1", func(o *sslfilter.Options) { o.DHCertMem = unsafe }))))
 
 	one, even := big.NewInt(1), new(big.Int).Lsh(big.NewInt(1), 2047)
 	for name, params := range map[string]dhParams{

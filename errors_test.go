@@ -75,6 +75,9 @@ func failures() []failure {
 		{"server of another address", server, with(client, hostname("192.0.2.1")), nil},
 		{"server without a certificate", in12(sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0"}), in12(listing(client, "aNULL:@SECLEVEL=0")), nil},
 
+		{"client without a certificate, anonymous suite", in12(requiring(func(o *sslfilter.Options) { o.Cipher = "aNULL:@SECLEVEL=0" })),
+			in12(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "aNULL:@SECLEVEL=0"}), nil},
+
 		{"close_notify in the handshake", server, client, toClient("\x15\x03\x03\x00\x02\x01\x00")},
 		{"cut in the handshake", server, client, func(t testing.TB, p *enginetest.Pair) {
 			require.NoError(t, p.Client.Handshake())

@@ -100,6 +100,29 @@ func TestHandshakeIsIdempotent(t *testing.T) {
 	})
 }
 
+// What OpenSSL says after the handshake is there at once: the tickets of TLS
+// 1.3, which a server that asks for certificates does not send.
+func TestTicketsAreInOutgoingAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		server  sslfilter.Options
+		tickets bool
+	}{
+		"server":                 {serverOptions(), true},
+		"ClientCert":             {asking(nil), false},
+		"RequireValidClientCert": {requiring(nil), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := pair(t, in13(c.server), showing("client.crt", ""))
+			require.NoError(t, p.Client.Handshake())
+			p.Server.Deliver(p.Client.Outgoing(nil))
+			p.Client.Deliver(p.Server.Outgoing(nil))
+			p.Server.Deliver(p.Client.Outgoing(nil))
+			require.True(t, p.Server.HandshakeDone())
+			require.Equal(t, c.tickets, len(p.Server.Outgoing(nil)) > 0)
+		})
+	}
+}
+
 func TestCtxServesManyConnections(t *testing.T) {
 	server, err := sslfilter.NewCtx(sslfilter.Options{Crt: "testdata/pki/server-ec.crt", Key: "testdata/pki/server-ec.key"})
 	require.NoError(t, err)

@@ -65,7 +65,7 @@ func badContents(t testing.TB, o pemOption) map[string][]byte {
 	good := pkiBytes(t, o.good)
 	block, _ := pem.Decode(good)
 	brokenBlock := &pem.Block{Type: block.Type, Bytes: []byte("0, but no ASN.1 follows")}
-	return map[string][]byte{
+	bad := map[string][]byte{
 		"empty":          {},
 		"garbage":        pkiBytes(t, "garbage.pem"),
 		"DER":            block.Bytes,
@@ -76,6 +76,10 @@ func badContents(t testing.TB, o pemOption) map[string][]byte {
 		"no DER inside":  pem.EncodeToMemory(brokenBlock),
 		"BEGIN indented": append([]byte("  "), good...),
 	}
+	if block.Type == "CERTIFICATE" || block.Type == "X509 CRL" { // OpenSSL passes over it in keys and parameters
+		bad["a byte behind"] = pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: append(bytes.Clone(block.Bytes), 0)})
+	}
+	return bad
 }
 
 // Every way in which the file of an option can be wrong, and the texts.
