@@ -227,10 +227,15 @@ func reserved(name string) bool {
 	return false
 }
 
-// headerKey is a header's name as careless programs compare it: many turn '-'
-// into '_' for CGI, and with it two names into one.
+// headerKey is a header's name as careless programs compare it: for CGI many
+// turn '-' into '_', and some every sign, and with it two names into one.
 func headerKey(name string) string {
-	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	return strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' {
+			return c
+		}
+		return '-'
+	}, strings.ToLower(name))
 }
 
 // token is RFC 9110 section 5.6.2.
