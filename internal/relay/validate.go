@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,7 @@ func (r *Relay) validate() (all []error) {
 	}
 	add(r.validateListen())
 	add(r.validateBackends())
+	add(r.validateSides())
 	add(r.validateTexts())
 	add(r.validateHTTP())
 	add(positive("max-line", r.MaxLine))
@@ -158,6 +160,31 @@ func (r *Relay) validateBackends() error {
 		return errors.New("allow-unauthenticated: needs backend: there is no user to choose by")
 	}
 	return nil
+}
+
+// validateSides refuses options of TLS for a side that speaks none: whoever
+// gives them means it to, and a prefix is missing. Users' backends may be of
+// both kinds; Check looks at them.
+func (r *Relay) validateSides() error {
+	speaksTLS := func(e endpoint, err error) bool { return err != nil || e.security != plain } // an error is reported already
+	if keys := given(r.ServerTLS); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(parseEndpoint(s, directTLS)) }) {
+		return fmt.Errorf("%s: no listener has TLS", strings.Join(keys, ", "))
+	}
+	if keys := given(r.BackendTLS); len(keys) > 0 && r.Backend != "" && !r.byUser() && !speaksTLS(parseBackend(r.Backend)) {
+		return fmt.Errorf("%s: the backend %q is reached without TLS; tls: in front of it changes that", strings.Join(keys, ", "), r.Backend)
+	}
+	return nil
+}
+
+// given names the keys of t, a struct with options of TLS, that are set.
+func given(t any) (keys []string) {
+	v := reflect.ValueOf(t)
+	for i := range v.NumField() {
+		if key := v.Type().Field(i).Tag.Get("toml"); !v.Field(i).IsZero() && key != "proxy-protocol" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // validateTexts checks what the relay puts into lines of a protocol.
