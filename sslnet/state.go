@@ -35,7 +35,7 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	state.CipherSuite = f.CipherSuite()
 	state.CurveID = tls.CurveID(f.Group())
 	state.NegotiatedProtocol = f.ALPN()
-	state.NegotiatedProtocolIsMutual = true
+	state.NegotiatedProtocolIsMutual = true //lint:ignore SA1019 crypto/tls sets it too
 	state.ServerName = f.ServerName()
 	state.DidResume = f.Resumed()
 	state.OCSPResponse = f.OCSPResponse()
@@ -79,7 +79,7 @@ var versions = map[string]uint16{
 // renegotiation is allowed.
 var noExporter = func() tls.ConnectionState {
 	state := tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
-	state.NegotiatedProtocolIsMutual = false
+	state.NegotiatedProtocolIsMutual = false //lint:ignore SA1019 nothing was negotiated
 	return state
 }()
 
