@@ -182,25 +182,49 @@ func TestConnSTARTTLS(t *testing.T) {
 	client.await("250 over TLS", 1)
 }
 
-// A server asks for a new handshake while data go both ways: Read does it, and
-// what Write takes meanwhile arrives.
+// A server asks for a new handshake: Read does it, and what Write takes meanwhile
+// arrives.
 func TestConnRenegotiation(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-cert", pki+"server.crt", "-key", pki+"server.key")
-	c, err := sslnet.Dial("tcp", server.await("ACCEPT ", 1), mustCtx(t, sslfilter.Options{Client: true, CACrt: pki + "root.crt"}))
-	require.NoError(t, err)
+	tap := &tapped{Conn: dial(t, server.await("ACCEPT ", 1)), came: make(chan struct{}, 100)}
+	c := sslnet.Client(tap, mustCtx(t, sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"}))
 	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
-	r := bufio.NewReader(c)
+	require.NoError(t, c.Handshake())
+	for len(tap.came) > 0 {
+		<-tap.came
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for r := bufio.NewScanner(c); r.Scan(); {
+			lines <- r.Text()
+		}
+	}()
 	for _, word := range []string{"one", "two", "three"} {
+		server.say("R\n")
+		<-tap.came // its request
 		_, err := io.WriteString(c, word+" from the client\n")
 		require.NoError(t, err)
-		server.await(word+" from the client", 1)
-		server.say("R\n")
 		server.say(word + " from the server\n")
-		line, err := r.ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, word+" from the server\n", line)
+		require.Equal(t, word+" from the server", <-lines)
+		server.await(word+" from the client", 1)
+		for len(tap.came) > 0 {
+			<-tap.came
+		}
 	}
 	require.True(t, c.ClientCertValid())
+}
+
+// tapped tells when something has come.
+type tapped struct {
+	net.Conn
+	came chan struct{}
+}
+
+func (c *tapped) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.came <- struct{}{}
+	return n, err
 }
