@@ -19,7 +19,7 @@ deps: ## check that compiler, pkg-config, OpenSSL's headers and curl are there; 
 deps-build:
 	@scripts/deps.sh build
 
-demo: deps ## start examples/clientcert and let curl visit it with every kind of certificate
+demo: deps ## let curl visit examples/clientcert and cmd/sslrelay with every kind of certificate
 	@$(GO) run ./internal/demo
 
 test: deps-build ## all tests

@@ -333,7 +333,7 @@ func TestLayersRefuse(t *testing.T) {
 		{"cmd/sslrelay", module + "/sslnet", false},
 		{"cmd/sslrelay", module + "/internal/testpki", true},
 		{"examples/clientcert", module + "/internal/testpki", false},
-		{"examples/tcpserver", module + "/internal/testpki", true},
+		{"examples/tcpserver", module + "/internal/relay", true},
 		{"examples/tcpserver", module + "/cmd/sslrelay", true},
 		{"internal/testpki", module, true},
 		{"internal/demo", module + "/examples/clientcert", true},

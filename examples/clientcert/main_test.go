@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 )
 
@@ -34,8 +35,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		program = filepath.Join(dir, "clientcert")
-		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-			panic(string(out))
+		if err := peers.Build(dir, "."); err != nil {
+			panic(err)
 		}
 		return m.Run()
 	}())
@@ -120,10 +121,7 @@ func (s *server) stop(t *testing.T) string {
 // curl visits the server with the files of dir and gives head and page.
 func curl(t *testing.T, dir, url string, args ...string) (string, error) {
 	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed, and it is the visitor of this test")
-	}
-	cmd := exec.CommandContext(t.Context(), "curl", append([]string{"-sS", "-i", "--max-time", "20", "--noproxy", "*", "--cacert", "ca.crt", url}, args...)...)
+	cmd := exec.CommandContext(t.Context(), peers.Find(t, "curl", "curl"), append([]string{"-sS", "-i", "--max-time", "20", "--noproxy", "*", "--cacert", "ca.crt", url}, args...)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -50,7 +50,7 @@ func Find(t testing.TB, debianPackage, name string) string {
 // Build compiles packages of this module into dir, one program each, with the
 // race detector if the test has it.
 func Build(dir string, packages ...string) error {
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-ldflags=-s -w", "-o", dir + string(filepath.Separator)} // no debugger will see them
 	if raceDetector {
 		args = append(args, "-race")
 	}
