@@ -245,7 +245,9 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	limit := time.Now().Add(closeTimeout)
-	c.limits.close(c.conn, limit)
+	if c.limits.close(c.conn, limit) != nil { // it has no deadlines
+		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
+	}
 	switch {
 	case c.writers.Load() > 0:
 	case c.ready.Load():

@@ -171,8 +171,10 @@ func TestUsage(t *testing.T) {
 	}
 	_, err := (&sslnet.Dialer{}).Dial("tcp", listenTCP(t).Addr().String())
 	require.Error(t, err)
-	_, err = sslnet.Listen("tcp", "127.0.0.1:0", nil)
-	require.Error(t, err)
+	for _, ctx := range []*sslfilter.Ctx{nil, client} {
+		_, err = sslnet.Listen("tcp", "127.0.0.1:0", ctx)
+		require.Error(t, err)
+	}
 
 	c := sslnet.Client(a, client)
 	require.NoError(t, c.SetServerName("not a name"))

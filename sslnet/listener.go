@@ -13,8 +13,11 @@ import (
 // Listen makes a listener of TLS servers at addr. It is a *Listener with its
 // defaults.
 func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
-	if ctx == nil {
+	switch {
+	case ctx == nil:
 		return nil, errors.New("sslnet: no Ctx")
+	case ctx.Client(): // each handshake would fail, and nobody be told why
+		return nil, errors.New("sslnet: a server needs a Ctx without Options.Client")
 	}
 	below, err := net.Listen(network, addr)
 	if err != nil {
