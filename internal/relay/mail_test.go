@@ -221,6 +221,7 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			client.end()
 			client.Close()
 			f.logs("bytes in plain text behind STARTTLS")
+			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.injected }))
 		}
 	})
 }
