@@ -69,10 +69,18 @@ func sentPrime(t testing.TB, raw []byte) *big.Int {
 	return nil
 }
 
+// dhClient takes any parameters that its security level admits. It names no
+// group of RFC 7919, which OpenSSL 4.0 would prefer to the server's parameters.
+func dhClient(level string) sslfilter.Options {
+	client := listing(clientOptions(), dhSuite+":@SECLEVEL="+level)
+	client.Groups = "P-256"
+	return client
+}
+
 // connectDH joins server and a client of the lowest level, and returns the prime that was used.
 func connectDH(t testing.TB, server sslfilter.Options) *big.Int {
 	t.Helper()
-	p := pair(t, server, listing(clientOptions(), dhSuite+":@SECLEVEL=0"))
+	p := pair(t, server, dhClient("0"))
 	p.Record = true
 	require.NoError(t, p.Handshake())
 	require.Equal(t, dhSuite, p.Client.Cipher())
@@ -122,11 +130,21 @@ func TestNoDHEWithoutDHCert(t *testing.T) {
 	require.Equal(t, "AES256-SHA", connect(t, both, clientOptions()).Server.Cipher())
 }
 
+// A client that names groups of RFC 7919, as 3.0 and later do, is served with
+// one of them by 4.0, whatever DHCert has.
+func TestDHCertAndNamedGroups(t *testing.T) {
+	p := pair(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dhx2048.pem") }), listing(clientOptions(), dhSuite))
+	p.Record = true
+	require.NoError(t, p.Handshake())
+	ours := parseDH(t, "dhx2048.pem").P
+	require.Equal(t, !since(openssl40), ours.Cmp(sentPrime(t, p.Server.Raw)) == 0)
+}
+
 // A client's own level decides what it takes from a server.
 func TestClientRefusesWeakDH(t *testing.T) {
 	server := dhServer("0", func(o *sslfilter.Options) { o.DHCert = pki("dh1024.pem") })
 	for level, admitted := range map[string]bool{"0": true, "1": true, "2": false} {
-		p := pair(t, server, listing(clientOptions(), dhSuite+":@SECLEVEL="+level))
+		p := pair(t, server, dhClient(level))
 		err := p.Handshake()
 		require.Equal(t, admitted, err == nil, "level %s: %v", level, err)
 		if !admitted {

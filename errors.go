@@ -34,7 +34,7 @@ type ErrorRecord struct {
 	Code    uint64 // packed library and reason, as ERR_get_error(3) gives it; 3.0 and 1.1.1 pack differently
 	Library string // "SSL routines"
 	Reason  string // "no shared cipher"; may be empty
-	Func    string // empty with OpenSSL 1.1.1
+	Func    string // may be empty; always with OpenSSL 1.1.1
 	File    string // OpenSSL's source file
 	Line    int
 	Data    string // what OpenSSL adds to some errors

@@ -91,6 +91,7 @@ func closedFilter(t testing.TB) *sslfilter.Filter {
 // Every entry of OpenSSL's queue is there, oldest first, and none twice.
 func TestErrorHasTheWholeQueue(t *testing.T) {
 	queues := make(map[string][]string)
+	named := false
 	keep := func(name string, err error) {
 		e := asError[*sslfilter.Error](t, err)
 		require.NotEmpty(t, e.Records, name)
@@ -99,7 +100,7 @@ func TestErrorHasTheWholeQueue(t *testing.T) {
 			require.NotEmpty(t, r.Library, name)
 			require.NotEmpty(t, r.File, name)
 			require.Positive(t, r.Line, name)
-			require.Equal(t, since(openssl30), r.Func != "", name)
+			named = named || r.Func != ""
 			library, reason := r.Code>>23, r.Code&0x7fffff // ERR_PACK of 3.0 and later
 			if !since(openssl30) {
 				library, reason = r.Code>>24, r.Code&0xfff
@@ -129,6 +130,7 @@ func TestErrorHasTheWholeQueue(t *testing.T) {
 			}
 		}
 	}
+	require.Equal(t, since(openssl30), named, "functions are named, though not in every entry")
 	golden(t, "queues", queues)
 }
 

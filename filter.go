@@ -536,7 +536,7 @@ func (f *Filter) explain(e *Error) {
 		}
 	case e.has("http request"), e.has("https proxy request"):
 		e.Hint = "the peer speaks plain HTTP"
-	case e.has("wrong version number"), e.has("packet length too long"), e.has("record layer failure"):
+	case e.has("wrong version number"), e.has("packet length too long"), e.has("data length too long"), e.has("bad record type"):
 		e.Hint = "the peer seems not to speak TLS"
 	case e.has("unsupported protocol"), e.has("wrong ssl version"):
 		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"

@@ -132,9 +132,9 @@ type Options struct {
 	NoHonor bool
 
 	// DHCert is a PEM file with DH parameters for the DHE suites of TLS 1.2.
-	// Without it there are none (OpenSSL 4.0 has parameters of its own). A
-	// size that the security level refuses is an error, and so are broken
-	// parameters.
+	// Without it there are none (OpenSSL 4.0 has parameters of its own, and
+	// prefers them where the client names a group of RFC 7919). A size that
+	// the security level refuses is an error, and so are broken parameters.
 	DHCert string
 	// DHCertMem is the content of such a file, and wins over DHCert.
 	DHCertMem []byte

@@ -2,6 +2,7 @@ package sslfilter_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -59,7 +60,7 @@ func TestVerifyCodes(t *testing.T) {
 		sslfilter.VerifyCertRevoked:          {23, "certificate revoked"},
 	} {
 		require.Equal(t, c.number, int(code))
-		require.Equal(t, c.sentence, code.String())
+		require.True(t, strings.HasPrefix(code.String(), c.sentence), "%d: %v", code, code) // 4.0 says more of 9 and 10
 	}
 	require.Equal(t, 18, int(sslfilter.VerifySelfSignedLeaf))
 	require.Equal(t, 19, int(sslfilter.VerifySelfSignedInChain))
