@@ -1,7 +1,6 @@
 package sslnet
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -36,11 +35,10 @@ func (c *Conn) readWire() (*wireBuffer, int, error) {
 		return wire, n, err
 	}
 	wire, n, err := c.socket.read()
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
 	if err != nil && err != io.EOF {
+		if op, ok := err.(*net.OpError); ok { // of the RawConn
+			err = op.Err
+		}
 		err = c.opError("read", err)
 	}
 	return wire, n, err
