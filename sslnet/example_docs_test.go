@@ -69,37 +69,41 @@ func ExampleDial() {
 	// Output: "hello\n" <nil>
 }
 
+// docs:begin
+// greet tells each client what its certificate is worth.
+func greet(listener net.Listener) error {
+	for {
+		conn, err := listener.Accept() // the handshake is done
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			verdict := conn.(*sslnet.Conn).Peer()
+			fmt.Fprintf(conn, "your certificate: %v\n", verdict)
+		}()
+	}
+}
+
+// docs:end
+
 func ExampleListen() {
-	addrs := make(chan string)
-	go func() {
-		// docs:begin
-		ctx, err := sslfilter.NewCtx(sslfilter.Options{Crt: certFile, Key: keyFile, CACrt: caFile, ClientCert: true})
-		if err != nil {
-			log.Fatal(err)
-		}
-		listener, err := sslnet.Listen("tcp", "127.0.0.1:0", ctx)
-		if err != nil {
-			log.Fatal(err)
-		}
-		defer listener.Close()
-		addrs <- listener.Addr().String()
-		for {
-			conn, err := listener.Accept() // the handshake is done
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				verdict := conn.(*sslnet.Conn).Peer()
-				fmt.Fprintf(conn, "your certificate: %v\n", verdict)
-			}()
-		}
-		// docs:end
-	}()
-	ctx := must(sslfilter.NewCtx(sslfilter.Options{
+	// docs:begin
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{Crt: certFile, Key: keyFile, CACrt: caFile, ClientCert: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := sslnet.Listen("tcp", "127.0.0.1:0", ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	go greet(listener)
+	// docs:end
+	clientCtx := must(sslfilter.NewCtx(sslfilter.Options{
 		Client: true, CACrt: caFile, Crt: pki + "client-expired.crt", Key: pki + "client-expired.key",
 	}))
-	conn := must(sslnet.Dial("tcp", <-addrs, ctx))
+	conn := must(sslnet.Dial("tcp", listener.Addr().String(), clientCtx))
 	defer conn.Close()
 	io.Copy(os.Stdout, conn)
 	// Output: your certificate: invalid: certificate has expired (10) at depth 0

@@ -219,6 +219,9 @@ func (c *Conn) advance() (done bool, err error) {
 		c.out.wire = c.filter.Outgoing(nil)
 		c.mu.Unlock()
 		c.ready.Store(true)
+		if c.in.err != nil { // there may be an alert
+			c.flushLater()
+		}
 		return true, nil
 	}
 	c.mu.Unlock()
