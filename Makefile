@@ -19,11 +19,12 @@ deps: ## check that compiler, pkg-config, OpenSSL's headers and curl are there; 
 deps-build:
 	@scripts/deps.sh build
 
-demo: deps ## start examples/clientcert and let curl visit it with every kind of certificate
+demo: deps ## let curl visit examples/clientcert and cmd/sslrelay with every kind of certificate
 	@$(GO) run ./internal/demo
 
 test: deps-build ## all tests
 	$(GO) test ./...
+	cd examples/grpc && $(GO) test ./...
 
 bench: deps-build ## compare this library with C and with crypto/tls
 	cd bench && $(GO) run .
@@ -50,16 +51,19 @@ check-vet: ## go vet
 	@echo '== go vet'
 	@$(GO) vet ./...
 	@cd bench && $(GO) vet ./...
+	@cd examples/grpc && $(GO) vet ./...
 
 check-staticcheck: ## staticcheck
 	@echo '== staticcheck'
 	@$(GO) run $(STATICCHECK) ./...
 	@cd bench && $(GO) run $(STATICCHECK) ./...
+	@cd examples/grpc && $(GO) run $(STATICCHECK) ./...
 
 check-tidy: ## go mod tidy has nothing to change
 	@echo '== go mod tidy'
 	@$(GO) mod tidy -diff
 	@cd bench && $(GO) mod tidy -diff
+	@cd examples/grpc && $(GO) mod tidy -diff
 
 check-layering: ## who may import whom
 	@echo '== layering'

@@ -19,6 +19,7 @@ const (
 	statusAgain  = status(C.FSSL_AGAIN)   // not now: a handshake is under way
 	statusFatal  = status(C.FSSL_FATAL)   // OpenSSL failed; failure has the error
 	statusNoCert = status(C.FSSL_NO_CERT) // the peer that we must verify showed no certificate
+	statusRounds = status(C.FSSL_ROUNDS)  // the server asked for too many renegotiations
 	statusFull   = status(C.FSSL_FULL)    // more than maxHeld bytes wait for the network
 )
 

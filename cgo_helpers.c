@@ -1001,7 +1001,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
         return FSSL_FULL;
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
-        return FSSL_OK;
+        return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
     if (c->ssl_error == SSL_ERROR_ZERO_RETURN && c->handshaken)
         return FSSL_CLOSED;
     if (c->errs == NULL)
@@ -1201,6 +1201,12 @@ size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
 size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap)
 {
     return of_peer ? SSL_get_peer_finished(c->ssl, buf, cap) : SSL_get_finished(c->ssl, buf, cap);
+}
+
+/* Whether the master secret belongs to this handshake alone (RFC 7627); in TLS 1.3 it always does. */
+int fssl_conn_extended_secret(const fssl_conn *c)
+{
+    return SSL_version(c->ssl) >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
 }
 
 int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,

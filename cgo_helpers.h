@@ -49,6 +49,7 @@ enum {
     FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
+    FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may ask a client for: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* of these, what the peer made us say after the handshake: key updates, refused renegotiations */
 };
 
@@ -85,6 +86,7 @@ typedef enum fssl_status {
     FSSL_AGAIN = 2,    /* not now: a handshake is under way */
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
     FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
+    FSSL_ROUNDS = -4,  /* more than FSSL_MAX_ROUNDS renegotiations */
     FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
 } fssl_status;
 
@@ -178,6 +180,7 @@ int fssl_conn_bits(const fssl_conn *c);
 int fssl_conn_group(const fssl_conn *c);
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response);
 size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap);
+int fssl_conn_extended_secret(const fssl_conn *c);
 int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,
                      size_t context_len, int use_context, fssl_errors *errs);
 char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer);

@@ -112,7 +112,8 @@ func (f *Filter) OCSPResponse() []byte {
 // ExportKeyingMaterial gives length bytes that only the two ends of this
 // connection know, for label and context (RFC 5705, RFC 8446 section 7.5). A
 // nil context is none, which in TLS 1.2 is not the same as an empty one. The
-// handshake must be done; length is at most MaxKeyingMaterial.
+// handshake must be done; length is at most MaxKeyingMaterial. In TLS 1.2 it is
+// an error where the peer lacks the extended master secret (RFC 7627).
 //
 // Calls SSL_export_keying_material(3).
 func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error) {
@@ -126,6 +127,9 @@ func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) 
 	case length < 1 || length > MaxKeyingMaterial:
 		return nil, &UsageError{op, fmt.Sprintf("length %d; 1 to %d are possible", length, MaxKeyingMaterial)}
 	}
+	if !f.ssl.extendedSecret() {
+		return nil, &Error{Op: "SSL_export_keying_material", Hint: "TLS 1.2 without the extended master secret (RFC 7627): another connection could have the same keys"}
+	}
 	out := make([]byte, length)
 	if err := f.ssl.export(out, label, context); err != nil {
 		return nil, err
@@ -138,14 +142,15 @@ func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) 
 const MaxKeyingMaterial = 255 * 32
 
 // TLSUnique is the channel binding tls-unique (RFC 5929) of a TLS 1.2
-// connection that was not resumed, and nil for every other: TLS 1.3 has none,
-// and that of a resumed session is not safe. After a renegotiation it is that
+// connection that was not resumed and has the extended master secret (RFC
+// 7627), and nil for every other: TLS 1.3 has none, and elsewhere it is not
+// safe. After a renegotiation it is that
 // of the last handshake.
 //
 // Calls SSL_get_finished(3), SSL_get_peer_finished(3).
 func (f *Filter) TLSUnique() []byte {
 	f.calls++
-	if !f.proved() || f.ssl.version() != VersionTLS12.String() || f.ssl.resumed() {
+	if !f.proved() || f.ssl.version() != VersionTLS12.String() || f.ssl.resumed() || !f.ssl.extendedSecret() {
 		return nil
 	}
 	return f.ssl.finished(!f.ctx.opts.Client) // the client's Finished is the first

@@ -71,22 +71,6 @@ func Example_readme() {
 	// EOF
 }
 
-// Program 1 of the man page: TCP-Client.
-func Example_migrateTCPClient() {
-	send := func([]byte) {}
-	// docs:begin
-	f, err := sslfilter.New(sslfilter.Options{Client: true, ServerName: "localhost", CACrt: "testdata/pki/root.crt"})
-	if err != nil {
-		log.Fatal(err)
-	}
-	err = f.Send([]byte("HEAD /\r\n\r\n")) // put: kept until the handshake is done; starts it
-	send(f.Outgoing(nil))                  // the ClientHello
-	// docs:end
-	fmt.Println(err, f.HandshakeDone())
-	f.Close()
-	// Output: <nil> false
-}
-
 // The original's client: no verification.
 func Example_migrateUnverifiedClient() {
 	// docs:begin

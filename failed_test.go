@@ -218,6 +218,26 @@ func TestAlertIsFetchedAfterTheError(t *testing.T) {
 	}
 }
 
+// What was sent or ended before a handshake that fails never leaves, and so
+// nothing waits once the alert is taken.
+func TestNothingWaitsAfterAnError(t *testing.T) {
+	for name, prepare := range map[string]func(f *sslfilter.Filter) error{
+		"early data":   func(f *sslfilter.Filter) error { return f.Send([]byte("early")) },
+		"close_notify": (*sslfilter.Filter).CloseWrite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := pair(t, in12(serving("server-ec")), in12(listing(clientOptions(), "AES256-SHA")))
+			for _, side := range []*enginetest.Side{&p.Client, &p.Server} {
+				require.NoError(t, prepare(side.Filter))
+				require.NoError(t, side.Handshake())
+			}
+			require.Error(t, p.Handshake())
+			requireFrozen(t, &p.Client)
+			requireFrozen(t, &p.Server)
+		})
+	}
+}
+
 // residentKiB is the memory of this process, C's included.
 func residentKiB(t *testing.T) int {
 	t.Helper()

@@ -476,12 +476,15 @@ func (f *Filter) HandshakeDone() bool {
 	return f.proved()
 }
 
-// Flushed reports whether Outgoing has handed out everything. After a fatal
-// error it may stay false: what Send accepted is never sent.
+// Flushed reports whether Outgoing has handed out everything. After an error
+// that is the alert: what was sent and is not encrypted never leaves.
 func (f *Filter) Flushed() bool {
 	f.calls++
 	if f.ssl == nil {
 		return true
+	}
+	if f.phase == phaseFailed {
+		return f.ssl.held() == 0
 	}
 	return f.ssl.held() == 0 && f.plain == nil && (f.closed || !f.closing)
 }
@@ -500,6 +503,8 @@ func (f *Filter) after(op string, st status) error {
 		return nil
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusRounds:
+		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
 	case statusNoCert:
 		hint := "the server showed no certificate, and this client verifies it"
 		if !f.ctx.opts.Client {

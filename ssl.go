@@ -161,6 +161,12 @@ func (h *sslHandle) finished(ofPeer bool) []byte {
 	return buf[:min(n, len(buf))]
 }
 
+// extendedSecret reports whether the master secret is bound to this handshake.
+func (h *sslHandle) extendedSecret() bool {
+	defer runtime.KeepAlive(h)
+	return C.fssl_conn_extended_secret(h.ptr) != 0
+}
+
 // export fills out. A nil context and an empty one are not the same.
 func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	defer runtime.KeepAlive(h)

@@ -84,7 +84,7 @@ type HTTPD struct {
 // exchange is what has to be known about a request when it is answered.
 type exchange struct {
 	method   string
-	minor    int  // of the version; the major one is 1
+	minor    int  // of the version to answer in, 0 or 1; the major one is 1
 	close    bool // the connection ends behind the answer
 	switches bool // it asks for another protocol
 }
@@ -220,7 +220,7 @@ func (h *HTTPD) finish() *http.Request {
 	}
 	req.Trailer = nil
 	h.waiting = append(h.waiting, exchange{
-		method: req.Method, minor: req.ProtoMinor, close: req.Close, switches: h.switches(req),
+		method: req.Method, minor: min(req.ProtoMinor, 1), close: req.Close, switches: h.switches(req),
 	})
 	h.req, h.body, h.taken, h.expects, h.reply = nil, nil, 0, false, false
 	return req

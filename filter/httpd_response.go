@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ const (
 // prepare makes of resp what net/http writes as the answer to asked.
 func prepare(resp *http.Response, asked exchange) (*http.Response, fate, error) {
 	out := *resp
-	out.Header = resp.Header.Clone()
+	out.Header = canonical(resp.Header)
 	out.Uncompressed = false
 	out.Request = &http.Request{Method: asked.method}
 	if err := version(&out, asked); err != nil {
@@ -32,6 +33,8 @@ func prepare(resp *http.Response, asked exchange) (*http.Response, fate, error) 
 	switch code := out.StatusCode; {
 	case code < 100 || code > 999:
 		return nil, 0, fmt.Errorf("filter: HTTPD: a response with status code %d", code)
+	case !allTokens(out.Trailer): // net/http drops such a field, and writes its name into Trailer
+		return nil, 0, errors.New("filter: HTTPD: the name of a trailer field is no token")
 	case hasControl(out.Status):
 		return nil, 0, errors.New("filter: HTTPD: a control character in Status")
 	case code < 200 && code != http.StatusSwitchingProtocols:
@@ -55,6 +58,31 @@ func prepare(resp *http.Response, asked exchange) (*http.Response, fate, error) 
 	}
 	setConnection(&out, "keep-alive")
 	return &out, fateKeep, nil
+}
+
+// canonical copies a header. A name in another form than net/http's, as in a map
+// that was written by hand, would get past everything that is decided here: a
+// second Content-Length, for example.
+func canonical(header http.Header) http.Header {
+	if header == nil {
+		return nil
+	}
+	out := make(http.Header, len(header))
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		key := http.CanonicalHeaderKey(name)
+		out[key] = append(out[key], header[name]...)
+	}
+	return out
+}
+
+// allTokens reports whether each name is a token.
+func allTokens(header http.Header) bool {
+	for name := range header {
+		if !isToken(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // version answers in the version of the request, unless the response has a

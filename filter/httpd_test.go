@@ -231,6 +231,8 @@ func TestHTTPDResponses(t *testing.T) {
 		"304":                     {get("1.1", ""), http.Response{StatusCode: 304, ContentLength: 5, Header: http.Header{"Etag": {`"x"`}}}, "HTTP/1.1 304 Not Modified\r\nEtag: \"x\"\r\n\r\n", false},
 		"a newline in a value":    {get("1.1", ""), http.Response{StatusCode: 200, Header: http.Header{"A": {"b\r\nSet-Cookie: c"}}}, "HTTP/1.1 200 OK\r\nA: b  Set-Cookie: c\r\nContent-Length: 0\r\n\r\n", false},
 		"own length is corrected": {get("1.1", ""), http.Response{StatusCode: 200, Body: body("xy"), Header: http.Header{"Content-Length": {"99"}, "Transfer-Encoding": {"chunked"}}}, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nxy", false},
+		"names in lower case":     {get("1.1", ""), http.Response{StatusCode: 200, Body: body("xy"), Header: http.Header{"content-length": {"99"}, "transfer-encoding": {"chunked"}, "connection": {"close"}}}, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nxy", true},
+		"to HTTP/1.2":             {get("1.2", ""), http.Response{StatusCode: 200, Body: body("x"), ContentLength: -1}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", false},
 		"a trailer":               {get("1.1", ""), http.Response{StatusCode: 200, Body: body("x"), ContentLength: -1, Trailer: http.Header{"T": {"u"}}}, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n1\r\nx\r\n0\r\nT: u\r\n\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,6 +259,7 @@ func TestHTTPDRefusesToSend(t *testing.T) {
 		"a status of four digits": &http.Response{StatusCode: 1000},
 		"a newline in the status": &http.Response{StatusCode: 200, Status: "200 OK\r\nX: y"},
 		"HTTP/2":                  &http.Response{StatusCode: 200, ProtoMajor: 2},
+		"a newline in a trailer":  &http.Response{StatusCode: 200, ContentLength: -1, Body: io.NopCloser(strings.NewReader("x")), Trailer: http.Header{"T\r\nSet-Cookie: u": {"v"}}},
 		"a coding":                &http.Response{StatusCode: 200, TransferEncoding: []string{"gzip", "chunked"}},
 		"too short a body":        &http.Response{StatusCode: 200, ContentLength: 2, Body: io.NopCloser(strings.NewReader("x"))},
 		"too long a body":         &http.Response{StatusCode: 200, ContentLength: 1, Body: io.NopCloser(strings.NewReader("xy"))},

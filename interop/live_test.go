@@ -29,9 +29,10 @@ type program struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 
-	mu   sync.Mutex
-	out  strings.Builder
-	news chan struct{}
+	mu    sync.Mutex
+	out   strings.Builder
+	news  chan struct{}
+	ended chan struct{} // closed when it has closed its output
 }
 
 // start runs a program in a session of its own and kills it with the test.
@@ -41,7 +42,7 @@ func start(t testing.TB, debianPackage, name string, args ...string) *program {
 	if err != nil {
 		skipWithout(t, debianPackage, name)
 	}
-	p := &program{t: t, cmd: exec.Command(path, args...), news: make(chan struct{}, 1)}
+	p := &program{t: t, cmd: exec.Command(path, args...), news: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p.stdin, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
@@ -58,6 +59,7 @@ func start(t testing.TB, debianPackage, name string, args ...string) *program {
 }
 
 func (p *program) collect(out io.Reader) {
+	defer close(p.ended)
 	lines := bufio.NewReader(out)
 	for {
 		line, err := lines.ReadString('\n')
@@ -258,4 +260,27 @@ func dial(t testing.TB, addr string) net.Conn {
 	conn, err := net.DialTimeout("tcp", addr, patience)
 	require.NoError(t, err)
 	return conn
+}
+
+// wait waits for the end of the program.
+func (p *program) wait() error {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+		return p.cmd.Wait()
+	case <-time.After(patience):
+		require.FailNow(p.t, "the program does not end", p.output())
+		return nil
+	}
+}
+
+// freePort is a port that nobody listens on now, for programs that cannot choose one.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return port
 }

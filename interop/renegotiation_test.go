@@ -3,7 +3,9 @@ package interop_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -45,6 +47,45 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server.await("after", 1)
 	require.True(t, w.ClientCertValid(), "the verdict of the second handshake")
 	require.Len(t, w.ClientCertIDs(), 2, "and of no other")
+}
+
+// Each renegotiation costs a client as much as a handshake, and the server
+// next to nothing.
+func TestRenegotiationsOfAServerAreBounded(t *testing.T) {
+	const most = 16
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-cert", pki+"server.crt", "-key", pki+"server.key")
+	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+	w.pumpUntil("the handshake", w.HandshakeDone)
+	for i := range most {
+		server.say("R\n")
+		w.got, w.err = w.Receive(w.got, <-w.in)
+		require.NoError(t, w.err, "renegotiation %d", i+1)
+		w.flush()
+		said := fmt.Sprintf("still here after %d\n", i+1)
+		w.say(said)
+		w.pumpUntil("the new handshake", w.Flushed)
+		server.await(strings.TrimSuffix(said, "\n"), 1)
+	}
+	server.say("R\n")
+	_, err := w.Receive(nil, <-w.in)
+	require.ErrorContains(t, err, "more than 16 renegotiations")
+	require.Equal(t, err, w.Filter.Err())
+}
+
+// Without the extended master secret two connections can share their keys
+// (RFC 7627), so there is nothing that only their two ends know.
+func TestNoExporterWithoutTheExtendedMasterSecret(t *testing.T) {
+	l := listen(t)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	start(t, "gnutls-bin", "gnutls-cli", "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2:%NO_SESSION_HASH",
+		"--x509cafile", pki+"root.crt", "--port", port, "localhost")
+	w := newWire(t, accept(t, l), sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key"})
+	w.pumpUntil("the handshake", w.HandshakeDone)
+	_, err = w.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+	require.ErrorContains(t, err, "RFC 7627")
+	require.Nil(t, w.TLSUnique())
 }
 
 // In a new handshake a server shows a certificate, another one perhaps, long

@@ -239,3 +239,112 @@ func TestHooks(t *testing.T) {
 	require.True(t, seen[http.StateNew])
 	require.True(t, seen[http.StateActive])
 }
+
+// A server that changes its protocols is followed, and no request is lost.
+func TestTransportFollowsTheServer(t *testing.T) {
+	ctx := func(protocols ...string) *sslfilter.Ctx {
+		o := serverOptions()
+		o.ALPN = protocols
+		return mustCtx(t, o)
+	}
+	below, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := &sslnet.Listener{Listener: below, Ctx: ctx(both...)}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(body), r.Proto)
+	})}
+	go sslhttp.Serve(srv, l)
+	defer srv.Close()
+	tr := transport(t, both...)
+	client := &http.Client{Transport: tr}
+	for range 2 {
+		for proto, alpn := range map[string][]string{"HTTP/2.0": both, "HTTP/1.1": {"http/1.1"}} {
+			l.SetCtx(ctx(alpn...))
+			tr.CloseIdleConnections()
+			resp, err := client.Post("https://"+below.Addr().String(), "text/plain", strings.NewReader("body "))
+			require.NoError(t, err)
+			text, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			resp.Body.Close()
+			require.Equal(t, "body "+proto, string(text))
+		}
+	}
+}
+
+// What cannot work is an error, and the body of the request is closed.
+func TestTransportErrors(t *testing.T) {
+	good := &sslnet.Dialer{Ctx: mustCtx(t, clientOptions(both...))}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l.Close()
+	nobody := "https://" + l.Addr().String()
+	for name, c := range map[string]struct {
+		tr  *sslhttp.Transport
+		url string
+	}{
+		"no Dialer":      {&sslhttp.Transport{}, nobody},
+		"no Ctx":         {&sslhttp.Transport{Dialer: new(sslnet.Dialer)}, nobody},
+		"Proxy":          {&sslhttp.Transport{Dialer: good, Base: &http.Transport{Proxy: http.ProxyFromEnvironment}}, nobody},
+		"no host":        {&sslhttp.Transport{Dialer: good}, "https:///path"},
+		"not ASCII":      {&sslhttp.Transport{Dialer: good}, "https://b\u00fccher.example/"},
+		"nobody listens": {&sslhttp.Transport{Dialer: good}, nobody},
+	} {
+		body := &closing{Reader: strings.NewReader("body")}
+		req, err := http.NewRequest("POST", c.url, body)
+		require.NoError(t, err, name)
+		_, err = c.tr.RoundTrip(req)
+		require.Error(t, err, name)
+		require.True(t, body.closed, name)
+	}
+}
+
+type closing struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
+}
+
+// Waiting for another request's connection ends with the request's context, and
+// a request that is given up hands the search over to the next.
+func TestTransportWaiting(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the handshake waits until a server takes it over
+	require.NoError(t, err)
+	defer l.Close()
+	tr := transport(t, both...)
+	url := "https://" + l.Addr().String()
+	try := func(ctx context.Context) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+			if err == nil {
+				var resp *http.Response
+				if resp, err = tr.RoundTrip(req); err == nil {
+					resp.Body.Close()
+				}
+			}
+			done <- err
+		}()
+		return done
+	}
+	firstCtx, giveUp := context.WithCancel(context.Background())
+	first := try(firstCtx)
+	silent, err := l.Accept() // the first one is in its handshake
+	require.NoError(t, err)
+	defer silent.Close()
+	secondCtx, giveUpSecond := context.WithCancel(context.Background())
+	second := try(secondCtx)
+	giveUpSecond()
+	require.ErrorIs(t, <-second, context.Canceled)
+	third := try(context.Background())
+	srv := &http.Server{Handler: http.HandlerFunc(whoami)}
+	go sslhttp.Serve(srv, sslnet.NewListener(l, mustCtx(t, serverOptions())))
+	defer srv.Close()
+	giveUp()
+	require.ErrorIs(t, <-first, context.Canceled)
+	require.NoError(t, <-third)
+}

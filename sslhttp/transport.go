@@ -110,7 +110,7 @@ func (t *Transport) init() {
 // connections if it knows nothing else, and then without looking into them.
 func (t *Transport) pool(base *http.Transport, h2 bool) *http.Transport {
 	pool := base.Clone()
-	pool.TLSClientConfig, pool.TLSNextProto, pool.ForceAttemptHTTP2, pool.DialTLS = nil, nil, false, nil
+	pool.TLSClientConfig, pool.TLSNextProto, pool.ForceAttemptHTTP2 = nil, nil, false
 	pool.Protocols = new(http.Protocols)
 	pool.Protocols.SetHTTP1(!h2)
 	pool.Protocols.SetUnencryptedHTTP2(h2)

@@ -1,7 +1,6 @@
 package sslnet
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -9,11 +8,11 @@ import (
 )
 
 const (
-	maxRecord     = 16384             // plaintext of a full record (RFC 8446 section 5.1)
-	leastOverhead = 5 + 1 + 16        // of a record: header, type and tag of TLS 1.3
-	wireSize      = maxRecord + 512   // one read of the network: a full record with the overhead of any version
-	maxChunk      = 4 * maxRecord     // plaintext that Write encrypts before it sends
-	maxPooled     = maxChunk + 4*1024 // largest buffer that goes back into the pool
+	maxRecord     = 16384           // plaintext of a full record (RFC 8446 section 5.1)
+	leastOverhead = 5 + 1 + 16      // of a record: header, type and tag of TLS 1.3
+	wireSize      = maxRecord + 512 // one read of the network: a full record with the overhead of any version
+	maxChunk      = 4 * maxRecord   // plaintext that Write encrypts before it sends
+	maxPooled     = 2 * maxChunk    // largest buffer that goes back into the pool
 )
 
 var (
@@ -36,11 +35,10 @@ func (c *Conn) readWire() (*wireBuffer, int, error) {
 		return wire, n, err
 	}
 	wire, n, err := c.socket.read()
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
 	if err != nil && err != io.EOF {
+		if op, ok := err.(*net.OpError); ok { // of the RawConn
+			err = op.Err
+		}
 		err = c.opError("read", err)
 	}
 	return wire, n, err
@@ -107,45 +105,47 @@ type writeSide struct {
 	err   error       // stays: the network takes nothing more
 }
 
-// send sends what is made, in order, and everything that the filter has made
-// meanwhile. The caller has the turn.
+// send sends what waits, and then what the filter has made. What a Read makes
+// meanwhile is not waited for: the Read sees to it. The caller has the turn.
 func (c *Conn) send() error {
+	if err := c.drain(); err != nil {
+		return err
+	}
+	c.fetch()
+	return c.drain()
+}
+
+// drain sends what waits. The caller has the turn.
+func (c *Conn) drain() error {
 	o := &c.out
-	for o.err == nil {
-		if len(o.wire) == 0 && !c.fetch() {
-			o.release()
-			return nil
-		}
+	for len(o.wire) > 0 && o.err == nil {
 		n, err := c.conn.Write(o.wire)
 		o.wire = o.wire[n:]
-		if err == nil {
-			continue
-		}
-		if isTimeout(err) && !c.closed.Load() {
+		switch {
+		case err == nil:
+		case c.closed.Load():
+			o.err = net.ErrClosed
+		case isTimeout(err):
 			o.waits.Store(true)
 			return err
+		default:
+			o.err = err
 		}
-		if c.closed.Load() {
-			err = net.ErrClosed
-		}
-		o.err, o.wire = err, nil
-		o.release()
 	}
+	o.wire = nil
+	o.waits.Store(false)
+	o.release()
 	return o.err
 }
 
-// fetch takes what the filter has for the network.
-func (c *Conn) fetch() bool {
-	o := &c.out
-	o.waits.Store(false)
+// fetch takes what the filter has for the network. Nothing waits in c.out.
+func (c *Conn) fetch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.filter.Flushed() {
-		return false
+	if !c.filter.Flushed() {
+		c.out.wire = c.filter.Outgoing(c.out.room())
+		c.out.grown(c.out.wire)
 	}
-	o.wire = c.filter.Outgoing(o.room())
-	o.grown(o.wire)
-	return len(o.wire) > 0
 }
 
 // flush sends what is made, if anything is.

@@ -177,9 +177,15 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	c.out.Lock()
 	defer c.out.Unlock()
-	for n := 0; ; {
-		if err := c.send(); err != nil || n == len(b) {
-			return n, err
+	if len(b) == 0 {
+		return 0, c.send()
+	}
+	n := 0
+	for n < len(b) {
+		if c.out.waits.Load() {
+			if err := c.drain(); err != nil {
+				return n, err
+			}
 		}
 		if c.limits.expired(writeGoverns) {
 			return n, c.opError("write", os.ErrDeadlineExceeded)
@@ -189,21 +195,28 @@ func (c *Conn) Write(b []byte) (int, error) {
 			return n, err
 		}
 		n += len(chunk)
+		if err := c.drain(); err != nil {
+			return n, err
+		}
 	}
+	return n, nil
 }
 
-// encrypt makes the records of chunk. The caller has c.out's turn, and nothing
-// waits there.
+// encrypt makes the records of chunk, behind tickets that have not been sent. The
+// caller has c.out's turn.
 func (c *Conn) encrypt(chunk []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
+	if c.out.err != nil {
+		return c.out.err
+	}
 	if err := c.filter.Send(chunk); err != nil {
 		return err
 	}
-	c.out.wire = c.filter.Outgoing(c.out.room())
+	c.out.wire = c.filter.Outgoing(append(c.out.room(), c.out.wire...))
 	c.out.grown(c.out.wire)
 	return nil
 }
@@ -245,7 +258,9 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	limit := time.Now().Add(closeTimeout)
-	c.limits.close(c.conn, limit)
+	if c.limits.close(c.conn, limit) != nil { // it has no deadlines
+		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
+	}
 	switch {
 	case c.writers.Load() > 0:
 	case c.ready.Load():

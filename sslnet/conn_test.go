@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -175,6 +176,7 @@ func TestKeyUpdatesFromBothSides(t *testing.T) {
 				go func() {
 					_, err := io.ReadFull(conn, make([]byte, rounds))
 					errs <- err
+					io.Copy(io.Discard, conn) // the last Write of the peer may have answers behind its byte
 				}()
 			}
 			for range 4 {
@@ -182,4 +184,76 @@ func TestKeyUpdatesFromBothSides(t *testing.T) {
 			}
 		})
 	})
+}
+
+// Below a Conn may be any net.Conn, another Conn too.
+func TestOverAnything(t *testing.T) {
+	for name, join := range map[string]joiner{
+		"unix": func(t testing.TB) (a, b net.Conn) {
+			l, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+			require.NoError(t, err)
+			t.Cleanup(func() { l.Close() })
+			a, err = net.Dial("unix", l.Addr().String())
+			require.NoError(t, err)
+			b, err = l.Accept()
+			require.NoError(t, err)
+			return a, b
+		},
+		"TLS in TLS": func(t testing.TB) (a, b net.Conn) {
+			return connect(t, joinTCP, serverOptions(), clientOptions())
+		},
+		"byte by byte": func(t testing.TB) (a, b net.Conn) {
+			a, b = joinTCP(t)
+			return slowly{a}, slowly{b}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+				data := random(100000)
+				go func() {
+					c.Write(data)
+					c.CloseWrite()
+				}()
+				got, err := io.ReadAll(s)
+				require.NoError(t, err)
+				require.True(t, bytes.Equal(data, got))
+				go s.Close()
+				_, err = c.Read(make([]byte, 1))
+				require.Equal(t, io.EOF, err)
+			})
+		})
+	}
+}
+
+// slowly is a connection that gives one byte in a Read.
+type slowly struct{ net.Conn }
+
+func (c slowly) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(1, len(b))]) }
+
+// Reads of every size get the same bytes, however the records were cut.
+func TestReadSizes(t *testing.T) {
+	data := random(300000)
+	for _, size := range []int{1, 100, 16384, 16385, 20000, 32768, 1 << 20} {
+		c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+		go func() {
+			for rest, n := data, 1; len(rest) > 0; n = n*3 + 1 {
+				n = min(n, len(rest))
+				c.Write(rest[:n])
+				rest = rest[n:]
+			}
+			c.Close()
+		}()
+		var got []byte
+		buf := make([]byte, size)
+		for {
+			n, err := s.Read(buf)
+			got = append(got, buf[:n]...)
+			if err != nil {
+				require.Equal(t, io.EOF, err)
+				break
+			}
+		}
+		require.True(t, bytes.Equal(data, got), "size %d", size)
+	}
 }

@@ -2,6 +2,7 @@ package sslnet
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -92,36 +93,39 @@ func (d *deadlines) of(who governs) time.Time {
 	return earlier(d.read, d.write)
 }
 
-// restrict lets who's deadline hold for both directions, and limit beside it.
-func (d *deadlines) restrict(conn net.Conn, who governs, limit time.Time) {
+// restrict lets who's deadline hold for both directions, and limit beside it. An
+// error is a connection that has no deadlines.
+func (d *deadlines) restrict(conn net.Conn, who governs, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.closed && (d.governs != who || !d.limit.Equal(limit)) {
-		d.governs, d.limit = who, limit
-		d.apply(conn, true, true)
+	if d.closed || d.governs == who && d.limit.Equal(limit) {
+		return nil
 	}
+	d.governs, d.limit = who, limit
+	return d.apply(conn, true, true)
 }
 
 // free ends restrict.
 func (d *deadlines) free(conn net.Conn) { d.restrict(conn, eachItsOwn, time.Time{}) }
 
-// shorten sets another limit.
-func (d *deadlines) shorten(conn net.Conn, limit time.Time) {
+// shorten sets another limit. An error is as in restrict.
+func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.closed {
-		d.limit = limit
-		d.apply(conn, true, true)
+	if d.closed {
+		return nil
 	}
+	d.limit = limit
+	return d.apply(conn, true, true)
 }
 
-// close ends reads now and writes at limit; the caller's deadlines count no more.
-func (d *deadlines) close(conn net.Conn, limit time.Time) {
+// close ends reads now and writes at limit; the caller's deadlines count no
+// more. An error is as in restrict.
+func (d *deadlines) close(conn net.Conn, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
-	conn.SetReadDeadline(aLongTimeAgo)
-	conn.SetWriteDeadline(limit)
+	return errors.Join(conn.SetReadDeadline(aLongTimeAgo), conn.SetWriteDeadline(limit))
 }
 
 // leave gives the connection up with the caller's deadlines as they are.

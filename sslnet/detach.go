@@ -43,7 +43,8 @@ func (c *Conn) Detach() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	first, err := c.release()
-	if err != nil {
+	if err != nil { // nobody else can close it any more
+		c.conn.Close()
 		return nil, err
 	}
 	c.detached.Store(true)

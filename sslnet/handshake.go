@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
@@ -32,6 +33,7 @@ type handshake struct {
 	timeout  time.Duration // above 0: bounds it from its first call on
 	deadline time.Time     // that follows from it
 	err      error         // stays
+	cut      atomic.Bool   // the connection was closed, as it has no deadlines
 	first    []byte        // from the network, before the first read
 }
 
@@ -88,14 +90,15 @@ func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 		h.deadline = time.Now().Add(h.timeout)
 	}
 	err := c.interruptible(ctx, who, h.deadline)
+	late := isTimeout(err) || h.cut.Load()
 	switch {
 	case err == nil:
 		return nil
 	case c.closed.Load():
 		return net.ErrClosed
-	case isTimeout(err) && ctx.Err() != nil:
+	case late && ctx.Err() != nil:
 		return ctx.Err()
-	case isTimeout(err) && passed(h.deadline):
+	case late && passed(h.deadline):
 		h.err = c.opError("handshake", ErrHandshakeTimeout)
 		return h.err
 	case isTimeout(err), errors.As(err, new(*sslfilter.UsageError)):
@@ -106,15 +109,21 @@ func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 }
 
 // interruptible does the handshake until it is done, or who's deadline or limit
-// passes, or ctx ends.
+// passes, or ctx ends. A connection that has no deadlines, a channel of SSH for
+// example, is closed instead.
 func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) error {
-	c.limits.restrict(c.conn, who, limit)
+	err := c.limits.restrict(c.conn, who, limit)
 	defer c.limits.free(c.conn)
+	if err != nil && !limit.IsZero() {
+		defer time.AfterFunc(time.Until(limit), c.cut).Stop()
+	}
 	if ctx.Done() != nil {
 		over := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
 			defer close(over)
-			c.limits.shorten(c.conn, aLongTimeAgo)
+			if c.limits.shorten(c.conn, aLongTimeAgo) != nil {
+				c.cut()
+			}
 		})
 		defer func() {
 			if !stop() {
@@ -123,6 +132,11 @@ func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) 
 		}()
 	}
 	return c.exchange()
+}
+
+func (c *Conn) cut() {
+	c.handshake.cut.Store(true)
+	c.conn.Close()
 }
 
 // exchange moves messages until the handshake is done.
@@ -205,6 +219,9 @@ func (c *Conn) advance() (done bool, err error) {
 		c.out.wire = c.filter.Outgoing(nil)
 		c.mu.Unlock()
 		c.ready.Store(true)
+		if c.in.err != nil { // there may be an alert
+			c.flushLater()
+		}
 		return true, nil
 	}
 	c.mu.Unlock()

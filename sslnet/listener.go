@@ -13,8 +13,11 @@ import (
 // Listen makes a listener of TLS servers at addr. It is a *Listener with its
 // defaults.
 func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
-	if ctx == nil {
+	switch {
+	case ctx == nil:
 		return nil, errors.New("sslnet: no Ctx")
+	case ctx.Client(): // each handshake would fail, and nobody be told why
+		return nil, errors.New("sslnet: a server needs a Ctx without Options.Client")
 	}
 	below, err := net.Listen(network, addr)
 	if err != nil {
@@ -52,9 +55,9 @@ type Listener struct {
 	// A peer that has said nothing holds a goroutine and no memory in C.
 	// Default: DefaultMaxHandshakes.
 	MaxHandshakes int
-	// HandshakeError is told of each handshake that failed, in a goroutine of
-	// its own: the connection below, which is closed afterwards, and the error.
-	// Default: nobody is told; Options.ErrorHandler hears of errors of TLS.
+	// HandshakeError is told of each handshake that failed, in the goroutine of
+	// that handshake: the connection below, which is closed afterwards, and the
+	// error. Default: nobody is told; Options.ErrorHandler hears of errors of TLS.
 	HandshakeError func(below net.Conn, err error)
 
 	once  sync.Once

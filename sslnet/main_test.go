@@ -3,8 +3,13 @@ package sslnet_test
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +23,33 @@ import (
 const patience = 30 * time.Second
 
 const pki = "../testdata/pki/"
+
+// TestMain also fails if a goroutine of the package outlives all tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(); left != "" && code == 0 {
+		fmt.Println("FAIL: goroutines are left:\n" + left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked are the stacks of goroutines that are in the package when those that
+// only need a moment have ended.
+func leaked() string {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		var left []string
+		buf := make([]byte, 1<<20)
+		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(stack, "sslfilter/sslnet.") {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 || time.Now().After(end) {
+			return strings.Join(left, "\n\n")
+		}
+	}
+}
 
 // serverOptions is a server with the RSA certificate for localhost, server.test and 127.0.0.1.
 func serverOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
@@ -180,4 +212,36 @@ func small(t testing.TB, conns ...*sslnet.Conn) {
 			require.NoError(t, tcp.SetReadBuffer(16<<10))
 		}
 	}
+}
+
+// echo is a listener whose connections get back what they send.
+func echo(t testing.TB, o sslfilter.Options) net.Listener {
+	t.Helper()
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(conn, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	return l
+}
+
+// waitReadable waits until something has come, and leaves it there.
+func waitReadable(t testing.TB, conn net.Conn) {
+	t.Helper()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+		return err == nil && n > 0
+	}))
 }

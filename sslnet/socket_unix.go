@@ -30,7 +30,7 @@ func newSocket(conn net.Conn) *socket {
 	case *net.TCPConn:
 		raw, err = conn.SyscallConn()
 	case *net.UnixConn:
-		if conn.LocalAddr().Network() != "unix" { // datagrams
+		if addr, ok := conn.LocalAddr().(*net.UnixAddr); !ok || addr.Net != "unix" { // datagrams
 			return nil
 		}
 		raw, err = conn.SyscallConn()

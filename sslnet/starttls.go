@@ -17,20 +17,20 @@ const (
 	// anybody may have put them there; a program that keeps them, and takes them
 	// for the first that came over TLS, executes injected commands (CVE-2011-0411).
 	RefuseLeftover Leftover = iota
-	// FeedLeftover takes them for the beginning of the TLS handshake. It is for
+	// KeepLeftover takes them for the beginning of the TLS handshake. It is for
 	// protocols in which the peer may send its ClientHello without waiting for
 	// an answer. Injected commands fail the handshake.
-	FeedLeftover
+	KeepLeftover
 )
 
 // LeftoverError says that plaintext came behind a STARTTLS command or its
 // answer, before TLS began. Close the connection.
 type LeftoverError struct {
-	Bytes int // how many
+	N int // how many
 }
 
 func (e *LeftoverError) Error() string {
-	return fmt.Sprintf("sslnet: STARTTLS: %d bytes of plaintext came before TLS began, as in a command injection (CVE-2011-0411)", e.Bytes)
+	return fmt.Sprintf("sslnet: STARTTLS: %d bytes of plaintext came before TLS began, as in a command injection (CVE-2011-0411)", e.N)
 }
 
 // ClientBuffered is Client for a connection whose plaintext was read through r
@@ -56,8 +56,8 @@ func newBuffered(conn net.Conn, r *bufio.Reader, ctx *sslfilter.Ctx, leftover Le
 	if n == 0 {
 		return c, nil
 	}
-	if leftover != FeedLeftover {
-		return nil, &LeftoverError{Bytes: n}
+	if leftover != KeepLeftover {
+		return nil, &LeftoverError{N: n}
 	}
 	buffered, err := r.Peek(n)
 	if err != nil {

@@ -23,23 +23,10 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	if !c.ready.Load() {
 		return state
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := c.filter
-	peer := f.Peer()
+	peer := c.describe(&state)
 	if peer == nil {
 		return state
 	}
-	state.HandshakeComplete = true
-	state.Version = versions[f.Version()]
-	state.CipherSuite = f.CipherSuite()
-	state.CurveID = tls.CurveID(f.Group())
-	state.NegotiatedProtocol = f.ALPN()
-	state.NegotiatedProtocolIsMutual = true
-	state.ServerName = f.ServerName()
-	state.DidResume = f.Resumed()
-	state.OCSPResponse = f.OCSPResponse()
-	state.TLSUnique = f.TLSUnique()
 	for _, der := range peer.Sent {
 		if cert, err := x509.ParseCertificate(der); err == nil {
 			state.PeerCertificates = append(state.PeerCertificates, cert)
@@ -51,6 +38,28 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 		}
 	}
 	return state
+}
+
+// describe fills in what needs no parsing, and gives the verdict, or nil after
+// Close.
+func (c *Conn) describe(state *tls.ConnectionState) *sslfilter.Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.filter
+	peer := f.Peer()
+	if peer == nil {
+		return nil
+	}
+	state.HandshakeComplete = true
+	state.Version = versions[f.Version()]
+	state.CipherSuite = f.CipherSuite()
+	state.CurveID = tls.CurveID(f.Group())
+	state.NegotiatedProtocol = f.ALPN()
+	state.ServerName = f.ServerName()
+	state.DidResume = f.Resumed()
+	state.OCSPResponse = f.OCSPResponse()
+	state.TLSUnique = f.TLSUnique()
+	return peer
 }
 
 // parseChain gives a chain as crypto/x509 sees it, or nil if it cannot parse
@@ -77,11 +86,7 @@ var versions = map[string]uint16{
 // noExporter is an empty state whose ExportKeyingMaterial fails. In a zero one
 // it would panic, and only crypto/tls can set it; this is how it does so where
 // renegotiation is allowed.
-var noExporter = func() tls.ConnectionState {
-	state := tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
-	state.NegotiatedProtocolIsMutual = false
-	return state
-}()
+var noExporter = tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
 
 // VerifyHostname checks that the server's certificate is for host, as crypto/tls
 // does and with crypto/x509's rules. The handshake has verified the name that it

@@ -49,9 +49,7 @@ func (w *ReadWrite) writer() {
 		buf = w.stack.Outgoing(buf[:0])
 		ends := w.last && w.stack.Flushed()
 		if len(buf) == 0 && !ends {
-			if w.stack.Err() != nil {
-				w.poke()
-			}
+			w.poke() // for its error, and because wantsInput may see it otherwise now
 			continue
 		}
 		w.writing = len(buf)
@@ -122,11 +120,16 @@ func (w *ReadWrite) loop() {
 }
 
 // wantsInput reports whether the reader may read on: somebody wants it, and
-// neither input nor output, which it may cause, is at its bound.
+// neither input nor output, which it may cause, is at its bound. Output at its
+// bound that the writer can do nothing about waits for input: the rest of a
+// handshake, or the error that says why nothing leaves any more.
 func (w *ReadWrite) wantsInput() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.shut && !w.paused && !w.noInput && w.readErr == nil && len(w.unread) == 0 && w.octets() < MaxOutput
+	if w.shut || w.paused || w.noInput || w.readErr != nil || len(w.unread) > 0 {
+		return false
+	}
+	return w.octets() < MaxOutput || w.writing == 0 && !w.dirty || w.writeErr != nil
 }
 
 // receive gives the stack what was read.

@@ -3,12 +3,12 @@ package main_test
 import (
 	"bufio"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,139 +16,28 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 )
 
-// dovecot is a mail server with IMAP and POP3 that is started in a folder of its
-// own, with accounts of its own: any name, and "secret" as the password.
-type dovecot struct{ imap, imaps, pop3 string }
-
-func startDovecot(t *testing.T) dovecot {
+func startDovecot(t *testing.T) *dovecot.Server {
 	t.Helper()
-	path, err := exec.LookPath("dovecot")
-	if err != nil {
-		path = "/usr/sbin/dovecot"
-	}
-	if _, err := os.Stat(path); err != nil {
-		skipWithout(t, "dovecot-imapd", "dovecot")
-	}
-	for _, part := range []string{"imap", "pop3"} {
-		if _, err := os.Stat("/usr/lib/dovecot/" + part); err != nil {
-			skipWithout(t, "dovecot-"+part+"d", part+" of dovecot")
+	d, err := dovecot.Start(pki("server.crt"), pki("server.key"), true)
+	if errors.Is(err, dovecot.ErrMissing) {
+		debianPackage := "dovecot-imapd"
+		if strings.Contains(err.Error(), "/pop3") {
+			debianPackage = "dovecot-pop3d"
 		}
+		skipWithout(t, debianPackage, err.Error())
 	}
-	dir, err := os.MkdirTemp("", "dovecot-") // short: there are sockets in it
 	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	me, err := user.Current()
-	require.NoError(t, err)
-	login, internal, uid, gid := me.Username, me.Username, me.Uid, me.Gid
-	if me.Uid == "0" { // it refuses to serve mail as root
-		login, internal, uid, gid = "dovenull", "dovecot", "65534", "65534"
-	}
-	mail := filepath.Join(dir, "mail")
-	require.NoError(t, os.Mkdir(mail, 0o777))
-	require.NoError(t, os.Chmod(mail, 0o777))
-	ports := freePorts(t, 3)
-	key := filepath.Join(dir, "server.key")
-	copyFile(t, key, pki("server.key"))
-	config := writeFile(t, "dovecot.conf", fmt.Sprintf(`
-base_dir = %[1]s/run
-state_dir = %[1]s/run
-log_path = %[1]s/log
-protocols = imap pop3
-listen = 127.0.0.1
-default_login_user = %[2]s
-default_internal_user = %[3]s
-default_internal_group = %[5]s
-mail_location = maildir:%[1]s/mail/%%u
-mail_uid = %[4]s
-mail_gid = %[12]s
-first_valid_uid = 1
-first_valid_gid = 1
-disable_plaintext_auth = no
-auth_failure_delay = 0
-auth_mechanisms = plain login
-ssl = yes
-ssl_cert = <%[6]s
-ssl_key = <%[7]s
-passdb {
-  driver = static
-  args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=%[4]s gid=%[12]s home=%[1]s/mail/%%u
-}
-service anvil {
-  chroot =
-}
-service imap-login {
-  chroot =
-  inet_listener imap {
-    port = %[8]d
-  }
-  inet_listener imaps {
-    port = %[9]d
-  }
-}
-service pop3-login {
-  chroot =
-  inet_listener pop3 {
-    port = %[10]d
-  }
-  inet_listener pop3s {
-    port = 0
-  }
-}
-service stats {
-  chroot =
-}
-namespace inbox {
-  inbox = yes
-}
-%[11]s
-`, dir, login, internal, uid, groupName(internal), pki("server.crt"), key, ports[0], ports[1], ports[2], "", gid))
-	cmd := exec.Command(path, "-F", "-c", config)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	var out logBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	require.NoError(t, cmd.Start())
-	done := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		close(done)
-	}()
 	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		<-done
 		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Logf("dovecot: %s%s", out.String(), log)
+			t.Log(d.Log())
 		}
+		d.Stop()
 	})
-	d := dovecot{}
-	for i, p := range []*string{&d.imap, &d.imaps, &d.pop3} {
-		*p = fmt.Sprintf("127.0.0.1:%d", ports[i])
-		awaitPort(t, *p, done)
-	}
 	return d
-}
-
-func groupName(username string) string {
-	if u, err := user.Lookup(username); err == nil {
-		if g, err := user.LookupGroupId(u.Gid); err == nil {
-			return g.Name
-		}
-	}
-	return username
-}
-
-func copyFile(t *testing.T, to, from string) {
-	t.Helper()
-	data, err := os.ReadFile(from)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(to, data, 0o600))
 }
 
 // freePorts are ports that were free a moment ago.
@@ -275,7 +164,7 @@ key = %[2]q
 backend = "starttls:%[4]s"
 backend-cacrt = %[3]q
 backend-servername = "localhost"
-`, pki("server.crt"), pki("server.key"), pki("root.crt"), d.imap, d.imaps, d.pop3))
+`, pki("server.crt"), pki("server.key"), pki("root.crt"), d.IMAP, d.IMAPS, d.POP3))
 	r := startRelay(t, nil, "-config", config)
 	require.Len(t, r.addrs, 6)
 	imap, imaps, pop, pops, open, opens := r.addrs[0], r.addrs[1], r.addrs[2], r.addrs[3], r.addrs[4], r.addrs[5]

@@ -102,7 +102,7 @@ func parse(args []string) (*program, int) {
 		err = p.combine(fs)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "sslrelay: %v; -help shows the flags\n", err)
+		fmt.Fprintf(os.Stderr, "sslrelay: %s; -help shows the flags\n", strings.TrimPrefix(err.Error(), "sslrelay: "))
 		return nil, 2
 	}
 	return p, 0
@@ -180,7 +180,9 @@ func reload(p *program, s *relay.Server, log *slog.Logger) {
 	notify(log, "RELOADING=1")
 	defer notify(log, "READY=1")
 	c, err := p.load()
-	if err == nil {
+	if err != nil {
+		s.ReloadFailed()
+	} else {
 		err = s.Reload(c)
 	}
 	if err != nil {

@@ -223,6 +223,15 @@ func TestSignals(t *testing.T) {
 	r.logs("reload failed, everything stays as it was")
 	require.Equal(t, before, dialTLS(t, r.addrs[0]).ConnectionState().PeerCertificates[0].Raw)
 
+	text, err := os.ReadFile(config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(config, append(text, "crtt = \"x\"\n"...), 0o600))
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
+	hears("RELOADING=1")
+	hears("READY=1")
+	r.logs(`unknown key \"relay.crtt\"`)
+	require.NoError(t, os.WriteFile(config, text, 0o600))
+
 	replace("server.crt", "server-ec.crt")
 	replace("server.key", "server-ec.key")
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
@@ -239,6 +248,7 @@ func TestSignals(t *testing.T) {
 	require.NoError(t, err)
 	answer.Body.Close()
 	require.Contains(t, string(body), `"reloads": 1`)
+	require.Contains(t, string(body), `"reloads_failed": 2`)
 	require.NotContains(t, string(body), dir)
 
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
@@ -263,7 +273,7 @@ func TestWrongStartsSaySo(t *testing.T) {
 		{[]string{"server.crt"}, 2, `"server.crt" is no flag`},
 		{[]string{"-strict"}, 2, "-strict goes with -check"},
 		{[]string{"-config", config, "-tls"}, 2, "-config and -tls"},
-		{[]string{"-listen", "127.0.0.1:0"}, 2, "backend: is missing"},
+		{[]string{"-listen", "127.0.0.1:0"}, 2, `sslrelay: relay "tcp": backend: is missing`},
 		{[]string{"-config", "nowhere.toml"}, 1, "nowhere.toml"},
 		{[]string{"-config", config}, 1, `line 4: unknown key "relay.crtt"`},
 		{[]string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1"}, 1, `relay "tcp": crt: is missing`},
@@ -275,6 +285,7 @@ func TestWrongStartsSaySo(t *testing.T) {
 		cmd.Run()
 		require.Equal(t, c.status, cmd.ProcessState.ExitCode(), "%v: %s", c.args, out.String())
 		require.Contains(t, out.String(), c.says)
+		require.NotContains(t, out.String(), "sslrelay: sslrelay:")
 	}
 	out, err := exec.Command(program, "-help").Output()
 	require.NoError(t, err)

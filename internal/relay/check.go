@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -94,6 +95,9 @@ func (r *report) listeners(conf *Relay) {
 		case e.security == startTLS && conf.AllowPlaintext:
 			r.weak("allow-plaintext: clients of %v may send passwords in plain text", e)
 		}
+		if (conf.RequireValidClientCert || conf.BlockBadClientCert) && (e.security == plain || e.security == startTLS && conf.AllowPlaintext) {
+			r.weak("listen: clients of %v get in without TLS, and so without a certificate", e)
+		}
 	}
 	if conf.AllowUnauthenticated {
 		r.weak("allow-unauthenticated: mail without a login reaches the backend from the relay's address; it must not trust that")
@@ -130,6 +134,9 @@ func (r *report) backends(st *state) {
 	} else {
 		r.note("users without a backend cannot log in: there is no backend for everybody else")
 	}
+	if keys := given(st.conf.BackendTLS); len(keys) > 0 && st.client == nil {
+		r.weak("%s: no effect, since all backends are reached without TLS", strings.Join(keys, ", "))
+	}
 	if far > 0 {
 		r.weak("%d backends on other machines are reached without TLS", far)
 	}
@@ -145,7 +152,7 @@ func (r *report) serverSide(st *state) {
 	if t.Chain != "" {
 		r.certificates("chain", t.Chain, t.Crt == "", x509.ExtKeyUsageServerAuth)
 	}
-	r.keyFile("key", t.Key)
+	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	asks := t.ClientCert || t.RequireValidClientCert
 	switch {
 	case t.RequireValidClientCert:
@@ -172,9 +179,9 @@ func (r *report) serverSide(st *state) {
 	}
 	if t.CACRL != "" {
 		r.lists("cacrl", t.CACRL)
-		if !asks {
-			r.note("cacrl has no effect without clientcert or requirevalidclientcert")
-		}
+	}
+	if !asks && (t.CACrt != "" || t.CACRL != "") {
+		r.weak("cacrt, cacrl: no effect without clientcert or requirevalidclientcert: everybody is served")
 	}
 	if t.DHCert != "" {
 		r.line("    ", "dhcert", t.DHCert)
@@ -184,7 +191,7 @@ func (r *report) serverSide(st *state) {
 		r.note("sni has no effect on the side of the clients")
 	}
 	if t.BlockBadClientCert && !asks {
-		r.note("blockbadclientcert has no effect without clientcert")
+		r.weak("blockbadclientcert: no effect without clientcert: everybody is served")
 	}
 }
 
@@ -198,7 +205,7 @@ func (r *report) clientSide(st *state) {
 	if t.Chain != "" {
 		r.certificates("backend-chain", t.Chain, t.Crt == "", x509.ExtKeyUsageClientAuth)
 	}
-	r.keyFile("backend-key", t.Key)
+	r.secrets("backend-", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	switch {
 	case t.InsecureSkipVerify:
 		r.weak("backend-insecureskipverify: anybody can be the backend")
@@ -424,8 +431,21 @@ func (r *report) ignored(key string, numbers []int) {
 	}
 }
 
-// keyFile looks who can read a private key.
-func (r *report) keyFile(key, file string) {
+// secrets looks who can read the files with a private key or a passphrase.
+func (r *report) secrets(side, crt, key, chain, passphrase string) {
+	r.secretFile(side+"key", key)
+	for _, f := range []struct{ key, file string }{{"crt", crt}, {"chain", chain}} {
+		if data, err := readPEM(f.file); f.file != "" && err == nil && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
+			r.secretFile(side+f.key, f.file)
+		}
+	}
+	if file, ok := strings.CutPrefix(passphrase, "file:"); ok {
+		r.secretFile(side+"keypassphrase", file)
+	}
+}
+
+// secretFile looks who can read or change a file that others must not.
+func (r *report) secretFile(key, file string) {
 	if file == "" {
 		return
 	}
@@ -434,7 +454,10 @@ func (r *report) keyFile(key, file string) {
 		r.wrong("%s: %v", key, err)
 		return
 	}
-	if info.Mode().Perm()&0o004 != 0 {
+	switch mode := info.Mode().Perm(); {
+	case mode&0o004 != 0:
 		r.weak("%s: %s can be read by everybody on this machine", key, file)
+	case mode&0o002 != 0:
+		r.weak("%s: %s can be changed by everybody on this machine", key, file)
 	}
 }

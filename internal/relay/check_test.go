@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,13 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"blockbadclientcert":  {crt() + "clientcert = true\nblockbadclientcert = true\n", "requirevalidclientcert does that"},
 		"any backend":         {crt() + "backend-insecureskipverify = true\nbackend = \"tls:h:1\"\n", "anybody can be the backend"},
 		"far backend":         {crt() + "backend = \"192.0.2.1:25\"\n", "reached without TLS"},
+		"CA and nobody asked": {crt() + fmt.Sprintf("cacrt = %q\n", pki("root.crt")), "cacrt, cacrl: no effect"},
+		"blocks nobody":       {crt() + "blockbadclientcert = true\n", "blockbadclientcert: no effect without clientcert"},
+		"a way around":        {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\nlisten = [\"127.0.0.1:0\", \"plain:127.0.0.1:0\"]\n", pki("root.crt")), "plain:127.0.0.1:0 get in without TLS"},
+		"a way without TLS":   {crt() + fmt.Sprintf("mode = \"imap\"\ncacrt = %q\nrequirevalidclientcert = true\nallow-plaintext = true\nlisten = [\"starttls:127.0.0.1:0\"]\n", pki("root.crt")), "starttls:127.0.0.1:0 get in without TLS"},
+		"users without TLS":   {crt() + trust() + "mode = \"imap\"\n[relay.users]\na = \"127.0.0.1:1\"\n", "backend-cacrt, backend-servername: no effect"},
+		"open key in a chain": {fmt.Sprintf("chain = %q\n", readable(t, joined(t, pki("server.crt"), pki("server.key")))), "joined.pem can be read by everybody"},
+		"open passphrase":     {fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"file:%s\"\n", pki("server.crt"), pki("server.key"), readable(t, write(t, t.TempDir()+"/pass", []byte("secret")))), "/pass can be read by everybody"},
 		"plain for everybody": {"listen = [\"plain:0.0.0.0:1\"]\n", "has no TLS, and other machines reach it"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +82,13 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 			require.Zero(t, found.Errors, out)
 		})
 	}
+}
+
+// readable makes a file readable for everybody.
+func readable(t *testing.T, file string) string {
+	t.Helper()
+	require.NoError(t, os.Chmod(file, 0o644))
+	return file
 }
 
 func TestCheckFindsAChainInTheWrongOrder(t *testing.T) {

@@ -67,7 +67,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 				value = "value"
 			}
 			name := side.prefix + optionKey(f.Name)
-			c, err := parseFlags("-listen", ":0", "-backend", "h:1", "-"+name+"="+value)
+			c, err := parseFlags("-listen", ":0", "-backend", "tls:h:1", "-"+name+"="+value)
 			require.NoError(t, err, "Options.%s has no flag %s", f.Name, name)
 			o, err := side.make(&c.Relays[0])
 			require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 			if f.Name == "Debug" {
 				toml = name + " = true"
 			}
-			c, err = Parse([]byte(relayTable(`listen = [":0"]`, `backend = "h:1"`, toml)))
+			c, err = Parse([]byte(relayTable(`listen = [":0"]`, `backend = "tls:h:1"`, toml)))
 			require.NoError(t, err)
 			o, err = side.make(&c.Relays[0])
 			require.NoError(t, err)
@@ -140,27 +140,29 @@ func TestWrongConfigurations(t *testing.T) {
 		strings.Replace(ok, "h:1", ":1", 1):           `a backend needs a host and a port`,
 		strings.Replace(ok, "h:1", "unix:x", 1):       `begins with /`,
 		strings.Replace(ok, "h:1", "starttls:h:1", 1): `mode tcp has no STARTTLS`,
-		strings.Replace(ok, "127.0.0.1:0", "starttls:127.0.0.1:0", 1): `mode tcp has no STARTTLS`,
-		ok + "[relay.users]\nx = \"h:1\"\n":                           `mode tcp has no login`,
-		imap + "[relay.users]\nx = \"h\"\n":                           `users.x: "h" is no address`,
-		imap + "capabilities = [\"STARTTLS\"]\n":                      `STARTTLS is added where it is true`,
-		imap + "capabilities = [\"A B\"]\n":                           `"A B" is no capability`,
-		imap + "greeting = \"a\\r\\nb\"\n":                            `greeting: only printable ASCII`,
-		imap + "max-line = 10000000\n":                                `max-line`,
-		imap + "allow-unauthenticated = true\n":                       `is for mode smtp`,
-		http + "alpn = [\"h2\"]\n":                                    `speaks HTTP/1.1`,
-		http + "proxy-protocol = true\n":                              `not with mode http`,
-		http + "[relay.headers]\nnothing = \"X\"\n":                   `"nothing" is none of verdict`,
-		http + "[relay.headers]\nverdict = \"a b\"\n":                 `no name of a header`,
-		http + "[relay.headers]\nverdict = \"Host\"\n":                `meaning of its own`,
-		http + "[relay.headers]\nverdict = \"x_tls_cipher\"\n":        `has the name`,
-		ok + "[relay.headers]\nverdict = \"X\"\n":                     `headers: is for mode http`,
-		"counters = \"0.0.0.0:1\"\n" + ok:                             `not a loopback address`,
-		"counters = \"1\"\n" + ok:                                     `no address`,
-		"log = \"xml\"\n" + ok:                                        `"xml" is none of text, json`,
-		"max-handshakes = -1\n" + ok:                                  `not above 0`,
-		ok + "errorhandler = \"die\"\n":                               `"die" is none of`,
-		ok + "keypassphrase = \"hunter2\"\n":                          `keypassphrase: neither file:, env: nor credential: is in front of it`,
+		strings.Replace(ok, "127.0.0.1:0", "starttls:127.0.0.1:0", 1):                                     `mode tcp has no STARTTLS`,
+		ok + "[relay.users]\nx = \"h:1\"\n":                                                               `mode tcp has no login`,
+		imap + "[relay.users]\nx = \"h\"\n":                                                               `users.x: "h" is no address`,
+		imap + "capabilities = [\"STARTTLS\"]\n":                                                          `STARTTLS is added where it is true`,
+		imap + "capabilities = [\"A B\"]\n":                                                               `"A B" is no capability`,
+		imap + "greeting = \"a\\r\\nb\"\n":                                                                `greeting: only printable ASCII`,
+		imap + "max-line = 10000000\n":                                                                    `max-line`,
+		imap + "allow-unauthenticated = true\n":                                                           `is for mode smtp`,
+		http + "alpn = [\"h2\"]\n":                                                                        `speaks HTTP/1.1`,
+		http + "proxy-protocol = true\n":                                                                  `not with mode http`,
+		http + "[relay.headers]\nnothing = \"X\"\n":                                                       `"nothing" is none of verdict`,
+		http + "[relay.headers]\nverdict = \"a b\"\n":                                                     `no name of a header`,
+		http + "[relay.headers]\nverdict = \"Host\"\n":                                                    `meaning of its own`,
+		http + "[relay.headers]\nverdict = \"x_tls_cipher\"\n":                                            `has the name`,
+		ok + "[relay.headers]\nverdict = \"X\"\n":                                                         `headers: is for mode http`,
+		ok + "backend-cacrt = \"x\"\nproxy-protocol = true\n":                                             `backend-cacrt: the backend "h:1" is reached without TLS; tls: in front`,
+		strings.Replace(ok, "127", "plain:127", 1) + "clientcert = true\nrequirevalidclientcert = true\n": `clientcert, requirevalidclientcert: no listener has TLS`,
+		"counters = \"0.0.0.0:1\"\n" + ok:                                                                 `not a loopback address`,
+		"counters = \"1\"\n" + ok:                                                                         `no address`,
+		"log = \"xml\"\n" + ok:                                                                            `"xml" is none of text, json`,
+		"max-handshakes = -1\n" + ok:                                                                      `not above 0`,
+		ok + "errorhandler = \"die\"\n":                                                                   `"die" is none of`,
+		ok + "keypassphrase = \"hunter2\"\n":                                                              `keypassphrase: neither file:, env: nor credential: is in front of it`,
 	} {
 		_, err := Parse([]byte(text))
 		require.ErrorContains(t, err, want, "%s", text)

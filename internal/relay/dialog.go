@@ -355,10 +355,13 @@ func (d *smtpDialog) helloDone() turn {
 
 func (d *smtpDialog) secured() turn {
 	d.tls = true
-	if d.login == nil {
-		return turn{do: dialogOpen, pass: d.greet}
+	switch {
+	case d.login != nil:
+		return d.hello()
+	case d.dialogConfig.greet: // what the backend said came in plain text
+		return turn{do: dialogOpen, pass: "220 " + d.hostname + " ESMTP " + d.ready + "\r\n"}
 	}
-	return d.hello()
+	return turn{do: dialogOpen}
 }
 
 // smtpLine reads "250-text" or "250 text" (RFC 5321 section 4.2).

@@ -90,8 +90,9 @@ func TestDialogs(t *testing.T) {
 		{name: "SMTP mail", mode: modeSMTP, conf: dialogConfig{login: &login{mail: "MAIL FROM:<>", hello: "me"}}, lines: []string{"220 x", "250 me"}, do: dialogOpen,
 			want: []string{"> EHLO me", "> MAIL FROM:<>"}},
 		{name: "SMTP not ready", mode: modeSMTP, lines: []string{"554 go away"}, do: dialogFailed, why: "the greeting is 554"},
-		{name: "SMTP, the client logs in itself", mode: modeSMTP, conf: dialogConfig{greet: true, startTLS: true, hostname: "relay.test"},
-			lines: []string{"220-a", "220 b", "250 me", "220 go", "TLS"}, do: dialogOpen, want: []string{"> EHLO relay.test", "> STARTTLS", "< 220-a", "< 220 b"}},
+		{name: "SMTP, the client logs in itself", mode: modeSMTP, conf: dialogConfig{greet: true}, lines: []string{"220-a", "220 b"}, do: dialogOpen, want: []string{"< 220-a", "< 220 b"}},
+		{name: "SMTP, a greeting from before TLS is not passed", mode: modeSMTP, conf: dialogConfig{greet: true, startTLS: true, hostname: "relay.test", ready: "ready"},
+			lines: []string{"220-a", "220 b", "250 me", "220 go", "TLS"}, do: dialogOpen, want: []string{"> EHLO relay.test", "> STARTTLS", "< 220 relay.test ESMTP ready"}},
 		{name: "no SMTP", mode: modeSMTP, lines: []string{"+OK"}, do: dialogFailed, why: "no reply of SMTP"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -109,9 +109,6 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 	if s.tls != nil {
 		v = s.state.verdict(s.tls) // per request: the list may have changed
 	}
-	if s.state.retired.Load() && req.Header.Get("Upgrade") == "" {
-		w.Header().Set("Connection", "close") // the next request comes with the new certificates and lists
-	}
 	if s.state.conf.RequireValidClientCert && s.tls != nil && v.Verdict != verdictValid {
 		s.log.Warn("request refused", v.attrs()...)
 		w.Header().Set("Connection", "close")
@@ -160,7 +157,15 @@ func (st *state) makeProxy(log *slog.Logger) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host
+			r.Out.URL.RawQuery = r.In.URL.RawQuery // as it came: SetURL's caller drops what url.ParseQuery does not like, "a;b" for one
+			onlyWebSocket(r.Out.Header)
 			st.setHeaders(r)
+		},
+		ModifyResponse: func(res *http.Response) error {
+			if st.retired.Load() && res.StatusCode != http.StatusSwitchingProtocols {
+				res.Header.Set("Connection", "close") // the next request comes with the new certificates and lists
+			}
+			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			s := r.Context().Value(sessionKey{}).(*session)
@@ -169,6 +174,9 @@ func (st *state) makeProxy(log *slog.Logger) {
 			} else {
 				s.relay.count.backendFailed.Add(1)
 				s.log.Warn("backend failed", "backend", st.backend.String(), "error", err)
+			}
+			if st.retired.Load() {
+				w.Header().Set("Connection", "close")
 			}
 			status := http.StatusBadGateway
 			var slow net.Error
@@ -185,8 +193,8 @@ type backendConn struct{ duplex }
 
 // setHeaders puts the relay's headers into a request. What the client sent
 // under their names is gone first, in every spelling that a program behind
-// might take for the same: small and capital letters, '_' for '-'. The
-// client's trailers are not forwarded. Hop-by-hop headers, and those that the
+// might take for the same: small and capital letters, and '_' or another sign
+// for '-'. The client's trailers are not forwarded. Hop-by-hop headers, and those that the
 // client's Connection header names, were removed before, so that it cannot
 // have ours removed.
 func (st *state) setHeaders(r *httputil.ProxyRequest) {
@@ -195,6 +203,9 @@ func (st *state) setHeaders(r *httputil.ProxyRequest) {
 		"forwarded": true, "x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true, "x-real-ip": true,
 	}
 	for _, name := range conf.Headers {
+		strip[headerKey(name)] = true
+	}
+	for _, name := range defaultHeaders() { // also one that is told under another name, or not at all
 		strip[headerKey(name)] = true
 	}
 	for name := range r.Out.Header {
@@ -233,6 +244,18 @@ func (st *state) setHeaders(r *httputil.ProxyRequest) {
 			r.Out.Header[http.CanonicalHeaderKey(name)] = []string{value}
 		}
 	}
+}
+
+// onlyWebSocket takes the wish for any other protocol out of a request; the
+// backend then answers it in HTTP/1.1 (RFC 9110 section 7.8). Behind an upgrade
+// the relay only forwards, and with h2c, or HTTP by another name, the client
+// would make requests there with headers of its own choice.
+func onlyWebSocket(h http.Header) {
+	if up := h["Upgrade"]; len(up) > 0 && (len(up) > 1 || !strings.EqualFold(up[0], "websocket")) {
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
+	h.Del("HTTP2-Settings")
 }
 
 // namedByConnection reports whether a header is hop-by-hop by the word of

@@ -95,6 +95,7 @@ func TestHeadersCannotBeForged(t *testing.T) {
 	f := httpRelay(t, "[relay.headers]", `verdict = "X-SSL-Verify"`, `serial = ""`)
 	forged := []string{
 		"X-SSL-Verify: valid", "x-ssl-verify: valid", "X_SSL_Verify: valid", "x-Ssl_verify: valid", "X-SSL-VERIFY: valid",
+		"X.SSL.Verify: valid", "X-SSL~Verify: valid", "X-Client-Verdict: valid", "X-Client-Serial: 01", "X_Client_Serial: 01",
 		"X-Client-Subject: /CN=admin", "X_Client_Subject: /CN=admin", "X-Client-Issuer: /CN=x", "X-TLS-Cipher: NULL", "X_TLS_PROTOCOL: TLSv9",
 		"X-Forwarded-For: 192.0.2.66", "X_Forwarded_For: 192.0.2.66", "X-Real-IP: 192.0.2.66", "Forwarded: for=192.0.2.66", "X-Forwarded-Proto: gopher", "X-Forwarded-Host: evil.test",
 	}
@@ -103,6 +104,8 @@ func TestHeadersCannotBeForged(t *testing.T) {
 		status, body := c.ask("GET / HTTP/1.1\r\nHost: example.org\r\n" + strings.Join(forged, "\r\n") + "\r\n" + extra + "\r\n")
 		require.Equal(t, 200, status)
 		require.Equal(t, []string{"none"}, header(body, "X-SSL-Verify"))
+		require.NotContains(t, body, "valid")
+		require.Empty(t, header(body, "X-Client-Serial"), "it is not told")
 		require.NotContains(t, body, "admin")
 		require.NotContains(t, body, "192.0.2.66")
 		require.NotContains(t, body, "evil.test")
@@ -140,17 +143,43 @@ func TestUpgradesPassThrough(t *testing.T) {
 		if _, err := http.ReadRequest(in); err != nil {
 			return
 		}
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		io.Copy(conn, in)
 	})
 	f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", where))
 	c := newLines(t, dialTLS(t, f.addr()))
-	c.say("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	c.say("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 	r, err := http.ReadResponse(c.in, nil)
 	require.NoError(t, err)
 	require.Equal(t, 101, r.StatusCode)
 	c.say("hello\r\n")
 	c.expect("hello")
+}
+
+// Behind any other upgrade than WebSocket's there could be requests that the
+// relay does not see: in HTTP/2, with a verdict of the client's own.
+func TestOtherUpgradesAreNotForwarded(t *testing.T) {
+	f := httpRelay(t)
+	c := newLines(t, dialTLS(t, f.addr()))
+	for _, upgrade := range []string{"h2c", "websocket, h2c", "TLS/1.2", "HTTP/2.0", "h2c\r\nUpgrade: websocket"} {
+		status, body := c.ask("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade + "\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+		require.Equal(t, 200, status, upgrade)
+		require.NotContains(t, strings.ToLower(body), "upgrade", upgrade)
+		require.NotContains(t, strings.ToLower(body), "http2-settings", upgrade)
+	}
+}
+
+func TestTargetsAreForwardedAsTheyCame(t *testing.T) {
+	f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(line), line)
+	})))
+	c := newLines(t, dialTLS(t, f.addr()))
+	for _, target := range []string{"/", "/a?x=1;y=2", "/?%zz", "/?a=b&&c=%", "/?", "//a/../b%2fc?q"} {
+		status, body := c.ask("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.Equal(t, 200, status, target)
+		require.Equal(t, "GET "+target+" HTTP/1.1\r\n", body)
+	}
 }
 
 func TestHTTPToATLSBackend(t *testing.T) {
@@ -251,7 +280,7 @@ func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 	replace(t, file("crl.pem"), pki("crl-all.pem"))
 	require.NoError(t, reload())
 	require.Equal(t, "invalid", verdict(newLines(t, dialTLS(t, f.addr(), "client-revoked"))))
-	_, body := kept.ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n") // the last of the old connection
+	_, body := kept.ask("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: longer\r\n\r\n") // the last of the old connection, whatever the client says
 	require.Equal(t, []string{"valid"}, header(body, "X-Client-Verdict"))
 	kept.end()
 }

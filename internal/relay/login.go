@@ -236,6 +236,7 @@ func (t *talk) do(next turn) (how turnAction, err error, over bool) {
 		return next.do, fmt.Errorf("backend %v: %s", t.endpoint, next.why), true
 	case dialogTLS:
 		if n := t.in.Buffered(); n > 0 { // it would be taken for the backend's own words (CVE-2011-0411, CVE-2020-16117)
+			t.relay.count.injected.Add(1)
 			return dialogFailed, fmt.Errorf("backend %v: %s", t.endpoint, injected(n)), true
 		}
 		tls, err := t.state.secureBackend(t.ctx, t.conn, t.endpoint)

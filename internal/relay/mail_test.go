@@ -158,7 +158,7 @@ func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 	}{
 		{modeIMAP, "* OK", "a STARTTLS", "a OK", []string{"S: * OK [CAPABILITY EVIL] hello", "C: relay0 STARTTLS", "S: relay0 OK"}, "* OK sslrelay ready"},
 		{modePOP3, "+OK", "STLS", "+OK", []string{"S: +OK hello", "C: STLS", "S: +OK"}, "+OK sslrelay ready"},
-		{modeSMTP, "220 ", "STARTTLS", "220 ", []string{"S: 220-hello", "S: 220 you", "C: EHLO relay.test", "S: 250-x", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go"}, "220-hello"},
+		{modeSMTP, "220 ", "STARTTLS", "220 ", []string{"S: 220-hello", "S: 220 you", "C: EHLO relay.test", "S: 250-x", "S: 250 STARTTLS", "C: STARTTLS", "S: 220 go"}, "220 relay.test ESMTP sslrelay ready"},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
 			addr := backend(t, func(conn net.Conn) {
@@ -221,6 +221,7 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			client.end()
 			client.Close()
 			f.logs("bytes in plain text behind STARTTLS")
+			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.injected }))
 		}
 	})
 }

@@ -310,6 +310,9 @@ func (s *Server) Reload(c *Config) error {
 	return nil
 }
 
+// ReloadFailed counts a reload that came to no Config.
+func (s *Server) ReloadFailed() { s.process.reloadsFailed.Add(1) }
+
 // prepare makes the states of all relays, or none.
 func (s *Server) prepare(c *Config) (fresh []*state, err error) {
 	if s.ending.Load() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,7 @@ func (r *Relay) validate() (all []error) {
 	}
 	add(r.validateListen())
 	add(r.validateBackends())
+	add(r.validateSides())
 	add(r.validateTexts())
 	add(r.validateHTTP())
 	add(positive("max-line", r.MaxLine))
@@ -160,6 +162,31 @@ func (r *Relay) validateBackends() error {
 	return nil
 }
 
+// validateSides refuses options of TLS for a side that speaks none: whoever
+// gives them means it to, and a prefix is missing. Users' backends may be of
+// both kinds; Check looks at them.
+func (r *Relay) validateSides() error {
+	speaksTLS := func(e endpoint, err error) bool { return err != nil || e.security != plain } // an error is reported already
+	if keys := given(r.ServerTLS); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(parseEndpoint(s, directTLS)) }) {
+		return fmt.Errorf("%s: no listener has TLS", strings.Join(keys, ", "))
+	}
+	if keys := given(r.BackendTLS); len(keys) > 0 && r.Backend != "" && !r.byUser() && !speaksTLS(parseBackend(r.Backend)) {
+		return fmt.Errorf("%s: the backend %q is reached without TLS; tls: in front of it changes that", strings.Join(keys, ", "), r.Backend)
+	}
+	return nil
+}
+
+// given names the keys of t, a struct with options of TLS, that are set.
+func given(t any) (keys []string) {
+	v := reflect.ValueOf(t)
+	for i := range v.NumField() {
+		if key := v.Type().Field(i).Tag.Get("toml"); !v.Field(i).IsZero() && key != "proxy-protocol" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // validateTexts checks what the relay puts into lines of a protocol.
 func (r *Relay) validateTexts() error {
 	for _, s := range []struct{ key, value string }{{"greeting", r.Greeting}, {"hostname", r.Hostname}} {
@@ -227,10 +254,15 @@ func reserved(name string) bool {
 	return false
 }
 
-// headerKey is a header's name as careless programs compare it: many turn '-'
-// into '_' for CGI, and with it two names into one.
+// headerKey is a header's name as careless programs compare it: for CGI many
+// turn '-' into '_', and some every sign, and with it two names into one.
 func headerKey(name string) string {
-	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	return strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' {
+			return c
+		}
+		return '-'
+	}, strings.ToLower(name))
 }
 
 // token is RFC 9110 section 5.6.2.

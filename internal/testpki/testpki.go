@@ -224,6 +224,39 @@ func (p *PKI) Write(dir string) error {
 	return writeNew(filepath.Join(dir, "ca.crl"), p.CRL, 0o644)
 }
 
+// WriteTemp makes a PKI as New does and writes it to a new folder, which the
+// caller removes.
+func WriteTemp(names ...string) (dir string, err error) {
+	p, err := New(names...)
+	if err != nil {
+		return "", err
+	}
+	if dir, err = os.MkdirTemp("", "throw-away-pki-"); err != nil {
+		return "", fmt.Errorf("testpki: %w", err)
+	}
+	if err := p.Write(dir); err != nil {
+		os.RemoveAll(dir)
+		return "", err
+	}
+	return dir, nil
+}
+
+// ThrowAway is for a server that was given no certificate, neither *crt nor
+// *key: it sets them to those of WriteTemp, and says on standard output which CA
+// its clients can trust until remove is called.
+func ThrowAway(crt, key *string) (remove func(), err error) {
+	if *crt != "" || *key != "" {
+		return func() {}, nil
+	}
+	dir, err := WriteTemp()
+	if err != nil {
+		return nil, err
+	}
+	*crt, *key = filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
+	fmt.Println("throw-away certificates:", filepath.Join(dir, "ca.crt"))
+	return func() { os.RemoveAll(dir) }, nil
+}
+
 func writeNew(name string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {

@@ -1,0 +1,126 @@
+// Package examples_test runs the programs of POE::Filter::SSL's man page from
+// start to end, against programs that nobody here wrote. The tests of clientcert
+// are beside it.
+package examples_test
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testpki"
+)
+
+// programs is the folder of the examples' binaries.
+var programs string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "examples-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if err := peers.Build(dir, "./tcpclient", "./tcpserver", "./httpsserver", "./imaprelay"); err != nil {
+			panic(err)
+		}
+		programs = dir
+		return m.Run()
+	}())
+}
+
+// example starts a server of ours on free ports.
+func example(t *testing.T, name string, args ...string) *peers.Program {
+	t.Helper()
+	return peers.Start(t, filepath.Join(programs, name), args...)
+}
+
+// end ends a server of ours as systemd does. That is orderly: it waits for its
+// connections, removes its certificates and reports no error.
+func end(t *testing.T, p *peers.Program, ca string) {
+	t.Helper()
+	p.Signal(syscall.SIGTERM)
+	require.Zero(t, p.Wait(), p.Output())
+	require.NotContains(t, p.Output(), "DATA RACE")
+	require.NotContains(t, p.Output(), "panic")
+	require.NoFileExists(t, ca)
+}
+
+// pki is a folder with certificates, for localhost.
+func pki(t *testing.T) (file func(name string) string) {
+	t.Helper()
+	dir, err := testpki.WriteTemp()
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return func(name string) string { return filepath.Join(dir, name) }
+}
+
+// dial connects to a program without TLS.
+func dial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(peers.Patience)))
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func TestExamplesAreShort(t *testing.T) {
+	files, err := filepath.Glob("*/*.go")
+	require.NoError(t, err)
+	programs := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || filepath.Dir(file) == "grpc" { // which is none of the man page's
+			continue
+		}
+		programs++
+		require.Equal(t, "main.go", filepath.Base(file))
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Less(t, bytes.Count(text, []byte("\n")), 150, file)
+	}
+	require.Equal(t, 5, programs)
+}
+
+func TestWrongStartsSaySo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	for _, c := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"tcpclient", nil, "-connect: missing port"},
+		{"tcpclient", []string{"-connect", ":443"}, "no server name"},
+		{"tcpclient", []string{"-connect", "localhost:1", "-cacrt", "no-such.crt"}, "option CACrt (no-such.crt)"},
+		{"tcpclient", []string{"-connect", "localhost:1"}, "connection refused"},
+		{"tcpserver", []string{"-crt", "no-such.crt"}, "option Crt: is given without Key"},
+		{"tcpserver", []string{"-crt", "no-such.crt", "-key", "no-such.key"}, "Crt (no-such.crt): cannot open it"},
+		{"tcpserver", []string{"-cipher", "NONSENSE"}, "option Cipher"},
+		{"tcpserver", []string{"-listen", taken.Addr().String()}, "address already in use"},
+		{"httpsserver", []string{"-key", "no-such.key"}, "option Key: is given without Crt"},
+		{"httpsserver", []string{"-listen", taken.Addr().String()}, "address already in use"},
+		{"imaprelay", []string{"-imap", "127.0.0.1:0", "-imaps", "nowhere"}, "missing port"},
+		{"imaprelay", []string{"-imap", "127.0.0.1:0", "-imaps", "127.0.0.1:0", "-crt", "no-such.crt", "-key", "x"}, "Crt (no-such.crt): cannot open it"},
+		{"imaprelay", []string{"-user", "anna"}, "missing port"},
+	} {
+		t.Run(c.name+" "+strings.Join(c.args, " "), func(t *testing.T) {
+			out, status := peers.Run(t, filepath.Join(programs, c.name), c.args...)
+			require.NotZero(t, status)
+			require.Contains(t, out, c.says)
+			require.NotContains(t, out, "listens on")
+			if _, ca, found := strings.Cut(out, "throw-away certificates: "); found {
+				require.NoFileExists(t, strings.SplitN(ca, "\n", 2)[0])
+			}
+		})
+	}
+}

@@ -1,0 +1,230 @@
+package interop_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// echo is a listener of TLS connections that get back each line that they send.
+// What they were is told on the channel.
+func echo(t testing.TB, o sslfilter.Options) (net.Listener, <-chan *sslnet.Conn) {
+	t.Helper()
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	conns := make(chan *sslnet.Conn, 10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns <- c.(*sslnet.Conn)
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	return l, conns
+}
+
+func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
+	t.Helper()
+	ctx, err := sslfilter.NewCtx(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { ctx.Close() })
+	return ctx
+}
+
+var echoOptions = sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, ALPN: []string{"echo"}}
+
+func next(t testing.TB, conns <-chan *sslnet.Conn) *sslnet.Conn {
+	t.Helper()
+	select {
+	case c := <-conns:
+		return c
+	case <-time.After(patience):
+		require.FailNow(t, "no connection")
+		return nil
+	}
+}
+
+// openssl s_client talks to a listener, changes keys in both directions and ends.
+func TestConnOpenSSLClient(t *testing.T) {
+	for flag, version := range map[string]uint16{"-tls1_2": tls.VersionTLS12, "-tls1_3": tls.VersionTLS13} {
+		t.Run(flag, func(t *testing.T) {
+			l, conns := echo(t, echoOptions)
+			client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), flag, "-CAfile", pki+"root.crt",
+				"-cert", pki+"client.crt", "-key", pki+"client.key", "-alpn", "echo", "-servername", "localhost")
+			client.say("hello\n")
+			client.await("hello", 1)
+			c := next(t, conns)
+			state := c.ConnectionState()
+			require.Equal(t, version, state.Version)
+			require.Equal(t, "echo", state.NegotiatedProtocol)
+			require.Equal(t, "localhost", state.ServerName)
+			require.True(t, c.ClientCertValid())
+			if flag == "-tls1_3" {
+				client.say("K\n") // it changes its keys and asks us to
+				client.await("KEYUPDATE", 1)
+				client.say("with new keys\n")
+				client.await("with new keys", 1)
+			}
+			client.stdin.Close() // it sends close_notify and ends
+			require.NoError(t, client.wait())
+		})
+	}
+}
+
+// gnutls-cli talks to a listener.
+func TestConnGnuTLSClient(t *testing.T) {
+	l, conns := echo(t, echoOptions)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	client := start(t, "gnutls-bin", "gnutls-cli", "--x509cafile", pki+"root.crt", "--x509certfile", pki+"client.crt",
+		"--x509keyfile", pki+"client.key", "--alpn", "echo", "--port", port, "localhost")
+	client.await("Simple Client Mode", 1)
+	client.say("hello\n")
+	client.await("hello", 1)
+	c := next(t, conns)
+	require.Equal(t, "echo", c.ALPN())
+	require.True(t, c.ClientCertValid())
+	client.stdin.Close()
+	require.NoError(t, client.wait())
+}
+
+// A Dialer talks to openssl s_server, which sends a file back.
+func TestConnOpenSSLServer(t *testing.T) {
+	for flag, version := range map[string]string{"-tls1_2": "TLSv1.2", "-tls1_3": "TLSv1.3"} {
+		t.Run(flag, func(t *testing.T) {
+			server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", flag, "-cert", pki+"server.crt",
+				"-key", pki+"server.key", "-CAfile", pki+"root.crt", "-Verify", "1", "-alpn", "one,two", "-rev")
+			addr := server.await("ACCEPT ", 1)
+			c, err := sslnet.Dial("tcp", addr, mustCtx(t, sslfilter.Options{
+				Client: true, CACrt: pki + "root.crt", Crt: pki + "client.crt", Key: pki + "client.key", ALPN: []string{"two"},
+			}))
+			require.NoError(t, err)
+			defer c.Close()
+			require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+			require.Equal(t, version, c.Version())
+			require.Equal(t, "two", c.ALPN())
+			_, err = io.WriteString(c, "hello\n")
+			require.NoError(t, err)
+			line, err := bufio.NewReader(c).ReadString('\n')
+			require.NoError(t, err)
+			require.Equal(t, "olleh\n", line)
+		})
+	}
+}
+
+// A Dialer talks to gnutls-serv.
+func TestConnGnuTLSServer(t *testing.T) {
+	port := freePort(t)
+	server := start(t, "gnutls-bin", "gnutls-serv", "--echo", "--port", port, "--x509cafile", pki+"root.crt",
+		"--x509certfile", pki+"server.crt", "--x509keyfile", pki+"server.key", "--require-client-cert")
+	server.await("listening on IPv4", 1)
+	c, err := sslnet.Dial("tcp", "127.0.0.1:"+port, mustCtx(t, sslfilter.Options{
+		Client: true, CACrt: pki + "root.crt", Crt: pki + "client.crt", Key: pki + "client.key",
+	}))
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	_, err = io.WriteString(c, "hello\n")
+	require.NoError(t, err)
+	line, err := bufio.NewReader(c).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "hello\n", line)
+}
+
+// openssl s_client does STARTTLS with a server that takes TLS up in the middle,
+// and a client of ours with openssl s_server.
+func TestConnSTARTTLS(t *testing.T) {
+	l := listen(t)
+	client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-starttls", "smtp", "-CAfile", pki+"root.crt", "-quiet")
+	conn := accept(t, l)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err := io.WriteString(conn, "220 here\r\n")
+	require.NoError(t, err)
+	r := bufio.NewReader(conn)
+	for done := false; !done; {
+		line, err := r.ReadString('\n')
+		require.NoError(t, err)
+		switch {
+		case strings.HasPrefix(line, "EHLO"):
+			_, err = io.WriteString(conn, "250-here\r\n250 STARTTLS\r\n")
+		case line == "STARTTLS\r\n":
+			done = true
+		}
+		require.NoError(t, err)
+	}
+	c, err := sslnet.ServerBuffered(conn, r, mustCtx(t, echoOptions), sslnet.RefuseLeftover)
+	require.NoError(t, err)
+	_, err = io.WriteString(conn, "220 go ahead\r\n")
+	require.NoError(t, err)
+	client.say("hello\n")
+	line, err := bufio.NewReader(c).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "hello\n", line)
+	_, err = io.WriteString(c, "250 over TLS\r\n")
+	require.NoError(t, err)
+	client.await("250 over TLS", 1)
+}
+
+// A server asks for a new handshake: Read does it, and what Write takes meanwhile
+// arrives.
+func TestConnRenegotiation(t *testing.T) {
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-cert", pki+"server.crt", "-key", pki+"server.key")
+	tap := &tapped{Conn: dial(t, server.await("ACCEPT ", 1)), came: make(chan struct{}, 100)}
+	c := sslnet.Client(tap, mustCtx(t, sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"}))
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, c.Handshake())
+	for len(tap.came) > 0 {
+		<-tap.came
+	}
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for r := bufio.NewScanner(c); r.Scan(); {
+			lines <- r.Text()
+		}
+	}()
+	for _, word := range []string{"one", "two", "three"} {
+		server.say("R\n")
+		<-tap.came // its request
+		_, err := io.WriteString(c, word+" from the client\n")
+		require.NoError(t, err)
+		server.say(word + " from the server\n")
+		require.Equal(t, word+" from the server", <-lines)
+		server.await(word+" from the client", 1)
+		for len(tap.came) > 0 {
+			<-tap.came
+		}
+	}
+	require.True(t, c.ClientCertValid())
+}
+
+// tapped tells when something has come.
+type tapped struct {
+	net.Conn
+	came chan struct{}
+}
+
+func (c *tapped) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.came <- struct{}{}
+	return n, err
+}

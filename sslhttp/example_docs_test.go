@@ -1,0 +1,127 @@
+package sslhttp_test
+
+// The Go code of docs/net.md, and the examples of go doc. Each region between
+// "begin" and "end" stands in the document word for word.
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslhttp"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+const (
+	caFile   = pki + "root.crt"
+	certFile = pki + "server.crt"
+	keyFile  = pki + "server.key"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func ExampleServe() {
+	addrs := make(chan string, 1)
+	// docs:begin
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{
+		Crt: certFile, Key: keyFile, CACrt: caFile, ClientCert: true,
+		ALPN: []string{"h2", "http/1.1"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// docs:end
+	// docs:begin
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn := sslhttp.FromContext(r.Context())
+			fmt.Fprintf(w, "%s, TLS %t, your certificate: %v\n", r.Proto, r.TLS != nil, conn.Peer())
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	listener, err := sslnet.Listen("tcp", "127.0.0.1:0", ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	go sslhttp.Serve(server, listener) // instead of server.ServeTLS
+	// docs:end
+	addrs <- listener.Addr().String()
+	defer server.Shutdown(context.Background())
+	url := "https://" + <-addrs
+
+	clientCtx, err := sslfilter.NewCtx(sslfilter.Options{
+		Client: true, CACrt: caFile, Crt: pki + "client.crt", Key: pki + "client.key", ALPN: both,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fetch := func() (*http.Response, error) {
+		// docs:begin
+		transport := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: clientCtx}} // its ALPN: "h2", "http/1.1"
+		client := &http.Client{Transport: transport, Timeout: time.Minute}
+		resp, err := client.Get(url)
+		// docs:end
+		defer transport.CloseIdleConnections()
+		return resp, err
+	}
+	resp := must(fetch())
+	defer resp.Body.Close()
+	io.Copy(os.Stdout, resp.Body)
+	fmt.Println(resp.Proto, resp.TLS.NegotiatedProtocol)
+	// Output:
+	// HTTP/2.0, TLS true, your certificate: valid
+	// HTTP/2.0 h2
+}
+
+// HTTP/1.1 alone needs net/http and sslnet only.
+func ExampleConnContext() {
+	ctx := must(sslfilter.NewCtx(sslfilter.Options{Crt: certFile, Key: keyFile}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto, " ", r.TLS.HandshakeComplete, " ", sslhttp.FromContext(r.Context()).Version())
+	})
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	// docs:begin
+	server := &http.Server{Handler: mux, ConnContext: sslhttp.ConnContext}
+	go server.Serve(sslnet.NewListener(listener, ctx))
+	// docs:end
+	defer server.Close()
+	clientCtx := must(sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile}))
+	// docs:begin
+	transport := &http.Transport{DialTLSContext: (&sslnet.Dialer{Ctx: clientCtx}).DialContext}
+	// docs:end
+	resp := must((&http.Client{Transport: transport}).Get("https://" + listener.Addr().String()))
+	defer resp.Body.Close()
+	io.Copy(os.Stdout, resp.Body)
+	// Output: HTTP/1.1 true TLSv1.3
+}
+
+func ExampleListenAndServe() {
+	ctx := must(sslfilter.NewCtx(sslfilter.Options{Crt: certFile, Key: keyFile, ALPN: both}))
+	server := &http.Server{Addr: "127.0.0.1:0"} // http.DefaultServeMux
+	go server.Shutdown(context.Background())    // on a signal, in a program
+	fmt.Println(sslhttp.ListenAndServe(server, ctx))
+	// Output: http: Server closed
+}
+
+func ExampleTransport() {
+	ctx := must(sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile, ALPN: both}))
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.Proxy = nil // TLS through a proxy would not be OpenSSL's
+	base.MaxIdleConnsPerHost = 10
+	client := &http.Client{Transport: &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: ctx}, Base: base}}
+	_, err := client.Get("https://127.0.0.1:1/")
+	fmt.Println(err != nil)
+	// Output: true
+}

@@ -1,0 +1,219 @@
+package sslnet_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// Each direction ends on its own.
+func TestHalfClose(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+			within(t, "half close", func() {
+				go func() {
+					io.WriteString(c, "question")
+					c.CloseWrite()
+				}()
+				question, err := io.ReadAll(s)
+				require.NoError(t, err)
+				require.Equal(t, "question", string(question))
+				_, err = c.Write([]byte("more"))
+				require.ErrorAs(t, err, new(*sslfilter.UsageError))
+				go func() {
+					io.WriteString(s, "answer")
+					s.Close()
+				}()
+				answer, err := io.ReadAll(c)
+				require.NoError(t, err)
+				require.Equal(t, "answer", string(answer))
+			})
+		})
+	})
+}
+
+func TestReset(t *testing.T) {
+	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+	require.NoError(t, c.NetConn().(*net.TCPConn).SetLinger(0))
+	require.NoError(t, c.NetConn().Close())
+	for range 2 { // it stays
+		_, err := s.Read(make([]byte, 1))
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		var op *net.OpError
+		require.ErrorAs(t, err, &op)
+		require.Equal(t, "read", op.Op)
+	}
+	_, err := s.Write([]byte("x"))
+	require.Error(t, err)
+	again := err
+	_, err = s.Write([]byte("x"))
+	require.Equal(t, again, err)
+}
+
+// Close ends Read and Write, also where the peer takes nothing.
+func TestCloseEndsEverything(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		for name, use := range map[string]func(c *sslnet.Conn) error{
+			"nothing": func(*sslnet.Conn) error { return net.ErrClosed },
+			"Read": func(c *sslnet.Conn) error {
+				_, err := c.Read(make([]byte, 1))
+				return err
+			},
+			"Write": func(c *sslnet.Conn) error {
+				for {
+					if _, err := c.Write(make([]byte, 100000)); err != nil {
+						return err
+					}
+				}
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				c, _ := connect(t, join, serverOptions(), clientOptions())
+				small(t, c)
+				errs := make(chan error)
+				for range 3 {
+					go func() { errs <- use(c) }()
+				}
+				within(t, "Close", func() { c.Close() })
+				for range 3 {
+					require.ErrorIs(t, <-errs, net.ErrClosed)
+				}
+			})
+		}
+		t.Run("handshake", func(t *testing.T) {
+			c, _ := pair(t, join, serverOptions(), clientOptions())
+			errs := make(chan error)
+			go func() { errs <- c.Handshake() }()
+			within(t, "Close", func() { c.Close() })
+			require.ErrorIs(t, <-errs, net.ErrClosed)
+		})
+	})
+}
+
+// Everything at once, for the race detector; at the end nothing hangs.
+func TestConcurrentUse(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := pair(t, join, serverOptions(), clientOptions(upTo(highest)))
+			var users sync.WaitGroup
+			for _, conn := range []*sslnet.Conn{c, s} {
+				for range 3 {
+					users.Go(func() { io.Copy(io.Discard, conn) })
+					users.Go(func() {
+						for {
+							if _, err := conn.Write(make([]byte, 20000)); err != nil {
+								return
+							}
+						}
+					})
+					users.Go(func() {
+						for range 20 {
+							conn.SetDeadline(soon())
+							conn.ConnectionState()
+							conn.ClientCertValid()
+							conn.KeyUpdate(true)
+							conn.SetDeadline(never)
+							conn.Peer()
+							conn.Handshake()
+						}
+						conn.Close()
+					})
+				}
+			}
+			within(t, "concurrent use", users.Wait)
+		})
+	})
+}
+
+// A client that only writes and closes has tickets of the server unread; what it
+// wrote arrives nevertheless.
+func TestUnreadTicketsDestroyNothing(t *testing.T) {
+	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
+	require.NoError(t, err)
+	data := random(1 << 20)
+	for name, server := range map[string]func(net.Conn) net.Conn{
+		"sslnet":     func(b net.Conn) net.Conn { return sslnet.Server(b, mustCtx(t, serverOptions())) },
+		"crypto/tls": func(b net.Conn) net.Conn { return tls.Server(b, &tls.Config{Certificates: []tls.Certificate{cert}}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 5 {
+				a, b := joinTCP(t)
+				c, s := sslnet.Client(a, mustCtx(t, clientOptions())), server(b)
+				require.NoError(t, c.SetServerName("localhost"))
+				errs := make(chan error, 1)
+				go func() {
+					_, err := c.Write(data)
+					errs <- errors.Join(err, c.Close())
+				}()
+				got, err := io.ReadAll(s)
+				require.NoError(t, err)
+				require.Equal(t, len(data), len(got))
+				require.NoError(t, <-errs)
+				s.Close()
+			}
+		})
+	}
+}
+
+// tapped tells of everything that is written.
+type tapped struct {
+	net.Conn
+	wrote chan int
+}
+
+func (c *tapped) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.wrote <- n
+	return n, err
+}
+
+// What TLS answers in a Read is sent though nobody writes, and though nobody
+// reads again.
+func TestReadAnswersByItself(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	tap := &tapped{a, make(chan int, 100)}
+	c, s := sslnet.Client(tap, mustCtx(t, clientOptions())), sslnet.Server(b, mustCtx(t, serverOptions()))
+	require.NoError(t, c.SetServerName("localhost"))
+	shake(t, c, s)
+	for len(tap.wrote) > 0 {
+		<-tap.wrote
+	}
+	go func() {
+		s.KeyUpdate(true)
+		io.WriteString(s, "x")
+	}()
+	hear(t, c, "x")
+	go s.Read(make([]byte, 1)) // takes the answer from the pipe
+	within(t, "the answer", func() { require.Positive(t, <-tap.wrote) })
+}
+
+// A Read that finds a broken record tells the peer why it fails.
+func TestReadSendsTheAlert(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+			go c.NetConn().Write(append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...))
+			_, err := s.Read(make([]byte, 1))
+			require.ErrorAs(t, err, new(*sslfilter.Error))
+			_, err = c.Read(make([]byte, 1))
+			var alert sslfilter.AlertError
+			require.ErrorAs(t, err, &alert)
+			require.Equal(t, sslfilter.AlertError(20), alert) // bad_record_mac
+			_, again := c.Read(make([]byte, 1))
+			require.Equal(t, err, again)
+		})
+	})
+}

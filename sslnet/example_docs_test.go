@@ -1,0 +1,286 @@
+package sslnet_test
+
+// The Go code of docs/net.md, and the examples of go doc. Each region between
+// "begin" and "end" stands in the document word for word.
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+const (
+	caFile   = pki + "root.crt"
+	certFile = pki + "server.crt"
+	keyFile  = pki + "server.key"
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// exampleServer echoes over TLS at the address that it returns.
+func exampleServer() (addr string, stop func()) {
+	l := must(sslnet.Listen("tcp", "127.0.0.1:0", must(sslfilter.NewCtx(serverOptions()))))
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return l.Addr().String(), func() { l.Close() }
+}
+
+func ExampleDial() {
+	addr, stop := exampleServer()
+	defer stop()
+	// docs:begin
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile})
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := sslnet.Dial("tcp", addr, ctx) // verifies the server, by the name in addr
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "hello")
+	// docs:end
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	fmt.Printf("%q %v", line, err)
+	// Output: "hello\n" <nil>
+}
+
+// docs:begin
+// greet tells each client what its certificate is worth.
+func greet(listener net.Listener) error {
+	for {
+		conn, err := listener.Accept() // the handshake is done
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			verdict := conn.(*sslnet.Conn).Peer()
+			fmt.Fprintf(conn, "your certificate: %v\n", verdict)
+		}()
+	}
+}
+
+// docs:end
+
+func ExampleListen() {
+	// docs:begin
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{Crt: certFile, Key: keyFile, CACrt: caFile, ClientCert: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := sslnet.Listen("tcp", "127.0.0.1:0", ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	go greet(listener)
+	// docs:end
+	clientCtx := must(sslfilter.NewCtx(sslfilter.Options{
+		Client: true, CACrt: caFile, Crt: pki + "client-expired.crt", Key: pki + "client-expired.key",
+	}))
+	conn := must(sslnet.Dial("tcp", listener.Addr().String(), clientCtx))
+	defer conn.Close()
+	io.Copy(os.Stdout, conn)
+	// Output: your certificate: invalid: certificate has expired (10) at depth 0
+}
+
+func ExampleListener() {
+	below := must(net.Listen("tcp", "127.0.0.1:0"))
+	ctx := must(sslfilter.NewCtx(serverOptions()))
+	// docs:begin
+	listener := &sslnet.Listener{
+		Listener:         below, // any net.Listener
+		Ctx:              ctx,
+		HandshakeTimeout: 5 * time.Second,
+		MaxHandshakes:    200,
+		HandshakeError: func(below net.Conn, err error) {
+			log.Printf("%v: %v", below.RemoteAddr(), err)
+		},
+	}
+	reload := func(o sslfilter.Options) error {
+		ctx, err := sslfilter.NewCtx(o)
+		if err == nil {
+			listener.SetCtx(ctx) // for new connections
+		}
+		return err
+	}
+	// docs:end
+	fmt.Println(reload(serverOptions()), listener.Close())
+	// Output: <nil> <nil>
+}
+
+func ExampleDialer() {
+	addr, stop := exampleServer()
+	defer stop()
+	clientCtx := must(sslfilter.NewCtx(clientOptions()))
+	// docs:begin
+	dialer := &sslnet.Dialer{
+		Ctx:              clientCtx,
+		NetDialer:        &net.Dialer{Timeout: 10 * time.Second},
+		HandshakeTimeout: 5 * time.Second,
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	// docs:end
+	fmt.Println(err)
+	conn.Close()
+	// Output: <nil>
+}
+
+func ExampleNewListener() {
+	ctx := must(sslfilter.NewCtx(serverOptions()))
+	// On a socket that systemd or somebody else has opened, or over a connection
+	// of another kind: what below accepts is what TLS runs on.
+	below := must(net.Listen("tcp", "127.0.0.1:0"))
+	listener := sslnet.NewListener(below, ctx)
+	fmt.Println(listener.Addr() == below.Addr())
+	listener.Close()
+	// Output: true
+}
+
+// The handshake in the hands of the program, as with crypto/tls.
+func ExampleServer() {
+	serverCtx, clientCtx := must(sslfilter.NewCtx(serverOptions())), must(sslfilter.NewCtx(clientOptions()))
+	a, b := net.Pipe()
+	go func() {
+		conn := sslnet.Client(a, clientCtx)
+		conn.SetServerName("localhost")
+		defer conn.Close()
+		io.WriteString(conn, "hello\n")
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn := sslnet.Server(b, serverCtx)
+	defer conn.Close()
+	err := conn.HandshakeContext(ctx)
+	fmt.Println(err, conn.ServerName())
+	io.Copy(os.Stdout, conn)
+	// Output:
+	// <nil> localhost
+	// hello
+}
+
+// docs:begin
+// serveMail is a server whose clients begin in plain text and may go over to TLS.
+func serveMail(conn net.Conn, ctx *sslfilter.Ctx) error {
+	r := bufio.NewReader(conn)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(line) != "STARTTLS" {
+			fmt.Fprint(conn, "502 only STARTTLS here\r\n")
+			continue
+		}
+		// First the check for what was injected behind the command, then the answer.
+		secured, err := sslnet.ServerBuffered(conn, r, ctx, sslnet.RefuseLeftover)
+		if err != nil {
+			return err // *sslnet.LeftoverError
+		}
+		fmt.Fprint(conn, "220 go ahead\r\n")
+		defer secured.Close()
+		return serveOverTLS(bufio.NewReader(secured), secured) // nothing that was read before counts
+	}
+}
+
+// docs:end
+
+// docs:begin
+// secure asks a server for TLS and takes it up.
+func secure(conn net.Conn, name string, ctx *sslfilter.Ctx) (*sslnet.Conn, error) {
+	fmt.Fprint(conn, "STARTTLS\r\n")
+	r := bufio.NewReader(conn)
+	answer, err := r.ReadString('\n')
+	if err != nil || !strings.HasPrefix(answer, "220 ") {
+		return nil, fmt.Errorf("STARTTLS: %q, %w", answer, err)
+	}
+	secured, err := sslnet.ClientBuffered(conn, r, ctx, sslnet.RefuseLeftover)
+	if err != nil {
+		return nil, err
+	}
+	return secured, secured.SetServerName(name)
+}
+
+// docs:end
+
+func serveOverTLS(r *bufio.Reader, w io.Writer) error {
+	line, err := r.ReadString('\n')
+	fmt.Fprintf(w, "250 %s", line)
+	return err
+}
+
+func ExampleServerBuffered() {
+	a, b := net.Pipe()
+	go serveMail(b, must(sslfilter.NewCtx(serverOptions())))
+	conn, err := secure(a, "localhost", must(sslfilter.NewCtx(clientOptions())))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "NOOP\r\n")
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	fmt.Printf("%q %v", line, err)
+	// Output: "250 NOOP\r\n" <nil>
+}
+
+func ExampleClientBuffered() {
+	a, b := net.Pipe()
+	go func() {
+		io.WriteString(b, "220 go ahead\r\n250 forged by somebody in between\r\n")
+	}()
+	go io.Copy(io.Discard, b)
+	_, err := secure(a, "localhost", must(sslfilter.NewCtx(clientOptions())))
+	fmt.Println(err)
+	// Output: sslnet: STARTTLS: 35 bytes of plaintext came before TLS began, as in a command injection (CVE-2011-0411)
+}
+
+func ExampleConn_Detach() {
+	a, b := net.Pipe()
+	conn := sslnet.Client(a, must(sslfilter.NewCtx(clientOptions())))
+	conn.SetServerName("localhost")
+	go func() {
+		server := sslnet.Server(b, must(sslfilter.NewCtx(serverOptions())))
+		io.Copy(io.Discard, server) // until the client takes TLS off
+		plain := must(server.Detach())
+		fmt.Fprintln(plain, "in plain text again")
+		plain.Close()
+	}()
+	// docs:begin
+	fmt.Fprintln(conn, "the last line over TLS")
+	plain, err := conn.Detach() // close_notify goes out, and the peer's comes
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer plain.Close() // conn is used up
+	line, err := bufio.NewReader(plain).ReadString('\n')
+	// docs:end
+	fmt.Printf("%q %v", line, err)
+	// Output: "in plain text again\n" <nil>
+}

@@ -1,0 +1,320 @@
+package sslnet_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// A handshake that a deadline or a context stopped goes on in the next call.
+func TestHandshakeGoesOn(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			for name, stop := range map[string]func(*testing.T, *sslnet.Conn){
+				"deadline": func(t *testing.T, c *sslnet.Conn) {
+					require.NoError(t, c.SetDeadline(soon()))
+					require.ErrorIs(t, c.Handshake(), os.ErrDeadlineExceeded)
+					require.NoError(t, c.SetDeadline(never))
+				},
+				"read deadline in Read": func(t *testing.T, c *sslnet.Conn) {
+					require.NoError(t, c.SetReadDeadline(soon()))
+					_, err := c.Read(make([]byte, 1))
+					require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+					require.NoError(t, c.SetReadDeadline(never))
+				},
+				"write deadline in Write": func(t *testing.T, c *sslnet.Conn) {
+					require.NoError(t, c.SetWriteDeadline(soon()))
+					n, err := c.Write([]byte("x"))
+					require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+					require.Zero(t, n)
+					require.NoError(t, c.SetWriteDeadline(never))
+				},
+				"context": func(t *testing.T, c *sslnet.Conn) {
+					ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+					defer cancel()
+					require.Equal(t, context.DeadlineExceeded, c.HandshakeContext(ctx))
+				},
+				"cancelled before": func(t *testing.T, c *sslnet.Conn) {
+					ctx, cancel := context.WithCancel(context.Background())
+					cancel()
+					require.Equal(t, context.Canceled, c.HandshakeContext(ctx))
+				},
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					c, s := pair(t, join, serverOptions(), clientOptions(upTo(highest)))
+					stop(t, c)
+					stop(t, s)
+					require.False(t, c.ConnectionState().HandshakeComplete)
+					shake(t, c, s)
+					go io.WriteString(c, "hello")
+					hear(t, s, "hello")
+				})
+			}
+		})
+	})
+}
+
+// While one goroutine is in the handshake, another that waits for it has its own
+// deadline, also one that is set later.
+func TestDeadlineWhileAnotherHandshakes(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		c, s := pair(t, join, serverOptions(), clientOptions())
+		read := make(chan error, 1)
+		go func() {
+			_, err := io.ReadFull(c, make([]byte, 5))
+			read <- err
+		}()
+		wrote := make(chan error, 1)
+		go func() {
+			_, err := c.Write([]byte("x"))
+			wrote <- err
+		}()
+		require.NoError(t, c.SetWriteDeadline(soon()))
+		select {
+		case err := <-wrote:
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		case <-time.After(patience):
+			require.Fail(t, "Write does not end")
+		}
+		shake(t, s) // c does it in Read
+		say(t, s, "hello")
+		require.NoError(t, <-read)
+	})
+}
+
+// A handshake with a bound of its own fails for good when that is over.
+func TestHandshakeTimeout(t *testing.T) {
+	l := listenTCP(t)
+	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions()), HandshakeTimeout: 50 * time.Millisecond}
+	_, err := d.Dial("tcp", l.Addr().String())
+	require.ErrorIs(t, err, sslnet.ErrHandshakeTimeout)
+	var timeout net.Error
+	require.ErrorAs(t, err, &timeout)
+	require.True(t, timeout.Timeout())
+}
+
+func TestDialerContext(t *testing.T) {
+	l := listenTCP(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			io.ReadFull(conn, make([]byte, 100)) // the handshake has begun
+			defer conn.Close()
+		}
+		cancel()
+	}()
+	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions())}
+	_, err := d.DialContext(ctx, "tcp", l.Addr().String())
+	require.Equal(t, context.Canceled, err)
+}
+
+// The name to verify comes from the address unless the options have one.
+func TestDialNames(t *testing.T) {
+	l := echo(t, serverOptions())
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		host string
+		o    sslfilter.Options
+		sni  string
+		code sslfilter.VerifyCode
+	}{
+		"name in the address":       {"localhost", clientOptions(), "localhost", 0},
+		"IP address":                {"127.0.0.1", clientOptions(), "", 0},
+		"name in the options":       {"127.0.0.1", clientOptions(func(o *sslfilter.Options) { o.ServerName = "server.test" }), "server.test", 0},
+		"wrong name in the options": {"localhost", clientOptions(func(o *sslfilter.Options) { o.ServerName = "elsewhere.test" }), "", 62},
+		"not verified, sent":        {"localhost", sslfilter.Options{Client: true, InsecureSkipVerify: true}, "localhost", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := sslnet.Dial("tcp", net.JoinHostPort(c.host, port), mustCtx(t, c.o))
+			if c.code != 0 {
+				var refused *sslfilter.VerifyError
+				require.ErrorAs(t, err, &refused)
+				require.Equal(t, c.code, refused.Code)
+				return
+			}
+			require.NoError(t, err)
+			defer conn.Close()
+			require.Equal(t, c.sni, conn.ServerName())
+		})
+	}
+}
+
+// What a caller does wrong is an error, and no panic.
+func TestUsage(t *testing.T) {
+	client, server := mustCtx(t, clientOptions()), mustCtx(t, serverOptions())
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	for name, err := range map[string]error{
+		"client with a server's Ctx": sslnet.Client(a, server).Handshake(),
+		"server with a client's Ctx": sslnet.Server(a, client).Handshake(),
+		"no Ctx":                     sslnet.Server(a, nil).Handshake(),
+		"no name":                    sslnet.Client(a, client).Handshake(),
+		"name of a server":           sslnet.Server(a, server).SetServerName("localhost"),
+	} {
+		require.Error(t, err, name)
+		require.Contains(t, err.Error(), "ssl", name)
+	}
+	_, err := (&sslnet.Dialer{}).Dial("tcp", listenTCP(t).Addr().String())
+	require.Error(t, err)
+	for _, ctx := range []*sslfilter.Ctx{nil, client} {
+		_, err = sslnet.Listen("tcp", "127.0.0.1:0", ctx)
+		require.Error(t, err)
+	}
+
+	c := sslnet.Client(a, client)
+	require.NoError(t, c.SetServerName("not a name"))
+	for range 2 { // a bad name is not forgotten
+		require.ErrorAs(t, c.Handshake(), new(*sslfilter.UsageError))
+	}
+	require.Error(t, c.VerifyHostname("localhost"))
+	_, err = c.ExportKeyingMaterial("label", nil, 1)
+	require.Error(t, err)
+	require.Nil(t, c.Peer())
+	require.False(t, c.ClientCertNotOnCRL(pki+"ca-both.pem"))
+	require.NoError(t, c.Close())
+	require.False(t, c.ClientCertValid())
+}
+
+// A client that is refused in TLS 1.3 has finished its handshake and may have
+// sent more; it still gets the alert, not a reset.
+func TestRefusedClientGetsTheAlert(t *testing.T) {
+	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		l := echo(t, serverOptions(func(o *sslfilter.Options) {
+			o.CACrt, o.RequireValidClientCert = pki+"root.crt", true
+		}))
+		for range 10 {
+			err := func() error {
+				c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions(upTo(highest))))
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				for err == nil { // until the refusal has come
+					_, err = c.Write(make([]byte, 1000))
+				}
+				_, err = c.Read(make([]byte, 1))
+				return err
+			}()
+			var alert sslfilter.AlertError
+			require.ErrorAs(t, err, &alert)
+		}
+	})
+}
+
+func TestPlainHTTPOnTheTLSPort(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		a, b := join(t)
+		defer a.Close()
+		defer b.Close()
+		go io.WriteString(a, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		err := sslnet.Server(b, mustCtx(t, serverOptions())).Handshake()
+		require.ErrorContains(t, err, "plain HTTP")
+	})
+}
+
+// The client and the server of crypto/tls are peers with every version, key and
+// client certificate, and agree with us about the connection.
+func TestCryptoTLSPeers(t *testing.T) {
+	pool := x509.NewCertPool()
+	pem, err := os.ReadFile(pki + "root.crt")
+	require.NoError(t, err)
+	require.True(t, pool.AppendCertsFromPEM(pem))
+	clientCert, err := tls.LoadX509KeyPair(pki+"client.crt", pki+"client.key")
+	require.NoError(t, err)
+	serverCert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
+	require.NoError(t, err)
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			config := &tls.Config{
+				RootCAs: pool, ClientCAs: pool, ServerName: "localhost", MaxVersion: uint16(highest), NextProtos: []string{"one", "two"},
+				Certificates: []tls.Certificate{clientCert}, ClientAuth: tls.RequireAndVerifyClientCert,
+			}
+			withCert := func(o *sslfilter.Options) {
+				o.ALPN = []string{"two"}
+				if o.Client {
+					o.Crt, o.Key = pki+"client.crt", pki+"client.key"
+				} else {
+					o.CACrt, o.ClientCert = pki+"root.crt", true
+				}
+			}
+			t.Run("client", func(t *testing.T) {
+				a, b := join(t)
+				theirs := tls.Client(a, config)
+				ours := sslnet.Server(b, mustCtx(t, serverOptions(withCert)))
+				requireTalk(t, ours, theirs)
+			})
+			t.Run("server", func(t *testing.T) {
+				config := config.Clone()
+				config.Certificates = []tls.Certificate{serverCert}
+				a, b := join(t)
+				theirs := tls.Server(a, config)
+				ours := sslnet.Client(b, mustCtx(t, clientOptions(withCert)))
+				require.NoError(t, ours.SetServerName("localhost"))
+				requireTalk(t, ours, theirs)
+			})
+		})
+	})
+}
+
+// requireTalk moves data both ways, compares what both ends know, and ends the
+// connection in order.
+func requireTalk(t *testing.T, ours *sslnet.Conn, theirs *tls.Conn) {
+	t.Helper()
+	defer ours.NetConn().Close()
+	defer theirs.NetConn().Close()
+	within(t, "talk", func() {
+		data := random(1 << 20)
+		theirErr := make(chan error, 1)
+		go func() {
+			_, err := io.CopyN(theirs, theirs, int64(len(data)))
+			if err == nil {
+				_, err = theirs.Read(make([]byte, 1))
+			}
+			if errors.Is(err, io.EOF) {
+				err = theirs.CloseWrite()
+			}
+			theirErr <- err
+		}()
+		got := make(chan []byte)
+		go func() {
+			b, err := io.ReadAll(ours)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- b
+		}()
+		_, err := ours.Write(data)
+		require.NoError(t, err)
+		require.NoError(t, ours.CloseWrite())
+		require.True(t, string(data) == string(<-got), "what came back is not what was sent")
+		require.NoError(t, <-theirErr)
+		us, them := ours.ConnectionState(), theirs.ConnectionState()
+		require.Equal(t, them.Version, us.Version)
+		require.Equal(t, them.CipherSuite, us.CipherSuite)
+		require.Equal(t, "two", us.NegotiatedProtocol)
+		require.Equal(t, them.NegotiatedProtocol, us.NegotiatedProtocol)
+		require.Equal(t, them.TLSUnique, us.TLSUnique)
+		require.Equal(t, "localhost", us.ServerName)
+		require.Len(t, us.VerifiedChains, 1)
+		material, err := them.ExportKeyingMaterial("EXPORTER-test", []byte("context"), 40)
+		require.NoError(t, err)
+		own, err := ours.ExportKeyingMaterial("EXPORTER-test", []byte("context"), 40)
+		require.NoError(t, err)
+		require.Equal(t, material, own)
+	})
+}

@@ -1,0 +1,188 @@
+package sslnet_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// listener makes a Listener of the test PKI over TCP.
+func listener(t testing.TB, change func(*sslnet.Listener)) *sslnet.Listener {
+	t.Helper()
+	l := &sslnet.Listener{Listener: listenTCP(t), Ctx: mustCtx(t, serverOptions())}
+	if change != nil {
+		change(l)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// visit dials and says text.
+func visit(t testing.TB, l net.Listener, text string) {
+	t.Helper()
+	c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions()))
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	say(t, c, text)
+}
+
+// silent connects and says nothing.
+func silent(t testing.TB, l net.Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Peers that say nothing, say half of it or speak something else do not hold up
+// who comes after them.
+func TestAcceptIsNotHeldUp(t *testing.T) {
+	failed := make(chan error, 10)
+	l := listener(t, func(l *sslnet.Listener) {
+		l.HandshakeError = func(below net.Conn, err error) { failed <- err }
+	})
+	silent(t, l)
+	_, err := silent(t, l).Write([]byte{22, 3, 1, 2, 0, 1})
+	require.NoError(t, err)
+	_, err = io.WriteString(silent(t, l), "SSH-2.0-OpenSSH\r\n")
+	require.NoError(t, err)
+	go visit(t, l, "hello")
+	within(t, "Accept", func() {
+		c, err := l.Accept()
+		require.NoError(t, err)
+		require.True(t, c.(*sslnet.Conn).ConnectionState().HandshakeComplete)
+		hear(t, c, "hello")
+	})
+	require.ErrorAs(t, <-failed, new(*sslfilter.Error))
+}
+
+// Handshakes beyond the bound wait until one is over, at the latest by its time.
+func TestMaxHandshakes(t *testing.T) {
+	failed := make(chan error, 10)
+	l := listener(t, func(l *sslnet.Listener) {
+		l.MaxHandshakes, l.HandshakeTimeout = 2, 200*time.Millisecond
+		l.HandshakeError = func(below net.Conn, err error) { failed <- err }
+	})
+	for range 4 {
+		silent(t, l)
+	}
+	go visit(t, l, "hello")
+	within(t, "Accept", func() {
+		c, err := l.Accept()
+		require.NoError(t, err)
+		hear(t, c, "hello")
+	})
+	for range 4 {
+		require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout)
+	}
+}
+
+// shaky fails sometimes, as a listener does when file descriptors are short.
+type shaky struct {
+	net.Listener
+	failures atomic.Int32
+	err      error
+}
+
+func (l *shaky) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: l.err}
+	}
+	return l.Listener.Accept()
+}
+
+func TestPassingAcceptErrors(t *testing.T) {
+	below := &shaky{Listener: listenTCP(t), err: syscall.EMFILE}
+	below.failures.Store(3)
+	l := listener(t, func(l *sslnet.Listener) { l.Listener = below })
+	go visit(t, l, "hello")
+	c, err := l.Accept()
+	require.NoError(t, err)
+	hear(t, c, "hello")
+}
+
+func TestLastingAcceptErrors(t *testing.T) {
+	broken := errors.New("broken")
+	below := &shaky{Listener: listenTCP(t), err: broken}
+	below.failures.Store(1)
+	l := listener(t, func(l *sslnet.Listener) { l.Listener = below })
+	for range 2 {
+		_, err := l.Accept()
+		require.ErrorIs(t, err, broken)
+	}
+}
+
+// Close ends Accept, the handshakes under way and connections that nobody has
+// accepted, and waits for its goroutines.
+func TestListenerClose(t *testing.T) {
+	l := listener(t, nil)
+	accepted := make(chan error)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			hear(t, c, "first")
+		}
+		accepted <- err
+	}()
+	visit(t, l, "first")
+	require.NoError(t, <-accepted)
+	waiting := silent(t, l)
+	ready, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions()))
+	require.NoError(t, err)
+	defer ready.Close()
+	within(t, "Close", func() { require.NoError(t, l.Close()) })
+	_, err = waiting.Read(make([]byte, 1))
+	require.Error(t, err)
+	_, err = ready.Read(make([]byte, 1))
+	require.Error(t, err)
+	for range 2 {
+		_, err = l.Accept()
+		require.ErrorIs(t, err, net.ErrClosed)
+	}
+	within(t, "a second Close", func() { l.Close() })
+
+	l = listener(t, nil)
+	go func() { accepted <- l.Close() }()
+	_, err = l.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.NoError(t, <-accepted)
+}
+
+// New connections have the new certificate, old ones go on.
+func TestSetCtx(t *testing.T) {
+	l := listener(t, nil)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go io.Copy(c, c)
+		}
+	}()
+	client := mustCtx(t, clientOptions())
+	before, err := sslnet.Dial("tcp", l.Addr().String(), client)
+	require.NoError(t, err)
+	defer before.Close()
+	l.SetCtx(mustCtx(t, serverOptions(func(o *sslfilter.Options) {
+		o.Crt, o.Key = pki+"server-ec.crt", pki+"server-ec.key"
+	})))
+	after, err := sslnet.Dial("tcp", l.Addr().String(), client)
+	require.NoError(t, err)
+	defer after.Close()
+	require.NotEqual(t, before.Peer().Sent[0], after.Peer().Sent[0])
+	for _, c := range []*sslnet.Conn{before, after} {
+		say(t, c, "hello")
+		hear(t, c, "hello")
+	}
+}

@@ -1,0 +1,242 @@
+package sslnet_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// startTLS is a server that reads a line and then takes TLS up.
+func startTLS(t *testing.T, conn net.Conn, leftover sslnet.Leftover) (*sslnet.Conn, error) {
+	r := bufio.NewReader(conn)
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	if line != "STARTTLS\r\n" {
+		t.Errorf("unexpected line %q", line)
+	}
+	c, err := sslnet.ServerBuffered(conn, r, mustCtx(t, serverOptions()), leftover)
+	if err != nil {
+		return nil, err
+	}
+	if leftover == sslnet.RefuseLeftover {
+		io.WriteString(conn, "220 go ahead\r\n")
+	}
+	return c, nil
+}
+
+func TestSTARTTLS(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		a, b := join(t)
+		defer a.Close()
+		defer b.Close()
+		go func() {
+			s, err := startTLS(t, b, sslnet.RefuseLeftover)
+			if err == nil {
+				_, err = io.Copy(s, s)
+				s.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		say(t, a, "STARTTLS\r\n")
+		r := bufio.NewReader(a)
+		line, err := r.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "220 go ahead\r\n", line)
+		c, err := sslnet.ClientBuffered(a, r, mustCtx(t, clientOptions()), sslnet.RefuseLeftover)
+		require.NoError(t, err)
+		require.NoError(t, c.SetServerName("localhost"))
+		say(t, c, "hello")
+		hear(t, c, "hello")
+		require.NoError(t, c.CloseWrite())
+		_, err = c.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+	})
+}
+
+// Plaintext behind the command is refused and counted (CVE-2011-0411).
+func TestSTARTTLSInjection(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	go io.WriteString(a, "STARTTLS\r\nRCPT TO:<victim@example.org>\r\n")
+	_, err := startTLS(t, b, sslnet.RefuseLeftover)
+	var left *sslnet.LeftoverError
+	require.ErrorAs(t, err, &left)
+	require.Equal(t, len("RCPT TO:<victim@example.org>\r\n"), left.N)
+	require.ErrorContains(t, err, "30 bytes")
+
+	r := bufio.NewReader(strings.NewReader("220 go ahead\r\n250 forged\r\n"))
+	_, err = r.ReadString('\n')
+	require.NoError(t, err)
+	_, err = sslnet.ClientBuffered(a, r, mustCtx(t, clientOptions()), sslnet.RefuseLeftover)
+	require.ErrorAs(t, err, &left)
+	require.Equal(t, len("250 forged\r\n"), left.N)
+}
+
+// Where it is allowed, a ClientHello right behind the command is the first that
+// TLS gets, and an injected command is no ClientHello.
+func TestSTARTTLSPipelined(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		a, b := join(t)
+		defer a.Close()
+		defer b.Close()
+		c := sslnet.Client(&prefixing{Conn: a, prefix: "STARTTLS\r\n"}, mustCtx(t, clientOptions()))
+		require.NoError(t, c.SetServerName("localhost"))
+		go func() {
+			s, err := startTLS(t, b, sslnet.KeepLeftover)
+			if err == nil {
+				_, err = io.Copy(s, s)
+				s.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		say(t, c, "hello")
+		hear(t, c, "hello")
+		require.NoError(t, c.CloseWrite())
+		_, err := c.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+	})
+	t.Run("injected command", func(t *testing.T) {
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		go io.WriteString(a, "STARTTLS\r\nRCPT TO:<victim@example.org>\r\n")
+		s, err := startTLS(t, b, sslnet.KeepLeftover)
+		require.NoError(t, err)
+		go io.Copy(io.Discard, a)
+		_, err = s.Read(make([]byte, 1))
+		require.ErrorAs(t, err, new(*sslfilter.Error))
+	})
+}
+
+// prefixing writes prefix together with the first that is written.
+type prefixing struct {
+	net.Conn
+	prefix string
+}
+
+func (c *prefixing) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(append([]byte(c.prefix), b...))
+	n = max(0, n-len(c.prefix))
+	c.prefix = ""
+	return n, err
+}
+
+// TLS comes off again with data in flight: what was said over TLS is read before,
+// what was said in plain text is read after it, by both ends.
+func TestDetach(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+			within(t, "Detach", func() {
+				done := make(chan error)
+				go func() {
+					err := func() error {
+						if _, err := io.CopyN(io.Discard, s, 10); err != nil {
+							return err
+						}
+						if _, err := io.WriteString(s, "over TLS"); err != nil {
+							return err
+						}
+						if _, err := s.Read(make([]byte, 1)); err != io.EOF { // c detaches
+							return err
+						}
+						plain, err := s.Detach()
+						if err != nil {
+							return err
+						}
+						if _, err := io.WriteString(plain, "in plain text\n"); err != nil {
+							return err
+						}
+						_, err = io.Copy(plain, io.LimitReader(plain, 4))
+						return err
+					}()
+					done <- err
+				}()
+				say(t, c, "last words")
+				first := make([]byte, 4)
+				_, err := io.ReadFull(c, first)
+				require.NoError(t, err)
+				_, err = c.Detach()
+				require.ErrorContains(t, err, "4 bytes of plaintext")
+				rest, err := io.ReadAll(c)
+				require.NoError(t, err)
+				require.Equal(t, "over TLS", string(first)+string(rest))
+				plain, err := c.Detach()
+				require.NoError(t, err)
+				hear(t, plain, "in plain text\n")
+				say(t, plain, "echo")
+				hear(t, plain, "echo")
+				require.NoError(t, <-done)
+
+				require.NoError(t, c.Close()) // does nothing
+				_, err = c.Write([]byte("x"))
+				require.ErrorIs(t, err, net.ErrClosed)
+				_, err = c.Detach()
+				require.ErrorIs(t, err, net.ErrClosed)
+				require.ErrorIs(t, c.SetDeadline(soon()), net.ErrClosed)
+				require.NoError(t, plain.Close())
+			})
+		})
+	})
+}
+
+// What came behind the peer's close_notify is the first that is read, also by
+// many readers, and the deadlines are those of before.
+func TestDetachKeepsWhatArrived(t *testing.T) {
+	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+	go func() {
+		io.ReadAll(s)
+		plain, err := s.Detach()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		io.WriteString(plain, "behind")
+	}()
+	require.NoError(t, c.CloseWrite())
+	waitReadable(t, c.NetConn()) // close_notify, and with luck what is behind it
+	plain, err := c.Detach()
+	require.NoError(t, err)
+	hear(t, plain, "behind")
+	require.NoError(t, plain.SetReadDeadline(soon()))
+	_, err = plain.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, plain.(interface{ CloseWrite() error }).CloseWrite())
+	_, err = s.NetConn().Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+}
+
+// A peer that does not answer close_notify holds Detach up to the deadline only.
+func TestDetachAgainAfterADeadline(t *testing.T) {
+	networks(t, func(t *testing.T, join joiner) {
+		c, s := connect(t, join, serverOptions(), clientOptions())
+		go io.Copy(io.Discard, s)
+		require.NoError(t, c.SetDeadline(soon()))
+		_, err := c.Detach()
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.NoError(t, c.SetDeadline(never))
+		other := make(chan error, 1)
+		go func() {
+			_, err := s.Detach()
+			other <- err
+		}()
+		_, err = c.Detach()
+		require.NoError(t, err)
+		require.NoError(t, <-other)
+	})
+}

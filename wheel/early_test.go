@@ -1,0 +1,38 @@
+package wheel_test
+
+import (
+	"net"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/wheel"
+)
+
+// What was put early is at its bound, and only reading the handshake frees it.
+func TestEarlyPutAtItsBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		client := start(t, a, stackOf(t, nil, mustFilter(t, sslfilter.Options{
+			Client: true, CACrt: pki("root.crt"), ServerName: "localhost", MaxVersion: sslfilter.VersionTLS12, // two flights to read
+		})), nil)
+		block := make([]byte, 1<<20)
+		put := 0
+		for client.Put(block) == nil {
+			put += len(block)
+		}
+		require.GreaterOrEqual(t, put, wheel.MaxOutput)
+		got := 0
+		server, err := wheel.New(b, stackOf(t, nil, tlsServer(t)), wheel.Events{
+			Input: func(_ *wheel.ReadWrite, rec any) { got += len(rec.([]byte)) },
+			Error: func(_ *wheel.ReadWrite, op string, err error) { t.Errorf("%s: %v", op, err) },
+		})
+		require.NoError(t, err)
+		synctest.Wait()
+		server.Close()
+		server.Wait()
+		require.Equal(t, put, got)
+	})
+}
