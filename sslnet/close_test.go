@@ -80,7 +80,6 @@ func TestCloseEndsEverything(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				c, _ := connect(t, join, serverOptions(), clientOptions())
-				small(t, c)
 				errs := make(chan error)
 				for range 3 {
 					go func() { errs <- use(c) }()
@@ -99,6 +98,39 @@ func TestCloseEndsEverything(t *testing.T) {
 			require.ErrorIs(t, <-errs, net.ErrClosed)
 		})
 	})
+}
+
+// A Write that is stuck is cut, and not waited for: the peer would have to read
+// on, and does not.
+func TestCloseCutsAWriteUnderWay(t *testing.T) {
+	begun := make(chan struct{}, 100)
+	c, _ := connect(t, func(t testing.TB) (a, b net.Conn) {
+		a, b = net.Pipe()
+		return beginning{a, begun}, b
+	}, serverOptions(), clientOptions())
+	for len(begun) > 0 {
+		<-begun
+	}
+	wrote := make(chan error)
+	go func() {
+		_, err := c.Write([]byte("x"))
+		wrote <- err
+	}()
+	<-begun
+	within(t, "Close", func() { c.Close() })
+	require.ErrorIs(t, <-wrote, net.ErrClosed)
+	require.Empty(t, begun, "nothing more was sent")
+}
+
+// beginning tells when something is about to be written.
+type beginning struct {
+	net.Conn
+	begun chan struct{}
+}
+
+func (c beginning) Write(b []byte) (int, error) {
+	c.begun <- struct{}{}
+	return c.Conn.Write(b)
 }
 
 // Everything at once, for the race detector; at the end nothing hangs.

@@ -203,17 +203,6 @@ func random(n int) []byte {
 	return b
 }
 
-// small bounds what the network takes without a reader.
-func small(t testing.TB, conns ...*sslnet.Conn) {
-	t.Helper()
-	for _, c := range conns {
-		if tcp, ok := c.NetConn().(*net.TCPConn); ok {
-			require.NoError(t, tcp.SetWriteBuffer(16<<10))
-			require.NoError(t, tcp.SetReadBuffer(16<<10))
-		}
-	}
-}
-
 // echo is a listener whose connections get back what they send.
 func echo(t testing.TB, o sslfilter.Options) net.Listener {
 	t.Helper()
