@@ -193,6 +193,20 @@ func TestLayering(t *testing.T) {
 		slices.Sort(withC)
 		require.Equal(t, cgoFiles, withC, `the files with import "C"`)
 	})
+	t.Run("one crossing", func(t *testing.T) {
+		for _, s := range root {
+			text, err := os.ReadFile(s.name)
+			require.NoError(t, err)
+			for what, why := range map[string]string{
+				"\n//export ":  "C may not call Go: what needs a decision returns to Go instead",
+				"LockOSThread": "an operation and its error are one call of C, whatever the thread",
+			} {
+				if !s.test && strings.Contains(string(text), what) {
+					t.Errorf("%s has %s: %s", s.name, strings.TrimSpace(what), why)
+				}
+			}
+		}
+	})
 	t.Run("C sources", func(t *testing.T) {
 		var c []string
 		for _, name := range others {

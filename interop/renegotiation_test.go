@@ -49,6 +49,22 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 	require.Len(t, w.ClientCertIDs(), 2, "and of no other")
 }
 
+// What OpenSSL would answer behind our close_notify is dropped: the peer takes
+// it for plain text.
+func TestRenegotiationAskedForBehindOurEnd(t *testing.T) {
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+		"-cert", pki+"server.crt", "-key", pki+"server.key")
+	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+	w.pumpUntil("the handshake", w.HandshakeDone)
+	server.say("R\n")
+	request := <-w.in
+	require.NoError(t, w.CloseWrite())
+	require.NotEmpty(t, w.Outgoing(nil), "our close_notify")
+	_, err := w.Receive(nil, request)
+	require.NoError(t, err)
+	require.Empty(t, w.Outgoing(nil))
+}
+
 // Each renegotiation costs a client as much as a handshake, and the server
 // next to nothing.
 func TestRenegotiationsOfAServerAreBounded(t *testing.T) {
