@@ -1070,8 +1070,9 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap)
 }
 
 /* Takes wire, appends plaintext; in_left tells what was not taken, more that there was no room for all of it. */
-fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
+void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
 {
+    fssl_conn *c = (fssl_conn *)conn;
     fssl_status status;
 
     clear_errors();
@@ -1090,12 +1091,13 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     c->in = NULL;
     c->reading = 0;
     clear_errors();
-    return status;
+    c->status = status;
 }
 
 /* Appends to wire what is held and then the records of plain; plain_len tells how much of plain is in them. */
-fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
+void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
 {
+    fssl_conn *c = (fssl_conn *)conn;
     fssl_status status = FSSL_OK;
 
     clear_errors();
@@ -1117,7 +1119,7 @@ fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsig
         status = answer_key_update(c);
     reclaim(c);
     clear_errors();
-    return status;
+    c->status = status;
 }
 
 /* fssl_send for a connection that is past speaking: only what is held. Returns the count. */

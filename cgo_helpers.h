@@ -12,6 +12,7 @@
 #define SSLFILTER_CGO_HELPERS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/dh.h>
@@ -111,6 +112,7 @@ typedef struct fssl_conn {
     size_t answers; /* bytes of held that reading made */
     size_t plain_len, wire_len; /* results of receive and send */
 
+    fssl_status status; /* of receive and send */
     int ssl_error; /* SSL_get_error of the failed call */
     fssl_errors *errs;
 
@@ -170,8 +172,10 @@ void fssl_crl_free(fssl_crl *crl);
 fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs);
 void fssl_conn_free(fssl_conn *c);
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs);
-fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
-fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len);
+/* The two calls of the data path: conn is a fssl_conn *, as a number, since cgo looks up whose memory a pointer is, and
+ * the status is in the connection, since cgo looks for its stack again to return a value. */
+void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
+void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len);
 size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
 fssl_status fssl_shutdown(fssl_conn *c);
 fssl_status fssl_key_update(fssl_conn *c, int request_peer);
