@@ -696,6 +696,147 @@ int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl)
     return -1;
 }
 
+/* ------------------------------------------------ CRLs that OpenSSL checks */
+
+/*
+ * Without extended CRL support OpenSSL passes indirect lists and lists of some
+ * reasons over, and takes a delta list for a complete one: get_crl_score looks
+ * for the delta CRL indicator with that support only.
+ */
+static int crl_unfit(X509_CRL *list)
+{
+    ISSUING_DIST_POINT *idp;
+    int unfit = FSSL_CRL_COMPLETE;
+
+    if (X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0)
+        return FSSL_CRL_DELTA;
+    idp = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    if (idp != NULL && idp->indirectCRL > 0)
+        unfit = FSSL_CRL_INDIRECT;
+    else if (idp != NULL && idp->onlysomereasons != NULL)
+        unfit = FSSL_CRL_REASONS;
+    ISSUING_DIST_POINT_free(idp);
+    return unfit;
+}
+
+/* OpenSSL sorts a list under a lock when it is first looked into; that belongs to loading it, and not into a handshake. */
+static int sort_list(X509_CRL *list)
+{
+    ASN1_INTEGER *serial = ASN1_INTEGER_new();
+    X509_REVOKED *entry;
+
+    if (serial == NULL)
+        return 0;
+    X509_CRL_get0_by_serial(list, &entry, serial);
+    ASN1_INTEGER_free(serial);
+    return 1;
+}
+
+/* Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to it. */
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+    BIO *bio;
+    int more = -1;
+
+    clear_errors();
+    *blocks = *lists = 0;
+    *unfit = FSSL_CRL_COMPLETE;
+    bio = read_only(pem, len);
+    while (crls != NULL && bio != NULL) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        more = next_block(bio, &name, &data, &n);
+        if (more != 1)
+            break;
+        ++*blocks;
+        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
+            const unsigned char *p = data;
+            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
+
+            ++*lists;
+            if (list != NULL)
+                *unfit = crl_unfit(list);
+            if (list == NULL || p != data + n || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
+                X509_CRL_free(list);
+                more = -1;
+            }
+        }
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n);
+        if (more != 1)
+            break;
+    }
+    BIO_free(bio);
+    if (more != 0) {
+        fssl_crls_free(crls);
+        crls = NULL;
+    }
+    done(crls != NULL, errs);
+    return crls;
+}
+
+/* One stack of references to the lists of n others. */
+STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *all;
+    int i, j, ok;
+
+    clear_errors();
+    all = sk_X509_CRL_new_null();
+    ok = all != NULL;
+    for (i = 0; ok && i < n; i++) {
+        for (j = 0; ok && j < sk_X509_CRL_num(from[i]); j++) {
+            X509_CRL *list = sk_X509_CRL_value(from[i], j);
+
+            ok = X509_CRL_up_ref(list);
+            if (ok && !sk_X509_CRL_push(all, list)) {
+                X509_CRL_free(list);
+                ok = 0;
+            }
+        }
+    }
+    if (!ok) {
+        fssl_crls_free(all);
+        all = NULL;
+    }
+    done(ok, errs);
+    return all;
+}
+
+void fssl_crls_free(STACK_OF(X509_CRL) *crls)
+{
+    sk_X509_CRL_pop_free(crls, X509_CRL_free);
+}
+
+/* X509_verify_cert with the connection's lists. They are no part of the trust store, which any number of connections share. */
+static int verify_with_crls(X509_STORE_CTX *store, void *arg)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
+    int ok = 0;
+
+    (void)arg;
+    if (c != NULL) {
+        X509_STORE_CTX_set0_crls(store, c->crls); /* keeps the pointer only */
+        ok = X509_verify_cert(store) > 0;
+    }
+    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+    return ok;
+}
+
+int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
+{
+    unsigned long flags = X509_V_FLAG_CRL_CHECK | (whole_chain ? X509_V_FLAG_CRL_CHECK_ALL : 0);
+
+    clear_errors();
+    SSL_CTX_set_cert_verify_callback(ctx, verify_with_crls, NULL);
+    return done(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), flags) == 1, errs);
+}
+
 /* -------------------------------------------------------- the memory BIO */
 
 /* Keeps bytes for the network that found no room in the caller's slice. */
@@ -910,6 +1051,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
     for (i = 0; !ok && i < c->n_ignore; i++)
         if (c->ignore[i] == code)
             ignored = 1;
+    if (c->crls_block && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read is not one that is missing */
+        ignored = 0;
     if (!record(c, cert, code, depth, ignored))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
     if (!ok && !ignored && c->mode == FSSL_ENFORCE)
@@ -918,6 +1061,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         clear_errors();
     if (c->mode != FSSL_ENFORCE)
         return 1;
+    if (c->crls_block)
+        return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || listed(c->crl, cert)))

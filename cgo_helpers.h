@@ -95,6 +95,9 @@ typedef enum fssl_status {
 enum { FSSL_RECORD = 0, FSSL_ENFORCE = 1 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 
+/* What a list is that OpenSSL checks with extended CRL support only, or mistakes for a complete one. */
+enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
+
 /*
  * One connection: the SSL, its memory BIO and what the verify callback saw.
  * in and out are the caller's memory and are set during one call only.
@@ -118,6 +121,8 @@ typedef struct fssl_conn {
 
     int mode, crl_mode;
     const fssl_crl *crl; /* the Go side keeps it alive */
+    STACK_OF(X509_CRL) *crls; /* what OpenSSL's own check looks into; the Go side keeps it alive */
+    int crls_block; /* ... and cannot be used, so that nobody is acceptable */
     int *ignore;
     int n_ignore;
     fssl_record *rec;
@@ -167,6 +172,10 @@ int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 /* crl.go */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_crl_free(fssl_crl *crl);
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs);
+STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
+void fssl_crls_free(STACK_OF(X509_CRL) *crls);
+int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs);
 
 /* ssl.go, bio.go, verify.go */
 fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs);

@@ -9,8 +9,8 @@ import (
 )
 
 // Ctx is an SSL_CTX made from Options: certificates, trust, ciphers and policy
-// for any number of connections. It is immutable and safe for concurrent use.
-// Changed files are not read again, CACRL apart; make a new Ctx for them.
+// for any number of connections. It is safe for concurrent use. Changed files
+// are not read again, CACRL and CRLFiles apart; make a new Ctx for them.
 type Ctx struct {
 	shared *sharedCtx
 	closed atomic.Bool
@@ -23,6 +23,10 @@ type sharedCtx struct {
 	ignore  []VerifyCode
 	ciphers []string
 	refs    atomic.Int64
+
+	memSerials *crlHandle // of CACRLMem
+	memCRLs    []*crlList // of CRLMem
+	crls       atomic.Pointer[crlSet]
 }
 
 // acquire takes a reference, unless the last one is gone.
@@ -41,6 +45,7 @@ func (s *sharedCtx) acquire() bool {
 func (s *sharedCtx) release() {
 	if s.refs.Add(-1) == 0 {
 		s.close()
+		s.closeCRLs()
 	}
 }
 
@@ -57,6 +62,7 @@ func NewCtx(o Options) (*Ctx, error) {
 		return nil, err
 	}
 	s := &sharedCtx{ctxHandle: h, opts: o}
+	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // they are looked at again
 	s.refs.Store(1)
 	if err := s.configure(); err != nil {
 		s.release()
@@ -125,7 +131,7 @@ func (c *Ctx) Close() error {
 // Cipher also holds for DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.applyVerify,
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.applyVerify, s.applyCRLs,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -454,7 +460,22 @@ func (s *sharedCtx) applyVerify() error {
 		s.noSessions()
 	}
 	s.ignore = slices.Clone(o.IgnoreVerifyErrors)
-	if o.CACRL != "" {
+	if o.AllowMissingCRL {
+		s.ignore = append(s.ignore, VerifyUnableToGetCRL)
+	}
+	if o.AllowExpiredCRL {
+		s.ignore = append(s.ignore, VerifyCRLHasExpired)
+	}
+	if o.CACRLMem != nil {
+		in := input{option: "CACRLMem", data: o.CACRLMem}
+		err := in.checkSize()
+		if err == nil {
+			s.memSerials, err = parseCRL(in.data)
+		}
+		if err != nil {
+			return in.wrap(err)
+		}
+	} else if o.CACRL != "" {
 		if _, err := loadCRL(o.CACRL); err != nil {
 			return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
 		}
@@ -462,8 +483,20 @@ func (s *sharedCtx) applyVerify() error {
 	return nil
 }
 
+// asksSerials reports whether CACRL or CACRLMem is given.
+func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
+
+// serials gives the lists of CACRL as they are now, or those of CACRLMem.
+func (s *sharedCtx) serials() (*crlHandle, error) {
+	if s.memSerials != nil {
+		return s.memSerials, nil
+	}
+	return loadCRL(s.opts.CACRL)
+}
+
 // forgetSecrets drops what the connections do not need.
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil
 	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
+	o.CACRLMem, o.CRLMem = nil, nil
 }
