@@ -102,21 +102,27 @@ static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
     return 0;
 }
 
-static X509 *block_cert(const char *name, const unsigned char *data, long len)
+static X509 *block_cert(fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
     const unsigned char *p = data;
-    X509 *cert;
+    X509 *own = NULL, **into = NULL, *cert;
 
-    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
-    if (cert != NULL && p != data + len) {
-        X509_free(cert);
+    if (lib != NULL) { /* not without: into an X509 that is given, d2i_X509 wants sound extensions too */
+        own = fssl_new_cert(lib);
+        if (own == NULL)
+            return NULL;
+        into = &own;
+    }
+    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(into, &p, len) : d2i_X509(into, &p, len);
+    if (cert == NULL || p != data + len) {
+        X509_free(into != NULL ? own : cert); /* own is NULL where d2i_X509 freed it */
         return NULL;
     }
     return cert;
 }
 
 /* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
+STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
@@ -135,7 +141,7 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len
             break;
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
-            X509 *cert = block_cert(name, data, n);
+            X509 *cert = block_cert(lib, name, data, n);
 
             if (cert == NULL || !sk_X509_push(certs, cert)) {
                 X509_free(cert);
@@ -201,7 +207,8 @@ static int passphrase_cb(char *buf, int size, int writing, void *arg)
 }
 
 /* The first private key of pem. asked tells that it is encrypted. */
-EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len,
+                       fssl_errors *errs)
 {
     passphrase p = {pass, pass_len, 0};
     BIO *bio;
@@ -210,7 +217,7 @@ EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const u
     clear_errors();
     bio = read_only(pem, len);
     if (bio != NULL)
-        key = PEM_read_bio_PrivateKey(bio, NULL, passphrase_cb, &p);
+        key = fssl_read_key(lib, bio, passphrase_cb, &p);
     BIO_free(bio);
     *asked = p.asked;
     done(key != NULL, errs);
@@ -219,12 +226,12 @@ EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const u
 
 /* ----------------------------------------------------------------- SSL_CTX */
 
-SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
+SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
 {
     SSL_CTX *ctx;
 
     clear_errors();
-    ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
+    ctx = fssl_new_ctx(lib, client ? TLS_client_method() : TLS_server_method());
     if (ctx != NULL) {
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
@@ -467,19 +474,19 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 /* ---------------------------------------------------------------------- DH */
 
 /* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
-static EVP_PKEY *block_dh(const char *name, const unsigned char *data, long len)
+static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     EVP_PKEY *params = NULL;
 
     if (bio != NULL && PEM_write_bio(bio, name, "", data, len) > 0)
-        params = PEM_read_bio_Parameters(bio, NULL);
+        params = fssl_read_params(lib, bio);
     BIO_free(bio);
     return params;
 }
 
 /* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
-EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     EVP_PKEY *params = NULL;
     BIO *bio;
@@ -496,7 +503,7 @@ EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
             break;
         found = strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0;
         if (found)
-            params = block_dh(name, data, n);
+            params = block_dh(lib, name, data, n);
         OPENSSL_free(name);
         OPENSSL_clear_free(data, (size_t)n);
     }
@@ -506,13 +513,13 @@ EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
 }
 
 /* Broken parameters fail; a prime that is not a safe one (dhparam -dsaparam) passes: keys are used once. */
-int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs)
+int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs)
 {
     EVP_PKEY_CTX *ctx;
     int i, ok;
 
     clear_errors();
-    ctx = EVP_PKEY_CTX_new(params, NULL);
+    ctx = fssl_new_pkey_ctx(lib, params);
     ok = ctx != NULL && EVP_PKEY_param_check(ctx) == 1;
     EVP_PKEY_CTX_free(ctx);
     if (done(ok, errs))
@@ -1072,7 +1079,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
 
 /* -------------------------------------------------------------- connections */
 
-fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs)
+fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int verify_mode, int mode, const int *ignore, int n_ignore,
+                         fssl_errors *errs)
 {
     fssl_conn *c;
     BIO *bio;
@@ -1081,6 +1089,7 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, co
     c = OPENSSL_zalloc(sizeof(*c));
     if (c == NULL)
         goto err;
+    c->lib = lib;
     c->client = client;
     c->mode = mode;
     if (n_ignore > 0) {

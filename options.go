@@ -172,6 +172,24 @@ type Options struct {
 	// DHCertMem is the content of such a file, and wins over DHCert.
 	DHCertMem []byte
 
+	// FIPS takes all cryptography of the context from providers that serve with
+	// fips=yes, in a library context of its own. NewCtx fails where there is
+	// none, and where the options could not complete a handshake under it; see
+	// docs/fips.md. It needs OpenSSL 3.0. Default: what the process has, which
+	// is FIPS too where its openssl.cnf says so; see the function of this name.
+	FIPS bool
+	// FIPSConfig is the configuration that activates the FIPS provider, with
+	// FIPS. Of it count the modules providers, alg_section and random; the others
+	// (ssl_conf) belong to the process. Default: OPENSSL_CONF, or else OpenSSL's
+	// own openssl.cnf. It is read by NewCtx, at most 1 MiB; contexts with the
+	// same content share the providers, which stay loaded until the process
+	// ends, and 16 different ones are possible.
+	//
+	// WARNING: A configuration that activates the module without the checksum
+	// that "openssl fipsinstall" writes fails, and so does then every later one
+	// in the same process: OpenSSL keeps the module in its error state.
+	FIPSConfig string
+
 	// ErrorHandler is told every error of a connection, once. Default: nobody
 	// is; the error is in the return values and in Err. The original's
 	// handlers are IgnoreErrors, LogErrors ("carp"), LogErrorsWithStack
@@ -221,7 +239,7 @@ func badOption(option, format string, args ...any) error {
 func (o *Options) validate() error {
 	for _, s := range []struct{ name, value string }{
 		{"Crt", o.Crt}, {"Key", o.Key}, {"Chain", o.Chain}, {"CACrt", o.CACrt}, {"CACRL", o.CACRL}, {"DHCert", o.DHCert},
-		{"SNI", o.SNI}, {"ServerName", o.ServerName},
+		{"SNI", o.SNI}, {"ServerName", o.ServerName}, {"FIPSConfig", o.FIPSConfig},
 		{"Cipher", o.Cipher}, {"CipherSuites", o.CipherSuites}, {"Groups", o.Groups},
 	} {
 		if strings.ContainsRune(s.value, 0) {
@@ -255,6 +273,8 @@ func (o *Options) validateRole() error {
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
+	case o.FIPSConfig != "" && !o.FIPS:
+		return badOption("FIPSConfig", "is given without FIPS")
 	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
 		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
 	}
