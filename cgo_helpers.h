@@ -74,7 +74,7 @@ enum {
     FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
-    FSSL_MAX_SERVED = 8,          /* lines of what serves a connection: one for each of its uses */
+    FSSL_MAX_SERVED = 16,         /* lines of what serves a connection: at most one for each of its uses */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may ask a client for: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* of these, what the peer made us say after the handshake: key updates, refused renegotiations */
 };

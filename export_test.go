@@ -39,7 +39,8 @@ func OpenSSLNumber() uint64 { return opensslNumber() }
 
 // Bounds that are not public.
 const (
-	MaxPEMFile = maxPEMFile
-	MaxALPN    = maxALPN
-	MaxLogged  = maxLoggedOnce
+	MaxPEMFile   = maxPEMFile
+	MaxALPN      = maxALPN
+	MaxLogged    = maxLoggedOnce
+	MaxLibraries = maxLibraries
 )
