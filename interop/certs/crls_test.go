@@ -20,10 +20,11 @@ type lists struct {
 // for each way to check.
 func (t *table) addCRL(name string, change func(*lists)) {
 	for check, suffix := range map[sslfilter.CRLCheck]string{sslfilter.CRLCheckLeaf: "leaf", sslfilter.CRLCheckChain: "chain"} {
-		list := func(issuer string, key *derpki.Key) derpki.CRL {
-			return derpki.CRL{Issuer: derpki.CN(issuer), Signer: key, Exts: [][]byte{authorityID(keyID(key)), ext(false, crlNumber, derpki.Int(1))}}
+		list := func(issuer []byte, key *derpki.Key) derpki.CRL {
+			return derpki.CRL{Issuer: issuer, Signer: key, Exts: [][]byte{authorityID(keyID(key)), ext(false, crlNumber, derpki.Int(1))}}
 		}
-		l := &lists{chain: newChain("CRL/" + name + ", " + suffix), ofRoot: list("root", rootKey), ofInter: list("intermediate", interKey)}
+		l := &lists{chain: newChain("CRL/" + name + ", " + suffix)}
+		l.ofRoot, l.ofInter = list(l.root.Subject, rootKey), list(l.inter.Subject, interKey)
 		l.check = check
 		if change != nil {
 			change(l)
@@ -151,7 +152,11 @@ func crlRows() []row {
 		of("of a distribution point", func(c *derpki.CRL) { c.Exts = append(c.Exts, ext(true, idp, derpki.Seq(point("http://a/")))) })
 		of("broken distribution point", func(c *derpki.CRL) { c.Exts = append(c.Exts, ext(true, idp, []byte{0x30, 9})) })
 		of("revoked, CA without the right", func(c *derpki.CRL) { c.Entries = append(revoked(leafSerial), revoked(interSerial)...) })
-		of("a byte behind", func(c *derpki.CRL) { c.Outer = func(der []byte) []byte { return append(der, 0) } })
+		t.addCRL("a byte behind the list of the "+who, func(l *lists) {
+			l.behind()
+			of := map[string]*derpki.CRL{"root": &l.ofRoot, "intermediate": &l.ofInter}[who]
+			of.Outer = func(der []byte) []byte { return append(der, 0) }
+		})
 		of("of indefinite length", func(c *derpki.CRL) { c.Outer = derpki.Indefinite })
 	}
 	t.addCRL("point of the leaf", func(l *lists) {
@@ -218,7 +223,7 @@ func crlRows() []row {
 	})
 	unfit("indirect", why, func(l *lists) {
 		l.ofRoot.Exts = append(l.ofRoot.Exts, ext(true, idp, derpki.Seq(derpki.TLV(0x84, []byte{0xff}))))
-		l.ofRoot.Entries = revoked(leafSerial, ext(true, certIssuer, derpki.Seq(dirName(derpki.CN("intermediate")))))
+		l.ofRoot.Entries = revoked(leafSerial, ext(true, certIssuer, derpki.Seq(dirName(l.inter.Subject))))
 	})
 	unfit("for some reasons", why, func(l *lists) {
 		l.ofInter.Exts = append(l.ofInter.Exts, ext(true, idp, derpki.Seq(derpki.TLV(0x83, []byte{6, 0x40}))))

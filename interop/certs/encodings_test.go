@@ -105,7 +105,13 @@ func encodings(t *table) {
 			"200 bytes": derpki.Int(append([]byte{0x7f}, make([]byte, 199)...)...), "with a zero in front": derpki.Int(0, 1), "with ff in front": derpki.Int(0xff, 0x80),
 			"empty": derpki.Int(), "of another type": derpki.TLV(derpki.TagOctets, []byte{1}),
 		} {
-			add("serial "+name, func(c *derpki.Cert) { c.Serial = serial })
+			t.add("encoding/serial "+name+" at the "+place, func(c *chain) {
+				c.at(place).Serial = serial
+				switch name {
+				case "with a zero in front", "with ff in front", "empty", "of another type":
+					c.unreadable(place)
+				}
+			})
 		}
 		add("TBSCertificate with a long length", func(c *derpki.Cert) { c.Changed = func(tbs []byte) []byte { return derpki.Long(tbs, 4) } })
 		add("TBSCertificate of indefinite length", func(c *derpki.Cert) { c.Changed = derpki.Indefinite })
@@ -114,13 +120,21 @@ func encodings(t *table) {
 		add("subject of indefinite length", func(c *derpki.Cert) { c.Changed = part(5, derpki.Indefinite) })
 		add("certificate with a long length", func(c *derpki.Cert) { c.Outer = func(der []byte) []byte { return derpki.Long(der, 4) } })
 		add("certificate of indefinite length", func(c *derpki.Cert) { c.Outer = derpki.Indefinite })
-		add("a byte behind", func(c *derpki.Cert) { c.Outer = func(der []byte) []byte { return append(der, 0) } })
-		add("a byte less", func(c *derpki.Cert) { c.Outer = func(der []byte) []byte { return der[:len(der)-1] } })
-		add("a SEQUENCE more", func(c *derpki.Cert) {
-			c.Outer = func(der []byte) []byte { return derpki.Seq(append(elements(der), derpki.Seq())...) }
+		t.add("encoding/a byte behind at the "+place, func(c *chain) {
+			c.at(place).Outer = func(der []byte) []byte { return append(der, 0) }
+			c.behind()
 		})
-		add("an element more inside", func(c *derpki.Cert) {
-			c.Changed = func(tbs []byte) []byte { return derpki.Seq(append(elements(tbs), derpki.Int(1))...) }
+		t.add("encoding/a byte less at the "+place, func(c *chain) {
+			c.at(place).Outer = func(der []byte) []byte { return der[:len(der)-1] }
+			c.unreadable(place)
+		})
+		t.add("encoding/a SEQUENCE more at the "+place, func(c *chain) {
+			c.at(place).Outer = func(der []byte) []byte { return derpki.Seq(append(elements(der), derpki.Seq())...) }
+			c.unreadable(place)
+		})
+		t.add("encoding/an element more inside at the "+place, func(c *chain) {
+			c.at(place).Changed = func(tbs []byte) []byte { return derpki.Seq(append(elements(tbs), derpki.Int(1))...) }
+			c.unreadable(place)
 		})
 		add("algorithm with parameters", func(c *derpki.Cert) {
 			c.Inner = derpki.Seq(derpki.OID(1, 2, 840, 10045, 4, 3, 2), derpki.TLV(derpki.TagNull))
@@ -172,8 +186,14 @@ func encodings(t *table) {
 		})
 	}
 	t.add("encoding/no certificate at all", func(c *chain) { c.sent = [][]byte{[]byte("no certificate"), c.inter.DER()} })
-	t.add("encoding/an intermediate that is none", func(c *chain) { c.sent = [][]byte{c.leaf.DER(), []byte("no certificate")} })
-	t.add("encoding/an empty intermediate", func(c *chain) { c.sent = [][]byte{c.leaf.DER(), c.inter.DER(), {0x30, 0}} })
+	t.add("encoding/an intermediate that is none", func(c *chain) {
+		c.sent = [][]byte{c.leaf.DER(), []byte("no certificate")}
+		c.unreadable("intermediate")
+	})
+	t.add("encoding/an empty intermediate", func(c *chain) {
+		c.sent = [][]byte{c.leaf.DER(), c.inter.DER(), {0x30, 0}}
+		c.unreadable("intermediate")
+	})
 }
 
 // namesOfHosts are compared by clients.
