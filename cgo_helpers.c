@@ -79,6 +79,26 @@ static int done(int ok, fssl_errors *errs)
     return ok;
 }
 
+/*
+ * Whether it may be for want of memory that OpenSSL failed or answered "none": it
+ * does not always say so. Ends a helper that failed, as done does. silent is what
+ * an empty queue means. Where no allocation succeeds, there is no queue.
+ */
+static int starved(int silent, fssl_errors *errs)
+{
+    void *probe = OPENSSL_malloc(64);
+    int i, short_of = probe == NULL;
+
+    OPENSSL_free(probe);
+    fssl_take_errors(errs);
+    if (errs->n == 0 && silent)
+        return 1;
+    for (i = 0; i < errs->n; i++)
+        if (ERR_GET_REASON(errs->e[i].code) == ERR_R_MALLOC_FAILURE)
+            short_of = 1;
+    return short_of;
+}
+
 /* --------------------------------------------------------------------- PEM */
 
 /* A view of the caller's bytes for the time of one call; an empty slice has no address. For a negative length OpenSSL would ask strlen. */
@@ -102,25 +122,39 @@ static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
     return 0;
 }
 
-static X509 *block_cert(const char *name, const unsigned char *data, long len)
+/*
+ * extra is set where more follows. d2i_X509 also gives a certificate for whose key
+ * or extensions there was no memory, and that one is invalid for good; where
+ * something is missing, the second attempt tells whether it is the certificate's fault.
+ */
+static X509 *block_cert(int *extra, const char *name, const unsigned char *data, long len)
 {
-    const unsigned char *p = data;
-    X509 *cert;
+    X509 *cert = NULL;
+    int i, whole = 0;
 
-    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
-    if (cert != NULL && p != data + len) {
+    for (i = 0; i < 2 && !whole; i++) {
+        const unsigned char *p = data;
+
         X509_free(cert);
-        return NULL;
+        cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
+        if (cert == NULL)
+            return NULL;
+        if (p != data + len) {
+            *extra = 1;
+            X509_free(cert);
+            return NULL;
+        }
+        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL;
     }
     return cert;
 }
 
-/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
+/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them, and is -1 for want of memory. */
 STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = 0;
@@ -135,7 +169,7 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len
             break;
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
-            X509 *cert = block_cert(name, data, n);
+            X509 *cert = block_cert(&extra, name, data, n);
 
             if (cert == NULL || !sk_X509_push(certs, cert)) {
                 X509_free(cert);
@@ -150,9 +184,11 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len
     BIO_free(bio);
     if (more != 0) {
         fssl_certs_free(certs);
-        certs = NULL;
+        if (starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(certs != NULL, errs);
+    done(1, errs);
     return certs;
 }
 
@@ -161,14 +197,18 @@ void fssl_certs_free(STACK_OF(X509) *certs)
     sk_X509_pop_free(certs, X509_free);
 }
 
-/* Moves the first certificate of from behind those of to; 0 where there is none left. */
+/* Moves the certificates of from behind those of to; 0 where there is no memory for all of them. */
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from)
 {
-    X509 *cert = sk_X509_shift(from);
+    X509 *cert;
 
-    if (cert != NULL && !sk_X509_push(to, cert))
-        X509_free(cert);
-    return cert != NULL;
+    clear_errors();
+    while ((cert = sk_X509_shift(from)) != NULL)
+        if (!sk_X509_push(to, cert)) {
+            X509_free(cert);
+            return done(0, NULL);
+        }
+    return done(1, NULL);
 }
 
 int fssl_certs_num(STACK_OF(X509) *certs)
@@ -279,8 +319,7 @@ typedef struct alpn_list {
     unsigned char protos[];
 } alpn_list;
 
-static int alpn_index = -1;
-static CRYPTO_ONCE alpn_once = CRYPTO_ONCE_STATIC_INIT;
+static int alpn_index = -1; /* set once, atomically; what failed for want of memory is tried again */
 
 static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
 {
@@ -292,9 +331,16 @@ static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index,
     OPENSSL_free(list);
 }
 
-static void make_alpn_index(void)
+static int get_alpn_index(void)
 {
-    alpn_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    int index = __atomic_load_n(&alpn_index, __ATOMIC_ACQUIRE), none = -1;
+
+    if (index >= 0)
+        return index;
+    index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    if (index >= 0 && !__atomic_compare_exchange_n(&alpn_index, &none, index, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        index = none; /* another thread was faster */
+    return index;
 }
 
 /* The server's order decides; nothing in common is a fatal alert (RFC 7301 section 3.2). */
@@ -311,14 +357,16 @@ static int alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs)
 {
     alpn_list *own;
+    int index;
 
     clear_errors();
     if (client)
         return done(SSL_CTX_set_alpn_protos(ctx, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
-    if (!CRYPTO_THREAD_run_once(&alpn_once, make_alpn_index) || alpn_index < 0)
+    index = get_alpn_index();
+    if (index < 0)
         return done(0, errs);
     own = OPENSSL_malloc(sizeof(*own) + len);
-    if (own == NULL || !SSL_CTX_set_ex_data(ctx, alpn_index, own)) {
+    if (own == NULL || !SSL_CTX_set_ex_data(ctx, index, own)) {
         OPENSSL_free(own);
         return done(0, errs);
     }
@@ -355,17 +403,22 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
 {
     clear_errors();
-    *mismatch = X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) != 1;
-    return done(!*mismatch && SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1)
+        return done(SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* and not a failure of something else */
+    return done(0, errs);
 }
 
 /* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
-    int flags = SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR;
+    int ret;
 
     clear_errors();
-    return done(SSL_CTX_build_cert_chain(ctx, flags) > 0, errs);
+    ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
+    if (ret == 2) /* no whole chain, which is no error, unless it is for want of memory */
+        return !starved(0, errs);
+    return done(ret > 0, errs);
 }
 
 static int announce_ca(SSL_CTX *ctx, X509 *ca)
@@ -453,6 +506,10 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     ssl = SSL_new(ctx);
     if (ssl != NULL) {
         list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL && starved(0, errs)) { /* NULL is also "no cipher" */
+            SSL_free(ssl);
+            return NULL;
+        }
         text = join_names(list);
         for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
             if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(list, i)) == NID_auth_null)
@@ -564,8 +621,8 @@ static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
     return (size_t)n + 3;
 }
 
-/* Adds the serials of one list to the blob. */
-static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
+/* Adds the serials of one list to the blob. extra is set where one has too many bytes. */
+static int add_list(int *extra, fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
 {
     STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
     int i;
@@ -585,8 +642,10 @@ static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
             *cap = grown;
         }
         n = serial_key(crl->blob + *used, serial);
-        if (n == 0)
+        if (n == 0) {
+            *extra = 1;
             return 0;
+        }
         *used += n;
         crl->n++;
     }
@@ -611,13 +670,13 @@ static int sort_keys(fssl_crl *crl)
     return 1;
 }
 
-/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken. */
+/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
     size_t used = 0, cap = 0;
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = 0;
@@ -635,7 +694,8 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
             const unsigned char *p = data;
             X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
 
-            if (list == NULL || p != data + n || !add_list(crl, &used, &cap, list))
+            extra = list != NULL && p != data + n;
+            if (list == NULL || extra || !add_list(&extra, crl, &used, &cap, list))
                 more = -1;
             X509_CRL_free(list);
         }
@@ -647,9 +707,11 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
     BIO_free(bio);
     if (more != 0 || !sort_keys(crl)) {
         fssl_crl_free(crl);
-        crl = NULL;
+        if (starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(crl != NULL, errs);
+    done(1, errs);
     return crl;
 }
 
@@ -714,8 +776,10 @@ static int hold(fssl_conn *c, const char *data, size_t len)
         while (cap < need)
             cap = cap < 2048 ? 2048 : cap * 2;
         held = OPENSSL_malloc(cap);
-        if (held == NULL)
+        if (held == NULL) {
+            c->starved = 1;
             return 0;
+        }
         if (c->held_len > 0)
             memcpy(held, c->held + c->held_off, c->held_len);
         OPENSSL_free(c->held);
@@ -821,25 +885,31 @@ static long wire_ctrl(BIO *bio, int cmd, long num, void *ptr)
     }
 }
 
-static BIO_METHOD *wire_method;
-static CRYPTO_ONCE wire_once = CRYPTO_ONCE_STATIC_INIT;
+static BIO_METHOD *wire_method; /* made once, set atomically; what failed for want of memory is tried again */
 
-static void make_wire_method(void)
+static BIO_METHOD *get_wire_method(void)
 {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+    BIO_METHOD *m = __atomic_load_n(&wire_method, __ATOMIC_ACQUIRE), *none = NULL;
 
-    if (m != NULL && BIO_meth_set_write(m, wire_write) && BIO_meth_set_read(m, wire_read) && BIO_meth_set_ctrl(m, wire_ctrl))
-        wire_method = m;
-    else
+    if (m != NULL)
+        return m;
+    m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+    if (m == NULL || !BIO_meth_set_write(m, wire_write) || !BIO_meth_set_read(m, wire_read) || !BIO_meth_set_ctrl(m, wire_ctrl)) {
         BIO_meth_free(m);
+        return NULL;
+    }
+    if (!__atomic_compare_exchange_n(&wire_method, &none, m, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        BIO_meth_free(m); /* another thread was faster */
+        m = none;
+    }
+    return m;
 }
 
 static BIO *wire_new(fssl_conn *c)
 {
-    BIO *bio = NULL;
+    BIO_METHOD *method = get_wire_method();
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
 
-    if (CRYPTO_THREAD_run_once(&wire_once, make_wire_method) && wire_method != NULL)
-        bio = BIO_new(wire_method);
     if (bio != NULL) {
         BIO_set_data(bio, c);
         BIO_set_init(bio, 1);
@@ -998,7 +1068,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
     c->ssl_error = SSL_get_error(c->ssl, ret);
     if (c->full) {
         clear_errors();
-        return FSSL_FULL;
+        return c->starved ? FSSL_NO_MEMORY : FSSL_FULL;
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
         return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
@@ -1007,7 +1077,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
     if (c->errs == NULL)
         c->errs = OPENSSL_zalloc(sizeof(*c->errs));
     fssl_take_errors(c->errs);
-    return FSSL_FATAL;
+    return c->errs != NULL ? FSSL_FATAL : FSSL_NO_MEMORY;
 }
 
 /* Before the first handshake: one step of it. */

@@ -87,7 +87,8 @@ typedef enum fssl_status {
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
     FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
     FSSL_ROUNDS = -4,  /* more than FSSL_MAX_ROUNDS renegotiations */
-    FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
+    FSSL_FULL = -3,    /* FSSL_MAX_HELD exceeded */
+    FSSL_NO_MEMORY = -5 /* for what is held, or for the error */
 } fssl_status;
 
 /* What the verify callback does with what it sees. */
@@ -100,7 +101,7 @@ enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
  */
 typedef struct fssl_conn {
     SSL *ssl;
-    int client, handshaken, reading, discard, full, more;
+    int client, handshaken, reading, discard, full, starved, more;
 
     const unsigned char *in;
     size_t in_left;

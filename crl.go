@@ -32,6 +32,9 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	var errs C.fssl_errors
 	var blocks C.int
 	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if p == nil && blocks < 0 {
+		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
+	}
 	if p == nil {
 		in := input{data: pem}
 		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
@@ -162,6 +165,9 @@ func loadCRL(file string) (*crlHandle, error) {
 		fresh.crl, fresh.err = c.crl, c.err
 	} else {
 		fresh.crl, fresh.err = parseCRL(data)
+	}
+	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault
+		return nil, fresh.err
 	}
 	keepFile(file, fresh)
 	return fresh.crl, fresh.err

@@ -128,6 +128,9 @@ func parseCerts(pem []byte) (list certList, blocks int, err error) {
 	var errs C.fssl_errors
 	var n C.int
 	stack := C.fssl_pem_certs(&n, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if stack == nil && n < 0 {
+		return certList{}, 0, outOfMemory("PEM_read_bio_X509", records(&errs))
+	}
 	if stack == nil {
 		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
 	}
@@ -168,6 +171,9 @@ func parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error
 	var errs C.fssl_errors
 	var asked C.int
 	pkey := C.fssl_pem_key(&asked, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	if pkey == nil && errs.n == 0 { // whatever is wrong with a key, OpenSSL says it
+		return privateKey{}, asked != 0, outOfMemory("PEM_read_bio_PrivateKey", nil)
+	}
 	if pkey == nil {
 		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
 	}
@@ -193,27 +199,31 @@ func (h *ctxHandle) trust(cas certList, announce bool) error {
 }
 
 // join moves the certificates of other behind those of l.
-func (l certList) join(other certList) {
-	for C.fssl_certs_move(l.stack, other.stack) != 0 {
+func (l certList) join(other certList) error {
+	if C.fssl_certs_move(l.stack, other.stack) != 1 {
+		return outOfMemory("sk_X509_push", nil)
 	}
+	return nil
 }
 
-// systemStore is read once in the life of the process: that costs 5 to 24 ms.
-var systemStore = sync.OnceValues(func() (*C.X509_STORE, error) {
-	var errs C.fssl_errors
-	store := C.fssl_system_store(&errs)
-	if store == nil {
-		return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
-	}
-	return store, nil
-})
+// systemStore is read once in the life of the process: that costs 5 to 24 ms. A
+// failure is not remembered: memory may have been short.
+var systemStore struct {
+	sync.Mutex
+	store *C.X509_STORE
+}
 
 func (h *ctxHandle) trustSystem() error {
-	store, err := systemStore()
-	if err != nil {
-		return err
+	systemStore.Lock()
+	defer systemStore.Unlock()
+	if systemStore.store == nil {
+		var errs C.fssl_errors
+		systemStore.store = C.fssl_system_store(&errs)
+		if systemStore.store == nil {
+			return newError("X509_STORE_set_default_paths", 0, records(&errs))
+		}
 	}
 	defer runtime.KeepAlive(h)
-	C.fssl_ctx_trust_store(h.ptr, store)
+	C.fssl_ctx_trust_store(h.ptr, systemStore.store)
 	return nil
 }
