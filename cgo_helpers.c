@@ -94,7 +94,7 @@ static int starved(int silent, fssl_errors *errs)
     if (errs->n == 0 && silent)
         return 1;
     for (i = 0; i < errs->n; i++)
-        if (ERR_GET_REASON(errs->e[i].code) == ERR_R_MALLOC_FAILURE)
+        if (ERR_GET_REASON(errs->e[i].code) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(errs->e[i].code) == ERR_R_INIT_FAIL)
             short_of = 1;
     return short_of;
 }
@@ -144,7 +144,8 @@ static X509 *block_cert(int *extra, const char *name, const unsigned char *data,
             X509_free(cert);
             return NULL;
         }
-        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL;
+        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL &&
+                (X509_get_extension_flags(cert) & (EXFLAG_SI | EXFLAG_SS)) != EXFLAG_SI;
     }
     return cert;
 }
@@ -960,6 +961,24 @@ static int refuse(fssl_conn *c, X509_STORE_CTX *store, int code, int depth)
     return 0;
 }
 
+/*
+ * Whether OpenSSL has looked at the root, whose turn is first. If it has no memory
+ * to see that a certificate signs itself, it checks neither its signature nor its
+ * dates, and goes on with the next.
+ */
+static int root_seen(const fssl_conn *c, X509_STORE_CTX *store)
+{
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(store);
+    int i, top = sk_X509_num(chain) - 1;
+
+    if (top < 0 || (X509_get_extension_flags(sk_X509_value(chain, top)) & EXFLAG_SS) == 0)
+        return 1;
+    for (i = 0; i < c->n_rec; i++)
+        if (c->rec[i].depth == top)
+            return 1;
+    return 0;
+}
+
 /* Records what OpenSSL found, one entry a call as the original does, and refuses only where the mode says so. */
 static int verify_cb(int ok, X509_STORE_CTX *store)
 {
@@ -980,7 +999,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
     for (i = 0; !ok && i < c->n_ignore; i++)
         if (c->ignore[i] == code)
             ignored = 1;
-    if (!record(c, cert, code, depth, ignored))
+    if (!record(c, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(c, store)))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
     if (!ok && !ignored && c->mode == FSSL_ENFORCE)
         return refuse(c, store, code, depth);
