@@ -8,6 +8,9 @@ import (
 // LiveHandles counts C objects that were made and not freed.
 func LiveHandles() int64 { return liveHandles.Load() }
 
+// ErrorQueued reports whether the error queue of this thread holds anything.
+func ErrorQueued() bool { return errorQueued() }
+
 // ForgetCRLs empties the process's cache of CRL files.
 func ForgetCRLs() {
 	crlCache.Lock()
