@@ -28,7 +28,8 @@ var update = flag.Bool("update", false, "write the golden files of the OpenSSL t
 // leakDeadline is how long a cleanup of the garbage collector may take.
 const leakDeadline = 10 * time.Second
 
-// TestMain also fails if C objects outlive all tests.
+// TestMain also fails if C objects outlive all tests, or errors are left in
+// OpenSSL's queue of any thread.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(childEnv) == "" {
@@ -37,6 +38,10 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if left := leaked(); left != 0 && code == 0 {
 		fmt.Printf("FAIL: %d C objects were never freed\n", left)
+		code = 1
+	}
+	if threads, dirty := errorQueues(); dirty != 0 && code == 0 {
+		fmt.Printf("FAIL: of %d threads, %d have an error queue that is not empty\n", threads, dirty)
 		code = 1
 	}
 	os.Exit(code)
