@@ -198,6 +198,13 @@ func (s *sharedCtx) applyCiphers() error {
 	if err != nil {
 		return err
 	}
+	if len(names) == 0 {
+		option := "Cipher"
+		if o.Cipher == "" && o.CipherSuites != "" {
+			option = "CipherSuites"
+		}
+		return badOption(option, "no suite is left that the versions and the security level admit")
+	}
 	s.ciphers = names
 	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
 		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
