@@ -162,6 +162,7 @@ type keyed struct {
 	log      keyLog
 	random   [2][]byte // of the client and the server
 	hello    []byte    // what the client said first
+	ended    bool      // it has sent close_notify
 	last     [2][]byte // record of each
 	finished [2][]byte // verify_data of each, in TLS 1.2
 }
@@ -355,6 +356,7 @@ func message(kind byte, body ...byte) []byte {
 func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
 	for _, part := range parts {
 		wire = append(wire, k.out.seal(kind, part)...)
+		k.ended = k.ended || kind == typeAlert && len(part) == 2 && part[1] == 0
 		if kind == typeHandshake && k.out.secret != nil && len(part) == 5 && part[0] == 24 {
 			k.out.rekey()
 		}
