@@ -163,6 +163,7 @@ type keyed struct {
 	random   [2][]byte // of the client and the server
 	hello    []byte    // what the client said first
 	ended    bool      // it has sent close_notify
+	sent     string    // as data
 	last     [2][]byte // record of each
 	finished [2][]byte // verify_data of each, in TLS 1.2
 }
@@ -356,6 +357,9 @@ func message(kind byte, body ...byte) []byte {
 func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
 	for _, part := range parts {
 		wire = append(wire, k.out.seal(kind, part)...)
+		if kind == typeData {
+			k.sent += string(part)
+		}
 		k.ended = k.ended || kind == typeAlert && len(part) == 2 && part[1] == 0
 		if kind == typeHandshake && k.out.secret != nil && len(part) == 5 && part[0] == 24 {
 			k.out.rekey()
