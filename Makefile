@@ -32,6 +32,11 @@ bench: deps-build ## compare this library with C and with crypto/tls
 matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
 	@scripts/matrix.sh
 
+FUZZTIME ?= 5m
+
+fuzz: deps-build ## every fuzz target for FUZZTIME, 5m where it is not set
+	@scripts/fuzz.sh $(FUZZTIME)
+
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
 
@@ -40,7 +45,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+check: check-programs check-bench check-fuzz check-race check-asan check-cgocheck check-checkptr
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -85,6 +90,10 @@ check-bench: ## every benchmark runs once
 	@$(GO) test -run '^$$' -bench . -benchtime 1x ./...
 	@cd bench && $(GO) run . -rounds 1
 
+check-fuzz: ## every fuzz target with 1000 inputs
+	@echo '== fuzz targets'
+	@scripts/fuzz.sh 1000x
+
 check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
 	@$(GO) test -race -shuffle=on ./...
@@ -101,5 +110,5 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
-.PHONY: help deps deps-build demo test bench matrix cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+.PHONY: help deps deps-build demo test bench matrix fuzz cover testdata check check-format check-vet check-staticcheck \
+	check-tidy check-layering check-c check-programs check-bench check-fuzz check-race check-asan check-cgocheck check-checkptr

@@ -240,3 +240,15 @@ func TestAnonymousSuites(t *testing.T) {
 	require.Error(t, p.Handshake())
 	require.False(t, p.Server.HandshakeDone())
 }
+
+// A list that OpenSSL takes, and of which the versions and the security level
+// leave nothing, could complete no handshake.
+func TestNoSuiteIsLeft(t *testing.T) {
+	for name, change := range map[string]func(*sslfilter.Options){
+		"no suite of TLS 1.2": func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true },
+		"none of the level":   func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "AES128-SHA@SECLEVEL=5", true },
+	} {
+		_, err := sslfilter.NewCtx(with(clientOptions(), change))
+		require.Equal(t, "Cipher", asError[*sslfilter.OptionError](t, err).Option, name)
+	}
+}

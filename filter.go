@@ -346,7 +346,11 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 			f.after("SSL_shutdown", st)
 		}
 	}
-	for n := f.ssl.held(); n > 0; n = f.ssl.held() {
+	for f.ssl != nil { // an ErrorHandler that was told above may have closed it, though it should not
+		n := f.ssl.held()
+		if n == 0 {
+			break
+		}
 		dst = slices.Grow(dst, n)
 		dst = dst[:len(dst)+f.ssl.fetch(dst[len(dst):cap(dst)])]
 	}
