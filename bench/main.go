@@ -22,6 +22,7 @@ import (
 // flags are what the command line says.
 type flags struct {
 	pki, only, out, doc  string
+	without              string
 	rounds, cpu, holding int
 	slice                time.Duration
 	keep                 bool
@@ -33,6 +34,7 @@ func main() {
 	flag.IntVar(&f.rounds, "rounds", 15, "rounds; each contender works once in each")
 	flag.DurationVar(&f.slice, "slice", 15*time.Millisecond, "processor time of one contender in one round")
 	flag.StringVar(&f.only, "only", "", "groups or rows, with commas between them, and no others: handshake, message, burst, setup, crl, settings, variants, calls, memory, growth, sockets")
+	flag.StringVar(&f.without, "without", "", "subjects that are left out, with commas between them")
 	flag.IntVar(&f.holding, "connections", 2000, "connections that are held to measure their memory")
 	flag.IntVar(&f.cpu, "cpu", runtime.NumCPU()-1, "processor to work on")
 	flag.StringVar(&f.out, "out", "", "folder for JSON and plots; rows that are not measured stay as they were")
@@ -114,6 +116,11 @@ func measureAll(f *flags) (*Results, error) {
 	}
 	r := &runner{rounds: f.rounds, slice: f.slice, open: s.openers(), subjects: make(map[string]subject.Subject), left: make(map[string]string)}
 	defer r.close()
+	for name := range strings.SplitSeq(f.without, ",") {
+		if name != "" {
+			r.left[name] = "not asked for"
+		}
+	}
 	start := time.Now()
 	res := &Results{
 		OpenSSL: cend.OpenSSL(), Go: runtime.Version(), Machine: machine(), Rounds: f.rounds,

@@ -176,7 +176,7 @@ func (s *site) buildFork() (string, error) {
 	if fileExists(program) {
 		return program, nil
 	}
-	if out, err := exec.Command("go", "build", "-o", program, "./libp2p").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-tags", "fork", "-o", program, "./libp2p").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("does not build: %s", firstLine(out))
 	}
 	return program, nil

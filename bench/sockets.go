@@ -300,11 +300,18 @@ func (s *site) startServers(left map[string]string) (map[string]*server, map[str
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(f.Truncate(fileSize), f.Close()); err != nil {
+	err = f.Truncate(fileSize)
+	if err == nil { // the first reader would pay for the pages of all
+		_, err = io.Copy(io.Discard, struct{ io.Reader }{f})
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, nil, err
 	}
 	servers, versions := make(map[string]*server), make(map[string]string)
 	start := func(name string, f func() (*server, error)) {
+		if left[name] != "" {
+			return
+		}
 		server, err := f()
 		if err != nil {
 			left[name] = err.Error()

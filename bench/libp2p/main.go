@@ -1,3 +1,5 @@
+//go:build fork
+
 // Command libp2p is github.com/libp2p/go-openssl v0.1.0, the fork of
 // spacemonkeygo/openssl that builds with OpenSSL 3, as a subject of the
 // benchmark in a process of its own: it loads engines when it starts, which
@@ -5,6 +7,9 @@
 //
 //	libp2p FOLDER                 answers on the standard output
 //	libp2p FOLDER serve FILE      is an HTTPS server that prints its address
+//
+// It has a build tag, since that module takes longer to compile than all the rest
+// together.
 package main
 
 import (
