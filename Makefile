@@ -73,7 +73,7 @@ check-layering: ## who may import whom
 check-c: ## the C compiles without a warning and without a deprecated call
 	@echo '== $(CGO_CC) -Werror, no deprecated call'
 	@$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
-		$$(pkg-config --cflags libssl libcrypto) -c cgo_helpers.c -o /dev/null
+		$$(pkg-config --cflags libssl libcrypto) -o /dev/null -c
 
 check-programs: ## every program links
 	@echo '== programs'

@@ -102,21 +102,27 @@ static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
     return 0;
 }
 
-static X509 *block_cert(const char *name, const unsigned char *data, long len)
+static X509 *block_cert(fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
     const unsigned char *p = data;
-    X509 *cert;
+    X509 *own = NULL, **into = NULL, *cert;
 
-    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
-    if (cert != NULL && p != data + len) {
-        X509_free(cert);
+    if (lib != NULL) { /* not without: into an X509 that is given, d2i_X509 wants sound extensions too */
+        own = fssl_new_cert(lib);
+        if (own == NULL)
+            return NULL;
+        into = &own;
+    }
+    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(into, &p, len) : d2i_X509(into, &p, len);
+    if (cert == NULL || p != data + len) {
+        X509_free(into != NULL ? own : cert); /* own is NULL where d2i_X509 freed it */
         return NULL;
     }
     return cert;
 }
 
 /* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
+STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
@@ -135,7 +141,7 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len
             break;
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
-            X509 *cert = block_cert(name, data, n);
+            X509 *cert = block_cert(lib, name, data, n);
 
             if (cert == NULL || !sk_X509_push(certs, cert)) {
                 X509_free(cert);
@@ -201,7 +207,8 @@ static int passphrase_cb(char *buf, int size, int writing, void *arg)
 }
 
 /* The first private key of pem. asked tells that it is encrypted. */
-EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len,
+                       fssl_errors *errs)
 {
     passphrase p = {pass, pass_len, 0};
     BIO *bio;
@@ -210,7 +217,7 @@ EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const u
     clear_errors();
     bio = read_only(pem, len);
     if (bio != NULL)
-        key = PEM_read_bio_PrivateKey(bio, NULL, passphrase_cb, &p);
+        key = fssl_read_key(lib, bio, passphrase_cb, &p);
     BIO_free(bio);
     *asked = p.asked;
     done(key != NULL, errs);
@@ -219,12 +226,12 @@ EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const u
 
 /* ----------------------------------------------------------------- SSL_CTX */
 
-SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
+SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
 {
     SSL_CTX *ctx;
 
     clear_errors();
-    ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
+    ctx = fssl_new_ctx(lib, client ? TLS_client_method() : TLS_server_method());
     if (ctx != NULL) {
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
@@ -467,19 +474,19 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 /* ---------------------------------------------------------------------- DH */
 
 /* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
-static EVP_PKEY *block_dh(const char *name, const unsigned char *data, long len)
+static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     EVP_PKEY *params = NULL;
 
     if (bio != NULL && PEM_write_bio(bio, name, "", data, len) > 0)
-        params = PEM_read_bio_Parameters(bio, NULL);
+        params = fssl_read_params(lib, bio);
     BIO_free(bio);
     return params;
 }
 
 /* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
-EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     EVP_PKEY *params = NULL;
     BIO *bio;
@@ -496,7 +503,7 @@ EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
             break;
         found = strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0;
         if (found)
-            params = block_dh(name, data, n);
+            params = block_dh(lib, name, data, n);
         OPENSSL_free(name);
         OPENSSL_clear_free(data, (size_t)n);
     }
@@ -506,13 +513,13 @@ EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
 }
 
 /* Broken parameters fail; a prime that is not a safe one (dhparam -dsaparam) passes: keys are used once. */
-int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs)
+int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs)
 {
     EVP_PKEY_CTX *ctx;
     int i, ok;
 
     clear_errors();
-    ctx = EVP_PKEY_CTX_new(params, NULL);
+    ctx = fssl_new_pkey_ctx(lib, params);
     ok = ctx != NULL && EVP_PKEY_param_check(ctx) == 1;
     EVP_PKEY_CTX_free(ctx);
     if (done(ok, errs))
@@ -694,6 +701,147 @@ int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl)
         if (c->rec[i].cert == NULL || listed(crl, c->rec[i].cert))
             return i;
     return -1;
+}
+
+/* ------------------------------------------------ CRLs that OpenSSL checks */
+
+/*
+ * Without extended CRL support OpenSSL passes indirect lists and lists of some
+ * reasons over, and takes a delta list for a complete one: get_crl_score looks
+ * for the delta CRL indicator with that support only.
+ */
+static int crl_unfit(X509_CRL *list)
+{
+    ISSUING_DIST_POINT *idp;
+    int unfit = FSSL_CRL_COMPLETE;
+
+    if (X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0)
+        return FSSL_CRL_DELTA;
+    idp = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    if (idp != NULL && idp->indirectCRL > 0)
+        unfit = FSSL_CRL_INDIRECT;
+    else if (idp != NULL && idp->onlysomereasons != NULL)
+        unfit = FSSL_CRL_REASONS;
+    ISSUING_DIST_POINT_free(idp);
+    return unfit;
+}
+
+/* OpenSSL sorts a list under a lock when it is first looked into; that belongs to loading it, and not into a handshake. */
+static int sort_list(X509_CRL *list)
+{
+    ASN1_INTEGER *serial = ASN1_INTEGER_new();
+    X509_REVOKED *entry;
+
+    if (serial == NULL)
+        return 0;
+    X509_CRL_get0_by_serial(list, &entry, serial);
+    ASN1_INTEGER_free(serial);
+    return 1;
+}
+
+/* Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to it. */
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+    BIO *bio;
+    int more = -1;
+
+    clear_errors();
+    *blocks = *lists = 0;
+    *unfit = FSSL_CRL_COMPLETE;
+    bio = read_only(pem, len);
+    while (crls != NULL && bio != NULL) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        more = next_block(bio, &name, &data, &n);
+        if (more != 1)
+            break;
+        ++*blocks;
+        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
+            const unsigned char *p = data;
+            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
+
+            ++*lists;
+            if (list != NULL)
+                *unfit = crl_unfit(list);
+            if (list == NULL || p != data + n || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
+                X509_CRL_free(list);
+                more = -1;
+            }
+        }
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n);
+        if (more != 1)
+            break;
+    }
+    BIO_free(bio);
+    if (more != 0) {
+        fssl_crls_free(crls);
+        crls = NULL;
+    }
+    done(crls != NULL, errs);
+    return crls;
+}
+
+/* One stack of references to the lists of n others. */
+STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *all;
+    int i, j, ok;
+
+    clear_errors();
+    all = sk_X509_CRL_new_null();
+    ok = all != NULL;
+    for (i = 0; ok && i < n; i++) {
+        for (j = 0; ok && j < sk_X509_CRL_num(from[i]); j++) {
+            X509_CRL *list = sk_X509_CRL_value(from[i], j);
+
+            ok = X509_CRL_up_ref(list);
+            if (ok && !sk_X509_CRL_push(all, list)) {
+                X509_CRL_free(list);
+                ok = 0;
+            }
+        }
+    }
+    if (!ok) {
+        fssl_crls_free(all);
+        all = NULL;
+    }
+    done(ok, errs);
+    return all;
+}
+
+void fssl_crls_free(STACK_OF(X509_CRL) *crls)
+{
+    sk_X509_CRL_pop_free(crls, X509_CRL_free);
+}
+
+/* X509_verify_cert with the connection's lists. They are no part of the trust store, which any number of connections share. */
+static int verify_with_crls(X509_STORE_CTX *store, void *arg)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
+    int ok = 0;
+
+    (void)arg;
+    if (c != NULL) {
+        X509_STORE_CTX_set0_crls(store, c->crls); /* keeps the pointer only */
+        ok = X509_verify_cert(store) > 0;
+    }
+    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+    return ok;
+}
+
+int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
+{
+    unsigned long flags = X509_V_FLAG_CRL_CHECK | (whole_chain ? X509_V_FLAG_CRL_CHECK_ALL : 0);
+
+    clear_errors();
+    SSL_CTX_set_cert_verify_callback(ctx, verify_with_crls, NULL);
+    return done(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), flags) == 1, errs);
 }
 
 /* -------------------------------------------------------- the memory BIO */
@@ -910,6 +1058,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
     for (i = 0; !ok && i < c->n_ignore; i++)
         if (c->ignore[i] == code)
             ignored = 1;
+    if (c->crls_block && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read is not one that is missing */
+        ignored = 0;
     if (!record(c, cert, code, depth, ignored))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
     if (!ok && !ignored && c->mode == FSSL_ENFORCE)
@@ -918,6 +1068,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         clear_errors();
     if (c->mode != FSSL_ENFORCE)
         return 1;
+    if (c->crls_block)
+        return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || listed(c->crl, cert)))
@@ -927,7 +1079,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
 
 /* -------------------------------------------------------------- connections */
 
-fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs)
+fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int verify_mode, int mode, const int *ignore, int n_ignore,
+                         fssl_errors *errs)
 {
     fssl_conn *c;
     BIO *bio;
@@ -936,6 +1089,7 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, co
     c = OPENSSL_zalloc(sizeof(*c));
     if (c == NULL)
         goto err;
+    c->lib = lib;
     c->client = client;
     c->mode = mode;
     if (n_ignore > 0) {
@@ -1070,8 +1224,9 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap)
 }
 
 /* Takes wire, appends plaintext; in_left tells what was not taken, more that there was no room for all of it. */
-fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
+void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
 {
+    fssl_conn *c = (fssl_conn *)conn;
     fssl_status status;
 
     clear_errors();
@@ -1090,12 +1245,13 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     c->in = NULL;
     c->reading = 0;
     clear_errors();
-    return status;
+    c->status = status;
 }
 
 /* Appends to wire what is held and then the records of plain; plain_len tells how much of plain is in them. */
-fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
+void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
 {
+    fssl_conn *c = (fssl_conn *)conn;
     fssl_status status = FSSL_OK;
 
     clear_errors();
@@ -1117,7 +1273,7 @@ fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsig
         status = answer_key_update(c);
     reclaim(c);
     clear_errors();
-    return status;
+    c->status = status;
 }
 
 /* fssl_send for a connection that is past speaking: only what is held. Returns the count. */

@@ -1,6 +1,7 @@
 package sslfilter
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -23,8 +24,11 @@ type Filter struct {
 	ctx   *sharedCtx
 	ssl   *sslHandle // nil after Close
 	crl   *crlHandle // keeps what the verify callback reads
+	lists *crlList   // keeps what OpenSSL's check of CRLs reads
 	phase phase
 	err   error // what froze the filter
+
+	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
 
 	named    bool    // SetServerName was called
 	readEnd  bool    // the peer's close_notify has come
@@ -138,14 +142,15 @@ func (f *Filter) start(op string) error {
 			return &UsageError{op, "no server name to verify: call SetServerName, set ServerName or SNI, or InsecureSkipVerify to accept any server"}
 		}
 	}
-	if o.enforces() && o.CACRL != "" {
-		crl, err := loadCRL(o.CACRL)
+	if o.enforces() && f.ctx.asksSerials() {
+		crl, err := f.ctx.serials()
 		if err != nil {
 			f.debug("CRL cannot be used, so every peer is refused", "error", err)
 		}
 		f.crl = crl
 		f.ssl.setCRL(crl)
 	}
+	f.takeCRLs()
 	f.phase = phaseHandshake
 	if !o.Client {
 		return nil
@@ -460,7 +465,7 @@ func (f *Filter) Close() error {
 		return nil
 	}
 	f.ssl.close()
-	f.ssl, f.crl, f.trailing = nil, nil, nil
+	f.ssl, f.crl, f.lists, f.trailing = nil, nil, nil, nil
 	f.taken(f.pending())
 	f.phase = phaseShut
 	f.ctx.release()
@@ -525,7 +530,10 @@ func (f *Filter) after(op string, st status) error {
 
 // explain adds what is known about common failures.
 func (f *Filter) explain(e *Error) {
+	var refused *VerifyError
 	switch {
+	case f.listsErr != nil && errors.As(e, &refused) && refused.Code == VerifyUnableToGetCRL:
+		e.Hint = bare(f.listsErr).Error()
 	case len(e.Records) == 0 && !f.proved():
 		e.Hint = "the peer closed the connection in the handshake"
 	case e.has("no shared cipher"):

@@ -24,7 +24,7 @@ const module = "github.com/seed-014b8713/sslfilter"
 var cgoFiles = []string{"bio.go", "cgo.go", "crl.go", "ctx.go", "dh.go", "ssl.go", "verify.go"}
 
 // The only C in this module; bench has its own.
-var cFiles = []string{"cgo_helpers.c", "cgo_helpers.h"}
+var cFiles = []string{"cgo_helpers.c", "cgo_helpers.h", "cgo_provider.c"}
 
 // layer says what the packages in and below a folder may import of this module,
 // and whether they may use modules of others.

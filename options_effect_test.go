@@ -94,6 +94,14 @@ func effects(t testing.TB) []effect {
 		{"CACrtMem", asking(nil), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "other.crt")} }, valid("client.crt", ""), "true", "false"},
 		{"CAVerifyDepth", asking(nil), depth(2), valid("client-deep-chain.pem", "client-deep.key"), "true", "false"},
 		{"CACRL", asking(nil), crl(pki("crl.pem")), valid("client-revoked.crt", ""), "true", "false"},
+		{"CACRLMem", asking(nil), func(o *sslfilter.Options) { o.CACRLMem = pkiBytes(t, "crl.pem") }, valid("client-revoked.crt", ""), "true", "false"},
+		{"CRLCheck", asking(checking(sslfilter.CRLCheckLeaf, "crl-inter-empty.pem")), func(o *sslfilter.Options) { o.CRLCheck = sslfilter.CRLCheckChain },
+			valid("client-inter-chain.pem", ""), "true", "false"},
+		{"CRLFiles", asking(checking(sslfilter.CRLCheckLeaf)), checking(sslfilter.CRLCheckLeaf, "crl.pem"), valid("client.crt", ""), "bad CRLCheck", "true"},
+		{"CRLMem", asking(checking(sslfilter.CRLCheckLeaf, "crl-other.pem")), func(o *sslfilter.Options) { o.CRLMem = [][]byte{pkiBytes(t, "crl.pem")} },
+			valid("client.crt", ""), "false", "true"},
+		{"AllowMissingCRL", asking(checking(sslfilter.CRLCheckLeaf, "crl-other.pem")), allowMissing, valid("client.crt", ""), "false", "true"},
+		{"AllowExpiredCRL", asking(checking(sslfilter.CRLCheckLeaf, "crl-expired.pem")), allowExpired, valid("client.crt", ""), "false", "true"},
 		{"ClientCert", with(serverOptions(), func(o *sslfilter.Options) { o.CACrt = pki("root.crt") }),
 			func(o *sslfilter.Options) { o.ClientCert = true }, valid("client.crt", ""), "false", "true"},
 		{"BlockBadClientCert", asking(nil), func(o *sslfilter.Options) { o.BlockBadClientCert = true }, valid("", ""), "false", refused},
@@ -181,6 +189,7 @@ func TestOptionsWithoutEffectAreTold(t *testing.T) {
 		{serverOptions(), func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "server.key") }, []string{"Key with KeyMem"}},
 		{serving("server-inter"), func(o *sslfilter.Options) { o.ChainMem = pkiBytes(t, "chain.pem") }, []string{"Chain with ChainMem"}},
 		{asking(nil), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "root.crt")} }, []string{"CACrt with CACrtMem"}},
+		{asking(nil), func(o *sslfilter.Options) { o.CACRL, o.CACRLMem = "x", pkiBytes(t, "crl.pem") }, []string{"CACRL with CACRLMem"}},
 		{serverOptions(), func(o *sslfilter.Options) { o.DHCert, o.DHCertMem = "x", pkiBytes(t, "dh2048.pem") }, []string{"DHCert with DHCertMem"}},
 		{clientOptions(), func(o *sslfilter.Options) {
 			o.ClientCert, o.BlockBadClientCert, o.NoHonor, o.TLS, o.TLS12 = true, true, true, true, true

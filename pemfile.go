@@ -116,8 +116,8 @@ func (in input) name() string {
 }
 
 // certs parses the certificates of in; there is at least one.
-func (in input) certs() (certList, error) {
-	list, blocks, err := parseCerts(in.data)
+func (in input) certs(lib library) (certList, error) {
+	list, blocks, err := lib.parseCerts(in.data)
 	if err != nil {
 		return list, in.wrap(in.notPEM(pemCertificate, err))
 	}

@@ -21,6 +21,7 @@ const (
 	VerifyUnableToGetCRL       VerifyCode = 3  // X509_V_ERR_UNABLE_TO_GET_CRL
 	VerifyCertNotYetValid      VerifyCode = 9  // X509_V_ERR_CERT_NOT_YET_VALID
 	VerifyCertHasExpired       VerifyCode = 10 // X509_V_ERR_CERT_HAS_EXPIRED
+	VerifyCRLHasExpired        VerifyCode = 12 // X509_V_ERR_CRL_HAS_EXPIRED
 	VerifySelfSignedLeaf       VerifyCode = 18 // X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
 	VerifySelfSignedInChain    VerifyCode = 19 // X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
 	VerifyUnableToGetIssuerLoc VerifyCode = 20 // X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
@@ -74,6 +75,13 @@ func (h *sslHandle) acceptable() bool {
 		}
 	}
 	return h.ptr.n_rec > 0
+}
+
+// unproved reports whether what was recorded is of a renegotiation that is not
+// complete.
+func (h *sslHandle) unproved() bool {
+	defer runtime.KeepAlive(h)
+	return h.ptr.unproved != 0
 }
 
 // rec views the C array; it lives until the next call.

@@ -48,6 +48,10 @@ type ServerTLS struct {
 	CACrt                  string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against"`
 	CAVerifyDepth          int      `toml:"caverifydepth" usage:"<number> of intermediates that a chain may have; 0 means 5"`
 	CACRL                  string   `toml:"cacrl" usage:"<file> with revocation lists; a list without entries blocks everybody"`
+	CRLCheck               string   `toml:"crlcheck" usage:"which <certificates> OpenSSL looks up in crlfiles: leaf (the client's own), chain (all of its chain) or off" default:"off"`
+	CRLFiles               []string `toml:"crlfiles" usage:"<files> with revocation lists for crlcheck: signature, issuer and dates count"`
+	AllowMissingCRL        bool     `toml:"allowmissingcrl" usage:"with crlcheck: let a certificate pass if there is no list of its issuer"`
+	AllowExpiredCRL        bool     `toml:"allowexpiredcrl" usage:"with crlcheck: go on with a list that has expired"`
 	ClientCert             bool     `toml:"clientcert" usage:"ask clients for a certificate, and refuse nobody; the verdict is in the log and in the headers of http"`
 	BlockBadClientCert     bool     `toml:"blockbadclientcert" usage:"with clientcert: refuse clients that have no certificate at all"`
 	RequireValidClientCert bool     `toml:"requirevalidclientcert" usage:"refuse clients without a valid certificate, in the handshake"`
@@ -76,6 +80,10 @@ type BackendTLS struct {
 	CACrt              string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against" default:"the CAs of the system"`
 	CAVerifyDepth      int      `toml:"backend-caverifydepth" usage:"<number> of intermediates that its chain may have; 0 means 5"`
 	CACRL              string   `toml:"backend-cacrl" usage:"<file> with revocation lists that the backend's chain must not be on"`
+	CRLCheck           string   `toml:"backend-crlcheck" usage:"which <certificates> OpenSSL looks up in backend-crlfiles, as in crlcheck" default:"off"`
+	CRLFiles           []string `toml:"backend-crlfiles" usage:"<files> with revocation lists for backend-crlcheck"`
+	AllowMissingCRL    bool     `toml:"backend-allowmissingcrl" usage:"as allowmissingcrl"`
+	AllowExpiredCRL    bool     `toml:"backend-allowexpiredcrl" usage:"as allowexpiredcrl"`
 	IgnoreVerifyErrors []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count"`
 	Cipher             string   `toml:"backend-cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier"`
 	CipherSuites       string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`

@@ -110,7 +110,7 @@ func (s *session) logEnd(err error) {
 	case errors.As(err, &side) && side.side == "client": // every day's work: many programs end without close_notify
 		s.log.Info("connection ended", append(attrs, "why", side.Error())...)
 	default:
-		s.log.Warn("connection failed", append(attrs, "error", s.state.realNamesIn(err.Error()))...)
+		s.log.Warn("connection failed", append(attrs, "error", err)...)
 	}
 }
 

@@ -33,7 +33,10 @@ func (st *state) verdict(conn *sslnet.Conn) verdict {
 	if peer.Valid {
 		v.Verdict = verdictValid
 	} else {
-		v.Why = st.realNamesIn(peer.String())
+		if peer.CRL.Status != sslfilter.CRLNotAsked {
+			peer.CRL.File = st.conf.ServerTLS.CACRL // it was read into memory
+		}
+		v.Why = peer.String()
 	}
 	if len(peer.Chain) > 0 {
 		own := peer.Chain[0]
