@@ -91,7 +91,7 @@ func conditions(r *Results) string {
 		{"rounds", fmt.Sprint(r.Rounds)},
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
-		if name != plainName {
+		if name != plainName && name != singleName {
 			lines = append(lines, []string{name, r.Versions[name]})
 		}
 	}

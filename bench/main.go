@@ -75,7 +75,7 @@ func run(f *flags, args []string) error {
 func answer(pki, name string) error {
 	var s subject.Subject
 	switch name {
-	case engineName, plainName:
+	case engineName, singleName, plainName:
 		s = engineSubject(pki)
 	case connName:
 		s = connSubject(pki)

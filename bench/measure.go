@@ -156,6 +156,9 @@ func (r *runner) pieces(w *row, c contender) (int, error) {
 		}
 		return w.fixed, nil
 	}
+	if _, err := r.run(w, c, 1); err != nil { // what is done once
+		return 0, err
+	}
 	n := 1
 	for {
 		spent, err := r.run(w, c, n)

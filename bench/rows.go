@@ -14,6 +14,7 @@ const (
 	goName     = "crypto/tls"
 	forkName   = "libp2p/go-openssl"
 	perlName   = "Perl original"
+	singleName = "sslfilter, GOMAXPROCS=1"
 	plainName  = "sslfilter, OpenSSL's defaults" // without the settings that make all alike
 )
 
@@ -130,6 +131,6 @@ func variantsRow(kind, title string) row {
 	if kind == "message" {
 		plain, arg = "message", "16384"
 	}
-	r.contenders = append(r.contenders, contender{"nothing set: OpenSSL's defaults", plainName, plain, arg})
+	r.contenders = append(r.contenders, contender{"GOMAXPROCS=1", singleName, plain, arg}, contender{"nothing set: OpenSSL's defaults", plainName, plain, arg})
 	return r
 }

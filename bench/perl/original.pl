@@ -73,6 +73,7 @@ sub messages {
    my ($size, $burst, $n) = @_;
    my ($client, $server) = shake('ec');
    my $list = [ ('x' x $size) x $burst ];
+   pass($client, $server, $list, $size * $burst);    # what grows has grown
    return timed($n, sub { pass($client, $server, $list, $size * $burst) });
 }
 

@@ -439,7 +439,7 @@ double cend_messages(cend *c, size_t size, int burst, int n)
     int i, ok;
 
     room(c, size * (size_t)burst);
-    ok = shake(c, &e, NULL);
+    ok = shake(c, &e, NULL) && send_and_read(c, e.client, e.server, size, burst); /* what grows has grown */
     start = cend_thread_time();
     for (i = 0; ok && i < n; i++)
         ok = send_and_read(c, e.client, e.server, size, burst);

@@ -152,7 +152,7 @@ func (c *Conns) Messages(size, burst, n int) ([]float64, error) {
 	defer c.Free(client)
 	defer c.Free(server)
 	message, got := make([]byte, size), make([]byte, size*burst)
-	work := func() error {
+	work := func(n int) error {
 		for range n {
 			for range burst {
 				if _, err := client.Write(message); err != nil {
@@ -165,10 +165,14 @@ func (c *Conns) Messages(size, burst, n int) ([]float64, error) {
 		}
 		return nil
 	}
-	if c.Moves {
-		return Unlocked(work)
+	if err := work(1); err != nil { // what grows has grown
+		return nil, err
 	}
-	return Locked(work)
+	timed := Locked
+	if c.Moves {
+		timed = Unlocked
+	}
+	return timed(func() error { return work(n) })
 }
 
 // News makes n ends of servers without a handshake.
