@@ -26,8 +26,8 @@ test: deps-build ## all tests
 	$(GO) test ./...
 	cd examples/grpc && $(GO) test ./...
 
-bench: deps-build ## compare this library with C and with crypto/tls
-	cd bench && $(GO) run .
+bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance.md
+	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance.md
 
 matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
 	@scripts/matrix.sh
@@ -45,7 +45,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-fuzz check-race check-asan check-cgocheck check-checkptr
+check: check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -88,7 +88,12 @@ check-programs: ## every program links
 check-bench: ## every benchmark runs once
 	@echo '== benchmarks, once'
 	@$(GO) test -run '^$$' -bench . -benchtime 1x ./...
-	@cd bench && $(GO) run . -rounds 1
+	@cd bench && $(GO) run . -rounds 1 -slice 1ms -connections 20 -without libp2p/go-openssl \
+		-only handshake,resumed,message,burst,setup,crl,calls,memory >/dev/null
+
+check-speed: ## instructions against C, crossings and allocations are what they were; no clock is looked at
+	@echo '== instructions, crossings, allocations'
+	@cd bench && $(GO) test -count=1 -v ./guard
 
 check-fuzz: ## every fuzz target with 1000 inputs
 	@echo '== fuzz targets'
@@ -111,4 +116,4 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@$(GO) test -gcflags=all=-d=checkptr .
 
 .PHONY: help deps deps-build demo test bench matrix fuzz cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-fuzz check-race check-asan check-cgocheck check-checkptr
+	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr
