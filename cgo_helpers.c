@@ -785,8 +785,29 @@ STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const u
     return crls;
 }
 
-/* One stack of references to the lists of n others. */
-STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
+/* A list for lib: itself, or a copy in the library context of lib, which then verifies its signature. */
+static X509_CRL *list_for(fssl_lib *lib, X509_CRL *list)
+{
+    unsigned char *der = NULL;
+    const unsigned char *p;
+    X509_CRL *copy;
+    int n;
+
+    if (lib == NULL)
+        return X509_CRL_up_ref(list) ? list : NULL;
+    n = i2d_X509_CRL(list, &der);
+    copy = n > 0 ? fssl_new_crl(lib) : NULL;
+    p = der;
+    if (copy != NULL && (d2i_X509_CRL(&copy, &p, n) == NULL || !sort_list(copy))) {
+        X509_CRL_free(copy); /* NULL where d2i_X509_CRL freed it */
+        copy = NULL;
+    }
+    OPENSSL_free(der);
+    return copy;
+}
+
+/* One stack of the lists of n others, for lib. */
+STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
 {
     STACK_OF(X509_CRL) *all;
     int i, j, ok;
@@ -796,13 +817,11 @@ STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_
     ok = all != NULL;
     for (i = 0; ok && i < n; i++) {
         for (j = 0; ok && j < sk_X509_CRL_num(from[i]); j++) {
-            X509_CRL *list = sk_X509_CRL_value(from[i], j);
+            X509_CRL *list = list_for(lib, sk_X509_CRL_value(from[i], j));
 
-            ok = X509_CRL_up_ref(list);
-            if (ok && !sk_X509_CRL_push(all, list)) {
+            ok = list != NULL && sk_X509_CRL_push(all, list);
+            if (!ok)
                 X509_CRL_free(list);
-                ok = 0;
-            }
         }
     }
     if (!ok) {

@@ -41,6 +41,7 @@
 typedef struct fssl_lib fssl_lib;
 #define fssl_new_ctx(lib, method) ((void)(lib), SSL_CTX_new(method))
 #define fssl_new_cert(lib) ((void)(lib), X509_new())
+#define fssl_new_crl(lib) ((void)(lib), X509_CRL_new())
 #define fssl_read_key(lib, bio, cb, arg) ((void)(lib), PEM_read_bio_PrivateKey(bio, NULL, cb, arg))
 #define fssl_read_params(lib, bio) ((void)(lib), PEM_read_bio_Parameters(bio, NULL))
 #define fssl_new_pkey_ctx(lib, key) ((void)(lib), EVP_PKEY_CTX_new(key, NULL))
@@ -59,6 +60,7 @@ typedef struct fssl_lib {
 #define fssl_lib_propq(lib) ((lib) != NULL ? FSSL_PROPQ : NULL)
 #define fssl_new_ctx(lib, method) SSL_CTX_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib), method)
 #define fssl_new_cert(lib) X509_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_new_crl(lib) X509_CRL_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_read_key(lib, bio, cb, arg) PEM_read_bio_PrivateKey_ex(bio, NULL, cb, arg, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_read_params(lib, bio) PEM_read_bio_Parameters_ex(bio, NULL, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_new_pkey_ctx(lib, key) EVP_PKEY_CTX_new_from_pkey(fssl_lib_ctx(lib), key, fssl_lib_propq(lib))
@@ -215,7 +217,7 @@ int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_crl_free(fssl_crl *crl);
 STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs);
-STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
+STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
 void fssl_crls_free(STACK_OF(X509_CRL) *crls);
 int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs);
 

@@ -88,11 +88,11 @@ func (s *sharedCtx) currentCRLs() (*crlList, error) {
 	if known {
 		next.list, next.own = have.list, have.own
 	} else {
-		list, err := joinCRLs(lists)
+		list, own, err := s.lib.joinCRLs(lists)
 		if err != nil {
 			return nil, &OptionError{Option: "CRLFiles", Err: err}
 		}
-		next.list, next.own = list, len(lists) > 1
+		next.list, next.own = list, own
 	}
 	s.crls.Store(next)
 	return next.list, nil

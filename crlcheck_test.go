@@ -405,3 +405,20 @@ func TestCRLScopes(t *testing.T) {
 		})
 	}
 }
+
+// In a context of the FIPS provider the lists are verified by it.
+func TestCRLCheckUnderFIPS(t *testing.T) {
+	change := both(checking(sslfilter.CRLCheckChain, "crl-other.pem", "crl.pem"), func(o *sslfilter.Options) {
+		o.FIPS, o.FIPSConfig = true, fipsConfig(t)
+	})
+	for crt, code := range map[string]sslfilter.VerifyCode{"client.crt": 0, "client-revoked.crt": 23} {
+		for form, o := range map[string]sslfilter.Options{"files": requiring(change), "memory": inMem(t, requiring(change))} {
+			p := pair(t, o, showing(crt, ""))
+			p.Handshake()
+			require.Equal(t, code == 0, p.Server.ClientCertValid(), "%s, %s: %v", crt, form, p.Server.Filter.Err())
+			if code != 0 {
+				require.Equal(t, code, asError[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
+			}
+		}
+	}
+}
