@@ -422,3 +422,17 @@ func TestCRLCheckUnderFIPS(t *testing.T) {
 		}
 	}
 }
+
+// removeFromCRL is for delta lists. In a complete one the comparison of serials
+// takes it for an entry like any other, as the original does, and OpenSSL for
+// none.
+func TestRemoveFromCRL(t *testing.T) {
+	const removeFromCRL = 8
+	list := crlBy(t, "root", func(l *x509.RevocationList) { l.RevokedCertificateEntries[0].ReasonCode = removeFromCRL }, 0x2001)
+	file := tempFile(t, "crl.pem", list)
+	checked := connect(t, asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }), showing("client.crt", "")).Server
+	require.True(t, checked.ClientCertValid())
+	require.Equal(t, notListed, checked.Peer().CRLCheck.Status)
+	require.Equal(t, isListed, checked.CheckCRL(file).Status)
+	require.False(t, connect(t, asking(crl(file)), showing("client.crt", "")).Server.ClientCertValid())
+}
