@@ -23,8 +23,8 @@ const (
 // The caches are those of the process, since the original's New makes a context
 // for each connection. A file may be in both.
 var (
-	serialFiles = crlCache[*crlHandle]{parse: parseCRL}             // CACRL
-	crlFiles    = crlCache[*crlList]{parse: library{}.parseCRLList} // CRLFiles; a library context has its own
+	serialFiles = crlCache[*crlHandle]{parse: parseCRL}   // CACRL
+	crlFiles    = crlCache[*crlList]{parse: parseCRLList} // CRLFiles
 )
 
 // crlCache keeps parsed CRL files in the form T.

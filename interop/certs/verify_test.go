@@ -135,7 +135,7 @@ func TestVerdictsAreThoseOfOpenSSL(t *testing.T) {
 			highest = sslfilter.VersionTLS12
 		}
 		for i, s := range sides {
-			if !*everything && !r.together && !r.bothSides && r.differs == "" && int(r.id()[1]&1) != i {
+			if !*everything && !r.bothSides && r.differs == "" && int(r.id()[1]&1) != i {
 				continue
 			}
 			verifications++
