@@ -29,7 +29,7 @@ test: deps-build ## all tests
 bench: deps-build ## compare this library with C and with crypto/tls
 	cd bench && $(GO) run .
 
-matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
+matrix: deps-build ## test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages, and with FIPS
 	@scripts/matrix.sh
 
 cover: deps-build ## coverage of the root package: Go and C
