@@ -412,3 +412,15 @@ func TestFIPSConfigsAreBounded(t *testing.T) {
 		o.FIPS, o.FIPSConfig = true, tempFile(t, "again.cnf", fmt.Appendf(bytes.Clone(text), "\n# %d\n", 0))
 	})), "one that is known is no further one")
 }
+
+// What a context costs when the provider is loaded, and without it.
+func BenchmarkFIPSContext(b *testing.B) {
+	for name, o := range map[string]sslfilter.Options{"plain": serverOptions(), "FIPS server": inFIPS(b, serverOptions()), "FIPS client": inFIPS(b, clientOptions())} {
+		require.NoError(b, accepted(o))
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				require.NoError(b, accepted(o))
+			}
+		})
+	}
+}
