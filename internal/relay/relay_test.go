@@ -298,7 +298,7 @@ func TestFIPS(t *testing.T) {
 	require.NoError(t, conn.CloseWrite())
 	_, err := io.ReadAll(conn)
 	require.NoError(t, err)
-	first.logs("cipher=TLS_AES_256_GCM_SHA384 providers=fips certificate=none")
+	first.logs("cipher=TLS_AES_256_GCM_SHA384 certificate=none providers=fips")
 	second.logs("cipher=TLS_AES_256_GCM_SHA384 certificate=none")
 }
 
