@@ -287,8 +287,8 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 func TestFIPSAdmitsWhatWorks(t *testing.T) {
 	for name, o := range map[string]sslfilter.Options{
 		"RSA alone, client":     in12(listing(clientOptions(), "AES128-SHA")),
-		"SUITEB128":             listing(clientOptions(), "SUITEB128"),
-		"SUITEB192":             listing(clientOptions(), "SUITEB192"),
+		"SUITEB128":             in12(listing(clientOptions(), "SUITEB128")),
+		"SUITEB192":             in12(listing(clientOptions(), "SUITEB192")),
 		"level 4, client":       listing(clientOptions(), "DEFAULT@SECLEVEL=4"),
 		"level 5, client":       listing(clientOptions(), "DEFAULT@SECLEVEL=5"),
 		"TLS 1.3 alone":         in13(serverOptions()),
