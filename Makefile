@@ -29,7 +29,7 @@ test: deps-build ## all tests
 bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance.md
 	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance.md
 
-matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
+matrix: deps-build ## test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages, and with FIPS
 	@scripts/matrix.sh
 
 FUZZTIME ?= 5m

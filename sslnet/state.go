@@ -144,6 +144,9 @@ func (c *Conn) Version() string { return ask(c, (*sslfilter.Filter).Version) }
 // 1.1.1. See [sslfilter.Filter.Providers].
 func (c *Conn) Providers() (list []sslfilter.AlgorithmProvider, err error) {
 	err = errors.New("sslnet: Providers before the handshake is done")
+	if !c.ready.Load() {
+		return nil, err
+	}
 	ask(c, func(f *sslfilter.Filter) bool {
 		list, err = f.Providers()
 		return true
