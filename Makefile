@@ -32,6 +32,12 @@ bench: deps-build ## compare this library with C and with crypto/tls
 matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
 	@scripts/matrix.sh
 
+soak: deps-build ## 200,000 connections of every kind leave the process as it was
+	$(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak 200000
+
+memfault: deps-build ## every allocation of OpenSSL fails once, and all behind it: an hour
+	$(GO) test -count=1 -timeout 0 -v ./internal/memfault -stride 1
+
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
 
@@ -40,7 +46,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+check: check-programs check-bench check-race check-asan check-cgocheck check-checkptr check-valgrind
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -88,9 +94,9 @@ check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
 	@$(GO) test -race -shuffle=on ./...
 
-check-asan: ## the tests of the engine under the address sanitizer, which also finds leaks
+check-asan: ## the tests of engine, connections and failing allocations under the address sanitizer, which also finds leaks
 	@echo '== address sanitizer'
-	@$(GO) test -asan . ./interop/...
+	@$(GO) test -asan . ./interop/... ./sslnet ./sslhttp ./internal/memfault
 
 check-cgocheck: ## no Go pointer stays in C
 	@echo '== cgocheck2'
@@ -100,5 +106,19 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
+# Valgrind sees what the sanitizer does not: memory in OpenSSL that nobody has
+# set. It has no RDTSCP, takes Go's signal stack for a mistake, and cannot tell
+# which blocks Go's garbage collector has freed, so leaks are not its business.
+VALGRIND = GOMAXPROCS=1 GODEBUG=cpu.rdtscp=off,asyncpreemptoff=1 valgrind -q --error-exitcode=9 --leak-check=no \
+	--suppressions=testdata/valgrind.supp
+VALGRIND_TESTS = TestDetach|TestReceiveEOF|TestKeyUpdateIsAnsweredAtOnce|TestBuffersInsideAStruct|TestNothingWaitsAfterAnError|TestDHE
+
+check-valgrind: ## a part of the engine's tests under valgrind, if it is there
+	@echo '== valgrind'
+	@command -v valgrind >/dev/null || { echo 'valgrind is missing: scripts/deps.sh valgrind installs it'; test -z "$$CI"; exit; }; \
+		dir=$$(mktemp -d); $(GO) test -tags=valgrind -c -o "$$dir/root.test" . && \
+		$(VALGRIND) "$$dir/root.test" -test.run '^($(VALGRIND_TESTS))$$'; status=$$?; rm -rf "$$dir"; exit $$status
+
 .PHONY: help deps deps-build demo test bench matrix cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr \
+	check-valgrind soak memfault
