@@ -164,7 +164,9 @@ func loadCRL(file string) (*crlHandle, error) {
 	if c != nil && c.sum == fresh.sum {
 		fresh.crl, fresh.err = c.crl, c.err
 	} else {
-		fresh.crl, fresh.err = parseCRL(data)
+		if fresh.crl, fresh.err = parseCRL(data); fresh.err != nil { // OpenSSL does not always say that memory was short
+			fresh.crl, fresh.err = parseCRL(data)
+		}
 	}
 	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault
 		return nil, fresh.err
