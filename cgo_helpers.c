@@ -425,11 +425,13 @@ int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *er
 /* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
-    int ret;
+    int i, ret = 2;
 
-    clear_errors();
-    ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
-    if (ret == 2) /* no whole chain, which is no error, unless it is for want of memory */
+    for (i = 0; i < 2 && ret == 2; i++) {
+        clear_errors();
+        ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
+    }
+    if (ret == 2) /* no whole chain, twice, which is no error, unless it is for want of memory */
         return !starved(0, errs);
     return done(ret > 0, errs);
 }
@@ -519,6 +521,8 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     ssl = SSL_new(ctx);
     if (ssl != NULL) {
         list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL)
+            list = SSL_get1_supported_ciphers(ssl);
         if (list == NULL && starved(0, errs)) { /* NULL is also "no cipher" */
             SSL_free(ssl);
             return NULL;

@@ -122,7 +122,7 @@ func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], erro
 	}
 	if c != nil && c.sum == fresh.sum {
 		fresh.crl, fresh.err = c.crl, c.err
-	} else {
+	} else if fresh.crl, fresh.err = k.parse(data); fresh.err != nil { // OpenSSL does not always say that memory was short
 		fresh.crl, fresh.err = k.parse(data)
 	}
 	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault
