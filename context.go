@@ -313,8 +313,11 @@ func (s *sharedCtx) applyTrust() error {
 		if err != nil {
 			return err
 		}
-		all.join(cas)
+		err = all.join(cas)
 		cas.free()
+		if err != nil {
+			return in.wrap(err)
+		}
 	}
 	if err := s.trust(all, !o.Client); err != nil {
 		return &OptionError{Option: "CACrt", File: o.CACrt, Err: err}
