@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,12 +31,18 @@ const Patience = 30 * time.Second
 // that it installs in SSLFILTER_REQUIRE, and there a missing one is a failure.
 func SkipWithout(t testing.TB, debianPackage, what string) {
 	t.Helper()
+	SkipUnless(t, debianPackage, what, "apt-get install "+debianPackage)
+}
+
+// SkipUnless is SkipWithout for what no package has: remedy is what brings it.
+func SkipUnless(t testing.TB, required, what, remedy string) {
+	t.Helper()
 	for name := range strings.FieldsSeq(os.Getenv("SSLFILTER_REQUIRE")) {
-		if name == debianPackage {
-			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, debianPackage)
+		if name == required {
+			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, required)
 		}
 	}
-	t.Skipf("%s is missing: apt-get install %s", what, debianPackage)
+	t.Skipf("%s is missing: %s", what, remedy)
 }
 
 // Find looks for a program of a package, and else skips the test.
@@ -77,10 +85,32 @@ type Program struct {
 // Start runs a program in a session of its own, so that it has no terminal.
 func Start(t testing.TB, path string, args ...string) *Program {
 	t.Helper()
-	p := &Program{name: filepath.Base(path), t: t, cmd: exec.Command(path, args...), done: make(chan struct{}), news: make(chan struct{}, 1)}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // else each of ours takes a second to end
+	return StartCmd(t, cmd)
+}
+
+// StartForeign is Start for a program that is not ours: what the environment
+// says about the OpenSSL of this library is not meant for it. It gets env too.
+func StartForeign(t testing.TB, env []string, path string, args ...string) *Program {
+	t.Helper()
+	cmd := exec.Command(path, args...)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "OPENSSL_") && !strings.HasPrefix(v, "LD_") && !strings.HasPrefix(v, "ASAN_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	return StartCmd(t, cmd)
+}
+
+// StartCmd is Start for a command that is prepared. Its streams are the
+// Program's.
+func StartCmd(t testing.TB, cmd *exec.Cmd) *Program {
+	t.Helper()
+	p := &Program{name: filepath.Base(cmd.Path), t: t, cmd: cmd, done: make(chan struct{}), news: make(chan struct{}, 1)}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p.cmd.WaitDelay = Patience
-	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // else each of ours takes a second to end
 	p.cmd.Stdout, p.cmd.Stderr = (*output)(p), (*output)(p)
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()
@@ -125,22 +155,40 @@ func (p *Program) Output() string {
 // line. If the program ends first, the test fails.
 func (p *Program) Await(text string) string {
 	p.t.Helper()
+	rest, found := p.AwaitLine(text)
+	if !found {
+		require.FailNow(p.t, p.name+" ended", "and has not written %q: %v", text, p.err)
+	}
+	return rest
+}
+
+// AwaitLine is Await for a program that may end first; then found is false.
+func (p *Program) AwaitLine(text string) (rest string, found bool) {
+	p.t.Helper()
+	p.AwaitOutput(fmt.Sprintf("%q", text), func(out string, ended bool) bool {
+		var behind string
+		if _, behind, found = strings.Cut(out, text); found {
+			var whole bool
+			rest, _, whole = strings.Cut(behind, "\n")
+			return whole || ended
+		}
+		return ended
+	})
+	return rest, found
+}
+
+// AwaitOutput waits until enough holds of all that the program has written, or
+// until it has ended, which is what is asked last.
+func (p *Program) AwaitOutput(what string, enough func(out string, ended bool) bool) {
+	p.t.Helper()
 	timeout := time.After(Patience)
-	for ended := false; ; {
-		if _, behind, found := strings.Cut(p.Output(), text); found {
-			if line, _, whole := strings.Cut(behind, "\n"); whole || ended {
-				return line
-			}
-		}
-		if ended {
-			require.FailNow(p.t, p.name+" ended", "and has not written %q: %v", text, p.err)
-		}
+	for ended := false; !enough(p.Output(), ended) && !ended; {
 		select {
 		case <-p.news:
 		case <-p.done:
 			ended = true
 		case <-timeout:
-			require.FailNow(p.t, p.name+" is silent", "and has not written %q", text)
+			require.FailNow(p.t, p.name+" is silent", "and has not written %s", what)
 		}
 	}
 }
@@ -151,6 +199,9 @@ func (p *Program) Say(text string) {
 	_, err := io.WriteString(p.stdin, text)
 	require.NoError(p.t, err)
 }
+
+// Write writes to the standard input of the program, which may have ended.
+func (p *Program) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 
 // CloseInput ends the standard input of the program.
 func (p *Program) CloseInput() { p.stdin.Close() }
@@ -205,6 +256,42 @@ func Dovecot(t testing.TB, crt, key string) *dovecot.Server {
 		d.Stop()
 	})
 	return d
+}
+
+// FreePort is a port of the loopback that nobody listens on, for programs that
+// cannot choose one themselves. It lies below those that Linux gives to
+// outgoing connections, so that none of these can take it meanwhile.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		port := strconv.Itoa(10000 + rand.IntN(22000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+	require.FailNow(t, "no free port")
+	return ""
+}
+
+// AwaitPort waits until the program listens on a port of the loopback. Nothing
+// is sent to it.
+func (p *Program) AwaitPort(port string) {
+	p.t.Helper()
+	for end := time.Now().Add(Patience); ; time.Sleep(2 * time.Millisecond) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-p.done:
+			require.FailNow(p.t, p.name+" ended", "and has not listened on port %s: %v", port, p.err)
+		default:
+			require.True(p.t, time.Now().Before(end), "%s does not listen on port %s", p.name, port)
+		}
+	}
 }
 
 // Port is the port of an address.
