@@ -27,6 +27,9 @@ import (
 // has found a program that hangs.
 const Patience = 30 * time.Second
 
+// maxLogged is how much of a program's output stands in the log of a failed test.
+const maxLogged = 8 << 10
+
 // SkipWithout skips a test whose peer is not installed. CI names the packages
 // that it installs in SSLFILTER_REQUIRE, and there a missing one is a failure.
 func SkipWithout(t testing.TB, debianPackage, what string) {
@@ -124,7 +127,8 @@ func StartCmd(t testing.TB, cmd *exec.Cmd) *Program {
 		p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%s: %s", p.name, p.Output())
+			out := p.Output()
+			t.Logf("%s: %s", p.name, out[max(0, len(out)-maxLogged):])
 		}
 	})
 	return p
