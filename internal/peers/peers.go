@@ -279,16 +279,13 @@ func FreePort(t testing.TB) string {
 	return ""
 }
 
-// AwaitPort waits until the program listens on a port of the loopback. Nothing
-// is sent to it.
+// AwaitPort waits until a port of the loopback is listened on. It does not
+// connect: there are programs that would take that for their only client.
 func (p *Program) AwaitPort(port string) {
 	p.t.Helper()
-	for end := time.Now().Add(Patience); ; time.Sleep(2 * time.Millisecond) {
-		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			conn.Close()
-			return
-		}
+	n, err := strconv.Atoi(port)
+	require.NoError(p.t, err)
+	for end := time.Now().Add(Patience); !listened(p.t, n); time.Sleep(2 * time.Millisecond) {
 		select {
 		case <-p.done:
 			require.FailNow(p.t, p.name+" ended", "and has not listened on port %s: %v", port, p.err)
@@ -296,6 +293,20 @@ func (p *Program) AwaitPort(port string) {
 			require.True(p.t, time.Now().Before(end), "%s does not listen on port %s", p.name, port)
 		}
 	}
+}
+
+// listened looks a port up in the kernel's table, see proc(5).
+func listened(t testing.TB, port int) bool {
+	table, err := os.ReadFile("/proc/net/tcp")
+	require.NoError(t, err)
+	table6, _ := os.ReadFile("/proc/net/tcp6")
+	for line := range strings.Lines(string(table) + string(table6)) {
+		const local, state, listen = 1, 3, "0A"
+		if f := strings.Fields(line); len(f) > state && f[state] == listen && strings.HasSuffix(f[local], fmt.Sprintf(":%04X", port)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Port is the port of an address.

@@ -51,6 +51,7 @@ defaults
 	timeout connect 30s
 	timeout client 30s
 	timeout server 30s
+	retries 0
 frontend f
 	bind 127.0.0.1:%s %s
 	log-format "terms %s"

@@ -31,7 +31,7 @@ func nginxPeer() *peer {
 		},
 		client: nginxClient,
 		server: nginxServer,
-		quirks: quirks{polite: true, clientSilent: true},
+		quirks: quirks{polite: true, clientSilent: true, clientLeaves: []error{io.EOF}},
 	}
 }
 

@@ -59,6 +59,7 @@ func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr s
 	done := make(chan report, 1)
 	go func() {
 		conn, err := l.Accept()
+		l.Close() // who comes again is refused
 		if err != nil {
 			done <- report{err: fmt.Errorf("nobody came: %w", err)}
 			return
@@ -115,13 +116,16 @@ func talk(c *sslnet.Conn, p *peer, want, send []byte, server bool) (r report) {
 		if r.err = c.CloseWrite(); r.err != nil {
 			return r
 		}
+		if p.quirks.deaf {
+			c.NetConn().(*net.TCPConn).CloseWrite()
+		}
 	}
 	var more int64
 	if more, r.end = io.Copy(io.Discard, behind); r.end == nil {
 		r.end = io.EOF
 	}
 	if more != 0 {
-		r.err = fmt.Errorf("%d bytes too much", more)
+		r.err = fmt.Errorf("%d bytes too much behind %q", more, r.got)
 	}
 	return r
 }

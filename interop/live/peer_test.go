@@ -42,11 +42,15 @@ type quirks struct {
 	clientSilent bool // does not say what was negotiated
 	clientCuts   bool // ends without close_notify
 	serverCuts   bool
-	noSNI        bool // as a client it sends no server name
-	waits        bool // as a client it ends when the server has
-	lenient      bool // as a server it refuses nobody whose certificate is bad
-	polite       bool // as a server it refuses in HTTP, with status 400
-	noCRL        bool // as a server it has no revocation list
+	// clientLeaves and serverLeaves are for who verifies behind the handshake and
+	// sends no alert: how our end sees it go.
+	clientLeaves, serverLeaves []error
+	noSNI                      bool // as a client it sends no server name
+	waits                      bool // as a client it ends when the server has
+	deaf                       bool // only the end of the TCP connection is one for it
+	lenient                    bool // as a server it refuses nobody whose certificate is bad
+	polite                     bool // as a server it refuses in HTTP, with status 400
+	noCRL                      bool // as a server it has no revocation list
 	// hides are certificates that it does not show.
 	hides []string
 	// says is all that it can say, if it cannot be told what.
@@ -89,7 +93,7 @@ func allPeers() (all []*peer) {
 	all = append(all, gnutlsPeer(), nssPeer(), curlPeer(), nginxPeer(), haproxyPeer(), stunnelPeer())
 	all = append(all, scriptPeers()...)
 
-	return append(all, goPeer())
+	return append(all, goPeer(), originalPeer())
 }
 
 // pki is the absolute path of a file of the committed test PKI: some peers
