@@ -46,7 +46,7 @@ func TestRealPeers(t *testing.T) {
 		for _, p := range allPeers() {
 			t.Run(p.name, func(t *testing.T) {
 				t.Parallel()
-				document.peer(p, p.version(t))
+				document.peer(p.name, p.debian, p.version(t))
 				for _, version := range tlsVersions {
 					if p.client != nil {
 						t.Run(fmt.Sprintf("client/%s", version), func(t *testing.T) { visitsUs(t, p, version) })
@@ -58,7 +58,6 @@ func TestRealPeers(t *testing.T) {
 			})
 		}
 	})
-	document.finish(t)
 }
 
 // visitsUs lets the peer's client come to our server with every certificate,
