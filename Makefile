@@ -26,6 +26,9 @@ test: deps-build ## all tests
 	$(GO) test ./...
 	cd examples/grpc && $(GO) test ./...
 
+interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md
+	$(GO) test -count=1 -timeout 20m ./interop/live -interop-table $(CURDIR)/docs/interop.md
+
 bench: deps-build ## compare this library with C and with crypto/tls
 	cd bench && $(GO) run .
 
@@ -86,11 +89,11 @@ check-bench: ## every benchmark runs once
 
 check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
-	@$(GO) test -race -shuffle=on ./...
+	@$(GO) test -race -shuffle=on -short ./...
 
 check-asan: ## the tests of the engine under the address sanitizer, which also finds leaks
 	@echo '== address sanitizer'
-	@$(GO) test -asan . ./interop/...
+	@$(GO) test -asan -short . ./interop/...
 
 check-cgocheck: ## no Go pointer stays in C
 	@echo '== cgocheck2'
@@ -100,5 +103,5 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
-.PHONY: help deps deps-build demo test bench matrix cover testdata check check-format check-vet check-staticcheck \
+.PHONY: help deps deps-build demo test interop bench matrix cover testdata check check-format check-vet check-staticcheck \
 	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr

@@ -222,9 +222,15 @@ func (p *Program) Kill() { p.cmd.Process.Kill() }
 // Wait waits until the program ends, and returns its exit status.
 func (p *Program) Wait() int {
 	p.t.Helper()
+	return p.WaitWithin(Patience)
+}
+
+// WaitWithin is Wait for a program that takes longer.
+func (p *Program) WaitWithin(patience time.Duration) int {
+	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(Patience):
+	case <-time.After(patience):
 		require.FailNow(p.t, p.name+" does not end")
 	}
 	return p.cmd.ProcessState.ExitCode()

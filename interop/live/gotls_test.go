@@ -20,7 +20,7 @@ import (
 // goPeer is crypto/tls.
 func goPeer() *peer {
 	return &peer{
-		name: "Go crypto/tls", debian: "comes with Go", clientALPN: "interop", serverALPN: "interop",
+		name: "Go crypto/tls", short: true, debian: "comes with Go", clientALPN: "interop", serverALPN: "interop",
 		version: func(testing.TB) string { return runtime.Version() },
 		client:  goClient,
 		server:  goServer,

@@ -19,7 +19,7 @@ import (
 func opensslPeers() (list []*peer) {
 	for _, series := range []string{"1.1.1", "3.0", "3.5"} {
 		find := func(t testing.TB) string { return findOpenSSL(t, series) }
-		p := &peer{name: "OpenSSL " + series, debian: "openssl, or `scripts/mkssl.sh`", clientALPN: "interop", serverALPN: "interop"}
+		p := &peer{name: "OpenSSL " + series, short: series == "3.0", debian: "openssl, or `scripts/mkssl.sh`", clientALPN: "interop", serverALPN: "interop"}
 		p.quirks.serverCuts = series == "1.1.1" // s_server sets SSL_SENT_SHUTDOWN and frees the connection
 		p.version = func(t testing.TB) string {
 			out, _ := run(t, find(t), "version")

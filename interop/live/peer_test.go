@@ -31,6 +31,7 @@ type peer struct {
 	// server waits for our client.
 	server func(t testing.TB, c call) service
 
+	short      bool   // one of those that -short keeps
 	http       bool   // speaks HTTP, with the data as bodies
 	clientALPN string // the protocol that is agreed on
 	serverALPN string

@@ -48,6 +48,7 @@ func servable(ciphers []string, ecdsa bool) (list []string) {
 
 // sslscan lists what Ctx.Ciphers does, and calls none of it weak.
 func TestSSLScan(t *testing.T) {
+	notShort(t, true)
 	path := peers.Find(t, "sslscan", "sslscan")
 	version, _ := run(t, path, "--version", "--no-colour")
 	document.peer("sslscan", "sslscan", firstMatch(`(\d+\.\S+)`, version))
@@ -99,13 +100,16 @@ func TestSSLScan(t *testing.T) {
 // testssl.sh finds nothing bad in the protocols and the kinds of suites that a
 // server has by default. Severity LOW is what it gives to suites with CBC.
 func TestTestSSL(t *testing.T) {
+	notShort(t, true)
 	path := peers.Find(t, "testssl.sh", "testssl")
 	addr, _ := echoServer(t, plainServerOptions)
 	file := filepath.Join(t.TempDir(), "found.json")
-	out, _ := run(t, path, "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", file,
+	p := peers.StartForeign(t, nil, path, "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", file,
 		"-p", "-s", "https://localhost:"+peers.Port(t, addr))
+	p.CloseInput()
+	p.WaitWithin(10 * peers.Patience) // half a minute of CPU
 	data, err := os.ReadFile(file)
-	require.NoError(t, err, out)
+	require.NoError(t, err, p.Output())
 	var found []struct{ ID, Severity, Finding string }
 	require.NoError(t, json.Unmarshal(data, &found), "%s", data)
 	verdicts := map[string]string{}

@@ -45,6 +45,7 @@ func TestRealPeers(t *testing.T) {
 	t.Run("peers", func(t *testing.T) { // ends when all parallel ones have
 		for _, p := range allPeers() {
 			t.Run(p.name, func(t *testing.T) {
+				notShort(t, !p.short)
 				t.Parallel()
 				document.peer(p.name, p.debian, p.version(t))
 				for _, version := range tlsVersions {
@@ -58,6 +59,15 @@ func TestRealPeers(t *testing.T) {
 			})
 		}
 	})
+}
+
+// notShort skips what costs much with -short: the race detector, the sanitizers
+// and every other OpenSSL see this library do the same with the peers that are left.
+func notShort(t *testing.T, costly bool) {
+	t.Helper()
+	if costly && testing.Short() {
+		t.Skip("-short")
+	}
 }
 
 // visitsUs lets the peer's client come to our server with every certificate,
