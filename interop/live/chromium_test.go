@@ -103,6 +103,7 @@ func browse(t *testing.T, port, crt string) string {
 // Chromium's client certificate is judged, and the page shows how.
 func TestChromium(t *testing.T) {
 	notShort(t, true)
+	t.Parallel()
 	out, _ := run(t, peers.Find(t, "chromium", "chromium"), "--version")
 	document.peer("Chromium", "chromium", firstMatch(`Chromium (\S+)`, out))
 	for _, version := range tlsVersions {

@@ -49,7 +49,7 @@ type quirks struct {
 	noSNI                      bool // as a client it sends no server name
 	waits                      bool // as a client it ends when the server has
 	deaf                       bool // only the end of the TCP connection is one for it
-	lenient                    bool // as a server it refuses nobody whose certificate is bad
+	lenient                    bool // refuses nobody whose certificate is bad
 	polite                     bool // as a server it refuses in HTTP, with status 400
 	noCRL                      bool // as a server it has no revocation list
 	// hides are certificates that it does not show.

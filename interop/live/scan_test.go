@@ -101,6 +101,7 @@ func TestSSLScan(t *testing.T) {
 // server has by default. Severity LOW is what it gives to suites with CBC.
 func TestTestSSL(t *testing.T) {
 	notShort(t, true)
+	t.Parallel()
 	path := peers.Find(t, "testssl.sh", "testssl")
 	addr, _ := echoServer(t, plainServerOptions)
 	file := filepath.Join(t.TempDir(), "found.json")
