@@ -29,11 +29,16 @@ test: deps-build ## all tests
 interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md
 	$(GO) test -count=1 -timeout 20m ./interop/live -interop-table $(CURDIR)/docs/interop.md
 
-bench: deps-build ## compare this library with C and with crypto/tls
-	cd bench && $(GO) run .
+bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance.md
+	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance.md
 
 matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
 	@scripts/matrix.sh
+
+FUZZTIME ?= 5m
+
+fuzz: deps-build ## every fuzz target for FUZZTIME, 5m where it is not set
+	@scripts/fuzz.sh $(FUZZTIME)
 
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
@@ -43,7 +48,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+check: check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -75,8 +80,9 @@ check-layering: ## who may import whom
 
 check-c: ## the C compiles without a warning and without a deprecated call
 	@echo '== $(CGO_CC) -Werror, no deprecated call'
-	@$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
-		$$(pkg-config --cflags libssl libcrypto) -c cgo_helpers.c -o /dev/null
+	@for file in cgo_*.c internal/cpeer/peer.c internal/memfault/memfault.c; do \
+		$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
+		$$(pkg-config --cflags libssl libcrypto) -c "$$file" -o /dev/null || exit 1; done
 
 check-programs: ## every program links
 	@echo '== programs'
@@ -85,7 +91,16 @@ check-programs: ## every program links
 check-bench: ## every benchmark runs once
 	@echo '== benchmarks, once'
 	@$(GO) test -run '^$$' -bench . -benchtime 1x ./...
-	@cd bench && $(GO) run . -rounds 1
+	@cd bench && $(GO) run . -rounds 1 -slice 1ms -connections 20 -without libp2p/go-openssl \
+		-only handshake,resumed,message,burst,setup,crl,calls,memory >/dev/null
+
+check-speed: ## instructions against C, crossings and allocations are what they were; no clock is looked at
+	@echo '== instructions, crossings, allocations'
+	@cd bench && $(GO) test -count=1 -v ./guard
+
+check-fuzz: ## every fuzz target with 1000 inputs
+	@echo '== fuzz targets'
+	@scripts/fuzz.sh 1000x
 
 check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
@@ -103,5 +118,5 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
-.PHONY: help deps deps-build demo test interop bench matrix cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-race check-asan check-cgocheck check-checkptr
+.PHONY: help deps deps-build demo test interop bench matrix fuzz cover testdata check check-format check-vet check-staticcheck \
+	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr

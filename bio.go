@@ -21,6 +21,7 @@ const (
 	statusNoCert = status(C.FSSL_NO_CERT) // the peer that we must verify showed no certificate
 	statusRounds = status(C.FSSL_ROUNDS)  // the server asked for too many renegotiations
 	statusFull   = status(C.FSSL_FULL)    // more than maxHeld bytes wait for the network
+	statusMemory = status(C.FSSL_NO_MEMORY)
 )
 
 // receive feeds wire to OpenSSL and reads plaintext into plain, in one
@@ -32,11 +33,16 @@ const (
 //
 // Calls SSL_do_handshake(3), SSL_read_ex(3).
 func (h *sslHandle) receive(plain, wire []byte) (got, taken int, more bool, st status) {
-	st = status(C.fssl_receive(h.ptr, bytesPtr(plain), C.size_t(len(plain)), bytesPtr(wire), C.size_t(len(wire))))
+	C.fssl_receive(h.number(), bytesPtr(plain), C.size_t(len(plain)), bytesPtr(wire), C.size_t(len(wire)))
+	st = status(h.ptr.status)
 	got, taken, more = int(h.ptr.plain_len), len(wire)-int(h.ptr.in_left), h.ptr.more != 0
 	runtime.KeepAlive(h)
 	return got, taken, more, st
 }
+
+// number is the C pointer in a form that cgo does not check. It is C memory, and
+// the caller keeps the handle alive.
+func (h *sslHandle) number() C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(h.ptr))) }
 
 // overlap reports whether two slices share memory.
 func overlap(a, b []byte) bool {
@@ -53,7 +59,8 @@ func overlap(a, b []byte) bool {
 //
 // Calls SSL_write_ex(3).
 func (h *sslHandle) send(wire, plain []byte) (got, taken int, st status) {
-	st = status(C.fssl_send(h.ptr, bytesPtr(wire), C.size_t(len(wire)), bytesPtr(plain), C.size_t(len(plain))))
+	C.fssl_send(h.number(), bytesPtr(wire), C.size_t(len(wire)), bytesPtr(plain), C.size_t(len(plain)))
+	st = status(h.ptr.status)
 	got, taken = int(h.ptr.wire_len), int(h.ptr.plain_len)
 	runtime.KeepAlive(h)
 	return got, taken, st

@@ -48,6 +48,37 @@ func opensslNumber() uint64 { return uint64(C.OpenSSL_version_num()) }
 // Calls EVP_default_properties_is_fips_enabled(3).
 func FIPS() bool { return C.fssl_fips_enabled() != 0 }
 
+// library is a library context with the FIPS provider. It is there for the life
+// of the process. The zero value is OpenSSL's default context.
+type library struct {
+	lib       *C.fssl_lib
+	providers string // active ones, with their versions
+	crls      *crlCache[*crlList]
+}
+
+func (l library) made() bool { return l.lib != nil }
+
+// newLibrary makes a library context as conf describes it, the text of a
+// configuration. Of conf, only providers, alg_section and random count. Without
+// an error, a library that is not made has nothing that serves with fips=yes.
+//
+// Calls OSSL_LIB_CTX_new(3), CONF_modules_load(3).
+func newLibrary(conf []byte) (l library, err error) {
+	var errs C.fssl_errors
+	var providers *C.char
+	ok := C.fssl_lib_new(&l.lib, &providers, bytesPtr(conf), C.size_t(len(conf)), &errs)
+	l.providers = takeString(providers)
+	if ok == 0 {
+		err = newError("CONF_modules_load", 0, records(&errs))
+	}
+	return l, err
+}
+
+// defaultConfig is the configuration that OpenSSL takes where none is named.
+//
+// Calls CONF_get1_default_config_file(3).
+func defaultConfig() string { return takeString(C.CONF_get1_default_config_file()) }
+
 // handle owns one C object. free runs once: in close, or when the handle was
 // dropped without it. Whoever uses ptr keeps the handle alive until the call
 // is over.
@@ -58,6 +89,10 @@ type handle[P comparable] struct {
 
 // liveHandles counts C objects that were made and not freed; tests look at it.
 var liveHandles atomic.Int64
+
+// errorQueued reports whether OpenSSL's error queue of this thread holds
+// anything, which no crossing may leave there; tests look at it.
+func errorQueued() bool { return C.ERR_peek_error() != 0 }
 
 // own makes h the owner of ptr. The cleanup gets the C pointer, never h.
 func (h *handle[P]) own(ptr P, free func(P)) {

@@ -79,6 +79,26 @@ static int done(int ok, fssl_errors *errs)
     return ok;
 }
 
+/*
+ * Whether it may be for want of memory that OpenSSL failed or answered "none": it
+ * does not always say so. Ends a helper that failed, as done does. silent is what
+ * an empty queue means. Where no allocation succeeds, there is no queue.
+ */
+static int starved(int silent, fssl_errors *errs)
+{
+    void *probe = OPENSSL_malloc(64);
+    int i, short_of = probe == NULL;
+
+    OPENSSL_free(probe);
+    fssl_take_errors(errs);
+    if (errs->n == 0 && silent)
+        return 1;
+    for (i = 0; i < errs->n; i++)
+        if (ERR_GET_REASON(errs->e[i].code) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(errs->e[i].code) == ERR_R_INIT_FAIL)
+            short_of = 1;
+    return short_of;
+}
+
 /* --------------------------------------------------------------------- PEM */
 
 /* A view of the caller's bytes for the time of one call; an empty slice has no address. For a negative length OpenSSL would ask strlen. */
@@ -102,25 +122,51 @@ static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
     return 0;
 }
 
-static X509 *block_cert(const char *name, const unsigned char *data, long len)
+/*
+ * extra is set where more follows. d2i_X509 also gives a certificate for whose key
+ * or extensions there was no memory, and that one is invalid for good; where
+ * something is missing, the second attempt tells whether it is the certificate's fault.
+ */
+static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
-    const unsigned char *p = data;
-    X509 *cert;
+    X509 *cert = NULL;
+    int i, whole = 0;
 
-    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(NULL, &p, len) : d2i_X509(NULL, &p, len);
-    if (cert != NULL && p != data + len) {
+    for (i = 0; i < 2 && !whole; i++) {
+        const unsigned char *p = data;
+        X509 **into = NULL, *got;
+
         X509_free(cert);
-        return NULL;
+        cert = NULL;
+        if (lib != NULL) { /* not without: into an X509 that is given, d2i_X509 wants sound extensions too */
+            cert = fssl_new_cert(lib);
+            if (cert == NULL)
+                return NULL;
+            into = &cert;
+        }
+        got = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(into, &p, len) : d2i_X509(into, &p, len);
+        if (got == NULL) {
+            X509_free(cert); /* NULL where d2i_X509 freed it */
+            return NULL;
+        }
+        cert = got;
+        if (p != data + len) {
+            *extra = 1;
+            X509_free(cert);
+            return NULL;
+        }
+        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL &&
+                (X509_get_extension_flags(cert) & (EXFLAG_SI | EXFLAG_SS)) != EXFLAG_SI;
     }
     return cert;
 }
 
-/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
+/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them, and is -1 for want of memory. */
+STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = 0;
@@ -135,7 +181,7 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len
             break;
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
-            X509 *cert = block_cert(name, data, n);
+            X509 *cert = block_cert(&extra, lib, name, data, n);
 
             if (cert == NULL || !sk_X509_push(certs, cert)) {
                 X509_free(cert);
@@ -150,9 +196,11 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len
     BIO_free(bio);
     if (more != 0) {
         fssl_certs_free(certs);
-        certs = NULL;
+        if (starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(certs != NULL, errs);
+    done(1, errs);
     return certs;
 }
 
@@ -161,14 +209,18 @@ void fssl_certs_free(STACK_OF(X509) *certs)
     sk_X509_pop_free(certs, X509_free);
 }
 
-/* Moves the first certificate of from behind those of to; 0 where there is none left. */
+/* Moves the certificates of from behind those of to; 0 where there is no memory for all of them. */
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from)
 {
-    X509 *cert = sk_X509_shift(from);
+    X509 *cert;
 
-    if (cert != NULL && !sk_X509_push(to, cert))
-        X509_free(cert);
-    return cert != NULL;
+    clear_errors();
+    while ((cert = sk_X509_shift(from)) != NULL)
+        if (!sk_X509_push(to, cert)) {
+            X509_free(cert);
+            return done(0, NULL);
+        }
+    return done(1, NULL);
 }
 
 int fssl_certs_num(STACK_OF(X509) *certs)
@@ -201,7 +253,8 @@ static int passphrase_cb(char *buf, int size, int writing, void *arg)
 }
 
 /* The first private key of pem. asked tells that it is encrypted. */
-EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len,
+                       fssl_errors *errs)
 {
     passphrase p = {pass, pass_len, 0};
     BIO *bio;
@@ -210,7 +263,7 @@ EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const u
     clear_errors();
     bio = read_only(pem, len);
     if (bio != NULL)
-        key = PEM_read_bio_PrivateKey(bio, NULL, passphrase_cb, &p);
+        key = fssl_read_key(lib, bio, passphrase_cb, &p);
     BIO_free(bio);
     *asked = p.asked;
     done(key != NULL, errs);
@@ -219,12 +272,12 @@ EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const u
 
 /* ----------------------------------------------------------------- SSL_CTX */
 
-SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs)
+SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
 {
     SSL_CTX *ctx;
 
     clear_errors();
-    ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
+    ctx = fssl_new_ctx(lib, client ? TLS_client_method() : TLS_server_method());
     if (ctx != NULL) {
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
@@ -279,8 +332,7 @@ typedef struct alpn_list {
     unsigned char protos[];
 } alpn_list;
 
-static int alpn_index = -1;
-static CRYPTO_ONCE alpn_once = CRYPTO_ONCE_STATIC_INIT;
+static int alpn_index = -1; /* set once, atomically; what failed for want of memory is tried again */
 
 static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
 {
@@ -292,9 +344,16 @@ static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index,
     OPENSSL_free(list);
 }
 
-static void make_alpn_index(void)
+static int get_alpn_index(void)
 {
-    alpn_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    int index = __atomic_load_n(&alpn_index, __ATOMIC_ACQUIRE), none = -1;
+
+    if (index >= 0)
+        return index;
+    index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    if (index >= 0 && !__atomic_compare_exchange_n(&alpn_index, &none, index, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        index = none; /* another thread was faster */
+    return index;
 }
 
 /* The server's order decides; nothing in common is a fatal alert (RFC 7301 section 3.2). */
@@ -311,14 +370,16 @@ static int alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs)
 {
     alpn_list *own;
+    int index;
 
     clear_errors();
     if (client)
         return done(SSL_CTX_set_alpn_protos(ctx, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
-    if (!CRYPTO_THREAD_run_once(&alpn_once, make_alpn_index) || alpn_index < 0)
+    index = get_alpn_index();
+    if (index < 0)
         return done(0, errs);
     own = OPENSSL_malloc(sizeof(*own) + len);
-    if (own == NULL || !SSL_CTX_set_ex_data(ctx, alpn_index, own)) {
+    if (own == NULL || !SSL_CTX_set_ex_data(ctx, index, own)) {
         OPENSSL_free(own);
         return done(0, errs);
     }
@@ -355,17 +416,22 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
 {
     clear_errors();
-    *mismatch = X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) != 1;
-    return done(!*mismatch && SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1)
+        return done(SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* and not a failure of something else */
+    return done(0, errs);
 }
 
 /* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
-    int flags = SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR;
+    int ret;
 
     clear_errors();
-    return done(SSL_CTX_build_cert_chain(ctx, flags) > 0, errs);
+    ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
+    if (ret == 2) /* no whole chain, which is no error, unless it is for want of memory */
+        return !starved(0, errs);
+    return done(ret > 0, errs);
 }
 
 static int announce_ca(SSL_CTX *ctx, X509 *ca)
@@ -453,6 +519,10 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     ssl = SSL_new(ctx);
     if (ssl != NULL) {
         list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL && starved(0, errs)) { /* NULL is also "no cipher" */
+            SSL_free(ssl);
+            return NULL;
+        }
         text = join_names(list);
         for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
             if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(list, i)) == NID_auth_null)
@@ -467,19 +537,19 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 /* ---------------------------------------------------------------------- DH */
 
 /* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
-static EVP_PKEY *block_dh(const char *name, const unsigned char *data, long len)
+static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     EVP_PKEY *params = NULL;
 
     if (bio != NULL && PEM_write_bio(bio, name, "", data, len) > 0)
-        params = PEM_read_bio_Parameters(bio, NULL);
+        params = fssl_read_params(lib, bio);
     BIO_free(bio);
     return params;
 }
 
 /* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
-EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
+EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     EVP_PKEY *params = NULL;
     BIO *bio;
@@ -496,7 +566,7 @@ EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
             break;
         found = strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0;
         if (found)
-            params = block_dh(name, data, n);
+            params = block_dh(lib, name, data, n);
         OPENSSL_free(name);
         OPENSSL_clear_free(data, (size_t)n);
     }
@@ -506,13 +576,13 @@ EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs)
 }
 
 /* Broken parameters fail; a prime that is not a safe one (dhparam -dsaparam) passes: keys are used once. */
-int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs)
+int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs)
 {
     EVP_PKEY_CTX *ctx;
     int i, ok;
 
     clear_errors();
-    ctx = EVP_PKEY_CTX_new(params, NULL);
+    ctx = fssl_new_pkey_ctx(lib, params);
     ok = ctx != NULL && EVP_PKEY_param_check(ctx) == 1;
     EVP_PKEY_CTX_free(ctx);
     if (done(ok, errs))
@@ -564,8 +634,8 @@ static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
     return (size_t)n + 3;
 }
 
-/* Adds the serials of one list to the blob. */
-static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
+/* Adds the serials of one list to the blob. extra is set where one has too many bytes. */
+static int add_list(int *extra, fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
 {
     STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
     int i;
@@ -585,8 +655,10 @@ static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
             *cap = grown;
         }
         n = serial_key(crl->blob + *used, serial);
-        if (n == 0)
+        if (n == 0) {
+            *extra = 1;
             return 0;
+        }
         *used += n;
         crl->n++;
     }
@@ -611,13 +683,13 @@ static int sort_keys(fssl_crl *crl)
     return 1;
 }
 
-/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken. */
+/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
     size_t used = 0, cap = 0;
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = 0;
@@ -635,7 +707,8 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
             const unsigned char *p = data;
             X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
 
-            if (list == NULL || p != data + n || !add_list(crl, &used, &cap, list))
+            extra = list != NULL && p != data + n;
+            if (list == NULL || extra || !add_list(&extra, crl, &used, &cap, list))
                 more = -1;
             X509_CRL_free(list);
         }
@@ -647,9 +720,11 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
     BIO_free(bio);
     if (more != 0 || !sort_keys(crl)) {
         fssl_crl_free(crl);
-        crl = NULL;
+        if (starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(crl != NULL, errs);
+    done(1, errs);
     return crl;
 }
 
@@ -696,6 +771,153 @@ int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl)
     return -1;
 }
 
+/* ------------------------------------------------ CRLs that OpenSSL checks */
+
+/*
+ * Without extended CRL support OpenSSL passes indirect lists and lists of some
+ * reasons over, and takes a delta list for a complete one: get_crl_score looks
+ * for the delta CRL indicator with that support only.
+ */
+static int crl_unfit(X509_CRL *list)
+{
+    ISSUING_DIST_POINT *idp;
+    int unfit = FSSL_CRL_COMPLETE;
+
+    if (X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0)
+        return FSSL_CRL_DELTA;
+    idp = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    if (idp != NULL && idp->indirectCRL > 0)
+        unfit = FSSL_CRL_INDIRECT;
+    else if (idp != NULL && idp->onlysomereasons != NULL)
+        unfit = FSSL_CRL_REASONS;
+    ISSUING_DIST_POINT_free(idp);
+    return unfit;
+}
+
+/* OpenSSL sorts a list under a lock when it is first looked into; that belongs to loading it, and not into a handshake. */
+static int sort_list(X509_CRL *list)
+{
+    ASN1_INTEGER *serial = ASN1_INTEGER_new();
+    X509_REVOKED *entry;
+
+    if (serial == NULL)
+        return 0;
+    X509_CRL_get0_by_serial(list, &entry, serial);
+    ASN1_INTEGER_free(serial);
+    return 1;
+}
+
+/*
+ * Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to
+ * it. blocks is -1 for want of memory. Their signatures will be verified in lib.
+ */
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+    BIO *bio;
+    int more = -1, extra = 0;
+
+    clear_errors();
+    *blocks = *lists = 0;
+    *unfit = FSSL_CRL_COMPLETE;
+    bio = read_only(pem, len);
+    while (crls != NULL && bio != NULL) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        more = next_block(bio, &name, &data, &n);
+        if (more != 1)
+            break;
+        ++*blocks;
+        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
+            const unsigned char *p = data;
+            X509_CRL *list = fssl_new_crl(lib);
+
+            ++*lists;
+            if (list != NULL && d2i_X509_CRL(&list, &p, n) != NULL)
+                *unfit = crl_unfit(list);
+            extra = list != NULL && p != data + n;
+            if (list == NULL || extra || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
+                X509_CRL_free(list);
+                more = -1;
+            }
+        }
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n);
+        if (more != 1)
+            break;
+    }
+    BIO_free(bio);
+    if (more != 0) {
+        fssl_crls_free(crls);
+        if (*unfit == FSSL_CRL_COMPLETE && starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
+    }
+    done(1, errs);
+    return crls;
+}
+
+/* One stack of references to the lists of n others. */
+STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *all;
+    int i, j, ok;
+
+    clear_errors();
+    all = sk_X509_CRL_new_null();
+    ok = all != NULL;
+    for (i = 0; ok && i < n; i++) {
+        for (j = 0; ok && j < sk_X509_CRL_num(from[i]); j++) {
+            X509_CRL *list = sk_X509_CRL_value(from[i], j);
+
+            ok = X509_CRL_up_ref(list);
+            if (ok && !sk_X509_CRL_push(all, list)) {
+                X509_CRL_free(list);
+                ok = 0;
+            }
+        }
+    }
+    if (!ok) {
+        fssl_crls_free(all);
+        all = NULL;
+    }
+    done(ok, errs);
+    return all;
+}
+
+void fssl_crls_free(STACK_OF(X509_CRL) *crls)
+{
+    sk_X509_CRL_pop_free(crls, X509_CRL_free);
+}
+
+/* X509_verify_cert with the connection's lists. They are no part of the trust store, which any number of connections share. */
+static int verify_with_crls(X509_STORE_CTX *store, void *arg)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
+    int ok = 0;
+
+    (void)arg;
+    if (c != NULL) {
+        X509_STORE_CTX_set0_crls(store, c->crls); /* keeps the pointer only */
+        ok = X509_verify_cert(store) > 0;
+    }
+    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+    return ok;
+}
+
+int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
+{
+    unsigned long flags = X509_V_FLAG_CRL_CHECK | (whole_chain ? X509_V_FLAG_CRL_CHECK_ALL : 0);
+
+    clear_errors();
+    SSL_CTX_set_cert_verify_callback(ctx, verify_with_crls, NULL);
+    return done(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), flags) == 1, errs);
+}
+
 /* -------------------------------------------------------- the memory BIO */
 
 /* Keeps bytes for the network that found no room in the caller's slice. */
@@ -714,8 +936,10 @@ static int hold(fssl_conn *c, const char *data, size_t len)
         while (cap < need)
             cap = cap < 2048 ? 2048 : cap * 2;
         held = OPENSSL_malloc(cap);
-        if (held == NULL)
+        if (held == NULL) {
+            c->starved = 1;
             return 0;
+        }
         if (c->held_len > 0)
             memcpy(held, c->held + c->held_off, c->held_len);
         OPENSSL_free(c->held);
@@ -821,25 +1045,31 @@ static long wire_ctrl(BIO *bio, int cmd, long num, void *ptr)
     }
 }
 
-static BIO_METHOD *wire_method;
-static CRYPTO_ONCE wire_once = CRYPTO_ONCE_STATIC_INIT;
+static BIO_METHOD *wire_method; /* made once, set atomically; what failed for want of memory is tried again */
 
-static void make_wire_method(void)
+static BIO_METHOD *get_wire_method(void)
 {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+    BIO_METHOD *m = __atomic_load_n(&wire_method, __ATOMIC_ACQUIRE), *none = NULL;
 
-    if (m != NULL && BIO_meth_set_write(m, wire_write) && BIO_meth_set_read(m, wire_read) && BIO_meth_set_ctrl(m, wire_ctrl))
-        wire_method = m;
-    else
+    if (m != NULL)
+        return m;
+    m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+    if (m == NULL || !BIO_meth_set_write(m, wire_write) || !BIO_meth_set_read(m, wire_read) || !BIO_meth_set_ctrl(m, wire_ctrl)) {
         BIO_meth_free(m);
+        return NULL;
+    }
+    if (!__atomic_compare_exchange_n(&wire_method, &none, m, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        BIO_meth_free(m); /* another thread was faster */
+        m = none;
+    }
+    return m;
 }
 
 static BIO *wire_new(fssl_conn *c)
 {
-    BIO *bio = NULL;
+    BIO_METHOD *method = get_wire_method();
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
 
-    if (CRYPTO_THREAD_run_once(&wire_once, make_wire_method) && wire_method != NULL)
-        bio = BIO_new(wire_method);
     if (bio != NULL) {
         BIO_set_data(bio, c);
         BIO_set_init(bio, 1);
@@ -890,6 +1120,24 @@ static int refuse(fssl_conn *c, X509_STORE_CTX *store, int code, int depth)
     return 0;
 }
 
+/*
+ * Whether OpenSSL has looked at the root, whose turn is first. If it has no memory
+ * to see that a certificate signs itself, it checks neither its signature nor its
+ * dates, and goes on with the next.
+ */
+static int root_seen(const fssl_conn *c, X509_STORE_CTX *store)
+{
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(store);
+    int i, top = sk_X509_num(chain) - 1;
+
+    if (top < 0 || (X509_get_extension_flags(sk_X509_value(chain, top)) & EXFLAG_SS) == 0)
+        return 1;
+    for (i = 0; i < c->n_rec; i++)
+        if (c->rec[i].depth == top)
+            return 1;
+    return 0;
+}
+
 /* Records what OpenSSL found, one entry a call as the original does, and refuses only where the mode says so. */
 static int verify_cb(int ok, X509_STORE_CTX *store)
 {
@@ -910,7 +1158,9 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
     for (i = 0; !ok && i < c->n_ignore; i++)
         if (c->ignore[i] == code)
             ignored = 1;
-    if (!record(c, cert, code, depth, ignored))
+    if (c->crls_block && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read is not one that is missing */
+        ignored = 0;
+    if (!record(c, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(c, store)))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
     if (!ok && !ignored && c->mode == FSSL_ENFORCE)
         return refuse(c, store, code, depth);
@@ -918,6 +1168,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         clear_errors();
     if (c->mode != FSSL_ENFORCE)
         return 1;
+    if (c->crls_block)
+        return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
     if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || listed(c->crl, cert)))
@@ -927,7 +1179,8 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
 
 /* -------------------------------------------------------------- connections */
 
-fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs)
+fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int verify_mode, int mode, const int *ignore, int n_ignore,
+                         fssl_errors *errs)
 {
     fssl_conn *c;
     BIO *bio;
@@ -936,6 +1189,7 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, co
     c = OPENSSL_zalloc(sizeof(*c));
     if (c == NULL)
         goto err;
+    c->lib = lib;
     c->client = client;
     c->mode = mode;
     if (n_ignore > 0) {
@@ -998,7 +1252,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
     c->ssl_error = SSL_get_error(c->ssl, ret);
     if (c->full) {
         clear_errors();
-        return FSSL_FULL;
+        return c->starved ? FSSL_NO_MEMORY : FSSL_FULL;
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
         return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
@@ -1007,7 +1261,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
     if (c->errs == NULL)
         c->errs = OPENSSL_zalloc(sizeof(*c->errs));
     fssl_take_errors(c->errs);
-    return FSSL_FATAL;
+    return c->errs != NULL ? FSSL_FATAL : FSSL_NO_MEMORY;
 }
 
 /* Before the first handshake: one step of it. */
@@ -1070,8 +1324,9 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap)
 }
 
 /* Takes wire, appends plaintext; in_left tells what was not taken, more that there was no room for all of it. */
-fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
+void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
 {
+    fssl_conn *c = (fssl_conn *)conn;
     fssl_status status;
 
     clear_errors();
@@ -1090,12 +1345,13 @@ fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const u
     c->in = NULL;
     c->reading = 0;
     clear_errors();
-    return status;
+    c->status = status;
 }
 
 /* Appends to wire what is held and then the records of plain; plain_len tells how much of plain is in them. */
-fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
+void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
 {
+    fssl_conn *c = (fssl_conn *)conn;
     fssl_status status = FSSL_OK;
 
     clear_errors();
@@ -1117,7 +1373,7 @@ fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsig
         status = answer_key_update(c);
     reclaim(c);
     clear_errors();
-    return status;
+    c->status = status;
 }
 
 /* fssl_send for a connection that is past speaking: only what is held. Returns the count. */

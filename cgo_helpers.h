@@ -12,7 +12,9 @@
 #define SSLFILTER_CGO_HELPERS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <openssl/bio.h>
+#include <openssl/conf.h>
 #include <openssl/crypto.h>
 #include <openssl/dh.h>
 #include <openssl/err.h>
@@ -35,8 +37,33 @@
 #define fssl_set_tmp_dh(ctx, params) (SSL_CTX_set_tmp_dh(ctx, EVP_PKEY_get0_DH(params)) == 1)
 #define fssl_fips() FIPS_mode()
 #define fssl_negotiated_group(ssl) ((void)(ssl), 0L) /* not to be had */
+/* There are no library contexts. fssl_lib_new, which below fails, is the only source of one. */
+typedef struct fssl_lib fssl_lib;
+#define fssl_new_ctx(lib, method) ((void)(lib), SSL_CTX_new(method))
+#define fssl_new_cert(lib) ((void)(lib), X509_new())
+#define fssl_new_crl(lib) ((void)(lib), X509_CRL_new())
+#define fssl_read_key(lib, bio, cb, arg) ((void)(lib), PEM_read_bio_PrivateKey(bio, NULL, cb, arg))
+#define fssl_read_params(lib, bio) ((void)(lib), PEM_read_bio_Parameters(bio, NULL))
+#define fssl_new_pkey_ctx(lib, key) ((void)(lib), EVP_PKEY_CTX_new(key, NULL))
 #else
 #include <openssl/provider.h>
+/* A library context of our own with the FIPS provider; NULL stands for the default one. It is never freed. */
+typedef struct fssl_lib {
+    OSSL_LIB_CTX *ctx;
+    CRYPTO_RWLOCK *lock; /* for what follows, which is made when it is first wanted */
+    X509_STORE *system;
+    X509 *cert[3]; /* of the other side when a handshake is tried */
+    EVP_PKEY *key[3];
+} fssl_lib;
+#define FSSL_PROPQ "fips=yes"
+#define fssl_lib_ctx(lib) ((lib) != NULL ? (lib)->ctx : NULL)
+#define fssl_lib_propq(lib) ((lib) != NULL ? FSSL_PROPQ : NULL)
+#define fssl_new_ctx(lib, method) SSL_CTX_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib), method)
+#define fssl_new_cert(lib) X509_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_new_crl(lib) X509_CRL_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_read_key(lib, bio, cb, arg) PEM_read_bio_PrivateKey_ex(bio, NULL, cb, arg, fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_read_params(lib, bio) PEM_read_bio_Parameters_ex(bio, NULL, fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_new_pkey_ctx(lib, key) EVP_PKEY_CTX_new_from_pkey(fssl_lib_ctx(lib), key, fssl_lib_propq(lib))
 #define fssl_next_error(file, line, func, data, flags) ERR_get_error_all(file, line, func, data, flags)
 #define fssl_peer_certificate(ssl) SSL_get1_peer_certificate(ssl)
 #define fssl_set_tmp_dh(ctx, params) \
@@ -49,6 +76,7 @@ enum {
     FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
+    FSSL_MAX_SERVED = 16,         /* lines of what serves a connection: at most one for each of its uses */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may ask a client for: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* of these, what the peer made us say after the handshake: key updates, refused renegotiations */
 };
@@ -80,6 +108,22 @@ typedef struct fssl_crl {
     unsigned char *blob;
 } fssl_crl;
 
+/* What an algorithm is used for, and who serves it. */
+enum {
+    FSSL_USE_CIPHER,
+    FSSL_USE_MAC,
+    FSSL_USE_KDF,
+    FSSL_USE_DIGEST,
+    FSSL_USE_KEY_EXCHANGE,
+    FSSL_USE_SIGNATURE,
+    FSSL_USE_PEER_SIGNATURE
+};
+
+typedef struct fssl_served {
+    int use;
+    char algorithm[64], provider[64]; /* provider is empty where nobody serves it */
+} fssl_served;
+
 typedef enum fssl_status {
     FSSL_OK = 0,       /* done, or nothing more to do without more input */
     FSSL_CLOSED = 1,   /* the peer's close_notify was read */
@@ -87,12 +131,16 @@ typedef enum fssl_status {
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
     FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
     FSSL_ROUNDS = -4,  /* more than FSSL_MAX_ROUNDS renegotiations */
-    FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
+    FSSL_FULL = -3,    /* FSSL_MAX_HELD exceeded */
+    FSSL_NO_MEMORY = -5 /* for what is held, or for the error */
 } fssl_status;
 
 /* What the verify callback does with what it sees. */
 enum { FSSL_RECORD = 0, FSSL_ENFORCE = 1 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
+
+/* What a list is that OpenSSL checks with extended CRL support only, or mistakes for a complete one. */
+enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
 
 /*
  * One connection: the SSL, its memory BIO and what the verify callback saw.
@@ -100,7 +148,8 @@ enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
  */
 typedef struct fssl_conn {
     SSL *ssl;
-    int client, handshaken, reading, discard, full, more;
+    const fssl_lib *lib;
+    int client, handshaken, reading, discard, full, starved, more;
 
     const unsigned char *in;
     size_t in_left;
@@ -111,11 +160,14 @@ typedef struct fssl_conn {
     size_t answers; /* bytes of held that reading made */
     size_t plain_len, wire_len; /* results of receive and send */
 
+    fssl_status status; /* of receive and send */
     int ssl_error; /* SSL_get_error of the failed call */
     fssl_errors *errs;
 
     int mode, crl_mode;
     const fssl_crl *crl; /* the Go side keeps it alive */
+    STACK_OF(X509_CRL) *crls; /* what OpenSSL's own check looks into; the Go side keeps it alive */
+    int crls_block; /* ... and cannot be used, so that nobody is acceptable */
     int *ignore;
     int n_ignore;
     fssl_record *rec;
@@ -131,7 +183,7 @@ int fssl_err_reason(unsigned long code);
 int fssl_fips_enabled(void);
 
 /* ctx.go */
-SSL_CTX *fssl_ctx_new(int client, fssl_errors *errs);
+SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs);
 int fssl_ctx_min_version(SSL_CTX *ctx);
 int fssl_ctx_max_version(SSL_CTX *ctx);
 int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs);
@@ -142,7 +194,7 @@ int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, siz
 void fssl_ctx_set_server_preference(SSL_CTX *ctx);
 void fssl_ctx_no_sessions(SSL_CTX *ctx);
 int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
-EVP_PKEY *fssl_pem_key(int *asked, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs);
+EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs);
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs);
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
@@ -151,27 +203,33 @@ void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
 
 /* PEM */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
+STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_certs_free(STACK_OF(X509) *certs);
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from);
 int fssl_certs_num(STACK_OF(X509) *certs);
 int fssl_certs_same_leaf(STACK_OF(X509) *a, STACK_OF(X509) *b);
 
 /* dh.go */
-EVP_PKEY *fssl_pem_dh(const unsigned char *pem, size_t len, fssl_errors *errs);
-int fssl_dh_check(EVP_PKEY *params, fssl_errors *errs);
+EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs);
+int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs);
 int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 
 /* crl.go */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_crl_free(fssl_crl *crl);
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs);
+STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
+void fssl_crls_free(STACK_OF(X509_CRL) *crls);
+int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs);
 
 /* ssl.go, bio.go, verify.go */
-fssl_conn *fssl_conn_new(SSL_CTX *ctx, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs);
+fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs);
 void fssl_conn_free(fssl_conn *c);
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs);
-fssl_status fssl_receive(fssl_conn *c, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
-fssl_status fssl_send(fssl_conn *c, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len);
+/* The two calls of the data path: conn is a fssl_conn *, as a number, since cgo looks up whose memory a pointer is, and
+ * the status is in the connection, since cgo looks for its stack again to return a value. */
+void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
+void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len);
 size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
 fssl_status fssl_shutdown(fssl_conn *c);
 fssl_status fssl_key_update(fssl_conn *c, int request_peer);
@@ -189,5 +247,29 @@ int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own);
 X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i);
 char *fssl_cert_name(const X509 *cert, int issuer);
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);
+
+/* cgo_provider.c: what OpenSSL 3.0 brought as a whole, and what its callers find before */
+#ifdef FSSL_OPENSSL_111
+static inline int fssl_lib_new(fssl_lib **lib, char **providers, const unsigned char *conf, size_t len, fssl_errors *errs)
+{
+    (void)conf, (void)len, (void)errs;
+    *lib = NULL, *providers = NULL;
+    return 0;
+}
+static inline X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs) { return (void)lib, (void)errs, NULL; }
+static inline int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs)
+{
+    return (void)ctx, (void)lib, (void)client, (void)suites, (void)groups, (void)errs, 0;
+}
+static inline char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib) { return (void)ctx, (void)lib, NULL; }
+static inline int fssl_conn_served(const fssl_conn *c, fssl_served *list) { return (void)c, (void)list, 0; }
+#else
+int fssl_lib_new(fssl_lib **lib, char **providers, const unsigned char *conf, size_t len, fssl_errors *errs);
+char *fssl_providers(OSSL_LIB_CTX *ctx);
+X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs);
+int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs);
+char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib);
+int fssl_conn_served(const fssl_conn *c, fssl_served *list);
+#endif
 
 #endif

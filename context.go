@@ -9,8 +9,8 @@ import (
 )
 
 // Ctx is an SSL_CTX made from Options: certificates, trust, ciphers and policy
-// for any number of connections. It is immutable and safe for concurrent use.
-// Changed files are not read again, CACRL apart; make a new Ctx for them.
+// for any number of connections. It is safe for concurrent use. Changed files
+// are not read again, CACRL and CRLFiles apart; make a new Ctx for them.
 type Ctx struct {
 	shared *sharedCtx
 	closed atomic.Bool
@@ -23,6 +23,10 @@ type sharedCtx struct {
 	ignore  []VerifyCode
 	ciphers []string
 	refs    atomic.Int64
+
+	memSerials *crlHandle // of CACRLMem
+	memCRLs    []*crlList // of CRLMem
+	crls       atomic.Pointer[crlSet]
 }
 
 // acquire takes a reference, unless the last one is gone.
@@ -41,6 +45,7 @@ func (s *sharedCtx) acquire() bool {
 func (s *sharedCtx) release() {
 	if s.refs.Add(-1) == 0 {
 		s.close()
+		s.closeCRLs()
 	}
 }
 
@@ -52,15 +57,20 @@ func NewCtx(o Options) (*Ctx, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	h, err := newCtxHandle(o.Client)
+	lib, err := o.library()
+	if err != nil {
+		return nil, err
+	}
+	h, err := newCtxHandle(lib, o.Client)
 	if err != nil {
 		return nil, err
 	}
 	s := &sharedCtx{ctxHandle: h, opts: o}
+	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // they are looked at again
 	s.refs.Store(1)
 	if err := s.configure(); err != nil {
 		s.release()
-		return nil, err
+		return nil, o.underFIPS(err)
 	}
 	s.opts.forgetSecrets()
 	return &Ctx{shared: s}, nil
@@ -125,7 +135,7 @@ func (c *Ctx) Close() error {
 // Cipher also holds for DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.applyVerify,
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.applyVerify, s.applyCRLs, s.checkFIPS,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -135,7 +145,7 @@ func (s *sharedCtx) configure() error {
 		for _, what := range s.opts.noEffect() {
 			log.Debug("sslfilter: option has no effect", "option", what)
 		}
-		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "ciphers", strings.Join(s.ciphers, ":"))
+		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "fips", s.lib.providers, "ciphers", strings.Join(s.ciphers, ":"))
 	}
 	return nil
 }
@@ -186,6 +196,9 @@ func (s *sharedCtx) applyCiphers() error {
 			continue
 		}
 		if err := list.set(list.value); err != nil {
+			if newer := needsNewer(list.option, list.value); newer != nil {
+				return &OptionError{Option: list.option, Err: newer}
+			}
 			return badOption(list.option, "%q: %w", list.value, bare(err))
 		}
 	}
@@ -198,12 +211,22 @@ func (s *sharedCtx) applyCiphers() error {
 	if err != nil {
 		return err
 	}
+	if len(names) == 0 {
+		option := "Cipher"
+		if o.Cipher == "" && o.CipherSuites != "" {
+			option = "CipherSuites"
+		}
+		return badOption(option, "no suite is left that the versions and the security level admit")
+	}
 	s.ciphers = names
 	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
+		if newer := needsNewer("CipherSuites", o.CipherSuites); newer != nil {
+			return &OptionError{Option: "CipherSuites", Err: newer}
+		}
 		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
 	}
 	if o.Debug != nil {
-		for _, name := range unknownCiphers(o.Cipher) {
+		for _, name := range s.lib.unknownCiphers(o.Cipher) {
 			o.Debug.Debug("sslfilter: Cipher holds a name that OpenSSL drops", "name", name)
 		}
 	}
@@ -222,7 +245,7 @@ func unknownSuites(list string, have []string) []string {
 }
 
 // unknownCiphers lists the names in a cipher list that stand for no cipher.
-func unknownCiphers(list string) []string {
+func (l library) unknownCiphers(list string) []string {
 	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(":, ;", r) })
 	var unknown []string
 	for _, name := range names {
@@ -230,7 +253,7 @@ func unknownCiphers(list string) []string {
 		if bare == "" {
 			continue
 		}
-		h, err := newCtxHandle(false)
+		h, err := newCtxHandle(l, false)
 		if err != nil {
 			return unknown
 		}
@@ -280,18 +303,21 @@ func (s *sharedCtx) applyTrust() error {
 		}
 		inputs = append(inputs, in)
 	}
-	all, _, err := parseCerts(nil)
+	all, _, err := s.lib.parseCerts(nil)
 	if err != nil {
 		return err
 	}
 	defer all.free()
 	for _, in := range inputs {
-		cas, err := in.certs()
+		cas, err := in.certs(s.lib)
 		if err != nil {
 			return err
 		}
-		all.join(cas)
+		err = all.join(cas)
 		cas.free()
+		if err != nil {
+			return in.wrap(err)
+		}
 	}
 	if err := s.trust(all, !o.Client); err != nil {
 		return &OptionError{Option: "CACrt", File: o.CACrt, Err: err}
@@ -305,7 +331,7 @@ func (s *sharedCtx) applyCertificate() error {
 	if o.Crt == "" && o.CrtMem == nil && o.Chain == "" && o.ChainMem == nil {
 		return s.checkAnonymous()
 	}
-	own, chain, err := o.certificate()
+	own, chain, err := o.certificate(s.lib)
 	if err != nil {
 		return err
 	}
@@ -320,6 +346,9 @@ func (s *sharedCtx) applyCertificate() error {
 		send = chain
 	}
 	if err := s.useChain(send.list); err != nil {
+		if newer := needsNewerKey(send.data); newer != nil {
+			err = newer
+		}
 		return send.wrap(err)
 	}
 	if err := s.applyKey(send.input); err != nil {
@@ -356,10 +385,10 @@ type certInput struct {
 
 // certificate reads Crt and Chain, whichever are given. Without Crt the chain
 // is both; chain.list is empty without Chain.
-func (o *Options) certificate() (own, chain certInput, err error) {
+func (o *Options) certificate(lib library) (own, chain certInput, err error) {
 	read := func(option, file string, mem []byte) (c certInput, err error) {
 		if c.input, err = o.read(option, file, mem); err == nil {
-			c.list, err = c.certs()
+			c.list, err = c.certs(lib)
 		}
 		return c, err
 	}
@@ -400,9 +429,9 @@ func (s *sharedCtx) applyKey(chain input) error {
 		}
 		defer in.forget()
 	}
-	key, encrypted, err := parseKey(in.data, nil)
+	key, encrypted, err := s.lib.parseKey(in.data, nil)
 	if err != nil && encrypted {
-		key, err = o.decryptKey(in)
+		key, err = o.decryptKey(s.lib, in)
 		if err != nil {
 			return err
 		}
@@ -410,6 +439,9 @@ func (s *sharedCtx) applyKey(chain input) error {
 	if err != nil {
 		if in.option == chain.option && !pemKey.in(in.data) {
 			return in.wrap(errors.New("holds no private key, and Key is not given"))
+		}
+		if newer := needsNewerKey(in.data); newer != nil {
+			return in.wrap(newer)
 		}
 		return in.wrap(in.notPEM(pemKey, err))
 	}
@@ -424,7 +456,7 @@ func (s *sharedCtx) applyKey(chain input) error {
 	return nil
 }
 
-func (o *Options) decryptKey(in input) (privateKey, error) {
+func (o *Options) decryptKey(lib library, in input) (privateKey, error) {
 	if o.KeyPassphrase == nil {
 		return privateKey{}, in.wrap(errors.New("the private key is encrypted; set KeyPassphrase"))
 	}
@@ -436,7 +468,7 @@ func (o *Options) decryptKey(in input) (privateKey, error) {
 	if passphrase == nil {
 		passphrase = []byte{} // an empty one is an answer too
 	}
-	key, _, err := parseKey(in.data, passphrase)
+	key, _, err := lib.parseKey(in.data, passphrase)
 	if err != nil {
 		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", bare(err)))
 	}
@@ -454,7 +486,22 @@ func (s *sharedCtx) applyVerify() error {
 		s.noSessions()
 	}
 	s.ignore = slices.Clone(o.IgnoreVerifyErrors)
-	if o.CACRL != "" {
+	if o.AllowMissingCRL {
+		s.ignore = append(s.ignore, VerifyUnableToGetCRL)
+	}
+	if o.AllowExpiredCRL {
+		s.ignore = append(s.ignore, VerifyCRLHasExpired)
+	}
+	if o.CACRLMem != nil {
+		in := input{option: "CACRLMem", data: o.CACRLMem}
+		err := in.checkSize()
+		if err == nil {
+			s.memSerials, err = parseCRL(in.data)
+		}
+		if err != nil {
+			return in.wrap(err)
+		}
+	} else if o.CACRL != "" {
 		if _, err := loadCRL(o.CACRL); err != nil {
 			return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
 		}
@@ -462,8 +509,20 @@ func (s *sharedCtx) applyVerify() error {
 	return nil
 }
 
+// asksSerials reports whether CACRL or CACRLMem is given.
+func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
+
+// serials gives the lists of CACRL as they are now, or those of CACRLMem.
+func (s *sharedCtx) serials() (*crlHandle, error) {
+	if s.memSerials != nil {
+		return s.memSerials, nil
+	}
+	return loadCRL(s.opts.CACRL)
+}
+
 // forgetSecrets drops what the connections do not need.
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil
 	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
+	o.CACRLMem, o.CRLMem = nil, nil
 }

@@ -6,15 +6,10 @@ package sslfilter
 import "C"
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"runtime"
-	"sync"
-	"syscall"
-	"time"
+	"unsafe"
 )
 
 // crlHandle owns the sorted serials of every CRL in a file.
@@ -32,6 +27,9 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	var errs C.fssl_errors
 	var blocks C.int
 	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if p == nil && blocks < 0 {
+		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
+	}
 	if p == nil {
 		in := input{data: pem}
 		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
@@ -70,208 +68,86 @@ func (h *sslHandle) setCRL(crl *crlHandle) {
 	h.ptr.crl, h.ptr.crl_mode = crl.ptr, C.FSSL_CRL_CHECK
 }
 
-const (
-	// maxCachedCRLs bounds the number of files that are kept parsed.
-	maxCachedCRLs = 32
-	// racyCRL is the age below which a file's time of change does not prove
-	// that it is unchanged: it may have been written twice within one tick of
-	// the file system's clock.
-	racyCRL = 2 * time.Second
-)
-
-// cachedCRL is one parsed file and what it was parsed from.
-type cachedCRL struct {
-	info fs.FileInfo
-	sum  [sha256.Size]byte
-	read time.Time // when reading began
-	racy bool
-	crl  *crlHandle // nil where err is set
-	err  error      // a file that is broken stays so until it changes
-	used uint64
+// crlList owns references to whole CRLs, for OpenSSL's own check.
+type crlList struct {
+	handle[*C.struct_stack_st_X509_CRL]
 }
 
-// crlCache keeps parsed files for the whole process, since the original's New
-// makes a context for each connection.
-var crlCache struct {
-	sync.Mutex
-	files   map[string]*cachedCRL
-	reading map[string]*crlReader
-	clock   uint64
+func freeCRLList(p *C.struct_stack_st_X509_CRL) { C.fssl_crls_free(p) }
+
+func (h *crlList) close() { h.handle.close(freeCRLList) }
+
+func newCRLList(p *C.struct_stack_st_X509_CRL) *crlList {
+	h := new(crlList)
+	h.own(p, freeCRLList)
+	return h
 }
 
-// crlReader lets one goroutine at a time read a file. All others that ask
-// meanwhile would need the same memory and time once more, and a large list
-// takes hundreds of megabytes while it is parsed.
-type crlReader struct {
-	sync.Mutex
-	users int
-}
-
-func lockFile(file string) (unlock func()) {
-	crlCache.Lock()
-	r := crlCache.reading[file]
-	if r == nil {
-		r = new(crlReader)
-		if crlCache.reading == nil {
-			crlCache.reading = make(map[string]*crlReader)
-		}
-		crlCache.reading[file] = r
+// parseCRLList reads every CRL of pem; there is at least one, none is broken,
+// and each is complete.
+func (l library) parseCRLList(pem []byte) (*crlList, error) {
+	var errs C.fssl_errors
+	var blocks, lists, unfit C.int
+	in := input{data: pem}
+	p := C.fssl_crls_parse(&blocks, &lists, &unfit, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if p == nil && blocks < 0 {
+		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
 	}
-	r.users++
-	crlCache.Unlock()
-	r.Lock()
-	return func() {
-		r.Unlock()
-		crlCache.Lock()
-		defer crlCache.Unlock()
-		if r.users--; r.users == 0 {
-			delete(crlCache.reading, file)
+	if p == nil {
+		switch unfit {
+		case C.FSSL_CRL_DELTA:
+			return nil, fmt.Errorf("CRL %d in it is a delta CRL, which CRLCheck cannot use: a complete one is needed", lists)
+		case C.FSSL_CRL_INDIRECT:
+			return nil, fmt.Errorf("CRL %d in it is an indirect CRL, which CRLCheck cannot use", lists)
+		case C.FSSL_CRL_REASONS:
+			return nil, fmt.Errorf("CRL %d in it is for some reasons of revocation only, which CRLCheck cannot use", lists)
 		}
+		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
 	}
-}
-
-// loadCRL parses the CRLs in file, or takes them from the cache if the file is
-// the same: by inode, size and time of change, and by its content where that
-// time is too recent to tell. The answer is never older than the question.
-func loadCRL(file string) (*crlHandle, error) {
-	asked := time.Now()
-	f, info, err := openCRL(file)
+	h := newCRLList(p)
+	err := checkBlocks(pem, int(blocks))
+	if err == nil && lists == 0 {
+		err = in.notPEM(pemCRL, errors.New("no CRL in it"))
+	}
 	if err != nil {
+		h.close()
 		return nil, err
 	}
-	f.Close()
-	if c := cachedFile(file, info); c != nil && !c.racy {
-		return c.crl, c.err
-	}
-	defer lockFile(file)()
-	if f, info, err = openCRL(file); err != nil { // it may be another by now
-		return nil, err
-	}
-	defer f.Close()
-	c := cachedFile(file, info)
-	if c != nil && (!c.racy || !c.read.Before(asked)) {
-		return c.crl, c.err
-	}
-	read := time.Now()
-	data, err := readAll(f)
-	if err != nil {
-		return nil, err
-	}
-	fresh := &cachedCRL{info: info, sum: sha256.Sum256(data), read: read, racy: read.Sub(info.ModTime()) < racyCRL}
-	if c != nil && c.sum == fresh.sum {
-		fresh.crl, fresh.err = c.crl, c.err
-	} else {
-		fresh.crl, fresh.err = parseCRL(data)
-	}
-	keepFile(file, fresh)
-	return fresh.crl, fresh.err
+	return h, nil
 }
 
-// openCRL opens a regular file. Anything else has no second reading, or none
-// that ends, and a pipe without a writer would block.
-func openCRL(file string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
+// joinCRLs makes one list of several.
+func joinCRLs(lists []*crlList) (*crlList, error) {
+	if len(lists) == 1 {
+		return lists[0], nil
 	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case info.IsDir():
-		err = &fs.PathError{Op: "read", Path: file, Err: syscall.EISDIR}
-	case !info.Mode().IsRegular():
-		err = errors.New("not a regular file")
+	defer runtime.KeepAlive(lists)
+	stacks := make([]*C.struct_stack_st_X509_CRL, len(lists))
+	for i, l := range lists {
+		stacks[i] = l.ptr
 	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
+	var errs C.fssl_errors
+	p := C.fssl_crls_join(unsafe.SliceData(stacks), C.int(len(stacks)), &errs)
+	if p == nil {
+		return nil, newError("sk_X509_CRL_push", 0, records(&errs))
 	}
-	return f, info, nil
+	return newCRLList(p), nil
 }
 
-func cachedFile(file string, info fs.FileInfo) *cachedCRL {
-	crlCache.Lock()
-	defer crlCache.Unlock()
-	c := crlCache.files[file]
-	if c == nil || !os.SameFile(c.info, info) || c.info.Size() != info.Size() || !c.info.ModTime().Equal(info.ModTime()) {
-		return nil
-	}
-	crlCache.clock++
-	c.used = crlCache.clock
-	return c
+// checkCRLs makes OpenSSL check the CRLs that each connection is given.
+func (h *ctxHandle) checkCRLs(wholeChain bool) error {
+	return h.try("X509_VERIFY_PARAM_set_flags", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_check_crls(ctx, cBool(wholeChain), errs)
+	})
 }
 
-func keepFile(file string, c *cachedCRL) {
-	crlCache.Lock()
-	defer crlCache.Unlock()
-	if crlCache.files == nil {
-		crlCache.files = make(map[string]*cachedCRL)
+// setCRLs is what OpenSSL checks on this connection; nil blocks everybody. The
+// caller keeps list alive as long as h.
+func (h *sslHandle) setCRLs(list *crlList) {
+	defer runtime.KeepAlive(h)
+	if list == nil {
+		h.ptr.crls, h.ptr.crls_block = nil, 1
+		return
 	}
-	crlCache.clock++
-	c.used = crlCache.clock
-	crlCache.files[file] = c
-	for len(crlCache.files) > maxCachedCRLs {
-		oldest := file
-		for name, other := range crlCache.files {
-			if other.used < crlCache.files[oldest].used {
-				oldest = name
-			}
-		}
-		delete(crlCache.files, oldest)
-	}
-}
-
-// CRLStatus is the outcome of a look into a CRL file.
-type CRLStatus int
-
-const (
-	CRLNotAsked      CRLStatus = iota // no file was named
-	CRLNotListed                      // no serial of the chain is on a list: the only outcome that does not block
-	CRLListed                         // a serial of the chain is on a list
-	CRLEmpty                          // the lists have no entry at all, which blocks, as in the original
-	CRLUnusable                       // the file is missing or cannot be read or parsed, which blocks
-	CRLNoCertificate                  // the peer showed no certificate, which is never "not on the CRL"
-)
-
-func (s CRLStatus) String() string {
-	switch s {
-	case CRLNotAsked:
-		return "not asked"
-	case CRLNotListed:
-		return "not listed"
-	case CRLListed:
-		return "listed"
-	case CRLEmpty:
-		return "the CRL has no entries"
-	case CRLUnusable:
-		return "the CRL cannot be used"
-	case CRLNoCertificate:
-		return "no certificate"
-	}
-	return fmt.Sprintf("CRLStatus(%d)", int(s))
-}
-
-// CRLResult is a CRLStatus with its reason.
-type CRLResult struct {
-	Status  CRLStatus
-	File    string
-	Subject string // CRLListed: of the first listed certificate of the chain
-	Serial  []byte // CRLListed: its serial, as in CertID
-	Err     error  // CRLUnusable: why
-}
-
-// OK reports whether the certificate is not blocked: it is not listed, or no
-// file was named.
-func (r CRLResult) OK() bool { return r.Status == CRLNotListed || r.Status == CRLNotAsked }
-
-func (r CRLResult) String() string {
-	switch r.Status {
-	case CRLListed:
-		return fmt.Sprintf("%s: serial %s of %s is listed", r.File, Hexdump(r.Serial), r.Subject)
-	case CRLUnusable:
-		return fmt.Sprintf("%s: %v: %v", r.File, r.Status, r.Err)
-	case CRLNotAsked:
-		return r.Status.String()
-	}
-	return fmt.Sprintf("%s: %v", r.File, r.Status)
+	h.ptr.crls, h.ptr.crls_block = list.ptr, 0
 }

@@ -12,18 +12,21 @@ import (
 	"sync"
 )
 
-// ctxHandle owns an SSL_CTX.
-type ctxHandle struct{ handle[*C.SSL_CTX] }
+// ctxHandle owns an SSL_CTX. What is parsed for it has to be in its library context.
+type ctxHandle struct {
+	handle[*C.SSL_CTX]
+	lib library
+}
 
 func freeCtx(p *C.SSL_CTX) { C.SSL_CTX_free(p) }
 
-func newCtxHandle(client bool) (*ctxHandle, error) {
+func newCtxHandle(lib library, client bool) (*ctxHandle, error) {
 	var errs C.fssl_errors
-	p := C.fssl_ctx_new(cBool(client), &errs)
+	p := C.fssl_ctx_new(lib.lib, cBool(client), &errs)
 	if p == nil {
 		return nil, newError("SSL_CTX_new", 0, records(&errs))
 	}
-	h := new(ctxHandle)
+	h := &ctxHandle{lib: lib}
 	h.own(p, freeCtx)
 	return h, nil
 }
@@ -124,10 +127,13 @@ func (h *ctxHandle) ciphers() (list []string, anonymous bool, err error) {
 type certList struct{ stack *C.struct_stack_st_X509 }
 
 // parseCerts reads every certificate of pem. blocks counts PEM blocks of any kind.
-func parseCerts(pem []byte) (list certList, blocks int, err error) {
+func (l library) parseCerts(pem []byte) (list certList, blocks int, err error) {
 	var errs C.fssl_errors
 	var n C.int
-	stack := C.fssl_pem_certs(&n, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	stack := C.fssl_pem_certs(&n, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if stack == nil && n < 0 {
+		return certList{}, 0, outOfMemory("PEM_read_bio_X509", records(&errs))
+	}
 	if stack == nil {
 		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
 	}
@@ -164,10 +170,13 @@ type privateKey struct{ pkey *C.EVP_PKEY }
 
 // parseKey reads the first private key of pem. encrypted tells that a
 // passphrase was needed, whether or not it fitted.
-func parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
+func (l library) parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
 	var errs C.fssl_errors
 	var asked C.int
-	pkey := C.fssl_pem_key(&asked, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	pkey := C.fssl_pem_key(&asked, l.lib, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	if pkey == nil && errs.n == 0 { // whatever is wrong with a key, OpenSSL says it
+		return privateKey{}, asked != 0, outOfMemory("PEM_read_bio_PrivateKey", nil)
+	}
 	if pkey == nil {
 		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
 	}
@@ -193,27 +202,64 @@ func (h *ctxHandle) trust(cas certList, announce bool) error {
 }
 
 // join moves the certificates of other behind those of l.
-func (l certList) join(other certList) {
-	for C.fssl_certs_move(l.stack, other.stack) != 0 {
+func (l certList) join(other certList) error {
+	if C.fssl_certs_move(l.stack, other.stack) != 1 {
+		return outOfMemory("sk_X509_push", nil)
 	}
+	return nil
 }
 
-// systemStore is read once in the life of the process: that costs 5 to 24 ms.
-var systemStore = sync.OnceValues(func() (*C.X509_STORE, error) {
+// systemStore is read once in the life of the process: that costs 5 to 24 ms. A
+// failure is not remembered: memory may have been short.
+var systemStore struct {
+	sync.Mutex
+	store *C.X509_STORE
+}
+
+// systemStore is that of a library context, which keeps it.
+func (l library) systemStore() (*C.X509_STORE, error) {
 	var errs C.fssl_errors
-	store := C.fssl_system_store(&errs)
-	if store == nil {
-		return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
+	if l.made() {
+		store := C.fssl_lib_system_store(l.lib, &errs)
+		if store == nil {
+			return nil, newError("X509_STORE_set_default_paths_ex", 0, records(&errs))
+		}
+		return store, nil
 	}
-	return store, nil
-})
+	systemStore.Lock()
+	defer systemStore.Unlock()
+	if systemStore.store == nil {
+		systemStore.store = C.fssl_system_store(&errs)
+		if systemStore.store == nil {
+			return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
+		}
+	}
+	return systemStore.store, nil
+}
 
 func (h *ctxHandle) trustSystem() error {
-	store, err := systemStore()
+	store, err := h.lib.systemStore()
 	if err != nil {
 		return err
 	}
 	defer runtime.KeepAlive(h)
 	C.fssl_ctx_trust_store(h.ptr, store)
 	return nil
+}
+
+// tryHandshake makes a handshake in memory, at the highest version that h admits, with a
+// peer that takes all that the library context of h serves.
+func (h *ctxHandle) tryHandshake(client bool, suites, groups string) error {
+	return h.tryString("SSL_do_handshake", suites, func(ctx *C.SSL_CTX, suites *C.char, errs *C.fssl_errors) C.int {
+		return withCString(groups, func(groups *C.char) C.int {
+			return C.fssl_ctx_try(ctx, h.lib.lib, cBool(client), suites, groups, errs)
+		})
+	})
+}
+
+// unservedCert describes the first certificate that is sent and whose signature
+// the library context cannot verify, or is empty.
+func (h *ctxHandle) unservedCert() string {
+	defer runtime.KeepAlive(h)
+	return takeString(C.fssl_ctx_unserved_cert(h.ptr, h.lib.lib))
 }

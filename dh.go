@@ -18,7 +18,12 @@ const maxCheckedDH = 64
 // of a prime costs 20 to 100 ms, and New makes a context for each connection.
 var checkedDH struct {
 	sync.Mutex
-	sums map[[sha256.Size]byte]bool
+	sums map[checkedSum]bool
+}
+
+type checkedSum struct {
+	sum  [sha256.Size]byte
+	fips bool // the FIPS provider has a narrower view
 }
 
 // setDH loads DH parameters in PEM form. The security level decides whether
@@ -27,7 +32,7 @@ var checkedDH struct {
 // Corresponds to POE_FILTER_SSL_CTX_set_tmp_dh.
 func (h *ctxHandle) setDH(pem []byte) error {
 	var errs C.fssl_errors
-	params := C.fssl_pem_dh(bytesPtr(pem), C.size_t(len(pem)), &errs)
+	params := C.fssl_pem_dh(h.lib.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if params == nil {
 		in := input{data: pem}
 		return in.notPEM(pemDH, newError("PEM_read_bio_Parameters", 0, records(&errs)))
@@ -38,20 +43,20 @@ func (h *ctxHandle) setDH(pem []byte) error {
 	}); err != nil {
 		return fmt.Errorf("%d bit parameters are refused at this security level: %w", int(C.EVP_PKEY_bits(params)), bare(err))
 	}
-	sum := sha256.Sum256(pem)
+	sum := checkedSum{sha256.Sum256(pem), h.lib.made()}
 	checkedDH.Lock()
 	known := checkedDH.sums[sum]
 	checkedDH.Unlock()
 	if known {
 		return nil
 	}
-	if C.fssl_dh_check(params, &errs) != 1 {
+	if C.fssl_dh_check(h.lib.lib, params, &errs) != 1 {
 		return fmt.Errorf("broken parameters: %w", bare(newError("DH_check", 0, records(&errs))))
 	}
 	checkedDH.Lock()
 	defer checkedDH.Unlock()
 	if checkedDH.sums == nil || len(checkedDH.sums) >= maxCheckedDH {
-		checkedDH.sums = make(map[[sha256.Size]byte]bool)
+		checkedDH.sums = make(map[checkedSum]bool)
 	}
 	checkedDH.sums[sum] = true
 	return nil

@@ -8,21 +8,32 @@ import (
 // LiveHandles counts C objects that were made and not freed.
 func LiveHandles() int64 { return liveHandles.Load() }
 
+// ErrorQueued reports whether the error queue of this thread holds anything.
+func ErrorQueued() bool { return errorQueued() }
+
 // ForgetCRLs empties the process's cache of CRL files.
 func ForgetCRLs() {
-	crlCache.Lock()
-	defer crlCache.Unlock()
-	for _, c := range crlCache.files {
-		if c.crl != nil {
-			c.crl.close()
+	forget(&serialFiles, (*crlHandle).close)
+	forget(&crlFiles, (*crlList).close)
+	for _, l := range libraries.byConfig {
+		forget(l.crls, (*crlList).close)
+	}
+}
+
+func forget[T any](k *crlCache[T], free func(T)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.files {
+		if c.err == nil {
+			free(c.crl)
 		}
 	}
-	crlCache.files = nil
+	k.files = nil
 }
 
 // CRLParsed tells how often the cache was asked and what it holds.
 func CRLCached(file string, info fs.FileInfo) (cached, racy bool) {
-	c := cachedFile(file, info)
+	c := serialFiles.get(file, info)
 	return c != nil, c != nil && c.racy
 }
 
@@ -34,7 +45,8 @@ func OpenSSLNumber() uint64 { return opensslNumber() }
 
 // Bounds that are not public.
 const (
-	MaxPEMFile = maxPEMFile
-	MaxALPN    = maxALPN
-	MaxLogged  = maxLoggedOnce
+	MaxPEMFile   = maxPEMFile
+	MaxALPN      = maxALPN
+	MaxLogged    = maxLoggedOnce
+	MaxLibraries = maxLibraries
 )

@@ -1,6 +1,7 @@
 package sslfilter
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -23,8 +24,11 @@ type Filter struct {
 	ctx   *sharedCtx
 	ssl   *sslHandle // nil after Close
 	crl   *crlHandle // keeps what the verify callback reads
+	lists *crlList   // keeps what OpenSSL's check of CRLs reads
 	phase phase
 	err   error // what froze the filter
+
+	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
 
 	named    bool    // SetServerName was called
 	readEnd  bool    // the peer's close_notify has come
@@ -138,14 +142,15 @@ func (f *Filter) start(op string) error {
 			return &UsageError{op, "no server name to verify: call SetServerName, set ServerName or SNI, or InsecureSkipVerify to accept any server"}
 		}
 	}
-	if o.enforces() && o.CACRL != "" {
-		crl, err := loadCRL(o.CACRL)
+	if o.enforces() && f.ctx.asksSerials() {
+		crl, err := f.ctx.serials()
 		if err != nil {
 			f.debug("CRL cannot be used, so every peer is refused", "error", err)
 		}
 		f.crl = crl
 		f.ssl.setCRL(crl)
 	}
+	f.takeCRLs()
 	f.phase = phaseHandshake
 	if !o.Client {
 		return nil
@@ -341,7 +346,11 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 			f.after("SSL_shutdown", st)
 		}
 	}
-	for n := f.ssl.held(); n > 0; n = f.ssl.held() {
+	for f.ssl != nil { // an ErrorHandler that was told above may have closed it, though it should not
+		n := f.ssl.held()
+		if n == 0 {
+			break
+		}
 		dst = slices.Grow(dst, n)
 		dst = dst[:len(dst)+f.ssl.fetch(dst[len(dst):cap(dst)])]
 	}
@@ -460,7 +469,7 @@ func (f *Filter) Close() error {
 		return nil
 	}
 	f.ssl.close()
-	f.ssl, f.crl, f.trailing = nil, nil, nil
+	f.ssl, f.crl, f.lists, f.trailing = nil, nil, nil, nil
 	f.taken(f.pending())
 	f.phase = phaseShut
 	f.ctx.release()
@@ -503,6 +512,8 @@ func (f *Filter) after(op string, st status) error {
 		return nil
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusMemory:
+		return f.fail(outOfMemory(op, nil))
 	case statusRounds:
 		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
 	case statusNoCert:
@@ -525,9 +536,14 @@ func (f *Filter) after(op string, st status) error {
 
 // explain adds what is known about common failures.
 func (f *Filter) explain(e *Error) {
+	var refused *VerifyError
 	switch {
-	case len(e.Records) == 0 && !f.proved():
+	case f.listsErr != nil && errors.As(e, &refused) && refused.Code == VerifyUnableToGetCRL:
+		e.Hint = bare(f.listsErr).Error()
+	case e.Code == zeroReturn && !f.proved():
 		e.Hint = "the peer closed the connection in the handshake"
+	case len(e.Records) == 0:
+		e.Hint = "OpenSSL gives no reason, as happens when memory is short"
 	case e.has("no shared cipher"):
 		offered, allowed := f.ssl.cipherLists()
 		e.Hint = fmt.Sprintf("this side allows %s, as far as its certificate fits", allowed)

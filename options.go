@@ -63,6 +63,39 @@ type Options struct {
 	// read, and one that is no regular file; a change of the file is noticed
 	// at the next question.
 	CACRL string
+	// CACRLMem is the content of such a file, and wins over CACRL. It is
+	// read once. On a server that asks for no certificate it is an error.
+	CACRLMem []byte
+
+	// CRLCheck makes OpenSSL check CRLs: signature, issuer, scope and dates
+	// of the list, and whether the certificate is on it. Beside it, CACRL
+	// compares serials and nothing else. Default: CRLCheckOff. It needs
+	// CRLFiles or CRLMem, a CA that is trusted, and on a server ClientCert or
+	// RequireValidClientCert.
+	//
+	// A certificate without a CRL of its issuer, or with one that has
+	// expired, is not valid: VerifyUnableToGetCRL, VerifyCRLHasExpired.
+	CRLCheck CRLCheck
+	// CRLFiles are PEM files with CRLs, at most 256; every list in them
+	// counts. A file that has changed is read again when the next handshake
+	// begins. NewCtx refuses a file that it cannot use. If one is gone or
+	// broken later, no peer is valid, whatever else is allowed, and
+	// Peer().CRLCheck names the file. Delta CRLs, indirect CRLs and CRLs for
+	// some reasons only are errors.
+	CRLFiles []string
+	// CRLMem holds the contents of such files, beside CRLFiles. They are read
+	// once. Each element must hold at least one CRL.
+	CRLMem [][]byte
+	// AllowMissingCRL lets a certificate pass if no CRL of its issuer is
+	// there. The error stands in the verdict as ignored.
+	//
+	// WARNING: A revoked certificate passes where its CRL is not there.
+	AllowMissingCRL bool
+	// AllowExpiredCRL uses a CRL that has expired: what is on it is revoked
+	// all the same. The error stands in the verdict as ignored.
+	//
+	// WARNING: What was revoked since then passes.
+	AllowExpiredCRL bool
 
 	// ClientCert asks the client for a certificate. Only on a server.
 	//
@@ -139,6 +172,24 @@ type Options struct {
 	// DHCertMem is the content of such a file, and wins over DHCert.
 	DHCertMem []byte
 
+	// FIPS takes all cryptography of the context from providers that serve with
+	// fips=yes, in a library context of its own. NewCtx fails where there is
+	// none, and where the options could not complete a handshake under it; see
+	// docs/fips.md. It needs OpenSSL 3.0. Default: what the process has, which
+	// is FIPS too where its openssl.cnf says so; see the function of this name.
+	FIPS bool
+	// FIPSConfig is the configuration that activates the FIPS provider, with
+	// FIPS. Of it count the modules providers, alg_section and random; the others
+	// (ssl_conf) belong to the process. Default: OPENSSL_CONF, or else OpenSSL's
+	// own openssl.cnf. It is read by NewCtx, at most 1 MiB; contexts with the
+	// same content share the providers, which stay loaded until the process
+	// ends, and 16 different ones are possible.
+	//
+	// WARNING: A configuration that activates the module without the checksum
+	// that "openssl fipsinstall" writes fails, and so does then every later one
+	// in the same process: OpenSSL keeps the module in its error state.
+	FIPSConfig string
+
 	// ErrorHandler is told every error of a connection, once. Default: nobody
 	// is; the error is in the return values and in Err. The original's
 	// handlers are IgnoreErrors, LogErrors ("carp"), LogErrorsWithStack
@@ -188,7 +239,7 @@ func badOption(option, format string, args ...any) error {
 func (o *Options) validate() error {
 	for _, s := range []struct{ name, value string }{
 		{"Crt", o.Crt}, {"Key", o.Key}, {"Chain", o.Chain}, {"CACrt", o.CACrt}, {"CACRL", o.CACRL}, {"DHCert", o.DHCert},
-		{"SNI", o.SNI}, {"ServerName", o.ServerName},
+		{"SNI", o.SNI}, {"ServerName", o.ServerName}, {"FIPSConfig", o.FIPSConfig},
 		{"Cipher", o.Cipher}, {"CipherSuites", o.CipherSuites}, {"Groups", o.Groups},
 	} {
 		if strings.ContainsRune(s.value, 0) {
@@ -197,6 +248,9 @@ func (o *Options) validate() error {
 	}
 	if o.CAVerifyDepth < 0 || o.CAVerifyDepth > math.MaxInt32 {
 		return badOption("CAVerifyDepth", "is %d; 0 means %d, otherwise the number of intermediates", o.CAVerifyDepth, defaultVerifyDepth)
+	}
+	if err := o.validateCRLs(); err != nil {
+		return err
 	}
 	for _, code := range o.IgnoreVerifyErrors {
 		if code < 0 || code > math.MaxInt32 {
@@ -219,8 +273,53 @@ func (o *Options) validateRole() error {
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
+	case o.FIPSConfig != "" && !o.FIPS:
+		return badOption("FIPSConfig", "is given without FIPS")
 	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
 		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
+	}
+	return nil
+}
+
+// validateCRLs holds CRLCheck and its companions to what can work.
+func (o *Options) validateCRLs() error {
+	if o.CACRLMem != nil && !o.Client && !o.asksClient() {
+		return badOption("CACRLMem", "has no effect on a server without ClientCert")
+	}
+	if o.CRLCheck < CRLCheckOff || o.CRLCheck > CRLCheckChain {
+		return badOption("CRLCheck", "is %d; CRLCheckOff, CRLCheckLeaf and CRLCheckChain are possible", int(o.CRLCheck))
+	}
+	if o.CRLCheck == CRLCheckOff {
+		for _, s := range []struct {
+			name string
+			set  bool
+		}{
+			{"CRLFiles", len(o.CRLFiles) > 0}, {"CRLMem", len(o.CRLMem) > 0},
+			{"AllowMissingCRL", o.AllowMissingCRL}, {"AllowExpiredCRL", o.AllowExpiredCRL},
+		} {
+			if s.set {
+				return badOption(s.name, "is given without CRLCheck")
+			}
+		}
+		return nil
+	}
+	switch {
+	case !o.Client && !o.asksClient():
+		return badOption("CRLCheck", "has nobody to check: on a server it needs ClientCert or RequireValidClientCert")
+	case len(o.CRLFiles)+len(o.CRLMem) == 0:
+		return badOption("CRLCheck", "has no CRL: set CRLFiles or CRLMem")
+	case !o.trustsAny() && (!o.Client || o.InsecureSkipVerify || o.CACrtMem != nil):
+		return badOption("CRLCheck", "has no CA that could have signed a CRL: set CACrt or CACrtMem")
+	case len(o.CRLFiles) > maxCRLFiles:
+		return badOption("CRLFiles", "has %d files; %d are possible", len(o.CRLFiles), maxCRLFiles)
+	}
+	for i, file := range o.CRLFiles {
+		switch {
+		case file == "":
+			return badOption("CRLFiles", "names no file at position %d", i)
+		case strings.ContainsRune(file, 0):
+			return badOption("CRLFiles", "holds a NUL byte at position %d", i)
+		}
 	}
 	return nil
 }
@@ -354,7 +453,7 @@ func (o *Options) noEffect() []string {
 		mem  bool
 	}{
 		{"Crt", o.Crt, o.CrtMem != nil}, {"Key", o.Key, o.KeyMem != nil}, {"Chain", o.Chain, o.ChainMem != nil},
-		{"CACrt", o.CACrt, o.CACrtMem != nil}, {"DHCert", o.DHCert, o.DHCertMem != nil},
+		{"CACrt", o.CACrt, o.CACrtMem != nil}, {"CACRL", o.CACRL, o.CACRLMem != nil}, {"DHCert", o.DHCert, o.DHCertMem != nil},
 	} {
 		add(s.file != "" && s.mem, s.name+" with "+s.name+"Mem")
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,7 +55,14 @@ func pemOptions(t testing.TB) []pemOption {
 			func(o *sslfilter.Options, b []byte) { o.Crt, o.ChainMem = "", b }, "server.crt", "server.key"},
 		{"CACrt", "CACrtMem[1]", func(o *sslfilter.Options, f string) { o.CACrt = f },
 			func(o *sslfilter.Options, b []byte) { o.CACrtMem = [][]byte{root, b, root} }, "ca-both.pem", "crl.pem"},
-		{"CACRL", "", func(o *sslfilter.Options, f string) { o.CACRL = f }, nil, "crl.pem", "root.crt"},
+		{"CACRL", "CACRLMem", func(o *sslfilter.Options, f string) { o.CACRL = f },
+			func(o *sslfilter.Options, b []byte) { o.ClientCert, o.CACRLMem = true, b }, "crl.pem", "root.crt"},
+		{"CRLFiles", "CRLMem[1]", func(o *sslfilter.Options, f string) {
+			checking(sslfilter.CRLCheckLeaf, "crl-other.pem")(o)
+			o.ClientCert, o.CACrtMem, o.CRLFiles = true, [][]byte{root}, append(o.CRLFiles, f)
+		}, func(o *sslfilter.Options, b []byte) {
+			o.ClientCert, o.CACrtMem, o.CRLCheck, o.CRLMem = true, [][]byte{root}, sslfilter.CRLCheckLeaf, [][]byte{pkiBytes(t, "crl.pem"), b}
+		}, "crl.pem", "root.crt"},
 		{"DHCert", "DHCertMem", func(o *sslfilter.Options, f string) { o.DHCert = f }, func(o *sslfilter.Options, b []byte) { o.DHCertMem = b }, "dh2048.pem", "server.crt"},
 	}
 }
@@ -204,6 +212,37 @@ func badValues(t testing.TB) []badValue {
 		{"InsecureSkipVerify on a server", false, "InsecureSkipVerify", "", func(o *sslfilter.Options) { o.InsecureSkipVerify = true }},
 		{"ServerName on a server", false, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost" }},
 
+		{"CACRLMem on a server that asks nobody", false, "CACRLMem", "", func(o *sslfilter.Options) { o.CACRLMem = pkiBytes(t, "crl.pem") }},
+		{"CRLCheck on a server that asks nobody", false, "CRLCheck", "", func(o *sslfilter.Options) {
+			checking(sslfilter.CRLCheckLeaf, "crl.pem")(o)
+			o.CACrt = pki("root.crt")
+		}},
+		{"CRLCheck without a CRL", true, "CRLCheck", "", checking(sslfilter.CRLCheckLeaf)},
+		{"CRLCheck without a CA", false, "CRLCheck", "", func(o *sslfilter.Options) {
+			checking(sslfilter.CRLCheckLeaf, "crl.pem")(o)
+			o.ClientCert = true
+		}},
+		{"CRLCheck without a CA on a client", true, "CRLCheck", "", func(o *sslfilter.Options) {
+			checking(sslfilter.CRLCheckChain, "crl.pem")(o)
+			o.CACrt, o.InsecureSkipVerify = "", true
+		}},
+		{"CRLCheck below 0", true, "CRLCheck", "", checking(-1, "crl.pem")},
+		{"CRLCheck beyond Chain", true, "CRLCheck", "", checking(3, "crl.pem")},
+		{"CRLFiles without CRLCheck", true, "CRLFiles", "", checking(sslfilter.CRLCheckOff, "crl.pem")},
+		{"CRLMem without CRLCheck", true, "CRLMem", "", func(o *sslfilter.Options) { o.CRLMem = [][]byte{pkiBytes(t, "crl.pem")} }},
+		{"AllowMissingCRL without CRLCheck", true, "AllowMissingCRL", "", allowMissing},
+		{"AllowExpiredCRL without CRLCheck", true, "AllowExpiredCRL", "", allowExpired},
+		{"CRLFiles with an empty name", true, "CRLFiles", "", func(o *sslfilter.Options) {
+			checking(sslfilter.CRLCheckLeaf, "crl.pem")(o)
+			o.CRLFiles = append(o.CRLFiles, "")
+		}},
+		{"CRLFiles with too many", true, "CRLFiles", "", func(o *sslfilter.Options) {
+			o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, slices.Repeat([]string{pki("crl.pem")}, 257)
+		}},
+		{"delta CRL", true, "CRLMem[0]", "", ofList(t, deltaIndicator)},
+		{"indirect CRL", true, "CRLMem[0]", "", ofList(t, issuingPoint(4, 0xff))},
+		{"CRL of some reasons", true, "CRLMem[0]", "", ofList(t, issuingPoint(3, 6, 0x40))},
+
 		{"SNI of 256 bytes", true, "SNI", "", func(o *sslfilter.Options) { o.SNI = strings.Repeat("x", 256) }},
 		{"SNI of 256 bytes on a server", false, "SNI", "", func(o *sslfilter.Options) { o.SNI = strings.Repeat("x", 256) }},
 		{"SNI of 256 bytes, not verified", true, "SNI", "", func(o *sslfilter.Options) {
@@ -252,6 +291,7 @@ func badValues(t testing.TB) []badValue {
 		{"CipherSuites with MaxVersion 1.2", false, "CipherSuites", "", func(o *sslfilter.Options) {
 			o.CipherSuites, o.MaxVersion = "TLS_AES_128_GCM_SHA256", sslfilter.VersionTLS12
 		}},
+		{"FIPSConfig without FIPS", false, "FIPSConfig", "", func(o *sslfilter.Options) { o.FIPSConfig = "fips.cnf" }},
 		{"Groups unknown", false, "Groups", "", func(o *sslfilter.Options) { o.Groups = "X25519:no-such-group" }},
 
 		{"Key without Crt", false, "Key", "", func(o *sslfilter.Options) { o.Crt = "" }},
@@ -287,11 +327,11 @@ func badValues(t testing.TB) []badValue {
 		{"DHCert broken", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }},
 		{"DHCert is an encrypted key", false, "DHCert", pki("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = pki("server-enc.key") }},
 	}
-	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups"} {
+	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups", "FIPSConfig"} {
 		list = append(list, badValue{"NUL in " + name, true, name, "", func(o *sslfilter.Options) {
 			o.ServerName = ""
 			*map[string]*string{
-				"SNI": &o.SNI, "ServerName": &o.ServerName, "Cipher": &o.Cipher, "CipherSuites": &o.CipherSuites, "Groups": &o.Groups,
+				"SNI": &o.SNI, "ServerName": &o.ServerName, "Cipher": &o.Cipher, "CipherSuites": &o.CipherSuites, "Groups": &o.Groups, "FIPSConfig": &o.FIPSConfig,
 			}[name] = "localhost\x00"
 		}})
 	}

@@ -23,7 +23,7 @@ type Peer struct {
 	// Exists says that the peer showed a certificate.
 	Exists bool
 	// Valid is ClientCertValid: the handshake is complete, every error was
-	// ignored or there was none, and CRL does not block.
+	// ignored or there was none, and neither CRL nor CRLCheck blocks.
 	Valid bool
 	// Chain is the chain that OpenSSL built, the peer's own certificate
 	// first. Where the peer is not valid it ends where OpenSSL found nothing
@@ -34,8 +34,10 @@ type Peer struct {
 	Sent [][]byte
 	// Errors are the errors of the verification, by depth.
 	Errors []VerifyIssue
-	// CRL is the outcome of Options.CACRL.
+	// CRL is the outcome of Options.CACRL, asked now.
 	CRL CRLResult
+	// CRLCheck is the outcome of Options.CRLCheck in the handshake.
+	CRLCheck CRLResult
 }
 
 // Certificate is one certificate of a chain.
@@ -88,14 +90,14 @@ func (f *Filter) ClientCertExists() bool {
 
 // ClientCertValid reports whether the peer proved to own a certificate that is
 // valid: the handshake is complete, OpenSSL found no error that
-// IgnoreVerifyErrors does not name, and CACRL, which is looked at now, does not
-// block it. On a client it is about the server's certificate; it is false from
+// IgnoreVerifyErrors does not name, revocation by CRLCheck among them, and
+// CACRL, which is looked at now, does not block it. On a client it is about the server's certificate; it is false from
 // the moment that a renegotiation brings a new one until that is proved.
 //
 // Corresponds to POE::Filter::SSL clientCertValid.
 func (f *Filter) ClientCertValid() bool {
 	f.calls++
-	return f.proved() && f.ssl.acceptable() && f.checkCRL(f.ctx.opts.CACRL, true).OK()
+	return f.proved() && f.verified() && f.checkSerials().OK()
 }
 
 // proved reports whether the handshake, and with it the proof of the peer's key, is complete.
@@ -104,7 +106,8 @@ func (f *Filter) proved() bool { return f.ssl != nil && f.ssl.handshaken() }
 // ClientCertIDs lists every call of OpenSSL's verify callback in its order, as
 // the original does: from the root to the peer's own certificate, with one
 // entry more for each error. It is empty where there is no certificate. Peer
-// has the same as a chain.
+// has the same as a chain. If OpenSSL has no memory for a name, the answer is
+// empty and the connection has failed.
 //
 // Corresponds to POE::Filter::SSL clientCertIds.
 func (f *Filter) ClientCertIDs() []CertID {
@@ -113,7 +116,12 @@ func (f *Filter) ClientCertIDs() []CertID {
 		return nil
 	}
 	var ids []CertID
-	for _, r := range f.ssl.verifyRecords() {
+	records, ok := f.ssl.verifyRecords()
+	if !ok {
+		f.fail(outOfMemory("X509_NAME_oneline", nil))
+		return nil
+	}
+	for _, r := range records {
 		ids = append(ids, CertID{
 			Subject: r.cert.subject, Issuer: r.cert.issuer, Serial: r.cert.serial,
 			Err: r.code, Depth: r.depth, Ignored: r.ignored,
@@ -138,20 +146,28 @@ func (f *Filter) ClientCertNotOnCRL(file string) bool {
 // sign and all bytes; the CRL's issuer, signature and dates are not looked at.
 func (f *Filter) CheckCRL(file string) CRLResult {
 	f.calls++
-	return f.checkCRL(file, false)
+	return f.lookUp(CRLResult{File: file}, func() (*crlHandle, error) { return loadCRL(file) })
 }
 
-// checkCRL looks the chain up in file; optional makes an empty name no question.
-func (f *Filter) checkCRL(file string, optional bool) CRLResult {
-	r := CRLResult{File: file}
-	if optional && file == "" {
-		return r
+// checkSerials is CheckCRL for CACRL or CACRLMem, where one is given.
+func (f *Filter) checkSerials() CRLResult {
+	if !f.ctx.asksSerials() {
+		return CRLResult{}
 	}
+	r := CRLResult{}
+	if f.ctx.memSerials == nil {
+		r.File = f.ctx.opts.CACRL
+	}
+	return f.lookUp(r, f.ctx.serials)
+}
+
+// lookUp looks the chain up in what load gives.
+func (f *Filter) lookUp(r CRLResult, load func() (*crlHandle, error)) CRLResult {
 	if f.ssl == nil || f.ssl.recorded() == 0 {
 		r.Status = CRLNoCertificate
 		return r
 	}
-	crl, err := loadCRL(file)
+	crl, err := load()
 	if err != nil {
 		r.Status, r.Err = CRLUnusable, unwrapPath(err)
 		return r
@@ -171,25 +187,32 @@ func (f *Filter) checkCRL(file string, optional bool) CRLResult {
 }
 
 // Peer tells all that is known of the other side's certificate, or nil after
-// Close.
+// Close. If OpenSSL has no memory for it, the answer is not valid and the
+// connection has failed.
 func (f *Filter) Peer() *Peer {
 	f.calls++
 	if f.ssl == nil {
 		return nil
 	}
-	p := &Peer{Exists: f.ssl.recorded() > 0, CRL: f.checkCRL(f.ctx.opts.CACRL, true)}
-	p.Valid = f.proved() && f.ssl.acceptable() && p.CRL.OK()
-	infos, ders := f.ssl.chain()
+	p := &Peer{Exists: f.ssl.recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
+	p.Valid = f.proved() && f.verified() && p.CRL.OK()
+	infos, ders, whole := f.ssl.chain()
 	for i, info := range infos {
 		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, DER: ders[i]})
 	}
-	p.Sent = f.ssl.sent()
-	for _, r := range f.ssl.verifyRecords() {
+	sent, copied := f.ssl.sent()
+	p.Sent = sent
+	records, named := f.ssl.verifyRecords()
+	for _, r := range records {
 		if r.code != VerifyOK {
 			p.Errors = append(p.Errors, VerifyIssue{Depth: r.depth, Code: r.code, Subject: r.cert.subject, Ignored: r.ignored})
 		}
 	}
 	slices.SortStableFunc(p.Errors, func(a, b VerifyIssue) int { return cmp.Compare(a.Depth, b.Depth) })
+	if !whole || !copied || !named {
+		f.fail(outOfMemory("i2d_X509", nil))
+		p.Valid, p.Chain, p.Sent = false, nil, nil
+	}
 	return p
 }
 
@@ -209,6 +232,9 @@ func (p *Peer) String() string {
 	}
 	if !p.CRL.OK() {
 		why = append(why, p.CRL.String())
+	}
+	if p.CRLCheck.Status == CRLUnusable { // what else there is stands in Errors
+		why = append(why, p.CRLCheck.String())
 	}
 	if len(why) == 0 {
 		return "invalid: the handshake is not complete"

@@ -38,7 +38,7 @@ func newSSL(ctx *sharedCtx) (*sslHandle, error) {
 		ignore = append(ignore, C.int(code))
 	}
 	var errs C.fssl_errors
-	p := C.fssl_conn_new(ctx.ptr, cBool(o.Client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), &errs)
+	p := C.fssl_conn_new(ctx.ptr, ctx.lib.lib, cBool(o.Client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), &errs)
 	if p == nil {
 		return nil, newError("SSL_new", 0, records(&errs))
 	}
@@ -48,6 +48,9 @@ func newSSL(ctx *sharedCtx) (*sslHandle, error) {
 }
 
 func (h *sslHandle) close() { h.handle.close(freeConn) }
+
+// zeroReturn is the code of a call that the peer's close_notify ended.
+const zeroReturn = C.SSL_ERROR_ZERO_RETURN
 
 // setName sets what is sent as SNI and what is verified; empty is nothing.
 func (h *sslHandle) setName(sni string, verify serverName) error {
@@ -159,6 +162,17 @@ func (h *sslHandle) finished(ofPeer bool) []byte {
 	buf := make([]byte, C.EVP_MAX_MD_SIZE)
 	n := int(C.fssl_conn_finished(h.ptr, cBool(ofPeer), bytesPtr(buf), C.size_t(len(buf))))
 	return buf[:min(n, len(buf))]
+}
+
+// served lists what the connection uses, and who serves it.
+func (h *sslHandle) served() []AlgorithmProvider {
+	defer runtime.KeepAlive(h)
+	var lines [C.FSSL_MAX_SERVED]C.fssl_served
+	list := make([]AlgorithmProvider, int(C.fssl_conn_served(h.ptr, &lines[0])))
+	for i := range list {
+		list[i] = AlgorithmProvider{AlgorithmUse(lines[i].use), C.GoString(&lines[i].algorithm[0]), C.GoString(&lines[i].provider[0])}
+	}
+	return list
 }
 
 // extendedSecret reports whether the master secret is bound to this handshake.

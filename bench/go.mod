@@ -2,6 +2,17 @@ module github.com/seed-014b8713/sslfilter/bench
 
 go 1.25.0
 
-require github.com/seed-014b8713/sslfilter v0.0.0
+require (
+	github.com/libp2p/go-openssl v0.1.0
+	github.com/seed-014b8713/sslfilter v0.0.0
+	github.com/stretchr/testify v1.12.1
+)
+
+require (
+	github.com/mattn/go-pointer v0.0.1 // indirect
+	github.com/spacemonkeygo/spacelog v0.0.0-20180420211403-2296661a0572 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.0.0-20190626221950-04f50cda93cb // indirect
+)
 
 replace github.com/seed-014b8713/sslfilter => ../

@@ -1,329 +1,166 @@
 // Command bench measures the same work done by this library, by C over memory
-// BIOs and by crypto/tls, in turns within one run, and prints medians and
-// ratios of the processor time. Figures of different runs cannot be compared:
+// BIOs and over plain buffers, by crypto/tls, by another binding of OpenSSL and by
+// the Perl original, in turns within one run on one processor. It prints medians,
+// quartiles and ratios of the processor time, and writes them as JSON, as plots
+// and into docs/performance.md. Figures of different runs cannot be compared:
 // the machine is noisy.
 package main
 
-/*
-#cgo pkg-config: libssl libcrypto
-#cgo CFLAGS: -O2 -Wall
-#include <stdlib.h>
-#include "membio.h"
-*/
-import "C"
-
 import (
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unsafe"
 
-	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
+	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// contender does n pieces of one kind of work and tells how long it took.
-type contender struct {
-	name string
-	run  func(n int) (time.Duration, error)
-}
-
-// work is one row of the table; the first contender is what the others are compared with.
-type work struct {
-	name       string
-	n          int
-	contenders []contender
+// flags are what the command line says.
+type flags struct {
+	pki, only, out, doc  string
+	without              string
+	rounds, cpu, holding int
+	slice                time.Duration
+	keep                 bool
 }
 
 func main() {
-	pki := flag.String("pki", "../testdata/pki", "folder with the test certificates")
-	rounds := flag.Int("rounds", 11, "rounds; each contender runs once in each")
-	only := flag.String("only", "", "rows whose name contains this, and no others")
+	var f flags
+	flag.StringVar(&f.pki, "pki", "../testdata/pki", "folder with the test certificates")
+	flag.IntVar(&f.rounds, "rounds", 15, "rounds; each contender works once in each")
+	flag.DurationVar(&f.slice, "slice", 15*time.Millisecond, "processor time of one contender in one round")
+	flag.StringVar(&f.only, "only", "", "groups or rows, with commas between them, and no others: handshake, message, burst, setup, crl, settings, variants, calls, memory, growth, sockets")
+	flag.StringVar(&f.without, "without", "", "subjects that are left out, with commas between them")
+	flag.IntVar(&f.holding, "connections", 2000, "connections that are held to measure their memory")
+	flag.IntVar(&f.cpu, "cpu", runtime.NumCPU()-1, "processor to work on")
+	flag.StringVar(&f.out, "out", "", "folder for JSON and plots; rows that are not measured stay as they were")
+	flag.StringVar(&f.doc, "doc", "", "document whose marked parts are written anew, from all that is in -out")
+	flag.BoolVar(&f.keep, "write-only", false, "measure nothing: only write plots and document from what is in -out")
 	flag.Parse()
-	runtime.LockOSThread()
-	if err := bench(*pki, *rounds, *only); err != nil {
+	if err := run(&f, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(pki string, rounds int, only string) error {
-	rows, err := rows(pki)
-	if err != nil {
-		return err
+func run(f *flags, args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "subject":
+		return answer(f.pki, args[1])
+	case len(args) == 3 && args[0] == "serve":
+		return serve(f.pki, args[1], args[2])
+	case len(args) == 3 && args[0] == "visit":
+		return visit(f.pki, args[1], args[2])
+	case len(args) > 0:
+		return errors.New("no arguments beside flags are known")
 	}
-	rows = slices.DeleteFunc(rows, func(w work) bool { return !strings.Contains(w.name, only) })
-	fmt.Printf("%s, %s, one core, TLS 1.3, median of %d rounds in turns, µs of processor time each\n\n", sslfilter.OpenSSLVersion(), runtime.Version(), rounds)
-	table := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "work\tC, BIO_s_mem\tsslfilter\tratio to C\tcrypto/tls\t")
-	for _, w := range rows {
-		medians, err := measure(w, rounds)
-		if err != nil {
+	var r *Results
+	if !f.keep {
+		var err error
+		if r, err = measureAll(f); err != nil {
 			return err
 		}
-		fmt.Fprintf(table, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t\n", w.name, medians[0], medians[1], medians[1]/medians[0], medians[2])
 	}
-	return table.Flush()
+	if f.out == "" {
+		return nil
+	}
+	return write(f, r)
 }
 
-// measure runs the contenders in turns and gives their medians in µs.
-func measure(w work, rounds int) ([]float64, error) {
-	times := make([][]float64, len(w.contenders))
-	for round := range rounds + 1 {
-		for i, c := range w.contenders {
-			d, err := c.run(w.n)
-			if err != nil {
-				return nil, fmt.Errorf("%s, %s: %w", w.name, c.name, err)
-			}
-			if round > 0 { // the first warms up
-				times[i] = append(times[i], float64(d.Nanoseconds())/1e3/float64(w.n))
-			}
+// answer is this program as a subject.
+func answer(pki, name string) error {
+	var s subject.Subject
+	switch name {
+	case engineName, singleName, plainName:
+		s = engineSubject(pki)
+	case connName:
+		s = connSubject(pki)
+	case cMemName:
+		s = inC(pki, 0)
+	case cFlatName:
+		s = inC(pki, cend.Flat)
+	case goName:
+		s = goSubject(pki)
+	default:
+		return errors.New("no such subject: " + name)
+	}
+	return subject.Serve(s)
+}
+
+// wants reports whether a row is to be measured.
+func (f *flags) wants(key, group string) bool {
+	if f.only == "" {
+		return true
+	}
+	for _, want := range strings.Split(f.only, ",") {
+		if want == group || strings.HasPrefix(key, want) {
+			return true
 		}
 	}
-	medians := make([]float64, len(times))
-	for i, t := range times {
-		slices.Sort(t)
-		medians[i] = t[len(t)/2]
-	}
-	return medians, nil
+	return false
 }
 
-func rows(pki string) ([]work, error) {
-	var list []work
-	for _, key := range []struct{ name, file string }{{"P-256", "server-ec"}, {"RSA-2048", "server"}} {
-		e, err := newEnds(filepath.Join(pki, key.file))
+func measureAll(f *flags) (*Results, error) {
+	runtime.LockOSThread() // the children inherit the processor of this thread
+	s, err := newSite(f.pki)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if err := cend.Pin(f.cpu); err != nil {
+		return nil, err
+	}
+	r := &runner{rounds: f.rounds, slice: f.slice, open: s.openers(), subjects: make(map[string]subject.Subject), left: make(map[string]string)}
+	defer r.close()
+	for name := range strings.SplitSeq(f.without, ",") {
+		if name != "" {
+			r.left[name] = "not asked for"
+		}
+	}
+	start := time.Now()
+	res := &Results{
+		OpenSSL: cend.OpenSSL(), Go: runtime.Version(), Machine: machine(), Rounds: f.rounds,
+		Versions: make(map[string]string), Left: r.left,
+	}
+	fmt.Printf("%s, %s, %s; load %.1f\n%d rounds in turns on processor %d, TLS 1.3, X25519, AES-128-GCM\n",
+		res.OpenSSL, res.Go, res.Machine, load(), f.rounds, f.cpu)
+	for _, w := range rows(s.crl, f.holding) {
+		if !f.wants(w.key, w.group) {
+			continue
+		}
+		progress("%4.0f s  %s: %s", time.Since(start).Seconds(), w.group, w.title)
+		got, err := r.measure(&w)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, work{"handshake " + key.name, 200, []contender{
-			{"C", e.cHandshakes}, {"sslfilter", e.handshakes}, {"crypto/tls", e.goHandshakes},
-		}})
+		res.Rows = append(res.Rows, got)
 	}
-	e, err := newEnds(filepath.Join(pki, "server-ec"))
-	if err != nil {
-		return nil, err
-	}
-	for _, size := range []struct{ len, n int }{{64, 20000}, {1024, 20000}, {16384, 5000}, {262144, 400}} {
-		list = append(list, work{fmt.Sprintf("%d bytes", size.len), size.n, []contender{
-			{"C", func(n int) (time.Duration, error) { return e.cRoundTrips(size.len, n) }},
-			{"sslfilter", func(n int) (time.Duration, error) { return e.roundTrips(size.len, n) }},
-			{"crypto/tls", func(n int) (time.Duration, error) { return e.goRoundTrips(size.len, n) }},
-		}})
-	}
-	return list, nil
-}
-
-// ends are the contexts of all contenders with one certificate. Nobody verifies.
-type ends struct {
-	c                *C.membio
-	server, client   *sslfilter.Ctx
-	goServer, goUser *tls.Config
-}
-
-func newEnds(file string) (*ends, error) {
-	crt, key := C.CString(file+".crt"), C.CString(file+".key")
-	defer C.free(unsafe.Pointer(crt))
-	defer C.free(unsafe.Pointer(key))
-	const tls13 = 0x0304
-	e := &ends{c: C.membio_new(crt, key, tls13)}
-	if e.c == nil {
-		return nil, errors.New("C: cannot load " + file)
-	}
-	var err error
-	if e.server, err = sslfilter.NewCtx(sslfilter.Options{Crt: file + ".crt", Key: file + ".key", MinVersion: tls13}); err != nil {
-		return nil, err
-	}
-	if e.client, err = sslfilter.NewCtx(sslfilter.Options{Client: true, InsecureSkipVerify: true, MinVersion: tls13}); err != nil {
-		return nil, err
-	}
-	pair, err := tls.LoadX509KeyPair(file+".crt", file+".key")
-	if err != nil {
-		return nil, err
-	}
-	e.goServer = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls13}
-	e.goUser = &tls.Config{InsecureSkipVerify: true, MinVersion: tls13}
-	return e, nil
-}
-
-// cpuTime is what this thread has used so far: neither other programs count, nor
-// the scheduler's own thread, which the C loop does not wake.
-func cpuTime() time.Duration { return time.Duration(float64(C.membio_cpu_time(0)) * 1e9) }
-
-// processTime is that of all threads, for crypto/tls, whose two ends are
-// goroutines.
-func processTime() time.Duration { return time.Duration(float64(C.membio_cpu_time(1)) * 1e9) }
-
-// unlocked runs f in a goroutine that may move between threads.
-func unlocked(f func() error) (time.Duration, error) {
-	start := processTime()
-	done := make(chan error)
-	go func() { done <- f() }()
-	err := <-done
-	return processTime() - start, err
-}
-
-func seconds(s C.double) (time.Duration, error) {
-	if s < 0 {
-		return 0, errors.New("failed")
-	}
-	return time.Duration(float64(s) * 1e9), nil
-}
-
-func (e *ends) cHandshakes(n int) (time.Duration, error) {
-	return seconds(C.membio_handshakes(e.c, C.int(n)))
-}
-
-func (e *ends) cRoundTrips(size, n int) (time.Duration, error) {
-	return seconds(C.membio_round_trips(e.c, C.size_t(size), C.int(n)))
-}
-
-// shake makes a connection of two filters.
-func (e *ends) shake() (c, s *sslfilter.Filter, err error) {
-	if c, err = e.client.NewFilter(); err != nil {
-		return nil, nil, err
-	}
-	if s, err = e.server.NewFilter(); err != nil {
-		return nil, nil, err
-	}
-	if err = c.Handshake(); err != nil {
-		return nil, nil, err
-	}
-	var wire, plain []byte
-	for range 4 {
-		wire = c.Outgoing(wire[:0])
-		if _, err = s.Receive(plain, wire); err != nil {
-			return nil, nil, err
-		}
-		wire = s.Outgoing(wire[:0])
-		if _, err = c.Receive(plain, wire); err != nil {
-			return nil, nil, err
-		}
-	}
-	if !c.HandshakeDone() || !s.HandshakeDone() {
-		return nil, nil, errors.New("the handshake is not done")
-	}
-	return c, s, nil
-}
-
-func (e *ends) handshakes(n int) (time.Duration, error) {
-	start := cpuTime()
-	for range n {
-		c, s, err := e.shake()
+	if f.wants("calls", "calls") {
+		got, err := r.counts()
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		c.Close()
-		s.Close()
+		res.Rows = append(res.Rows, got...)
 	}
-	return cpuTime() - start, nil
-}
-
-func (e *ends) roundTrips(size, n int) (time.Duration, error) {
-	c, s, err := e.shake()
-	if err != nil {
-		return 0, err
+	for name, s := range r.subjects {
+		res.Versions[name] = s.Version()
 	}
-	defer c.Close()
-	defer s.Close()
-	message := make([]byte, size)
-	wire, plain := make([]byte, 0, size*2+4096), make([]byte, 0, size*2+4096)
-	start := cpuTime()
-	for range n {
-		if err := c.Send(message); err != nil {
-			return 0, err
+	if f.wants("sockets", "sockets") {
+		progress("%4.0f s  over sockets", time.Since(start).Seconds())
+		got, versions, err := s.overSockets(f, r.left)
+		if err != nil {
+			return nil, err
 		}
-		wire = c.Outgoing(wire[:0])
-		if plain, err = s.Receive(plain[:0], wire); err != nil || len(plain) != size {
-			return 0, fmt.Errorf("%d of %d bytes: %w", len(plain), size, err)
+		res.Rows = append(res.Rows, got...)
+		for name, v := range versions {
+			res.Versions[name] = v
 		}
 	}
-	return cpuTime() - start, nil
-}
-
-// memory is one end of a connection between goroutines without sockets.
-type memory struct {
-	net.Conn // never used
-	in, out  *buffer
-}
-
-type buffer struct {
-	data  []byte
-	ready chan struct{}
-}
-
-func (m *memory) Read(p []byte) (int, error) {
-	for len(m.in.data) == 0 {
-		if _, ok := <-m.in.ready; !ok {
-			return 0, io.EOF
-		}
-	}
-	n := copy(p, m.in.data)
-	m.in.data = append(m.in.data[:0], m.in.data[n:]...)
-	return n, nil
-}
-
-func (m *memory) Write(p []byte) (int, error) {
-	m.out.data = append(m.out.data, p...)
-	select {
-	case m.out.ready <- struct{}{}:
-	default:
-	}
-	return len(p), nil
-}
-
-func (m *memory) Close() error { return nil }
-
-func memoryPipe() (a, b *memory) {
-	x, y := &buffer{ready: make(chan struct{}, 1)}, &buffer{ready: make(chan struct{}, 1)}
-	return &memory{in: x, out: y}, &memory{in: y, out: x}
-}
-
-func (e *ends) goShake() (c, s *tls.Conn, err error) {
-	a, b := memoryPipe()
-	c, s = tls.Client(a, e.goUser), tls.Server(b, e.goServer)
-	done := make(chan error, 1)
-	go func() { done <- s.Handshake() }()
-	if err := c.Handshake(); err != nil {
-		return nil, nil, err
-	}
-	return c, s, <-done
-}
-
-func (e *ends) goHandshakes(n int) (time.Duration, error) {
-	return unlocked(func() error {
-		for range n {
-			if _, _, err := e.goShake(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (e *ends) goRoundTrips(size, n int) (time.Duration, error) {
-	c, s, err := e.goShake()
-	if err != nil {
-		return 0, err
-	}
-	message, plain := make([]byte, size), make([]byte, size)
-	return unlocked(func() error {
-		for range n {
-			if _, err := c.Write(message); err != nil {
-				return err
-			}
-			if _, err := io.ReadFull(s, plain); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	res.Seconds = time.Since(start).Seconds()
+	res.print(os.Stdout)
+	return res, nil
 }

@@ -173,13 +173,14 @@ func (r *report) serverSide(st *state) {
 	}
 	if t.CACrt != "" {
 		r.authorities("cacrt", t.CACrt)
-		if asks && t.CACRL == "" {
-			r.weak("cacrl: is missing, so that a revoked certificate stays valid")
+		if asks && t.CACRL == "" && len(t.CRLFiles) == 0 {
+			r.weak("cacrl: is missing, and crlcheck too, so that a revoked certificate stays valid")
 		}
 	}
-	if t.CACRL != "" {
-		r.lists("cacrl", t.CACRL)
+	if t.CACRL != "" && r.lists("cacrl", t.CACRL) == 0 {
+		r.weak("cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
+	r.checkedLists("", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	if !asks && (t.CACrt != "" || t.CACRL != "") {
 		r.weak("cacrt, cacrl: no effect without clientcert or requirevalidclientcert: everybody is served")
 	}
@@ -215,9 +216,10 @@ func (r *report) clientSide(st *state) {
 	if t.CACrt != "" {
 		r.authorities("backend-cacrt", t.CACrt)
 	}
-	if t.CACRL != "" {
-		r.lists("backend-cacrl", t.CACRL)
+	if t.CACRL != "" && r.lists("backend-cacrl", t.CACRL) == 0 {
+		r.weak("backend-cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
+	r.checkedLists("backend-", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	name := t.ServerName
 	if name == "" {
 		name = t.SNI
@@ -388,14 +390,31 @@ func (r *report) authorities(key, file string) {
 	}
 }
 
-// lists shows revocation lists.
-func (r *report) lists(key, file string) {
+// checkedLists shows the lists that OpenSSL checks.
+func (r *report) checkedLists(side, check string, files []string, missing, expired bool) {
+	if len(files) == 0 {
+		return
+	}
+	r.line("    ", side+"crlcheck", check)
+	for _, file := range files {
+		r.lists(side+"crlfiles", file)
+	}
+	if missing {
+		r.weak("%sallowmissingcrl: a revoked certificate passes where its list is not there", side)
+	}
+	if expired {
+		r.weak("%sallowexpiredcrl: what was revoked after a list has expired passes", side)
+	}
+}
+
+// lists shows revocation lists, and counts what is on them.
+func (r *report) lists(key, file string) (entries int) {
 	data, err := readPEM(file)
 	if err != nil {
 		r.wrong("%s: %v", key, err)
-		return
+		return 1 // unknown
 	}
-	entries, n := 0, 0
+	n := 0
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "X509 CRL" {
 			continue
@@ -412,12 +431,14 @@ func (r *report) lists(key, file string) {
 		entries += len(list.RevokedCertificateEntries)
 		r.line("    ", what, fmt.Sprintf("%s: %d serials, by %s, of %s", file, len(list.RevokedCertificateEntries), list.Issuer, day(list.ThisUpdate)))
 		if !list.NextUpdate.IsZero() && r.now.After(list.NextUpdate) {
-			r.weak("%s: a newer one was due on %s; this one still counts", what, day(list.NextUpdate))
+			if strings.HasSuffix(key, "crlfiles") {
+				r.weak("%s: has expired on %s, and blocks whom it is for, unless %s", what, day(list.NextUpdate), strings.Replace(key, "crlfiles", "allowexpiredcrl", 1))
+			} else {
+				r.weak("%s: a newer one was due on %s; this one still counts", what, day(list.NextUpdate))
+			}
 		}
 	}
-	if entries == 0 {
-		r.weak("%s: no serial is on it, and such a list blocks everybody, as in the original", key)
-	}
+	return entries
 }
 
 // ignored explains verify errors that do not count.

@@ -52,6 +52,8 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"ignored errors":      {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: with 20, certificates of unknown CAs can be valid"},
 		"no CRL":              {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", pki("root.crt")), "cacrl: is missing"},
 		"empty CRL":           {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-empty.pem")), "blocks everybody"},
+		"no checked CRL":      {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl-expired.pem")), "blocks whom it is for, unless allowexpiredcrl"},
+		"missing allowed":     {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\nallowmissingcrl = true\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl.pem")), "passes where its list is not there"},
 		"old CRL":             {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-expired.pem")), "a newer one was due"},
 		"no CA":               {crt() + "clientcert = true\n", "cacrt: is missing"},
 		"verdict in the log":  {crt() + "clientcert = true\n", "in mode tcp the verdict goes to the log alone"},

@@ -48,6 +48,10 @@ type ServerTLS struct {
 	CACrt                  string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against"`
 	CAVerifyDepth          int      `toml:"caverifydepth" usage:"<number> of intermediates that a chain may have; 0 means 5"`
 	CACRL                  string   `toml:"cacrl" usage:"<file> with revocation lists; a list without entries blocks everybody"`
+	CRLCheck               string   `toml:"crlcheck" usage:"which <certificates> OpenSSL looks up in crlfiles: leaf (the client's own), chain (all of its chain) or off" default:"off"`
+	CRLFiles               []string `toml:"crlfiles" usage:"<files> with revocation lists for crlcheck: signature, issuer and dates count"`
+	AllowMissingCRL        bool     `toml:"allowmissingcrl" usage:"with crlcheck: let a certificate pass if there is no list of its issuer"`
+	AllowExpiredCRL        bool     `toml:"allowexpiredcrl" usage:"with crlcheck: go on with a list that has expired"`
 	ClientCert             bool     `toml:"clientcert" usage:"ask clients for a certificate, and refuse nobody; the verdict is in the log and in the headers of http"`
 	BlockBadClientCert     bool     `toml:"blockbadclientcert" usage:"with clientcert: refuse clients that have no certificate at all"`
 	RequireValidClientCert bool     `toml:"requirevalidclientcert" usage:"refuse clients without a valid certificate, in the handshake"`
@@ -63,6 +67,8 @@ type ServerTLS struct {
 	MinVersion             string   `toml:"minversion" usage:"lowest protocol <version>: 1.0, 1.1, 1.2 or 1.3" default:"1.2"`
 	MaxVersion             string   `toml:"maxversion" usage:"highest protocol <version>" default:"1.3"`
 	SNI                    string   `toml:"sni" usage:"host <name>; without effect on this side, as in the original"`
+	FIPS                   bool     `toml:"fips" usage:"take all cryptography of this side from OpenSSL's FIPS provider, and refuse to start without; the log then names the providers of each connection"`
+	FIPSConfig             string   `toml:"fips-config" usage:"OpenSSL configuration <file> that activates the FIPS provider, with fips" default:"OPENSSL_CONF or OpenSSL's own"`
 	ErrorHandler           string   `toml:"errorhandler" usage:"what logs the errors of TLS connections besides the relay: ignore, carp (each), confess (each, with the stack) or carponetime (each text once) as a <way>" default:"ignore"`
 	Debug                  bool     `toml:"debug" usage:"log steps of the handshakes, options without effect and verdicts, at level debug; never plaintext, keys or passphrases"`
 }
@@ -76,6 +82,10 @@ type BackendTLS struct {
 	CACrt              string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against" default:"the CAs of the system"`
 	CAVerifyDepth      int      `toml:"backend-caverifydepth" usage:"<number> of intermediates that its chain may have; 0 means 5"`
 	CACRL              string   `toml:"backend-cacrl" usage:"<file> with revocation lists that the backend's chain must not be on"`
+	CRLCheck           string   `toml:"backend-crlcheck" usage:"which <certificates> OpenSSL looks up in backend-crlfiles, as in crlcheck" default:"off"`
+	CRLFiles           []string `toml:"backend-crlfiles" usage:"<files> with revocation lists for backend-crlcheck"`
+	AllowMissingCRL    bool     `toml:"backend-allowmissingcrl" usage:"as allowmissingcrl"`
+	AllowExpiredCRL    bool     `toml:"backend-allowexpiredcrl" usage:"as allowexpiredcrl"`
 	IgnoreVerifyErrors []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count"`
 	Cipher             string   `toml:"backend-cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier"`
 	CipherSuites       string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`
@@ -88,6 +98,8 @@ type BackendTLS struct {
 	SNI                string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello" default:"the name that is verified"`
 	ServerName         string   `toml:"backend-servername" usage:"<name> or IP address that the backend's certificate must have" default:"the host in the backend's address"`
 	InsecureSkipVerify bool     `toml:"backend-insecureskipverify" usage:"take any backend for the right one; the verdict is logged"`
+	FIPS               bool     `toml:"backend-fips" usage:"as fips"`
+	FIPSConfig         string   `toml:"backend-fips-config" usage:"as fips-config; a <file>" default:"OPENSSL_CONF or OpenSSL's own"`
 	ErrorHandler       string   `toml:"backend-errorhandler" usage:"as errorhandler, as a <way>" default:"ignore"`
 	Debug              bool     `toml:"backend-debug" usage:"as debug"`
 

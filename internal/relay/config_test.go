@@ -34,16 +34,18 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 	const inMemory, role, clients, servers = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone"
 	skipServer := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
+		"CACRLMem": inMemory, "CRLMem": inMemory,
 		"InsecureSkipVerify": clients, "ServerName": clients,
 	}
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
+		"CACRLMem": inMemory, "CRLMem": inMemory,
 		"ClientCert": servers, "BlockBadClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers,
 	}
 	log := slog.New(slog.DiscardHandler)
 	values := map[string]string{
 		"CAVerifyDepth": "3", "IgnoreVerifyErrors": "9,10", "MinVersion": "1.2", "MaxVersion": "1.3", "ErrorHandler": "carp",
-		"KeyPassphrase": "env:X", "ALPN": "http/1.1",
+		"KeyPassphrase": "env:X", "ALPN": "http/1.1", "CRLCheck": "chain", "CRLFiles": "a.crl",
 	}
 	for _, side := range []struct {
 		prefix string
@@ -76,11 +78,13 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 			toml := fmt.Sprintf("%s = %q", name, value)
 			switch f.Type.Kind() {
 			case reflect.Bool, reflect.Int:
-				toml = name + " = " + value
+				if f.Name != "CRLCheck" { // which has words
+					toml = name + " = " + value
+				}
 			case reflect.Slice:
 				toml = name + " = [" + value + "]"
-				if f.Name == "ALPN" {
-					toml = name + ` = ["http/1.1"]`
+				if f.Type.Elem().Kind() == reflect.String {
+					toml = fmt.Sprintf("%s = [%q]", name, value)
 				}
 			}
 			if f.Name == "Debug" {
@@ -176,14 +180,20 @@ func TestWrongConfigurations(t *testing.T) {
 
 func TestWrongFilesNameRelayAndKey(t *testing.T) {
 	for text, want := range map[string]string{
-		`crt = "nowhere.crt"` + "\nkey = \"k\"":                                     `relay "r": crt (nowhere.crt): cannot open it`,
-		crt() + "cipher = \"NONSENSE\"":                                             `relay "r": cipher: "NONSENSE"`,
-		crt() + "minversion = \"4\"":                                                `minversion: "4" is none of`,
-		crt() + "cacrl = \"nowhere.pem\"":                                           `relay "r": cacrl: open nowhere.pem`,
-		crt() + fmt.Sprintf("cacrl = %q", pki("crl-trunc.pem")):                     `relay "r": cacrl (` + pki("crl-trunc.pem"),
-		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")): `key (` + pki("server-enc.key") + `): the private key is encrypted`,
+		`crt = "nowhere.crt"` + "\nkey = \"k\"":                                    `relay "r": crt (nowhere.crt): cannot open it`,
+		crt() + "cipher = \"NONSENSE\"":                                            `relay "r": cipher: "NONSENSE"`,
+		crt() + "minversion = \"4\"":                                               `minversion: "4" is none of`,
+		crt() + "clientcert = true\ncacrl = \"nowhere.pem\"":                       `relay "r": cacrl: open nowhere.pem`,
+		crt() + fmt.Sprintf("clientcert = true\ncacrl = %q", pki("crl-trunc.pem")): `relay "r": cacrl (` + pki("crl-trunc.pem"),
+		crt() + "crlcheck = \"all\"":                                               `crlcheck: "all" is none of off, leaf, chain`,
+		crt() + "crlcheck = \"leaf\"\nclientcert = true":                           `relay "r": crlcheck: has no CRL`,
+		crt() + "crlfiles = [\"nowhere.pem\"]":                                     `relay "r": crlfiles: open nowhere.pem`,
+		crt() + fmt.Sprintf("crlfiles = [%q]", pki("crl.pem")):                     `relay "r": crlfiles: is given without CRLCheck`,
+		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", pki("root.crt"), pki("crl.pem"), pki("crl-trunc.pem")): `relay "r": crlfiles (` + pki("crl-trunc.pem"),
+		crt() + fmt.Sprintf("cacrl = %q", pki("crl-trunc.pem")):                                                               `relay "r": cacrl (` + pki("crl-trunc.pem"),
+		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")):                                           `key (` + pki("server-enc.key") + `): the private key is encrypted`,
 		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")): `keypassphrase: the environment has no SSLRELAY_NOT_SET`,
-		crt() + "backend-cacrt = \"nowhere.pem\"": `backend-cacrt (nowhere.pem)`,
+		crt() + "backend-cacrt = \"nowhere.pem\"":                                                                             `backend-cacrt (nowhere.pem)`,
 	} {
 		c, err := Parse([]byte(relayTable(`listen = ["127.0.0.1:0"]`, `backend = "tls:h:1"`, text)))
 		require.NoError(t, err)

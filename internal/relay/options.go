@@ -17,15 +17,19 @@ import (
 func (t *ServerTLS) options(log *slog.Logger) (o sslfilter.Options, err error) {
 	o = sslfilter.Options{
 		Crt: t.Crt, Key: t.Key, Chain: t.Chain, CACrt: t.CACrt, CAVerifyDepth: t.CAVerifyDepth, CACRL: t.CACRL,
+		CRLFiles: t.CRLFiles, AllowMissingCRL: t.AllowMissingCRL, AllowExpiredCRL: t.AllowExpiredCRL,
 		ClientCert: t.ClientCert, BlockBadClientCert: t.BlockBadClientCert, RequireValidClientCert: t.RequireValidClientCert,
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		DHCert:             t.DHCert, Cipher: t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
-		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI,
+		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, FIPS: t.FIPS, FIPSConfig: t.FIPSConfig,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}
 	if t.Debug {
 		o.Debug = log
+	}
+	if o.CRLCheck, err = parseCRLCheck("crlcheck", t.CRLCheck); err != nil {
+		return o, err
 	}
 	if o.MinVersion, err = parseVersion("minversion", t.MinVersion); err != nil {
 		return o, err
@@ -39,14 +43,19 @@ func (t *BackendTLS) options(log *slog.Logger) (o sslfilter.Options, err error) 
 	o = sslfilter.Options{
 		Client: true,
 		Crt:    t.Crt, Key: t.Key, Chain: t.Chain, CACrt: t.CACrt, CAVerifyDepth: t.CAVerifyDepth, CACRL: t.CACRL,
+		CRLFiles: t.CRLFiles, AllowMissingCRL: t.AllowMissingCRL, AllowExpiredCRL: t.AllowExpiredCRL,
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		Cipher:             t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
 		TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify,
+		FIPS: t.FIPS, FIPSConfig: t.FIPSConfig,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}
 	if t.Debug {
 		o.Debug = log
+	}
+	if o.CRLCheck, err = parseCRLCheck("backend-crlcheck", t.CRLCheck); err != nil {
+		return o, err
 	}
 	if o.MinVersion, err = parseVersion("backend-minversion", t.MinVersion); err != nil {
 		return o, err
@@ -75,6 +84,8 @@ func optionKey(field string) string {
 		return "tls1_2"
 	case "IgnoreVerifyErrors":
 		return "ignoreVerifyErrors"
+	case "FIPSConfig":
+		return "fips-config"
 	}
 	return strings.ToLower(field)
 }
@@ -100,6 +111,18 @@ func parseVersion(key, s string) (sslfilter.Version, error) {
 		return sslfilter.VersionTLS13, nil
 	}
 	return 0, fmt.Errorf("%s: %q is none of 1.0, 1.1, 1.2, 1.3", key, s)
+}
+
+func parseCRLCheck(key, s string) (sslfilter.CRLCheck, error) {
+	if s == "" {
+		return sslfilter.CRLCheckOff, nil
+	}
+	for _, c := range []sslfilter.CRLCheck{sslfilter.CRLCheckOff, sslfilter.CRLCheckLeaf, sslfilter.CRLCheckChain} {
+		if s == c.String() {
+			return c, nil
+		}
+	}
+	return 0, fmt.Errorf("%s: %q is none of off, leaf, chain", key, s)
 }
 
 func errorHandler(way string, log *slog.Logger) sslfilter.ErrorHandler {

@@ -424,6 +424,17 @@ func TestClientCertificates(t *testing.T) {
 		}
 		eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.handshakesFailed }) == 4 }, "not 4 failures")
 	})
+	t.Run("required, and not revoked", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), where, "requirevalidclientcert = true",
+			fmt.Sprintf("cacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", pki("root.crt"), pki("crl-other.pem"), pki("crl.pem")))
+		exchange(t, dialTLS(t, f.addr(), "client"), "hello")
+		conn := tls.Client(dial(t, f.addr()), clientConfig(t, "client-revoked"))
+		conn.Handshake()
+		_, err := conn.Read(make([]byte, 1))
+		require.ErrorContains(t, err, "revoked certificate")
+		conn.Close()
+		f.logs("certificate revoked (23)")
+	})
 	t.Run("asked for", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "clientcert = true")
 		exchange(t, dialTLS(t, f.addr(), "client-revoked"), "hello")

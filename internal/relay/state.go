@@ -26,16 +26,14 @@ type state struct {
 	users   map[string]endpoint
 	proxy   *httputil.ReverseProxy // mode http
 	pool    *http.Transport        // of proxy
-	crls    map[string]string      // what a snapshot is of
 
 	refs    atomic.Int64
 	retired atomic.Bool
-	files   []*os.File // the snapshots
 }
 
 // newState reads everything that conf names. It is not in use yet.
 func newState(conf *Relay, log *slog.Logger) (*state, error) {
-	st := &state{conf: conf, crls: make(map[string]string)}
+	st := &state{conf: conf}
 	st.refs.Store(1)
 	if err := st.load(log); err != nil {
 		st.release()
@@ -53,11 +51,11 @@ func (st *state) load(log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		if o.CACRL, err = st.snapshot("cacrl", o.CACRL); err != nil {
+		if err := snapshot("", &o); err != nil {
 			return err
 		}
 		if st.server, err = sslfilter.NewCtx(o); err != nil {
-			return optionError("", st.realNames(err))
+			return optionError("", crlError(err, st.conf.ServerTLS.CACRL, st.conf.ServerTLS.CRLFiles))
 		}
 	}
 	if st.dialsTLS() {
@@ -65,11 +63,11 @@ func (st *state) load(log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		if o.CACRL, err = st.snapshot("backend-cacrl", o.CACRL); err != nil {
+		if err := snapshot("backend-", &o); err != nil {
 			return err
 		}
 		if st.client, err = sslfilter.NewCtx(o); err != nil {
-			return optionError("backend-", st.realNames(err))
+			return optionError("backend-", crlError(err, st.conf.BackendTLS.CACRL, st.conf.BackendTLS.CRLFiles))
 		}
 	}
 	if st.conf.Mode == modeHTTP {
@@ -201,56 +199,66 @@ func (st *state) route(user string) (e endpoint, known string, ok bool) {
 // maxCRL bounds a revocation list, in bytes.
 const maxCRL = 256 << 20
 
-// snapshot copies a CRL to a file without a name. The library looks at the file
-// again for each verdict, so that a file that is being written, or was removed,
-// would block everybody; the relay changes lists with SIGHUP, and keeps the old
-// one if the new one is broken. Where the system has no /proc, the file itself
-// is looked at.
-func (st *state) snapshot(key, file string) (string, error) {
-	if file == "" {
-		return "", nil
+// snapshot reads the CRLs that o names, so that the library does not look at
+// the files again: one that is being written, or was removed, would block
+// everybody. The relay changes lists with SIGHUP, and keeps the old ones if a
+// new one is broken.
+func snapshot(prefix string, o *sslfilter.Options) error {
+	if o.CACRL != "" && (o.Client || o.ClientCert || o.RequireValidClientCert) { // else it has no effect
+		data, err := readCRL(prefix+"cacrl", o.CACRL)
+		if err != nil {
+			return err
+		}
+		o.CACRLMem = data
 	}
-	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		return file, nil
+	for _, file := range o.CRLFiles {
+		data, err := readCRL(prefix+"crlfiles", file)
+		if err != nil {
+			return err
+		}
+		o.CRLMem = append(o.CRLMem, data)
 	}
+	o.CRLFiles = nil
+	return nil
+}
+
+func readCRL(key, file string) ([]byte, error) {
 	in, err := os.Open(file)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", key, err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	defer in.Close()
-	out, err := os.CreateTemp("", "sslrelay-crl-")
-	if err != nil {
-		return "", fmt.Errorf("%s (%s): no copy can be made: %w", key, file, err)
-	}
-	os.Remove(out.Name())
-	st.files = append(st.files, out)
-	n, err := io.Copy(out, io.LimitReader(in, maxCRL+1))
-	if err == nil && n > maxCRL {
+	data, err := io.ReadAll(io.LimitReader(in, maxCRL+1))
+	if err == nil && len(data) > maxCRL {
 		err = fmt.Errorf("more than %d bytes", maxCRL)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s (%s): %w", key, file, err)
+		return nil, fmt.Errorf("%s (%s): %w", key, file, err)
 	}
-	copied := fmt.Sprintf("/proc/self/fd/%d", out.Fd())
-	st.crls[copied] = file
-	return copied, nil
+	if data == nil {
+		data = []byte{} // nil is "not given"
+	}
+	return data, nil
 }
 
-// realNames puts the names of CRL files back into an error.
-func (st *state) realNames(err error) error {
+// crlError names the file that a snapshot is of.
+func crlError(err error, cacrl string, crlFiles []string) error {
 	var option *sslfilter.OptionError
-	if errors.As(err, &option) && st.crls[option.File] != "" {
-		return &sslfilter.OptionError{Option: option.Option, File: st.crls[option.File], Err: option.Err}
+	if !errors.As(err, &option) {
+		return err
+	}
+	if option.Option == "CACRLMem" {
+		return &sslfilter.OptionError{Option: "CACRL", File: cacrl, Err: option.Err}
+	}
+	if option.Option == "CRLMem" {
+		return &sslfilter.OptionError{Option: "CRLFiles", Err: option.Err}
+	}
+	for i, file := range crlFiles {
+		if option.Option == fmt.Sprintf("CRLMem[%d]", i) {
+			return &sslfilter.OptionError{Option: "CRLFiles", File: file, Err: option.Err}
+		}
 	}
 	return err
-}
-
-// realNamesIn is realNames for a text.
-func (st *state) realNamesIn(s string) string {
-	for copied, file := range st.crls {
-		s = strings.ReplaceAll(s, copied+":", file+":")
-	}
-	return s
 }
 
 // acquire takes a reference; it fails if the state is freed.
@@ -279,9 +287,6 @@ func (st *state) release() {
 	}
 	if st.pool != nil {
 		st.pool.CloseIdleConnections()
-	}
-	for _, f := range st.files {
-		f.Close()
 	}
 }
 

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// counts is what each call of the data path does besides OpenSSL's work: it is
+// the same in every run.
+func (r *runner) counts() ([]*Result, error) {
+	s, err := r.get(engineName)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Result
+	for _, size := range sizes {
+		got, err := s.Run("calls", fmt.Sprint(size.bytes), 200)
+		if err != nil {
+			return nil, err
+		}
+		res := &Result{
+			Key: fmt.Sprintf("calls/%d", size.bytes), Group: "calls", Title: size.title, Unit: "allocations, crossings",
+			When: time.Now().UTC().Format("2006-01-02 15:04"), Load: load(),
+		}
+		for i, name := range []string{"Send", "Outgoing", "Receive"} {
+			res.Cells = append(res.Cells, &Cell{Name: name, Stat: Stat{got[i], got[i], got[i]}, Parts: []float64{got[i], got[3+i]}})
+		}
+		list = append(list, res)
+	}
+	return list, nil
+}

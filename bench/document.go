@@ -1,0 +1,273 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var marked = regexp.MustCompile(`(?s)(<!-- bench:begin ([a-z]+) -->\n).*?(<!-- bench:end -->)`)
+
+// document writes the marked parts of a page anew.
+func document(path, out string, all []*Results) error {
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	plotDir, err := filepath.Rel(filepath.Dir(path), out)
+	if err != nil {
+		return err
+	}
+	unknown := ""
+	text := marked.ReplaceAllStringFunc(string(page), func(part string) string {
+		m := marked.FindStringSubmatch(part)
+		body, known := section(m[2], filepath.ToSlash(plotDir), all)
+		if !known {
+			unknown = m[2]
+		}
+		return m[1] + "\n" + body + "\n" + m[3]
+	})
+	if unknown != "" {
+		return fmt.Errorf("%s: nothing is known of the part %q", path, unknown)
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+func section(name, plotDir string, all []*Results) (string, bool) {
+	parts := map[string]func(*Results) string{
+		"conditions": conditions, "targets": targetTable, "calls": callTable, "model": modelTable,
+		"memory": memoryTable, "growth": growthTable,
+		"settings": func(r *Results) string { return costTable(r, "settings") },
+		"variants": func(r *Results) string { return costTable(r, "variants") },
+	}
+	plain := []string{"handshake", "message", "burst", "setup", "crl", "sockets"}
+	f := parts[name]
+	if f == nil {
+		if !slices.Contains(plain, name) {
+			return "", false
+		}
+		f = func(r *Results) string { return groupTable(r, name) }
+	}
+	var b strings.Builder
+	for _, r := range all {
+		text := f(r)
+		if text == "" {
+			continue
+		}
+		fmt.Fprintf(&b, "OpenSSL %s:\n\n%s\n", r.series(), text)
+		if _, drawn := plots(r)[name]; drawn {
+			fmt.Fprintf(&b, "![%s, OpenSSL %s](%s/%s-%s.svg)\n\n", name, r.series(), plotDir, r.series(), name)
+		}
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n", true
+}
+
+func table(lines [][]string) string {
+	var b strings.Builder
+	for i, line := range lines {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
+		if i == 0 {
+			b.WriteString(strings.Repeat("|---", len(line)) + "|\n")
+		}
+	}
+	return b.String()
+}
+
+func conditions(r *Results) string {
+	low, high := r.Rows[0].Load, 0.
+	first, last := r.Rows[0].When, ""
+	for _, row := range r.Rows {
+		low, high = min(low, row.Load), max(high, row.Load)
+		first, last = min(first, row.When), max(last, row.When)
+	}
+	lines := [][]string{{"what", "version or value"},
+		{"OpenSSL", r.OpenSSL}, {"Go", r.Go}, {"machine", r.Machine},
+		{"measured (UTC)", first + " to " + last},
+		{"load of the machine meanwhile", figure(low) + " to " + figure(high) + " (1 would be this benchmark alone)"},
+		{"rounds", fmt.Sprint(r.Rounds)},
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
+		if name != plainName && name != singleName {
+			lines = append(lines, []string{name, r.Versions[name]})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Left)) {
+		lines = append(lines, []string{name, "left out: " + strings.ReplaceAll(r.Left[name], "|", " ")})
+	}
+	lines = append(lines, []string{"spacemonkeygo/openssl", "left out: " + noSpacemonkey})
+	return table(lines)
+}
+
+const noSpacemonkey = "its last version does not build with OpenSSL 3, and the Go module proxy does not hand it out; the fork of libp2p stands in for it"
+
+func targetTable(r *Results) string { return table(targets(r)) }
+
+// groupTable has one line for each row and one column for each contender.
+func groupTable(r *Results, group string) string {
+	rows := r.group(group)
+	if len(rows) == 0 {
+		return ""
+	}
+	names, notes := columns(rows)
+	lines := [][]string{append([]string{"work", "unit"}, names...)}
+	for _, row := range rows {
+		line := []string{row.Title, row.Unit}
+		for _, name := range names {
+			line = append(line, span(row.cell(name)))
+		}
+		lines = append(lines, line)
+	}
+	return table(lines) + notes
+}
+
+func columns(rows []*Result) (names []string, notes string) {
+	var why []string
+	for _, row := range rows {
+		for _, c := range row.Cells {
+			if c.Left == "" && !slices.Contains(names, c.Name) {
+				names = append(names, c.Name)
+			}
+			if note := c.Name + ": " + c.Left; c.Left != "" && c.Left != "has no such thing" && !slices.Contains(why, note) {
+				why = append(why, note)
+			}
+		}
+	}
+	if len(why) > 0 {
+		notes = "\nLeft out: " + strings.Join(why, "; ") + ".\n"
+	}
+	return names, notes
+}
+
+// span is a median with its quartiles.
+func span(c *Cell) string {
+	switch {
+	case c == nil:
+		return "–"
+	case c.Q1 == c.Q3:
+		return figure(c.Median)
+	}
+	return fmt.Sprintf("%s (%s–%s)", figure(c.Median), figure(c.Q1), figure(c.Q3))
+}
+
+func memoryTable(r *Results) string {
+	rows := r.group("memory")
+	if len(rows) == 0 {
+		return ""
+	}
+	names, notes := columns(rows)
+	lines := [][]string{{"KB each"}}
+	for _, row := range rows {
+		lines[0] = append(lines[0], row.Title+": together", "C", "Go", "resident")
+	}
+	for _, name := range names {
+		line := []string{name}
+		for _, row := range rows {
+			c := row.cell(name)
+			for i := range 4 {
+				switch {
+				case c == nil || len(c.Parts) != 4, name == perlName && (i == 1 || i == 2):
+					line = append(line, "–")
+				default:
+					line = append(line, figure(c.Parts[i]))
+				}
+			}
+		}
+		lines = append(lines, line)
+	}
+	return table(lines) + notes
+}
+
+func growthTable(r *Results) string {
+	rows := r.group("growth")
+	if len(rows) == 0 {
+		return ""
+	}
+	names, _ := columns(rows)
+	lines := [][]string{{"held at once, both ends"}}
+	for _, name := range names {
+		lines[0] = append(lines[0], name+", µs", "KB each")
+	}
+	for _, row := range rows {
+		line := []string{row.Title}
+		for _, name := range names {
+			c := row.cell(name)
+			if c == nil || len(c.Parts) < 1 {
+				line = append(line, "–", "–")
+				continue
+			}
+			line = append(line, figure(c.Median), figure(c.Parts[0]))
+		}
+		lines = append(lines, line)
+	}
+	return table(lines)
+}
+
+// costTable tells how much more or less each variant needs than the first.
+func costTable(r *Results, group string) string {
+	rows := r.group(group)
+	if len(rows) == 0 {
+		return ""
+	}
+	names, notes := columns(rows)
+	head := []string{"what"}
+	for _, row := range rows {
+		head = append(head, row.Title+", µs", "change")
+	}
+	lines := [][]string{head}
+	for _, name := range names {
+		line := []string{name}
+		for _, row := range rows {
+			c := row.cell(name)
+			if c == nil {
+				line = append(line, "–", "–")
+				continue
+			}
+			line = append(line, figure(c.Median), fmt.Sprintf("%+.1f %%", (1/c.Ratio.Median-1)*100))
+		}
+		lines = append(lines, line)
+	}
+	return table(lines) + notes
+}
+
+func callTable(r *Results) string {
+	rows := r.group("calls")
+	if len(rows) == 0 {
+		return ""
+	}
+	lines := [][]string{{"message", "Send", "Outgoing", "Receive"}}
+	for _, row := range rows {
+		line := []string{row.Title}
+		for _, c := range row.Cells {
+			line = append(line, fmt.Sprintf("%g allocations, %g crossings", c.Parts[0], c.Parts[1]))
+		}
+		lines = append(lines, line)
+	}
+	return table(lines)
+}
+
+// modelTable is a front end for a million connections, from what one costs.
+func modelTable(r *Results) string {
+	idle, kept, fresh := r.cell("memory/1048576", engineName), r.cell("sockets/kept", engineName), r.cell("sockets/new", engineName)
+	full, resumed := r.cell("handshake/ec", engineName), r.cell("resumed/ec", engineName)
+	rsa := r.cell("handshake/rsa", engineName)
+	if idle == nil || kept == nil || fresh == nil || full == nil || resumed == nil || rsa == nil {
+		return ""
+	}
+	const million = 1e6
+	cores := func(us, perSecond float64) string { return figure(us * perSecond / 1e6) }
+	lines := [][]string{
+		{"a million connections", "from", "needs"},
+		{"idle, engine alone", figure(idle.Parts[0]) + " KB each", figure(idle.Parts[0]*1024*million/1e9) + " GB"},
+		{"idle, with a goroutine in Read each (stack of 8 KB)", figure(idle.Parts[0]+8) + " KB each", figure((idle.Parts[0]+8)*1024*million/1e9) + " GB"},
+		{"all of them new within 10 minutes, P-256, HTTP request and end included", figure(fresh.Median) + " µs each", cores(fresh.Median, million/600) + " cores"},
+		{"all of them new within 1 minute", figure(fresh.Median) + " µs each", cores(fresh.Median, million/60) + " cores"},
+		{"each asks something small once a minute", figure(kept.Median) + " µs each", cores(kept.Median, million/60) + " cores"},
+		{"each asks something small every 5 seconds", figure(kept.Median) + " µs each", cores(kept.Median, million/5) + " cores"},
+	}
+	return table(lines) + fmt.Sprintf("\nBoth ends of a handshake take %s µs with P-256, %s with RSA-2048, and %s where a session is resumed.\n",
+		figure(full.Median), figure(rsa.Median), figure(resumed.Median))
+}

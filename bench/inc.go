@@ -1,0 +1,107 @@
+package main
+
+import (
+	"runtime"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
+	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
+)
+
+// settings are what the library sets, each the other way round, and what a
+// default of OpenSSL costs; the arg of the kind "setting" in C.
+var settings = map[string]int{
+	"as the library":         0,
+	"buffers kept":           cend.KeepBuffers,
+	"automatic chain":        cend.AutoChain,
+	"no tickets":             cend.NoTickets,
+	"no OCSP request":        cend.NoOCSP,
+	"client does not verify": cend.NoVerify,
+	"client certificate":     cend.ClientCert,
+}
+
+// inC is the work in C, over BIO_s_mem or over plain buffers.
+func inC(pki string, flags int) subject.Subject {
+	with := func(cert string, more int, f func(e *cend.Ends) ([]float64, error)) ([]float64, error) {
+		if cert == "cert" {
+			more |= cend.ClientCert
+		}
+		e, err := cend.New(pki, subject.File(cert), flags|more)
+		if err != nil {
+			return nil, err
+		}
+		defer e.Close()
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		return f(e)
+	}
+	sized := func(burst func(int) int) func(string, int) ([]float64, error) {
+		return func(arg string, n int) ([]float64, error) {
+			size, err := subject.Number(arg)
+			if err != nil {
+				return nil, err
+			}
+			return with("ec", 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Messages(size, burst(size), n)) })
+		}
+	}
+	return &subject.Funcs{What: cend.OpenSSL(), Runs: map[string]func(string, int) ([]float64, error){
+		"handshake": func(arg string, n int) ([]float64, error) {
+			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Handshakes(n)) })
+		},
+		"resumed": func(arg string, n int) ([]float64, error) {
+			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Resumed(n)) })
+		},
+		"message": sized(func(int) int { return 1 }),
+		"burst":   sized(subject.Burst),
+		"context": func(arg string, n int) ([]float64, error) {
+			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Contexts(n)) })
+		},
+		"new": func(arg string, n int) ([]float64, error) {
+			return with("ec", 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.News(n)) })
+		},
+		"setting handshake": func(arg string, n int) ([]float64, error) {
+			return with("ec", settings[arg], func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Handshakes(n)) })
+		},
+		"setting message": func(arg string, n int) ([]float64, error) {
+			return with("ec", settings[arg], func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Messages(1024, 1, n)) })
+		},
+		"memory": func(arg string, n int) ([]float64, error) {
+			moved, err := subject.Number(arg)
+			if err != nil {
+				return nil, err
+			}
+			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
+				if _, err := e.Handshakes(1); err != nil { // what is made once
+					return nil, err
+				}
+				before := cend.Held()
+				p, err := e.Pairs(n, moved, false)
+				if err != nil {
+					return nil, err
+				}
+				defer p.Close()
+				return cend.Held().Since(before, n), nil
+			})
+		},
+		"growth": func(arg string, n int) ([]float64, error) {
+			count, err := subject.Number(arg)
+			if err != nil {
+				return nil, err
+			}
+			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
+				before := cend.Held()
+				p, err := e.Pairs(count, 0, true)
+				if err != nil {
+					return nil, err
+				}
+				defer p.Close()
+				memory := cend.Held().Since(before, count)
+				spent, err := p.Messages(1024, n)
+				return append([]float64{spent, spent}, memory...), err
+			})
+		},
+		"crl lookup": func(arg string, n int) ([]float64, error) {
+			return subject.InC(cend.CRLLookups(arg, pki+"/client-ec.crt", n))
+		},
+		"crl read": func(arg string, _ int) ([]float64, error) { return subject.InC(cend.CRLLoad(arg)) },
+	}}
+}

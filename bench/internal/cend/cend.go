@@ -1,0 +1,222 @@
+// Package cend does the work of the benchmark in C, without this library: over
+// BIO_s_mem, and over plain buffers, which is the limit. It also has the clocks
+// and the counters that all programs of the benchmark share.
+package cend
+
+/*
+#cgo pkg-config: libssl libcrypto
+#cgo CFLAGS: -O2 -Wall
+#include <stdlib.h>
+#include <openssl/crypto.h>
+#include "cend.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"unsafe"
+)
+
+// ThreadTime is the processor time of the calling thread in seconds, ProcessTime
+// that of all threads.
+func ThreadTime() float64 { return float64(C.cend_thread_time()) }
+
+// ProcessTime is the processor time of this process in seconds.
+func ProcessTime() float64 { return float64(C.cend_process_time()) }
+
+// OpenSSL names the OpenSSL that is linked in.
+func OpenSSL() string { return C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION)) }
+
+// Pin keeps the calling thread, and what it starts, on one processor; -1 frees it.
+func Pin(cpu int) error {
+	if C.cend_pin(C.int(cpu)) != 0 {
+		return fmt.Errorf("processor %d cannot be had", cpu)
+	}
+	return nil
+}
+
+// Memory is what the process holds.
+type Memory struct{ C, Go, Resident float64 } // bytes: malloc's, Go's heap, resident
+
+// Held collects garbage and looks.
+func Held() Memory {
+	for range 3 { // finalizers and cleanups run between two collections
+		runtime.GC()
+		runtime.Gosched()
+	}
+	debug.FreeOSMemory()
+	C.cend_trim()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	var pages, resident float64
+	statm, _ := os.ReadFile("/proc/self/statm")
+	fmt.Sscan(string(statm), &pages, &resident)
+	return Memory{float64(C.cend_heap()), float64(m.HeapAlloc), resident * float64(os.Getpagesize())}
+}
+
+// Since is what came on top of before, for each of n.
+func (m Memory) Since(before Memory, n int) []float64 {
+	per := func(a, b float64) float64 { return (a - b) / float64(n) }
+	return []float64{per(m.C, before.C) + per(m.Go, before.Go), per(m.C, before.C), per(m.Go, before.Go), per(m.Resident, before.Resident)}
+}
+
+// Flags of New.
+const (
+	Flat        = C.CEND_FLAT
+	ClientCert  = C.CEND_CLIENT_CERT
+	KeepBuffers = C.CEND_KEEP_BUFFERS
+	AutoChain   = C.CEND_AUTO_CHAIN
+	NoTickets   = C.CEND_NO_TICKETS
+	NoOCSP      = C.CEND_NO_OCSP
+	NoVerify    = C.CEND_NO_VERIFY
+)
+
+// Ends are the contexts of both sides.
+type Ends struct{ c *C.cend }
+
+// New makes them with the certificate NAME.crt and NAME.key in dir, root.crt as
+// CA, and client-ec as the client's certificate where the server asks.
+func New(dir, name string, flags int) (*Ends, error) {
+	file := func(name string) *C.char { return C.CString(filepath.Join(dir, name)) }
+	args := []*C.char{file(name + ".crt"), file(name + ".key"), file("root.crt"), file("client-ec.crt"), file("client-ec.key")}
+	for _, a := range args {
+		defer C.free(unsafe.Pointer(a))
+	}
+	c := C.cend_new(args[0], args[1], args[2], args[3], args[4], C.int(flags))
+	if c == nil {
+		return nil, fmt.Errorf("C: cannot load %s in %s", name, dir)
+	}
+	return &Ends{c}, nil
+}
+
+// Close frees them.
+func (e *Ends) Close() { C.cend_free(e.c) }
+
+func seconds(s C.double) (float64, error) {
+	if s < 0 {
+		return 0, errors.New("C: failed")
+	}
+	return float64(s), nil
+}
+
+// Handshakes makes n connections and gives the seconds, as all others here do.
+func (e *Ends) Handshakes(n int) (float64, error) { return seconds(C.cend_handshakes(e.c, C.int(n))) }
+
+// Resumed makes n connections that resume a session.
+func (e *Ends) Resumed(n int) (float64, error) { return seconds(C.cend_resumed(e.c, C.int(n))) }
+
+// Messages sends n times burst messages of size bytes and reads them.
+func (e *Ends) Messages(size, burst, n int) (float64, error) {
+	return seconds(C.cend_messages(e.c, C.size_t(size), C.int(burst), C.int(n)))
+}
+
+// Contexts makes n contexts of a server from files.
+func (e *Ends) Contexts(n int) (float64, error) { return seconds(C.cend_contexts(e.c, C.int(n))) }
+
+// News makes n ends of servers without a handshake.
+func (e *Ends) News(n int) (float64, error) { return seconds(C.cend_ends(e.c, C.int(n))) }
+
+// Pairs are connections that are held.
+type Pairs struct{ p *C.cend_pairs }
+
+// Pairs makes n of them and moves bytes both ways on each; without clients only
+// the server's ends remain.
+func (e *Ends) Pairs(n, moved int, clients bool) (*Pairs, error) {
+	keep := C.int(0)
+	if clients {
+		keep = 1
+	}
+	p := C.cend_pairs_new(e.c, C.int(n), C.size_t(moved), keep)
+	if p == nil {
+		return nil, errors.New("C: failed")
+	}
+	return &Pairs{p}, nil
+}
+
+// Messages sends n messages of size bytes, each on the next connection.
+func (p *Pairs) Messages(size, n int) (float64, error) {
+	return seconds(C.cend_pairs_messages(p.p, C.size_t(size), C.int(n)))
+}
+
+// Close frees them.
+func (p *Pairs) Close() { C.cend_pairs_free(p.p) }
+
+// Peer is a client for servers of other makes. It can resume.
+type Peer struct{ p *C.cend_peer }
+
+// Peer makes a client; resume offers the session of Keep.
+func (e *Ends) Peer(resume bool) *Peer {
+	r := C.int(0)
+	if resume {
+		r = 1
+	}
+	return &Peer{C.cend_peer_new(e.c, r)}
+}
+
+// Step takes what the server said, and appends to out what the client says, up
+// to its capacity.
+func (p *Peer) Step(out, in []byte) []byte {
+	n := C.cend_peer_step(p.p, (*C.uchar)(unsafe.SliceData(out[len(out):cap(out)])), C.size_t(cap(out)-len(out)),
+		(*C.uchar)(unsafe.SliceData(in)), C.size_t(len(in)))
+	return out[:len(out)+int(n)]
+}
+
+// Done reports whether the handshake is complete.
+func (p *Peer) Done() bool { return C.cend_peer_done(p.p) != 0 }
+
+// Resumed reports whether it resumed a session.
+func (p *Peer) Resumed() bool { return C.cend_peer_resumed(p.p) != 0 }
+
+// Keep keeps the session for later clients.
+func (e *Ends) Keep(p *Peer) error {
+	if C.cend_peer_keep(e.c, p.p) == 0 {
+		return errors.New("the server gave no session")
+	}
+	return nil
+}
+
+// Close frees it.
+func (p *Peer) Close() { C.cend_peer_free(p.p) }
+
+// CRLLookups parses file and then looks n times for the certificate crt, which
+// is not on it.
+func CRLLookups(file, crt string, n int) (float64, error) {
+	f, c := C.CString(file), C.CString(crt)
+	defer C.free(unsafe.Pointer(f))
+	defer C.free(unsafe.Pointer(c))
+	crl := C.cend_crl_load(f)
+	if crl == nil {
+		return 0, errors.New("C: cannot parse " + file)
+	}
+	defer C.cend_crl_free(crl)
+	return seconds(C.cend_crl_lookups(crl, c, C.int(n)))
+}
+
+// CRLLoad parses file.
+func CRLLoad(file string) (float64, error) {
+	f := C.CString(file)
+	defer C.free(unsafe.Pointer(f))
+	start := ThreadTime()
+	crl := C.cend_crl_load(f)
+	if crl == nil {
+		return 0, errors.New("C: cannot parse " + file)
+	}
+	spent := ThreadTime() - start
+	C.cend_crl_free(crl)
+	return spent, nil
+}
+
+// Short is "3.0.19" of "OpenSSL 3.0.19 27 Jan 2026".
+func Short(version string) string {
+	fields := strings.Fields(version)
+	if len(fields) < 2 {
+		return version
+	}
+	return fields[1]
+}

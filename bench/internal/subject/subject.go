@@ -1,0 +1,203 @@
+// Package subject is what is compared: a library, or a program in C, that does
+// pieces of work and tells what they cost. A subject may live in a process of
+// its own, so that its settings and its garbage are its own affair.
+package subject
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
+)
+
+// Subject does work.
+type Subject interface {
+	// Version names the subject's own version and its OpenSSL, for the table.
+	Version() string
+	// Run does n pieces of work of a kind. Timed kinds give two figures, the
+	// seconds of the thread (or of the process, where goroutines take part) and
+	// those of the process; kinds that measure memory give the bytes of each
+	// connection: C and Go together, C, Go, resident.
+	Run(kind, arg string, n int) ([]float64, error)
+}
+
+// ErrCannot is the error of a kind that a subject does not have; the text says
+// why.
+var ErrCannot = errors.New("cannot")
+
+// Cannot is an ErrCannot with a reason.
+func Cannot(why string) error { return fmt.Errorf("%w: %s", ErrCannot, why) }
+
+// Funcs is a Subject made of functions.
+type Funcs struct {
+	What string
+	Runs map[string]func(arg string, n int) ([]float64, error)
+}
+
+// Version is What.
+func (f *Funcs) Version() string { return f.What }
+
+// Run calls the function of this kind.
+func (f *Funcs) Run(kind, arg string, n int) ([]float64, error) {
+	run := f.Runs[kind]
+	if run == nil {
+		return nil, ErrCannot
+	}
+	return run(arg, n)
+}
+
+// Kinds are the kinds that f has.
+func (f *Funcs) Kinds() (list []string) {
+	for kind := range f.Runs {
+		list = append(list, kind)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Locked calls f on a thread of its own and gives the time of that thread and
+// of the process.
+func Locked(f func() error) ([]float64, error) { return timed(true, f) }
+
+// Unlocked calls f on a goroutine that may move between threads, and gives the
+// time of the process, twice.
+func Unlocked(f func() error) ([]float64, error) { return timed(false, f) }
+
+func timed(lock bool, f func() error) (spent []float64, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if lock {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+		}
+		thread, process := cend.ThreadTime(), cend.ProcessTime()
+		err = f()
+		process = cend.ProcessTime() - process
+		thread = cend.ThreadTime() - thread
+		if !lock {
+			thread = process
+		}
+		spent = []float64{thread, process}
+	}()
+	<-done
+	return spent, err
+}
+
+// InC is for work that C has timed itself, on one thread.
+func InC(seconds float64, err error) ([]float64, error) { return []float64{seconds, seconds}, err }
+
+// question is one line to a child, answer one line from it.
+type question struct {
+	Kind, Arg string
+	N         int
+}
+
+type answer struct {
+	Version string
+	Values  []float64
+	Error   string
+	Cannot  bool
+}
+
+// Serve answers the questions of a parent until its end of the pipe closes.
+func Serve(s Subject) error {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	if err := out.Encode(answer{Version: s.Version()}); err != nil {
+		return err
+	}
+	for {
+		var q question
+		if err := in.Decode(&q); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		var a answer
+		values, err := s.Run(q.Kind, q.Arg, q.N)
+		a.Values = values
+		if err != nil {
+			a.Error, a.Cannot = err.Error(), errors.Is(err, ErrCannot)
+		}
+		if err := out.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+// Child is a subject in a process of its own.
+type Child struct {
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	stdout  *bufio.Reader
+	version string
+}
+
+// Start starts cmd, which speaks as Serve does.
+func Start(cmd *exec.Cmd) (*Child, error) {
+	c := &Child{cmd: cmd}
+	var err error
+	if c.stdin, err = cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.stdout = bufio.NewReader(stdout)
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	hello, err := c.read()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.version = hello.Version
+	return c, nil
+}
+
+func (c *Child) read() (a answer, err error) {
+	line, err := c.stdout.ReadBytes('\n')
+	if err != nil {
+		return a, fmt.Errorf("%s: %w", c.cmd.Path, err)
+	}
+	return a, json.Unmarshal(line, &a)
+}
+
+// Version is the child's.
+func (c *Child) Version() string { return c.version }
+
+// Run asks the child.
+func (c *Child) Run(kind, arg string, n int) ([]float64, error) {
+	if err := json.NewEncoder(c.stdin).Encode(question{kind, arg, n}); err != nil {
+		return nil, err
+	}
+	a, err := c.read()
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Cannot:
+		return nil, fmt.Errorf("%w: %s", ErrCannot, a.Error)
+	case a.Error != "":
+		return nil, errors.New(a.Error)
+	}
+	return a.Values, nil
+}
+
+// Close ends the child.
+func (c *Child) Close() error {
+	c.stdin.Close()
+	return c.cmd.Wait()
+}

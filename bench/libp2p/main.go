@@ -1,0 +1,154 @@
+//go:build fork
+
+// Command libp2p is github.com/libp2p/go-openssl v0.1.0, the fork of
+// spacemonkeygo/openssl that builds with OpenSSL 3, as a subject of the
+// benchmark in a process of its own: it loads engines when it starts, which
+// would slow the others down.
+//
+//	libp2p FOLDER                 answers on the standard output
+//	libp2p FOLDER serve FILE      is an HTTPS server that prints its address
+//
+// It has a build tag, since that module takes longer to compile than all the rest
+// together.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/libp2p/go-openssl"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
+	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
+)
+
+func main() {
+	var err error
+	switch {
+	case len(os.Args) == 2:
+		err = answer(os.Args[1])
+	case len(os.Args) == 4 && os.Args[2] == "serve":
+		err = serve(os.Args[1], os.Args[3])
+	default:
+		err = errors.New("usage: libp2p FOLDER [serve FILE]")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "libp2p:", err)
+		os.Exit(1)
+	}
+}
+
+func answer(pki string) error {
+	table := subject.Table("v0.1.0, "+cend.OpenSSL(), pki, func(cert string) (*subject.Conns, error) { return open(pki, cert) })
+	table.Runs["context"] = func(arg string, n int) ([]float64, error) {
+		name := filepath.Join(pki, subject.File(arg))
+		return subject.Unlocked(func() error {
+			for range n {
+				if _, err := openssl.NewCtxFromFiles(name+".crt", name+".key"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return subject.Serve(table)
+}
+
+// server is a context with the modes that keep memory and time low: idle
+// buffers are given back, and no session is cached.
+func server(pki, cert string) (*openssl.Ctx, error) {
+	name := filepath.Join(pki, subject.File(cert))
+	ctx, err := openssl.NewCtxFromFiles(name+".crt", name+".key")
+	if err != nil {
+		return nil, err
+	}
+	ctx.SetMode(openssl.ReleaseBuffers)
+	ctx.SetSessionCacheMode(openssl.SessionCacheOff)
+	return ctx, nil
+}
+
+func open(pki, cert string) (*subject.Conns, error) {
+	s, err := server(pki, cert)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openssl.NewCtx()
+	if err != nil {
+		return nil, err
+	}
+	root := filepath.Join(pki, "root.crt")
+	if err := c.LoadVerifyLocations(root, ""); err != nil {
+		return nil, err
+	}
+	c.SetVerifyMode(openssl.VerifyPeer)
+	c.SetMode(openssl.ReleaseBuffers)
+	c.SetSessionCacheMode(openssl.SessionCacheOff)
+	if cert == "cert" {
+		if err := errors.Join(s.LoadVerifyLocations(root, ""), present(c, filepath.Join(pki, "client-ec"))); err != nil {
+			return nil, err
+		}
+		s.SetVerifyMode(openssl.VerifyPeer | openssl.VerifyFailIfNoPeerCert)
+		s.SetOptions(openssl.NoTicket)
+	}
+	return &subject.Conns{
+		Client: func(below net.Conn) (net.Conn, error) {
+			conn, err := openssl.Client(below, c)
+			if err != nil {
+				return nil, err
+			}
+			return conn, conn.SetTlsExtHostName("localhost")
+		},
+		Server: func(below net.Conn) (net.Conn, error) { return openssl.Server(below, s) },
+		Handshake: func(c net.Conn) error {
+			conn := c.(*openssl.Conn)
+			return conn.Handshake()
+		},
+		Check: func(s net.Conn) error {
+			if got := s.(*openssl.Conn).VerifyResult(); got != openssl.Ok {
+				return fmt.Errorf("verify result %d", got)
+			}
+			return nil
+		},
+		Free:  func(c net.Conn) { c.Close() },
+		Moves: true, // each Read starts a goroutine that flushes
+	}, nil
+}
+
+// present gives a client its certificate.
+func present(ctx *openssl.Ctx, name string) error {
+	pem, err := os.ReadFile(name + ".crt")
+	if err != nil {
+		return err
+	}
+	crt, err := openssl.LoadCertificateFromPEM(pem)
+	if err != nil {
+		return err
+	}
+	if pem, err = os.ReadFile(name + ".key"); err != nil {
+		return err
+	}
+	key, err := openssl.LoadPrivateKeyFromPEM(pem)
+	if err != nil {
+		return err
+	}
+	return errors.Join(ctx.UseCertificate(crt), ctx.UsePrivateKey(key))
+}
+
+func serve(pki, file string) error {
+	ctx, err := server(pki, "ec")
+	if err != nil {
+		return err
+	}
+	l, err := openssl.Listen("tcp", "127.0.0.1:0", ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	http.HandleFunc("/hello", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+	http.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) })
+	return http.Serve(l, nil)
+}

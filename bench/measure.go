@@ -1,0 +1,270 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
+)
+
+// contender is one column of a row: what a subject is asked to do.
+type contender struct {
+	name    string // of the column
+	subject string
+	kind    string
+	arg     string
+}
+
+// row is one kind of work, done by all contenders in turns. The ratios are to
+// the contender base.
+type row struct {
+	key, group, title string
+	pieces            float64 // of one piece of work, for bursts
+	base              string
+	fixed             int  // pieces in one round; 0 is as many as the slice has room for
+	fresh             bool // each contender gets a process of its own
+	most              int  // rounds, if that is less than usual
+	clock             bool // seconds become µs; otherwise bytes become KB
+	value             int  // which of the figures that a subject gives
+	contenders        []contender
+}
+
+// Stat is the median and the quartiles of the rounds.
+type Stat struct {
+	Median float64 `json:"median"`
+	Q1     float64 `json:"q1"`
+	Q3     float64 `json:"q3"`
+}
+
+// Cell is what one contender did.
+type Cell struct {
+	Name    string    `json:"name"`
+	Stat              // µs, KB, or what the row's unit says
+	Process Stat      `json:"process"`         // µs of all threads of the process; the same where goroutines take part
+	Ratio   Stat      `json:"ratio"`           // base divided by this one, round by round: below 1 the base is faster
+	Parts   []float64 `json:"parts,omitempty"` // of memory: all, C, Go, resident, in KB
+	Left    string    `json:"left,omitempty"`  // why it is left out
+}
+
+// Result is a row that was measured.
+type Result struct {
+	Key   string  `json:"key"`
+	Group string  `json:"group"`
+	Title string  `json:"title"`
+	Unit  string  `json:"unit"`
+	Base  string  `json:"base,omitempty"`
+	When  string  `json:"when"`
+	Load  float64 `json:"load"` // of the machine, at the end of the row
+	Cells []*Cell `json:"cells"`
+}
+
+// cell is the cell of a contender, or nil if it was left out.
+func (r *Result) cell(name string) *Cell {
+	for _, c := range r.Cells {
+		if c.Name == name && c.Left == "" {
+			return c
+		}
+	}
+	return nil
+}
+
+func stat(values []float64) Stat {
+	s := slices.Clone(values)
+	slices.Sort(s)
+	at := func(q float64) float64 {
+		pos := q * float64(len(s)-1)
+		low := int(math.Floor(pos))
+		high := min(low+1, len(s)-1)
+		return s[low] + (s[high]-s[low])*(pos-float64(low))
+	}
+	if len(s) == 0 {
+		return Stat{}
+	}
+	return Stat{at(.5), at(.25), at(.75)}
+}
+
+// runner has the subjects and measures rows.
+type runner struct {
+	rounds   int
+	slice    time.Duration // processor time of one contender in one round
+	open     map[string]func() (subject.Subject, error)
+	subjects map[string]subject.Subject
+	left     map[string]string // subjects that cannot be had
+}
+
+// get starts a subject, once.
+func (r *runner) get(name string) (subject.Subject, error) {
+	if why, known := r.left[name]; known {
+		return nil, subject.Cannot(why)
+	}
+	if s := r.subjects[name]; s != nil {
+		return s, nil
+	}
+	s, err := r.open[name]()
+	if err != nil {
+		r.left[name] = err.Error()
+		progress("%s is left out: %v", name, err)
+		return nil, subject.Cannot(err.Error())
+	}
+	r.subjects[name] = s
+	return s, nil
+}
+
+// close ends the processes of the subjects.
+func (r *runner) close() {
+	for name, s := range r.subjects {
+		if c, ok := s.(*subject.Child); ok {
+			c.Close()
+		}
+		delete(r.subjects, name)
+	}
+}
+
+// run does n pieces of a contender's work.
+func (r *runner) run(w *row, c contender, n int) ([]float64, error) {
+	if !w.fresh {
+		s, err := r.get(c.subject)
+		if err != nil {
+			return nil, err
+		}
+		return s.Run(c.kind, c.arg, n)
+	}
+	if why, known := r.left[c.subject]; known {
+		return nil, subject.Cannot(why)
+	}
+	s, err := r.open[c.subject]()
+	if err != nil {
+		r.left[c.subject] = err.Error()
+		return nil, subject.Cannot(err.Error())
+	}
+	if child, ok := s.(*subject.Child); ok {
+		defer child.Close()
+	}
+	return s.Run(c.kind, c.arg, n)
+}
+
+// pieces finds out how many pieces fill a slice.
+func (r *runner) pieces(w *row, c contender) (int, error) {
+	if w.fixed > 0 {
+		if c.subject == perlName && w.fresh {
+			return max(1, w.fixed/10), nil
+		}
+		return w.fixed, nil
+	}
+	if _, err := r.run(w, c, 1); err != nil { // what is done once
+		return 0, err
+	}
+	n := 1
+	for {
+		spent, err := r.run(w, c, n)
+		if err != nil {
+			return 0, err
+		}
+		switch t := time.Duration(spent[1] * 1e9); {
+		case t >= r.slice || n >= 1<<20:
+			return n, nil
+		case t > r.slice/20:
+			return max(n, int(float64(n)*float64(r.slice)/float64(t))), nil
+		}
+		n *= 8
+	}
+}
+
+// measure lets the contenders of a row work in turns.
+func (r *runner) measure(w *row) (*Result, error) {
+	res := &Result{Key: w.key, Group: w.group, Title: w.title, Unit: "KB", Base: w.base, When: time.Now().UTC().Format("2006-01-02 15:04")}
+	scale := 1 / 1024.
+	if w.clock {
+		res.Unit, scale = "µs", 1e6
+	}
+	rounds := r.rounds
+	if w.most > 0 {
+		rounds = min(rounds, w.most)
+	}
+	counts := make([]int, len(w.contenders))
+	values := make([][]float64, len(w.contenders))
+	process := make([][]float64, len(w.contenders))
+	for i, c := range w.contenders {
+		cell := &Cell{Name: c.name}
+		res.Cells = append(res.Cells, cell)
+		n, err := r.pieces(w, c)
+		if errors.Is(err, subject.ErrCannot) {
+			cell.Left = strings.TrimPrefix(strings.TrimPrefix(err.Error(), subject.ErrCannot.Error()), ": ")
+			if cell.Left == "" {
+				cell.Left = "has no such thing"
+			}
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s, %s: %w", w.title, c.name, err)
+		}
+		counts[i] = n
+	}
+	for range rounds {
+		for i, c := range w.contenders {
+			if res.Cells[i].Left != "" {
+				continue
+			}
+			got, err := r.run(w, c, counts[i])
+			if errors.Is(err, subject.ErrCannot) && w.fresh {
+				res.Cells[i].Left = "has no such thing"
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", w.title, c.name, err)
+			}
+			each := scale
+			memory := got
+			if w.clock {
+				each /= float64(counts[i]) * w.pieces
+				memory = got[2:]
+			}
+			values[i] = append(values[i], got[0]*each)
+			process[i] = append(process[i], got[1]*each)
+			res.Cells[i].Parts = nil
+			for _, v := range memory {
+				res.Cells[i].Parts = append(res.Cells[i].Parts, v/1024)
+			}
+		}
+	}
+	base := slices.IndexFunc(w.contenders, func(c contender) bool { return c.name == w.base })
+	for i, cell := range res.Cells {
+		if cell.Left != "" {
+			continue
+		}
+		cell.Stat = stat(values[i])
+		cell.Process = stat(process[i])
+		if base >= 0 && len(values[base]) == len(values[i]) {
+			ours, theirs := values[base], values[i]
+			if w.clock && !alone(cell.Name) { // what goroutines and the collector do counts on both sides
+				ours, theirs = process[base], process[i]
+			}
+			var ratios []float64
+			for round := range theirs {
+				ratios = append(ratios, ours[round]/theirs[round])
+			}
+			cell.Ratio = stat(ratios)
+		}
+	}
+	res.Load = load()
+	return res, nil
+}
+
+// alone tells that a subject has no thread but one.
+func alone(name string) bool {
+	return name == cMemName || name == cFlatName || name == engineName || name == connName
+}
+
+func load() float64 {
+	var l float64
+	data, _ := os.ReadFile("/proc/loadavg")
+	fmt.Sscan(string(data), &l)
+	return l
+}
+
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

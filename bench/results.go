@@ -1,0 +1,218 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
+)
+
+// Results is one file of JSON: all rows that were measured with one series of
+// OpenSSL.
+type Results struct {
+	OpenSSL  string            `json:"openssl"`
+	Go       string            `json:"go"`
+	Machine  string            `json:"machine"`
+	Rounds   int               `json:"rounds"`
+	Seconds  float64           `json:"seconds"`
+	Versions map[string]string `json:"versions"`
+	Left     map[string]string `json:"left_out,omitempty"`
+	Rows     []*Result         `json:"rows"`
+}
+
+// row finds a row, or nil.
+func (r *Results) row(key string) *Result {
+	for _, row := range r.Rows {
+		if row.Key == key {
+			return row
+		}
+	}
+	return nil
+}
+
+// cell finds a cell, or nil.
+func (r *Results) cell(key, name string) *Cell {
+	if row := r.row(key); row != nil {
+		return row.cell(name)
+	}
+	return nil
+}
+
+// group are the rows of a group.
+func (r *Results) group(name string) (list []*Result) {
+	for _, row := range r.Rows {
+		if row.Group == name {
+			list = append(list, row)
+		}
+	}
+	return list
+}
+
+// series is "3.0" of "OpenSSL 3.0.19 27 Jan 2026".
+func (r *Results) series() string {
+	short := cend.Short(r.OpenSSL)
+	if i := strings.LastIndex(short, "."); i > 0 && !strings.HasPrefix(short, "1.") {
+		return short[:i]
+	}
+	return strings.TrimRight(short, "abcdefghijklmnopqrstuvwxyz")
+}
+
+func figure(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// print writes the table of a run.
+func (r *Results) print(w io.Writer) {
+	last := ""
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, row := range r.Rows {
+		if row.Group != last {
+			last = row.Group
+			fmt.Fprintf(t, "\n== %s\n", row.Group)
+		}
+		fmt.Fprintf(t, "%s (%s)\tmedian\tquartiles\t%s is faster by\tload %.1f\n", row.Title, row.Unit, row.Base, row.Load)
+		for _, c := range row.Cells {
+			switch {
+			case c.Left != "":
+				fmt.Fprintf(t, "  %s\t-\t\t\t%s\n", c.Name, c.Left)
+			case row.Group == "calls":
+				fmt.Fprintf(t, "  %s\t%g allocations, %g crossings\n", c.Name, c.Parts[0], c.Parts[1])
+			default:
+				times := ""
+				if c.Ratio.Median > 0 {
+					times = figure(1 / c.Ratio.Median)
+				}
+				fmt.Fprintf(t, "  %s\t%s\t%s - %s\t%s\t", c.Name, figure(c.Median), figure(c.Q1), figure(c.Q3), times)
+				if len(c.Parts) == 4 {
+					fmt.Fprintf(t, "KB: all %s, C %s, Go %s, resident %s", figure(c.Parts[0]), figure(c.Parts[1]), figure(c.Parts[2]), figure(c.Parts[3]))
+				} else if c.Process != c.Stat {
+					fmt.Fprintf(t, "all threads %s", figure(c.Process.Median))
+				}
+				fmt.Fprintln(t)
+			}
+		}
+	}
+	t.Flush()
+	fmt.Fprintf(w, "\nVersions:\n")
+	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
+		fmt.Fprintf(w, "  %s: %s\n", name, r.Versions[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Left)) {
+		fmt.Fprintf(w, "  %s is left out: %s\n", name, r.Left[name])
+	}
+	fmt.Fprintf(w, "\nTargets:\n")
+	t = tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, line := range targets(r) {
+		fmt.Fprintln(t, "  "+strings.Join(line, "\t"))
+	}
+	t.Flush()
+	fmt.Fprintf(w, "\n%.0f s\n", r.Seconds)
+}
+
+// read reads the results of a folder, by series.
+func readResults(dir string) ([]*Results, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	var list []*Results
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		r := new(Results)
+		if err := json.Unmarshal(data, r); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// write puts r over what the folder has of its series, and draws and tells all
+// that is there.
+func write(f *flags, r *Results) error {
+	if r != nil {
+		if err := r.save(f.out); err != nil {
+			return err
+		}
+	}
+	all, err := readResults(f.out)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		for name, svg := range plots(r) {
+			if err := os.WriteFile(filepath.Join(f.out, r.series()+"-"+name+".svg"), []byte(svg), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	if f.doc == "" {
+		return nil
+	}
+	return document(f.doc, f.out, all)
+}
+
+// save writes the file of r's series; rows that r lacks stay.
+func (r *Results) save(dir string) error {
+	file := filepath.Join(dir, r.series()+".json")
+	data, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		old := new(Results)
+		if err := json.Unmarshal(data, old); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if old.OpenSSL == r.OpenSSL && old.Go == r.Go && old.Machine == r.Machine {
+			r.merge(old)
+		}
+	}
+	if data, err = json.MarshalIndent(r, "", "\t"); err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o644)
+}
+
+// merge keeps the rows of old that were not measured again, in the order of
+// old.
+func (r *Results) merge(old *Results) {
+	for i, row := range old.Rows {
+		if again := r.row(row.Key); again != nil {
+			old.Rows[i] = again
+		}
+	}
+	for _, row := range r.Rows {
+		if old.row(row.Key) == nil {
+			old.Rows = append(old.Rows, row)
+		}
+	}
+	r.Rows = old.Rows
+	for name, version := range old.Versions {
+		if r.Versions[name] == "" {
+			r.Versions[name] = version
+		}
+	}
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"debug/elf"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
+)
+
+// site has what the subjects need: a folder with the configuration, the large
+// CRL and the programs that were built for this run.
+type site struct {
+	dir, pki, self string
+	conf, crl      string
+	loader, libs   string // of this program's OpenSSL, if it is not the system's
+}
+
+// sameForAll is OpenSSL's configuration for every subject. crypto/tls takes
+// these by itself on a machine with AES instructions.
+const sameForAll = `openssl_conf = init
+[init]
+ssl_conf = ssl
+[ssl]
+system_default = tls
+[tls]
+MinProtocol = TLSv1.2
+CipherString = DEFAULT@SECLEVEL=2
+Ciphersuites = TLS_AES_128_GCM_SHA256
+Groups = X25519
+`
+
+func newSite(pki string) (*site, error) {
+	s := &site{}
+	var err error
+	if s.pki, err = filepath.Abs(pki); err != nil {
+		return nil, err
+	}
+	if s.self, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return nil, err
+	}
+	s.conf, s.crl = filepath.Join(s.dir, "openssl.cnf"), filepath.Join(s.dir, "crl.pem")
+	if err := os.WriteFile(s.conf, []byte(sameForAll), 0o600); err != nil {
+		return nil, err
+	}
+	s.loader, s.libs = dynamic(s.self)
+	return s, s.makeCRL(100_000)
+}
+
+func (s *site) close() { os.RemoveAll(s.dir) }
+
+// dynamic finds the loader and the libraries that a program was linked for, if
+// they are not the system's, as scripts/mkssl.sh arranges it.
+func dynamic(program string) (loader, libs string) {
+	f, err := elf.Open(program)
+	if err != nil {
+		return "", ""
+	}
+	defer f.Close()
+	for _, tag := range []elf.DynTag{elf.DT_RUNPATH, elf.DT_RPATH} {
+		if list, err := f.DynString(tag); err == nil && len(list) > 0 {
+			libs = list[0]
+		}
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			name := make([]byte, p.Filesz)
+			p.ReadAt(name, 0)
+			loader = strings.TrimRight(string(name), "\x00")
+		}
+	}
+	if libs == "" || strings.HasPrefix(loader, "/lib") {
+		return "", ""
+	}
+	return loader, libs
+}
+
+// foreign is a program of the system, made to use this program's OpenSSL where
+// that is possible: one with the same name of the library.
+func (s *site) foreign(name string, args ...string) (*exec.Cmd, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		for _, dir := range []string{"/usr/sbin", "/sbin"} {
+			if p := filepath.Join(dir, name); fileExists(p) {
+				path, err = p, nil
+			}
+		}
+	}
+	if err != nil {
+		return nil, errors.New(name + " is not installed")
+	}
+	if s.loader != "" {
+		path, args = s.loader, append([]string{"--library-path", s.libs, path}, args...)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = s.env(s.conf)
+	return cmd, nil
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// env is the environment of a subject: GOMAXPROCS, and OpenSSL as conf says.
+func (s *site) env(conf string) []string {
+	return append(os.Environ(), "GOMAXPROCS=1", "OPENSSL_CONF="+conf)
+}
+
+// openers start the subjects.
+func (s *site) openers() map[string]func() (subject.Subject, error) {
+	open := make(map[string]func() (subject.Subject, error))
+	own := func(name, conf string, processors int) func() (subject.Subject, error) {
+		return func() (subject.Subject, error) {
+			cmd := exec.Command(s.self, "-pki", s.pki, "subject", name)
+			cmd.Env = append(s.env(conf), fmt.Sprintf("GOMAXPROCS=%d", processors))
+			return subject.Start(cmd)
+		}
+	}
+	for _, name := range []string{connName, cMemName, cFlatName, goName} {
+		open[name] = own(name, s.conf, 1)
+	}
+	// One goroutine drives the engine. With GOMAXPROCS=1 the scheduler takes its
+	// processor away in each long call of C, for others that are not there.
+	open[engineName] = own(engineName, s.conf, 2)
+	open[singleName] = own(singleName, s.conf, 1)
+	open[plainName] = own(plainName, os.DevNull, 2)
+	open[forkName] = func() (subject.Subject, error) {
+		program, err := s.buildFork()
+		if err != nil {
+			return nil, err
+		}
+		cmd := exec.Command(program, s.pki)
+		cmd.Env = s.env(s.conf)
+		return subject.Start(cmd)
+	}
+	open[perlName] = func() (subject.Subject, error) {
+		check, err := s.foreign("perl", "-MPOE::Filter::SSL", "-e", "1")
+		if err != nil {
+			return nil, err
+		}
+		if out, err := check.CombinedOutput(); err != nil {
+			if s.loader != "" {
+				return nil, fmt.Errorf("Perl does not run with this OpenSSL: %s", firstLine(out))
+			}
+			return nil, errors.New("POE::Filter::SSL is not installed (Debian: libpoe-filter-ssl-perl libpoe-perl)")
+		}
+		cmd, err := s.foreign("perl", "perl/original.pl", s.pki)
+		if err != nil {
+			return nil, err
+		}
+		return subject.Start(cmd)
+	}
+	return open
+}
+
+func firstLine(out []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
+}
+
+// buildFork builds the subject that links libp2p/go-openssl, which not every
+// OpenSSL and not every network lets have.
+func (s *site) buildFork() (string, error) {
+	program := filepath.Join(s.dir, "libp2p")
+	if fileExists(program) {
+		return program, nil
+	}
+	if out, err := exec.Command("go", "build", "-tags", "fork", "-o", program, "./libp2p").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("does not build: %s", firstLine(out))
+	}
+	return program, nil
+}
+
+// makeCRL writes a CRL of the test CA with n entries, none of them one of ours.
+func (s *site) makeCRL(n int) error {
+	load := func(name string) ([]byte, error) {
+		data, err := os.ReadFile(filepath.Join(s.pki, name))
+		if err != nil {
+			return nil, err
+		}
+		block, _ := pem.Decode(data)
+		if block == nil {
+			return nil, errors.New(name + " is not PEM")
+		}
+		return block.Bytes, nil
+	}
+	der, err := load("root.crt")
+	if err != nil {
+		return err
+	}
+	ca, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	if der, err = load("root.key"); err != nil {
+		return err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return err
+	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return errors.New("root.key is no RSA key")
+	}
+	now := time.Now()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}
+	first := new(big.Int).Lsh(big.NewInt(1), 120)
+	for i := range n {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: new(big.Int).Add(first, big.NewInt(int64(i)*7919)), RevocationTime: now,
+		})
+	}
+	if der, err = x509.CreateRevocationList(rand.Reader, list, ca, key); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.crl, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o600); err != nil {
+		return err
+	}
+	return os.Chtimes(s.crl, now, now.Add(-time.Hour)) // a young file is hashed at every question
+}
+
+// machine names the processor.
+func machine() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	name := "unknown processor"
+	for line := range strings.Lines(string(data)) {
+		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == "model name" {
+			name = strings.TrimSpace(value)
+			break
+		}
+	}
+	return fmt.Sprintf("%s, %d processors, %s/%s", name, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,196 @@
+package sslfilter
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxCachedCRLs bounds the number of files that are kept parsed, in each
+	// of the two forms: sorted serials and whole lists.
+	maxCachedCRLs = 32
+	// racyCRL is the age below which a file's time of change does not prove
+	// that it is unchanged: it may have been written twice within one tick of
+	// the file system's clock.
+	racyCRL = 2 * time.Second
+)
+
+// The caches are those of the process, since the original's New makes a context
+// for each connection. A file may be in both.
+var (
+	serialFiles = crlCache[*crlHandle]{parse: parseCRL}             // CACRL
+	crlFiles    = crlCache[*crlList]{parse: library{}.parseCRLList} // CRLFiles; a library context has its own
+)
+
+// crlCache keeps parsed CRL files in the form T.
+type crlCache[T any] struct {
+	parse func(pem []byte) (T, error)
+
+	mu      sync.Mutex
+	files   map[string]*cachedCRL[T]
+	reading map[string]*crlReader
+	clock   uint64
+}
+
+// cachedCRL is one parsed file and what it was parsed from. It does not change, used apart.
+type cachedCRL[T any] struct {
+	info fs.FileInfo
+	sum  [sha256.Size]byte
+	read time.Time // when reading began
+	racy bool
+	crl  T     // nil where err is set
+	err  error // a file that is broken stays so until it changes
+	used uint64
+}
+
+// isOf reports whether c was parsed from the file that info describes, as far
+// as inode, size and time of change tell.
+func (c *cachedCRL[T]) isOf(info fs.FileInfo) bool {
+	return os.SameFile(c.info, info) && c.info.Size() == info.Size() && c.info.ModTime().Equal(info.ModTime())
+}
+
+// crlReader lets one goroutine at a time read a file. All others that ask
+// meanwhile would need the same memory and time once more, and a large list
+// takes hundreds of megabytes while it is parsed.
+type crlReader struct {
+	sync.Mutex
+	users int
+}
+
+func (k *crlCache[T]) lockFile(file string) (unlock func()) {
+	k.mu.Lock()
+	r := k.reading[file]
+	if r == nil {
+		r = new(crlReader)
+		if k.reading == nil {
+			k.reading = make(map[string]*crlReader)
+		}
+		k.reading[file] = r
+	}
+	r.users++
+	k.mu.Unlock()
+	r.Lock()
+	return func() {
+		r.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if r.users--; r.users == 0 {
+			delete(k.reading, file)
+		}
+	}
+}
+
+// load parses the CRLs in file, or takes them from the cache if the file is
+// the same: by inode, size and time of change, and by its content where that
+// time is too recent to tell. The answer is never older than the question. have
+// is what the asker got last time, or nil: the cache may have dropped it.
+func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], error) {
+	asked := time.Now()
+	f, info, err := openCRL(file)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	if have != nil && !have.racy && have.isOf(info) {
+		return have, have.err
+	}
+	if c := k.get(file, info); c != nil && !c.racy {
+		return c, c.err
+	}
+	defer k.lockFile(file)()
+	if f, info, err = openCRL(file); err != nil { // it may be another by now
+		return nil, err
+	}
+	defer f.Close()
+	c := k.get(file, info)
+	if c != nil && (!c.racy || !c.read.Before(asked)) {
+		return c, c.err
+	}
+	read := time.Now()
+	data, err := readAll(f)
+	if err != nil {
+		return nil, err
+	}
+	fresh := &cachedCRL[T]{info: info, sum: sha256.Sum256(data), read: read, racy: read.Sub(info.ModTime()) < racyCRL}
+	if c == nil {
+		c = have
+	}
+	if c != nil && c.sum == fresh.sum {
+		fresh.crl, fresh.err = c.crl, c.err
+	} else {
+		fresh.crl, fresh.err = k.parse(data)
+	}
+	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault
+		return nil, fresh.err
+	}
+	k.keep(file, fresh)
+	return fresh, fresh.err
+}
+
+// openCRL opens a regular file. Anything else has no second reading, or none
+// that ends, and a pipe without a writer would block.
+func openCRL(file string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = &fs.PathError{Op: "read", Path: file, Err: syscall.EISDIR}
+	case !info.Mode().IsRegular():
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+func (k *crlCache[T]) get(file string, info fs.FileInfo) *cachedCRL[T] {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.files[file]
+	if c == nil || !c.isOf(info) {
+		return nil
+	}
+	k.clock++
+	c.used = k.clock
+	return c
+}
+
+func (k *crlCache[T]) keep(file string, c *cachedCRL[T]) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.files == nil {
+		k.files = make(map[string]*cachedCRL[T])
+	}
+	k.clock++
+	c.used = k.clock
+	k.files[file] = c
+	for len(k.files) > maxCachedCRLs {
+		oldest := file
+		for name, other := range k.files {
+			if other.used < k.files[oldest].used {
+				oldest = name
+			}
+		}
+		delete(k.files, oldest)
+	}
+}
+
+// loadCRL gives the serials of the CRLs in file, as it is now.
+func loadCRL(file string) (*crlHandle, error) {
+	c, err := serialFiles.load(file, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.crl, nil
+}

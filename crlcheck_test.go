@@ -1,0 +1,407 @@
+package sslfilter_test
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// checking makes OpenSSL check the lists in these files of the test PKI.
+func checking(check sslfilter.CRLCheck, files ...string) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) {
+		o.CRLCheck = check
+		for _, f := range files {
+			o.CRLFiles = append(o.CRLFiles, pki(f))
+		}
+	}
+}
+
+// both applies two changes.
+func both(a, b func(*sslfilter.Options)) func(*sslfilter.Options) {
+	return func(o *sslfilter.Options) { a(o); b(o) }
+}
+
+func allowMissing(o *sslfilter.Options) { o.AllowMissingCRL = true }
+func allowExpired(o *sslfilter.Options) { o.AllowExpiredCRL = true }
+
+// inMem moves the files of CRLFiles to CRLMem.
+func inMem(t testing.TB, o sslfilter.Options) sslfilter.Options {
+	t.Helper()
+	for _, f := range o.CRLFiles {
+		data, err := os.ReadFile(f)
+		require.NoError(t, err)
+		o.CRLMem = append(o.CRLMem, data)
+	}
+	o.CRLFiles = nil
+	return o
+}
+
+// crlBy makes a CRL of a CA of the test PKI.
+func crlBy(t testing.TB, ca string, change func(*x509.RevocationList), serials ...int64) []byte {
+	t.Helper()
+	list := &x509.RevocationList{
+		Number:     big.NewInt(1),
+		ThisUpdate: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
+		NextUpdate: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	for _, n := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: list.ThisUpdate})
+	}
+	if change != nil {
+		change(list)
+	}
+	issuer, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, ca+".crt")))
+	require.NoError(t, err)
+	der, err := x509.CreateRevocationList(rand.Reader, list, issuer, signer(t, ca+".key"))
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
+
+// crlPolicy is what CRLCheck says of one client.
+type crlPolicy struct {
+	name    string
+	crt     string
+	change  func(*sslfilter.Options)
+	status  sslfilter.CRLStatus
+	code    sslfilter.VerifyCode // what the handshake is refused with, where it is
+	depth   int
+	ignored bool
+}
+
+func crlPolicies() []crlPolicy {
+	const (
+		leaf, chain = sslfilter.CRLCheckLeaf, sslfilter.CRLCheckChain
+		inter       = "client-inter-chain.pem"
+	)
+	ok := func(o *sslfilter.Options) {}
+	return []crlPolicy{
+		{"not listed", "client.crt", checking(leaf, "crl.pem"), notListed, 0, 0, false},
+		{"listed", "client-revoked.crt", checking(leaf, "crl.pem"), isListed, 23, 0, false},
+		{"listed in the second file", "client-revoked.crt", checking(leaf, "crl-other.pem", "crl.pem"), isListed, 23, 0, false},
+		{"listed in the second list of a file", "client-revoked.crt", checking(leaf, "crl-multi-other-first.pem"), isListed, 23, 0, false},
+		{"listed, and ignored", "client-revoked.crt", both(checking(leaf, "crl.pem"), ignoring(23)), isListed, 0, 0, true},
+		{"a list without entries", "client.crt", checking(leaf, "crl-empty.pem"), notListed, 0, 0, false},
+		{"same serial on a list of another CA", "client-cabad.crt", checking(leaf, "crl-other.pem", "crl.pem"), notListed, 0, 0, false},
+		{"missing", "client.crt", checking(leaf, "crl-other.pem"), sslfilter.CRLMissing, 3, 0, false},
+		{"missing, and allowed", "client.crt", both(checking(leaf, "crl-other.pem"), allowMissing), sslfilter.CRLMissing, 0, 0, true},
+		{"missing, and expired ones are allowed", "client.crt", both(checking(leaf, "crl-other.pem"), allowExpired), sslfilter.CRLMissing, 3, 0, false},
+		{"expired", "client.crt", checking(leaf, "crl-expired.pem"), sslfilter.CRLExpired, 12, 0, false},
+		{"expired, and allowed", "client.crt", both(checking(leaf, "crl-expired.pem"), allowExpired), sslfilter.CRLExpired, 0, 0, true},
+		{"expired, and missing ones are allowed", "client.crt", both(checking(leaf, "crl-expired.pem"), allowMissing), sslfilter.CRLExpired, 12, 0, false},
+		{"expired, allowed, and listed", "client-revoked.crt", both(checking(leaf, "crl-expired.pem"), allowExpired), isListed, 23, 0, false},
+		{"expired, and a newer one beside it", "client.crt", checking(leaf, "crl-expired.pem", "crl.pem"), notListed, 0, 0, false},
+		{"bad signature", "client.crt", checking(leaf, "crl-badsig.pem"), sslfilter.CRLInvalid, 8, 0, false},
+		{"bad signature, all allowed", "client.crt", both(checking(leaf, "crl-badsig.pem"), both(allowMissing, allowExpired)), sslfilter.CRLInvalid, 8, 0, false},
+		{"leaf below an intermediate", inter, checking(leaf, "crl-inter-empty.pem"), notListed, 0, 0, false},
+		{"leaf, and the list of the root alone", inter, checking(leaf, "crl.pem"), sslfilter.CRLMissing, 3, 0, false},
+		{"chain", inter, checking(chain, "crl-inter-empty.pem", "crl.pem"), notListed, 0, 0, false},
+		{"chain, and no list of the root", inter, checking(chain, "crl-inter-empty.pem"), sslfilter.CRLMissing, 3, 1, false},
+		{"chain, and no list of the intermediate", inter, checking(chain, "crl.pem"), sslfilter.CRLMissing, 3, 0, false},
+		{"chain, and missing ones are allowed", inter, both(checking(chain, "crl.pem"), allowMissing), sslfilter.CRLMissing, 0, 0, true},
+		{"intermediate listed, leaf asked", inter, checking(leaf, "crl-inter-empty.pem", "crl-all.pem"), notListed, 0, 0, false},
+		{"intermediate listed", inter, checking(chain, "crl-inter-empty.pem", "crl-all.pem"), isListed, 23, 1, false},
+		{"intermediate listed, leaf's missing and allowed", inter, both(checking(chain, "crl-all.pem"), allowMissing), isListed, 23, 1, false},
+		{"another error", "client-expired.crt", checking(leaf, "crl.pem"), notListed, 10, 0, false},
+		{"unknown CA", "client-unknown.crt", both(checking(leaf, "crl.pem"), ok), sslfilter.CRLMissing, 20, 0, false},
+		{"serials beside it", "client.crt", both(checking(leaf, "crl-empty.pem"), crl(pki("crl-empty.pem"))), notListed, 3, 1, false},
+	}
+}
+
+func TestCRLCheckPolicies(t *testing.T) {
+	for _, c := range crlPolicies() {
+		t.Run(c.name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				for form, o := range map[string]sslfilter.Options{
+					"files":  asking(c.change),
+					"memory": inMem(t, asking(c.change)),
+				} {
+					o.MaxVersion = highest
+					f := connect(t, o, showing(c.crt, "")).Server.Filter
+					peer := f.Peer()
+					require.Equal(t, c.status, peer.CRLCheck.Status, "%s: %v", form, peer)
+					require.Equal(t, c.ignored, peer.CRLCheck.Ignored, form)
+					require.Equal(t, c.status == notListed || c.ignored, peer.CRLCheck.OK(), form)
+					require.Equal(t, c.code == 0, f.ClientCertValid(), "%s: %v", form, peer)
+					require.Equal(t, c.code == 0, peer.Valid, form)
+					require.NotEmpty(t, peer.CRLCheck.String())
+					if c.status == isListed {
+						require.NotEmpty(t, peer.CRLCheck.Serial)
+					}
+					if c.status != notListed {
+						require.NotEmpty(t, peer.CRLCheck.Subject)
+						asError[*sslfilter.VerifyError](t, peer.CRLCheck.Err)
+					}
+					if c.code == 0 && c.status != notListed { // what is ignored stands in the verdict
+						require.NotEmpty(t, peer.Errors)
+						require.True(t, peer.Errors[0].Ignored)
+					}
+					o.RequireValidClientCert = true
+					p := pair(t, o, showing(c.crt, ""))
+					p.Handshake()
+					require.Equal(t, c.code == 0, p.Server.ClientCertValid(), form)
+					require.Equal(t, c.code == 0, p.Server.Filter.Err() == nil, form)
+					if c.code != 0 {
+						refusal := asError[*sslfilter.VerifyError](t, p.Server.Filter.Err())
+						require.Equal(t, c.code, refusal.Code, form)
+						require.Equal(t, c.depth, refusal.Depth, form)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A client verifies the server in the same way.
+func TestCRLCheckOnAClient(t *testing.T) {
+	listing := tempFile(t, "crl.pem", crlBy(t, "root", nil, 0x1001))
+	at := func(file string, change func(*sslfilter.Options)) sslfilter.Options {
+		return with(clientOptions(), func(o *sslfilter.Options) {
+			o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckChain, []string{file}
+			if change != nil {
+				change(o)
+			}
+		})
+	}
+	for _, c := range []struct {
+		name   string
+		client sslfilter.Options
+		code   sslfilter.VerifyCode
+	}{
+		{"not listed", at(pki("crl.pem"), nil), 0},
+		{"listed", at(listing, nil), 23},
+		{"missing", at(pki("crl-inter-empty.pem"), nil), 3},
+		{"missing, and allowed", at(pki("crl-inter-empty.pem"), allowMissing), 0},
+		{"expired", at(pki("crl-expired.pem"), nil), 12},
+		{"expired, and allowed", at(pki("crl-expired.pem"), allowExpired), 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				p := pair(t, with(serverOptions(), func(o *sslfilter.Options) { o.MaxVersion = highest }), c.client)
+				p.Handshake()
+				require.Equal(t, c.code == 0, p.Client.ClientCertValid())
+				if c.code == 0 {
+					require.NoError(t, p.Client.Filter.Err())
+					return
+				}
+				require.Equal(t, c.code, asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+				lenient := with(c.client, func(o *sslfilter.Options) { o.InsecureSkipVerify = true })
+				f := connect(t, serverOptions(), lenient).Client.Filter
+				require.False(t, f.ClientCertValid())
+				require.False(t, f.Peer().CRLCheck.OK())
+			})
+		})
+	}
+	f := connect(t, serverOptions(), clientOptions()).Client.Filter
+	require.Equal(t, sslfilter.CRLNotAsked, f.Peer().CRLCheck.Status)
+	require.True(t, f.Peer().CRLCheck.OK())
+}
+
+// Nobody is "not on the CRL" before there was a look.
+func TestCRLCheckBeforeTheLook(t *testing.T) {
+	o := asking(checking(sslfilter.CRLCheckLeaf, "crl.pem"))
+	require.Equal(t, sslfilter.CRLNoCertificate, mustFilter(t, o).Peer().CRLCheck.Status)
+	none := connect(t, o, clientOptions()).Server.Filter
+	require.Equal(t, sslfilter.CRLNoCertificate, none.Peer().CRLCheck.Status)
+	require.False(t, none.Peer().CRLCheck.OK())
+	refused := pair(t, requiring(checking(sslfilter.CRLCheckLeaf, "crl.pem")), showing("client-unknown.crt", ""))
+	require.Error(t, refused.Handshake())
+	require.Equal(t, sslfilter.CRLNotReached, refused.Server.Peer().CRLCheck.Status)
+	require.False(t, refused.Server.Peer().CRLCheck.OK())
+}
+
+// A list that is renewed on the disk counts from the next handshake on, in a
+// context that lives; one that is gone or broken blocks everybody and says why.
+func TestCRLFilesChange(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "crl.pem")
+	without, listing := crlBy(t, "root", nil, 0x2002), crlBy(t, "root", nil, 0x2001)
+	write := func(data []byte) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file+".new", data, 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+	}
+	write(without)
+	change := func(o *sslfilter.Options) {
+		o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{pki("crl-other.pem"), file}
+		o.AllowMissingCRL = true // what cannot be read is not missing
+		o.IgnoreVerifyErrors = []sslfilter.VerifyCode{sslfilter.VerifyUnableToGetCRL}
+	}
+	asks, requires, client := mustCtx(t, asking(change)), mustCtx(t, requiring(change)), mustCtx(t, showing("client.crt", ""))
+	visit := func(server *sslfilter.Ctx) (*enginetest.Pair, error) {
+		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		return p, p.Handshake()
+	}
+	check := func(status sslfilter.CRLStatus, code sslfilter.VerifyCode, reason error) {
+		t.Helper()
+		p, err := visit(asks)
+		require.NoError(t, err, "who asks does not refuse")
+		got := p.Server.Peer()
+		require.Equal(t, status, got.CRLCheck.Status, "%v", got)
+		require.Equal(t, code == 0, got.Valid)
+		require.Equal(t, code == 0, p.Server.ClientCertValid())
+		p, err = visit(requires)
+		require.Equal(t, code == 0, err == nil, "%v", err)
+		if code != 0 {
+			err = p.Server.Filter.Err()
+			require.Equal(t, code, asError[*sslfilter.VerifyError](t, err).Code)
+			require.False(t, p.Server.ClientCertValid())
+		}
+		if status == unusable {
+			require.Equal(t, file, got.CRLCheck.File)
+			require.ErrorContains(t, err, file)
+			require.Contains(t, got.String(), file)
+		}
+		if reason != nil {
+			require.ErrorIs(t, got.CRLCheck.Err, reason)
+		}
+	}
+	check(notListed, 0, nil)
+	old, err := visit(asks)
+	require.NoError(t, err)
+	for range 5 {
+		write(listing)
+		check(isListed, 23, nil)
+		write(without)
+		check(notListed, 0, nil)
+	}
+	write(listing)
+	require.True(t, old.Server.ClientCertValid(), "the verdict is that of the handshake")
+	require.NoError(t, os.Remove(file))
+	check(unusable, 3, fs.ErrNotExist)
+	write([]byte("no CRL"))
+	check(unusable, 3, nil)
+	write(listing[:len(listing)/2])
+	check(unusable, 3, nil)
+	write(without)
+	check(notListed, 0, nil)
+	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // old enough not to be read again
+	check(notListed, 0, nil)
+	check(notListed, 0, nil)
+}
+
+// More files than the cache of the process has room for, in one context.
+func TestManyCRLFiles(t *testing.T) {
+	dir := t.TempDir()
+	var files []string
+	for i := range 40 {
+		files = append(files, filepath.Join(dir, fmt.Sprint(i)))
+		require.NoError(t, os.WriteFile(files[i], pkiBytes(t, "crl-other.pem"), 0o600))
+	}
+	server := mustCtx(t, asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, files }))
+	client := mustCtx(t, showing("client.crt", ""))
+	status := func() sslfilter.CRLStatus {
+		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		require.NoError(t, p.Handshake())
+		return p.Server.Peer().CRLCheck.Status
+	}
+	require.Equal(t, sslfilter.CRLMissing, status())
+	for _, i := range []int{0, 39} {
+		require.NoError(t, os.WriteFile(files[i], pkiBytes(t, "crl.pem"), 0o600))
+		require.Equal(t, notListed, status())
+		require.NoError(t, os.WriteFile(files[i], pkiBytes(t, "crl-other.pem"), 0o600))
+		require.Equal(t, sslfilter.CRLMissing, status())
+	}
+}
+
+// One context serves any number of goroutines while its file is replaced.
+func TestConcurrentRenewalOfCRLs(t *testing.T) {
+	const goroutines, rounds = 8, 20
+	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
+	server := mustCtx(t, requiring(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }))
+	good, revoked := mustCtx(t, showing("client.crt", "")), mustCtx(t, showing("client-revoked.crt", ""))
+	var visiting sync.WaitGroup
+	for i := range goroutines {
+		client, code := good, sslfilter.VerifyOK
+		if i%2 == 1 {
+			client, code = revoked, sslfilter.VerifyCertRevoked
+		}
+		visiting.Go(func() {
+			for range rounds {
+				c, err := client.NewFilter()
+				s, err2 := server.NewFilter()
+				if err != nil || err2 != nil {
+					t.Error(err, err2)
+					return
+				}
+				p := enginetest.New(c, s)
+				p.Handshake()
+				var refusal *sslfilter.VerifyError
+				if errors.As(s.Err(), &refusal) != (code != 0) || refusal != nil && refusal.Code != code {
+					t.Errorf("goroutine %d: %v", i, s.Err())
+				}
+				p.Close()
+			}
+		})
+	}
+	stop := make(chan struct{})
+	var renewing sync.WaitGroup
+	renewing.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			data := append(pkiBytes(t, "crl.pem"), fmt.Sprintf("renewal %d\n", i)...)
+			if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+				t.Error(err)
+			}
+			if err := os.Rename(file+".new", file); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	visiting.Wait()
+	close(stop)
+	renewing.Wait()
+}
+
+// deltaIndicator makes a list a delta of list 1 (RFC 5280 section 5.2.4).
+var deltaIndicator = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
+
+// issuingPoint is an issuing distribution point (RFC 5280 section 5.2.5) with one field.
+func issuingPoint(tag byte, content ...byte) pkix.Extension {
+	n := byte(len(content))
+	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true,
+		Value: append([]byte{0x30, n + 2, 0x80 | tag, n}, content...)}
+}
+
+// ofList makes OpenSSL check a list with this extension.
+func ofList(t testing.TB, e pkix.Extension) func(*sslfilter.Options) {
+	list := crlBy(t, "root", func(l *x509.RevocationList) { l.ExtraExtensions = []pkix.Extension{e} })
+	return func(o *sslfilter.Options) { o.CRLCheck, o.CRLMem = sslfilter.CRLCheckLeaf, [][]byte{list} }
+}
+
+// Lists for users' certificates alone are complete for those.
+func TestCRLScopes(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		scope  pkix.Extension
+		status sslfilter.CRLStatus
+	}{
+		{"onlyContainsUserCerts", issuingPoint(1, 0xff), notListed},
+		{"onlyContainsCACerts", issuingPoint(2, 0xff), sslfilter.CRLInvalid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := connect(t, asking(ofList(t, c.scope)), showing("client.crt", "")).Server.Filter
+			require.Equal(t, c.status, f.Peer().CRLCheck.Status, "%v", f.Peer())
+			require.Equal(t, c.status == notListed, f.ClientCertValid())
+		})
+	}
+}

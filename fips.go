@@ -1,0 +1,229 @@
+package sslfilter
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+)
+
+// maxFIPSConfig bounds the file of FIPSConfig, in bytes. Debian's openssl.cnf
+// has 12 kB.
+const maxFIPSConfig = 1 << 20
+
+// maxLibraries bounds the library contexts in the process, which are never
+// freed: one for each content of FIPSConfig.
+const maxLibraries = 16
+
+// libraries holds the library contexts, by the content of their configuration.
+// To load one takes self-tests, so contexts share it.
+var libraries struct {
+	sync.Mutex
+	byConfig map[[sha256.Size]byte]library
+}
+
+// library is the library context for these options.
+func (o *Options) library() (library, error) {
+	if !o.FIPS {
+		return library{}, nil
+	}
+	if !hasProviders() {
+		return library{}, &OptionError{Option: "FIPS", Err: needs("the FIPS provider", "3.0")}
+	}
+	option, file := "FIPSConfig", o.FIPSConfig
+	if file == "" {
+		option, file = "FIPS", defaultConfig()
+	}
+	wrap := func(err error) error { return &OptionError{Option: option, File: file, Err: err} }
+	conf, err := readConfig(file)
+	if err != nil {
+		return library{}, wrap(unwrapPath(err))
+	}
+	libraries.Lock()
+	defer libraries.Unlock()
+	sum := sha256.Sum256(conf)
+	if l, known := libraries.byConfig[sum]; known {
+		return l, nil
+	}
+	if len(libraries.byConfig) >= maxLibraries {
+		return library{}, wrap(fmt.Errorf("it would be the configuration number %d in this process; %d are possible", maxLibraries+1, maxLibraries))
+	}
+	l, err := newLibrary(conf)
+	switch {
+	case err != nil:
+		return library{}, wrap(fmt.Errorf("cannot be loaded: %w; %s", bare(err), l.loaded()))
+	case !l.made():
+		what := "the FIPS provider is not active under it"
+		if o.FIPSConfig == "" {
+			what += ", and FIPSConfig names no other configuration"
+		}
+		return library{}, wrap(fmt.Errorf("%s; %s", what, l.loaded()))
+	case !l.reads():
+		return library{}, wrap(fmt.Errorf("activate the base provider too, which reads keys and certificates; %s", l.loaded()))
+	}
+	l.crls = &crlCache[*crlList]{parse: l.parseCRLList}
+	if libraries.byConfig == nil {
+		libraries.byConfig = make(map[[sha256.Size]byte]library)
+	}
+	libraries.byConfig[sum] = l
+	return l, nil
+}
+
+// crlFiles is the cache of the CRLs whose signatures this library context verifies.
+func (l library) crlFiles() *crlCache[*crlList] {
+	if l.crls == nil {
+		return &crlFiles
+	}
+	return l.crls
+}
+
+// readConfig reads a configuration of at most maxFIPSConfig bytes.
+func readConfig(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("not a regular file")
+	case info.Size() > maxFIPSConfig:
+		return nil, fmt.Errorf("it has more than %d bytes", maxFIPSConfig)
+	}
+	return os.ReadFile(file)
+}
+
+func (l library) loaded() string {
+	if l.providers == "" {
+		return "no provider is loaded"
+	}
+	return "loaded providers: " + l.providers
+}
+
+// reads reports whether a provider is there that decodes keys.
+func (l library) reads() bool {
+	for provider := range strings.SplitSeq(l.providers, ", ") {
+		if name, _, _ := strings.Cut(provider, " "); name == "base" || name == "default" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkFIPS refuses what could not complete a handshake under the FIPS
+// provider: OpenSSL accepts much that it can not use later.
+func (s *sharedCtx) checkFIPS() error {
+	if !s.lib.made() {
+		return nil
+	}
+	o := &s.opts
+	if cert := s.unservedCert(); cert != "" {
+		option, file, mem := "Crt", o.Crt, o.CrtMem
+		if o.Chain != "" || o.ChainMem != nil {
+			option, file, mem = "Chain", o.Chain, o.ChainMem
+		}
+		if mem != nil {
+			file = ""
+		}
+		return &OptionError{Option: o.pick(option, mem), File: file, Err: fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded())}
+	}
+	err := s.tryHandshake(o.Client, o.CipherSuites, o.Groups)
+	if err == nil {
+		return nil
+	}
+	return badOption("FIPS", "these options%s cannot complete a handshake under the FIPS provider: %w; %s", o.deciding(), bare(err), s.lib.loaded())
+}
+
+// deciding names the options that a handshake may have failed for.
+func (o *Options) deciding() string {
+	var set []string
+	for _, option := range []struct {
+		name string
+		set  bool
+	}{
+		{"Cipher", o.Cipher != ""}, {"CipherSuites", o.CipherSuites != ""}, {"Groups", o.Groups != ""},
+		{"MinVersion", o.MinVersion != 0}, {"MaxVersion", o.MaxVersion != 0}, {"TLS12", o.TLS12},
+		{o.pick("Key", o.KeyMem), o.Key != "" || o.KeyMem != nil}, {o.pick("Chain", o.ChainMem), o.Chain != "" || o.ChainMem != nil},
+		{o.pick("DHCert", o.DHCertMem), o.DHCert != "" || o.DHCertMem != nil},
+	} {
+		if option.set {
+			set = append(set, option.name)
+		}
+	}
+	if len(set) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(set, ", ") + ")"
+}
+
+// underFIPS adds to the error of another option that FIPS may be the reason.
+func (o *Options) underFIPS(err error) error {
+	var option *OptionError
+	if o.FIPS && errors.As(err, &option) && option.Option != "FIPS" {
+		return &OptionError{Option: option.Option, File: option.File, Err: fmt.Errorf("%w (with FIPS)", option.Err)}
+	}
+	return err
+}
+
+// AlgorithmUse is what a connection uses an algorithm for.
+type AlgorithmUse int
+
+const (
+	UseCipher        AlgorithmUse = iota // encrypts the records
+	UseMAC                               // authenticates them; absent where the cipher does
+	UseKDF                               // derives the keys
+	UseDigest                            // the hash under UseKDF and of the handshake's transcript
+	UseKeyExchange                       // the group, or RSA; absent in a resumed session without
+	UseSignature                         // what this side signed the handshake with, if it did
+	UsePeerSignature                     // what the peer signed it with, if it did
+)
+
+// String gives "cipher", "mac", "kdf", "digest", "key exchange", "signature" or
+// "peer signature".
+func (u AlgorithmUse) String() string {
+	names := [...]string{"cipher", "mac", "kdf", "digest", "key exchange", "signature", "peer signature"}
+	if u < 0 || int(u) >= len(names) {
+		return fmt.Sprintf("AlgorithmUse(%d)", int(u))
+	}
+	return names[u]
+}
+
+// AlgorithmProvider says which provider of OpenSSL serves an algorithm.
+type AlgorithmProvider struct {
+	Use       AlgorithmUse
+	Algorithm string // "AES-256-GCM", "secp256r1", "RSA-PSS+SHA256"
+	Provider  string // "fips", "default"; empty where no active provider serves it
+}
+
+// String gives "cipher AES-256-GCM: fips".
+func (a AlgorithmProvider) String() string {
+	provider := a.Provider
+	if provider == "" {
+		provider = "no provider"
+	}
+	return a.Use.String() + " " + a.Algorithm + ": " + provider
+}
+
+// Providers lists the algorithms that the connection uses, and which provider
+// serves each. OpenSSL does not tell which implementation a connection took;
+// the answer is what a fetch of that algorithm gives in the connection's library
+// context under its properties, which is how OpenSSL takes it. It does not say
+// whether the provider counts a use as approved.
+//
+// The handshake must be done, and OpenSSL be 3.0 or later; otherwise it is an
+// error.
+//
+// Calls EVP_CIPHER_fetch(3), EVP_MAC_fetch(3), EVP_KDF_fetch(3),
+// EVP_KEYMGMT_fetch(3), EVP_SIGNATURE_fetch(3).
+func (f *Filter) Providers() ([]AlgorithmProvider, error) {
+	f.calls++
+	switch {
+	case f.ssl == nil:
+		return nil, ErrClosed
+	case !hasProviders():
+		return nil, needs("Providers", "3.0")
+	case !f.proved():
+		return nil, &UsageError{"Providers", "the handshake is not done"}
+	}
+	return f.ssl.served(), nil
+}
