@@ -52,8 +52,6 @@ type quirks struct {
 	lenient                    bool // refuses nobody whose certificate is bad
 	polite                     bool // as a server it refuses in HTTP, with status 400
 	noCRL                      bool // as a server it has no revocation list
-	// hides are certificates that it does not show.
-	hides []string
 	// says is all that it can say, if it cannot be told what.
 	says []byte
 	// asked makes what its server is sent of a payload, and answers what that
@@ -93,7 +91,6 @@ func allPeers() (all []*peer) {
 	all = append(all, opensslPeers()...)
 	all = append(all, gnutlsPeer(), nssPeer(), curlPeer(), nginxPeer(), haproxyPeer(), stunnelPeer())
 	all = append(all, scriptPeers()...)
-
 	return append(all, goPeer(), originalPeer())
 }
 

@@ -79,7 +79,6 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 	row := document.row(p, "client", version)
 	for _, id := range identities {
 		t.Run(id.name, func(t *testing.T) {
-			hidden := slices.Contains(p.quirks.hides, id.name)
 			o := base
 			o.ClientCert = true
 			c, r := p.visitUs(t, version, o, id, pki("root.crt"))
@@ -95,20 +94,20 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 				sameTerms(t, c, r)
 			}
 			requireEnd(t, p.quirks.clientCuts, r)
-			requireVerdict(t, id, hidden, r)
+			requireVerdict(t, id, r)
 
 			o.RequireValidClientCert = true
 			if id.refused == 0 {
 				c, r = p.visitUs(t, version, o, id, pki("root.crt"))
 				require.NoError(t, r.err, c.text)
 				require.True(t, c.done, c.text)
-				requireVerdict(t, id, hidden, r)
+				requireVerdict(t, id, r)
 				row.set(id.name, "valid")
 				return
 			}
 			c, r = p.visitUs(t, version, o, id, pki("root.crt"))
 			require.False(t, c.done, c.text)
-			row.set(id.name, requireRefusal(t, id, hidden, r))
+			row.set(id.name, requireRefusal(t, id, r))
 		})
 	}
 	t.Run("our CA unknown to it", func(t *testing.T) {
@@ -144,9 +143,9 @@ func (p *peer) visitUs(t *testing.T, version sslfilter.Version, o sslfilter.Opti
 }
 
 // requireVerdict holds our verdict on a client that was only asked.
-func requireVerdict(t *testing.T, id identity, hidden bool, r report) {
+func requireVerdict(t *testing.T, id identity, r report) {
 	t.Helper()
-	if id.file == "" || hidden {
+	if id.file == "" {
 		require.False(t, r.exists)
 		require.False(t, r.peer.Valid)
 		require.Empty(t, r.ids)
@@ -172,19 +171,16 @@ func requireVerdict(t *testing.T, id identity, hidden bool, r report) {
 }
 
 // requireRefusal holds the error of our server, and tells the reason.
-func requireRefusal(t *testing.T, id identity, hidden bool, r report) string {
+func requireRefusal(t *testing.T, id identity, r report) string {
 	t.Helper()
 	require.Error(t, r.err)
 	require.False(t, r.peer.Valid)
 	var failure *sslfilter.Error
 	require.ErrorAs(t, r.err, &failure)
 	var verify *sslfilter.VerifyError
-	if id.refused < 0 || hidden {
+	if id.refused < 0 {
 		require.NotErrorAs(t, r.err, &verify)
 		require.ErrorContains(t, r.err, "peer did not return a certificate")
-		if hidden {
-			return "not shown"
-		}
 		return "we refuse if required"
 	}
 	require.ErrorAs(t, r.err, &verify)

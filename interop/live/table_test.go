@@ -132,8 +132,9 @@ func (b *book) finish() error {
 	if err != nil || !strings.Contains(string(data), "our "+series()) {
 		return err
 	}
+	text := withoutCipher(string(data))
 	for _, line := range b.lines() {
-		if !strings.Contains(string(data), line+"\n") {
+		if !strings.Contains(text, withoutCipher(line)+"\n") {
 			return fmt.Errorf("%s has no line\n%s\nmake interop writes it anew; read the diff", documentFile, line)
 		}
 	}
@@ -152,6 +153,12 @@ func (b *book) lines() (list []string) {
 	}
 	return list
 }
+
+var cipherCell = regexp.MustCompile(`(?m)^(\| [^|]+ \| [^|]+ \| 1\.\d \|) \S+ \|`)
+
+// withoutCipher leaves the suites out: some peers choose by what the processor
+// is good at.
+func withoutCipher(lines string) string { return cipherCell.ReplaceAllString(lines, "$1") }
 
 // series is the OpenSSL that is linked in, without the last number.
 func series() string {
