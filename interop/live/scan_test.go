@@ -108,7 +108,7 @@ func TestTestSSL(t *testing.T) {
 	p := peers.StartForeign(t, nil, path, "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", file,
 		"-p", "-s", "https://localhost:"+peers.Port(t, addr))
 	p.CloseInput()
-	p.WaitWithin(10 * peers.Patience) // half a minute of CPU
+	p.WaitWithin(16 * peers.Patience) // most of a minute of CPU
 	data, err := os.ReadFile(file)
 	require.NoError(t, err, p.Output())
 	var found []struct{ ID, Severity, Finding string }
