@@ -26,6 +26,9 @@ test: deps-build ## all tests
 	$(GO) test ./...
 	cd examples/grpc && $(GO) test ./...
 
+interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md
+	$(GO) test -count=1 -timeout 20m ./interop/live -interop-table $(CURDIR)/docs/interop.md
+
 bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance.md
 	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance.md
 
@@ -107,11 +110,11 @@ check-fuzz: ## every fuzz target with 1000 inputs
 
 check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
-	@$(GO) test -race -shuffle=on ./...
+	@$(GO) test -race -shuffle=on -short ./...
 
 check-asan: ## the tests of engine, connections and failing allocations under the address sanitizer, which also finds leaks
 	@echo '== address sanitizer'
-	@$(GO) test -asan . ./interop/... ./sslnet ./sslhttp ./internal/memfault
+	@$(GO) test -asan -short . ./interop/... ./sslnet ./sslhttp ./internal/memfault
 
 check-cgocheck: ## no Go pointer stays in C
 	@echo '== cgocheck2'
@@ -134,6 +137,6 @@ check-valgrind: ## a part of the engine's tests under valgrind, if it is there
 		dir=$$(mktemp -d); $(GO) test -tags=valgrind -c -o "$$dir/root.test" . && \
 		$(VALGRIND) "$$dir/root.test" -test.run '^($(VALGRIND_TESTS))$$'; status=$$?; rm -rf "$$dir"; exit $$status
 
-.PHONY: help deps deps-build demo test bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
+.PHONY: help deps deps-build demo test interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
 	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr \
 	check-valgrind

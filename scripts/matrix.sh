@@ -60,7 +60,7 @@ sources() {
 run() (
 	enter "$1"
 	shift
-	go test -count=1 -vet=off "$@"
+	go test -count=1 -vet=off -short "$@"
 )
 
 status=0 table='leg|result|seconds|'$'\n'
