@@ -32,6 +32,11 @@ bench: deps-build ## compare this library with C, crypto/tls, another binding an
 matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
 	@scripts/matrix.sh
 
+FUZZTIME ?= 5m
+
+fuzz: deps-build ## every fuzz target for FUZZTIME, 5m where it is not set
+	@scripts/fuzz.sh $(FUZZTIME)
+
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
 
@@ -40,7 +45,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-speed check-race check-asan check-cgocheck check-checkptr
+check: check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -72,8 +77,9 @@ check-layering: ## who may import whom
 
 check-c: ## the C compiles without a warning and without a deprecated call
 	@echo '== $(CGO_CC) -Werror, no deprecated call'
-	@$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
-		$$(pkg-config --cflags libssl libcrypto) -o /dev/null -c
+	@for file in cgo_*.c internal/cpeer/peer.c internal/memfault/memfault.c; do \
+		$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
+		$$(pkg-config --cflags libssl libcrypto) -c "$$file" -o /dev/null || exit 1; done
 
 check-programs: ## every program links
 	@echo '== programs'
@@ -88,6 +94,10 @@ check-bench: ## every benchmark runs once
 check-speed: ## instructions against C, crossings and allocations are what they were; no clock is looked at
 	@echo '== instructions, crossings, allocations'
 	@cd bench && $(GO) test -count=1 -v ./guard
+
+check-fuzz: ## every fuzz target with 1000 inputs
+	@echo '== fuzz targets'
+	@scripts/fuzz.sh 1000x
 
 check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
@@ -105,5 +115,5 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
-.PHONY: help deps deps-build demo test bench matrix cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-speed check-race check-asan check-cgocheck check-checkptr
+.PHONY: help deps deps-build demo test bench matrix fuzz cover testdata check check-format check-vet check-staticcheck \
+	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr

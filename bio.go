@@ -21,6 +21,7 @@ const (
 	statusNoCert = status(C.FSSL_NO_CERT) // the peer that we must verify showed no certificate
 	statusRounds = status(C.FSSL_ROUNDS)  // the server asked for too many renegotiations
 	statusFull   = status(C.FSSL_FULL)    // more than maxHeld bytes wait for the network
+	statusMemory = status(C.FSSL_NO_MEMORY)
 )
 
 // receive feeds wire to OpenSSL and reads plaintext into plain, in one

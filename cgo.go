@@ -53,6 +53,7 @@ func FIPS() bool { return C.fssl_fips_enabled() != 0 }
 type library struct {
 	lib       *C.fssl_lib
 	providers string // active ones, with their versions
+	crls      *crlCache[*crlList]
 }
 
 func (l library) made() bool { return l.lib != nil }
@@ -88,6 +89,10 @@ type handle[P comparable] struct {
 
 // liveHandles counts C objects that were made and not freed; tests look at it.
 var liveHandles atomic.Int64
+
+// errorQueued reports whether OpenSSL's error queue of this thread holds
+// anything, which no crossing may leave there; tests look at it.
+func errorQueued() bool { return C.ERR_peek_error() != 0 }
 
 // own makes h the owner of ptr. The cleanup gets the C pointer, never h.
 func (h *handle[P]) own(ptr P, free func(P)) {

@@ -79,6 +79,26 @@ static int done(int ok, fssl_errors *errs)
     return ok;
 }
 
+/*
+ * Whether it may be for want of memory that OpenSSL failed or answered "none": it
+ * does not always say so. Ends a helper that failed, as done does. silent is what
+ * an empty queue means. Where no allocation succeeds, there is no queue.
+ */
+static int starved(int silent, fssl_errors *errs)
+{
+    void *probe = OPENSSL_malloc(64);
+    int i, short_of = probe == NULL;
+
+    OPENSSL_free(probe);
+    fssl_take_errors(errs);
+    if (errs->n == 0 && silent)
+        return 1;
+    for (i = 0; i < errs->n; i++)
+        if (ERR_GET_REASON(errs->e[i].code) == ERR_R_MALLOC_FAILURE || ERR_GET_REASON(errs->e[i].code) == ERR_R_INIT_FAIL)
+            short_of = 1;
+    return short_of;
+}
+
 /* --------------------------------------------------------------------- PEM */
 
 /* A view of the caller's bytes for the time of one call; an empty slice has no address. For a negative length OpenSSL would ask strlen. */
@@ -102,31 +122,51 @@ static int next_block(BIO *bio, char **name, unsigned char **data, long *len)
     return 0;
 }
 
-static X509 *block_cert(fssl_lib *lib, const char *name, const unsigned char *data, long len)
+/*
+ * extra is set where more follows. d2i_X509 also gives a certificate for whose key
+ * or extensions there was no memory, and that one is invalid for good; where
+ * something is missing, the second attempt tells whether it is the certificate's fault.
+ */
+static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
-    const unsigned char *p = data;
-    X509 *own = NULL, **into = NULL, *cert;
+    X509 *cert = NULL;
+    int i, whole = 0;
 
-    if (lib != NULL) { /* not without: into an X509 that is given, d2i_X509 wants sound extensions too */
-        own = fssl_new_cert(lib);
-        if (own == NULL)
+    for (i = 0; i < 2 && !whole; i++) {
+        const unsigned char *p = data;
+        X509 **into = NULL, *got;
+
+        X509_free(cert);
+        cert = NULL;
+        if (lib != NULL) { /* not without: into an X509 that is given, d2i_X509 wants sound extensions too */
+            cert = fssl_new_cert(lib);
+            if (cert == NULL)
+                return NULL;
+            into = &cert;
+        }
+        got = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(into, &p, len) : d2i_X509(into, &p, len);
+        if (got == NULL) {
+            X509_free(cert); /* NULL where d2i_X509 freed it */
             return NULL;
-        into = &own;
-    }
-    cert = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(into, &p, len) : d2i_X509(into, &p, len);
-    if (cert == NULL || p != data + len) {
-        X509_free(into != NULL ? own : cert); /* own is NULL where d2i_X509 freed it */
-        return NULL;
+        }
+        cert = got;
+        if (p != data + len) {
+            *extra = 1;
+            X509_free(cert);
+            return NULL;
+        }
+        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL &&
+                (X509_get_extension_flags(cert) & (EXFLAG_SI | EXFLAG_SS)) != EXFLAG_SI;
     }
     return cert;
 }
 
-/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them. */
+/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them, and is -1 for want of memory. */
 STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = 0;
@@ -141,7 +181,7 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *
             break;
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
-            X509 *cert = block_cert(lib, name, data, n);
+            X509 *cert = block_cert(&extra, lib, name, data, n);
 
             if (cert == NULL || !sk_X509_push(certs, cert)) {
                 X509_free(cert);
@@ -156,9 +196,11 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *
     BIO_free(bio);
     if (more != 0) {
         fssl_certs_free(certs);
-        certs = NULL;
+        if (starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(certs != NULL, errs);
+    done(1, errs);
     return certs;
 }
 
@@ -167,14 +209,18 @@ void fssl_certs_free(STACK_OF(X509) *certs)
     sk_X509_pop_free(certs, X509_free);
 }
 
-/* Moves the first certificate of from behind those of to; 0 where there is none left. */
+/* Moves the certificates of from behind those of to; 0 where there is no memory for all of them. */
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from)
 {
-    X509 *cert = sk_X509_shift(from);
+    X509 *cert;
 
-    if (cert != NULL && !sk_X509_push(to, cert))
-        X509_free(cert);
-    return cert != NULL;
+    clear_errors();
+    while ((cert = sk_X509_shift(from)) != NULL)
+        if (!sk_X509_push(to, cert)) {
+            X509_free(cert);
+            return done(0, NULL);
+        }
+    return done(1, NULL);
 }
 
 int fssl_certs_num(STACK_OF(X509) *certs)
@@ -286,8 +332,7 @@ typedef struct alpn_list {
     unsigned char protos[];
 } alpn_list;
 
-static int alpn_index = -1;
-static CRYPTO_ONCE alpn_once = CRYPTO_ONCE_STATIC_INIT;
+static int alpn_index = -1; /* set once, atomically; what failed for want of memory is tried again */
 
 static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
 {
@@ -299,9 +344,16 @@ static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index,
     OPENSSL_free(list);
 }
 
-static void make_alpn_index(void)
+static int get_alpn_index(void)
 {
-    alpn_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    int index = __atomic_load_n(&alpn_index, __ATOMIC_ACQUIRE), none = -1;
+
+    if (index >= 0)
+        return index;
+    index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    if (index >= 0 && !__atomic_compare_exchange_n(&alpn_index, &none, index, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        index = none; /* another thread was faster */
+    return index;
 }
 
 /* The server's order decides; nothing in common is a fatal alert (RFC 7301 section 3.2). */
@@ -318,14 +370,16 @@ static int alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_len, 
 int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs)
 {
     alpn_list *own;
+    int index;
 
     clear_errors();
     if (client)
         return done(SSL_CTX_set_alpn_protos(ctx, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
-    if (!CRYPTO_THREAD_run_once(&alpn_once, make_alpn_index) || alpn_index < 0)
+    index = get_alpn_index();
+    if (index < 0)
         return done(0, errs);
     own = OPENSSL_malloc(sizeof(*own) + len);
-    if (own == NULL || !SSL_CTX_set_ex_data(ctx, alpn_index, own)) {
+    if (own == NULL || !SSL_CTX_set_ex_data(ctx, index, own)) {
         OPENSSL_free(own);
         return done(0, errs);
     }
@@ -362,17 +416,22 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
 {
     clear_errors();
-    *mismatch = X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) != 1;
-    return done(!*mismatch && SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1)
+        return done(SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* and not a failure of something else */
+    return done(0, errs);
 }
 
 /* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
-    int flags = SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR | SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR;
+    int ret;
 
     clear_errors();
-    return done(SSL_CTX_build_cert_chain(ctx, flags) > 0, errs);
+    ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
+    if (ret == 2) /* no whole chain, which is no error, unless it is for want of memory */
+        return !starved(0, errs);
+    return done(ret > 0, errs);
 }
 
 static int announce_ca(SSL_CTX *ctx, X509 *ca)
@@ -460,6 +519,10 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     ssl = SSL_new(ctx);
     if (ssl != NULL) {
         list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL && starved(0, errs)) { /* NULL is also "no cipher" */
+            SSL_free(ssl);
+            return NULL;
+        }
         text = join_names(list);
         for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
             if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(list, i)) == NID_auth_null)
@@ -571,8 +634,8 @@ static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
     return (size_t)n + 3;
 }
 
-/* Adds the serials of one list to the blob. */
-static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
+/* Adds the serials of one list to the blob. extra is set where one has too many bytes. */
+static int add_list(int *extra, fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
 {
     STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
     int i;
@@ -592,8 +655,10 @@ static int add_list(fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
             *cap = grown;
         }
         n = serial_key(crl->blob + *used, serial);
-        if (n == 0)
+        if (n == 0) {
+            *extra = 1;
             return 0;
+        }
         *used += n;
         crl->n++;
     }
@@ -618,13 +683,13 @@ static int sort_keys(fssl_crl *crl)
     return 1;
 }
 
-/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken. */
+/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
     size_t used = 0, cap = 0;
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = 0;
@@ -642,7 +707,8 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
             const unsigned char *p = data;
             X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
 
-            if (list == NULL || p != data + n || !add_list(crl, &used, &cap, list))
+            extra = list != NULL && p != data + n;
+            if (list == NULL || extra || !add_list(&extra, crl, &used, &cap, list))
                 more = -1;
             X509_CRL_free(list);
         }
@@ -654,9 +720,11 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
     BIO_free(bio);
     if (more != 0 || !sort_keys(crl)) {
         fssl_crl_free(crl);
-        crl = NULL;
+        if (starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(crl != NULL, errs);
+    done(1, errs);
     return crl;
 }
 
@@ -739,12 +807,15 @@ static int sort_list(X509_CRL *list)
     return 1;
 }
 
-/* Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to it. */
-STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
+/*
+ * Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to
+ * it. blocks is -1 for want of memory. Their signatures will be verified in lib.
+ */
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
     BIO *bio;
-    int more = -1;
+    int more = -1, extra = 0;
 
     clear_errors();
     *blocks = *lists = 0;
@@ -761,12 +832,13 @@ STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const u
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
             const unsigned char *p = data;
-            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
+            X509_CRL *list = fssl_new_crl(lib);
 
             ++*lists;
-            if (list != NULL)
+            if (list != NULL && d2i_X509_CRL(&list, &p, n) != NULL)
                 *unfit = crl_unfit(list);
-            if (list == NULL || p != data + n || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
+            extra = list != NULL && p != data + n;
+            if (list == NULL || extra || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
                 X509_CRL_free(list);
                 more = -1;
             }
@@ -779,9 +851,11 @@ STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const u
     BIO_free(bio);
     if (more != 0) {
         fssl_crls_free(crls);
-        crls = NULL;
+        if (*unfit == FSSL_CRL_COMPLETE && starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
     }
-    done(crls != NULL, errs);
+    done(1, errs);
     return crls;
 }
 
@@ -862,8 +936,10 @@ static int hold(fssl_conn *c, const char *data, size_t len)
         while (cap < need)
             cap = cap < 2048 ? 2048 : cap * 2;
         held = OPENSSL_malloc(cap);
-        if (held == NULL)
+        if (held == NULL) {
+            c->starved = 1;
             return 0;
+        }
         if (c->held_len > 0)
             memcpy(held, c->held + c->held_off, c->held_len);
         OPENSSL_free(c->held);
@@ -969,25 +1045,31 @@ static long wire_ctrl(BIO *bio, int cmd, long num, void *ptr)
     }
 }
 
-static BIO_METHOD *wire_method;
-static CRYPTO_ONCE wire_once = CRYPTO_ONCE_STATIC_INIT;
+static BIO_METHOD *wire_method; /* made once, set atomically; what failed for want of memory is tried again */
 
-static void make_wire_method(void)
+static BIO_METHOD *get_wire_method(void)
 {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+    BIO_METHOD *m = __atomic_load_n(&wire_method, __ATOMIC_ACQUIRE), *none = NULL;
 
-    if (m != NULL && BIO_meth_set_write(m, wire_write) && BIO_meth_set_read(m, wire_read) && BIO_meth_set_ctrl(m, wire_ctrl))
-        wire_method = m;
-    else
+    if (m != NULL)
+        return m;
+    m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
+    if (m == NULL || !BIO_meth_set_write(m, wire_write) || !BIO_meth_set_read(m, wire_read) || !BIO_meth_set_ctrl(m, wire_ctrl)) {
         BIO_meth_free(m);
+        return NULL;
+    }
+    if (!__atomic_compare_exchange_n(&wire_method, &none, m, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        BIO_meth_free(m); /* another thread was faster */
+        m = none;
+    }
+    return m;
 }
 
 static BIO *wire_new(fssl_conn *c)
 {
-    BIO *bio = NULL;
+    BIO_METHOD *method = get_wire_method();
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
 
-    if (CRYPTO_THREAD_run_once(&wire_once, make_wire_method) && wire_method != NULL)
-        bio = BIO_new(wire_method);
     if (bio != NULL) {
         BIO_set_data(bio, c);
         BIO_set_init(bio, 1);
@@ -1038,6 +1120,24 @@ static int refuse(fssl_conn *c, X509_STORE_CTX *store, int code, int depth)
     return 0;
 }
 
+/*
+ * Whether OpenSSL has looked at the root, whose turn is first. If it has no memory
+ * to see that a certificate signs itself, it checks neither its signature nor its
+ * dates, and goes on with the next.
+ */
+static int root_seen(const fssl_conn *c, X509_STORE_CTX *store)
+{
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(store);
+    int i, top = sk_X509_num(chain) - 1;
+
+    if (top < 0 || (X509_get_extension_flags(sk_X509_value(chain, top)) & EXFLAG_SS) == 0)
+        return 1;
+    for (i = 0; i < c->n_rec; i++)
+        if (c->rec[i].depth == top)
+            return 1;
+    return 0;
+}
+
 /* Records what OpenSSL found, one entry a call as the original does, and refuses only where the mode says so. */
 static int verify_cb(int ok, X509_STORE_CTX *store)
 {
@@ -1060,7 +1160,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
             ignored = 1;
     if (c->crls_block && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read is not one that is missing */
         ignored = 0;
-    if (!record(c, cert, code, depth, ignored))
+    if (!record(c, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(c, store)))
         return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
     if (!ok && !ignored && c->mode == FSSL_ENFORCE)
         return refuse(c, store, code, depth);
@@ -1152,7 +1252,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
     c->ssl_error = SSL_get_error(c->ssl, ret);
     if (c->full) {
         clear_errors();
-        return FSSL_FULL;
+        return c->starved ? FSSL_NO_MEMORY : FSSL_FULL;
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
         return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
@@ -1161,7 +1261,7 @@ static fssl_status outcome(fssl_conn *c, int ret)
     if (c->errs == NULL)
         c->errs = OPENSSL_zalloc(sizeof(*c->errs));
     fssl_take_errors(c->errs);
-    return FSSL_FATAL;
+    return c->errs != NULL ? FSSL_FATAL : FSSL_NO_MEMORY;
 }
 
 /* Before the first handshake: one step of it. */

@@ -41,6 +41,7 @@
 typedef struct fssl_lib fssl_lib;
 #define fssl_new_ctx(lib, method) ((void)(lib), SSL_CTX_new(method))
 #define fssl_new_cert(lib) ((void)(lib), X509_new())
+#define fssl_new_crl(lib) ((void)(lib), X509_CRL_new())
 #define fssl_read_key(lib, bio, cb, arg) ((void)(lib), PEM_read_bio_PrivateKey(bio, NULL, cb, arg))
 #define fssl_read_params(lib, bio) ((void)(lib), PEM_read_bio_Parameters(bio, NULL))
 #define fssl_new_pkey_ctx(lib, key) ((void)(lib), EVP_PKEY_CTX_new(key, NULL))
@@ -59,6 +60,7 @@ typedef struct fssl_lib {
 #define fssl_lib_propq(lib) ((lib) != NULL ? FSSL_PROPQ : NULL)
 #define fssl_new_ctx(lib, method) SSL_CTX_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib), method)
 #define fssl_new_cert(lib) X509_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_new_crl(lib) X509_CRL_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_read_key(lib, bio, cb, arg) PEM_read_bio_PrivateKey_ex(bio, NULL, cb, arg, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_read_params(lib, bio) PEM_read_bio_Parameters_ex(bio, NULL, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_new_pkey_ctx(lib, key) EVP_PKEY_CTX_new_from_pkey(fssl_lib_ctx(lib), key, fssl_lib_propq(lib))
@@ -74,7 +76,7 @@ enum {
     FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
-    FSSL_MAX_SERVED = 8,          /* lines of what serves a connection: one for each of its uses */
+    FSSL_MAX_SERVED = 16,         /* lines of what serves a connection: at most one for each of its uses */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may ask a client for: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* of these, what the peer made us say after the handshake: key updates, refused renegotiations */
 };
@@ -129,7 +131,8 @@ typedef enum fssl_status {
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
     FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
     FSSL_ROUNDS = -4,  /* more than FSSL_MAX_ROUNDS renegotiations */
-    FSSL_FULL = -3     /* FSSL_MAX_HELD exceeded, or out of memory for it */
+    FSSL_FULL = -3,    /* FSSL_MAX_HELD exceeded */
+    FSSL_NO_MEMORY = -5 /* for what is held, or for the error */
 } fssl_status;
 
 /* What the verify callback does with what it sees. */
@@ -146,7 +149,7 @@ enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CR
 typedef struct fssl_conn {
     SSL *ssl;
     const fssl_lib *lib;
-    int client, handshaken, reading, discard, full, more;
+    int client, handshaken, reading, discard, full, starved, more;
 
     const unsigned char *in;
     size_t in_left;
@@ -214,7 +217,7 @@ int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 /* crl.go */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_crl_free(fssl_crl *crl);
-STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs);
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs);
 STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
 void fssl_crls_free(STACK_OF(X509_CRL) *crls);
 int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs);

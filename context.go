@@ -211,6 +211,13 @@ func (s *sharedCtx) applyCiphers() error {
 	if err != nil {
 		return err
 	}
+	if len(names) == 0 {
+		option := "Cipher"
+		if o.Cipher == "" && o.CipherSuites != "" {
+			option = "CipherSuites"
+		}
+		return badOption(option, "no suite is left that the versions and the security level admit")
+	}
 	s.ciphers = names
 	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
 		if newer := needsNewer("CipherSuites", o.CipherSuites); newer != nil {
@@ -306,8 +313,11 @@ func (s *sharedCtx) applyTrust() error {
 		if err != nil {
 			return err
 		}
-		all.join(cas)
+		err = all.join(cas)
 		cas.free()
+		if err != nil {
+			return in.wrap(err)
+		}
 	}
 	if err := s.trust(all, !o.Client); err != nil {
 		return &OptionError{Option: "CACrt", File: o.CACrt, Err: err}

@@ -27,6 +27,9 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 	var errs C.fssl_errors
 	var blocks C.int
 	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if p == nil && blocks < 0 {
+		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
+	}
 	if p == nil {
 		in := input{data: pem}
 		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
@@ -82,11 +85,14 @@ func newCRLList(p *C.struct_stack_st_X509_CRL) *crlList {
 
 // parseCRLList reads every CRL of pem; there is at least one, none is broken,
 // and each is complete.
-func parseCRLList(pem []byte) (*crlList, error) {
+func (l library) parseCRLList(pem []byte) (*crlList, error) {
 	var errs C.fssl_errors
 	var blocks, lists, unfit C.int
 	in := input{data: pem}
-	p := C.fssl_crls_parse(&blocks, &lists, &unfit, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	p := C.fssl_crls_parse(&blocks, &lists, &unfit, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if p == nil && blocks < 0 {
+		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
+	}
 	if p == nil {
 		switch unfit {
 		case C.FSSL_CRL_DELTA:

@@ -23,8 +23,8 @@ const (
 // The caches are those of the process, since the original's New makes a context
 // for each connection. A file may be in both.
 var (
-	serialFiles = crlCache[*crlHandle]{parse: parseCRL}   // CACRL
-	crlFiles    = crlCache[*crlList]{parse: parseCRLList} // CRLFiles
+	serialFiles = crlCache[*crlHandle]{parse: parseCRL}             // CACRL
+	crlFiles    = crlCache[*crlList]{parse: library{}.parseCRLList} // CRLFiles; a library context has its own
 )
 
 // crlCache keeps parsed CRL files in the form T.
@@ -124,6 +124,9 @@ func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], erro
 		fresh.crl, fresh.err = c.crl, c.err
 	} else {
 		fresh.crl, fresh.err = k.parse(data)
+	}
+	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault
+		return nil, fresh.err
 	}
 	k.keep(file, fresh)
 	return fresh, fresh.err

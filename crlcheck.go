@@ -53,7 +53,7 @@ func (s *sharedCtx) applyCRLs() error {
 		if err := in.checkSize(); err != nil {
 			return err
 		}
-		list, err := parseCRLList(pem)
+		list, err := s.lib.parseCRLList(pem)
 		if err != nil {
 			return in.wrap(err)
 		}
@@ -77,7 +77,7 @@ func (s *sharedCtx) currentCRLs() (*crlList, error) {
 		if have != nil {
 			last = have.files[i]
 		}
-		c, err := crlFiles.load(file, last)
+		c, err := s.lib.crlFiles().load(file, last)
 		if err != nil {
 			return nil, &OptionError{Option: "CRLFiles", File: file, Err: unwrapPath(err)}
 		}
@@ -245,7 +245,8 @@ func (f *Filter) crlChecked() (r CRLResult) {
 		return unusableCRL(f.listsErr)
 	}
 	best := 0
-	for _, v := range f.ssl.verifyRecords() {
+	found, _ := f.ssl.verifyRecords() // without the names where memory is short; Peer tells
+	for _, v := range found {
 		status, ok := crlCodes[v.code]
 		if !ok {
 			continue

@@ -131,6 +131,9 @@ func (l library) parseCerts(pem []byte) (list certList, blocks int, err error) {
 	var errs C.fssl_errors
 	var n C.int
 	stack := C.fssl_pem_certs(&n, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if stack == nil && n < 0 {
+		return certList{}, 0, outOfMemory("PEM_read_bio_X509", records(&errs))
+	}
 	if stack == nil {
 		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
 	}
@@ -171,6 +174,9 @@ func (l library) parseKey(pem, passphrase []byte) (key privateKey, encrypted boo
 	var errs C.fssl_errors
 	var asked C.int
 	pkey := C.fssl_pem_key(&asked, l.lib, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	if pkey == nil && errs.n == 0 { // whatever is wrong with a key, OpenSSL says it
+		return privateKey{}, asked != 0, outOfMemory("PEM_read_bio_PrivateKey", nil)
+	}
 	if pkey == nil {
 		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
 	}
@@ -196,32 +202,39 @@ func (h *ctxHandle) trust(cas certList, announce bool) error {
 }
 
 // join moves the certificates of other behind those of l.
-func (l certList) join(other certList) {
-	for C.fssl_certs_move(l.stack, other.stack) != 0 {
+func (l certList) join(other certList) error {
+	if C.fssl_certs_move(l.stack, other.stack) != 1 {
+		return outOfMemory("sk_X509_push", nil)
 	}
+	return nil
 }
 
-// systemStore is read once in the life of the process: that costs 5 to 24 ms.
-var systemStore = sync.OnceValues(func() (*C.X509_STORE, error) {
-	var errs C.fssl_errors
-	store := C.fssl_system_store(&errs)
-	if store == nil {
-		return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
-	}
-	return store, nil
-})
+// systemStore is read once in the life of the process: that costs 5 to 24 ms. A
+// failure is not remembered: memory may have been short.
+var systemStore struct {
+	sync.Mutex
+	store *C.X509_STORE
+}
 
 // systemStore is that of a library context, which keeps it.
 func (l library) systemStore() (*C.X509_STORE, error) {
-	if !l.made() {
-		return systemStore()
-	}
 	var errs C.fssl_errors
-	store := C.fssl_lib_system_store(l.lib, &errs)
-	if store == nil {
-		return nil, newError("X509_STORE_set_default_paths_ex", 0, records(&errs))
+	if l.made() {
+		store := C.fssl_lib_system_store(l.lib, &errs)
+		if store == nil {
+			return nil, newError("X509_STORE_set_default_paths_ex", 0, records(&errs))
+		}
+		return store, nil
 	}
-	return store, nil
+	systemStore.Lock()
+	defer systemStore.Unlock()
+	if systemStore.store == nil {
+		systemStore.store = C.fssl_system_store(&errs)
+		if systemStore.store == nil {
+			return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
+		}
+	}
+	return systemStore.store, nil
 }
 
 func (h *ctxHandle) trustSystem() error {

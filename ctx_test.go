@@ -263,22 +263,3 @@ func TestOpenSSLVersion(t *testing.T) {
 	require.Regexp(t, regexp.MustCompile(`^OpenSSL \d+\.\d+\.\d+`), sslfilter.OpenSSLVersion())
 	require.True(t, strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL "+opensslName()), "%s is not %s", sslfilter.OpenSSLVersion(), opensslName())
 }
-
-// FIPS is what OpenSSL does in fact: in that mode it has no ChaCha20.
-func TestFIPS(t *testing.T) {
-	err := accepted(in12(listing(serverOptions(), "ECDHE-RSA-CHACHA20-POLY1305")))
-	require.Equal(t, err != nil, sslfilter.FIPS(), "%v", err)
-	require.NoError(t, accepted(serverOptions()), "the question leaves nothing behind in the error queue")
-}
-
-// Properties that ask for FIPS are not enough: the provider must be there.
-func TestFIPSWithoutTheProvider(t *testing.T) {
-	if !since(openssl30) || sslfilter.FIPS() {
-		t.Skip("OpenSSL 1.1.1 has no providers")
-	}
-	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nalg_section = alg\n[alg]\ndefault_properties = fips=yes\n"))
-	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
-		require.False(t, sslfilter.FIPS())
-		require.Error(t, accepted(serverOptions()), "nothing works with these properties")
-	}
-}

@@ -169,6 +169,15 @@ func newError(op string, code int, records []ErrorRecord) *Error {
 	return e
 }
 
+// errNoMemory is the cause of an Error where C has no memory left: nothing was
+// judged, and the next attempt may succeed.
+var errNoMemory = errors.New("sslfilter: out of memory")
+
+// outOfMemory is the error of op for want of memory.
+func outOfMemory(op string, records []ErrorRecord) *Error {
+	return &Error{Op: op, Records: records, Hint: "out of memory", cause: errNoMemory}
+}
+
 // has reports whether one of the records has this reason text.
 func (e *Error) has(reason string) bool {
 	for _, r := range e.Records {

@@ -8,10 +8,16 @@ import (
 // LiveHandles counts C objects that were made and not freed.
 func LiveHandles() int64 { return liveHandles.Load() }
 
+// ErrorQueued reports whether the error queue of this thread holds anything.
+func ErrorQueued() bool { return errorQueued() }
+
 // ForgetCRLs empties the process's cache of CRL files.
 func ForgetCRLs() {
 	forget(&serialFiles, (*crlHandle).close)
 	forget(&crlFiles, (*crlList).close)
+	for _, l := range libraries.byConfig {
+		forget(l.crls, (*crlList).close)
+	}
 }
 
 func forget[T any](k *crlCache[T], free func(T)) {
@@ -39,7 +45,8 @@ func OpenSSLNumber() uint64 { return opensslNumber() }
 
 // Bounds that are not public.
 const (
-	MaxPEMFile = maxPEMFile
-	MaxALPN    = maxALPN
-	MaxLogged  = maxLoggedOnce
+	MaxPEMFile   = maxPEMFile
+	MaxALPN      = maxALPN
+	MaxLogged    = maxLoggedOnce
+	MaxLibraries = maxLibraries
 )

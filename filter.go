@@ -346,7 +346,11 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 			f.after("SSL_shutdown", st)
 		}
 	}
-	for n := f.ssl.held(); n > 0; n = f.ssl.held() {
+	for f.ssl != nil { // an ErrorHandler that was told above may have closed it, though it should not
+		n := f.ssl.held()
+		if n == 0 {
+			break
+		}
 		dst = slices.Grow(dst, n)
 		dst = dst[:len(dst)+f.ssl.fetch(dst[len(dst):cap(dst)])]
 	}
@@ -508,6 +512,8 @@ func (f *Filter) after(op string, st status) error {
 		return nil
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusMemory:
+		return f.fail(outOfMemory(op, nil))
 	case statusRounds:
 		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
 	case statusNoCert:
@@ -534,8 +540,10 @@ func (f *Filter) explain(e *Error) {
 	switch {
 	case f.listsErr != nil && errors.As(e, &refused) && refused.Code == VerifyUnableToGetCRL:
 		e.Hint = bare(f.listsErr).Error()
-	case len(e.Records) == 0 && !f.proved():
+	case e.Code == zeroReturn && !f.proved():
 		e.Hint = "the peer closed the connection in the handshake"
+	case len(e.Records) == 0:
+		e.Hint = "OpenSSL gives no reason, as happens when memory is short"
 	case e.has("no shared cipher"):
 		offered, allowed := f.ssl.cipherLists()
 		e.Hint = fmt.Sprintf("this side allows %s, as far as its certificate fits", allowed)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"syscall"
@@ -27,7 +28,8 @@ var update = flag.Bool("update", false, "write the golden files of the OpenSSL t
 // leakDeadline is how long a cleanup of the garbage collector may take.
 const leakDeadline = 10 * time.Second
 
-// TestMain also fails if C objects outlive all tests.
+// TestMain also fails if C objects outlive all tests, or errors are left in
+// OpenSSL's queue of any thread.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(childEnv) == "" {
@@ -36,6 +38,10 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if left := leaked(); left != 0 && code == 0 {
 		fmt.Printf("FAIL: %d C objects were never freed\n", left)
+		code = 1
+	}
+	if threads, dirty := errorQueues(); dirty != 0 && code == 0 {
+		fmt.Printf("FAIL: of %d threads, %d have an error queue that is not empty\n", threads, dirty)
 		code = 1
 	}
 	os.Exit(code)
@@ -63,6 +69,45 @@ const (
 
 // since reports whether the OpenSSL that is linked in is at least version.
 func since(version uint64) bool { return sslfilter.OpenSSLNumber() >= version }
+
+// notFIPS is what the FIPS provider does not serve, and why. It is the only list
+// of reasons for which a test, or a row of one, does not run under it.
+var notFIPS = map[string]string{
+	"CHACHA20":     "ChaCha20-Poly1305 is not approved",
+	"NULL":         "the module has no NULL cipher",
+	"CAMELLIA":     "Camellia is not approved",
+	"X25519":       "X25519 is not approved (SP 800-56A names no such curve)",
+	"X448":         "X448 is not approved (SP 800-56A names no such curve)",
+	"TLSv1":        "TLS 1.0 needs MD5",
+	"TLSv1.1":      "TLS 1.1 needs MD5",
+	"MD5":          "MD5 is not approved",
+	"RSA-1024":     "the module signs with no RSA key below 2048 bits (SP 800-131A)",
+	"brainpool":    "brainpool curves are not approved",
+	"own DH":       "the module takes no parameters but the safe primes of RFC 7919 and RFC 3526 (SP 800-56A)",
+	"process-wide": "the process's own configuration has to activate no FIPS provider here",
+}
+
+// served reports whether the FIPS provider, if the tests run under it, serves all
+// of these keys of notFIPS; if not, the reason is logged.
+func served(t testing.TB, keys ...string) bool {
+	t.Helper()
+	for _, key := range keys {
+		if reason, known := notFIPS[key]; known && sslfilter.FIPS() {
+			t.Logf("not under FIPS: %s: %s", key, reason)
+			return false
+		}
+	}
+	return true
+}
+
+// needsUnserved skips a test that is about one key of notFIPS and nothing else.
+func needsUnserved(t testing.TB, key string) {
+	t.Helper()
+	require.Contains(t, notFIPS, key)
+	if sslfilter.FIPS() {
+		t.Skipf("not under FIPS: %s: %s", key, notFIPS[key])
+	}
+}
 
 // pki is the path of a file of the committed test PKI, which mkpki.sh makes.
 func pki(name string) string { return filepath.Join("testdata", "pki", name) }
@@ -178,11 +223,25 @@ func opensslName() string {
 }
 
 // golden compares got with testdata/golden/<topic>-<version>.json, or writes it
-// with -update. The files are those of Debian's builds. A version that has none
-// is skipped, and fails in CI.
+// with -update. Under FIPS it is <topic>-<version>-fips.json where there is one,
+// which -update writes where the two differ. The files are those of Debian's
+// builds. A version that has none is skipped, and fails in CI.
 func golden[T any](t *testing.T, topic string, got map[string]T) {
 	t.Helper()
 	file := filepath.Join("testdata", "golden", topic+"-"+opensslName()+".json")
+	if plain, err := os.ReadFile(file); sslfilter.FIPS() {
+		fips := strings.TrimSuffix(file, ".json") + "-fips.json"
+		var want map[string]T
+		if *update && err == nil && json.Unmarshal(plain, &want) == nil && reflect.DeepEqual(want, got) {
+			if err := os.Remove(fips); !os.IsNotExist(err) {
+				require.NoError(t, err)
+			}
+			return
+		}
+		if _, err := os.Stat(fips); err == nil || *update {
+			file = fips
+		}
+	}
 	if *update {
 		var text bytes.Buffer
 		enc := json.NewEncoder(&text)

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/url"
 	"testing"
 	"time"
 
@@ -24,6 +25,8 @@ type certSpec struct {
 	expired   bool
 	names     []string
 	ips       []net.IP
+	uris      []string
+	emails    []string
 	key       any // public key; that of client.key where nil
 }
 
@@ -44,13 +47,19 @@ func mint(t testing.TB, s certSpec) []byte {
 		usage = x509.ExtKeyUsageClientAuth
 	}
 	template := &x509.Certificate{
-		SerialNumber: s.big,
-		Subject:      pkix.Name{CommonName: s.cn},
-		NotBefore:    time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
-		NotAfter:     time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
-		ExtKeyUsage:  []x509.ExtKeyUsage{usage},
-		DNSNames:     s.names,
-		IPAddresses:  s.ips,
+		SerialNumber:   s.big,
+		Subject:        pkix.Name{CommonName: s.cn},
+		NotBefore:      time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:       time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
+		ExtKeyUsage:    []x509.ExtKeyUsage{usage},
+		DNSNames:       s.names,
+		IPAddresses:    s.ips,
+		EmailAddresses: s.emails,
+	}
+	for _, text := range s.uris {
+		uri, err := url.Parse(text)
+		require.NoError(t, err)
+		template.URIs = append(template.URIs, uri)
 	}
 	if s.expired {
 		template.NotAfter = template.NotBefore.AddDate(1, 0, 0)

@@ -39,7 +39,7 @@ func hasProviders() bool { return !olderThan("3.0") }
 var newer = map[string]map[string]string{
 	"Groups": {
 		"ffdhe2048": "3.0", "ffdhe3072": "3.0", "ffdhe4096": "3.0", "ffdhe6144": "3.0", "ffdhe8192": "3.0",
-		"secp256r1": "3.0", "secp384r1": "3.0", "secp521r1": "3.0",
+		"secp256r1":            "3.0", // prime256v1 before; 1.1.1 has the names of the others
 		"brainpoolp256r1tls13": "3.2", "brainpoolp384r1tls13": "3.2", "brainpoolp512r1tls13": "3.2",
 		"x25519mlkem768": "3.5", "secp256r1mlkem768": "3.5", "secp384r1mlkem1024": "3.5",
 		"mlkem512": "3.5", "mlkem768": "3.5", "mlkem1024": "3.5", "default": "3.5",

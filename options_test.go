@@ -291,6 +291,7 @@ func badValues(t testing.TB) []badValue {
 		{"CipherSuites with MaxVersion 1.2", false, "CipherSuites", "", func(o *sslfilter.Options) {
 			o.CipherSuites, o.MaxVersion = "TLS_AES_128_GCM_SHA256", sslfilter.VersionTLS12
 		}},
+		{"FIPSConfig without FIPS", false, "FIPSConfig", "", func(o *sslfilter.Options) { o.FIPSConfig = "fips.cnf" }},
 		{"Groups unknown", false, "Groups", "", func(o *sslfilter.Options) { o.Groups = "X25519:no-such-group" }},
 
 		{"Key without Crt", false, "Key", "", func(o *sslfilter.Options) { o.Crt = "" }},
@@ -326,11 +327,11 @@ func badValues(t testing.TB) []badValue {
 		{"DHCert broken", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }},
 		{"DHCert is an encrypted key", false, "DHCert", pki("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = pki("server-enc.key") }},
 	}
-	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups"} {
+	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups", "FIPSConfig"} {
 		list = append(list, badValue{"NUL in " + name, true, name, "", func(o *sslfilter.Options) {
 			o.ServerName = ""
 			*map[string]*string{
-				"SNI": &o.SNI, "ServerName": &o.ServerName, "Cipher": &o.Cipher, "CipherSuites": &o.CipherSuites, "Groups": &o.Groups,
+				"SNI": &o.SNI, "ServerName": &o.ServerName, "Cipher": &o.Cipher, "CipherSuites": &o.CipherSuites, "Groups": &o.Groups, "FIPSConfig": &o.FIPSConfig,
 			}[name] = "localhost\x00"
 		}})
 	}

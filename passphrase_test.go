@@ -67,6 +67,9 @@ func TestKeyPassphrase(t *testing.T) {
 			a := &asked{given: []byte(c.given), err: c.err}
 			o := with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), a.passphrase })
 			o = with(o, c.key)
+			if c.name == "right, old form" && !served(t, "MD5") { // its key is made with MD5
+				return
+			}
 			if c.option == "" {
 				require.NoError(t, connect(t, o, clientOptions()).Client.Filter.Err())
 			} else {

@@ -106,7 +106,8 @@ func (f *Filter) proved() bool { return f.ssl != nil && f.ssl.handshaken() }
 // ClientCertIDs lists every call of OpenSSL's verify callback in its order, as
 // the original does: from the root to the peer's own certificate, with one
 // entry more for each error. It is empty where there is no certificate. Peer
-// has the same as a chain.
+// has the same as a chain. If OpenSSL has no memory for a name, the answer is
+// empty and the connection has failed.
 //
 // Corresponds to POE::Filter::SSL clientCertIds.
 func (f *Filter) ClientCertIDs() []CertID {
@@ -115,7 +116,12 @@ func (f *Filter) ClientCertIDs() []CertID {
 		return nil
 	}
 	var ids []CertID
-	for _, r := range f.ssl.verifyRecords() {
+	records, ok := f.ssl.verifyRecords()
+	if !ok {
+		f.fail(outOfMemory("X509_NAME_oneline", nil))
+		return nil
+	}
+	for _, r := range records {
 		ids = append(ids, CertID{
 			Subject: r.cert.subject, Issuer: r.cert.issuer, Serial: r.cert.serial,
 			Err: r.code, Depth: r.depth, Ignored: r.ignored,
@@ -181,7 +187,8 @@ func (f *Filter) lookUp(r CRLResult, load func() (*crlHandle, error)) CRLResult 
 }
 
 // Peer tells all that is known of the other side's certificate, or nil after
-// Close.
+// Close. If OpenSSL has no memory for it, the answer is not valid and the
+// connection has failed.
 func (f *Filter) Peer() *Peer {
 	f.calls++
 	if f.ssl == nil {
@@ -189,17 +196,23 @@ func (f *Filter) Peer() *Peer {
 	}
 	p := &Peer{Exists: f.ssl.recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
 	p.Valid = f.proved() && f.verified() && p.CRL.OK()
-	infos, ders := f.ssl.chain()
+	infos, ders, whole := f.ssl.chain()
 	for i, info := range infos {
 		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, DER: ders[i]})
 	}
-	p.Sent = f.ssl.sent()
-	for _, r := range f.ssl.verifyRecords() {
+	sent, copied := f.ssl.sent()
+	p.Sent = sent
+	records, named := f.ssl.verifyRecords()
+	for _, r := range records {
 		if r.code != VerifyOK {
 			p.Errors = append(p.Errors, VerifyIssue{Depth: r.depth, Code: r.code, Subject: r.cert.subject, Ignored: r.ignored})
 		}
 	}
 	slices.SortStableFunc(p.Errors, func(a, b VerifyIssue) int { return cmp.Compare(a.Depth, b.Depth) })
+	if !whole || !copied || !named {
+		f.fail(outOfMemory("i2d_X509", nil))
+		p.Valid, p.Chain, p.Sent = false, nil, nil
+	}
 	return p
 }
 

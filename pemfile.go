@@ -147,6 +147,8 @@ func (k pemKind) in(data []byte) bool { return bytes.Contains(data, []byte(k.end
 // notPEM explains why nothing was found in in.
 func (in input) notPEM(kind pemKind, err error) error {
 	switch {
+	case errors.Is(err, errNoMemory):
+		return err
 	case len(in.data) == 0:
 		return errors.New("it is empty")
 	case in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin): // an ASN.1 SEQUENCE

@@ -49,6 +49,9 @@ func newSSL(ctx *sharedCtx) (*sslHandle, error) {
 
 func (h *sslHandle) close() { h.handle.close(freeConn) }
 
+// zeroReturn is the code of a call that the peer's close_notify ended.
+const zeroReturn = C.SSL_ERROR_ZERO_RETURN
+
 // setName sets what is sent as SNI and what is verified; empty is nothing.
 func (h *sslHandle) setName(sni string, verify serverName) error {
 	defer runtime.KeepAlive(h)

@@ -192,6 +192,10 @@ var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 	"Flushed": func(t *testing.T, f *sslfilter.Filter) { require.True(t, f.Flushed()) },
 	"Err":     func(t *testing.T, f *sslfilter.Filter) { require.NoError(t, f.Err()) },
 	"Cipher":  func(t *testing.T, f *sslfilter.Filter) { require.Equal(t, "(NONE)", f.Cipher()) },
+	"Providers": func(t *testing.T, f *sslfilter.Filter) {
+		_, err := f.Providers()
+		require.ErrorIs(t, err, sslfilter.ErrClosed)
+	},
 	"Version": func(t *testing.T, f *sslfilter.Filter) { require.Equal(t, "(NONE)", f.Version()) },
 	"Peer":    func(t *testing.T, f *sslfilter.Filter) { require.Nil(t, f.Peer()) },
 	"CheckCRL": func(t *testing.T, f *sslfilter.Filter) {

@@ -89,19 +89,22 @@ func (h *sslHandle) rec() []C.fssl_record {
 	return unsafe.Slice(h.ptr.rec, int(h.ptr.n_rec))
 }
 
-// verifyRecords copies what the verify callback saw, in its order.
-func (h *sslHandle) verifyRecords() []verifyRecord {
+// verifyRecords copies what the verify callback saw, in its order. It is not ok
+// if C has no memory for a name.
+func (h *sslHandle) verifyRecords() (list []verifyRecord, ok bool) {
 	defer runtime.KeepAlive(h)
-	list := make([]verifyRecord, 0, h.ptr.n_rec)
+	list, ok = make([]verifyRecord, 0, h.ptr.n_rec), true
 	for _, r := range h.rec() {
+		info, described := describe(r.cert)
+		ok = ok && described
 		list = append(list, verifyRecord{
 			code:    VerifyCode(r.code),
 			depth:   int(r.depth),
 			ignored: r.ignored != 0,
-			cert:    describe(r.cert),
+			cert:    info,
 		})
 	}
-	return list
+	return list, ok
 }
 
 // record copies one of them.
@@ -110,7 +113,8 @@ func (h *sslHandle) record(i int) certInfo {
 	if i < 0 || i >= int(h.ptr.n_rec) {
 		return certInfo{}
 	}
-	return describe(h.rec()[i].cert)
+	info, _ := describe(h.rec()[i].cert)
+	return info
 }
 
 // refusal is the error that made the verify callback refuse, or nil.
@@ -126,20 +130,24 @@ func (h *sslHandle) refusal() *VerifyError {
 	}
 }
 
-// chain copies the chain that OpenSSL built, leaf first, with the DER form of each.
-func (h *sslHandle) chain() (infos []certInfo, ders [][]byte) {
+// chain copies the chain that OpenSSL built, leaf first, with the DER form of
+// each. It is not ok if C has no memory for that.
+func (h *sslHandle) chain() (infos []certInfo, ders [][]byte, ok bool) {
 	defer runtime.KeepAlive(h)
+	ok = true
 	var stack *C.struct_stack_st_X509
 	for i := range int(C.fssl_conn_chain(h.ptr, &stack)) {
 		cert := C.fssl_chain_cert(stack, C.int(i))
-		infos = append(infos, describe(cert))
-		ders = append(ders, der(cert))
+		info, described := describe(cert)
+		infos, ders = append(infos, info), append(ders, der(cert))
+		ok = ok && described && ders[i] != nil
 	}
-	return infos, ders
+	return infos, ders, ok
 }
 
 // sent copies the certificates that the peer sent, its own first, in DER form.
-func (h *sslHandle) sent() (ders [][]byte) {
+// It is not ok if C has no memory for that.
+func (h *sslHandle) sent() (ders [][]byte, ok bool) {
 	defer runtime.KeepAlive(h)
 	var stack *C.struct_stack_st_X509
 	var own *C.X509
@@ -151,21 +159,27 @@ func (h *sslHandle) sent() (ders [][]byte) {
 	for i := range n {
 		ders = append(ders, der(C.fssl_chain_cert(stack, C.int(i))))
 	}
-	return ders
+	ok = true
+	for _, d := range ders {
+		ok = ok && d != nil
+	}
+	return ders, ok
 }
 
-func describe(cert *C.X509) certInfo {
+// describe is not ok if C has no memory for the names.
+func describe(cert *C.X509) (info certInfo, ok bool) {
 	if cert == nil {
-		return certInfo{}
+		return certInfo{}, true
 	}
 	var n, negative C.int
 	serial := C.fssl_cert_serial(cert, &n, &negative)
+	subject, issuer := C.fssl_cert_name(cert, 0), C.fssl_cert_name(cert, 1)
 	return certInfo{
-		subject:  takeString(C.fssl_cert_name(cert, 0)),
-		issuer:   takeString(C.fssl_cert_name(cert, 1)),
+		subject:  takeString(subject),
+		issuer:   takeString(issuer),
 		serial:   C.GoBytes(unsafe.Pointer(serial), n),
 		negative: negative != 0,
-	}
+	}, subject != nil && issuer != nil
 }
 
 func der(cert *C.X509) []byte {

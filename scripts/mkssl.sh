@@ -10,6 +10,9 @@
 #	openssl    that version's command line
 #	fips.cnf   where the version has the FIPS provider: for OPENSSL_CONF,
 #	           default_properties fips=yes
+#	fips-3.0.cnf
+#	           the same for the system's OpenSSL 3.0, with OPENSSL_MODULES set to
+#	           the folder of this version's module, modules
 #
 # 3.5 and later come with their own libc, since they want a newer one than the
 # system's. What is there already is kept. apt-get update must have run.
@@ -56,7 +59,7 @@ private_apt() {
 
 # make_version VERSION fills $root.
 make_version() {
-	local suite library from='' libc_from='' own_libc='' packages lib libc link='' start
+	local suite library from='' libc_from='' own_libc='' packages lib libc link='' start full name
 	case $1 in
 	1.1.1) suite=bullseye library=libssl1.1 ;;
 	3.0) suite=bookworm library=libssl3 ;;
@@ -84,25 +87,45 @@ make_version() {
 		exec $start $root/ssl/usr/bin/openssl "\$@"
 	SH
 	chmod +x "$root/openssl"
+	ln -s "$lib/ossl-modules" "$root/modules"
 	[ ! -f "$lib/ossl-modules/fips.so" ] || make_fips "$lib"
-	# Written last: with it the version counts as made. The package's version
-	# is in the flags, since Go's build cache does not look into headers.
+	# The flags stand in pkg-config files, which this module asks and the standard
+	# library does not: in CGO_CFLAGS they would have Go compile all of net and
+	# crypto/tls again for each version.
+	mkdir -p "$root/pkgconfig"
+	full=$("$root/openssl" version | cut -d" " -f2)
+	for name in libssl libcrypto; do
+		printf '%s\n' "Name: $name" "Description: OpenSSL $full" "Version: $full" \
+			"Cflags: -I$root/ssl/usr/include/$triplet -I$root/ssl/usr/include" \
+			"Libs: -L$lib -l${name#lib} -Wl,-rpath,$lib$link" >"$root/pkgconfig/$name.pc"
+	done
+	# Written last: with it the version counts as made. Go's build cache looks into
+	# neither headers nor pkg-config files, so the version goes into a flag for this
+	# package that means nothing: a folder for imports, which is not there.
 	cat >"$root/env.sh" <<-SH
-		export PKG_CONFIG_SYSROOT_DIR=$root/ssl PKG_CONFIG_LIBDIR=$lib/pkgconfig
-		export CGO_CFLAGS="-O2 -g -I$root/ssl/usr/include/$triplet -I$root/ssl/usr/include -DFSSL_BUILT_FOR=$("$root/openssl" version | cut -d" " -f2)"
-		export CGO_LDFLAGS="-L$lib -Wl,-rpath,$lib$link"
+		export PKG_CONFIG_LIBDIR=$root/pkgconfig
+		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter=-I=$root/openssl-$full"
 		export OPENSSL_MODULES=$lib/ossl-modules OPENSSL_CONF=$root/ssl/etc/ssl/openssl.cnf
 	SH
 	rm -rf "$apt"
 }
 
-# make_fips LIB writes a configuration for the FIPS provider and tries it.
+# make_fips LIB writes configurations for the FIPS provider, and tries them.
 make_fips() {
-	OPENSSL_CONF=/dev/null "$root/openssl" fipsinstall -quiet -out "$root/fipsmodule.cnf" -module "$1/ossl-modules/fips.so"
-	cat >"$root/fips.cnf" <<-CONF
+	fips_config "$root/openssl" "$1" "$root/fipsmodule.cnf" "$root/fips.cnf"
+	# The module also loads into 3.0, which knows less of its parameters.
+	case $(openssl version 2>/dev/null) in
+	'OpenSSL 3.0.'*) OPENSSL_MODULES=$1/ossl-modules fips_config openssl "$1" "$root/fipsmodule-3.0.cnf" "$root/fips-3.0.cnf" ;;
+	esac
+}
+
+# fips_config OPENSSL LIB MODULE_CNF CNF writes both files with this program.
+fips_config() {
+	OPENSSL_CONF=/dev/null "$1" fipsinstall -quiet -out "$3" -module "$2/ossl-modules/fips.so"
+	cat >"$4" <<-CONF
 		config_diagnostics = 1
 		openssl_conf = openssl_init
-		.include $root/fipsmodule.cnf
+		.include $3
 		[openssl_init]
 		providers = providers
 		alg_section = algorithms
@@ -114,8 +137,8 @@ make_fips() {
 		[algorithms]
 		default_properties = fips=yes
 	CONF
-	if OPENSSL_CONF=$root/fips.cnf "$root/openssl" dgst -md5 /dev/null >/dev/null 2>&1; then
-		echo "mkssl: MD5 works under $root/fips.cnf, so FIPS is not in force." >&2
+	if OPENSSL_CONF=$4 "$1" dgst -md5 /dev/null >/dev/null 2>&1 || ! OPENSSL_CONF=$4 "$1" dgst -sha256 /dev/null >/dev/null; then
+		echo "mkssl: under $4 MD5 works or SHA-256 does not, so FIPS is not in force." >&2
 		exit 1
 	fi
 }

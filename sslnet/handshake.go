@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/places"
 )
 
 // DefaultHandshakeTimeout is how long a handshake may take on a connection of a
@@ -26,6 +27,11 @@ func (handshakeTimeout) Error() string   { return "TLS handshake timeout" }
 func (handshakeTimeout) Timeout() bool   { return true }
 func (handshakeTimeout) Temporary() bool { return true } // as net.Error of a deadline has it
 func (handshakeTimeout) Unwrap() error   { return os.ErrDeadlineExceeded }
+
+// ErrHandshakeDropped is what Listener.HandshakeError is told where a peer kept
+// others waiting: all of MaxHandshakes were under way, and it had been waited for
+// longest.
+var ErrHandshakeDropped = errors.New("sslnet: the peer was too slow while others waited for a place in MaxHandshakes")
 
 // handshake is what the one call works on that does the handshake.
 type handshake struct {
@@ -131,7 +137,7 @@ func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) 
 			}
 		}()
 	}
-	return c.exchange()
+	return c.exchange(places.From(ctx))
 }
 
 func (c *Conn) cut() {
@@ -139,8 +145,8 @@ func (c *Conn) cut() {
 	c.conn.Close()
 }
 
-// exchange moves messages until the handshake is done.
-func (c *Conn) exchange() error {
+// exchange moves messages until the handshake is done. place may be nil.
+func (c *Conn) exchange(place *places.Place) error {
 	c.in.Lock()
 	defer c.in.Unlock()
 	if err := c.check(); err != nil {
@@ -160,7 +166,9 @@ func (c *Conn) exchange() error {
 			c.handshake.first = nil
 			err = c.digest(first, nil)
 		} else {
+			place.Wait()
 			wire, n, netErr := c.readWire()
+			place.Heard()
 			err = c.digest(wire[:n], netErr)
 			putWire(wire)
 		}

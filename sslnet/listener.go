@@ -1,6 +1,7 @@
 package sslnet
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/places"
 )
 
 // Listen makes a listener of TLS servers at addr. It is a *Listener with its
@@ -51,9 +53,12 @@ type Listener struct {
 	// Default: DefaultHandshakeTimeout. Below 0 there is no bound.
 	HandshakeTimeout time.Duration
 	// MaxHandshakes bounds the handshakes under way at once, connections counted
-	// in that wait for Accept. Beyond it connections wait in the system's queue.
-	// A peer that has said nothing holds a goroutine and no memory in C.
-	// Default: DefaultMaxHandshakes.
+	// in that wait for Accept. Beyond it connections wait in the system's queue,
+	// until a place is left or can be taken from a peer that was waited for, a
+	// second in all or longer: of the address that has the most places (an IPv6
+	// /64 is one) the oldest. So peers that say nothing, or a byte now and then,
+	// do not hold up who comes after them. A peer that has said nothing holds a
+	// goroutine and no memory in C. Default: DefaultMaxHandshakes.
 	MaxHandshakes int
 	// HandshakeError is told of each handshake that failed, in the goroutine of
 	// that handshake: the connection below, which is closed afterwards, and the
@@ -73,7 +78,7 @@ const DefaultMaxHandshakes = 1024
 type accepting struct {
 	ctx    atomic.Pointer[sslfilter.Ctx]
 	ready  chan *Conn
-	slots  chan struct{}
+	places *places.Places
 	closed chan struct{}
 	failed chan struct{} // closed when err is set
 	err    error
@@ -91,7 +96,7 @@ func (l *Listener) init() *accepting {
 			n = DefaultMaxHandshakes
 		}
 		l.state = &accepting{
-			ready: make(chan *Conn), slots: make(chan struct{}, n),
+			ready: make(chan *Conn), places: places.New(n),
 			closed: make(chan struct{}), failed: make(chan struct{}),
 			open: make(map[*Conn]struct{}),
 		}
@@ -166,11 +171,6 @@ func (l *Listener) Close() error {
 func (l *Listener) run(a *accepting) {
 	defer a.wait.Done()
 	for {
-		select {
-		case a.slots <- struct{}{}:
-		case <-a.closed:
-			return
-		}
 		below, err := a.accept(l.Listener)
 		if err != nil {
 			a.err = err
@@ -183,10 +183,16 @@ func (l *Listener) run(a *accepting) {
 			below.Close()
 			return
 		}
+		place := a.places.Take(a.closed, below.RemoteAddr(), func() { below.Close() })
+		if place == nil {
+			a.remove(c)
+			a.wait.Done()
+			return
+		}
 		go func() {
 			defer a.wait.Done()
-			defer func() { <-a.slots }()
-			l.serve(a, c)
+			defer place.Leave()
+			l.serve(a, c, place)
 		}()
 	}
 }
@@ -232,8 +238,11 @@ func (a *accepting) remove(c *Conn) bool {
 }
 
 // serve does the handshake and hands the connection over.
-func (l *Listener) serve(a *accepting, c *Conn) {
-	err := c.Handshake()
+func (l *Listener) serve(a *accepting, c *Conn, place *places.Place) {
+	err := c.HandshakeContext(places.With(context.Background(), place))
+	if !place.Keep() {
+		err = ErrHandshakeDropped
+	}
 	if open := a.remove(c); err != nil {
 		if open && l.HandshakeError != nil {
 			l.HandshakeError(c.conn, err)

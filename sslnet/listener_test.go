@@ -87,6 +87,28 @@ func TestMaxHandshakes(t *testing.T) {
 	}
 }
 
+// Silent peers that have every place lose one to who comes after them, long
+// before their time is over.
+func TestSilentPeersLoseTheirPlaces(t *testing.T) {
+	failed := make(chan error, 10)
+	l := listener(t, func(l *sslnet.Listener) {
+		l.MaxHandshakes, l.HandshakeTimeout = 2, time.Hour
+		l.HandshakeError = func(below net.Conn, err error) { failed <- err }
+	})
+	for range 3 {
+		silent(t, l)
+	}
+	go visit(t, l, "hello")
+	within(t, "Accept", func() {
+		c, err := l.Accept()
+		require.NoError(t, err)
+		hear(t, c, "hello")
+	})
+	for range 2 { // the third has what the first had, and the visitor that of the second
+		require.ErrorIs(t, <-failed, sslnet.ErrHandshakeDropped)
+	}
+}
+
 // shaky fails sometimes, as a listener does when file descriptors are short.
 type shaky struct {
 	net.Listener

@@ -126,6 +126,18 @@ func (c *Conn) Cipher() string { return ask(c, (*sslfilter.Filter).Cipher) }
 // there is one.
 func (c *Conn) Version() string { return ask(c, (*sslfilter.Filter).Version) }
 
+// Providers lists the algorithms in use, and which provider of OpenSSL serves
+// each. Before the handshake is done it is an error, and so it is with OpenSSL
+// 1.1.1. See [sslfilter.Filter.Providers].
+func (c *Conn) Providers() (list []sslfilter.AlgorithmProvider, err error) {
+	err = errors.New("sslnet: Providers before the handshake is done")
+	ask(c, func(f *sslfilter.Filter) bool {
+		list, err = f.Providers()
+		return true
+	})
+	return list, err
+}
+
 // Bits is the strength of the cipher in bits, or 0 before there is one.
 func (c *Conn) Bits() int { return ask(c, (*sslfilter.Filter).Bits) }
 

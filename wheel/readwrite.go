@@ -32,7 +32,10 @@ const (
 	// MaxOutput bounds what was put and the connection has not taken, in bytes:
 	// Put refuses when as much waits. The last record that is accepted may
 	// exceed it by its own length. What comes in is bounded by filter.MaxUnread,
-	// and nothing is read while output is at its bound.
+	// and nothing is read while output is at its bound: what is read may cause
+	// more. So two wheels that both put as much before either has read wait for
+	// each other, as two programs do that both write first and read then. Pace
+	// what is put by High and Low where the peer may do the same.
 	MaxOutput = filter.MaxWaiting
 
 	readSize = 32 << 10 // bytes of a Read; two TLS records

@@ -67,6 +67,8 @@ type ServerTLS struct {
 	MinVersion             string   `toml:"minversion" usage:"lowest protocol <version>: 1.0, 1.1, 1.2 or 1.3" default:"1.2"`
 	MaxVersion             string   `toml:"maxversion" usage:"highest protocol <version>" default:"1.3"`
 	SNI                    string   `toml:"sni" usage:"host <name>; without effect on this side, as in the original"`
+	FIPS                   bool     `toml:"fips" usage:"take all cryptography of this side from OpenSSL's FIPS provider, and refuse to start without; the log then names the providers of each connection"`
+	FIPSConfig             string   `toml:"fips-config" usage:"OpenSSL configuration <file> that activates the FIPS provider, with fips" default:"OPENSSL_CONF or OpenSSL's own"`
 	ErrorHandler           string   `toml:"errorhandler" usage:"what logs the errors of TLS connections besides the relay: ignore, carp (each), confess (each, with the stack) or carponetime (each text once) as a <way>" default:"ignore"`
 	Debug                  bool     `toml:"debug" usage:"log steps of the handshakes, options without effect and verdicts, at level debug; never plaintext, keys or passphrases"`
 }
@@ -96,6 +98,8 @@ type BackendTLS struct {
 	SNI                string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello" default:"the name that is verified"`
 	ServerName         string   `toml:"backend-servername" usage:"<name> or IP address that the backend's certificate must have" default:"the host in the backend's address"`
 	InsecureSkipVerify bool     `toml:"backend-insecureskipverify" usage:"take any backend for the right one; the verdict is logged"`
+	FIPS               bool     `toml:"backend-fips" usage:"as fips"`
+	FIPSConfig         string   `toml:"backend-fips-config" usage:"as fips-config; a <file>" default:"OPENSSL_CONF or OpenSSL's own"`
 	ErrorHandler       string   `toml:"backend-errorhandler" usage:"as errorhandler, as a <way>" default:"ignore"`
 	Debug              bool     `toml:"backend-debug" usage:"as debug"`
 

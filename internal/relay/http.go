@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -159,6 +160,9 @@ func (st *state) makeProxy(log *slog.Logger) {
 			r.Out.Host = r.In.Host
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // as it came: SetURL's caller drops what url.ParseQuery does not like, "a;b" for one
 			onlyWebSocket(r.Out.Header)
+			if r.Out.Body != nil && r.Out.Body != http.NoBody {
+				r.Out.Body = clientBody{r.Out.Body}
+			}
 			st.setHeaders(r)
 		},
 		ModifyResponse: func(res *http.Response) error {
@@ -169,8 +173,11 @@ func (st *state) makeProxy(log *slog.Logger) {
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			s := r.Context().Value(sessionKey{}).(*session)
+			var broken *clientBodyError
 			if r.Context().Err() != nil && s.server.stop.Err() == nil {
 				s.log.Debug("request cancelled", "error", err)
+			} else if errors.As(err, &broken) {
+				s.log.Debug("request with a broken body", "error", err)
 			} else {
 				s.relay.count.backendFailed.Add(1)
 				s.log.Warn("backend failed", "backend", st.backend.String(), "error", err)
@@ -183,10 +190,29 @@ func (st *state) makeProxy(log *slog.Logger) {
 			if errors.As(err, &slow) && slow.Timeout() {
 				status = http.StatusGatewayTimeout
 			}
+			if broken != nil {
+				w.Header().Set("Connection", "close") // where the next request begins nobody knows
+				status = http.StatusBadRequest
+			}
 			http.Error(w, http.StatusText(status), status)
 		},
 	}
 }
+
+// clientBody tells an error of the client's body from one of the backend.
+type clientBody struct{ io.ReadCloser }
+
+func (b clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &clientBodyError{err}
+	}
+	return n, err
+}
+
+type clientBodyError struct{ error }
+
+func (e *clientBodyError) Unwrap() error { return e.error }
 
 // backendConn hides what net/http would look for in a TLS connection.
 type backendConn struct{ duplex }

@@ -137,6 +137,16 @@ func TestHTTPBackendThatIsDown(t *testing.T) {
 	f.logs("connection refused")
 }
 
+// A body that is none is the client's mistake, and not a backend that failed.
+func TestBrokenBodyIsTheClients(t *testing.T) {
+	f := httpRelay(t)
+	c := newLines(t, dialTLS(t, f.addr()))
+	status, body := c.ask("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Equal(t, "Bad Request\n", body)
+	require.Zero(t, f.count(func(c *counters) value64 { return &c.backendFailed }))
+}
+
 func TestUpgradesPassThrough(t *testing.T) {
 	where := backend(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)

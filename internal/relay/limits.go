@@ -1,10 +1,11 @@
 package relay
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/seed-014b8713/sslfilter/internal/places"
 )
 
 // gate bounds the connections at a time, all in all and for each client.
@@ -19,7 +20,7 @@ type gate struct {
 // enter counts a connection of addr, unless there are too many; why tells then
 // what was exceeded.
 func (g *gate) enter(addr net.Addr) (why string) {
-	client := clientOf(addr)
+	client := places.Client(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -40,7 +41,7 @@ func (g *gate) enter(addr net.Addr) (why string) {
 
 // leave takes back what enter counted.
 func (g *gate) leave(addr net.Addr) {
-	client := clientOf(addr)
+	client := places.Client(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.total--
@@ -50,34 +51,3 @@ func (g *gate) leave(addr net.Addr) {
 		}
 	}
 }
-
-// clientOf is the address that connections are counted under: that of the
-// client, or the /64 that it can choose its IPv6 addresses from.
-func clientOf(addr net.Addr) netip.Addr {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		if prefix, err := ip.Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return ip
-}
-
-// slots bounds what is under way at a time.
-type slots chan struct{}
-
-// take waits for a slot until ctx ends.
-func (s slots) take(ctx context.Context) error {
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s slots) give() { <-s }

@@ -21,7 +21,7 @@ func (t *ServerTLS) options(log *slog.Logger) (o sslfilter.Options, err error) {
 		ClientCert: t.ClientCert, BlockBadClientCert: t.BlockBadClientCert, RequireValidClientCert: t.RequireValidClientCert,
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		DHCert:             t.DHCert, Cipher: t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
-		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI,
+		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, FIPS: t.FIPS, FIPSConfig: t.FIPSConfig,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}
@@ -47,6 +47,7 @@ func (t *BackendTLS) options(log *slog.Logger) (o sslfilter.Options, err error) 
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		Cipher:             t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
 		TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify,
+		FIPS: t.FIPS, FIPSConfig: t.FIPSConfig,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}
@@ -83,6 +84,8 @@ func optionKey(field string) string {
 		return "tls1_2"
 	case "IgnoreVerifyErrors":
 		return "ignoreVerifyErrors"
+	case "FIPSConfig":
+		return "fips-config"
 	}
 	return strings.ToLower(field)
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/places"
 )
 
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
@@ -21,7 +23,7 @@ type Server struct {
 	conf       Config // what a restart alone can change
 	relays     []*relay
 	gate       *gate
-	handshakes slots
+	handshakes *places.Places
 	process    process
 
 	stop    context.Context // ends with Close
@@ -57,7 +59,7 @@ type listener struct {
 // before Serve. An error names the relay and the key.
 func New(c *Config, log *slog.Logger) (*Server, error) {
 	s := &Server{
-		log: log, conf: *c, handshakes: make(slots, c.MaxHandshakes),
+		log: log, conf: *c, handshakes: places.New(c.MaxHandshakes),
 		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
 		sessions: make(map[*session]struct{}),
 	}

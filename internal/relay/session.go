@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/places"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -138,13 +139,20 @@ func (s *session) secure() error {
 	conf := s.state.conf
 	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std())
 	defer cancel()
-	if err := s.server.handshakes.take(ctx); err != nil {
+	place := s.server.handshakes.Take(ctx.Done(), s.raw.RemoteAddr(), func() { s.raw.Close() })
+	if place == nil {
 		s.relay.count.handshakesFailed.Add(1)
-		return fmt.Errorf("handshake: max-handshakes are under way: %w", err)
+		return fmt.Errorf("handshake: max-handshakes are under way: %w", ctx.Err())
 	}
 	conn := sslnet.Server(s.raw, s.state.server)
-	err := conn.HandshakeContext(ctx)
-	s.server.handshakes.give()
+	err := conn.HandshakeContext(places.With(ctx, place))
+	kept := place.Keep()
+	place.Leave()
+	if !kept {
+		s.relay.count.handshakesFailed.Add(1)
+		conn.Close()
+		return errors.New("handshake: the client was too slow while others waited for a place in max-handshakes")
+	}
 	if err != nil {
 		s.relay.count.handshakesFailed.Add(1)
 		return s.handshakeError(conn, err)

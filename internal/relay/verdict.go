@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -16,6 +19,7 @@ const (
 // the client's own: OpenSSL has escaped them to printable ASCII.
 type verdict struct {
 	Protocol, Cipher        string // empty without TLS
+	Providers               string // with fips: who serves the connection
 	Verdict                 string
 	Why                     string // invalid: the reasons
 	Subject, Issuer, Serial string // empty without a certificate
@@ -25,6 +29,9 @@ type verdict struct {
 // handshake.
 func (st *state) verdict(conn *sslnet.Conn) verdict {
 	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone}
+	if st.conf.ServerTLS.FIPS {
+		v.Providers = providers(conn)
+	}
 	peer := conn.Peer()
 	if peer == nil || !peer.Exists {
 		return v
@@ -45,12 +52,30 @@ func (st *state) verdict(conn *sslnet.Conn) verdict {
 	return v
 }
 
+// providers names those that serve a connection, each once: "fips".
+func providers(conn *sslnet.Conn) string {
+	list, err := conn.Providers()
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, line := range list {
+		if !slices.Contains(names, line.Provider) {
+			names = append(names, line.Provider)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // attrs gives the verdict for the log.
 func (v *verdict) attrs() []any {
 	if v.Protocol == "" {
 		return nil
 	}
 	attrs := []any{"protocol", v.Protocol, "cipher", v.Cipher, "certificate", v.Verdict}
+	if v.Providers != "" {
+		attrs = append(attrs, "providers", v.Providers)
+	}
 	if v.Verdict != verdictNone {
 		attrs = append(attrs, "subject", v.Subject, "issuer", v.Issuer, "serial", v.Serial)
 	}

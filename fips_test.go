@@ -1,0 +1,412 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// fipsConfigEnv names a configuration with the FIPS provider for tests that run
+// beside a default context without it. scripts/matrix.sh sets it.
+const fipsConfigEnv = "SSLFILTER_FIPS_CONFIG"
+
+// fipsConfig is a configuration that activates the FIPS provider, or skips.
+func fipsConfig(t testing.TB) string {
+	t.Helper()
+	if sslfilter.FIPS() {
+		return os.Getenv("OPENSSL_CONF")
+	}
+	file := os.Getenv(fipsConfigEnv)
+	if file == "" {
+		t.Skipf("no FIPS provider here: %s names no configuration with one (scripts/matrix.sh has it)", fipsConfigEnv)
+	}
+	return file
+}
+
+// inFIPS asks for the FIPS provider.
+func inFIPS(t testing.TB, o sslfilter.Options) sslfilter.Options {
+	t.Helper()
+	o.FIPS, o.FIPSConfig = true, fipsConfig(t)
+	return o
+}
+
+// FIPS is what OpenSSL does in fact: in that mode it has no ChaCha20.
+func TestFIPS(t *testing.T) {
+	err := accepted(in12(listing(serverOptions(), "ECDHE-RSA-CHACHA20-POLY1305")))
+	require.Equal(t, err != nil, sslfilter.FIPS(), "%v", err)
+	require.NoError(t, accepted(serverOptions()), "the question leaves nothing behind in the error queue")
+}
+
+// Properties that ask for FIPS are not enough: the provider must be there.
+func TestFIPSWithoutTheProvider(t *testing.T) {
+	if !since(openssl30) {
+		t.Skip("OpenSSL 1.1.1 has no providers")
+	}
+	needsUnserved(t, "process-wide")
+	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nalg_section = alg\n[alg]\ndefault_properties = fips=yes\n"))
+	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
+		require.False(t, sslfilter.FIPS())
+		require.Error(t, accepted(serverOptions()), "nothing works with these properties")
+		require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.FIPS = true }), "FIPS", os.Getenv("OPENSSL_CONF")), "FIPSConfig")
+	}
+}
+
+// providers of a connection, by use: "fips".
+func providersOf(t testing.TB, f *sslfilter.Filter) map[sslfilter.AlgorithmUse]string {
+	t.Helper()
+	list, err := f.Providers()
+	require.NoError(t, err)
+	by := make(map[sslfilter.AlgorithmUse]string)
+	for _, line := range list {
+		require.NotEmpty(t, line.Algorithm)
+		require.NotContains(t, by, line.Use, "%v", list)
+		by[line.Use] = line.Provider
+	}
+	return by
+}
+
+// all is the same provider for these uses.
+func all(provider string, uses ...sslfilter.AlgorithmUse) map[sslfilter.AlgorithmUse]string {
+	by := make(map[sslfilter.AlgorithmUse]string)
+	for _, use := range uses {
+		by[use] = provider
+	}
+	return by
+}
+
+// Whatever such a context does, the FIPS provider serves it, also beside
+// contexts of the default provider, which it talks to.
+func TestFIPSContext(t *testing.T) {
+	server := inFIPS(t, requiring(crl(pki("crl.pem"))))
+	client := inFIPS(t, showing("client.crt", ""))
+	other := "default"
+	if sslfilter.FIPS() {
+		other = "fips"
+	}
+	const uses = sslfilter.UseKDF
+	for name, key := range map[string]string{"RSA": "server", "EC": "server-ec"} {
+		for _, p := range []struct {
+			name           string
+			server, client sslfilter.Options
+			at             [2]string // who serves the server and the client
+		}{
+			{"both", server, client, [2]string{"fips", "fips"}},
+			{"the server alone", server, showing("client.crt", ""), [2]string{"fips", other}},
+			{"the client alone", requiring(crl(pki("crl.pem"))), client, [2]string{other, "fips"}},
+			{"neither", requiring(nil), showing("client-ec.crt", ""), [2]string{other, other}},
+		} {
+			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+				t.Run(name+", "+p.name, func(t *testing.T) {
+					o := with(p.server, func(o *sslfilter.Options) {
+						o.MaxVersion, o.Crt, o.Key, o.DHCert = highest, pki(key+".crt"), pki(key+".key"), pki("dh2048.pem")
+					})
+					c := connect(t, o, p.client)
+					require.True(t, c.Server.ClientCertValid())
+					require.True(t, c.Client.ClientCertValid())
+					require.NoError(t, c.Client.Send([]byte("data")))
+					c.Transfer()
+					require.Equal(t, "data", string(c.Server.Got))
+					if !since(openssl30) {
+						return
+					}
+					want := []sslfilter.AlgorithmUse{sslfilter.UseCipher, uses, sslfilter.UseDigest, sslfilter.UseKeyExchange, sslfilter.UseSignature, sslfilter.UsePeerSignature}
+					require.Equal(t, all(p.at[0], want...), providersOf(t, c.Server.Filter))
+					require.Equal(t, all(p.at[1], want...), providersOf(t, c.Client.Filter))
+				})
+			})
+		}
+	}
+}
+
+// A revoked, an expired and an unknown certificate are refused as they are elsewhere.
+func TestFIPSVerdicts(t *testing.T) {
+	server := mustCtx(t, inFIPS(t, requiring(crl(pki("crl.pem")))))
+	for crt, admitted := range map[string]bool{"client.crt": true, "client-ec.crt": true, "client-revoked.crt": false, "client-expired.crt": false, "client-unknown.crt": false} {
+		p := enginetest.New(mustFilter(t, inFIPS(t, showing(crt, ""))), filterOf(t, server))
+		p.Handshake()
+		require.Equal(t, admitted, p.Server.HandshakeDone(), "%s: %v", crt, p.Server.Filter.Err())
+		require.Equal(t, admitted, p.Server.ClientCertValid(), crt)
+	}
+}
+
+// What the list names, in each kind of handshake. The words are those of OpenSSL.
+func TestProviders(t *testing.T) {
+	if !since(openssl30) {
+		p := connect(t, serverOptions(), clientOptions())
+		_, err := p.Server.Providers()
+		require.Equal(t, "3.0", asError[*sslfilter.VersionError](t, err).Needs)
+		return
+	}
+	named := func(f *sslfilter.Filter) (lines []string) {
+		list, err := f.Providers()
+		require.NoError(t, err)
+		for _, line := range list {
+			require.NotEmpty(t, line.Provider, "%v", line)
+			text, _, _ := strings.Cut(line.String(), ":")
+			lines = append(lines, text)
+		}
+		return lines
+	}
+	for _, c := range []struct {
+		name           string
+		server, client sslfilter.Options
+		at             []string // the server
+		signed         string   // by the server
+	}{
+		{"TLS 1.3", with(serverOptions(), func(o *sslfilter.Options) { o.Groups = "P-384" }), clientOptions(),
+			[]string{"cipher AES-256-GCM", "kdf TLS13-KDF", "digest SHA384", "key exchange secp384r1"}, "RSA-PSS+SHA256"},
+		{"TLS 1.2, AEAD", in12(with(serving("server-ec"), func(o *sslfilter.Options) { o.Cipher, o.Groups = "ECDHE-ECDSA-AES128-GCM-SHA256", "P-256" })), clientOptions(),
+			[]string{"cipher AES-128-GCM", "kdf TLS1-PRF", "digest SHA256", "key exchange secp256r1"}, "ECDSA+SHA256"},
+		{"TLS 1.2, a suite of TLS 1.0", in12(with(serverOptions(), func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" })), clientOptions(),
+			[]string{"cipher AES-128-CBC", "mac HMAC-SHA1", "kdf TLS1-PRF", "digest SHA256", "key exchange RSA"}, ""},
+		{"DHE", dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }), dhClient("2"),
+			[]string{"cipher AES-256-GCM", "kdf TLS1-PRF", "digest SHA384", "key exchange DH"}, "RSA-PSS+SHA256"},
+		{"Ed25519", serving("server-ed25519"), with(clientOptions(), func(o *sslfilter.Options) { o.Groups = "P-521" }),
+			[]string{"cipher AES-256-GCM", "kdf TLS13-KDF", "digest SHA384", "key exchange secp521r1"}, "ED25519"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := connect(t, c.server, c.client)
+			signature, peer := c.at, c.at
+			if c.signed != "" {
+				signature = append(slices.Clone(c.at), "signature "+c.signed)
+				peer = append(slices.Clone(c.at), "peer signature "+c.signed)
+			}
+			require.Equal(t, signature, named(p.Server.Filter))
+			require.Equal(t, peer, named(p.Client.Filter))
+		})
+	}
+	f := mustFilter(t, serverOptions())
+	_, err := f.Providers()
+	require.Equal(t, "Providers", asError[*sslfilter.UsageError](t, err).Op)
+	f.Close()
+	_, err = f.Providers()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+}
+
+func TestProviderTexts(t *testing.T) {
+	for want, line := range map[string]sslfilter.AlgorithmProvider{
+		"cipher AES-256-GCM: fips":         {Use: sslfilter.UseCipher, Algorithm: "AES-256-GCM", Provider: "fips"},
+		"peer signature ED25519: default":  {Use: sslfilter.UsePeerSignature, Algorithm: "ED25519", Provider: "default"},
+		"mac HMAC-MD5: no provider":        {Use: sslfilter.UseMAC, Algorithm: "HMAC-MD5"},
+		"AlgorithmUse(7) x: no provider":   {Use: 7, Algorithm: "x"},
+		"AlgorithmUse(-1) x: no provider":  {Use: -1, Algorithm: "x"},
+		"key exchange secp256r1: default":  {Use: sslfilter.UseKeyExchange, Algorithm: "secp256r1", Provider: "default"},
+		"kdf TLS13-KDF: default":           {Use: sslfilter.UseKDF, Algorithm: "TLS13-KDF", Provider: "default"},
+		"digest SHA384: default":           {Use: sslfilter.UseDigest, Algorithm: "SHA384", Provider: "default"},
+		"signature RSA-PSS+SHA256: my own": {Use: sslfilter.UseSignature, Algorithm: "RSA-PSS+SHA256", Provider: "my own"},
+	} {
+		require.Equal(t, want, line.String())
+	}
+}
+
+// withMD5 is a certificate that says of itself that it is signed with MD5. The
+// signature is not looked at on one's own certificate.
+func withMD5(t testing.TB, name string) []byte {
+	t.Helper()
+	const sha256WithRSA, md5WithRSA = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
+	der := pemDER(t, pkiBytes(t, name))
+	require.Equal(t, 2, bytes.Count(der, []byte(sha256WithRSA)))
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bytes.ReplaceAll(der, []byte(sha256WithRSA), []byte(md5WithRSA))})
+}
+
+// What works elsewhere and could never complete a handshake under the FIPS
+// provider is refused when the context is made.
+func TestFIPSRefusesWhatCannotWork(t *testing.T) {
+	old := func(o *sslfilter.Options) {
+		o.MinVersion, o.MaxVersion, o.Cipher = sslfilter.VersionTLS11, sslfilter.VersionTLS11, "DEFAULT@SECLEVEL=0"
+	}
+	for _, c := range []struct {
+		name   string
+		base   sslfilter.Options
+		change func(*sslfilter.Options)
+		option string
+		file   string
+		text   string
+	}{
+		{"CHACHA20 alone in TLS 1.3, server", serverOptions(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
+			"CipherSuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
+		{"CHACHA20 alone in TLS 1.3, client", clientOptions(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
+			"CipherSuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
+		{"CHACHA20 alone in TLS 1.2, server", in12(serverOptions()), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
+		{"CHACHA20 alone in TLS 1.2, client", in12(clientOptions()), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
+		{"X25519 alone, server", serverOptions(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
+		{"X25519 alone, client", clientOptions(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
+		{"TLS 1.1, server", serverOptions(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion, Key)"},
+		{"TLS 1.1, client", clientOptions(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion)"},
+		{"RSA-1024, server", serving("server-1024"), func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=0" }, "FIPS", "", "Key"},
+		{"RSA-1024, client", clientOptions(), func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.Cipher = pki("server-1024.crt"), pki("server-1024.key"), "DEFAULT@SECLEVEL=0"
+		}, "FIPS", "", "Key"},
+		{"a key that fits no suite", in12(serving("server-ec")), func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" }, "FIPS", "", "no shared cipher"},
+		{"a signature with MD5", listing(serverOptions(), "DEFAULT@SECLEVEL=0"), func(o *sslfilter.Options) { o.CrtMem = withMD5(t, "server.crt") }, "CrtMem", "", "md5WithRSAEncryption"},
+		{"a signature with MD5 in the chain", listing(serving("server-inter"), "DEFAULT@SECLEVEL=0"), func(o *sslfilter.Options) {
+			o.Chain = tempFile(t, "chain.pem", slices.Concat(pkiBytes(t, "server-inter.crt"), withMD5(t, "inter.crt")))
+		}, "Chain", "chain.pem", "md5WithRSAEncryption"},
+		{"a key that is encrypted with MD5", serverOptions(), func(o *sslfilter.Options) {
+			o.KeyMem, o.KeyPassphrase = oldForm(t, "server-pkcs1.key", passphrase), saying(passphrase)
+		}, "KeyMem", "", "(with FIPS)"},
+		{"parameters of one's own", dhServer("1", nil), func(o *sslfilter.Options) { o.DHCert = pki("dhx2048.pem") }, "DHCert", pki("dhx2048.pem"), "(with FIPS)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := with(inFIPS(t, c.base), c.change)
+			ctx, err := sslfilter.NewCtx(o)
+			require.Nil(t, ctx)
+			refused := asError[*sslfilter.OptionError](t, err)
+			require.Equal(t, c.option, refused.Option, "%v", err)
+			require.True(t, strings.HasSuffix(refused.File, c.file), "%v", err)
+			require.Contains(t, err.Error(), c.text)
+			require.Equal(t, 1, strings.Count(err.Error(), "sslfilter: "), "%v", err)
+			if c.option == "FIPS" {
+				require.Contains(t, err.Error(), "loaded providers: fips ")
+			}
+			require.NoError(t, accepted(inFIPS(t, c.base)), "it is the change that is refused")
+			if !sslfilter.FIPS() && c.name != "a key that fits no suite" {
+				o.FIPS, o.FIPSConfig = false, ""
+				require.NoError(t, accepted(o), "it works without FIPS")
+			}
+		})
+	}
+}
+
+// Lists that FIPS serves in part, levels above the default and keys of every
+// kind are not refused.
+func TestFIPSAdmitsWhatWorks(t *testing.T) {
+	for name, o := range map[string]sslfilter.Options{
+		"RSA alone, client":     in12(listing(clientOptions(), "AES128-SHA")),
+		"SUITEB128":             listing(clientOptions(), "SUITEB128"),
+		"SUITEB192":             listing(clientOptions(), "SUITEB192"),
+		"level 4, client":       listing(clientOptions(), "DEFAULT@SECLEVEL=4"),
+		"level 5, client":       listing(clientOptions(), "DEFAULT@SECLEVEL=5"),
+		"TLS 1.3 alone":         in13(serverOptions()),
+		"TLS 1.2 alone":         in12(serverOptions()),
+		"ALPN":                  with(serverOptions(), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
+		"ALPN, client":          with(clientOptions(), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
+		"P-521":                 with(serverOptions(), func(o *sslfilter.Options) { o.Groups = "P-521" }),
+		"Ed25519":               serving("server-ed25519"),
+		"encrypted key":         with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("secret") }),
+		"client certificate":    with(clientOptions(), func(o *sslfilter.Options) { o.Crt, o.Key = pki("client-ec.crt"), pki("client-ec.key") }),
+		"DHE alone":             dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }),
+		"anonymous":             in12(sslfilter.Options{Cipher: "AECDH-AES256-SHA:@SECLEVEL=0"}),
+		"requires certificates": requiring(nil),
+		"the system's CAs":      {Client: true, ServerName: "localhost"},
+		"CHACHA20 beside AES":   in12(listing(serverOptions(), "ECDHE+CHACHA20:ECDHE+AESGCM")),
+	} {
+		require.NoError(t, accepted(inFIPS(t, o)), name)
+	}
+}
+
+// A configuration that has no FIPS provider, or is none.
+func TestFIPSConfig(t *testing.T) {
+	asking := func(file string) sslfilter.Options {
+		return with(serverOptions(), func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
+	}
+	if !since(openssl30) {
+		err := refuse(t, asking("anything"), "FIPS", "")
+		require.Equal(t, "3.0", asError[*sslfilter.VersionError](t, err).Needs)
+		require.Contains(t, err.Error(), "needs OpenSSL 3.0 or later; this is OpenSSL 1.1.1")
+		return
+	}
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.cnf")
+	require.NoError(t, os.WriteFile(large, make([]byte, 1<<20+1), 0o600))
+	for _, c := range []struct{ name, file, text string }{
+		{"empty", tempFile(t, "a.cnf", nil), "the FIPS provider is not active under it; loaded providers: default "},
+		{"another provider", tempFile(t, "b.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nbase = b\n[b]\nactivate = 1\n")),
+			"the FIPS provider is not active under it; loaded providers: base "},
+		{"a module that does not exist", tempFile(t, "c.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nnowhere = b\n[b]\nactivate = 1\n")), "loaded"},
+		{"no configuration", tempFile(t, "d.cnf", []byte("[never closed\n")), "cannot be loaded: "},
+		{"a section that is missing", tempFile(t, "e.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n")), "cannot be loaded: "},
+		{"a name that is none", tempFile(t, "f.cnf", []byte("openssl_conf = init\n[init]\nproviders = 'p\\'q'\n")), "cannot be loaded: "},
+		{"a line that does not end", tempFile(t, "g.cnf", []byte("openssl_conf = init\n[init]\nproviders = \\")), ""},
+		{"missing", filepath.Join(dir, "missing.cnf"), "no such file"},
+		{"a directory", dir, "not a regular file"},
+		{"too large", large, "it has more than 1048576 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := refuse(t, asking(c.file), "FIPSConfig", c.file)
+			require.Contains(t, err.Error(), c.text)
+			if c.name == "missing" {
+				require.ErrorIs(t, err, fs.ErrNotExist)
+			}
+		})
+	}
+	require.NoError(t, accepted(serverOptions()), "nothing is left behind")
+}
+
+// FIPSConfig is used for its providers. Its ssl_conf would be the process's, and
+// change every context.
+func TestFIPSConfigLeavesTheProcessAlone(t *testing.T) {
+	text, err := os.ReadFile(fipsConfig(t))
+	require.NoError(t, err)
+	text = append(bytes.Replace(text, []byte("[openssl_init]\n"), []byte("[openssl_init]\nssl_conf = sslfilter_ssl\n"), 1),
+		"\n[sslfilter_ssl]\nsystem_default = sslfilter_limits\n[sslfilter_limits]\nMaxProtocol = TLSv1.2\n"...)
+	require.Contains(t, string(text), "ssl_conf")
+	conf := tempFile(t, "fips.cnf", text)
+	server := with(serverOptions(), func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, conf })
+	p := connect(t, server, inFIPS(t, clientOptions()))
+	require.Equal(t, "TLSv1.3", p.Server.Version())
+	require.Equal(t, "fips", providersOf(t, p.Server.Filter)[sslfilter.UseCipher])
+	require.Equal(t, "TLSv1.3", connect(t, serverOptions(), clientOptions()).Server.Version())
+}
+
+// Contexts of the same configuration share its providers, from any goroutine.
+func TestFIPSContextsTogether(t *testing.T) {
+	server, client := inFIPS(t, serverOptions()), inFIPS(t, clientOptions())
+	var wg sync.WaitGroup
+	errs := make([]error, 16)
+	for i := range errs {
+		wg.Go(func() {
+			s, err := sslfilter.New(server)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			c, err := sslfilter.New(client)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			p := enginetest.New(c, s)
+			errs[i] = p.Handshake()
+			p.Close()
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+}
+
+// Library contexts are never freed, so there is a bound.
+func TestFIPSConfigsAreBounded(t *testing.T) {
+	conf := fipsConfig(t)
+	if child, _ := inChild(t, "", fipsConfigEnv+"="+conf); !child {
+		return
+	}
+	text, err := os.ReadFile(conf)
+	require.NoError(t, err)
+	for i := range sslfilter.MaxLibraries + 1 {
+		file := tempFile(t, fmt.Sprintf("%d.cnf", i), fmt.Appendf(bytes.Clone(text), "\n# %d\n", i))
+		o := with(serverOptions(), func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
+		if i < sslfilter.MaxLibraries {
+			require.NoError(t, accepted(o))
+			continue
+		}
+		require.ErrorContains(t, refuse(t, o, "FIPSConfig", file), "number 17")
+	}
+	require.NoError(t, accepted(with(serverOptions(), func(o *sslfilter.Options) {
+		o.FIPS, o.FIPSConfig = true, tempFile(t, "again.cnf", fmt.Appendf(bytes.Clone(text), "\n# %d\n", 0))
+	})), "one that is known is no further one")
+}

@@ -1,0 +1,185 @@
+package sslfilter_test
+
+// Fuzz targets whose peer has the keys: OpenSSL decrypts what they make, and
+// reads messages that no honest peer would send.
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// keyedWorld is a context for each version and role, with its peer's config.
+type keyedWorld struct {
+	ctx    *sslfilter.Ctx
+	client bool
+	config *tls.Config
+}
+
+// keyedWorlds are TLS 1.2 and 1.3, a server and a client of each.
+func keyedWorlds(t testing.TB) (list []keyedWorld) {
+	toServer, toClient := keyedConfigs(t)
+	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
+		for _, client := range []bool{false, true} {
+			w := keyedWorld{ctx: mustCtx(t, keyedOptions(client, v)), client: client, config: toServer}
+			if client {
+				w.config = toClient
+			}
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// Invariant: whatever a peer with the keys alters in its own handshake messages,
+// its certificates among them, before they are encrypted: no panic and no C
+// object left, what failed is frozen, and the handshake is complete only if
+// nothing was altered.
+func FuzzFlight(f *testing.F) {
+	worlds := keyedWorlds(f)
+	for i := range worlds {
+		for op := range byte(12) {
+			for at := range byte(6) {
+				f.Add(uint8(i), append(slices.Repeat([]byte{0}, int(at)), op, 0, 7, 0xff, 0, 3, 1, 2, 3))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
+		leavesNothing(t, func() {
+			w := worlds[int(which)%len(worlds)]
+			filter := mustNew(t, w.ctx)
+			defer filter.Close()
+			e := &edit{script: script{data}}
+			var want, got []byte // the messages of the peer, and those that came
+			connectKeyed(t, filter, w.client, w.config, func(kind byte, body []byte) [][]byte {
+				said := e.apply(body)
+				said = slices.DeleteFunc(said, func(b []byte) bool { return len(b) == 0 })
+				for i, b := range said {
+					said[i] = b[:min(len(b), 16384)]
+				}
+				want = append(want, body...)
+				got = slices.Concat(append([][]byte{got}, said...)...)
+				return said
+			})
+			if filter.HandshakeDone() {
+				require.True(t, bytes.HasPrefix(got, want), "complete, though altered")
+			}
+			landmark(fmt.Sprint(filter.Err()))
+			requireSound(t, filter)
+		})
+	})
+}
+
+// keyedSession is a connection of which a peer with the keys does what a script
+// says.
+type keyedSession struct {
+	*keyed
+	script
+	got strings.Builder
+	end error
+}
+
+// step makes one record of the script.
+func (k *keyedSession) step() []byte {
+	op := k.byte()
+	body := func() []byte { return k.bytes(int(k.byte())) }
+	switch op % 12 {
+	case 0:
+		return k.send(typeData, body())
+	case 1:
+		return k.send(typeHandshake, body())
+	case 2:
+		return k.send(typeHandshake, message(k.byte(), body()...))
+	case 3:
+		return k.send(typeAlert, k.bytes(2))
+	case 4:
+		return k.send(typeCCS, body())
+	case 5:
+		return k.send(k.byte(), body())
+	case 6:
+		return k.send(typeHandshake, keyUpdating(k.byte()%3))
+	case 7: // a NewSessionTicket of TLS 1.3
+		age := k.bytes(8)
+		return k.send(typeHandshake, message(4, slices.Concat(age, []byte{1, 7}, []byte{0, 8}, []byte("a ticket"), []byte{0, 0})...))
+	case 8: // a HelloRequest, or the ClientHello of a renegotiation
+		if k.client {
+			return k.send(typeHandshake, message(0))
+		}
+		hello := slices.Clone(k.hello[5:])
+		if len(k.data) > 0 {
+			hello[k.int()%len(hello)] ^= k.byte()
+		}
+		return k.send(typeHandshake, hello)
+	case 9: // a CertificateRequest behind the handshake, in TLS 1.3
+		return k.send(typeHandshake, message(13, append([]byte{1, 5}, body()...)...))
+	case 10: // a ServerHello of a renegotiation
+		return k.send(typeHandshake, k.serverHello())
+	default: // in plain text
+		return body()
+	}
+}
+
+// serverHello answers the ClientHello of a renegotiation as an honest server
+// would, with the extension that ties it to the first handshake (RFC 5746).
+func (k *keyedSession) serverHello() []byte {
+	tied := slices.Concat(k.finished[0], k.finished[1])
+	extensions := append([]byte{0xff, 1, 0, byte(1 + len(tied)), byte(len(tied))}, tied...)
+	return message(2, slices.Concat([]byte{3, 3}, make([]byte, 32), []byte{0}, []byte{0xc0, 0x2b, 0}, []byte{0, byte(len(extensions))}, extensions)...)
+}
+
+// Invariant: whatever a peer with the keys says behind the handshake, in a
+// renegotiation too, and behind its close_notify: no panic and no C object left;
+// the plaintext is a prefix of the data that it sent; io.EOF comes of a
+// close_notify only; a renegotiation that is not complete makes nobody valid;
+// what is said is bounded, and what failed is frozen.
+func FuzzKeyed(f *testing.F) {
+	worlds := keyedWorlds(f)
+	for i := range worlds {
+		for _, seed := range []string{
+			"\x00\x05hello\x00\x00\x00\x05world", "\x00\x02hi\x03\x01\x00\x00\x02no", "\x06\x00\x00\x01a\x06\x01\x00\x01b", "\x06\x02",
+			"\x07\x00\x00\x1c\x20\x00\x00\x00\x01\x07\x00\x00\x1c\x20\x00\x00\x00\x01", "\x08\x00\x00\x00\x00\x01a", "\x08\x0a\x02\x0b\x03\x00\x00\x00",
+			"\x09\x03\x00\x00\x00", "\x03\x02\x28", "\x03\x01\x5a\x03\x01\x5a\x03\x01\x64", "\x04\x01\x01\x00\x01a", "\x05\x18\x04\x01\x00\x01\x07",
+			"\x01\x03\x04\x00\x00\x01\x01\x00", "\x0b\x05\x15\x03\x03\x00\x02", "\x08\x0a\x02\x0c\x10\x03\x00\x1d\x20aaaaaaaaaaaaa\x02\x0e\x00\x02\x14\x0c123456789012",
+			strings.Repeat("\x00\x00", 40), strings.Repeat("\x03\x01\x5a", 7), strings.Repeat("\x06\x01", 40), strings.Repeat("\x08", 20),
+		} {
+			f.Add(uint8(i), []byte(seed))
+		}
+	}
+	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
+		leavesNothing(t, func() {
+			w := worlds[int(which)%len(worlds)]
+			filter := mustNew(t, w.ctx)
+			defer filter.Close()
+			k := &keyedSession{keyed: connectKeyed(t, filter, w.client, w.config, nil), script: script{data}}
+			filter.Outgoing(nil)
+			require.True(t, filter.ClientCertValid())
+			closed := false
+			for steps := 0; len(k.data) > 0 && steps < 200; steps++ {
+				wire := k.step()
+				plain, err := filter.Receive(nil, wire)
+				k.got.Write(plain)
+				require.LessOrEqual(t, len(filter.Outgoing(nil)), maxSaid)
+				if err == io.EOF {
+					closed = true
+				}
+				if err != nil && k.end == nil {
+					k.end = err
+				}
+			}
+			require.True(t, strings.HasPrefix(k.sent, k.got.String()), "%q of %q", k.got.String(), k.sent)
+			if closed {
+				require.True(t, k.ended, "io.EOF without a close_notify")
+			}
+			landmark(fmt.Sprint(k.end))
+			requireSound(t, filter)
+		})
+	})
+}

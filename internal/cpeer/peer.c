@@ -1,0 +1,105 @@
+#include "peer.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+
+static int any_client(int ok, X509_STORE_CTX *store)
+{
+    (void)ok;
+    (void)store;
+    return 1;
+}
+
+cpeer *cpeer_new(const char *crt, const char *key, int ask_client)
+{
+    cpeer *p = OPENSSL_zalloc(sizeof(*p));
+    BIO *in, *out;
+
+    if (p == NULL)
+        return NULL;
+    p->ctx = SSL_CTX_new(TLS_server_method());
+    if (p->ctx == NULL || SSL_CTX_set_max_proto_version(p->ctx, TLS1_2_VERSION) != 1 ||
+        SSL_CTX_use_certificate_chain_file(p->ctx, crt) != 1 || SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1)
+        goto err;
+    SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET); /* a resumed session shows no certificate */
+    if (ask_client)
+        SSL_CTX_set_verify(p->ctx, SSL_VERIFY_PEER, any_client);
+    p->ssl = SSL_new(p->ctx);
+    in = BIO_new(BIO_s_mem());
+    out = BIO_new(BIO_s_mem());
+    if (p->ssl == NULL || in == NULL || out == NULL) {
+        BIO_free(in);
+        BIO_free(out);
+        goto err;
+    }
+    BIO_set_mem_eof_return(in, -1);
+    SSL_set_bio(p->ssl, in, out); /* owns them now */
+    SSL_set_accept_state(p->ssl);
+    return p;
+err:
+    ERR_clear_error();
+    cpeer_free(p);
+    return NULL;
+}
+
+void cpeer_free(cpeer *p)
+{
+    if (p == NULL)
+        return;
+    SSL_free(p->ssl);
+    SSL_CTX_free(p->ctx);
+    OPENSSL_free(p);
+    ERR_clear_error();
+}
+
+/* Returns the bytes of plaintext, which may be none, or -1. */
+int cpeer_receive(cpeer *p, unsigned char *plain, int cap, const unsigned char *wire, int len)
+{
+    int got = 0, n = 0, why;
+
+    ERR_clear_error();
+    if (len > 0 && BIO_write(SSL_get_rbio(p->ssl), wire, len) != len)
+        return -1;
+    while (got < cap && (n = SSL_read(p->ssl, plain + got, cap - got)) > 0)
+        got += n;
+    if (got == cap)
+        return got;
+    why = SSL_get_error(p->ssl, n);
+    ERR_clear_error();
+    return got > 0 || why == SSL_ERROR_WANT_READ || why == SSL_ERROR_ZERO_RETURN ? got : -1;
+}
+
+int cpeer_send(cpeer *p, const unsigned char *plain, int len)
+{
+    int ok;
+
+    ERR_clear_error();
+    ok = SSL_write(p->ssl, plain, len) == len;
+    ERR_clear_error();
+    return ok;
+}
+
+/* Queues a HelloRequest. */
+int cpeer_renegotiate(cpeer *p)
+{
+    int ok;
+
+    ERR_clear_error();
+    ok = SSL_renegotiate(p->ssl) == 1 && SSL_do_handshake(p->ssl) == 1;
+    ERR_clear_error();
+    return ok;
+}
+
+int cpeer_outgoing(cpeer *p, unsigned char *wire, int cap)
+{
+    int n = BIO_read(SSL_get_wbio(p->ssl), wire, cap);
+
+    ERR_clear_error();
+    return n > 0 ? n : 0;
+}
+
+long cpeer_rounds(cpeer *p)
+{
+    return SSL_total_renegotiations(p->ssl);
+}

@@ -1,0 +1,226 @@
+package memfault_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// marked is data that would be recognised on the wire.
+func marked(n int) []byte {
+	r := rand.NewChaCha8([32]byte{byte(n)})
+	data := make([]byte, n)
+	r.Read(data)
+	copy(data, "plaintext that must never be seen on the wire")
+	return data
+}
+
+// side is one end of a connection and what it did.
+type side struct {
+	*enginetest.Side
+	sent     []byte // what Send took
+	closed   bool   // CloseWrite was called, and took it
+	errs     []error
+	ids      []sslfilter.CertID
+	peer     *sslfilter.Peer
+	valid    bool
+	exported []byte
+	done     bool // the last three are of the end
+	version  string
+	alpn     string
+}
+
+func (s *side) send(data []byte) {
+	if s.note(s.Send(data)) {
+		s.sent = append(s.sent, data...)
+	}
+}
+
+func (s *side) note(err error) bool {
+	if err != nil {
+		s.errs = append(s.errs, err)
+	}
+	return err == nil
+}
+
+// ask puts every question about the peer.
+func (s *side) ask() {
+	s.valid = s.ClientCertValid()
+	s.ids = s.ClientCertIDs()
+	s.peer = s.Peer()
+	if s.HandshakeDone() && s.Filter.Err() == nil {
+		var err error
+		s.exported, err = s.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+		s.note(err)
+	}
+}
+
+// whole reports whether nothing failed on this side.
+func (s *side) whole() bool { return len(s.errs) == 0 && s.Filter.Err() == nil }
+
+// A connection is what it would be without a failure, or it has failed and says
+// so: no byte is lost, changed or in the clear, an end is not taken for another,
+// and a bad certificate is never a good one.
+func TestConnection(t *testing.T) {
+	server := sslfilter.Options{
+		Chain: pki("chain.pem"), Key: pki("server-inter.key"), CACrt: pki("root.crt"), CACRL: pki("crl.pem"), ClientCert: true, ALPN: []string{"one"},
+	}
+	client := sslfilter.Options{
+		Client: true, Crt: pki("client-ec.crt"), Key: pki("client-ec.key"), CACrt: pki("root.crt"), ServerName: "localhost", ALPN: []string{"one"},
+	}
+	change := func(o sslfilter.Options, f func(o *sslfilter.Options)) sslfilter.Options { f(&o); return o }
+	as := func(name string) sslfilter.Options {
+		return change(client, func(o *sslfilter.Options) { o.Crt, o.Key = pki(name+".crt"), pki(name+".key") })
+	}
+	for _, c := range []struct {
+		name           string
+		server, client sslfilter.Options
+	}{
+		{"good client", server, client},
+		{"unknown client", server, as("client-unknown")},
+		{"revoked client", server, as("client-revoked")},
+		{"revoked client, enforced", change(server, func(o *sslfilter.Options) { o.RequireValidClientCert = true }), as("client-revoked")},
+		{"server of another name", server, change(client, func(o *sslfilter.Options) { o.ServerName = "other.test" })},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, highest := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
+				t.Run(highest.String(), func(t *testing.T) {
+					newCtx := func(o sslfilter.Options) *sslfilter.Ctx {
+						o.MaxVersion = highest
+						ctx, err := sslfilter.NewCtx(o)
+						require.NoError(t, err)
+						t.Cleanup(func() { ctx.Close() })
+						return ctx
+					}
+					connection{server: newCtx(c.server), client: newCtx(c.client), tls13: highest == sslfilter.VersionTLS13}.sweep(t)
+				})
+			}
+		})
+	}
+}
+
+// connection is a scenario: a handshake, data both ways, a new key, data, and
+// an orderly end.
+type connection struct {
+	server, client *sslfilter.Ctx
+	tls13          bool
+}
+
+func (c connection) sweep(t *testing.T) {
+	texts := make(said)
+	defer texts.log(t)
+	var want *[2]side
+	small, large := marked(100), marked(40_000)
+	sweep(t, func(t *testing.T, heal func() int) {
+		f, err := c.client.NewFilter()
+		if err != nil {
+			texts.errors(err)
+			return
+		}
+		defer f.Close()
+		g, err := c.server.NewFilter()
+		if err != nil {
+			texts.errors(err)
+			return
+		}
+		defer g.Close()
+		p := enginetest.New(f, g)
+		p.Record = true
+		sides := [2]side{{Side: &p.Client}, {Side: &p.Server}}
+		client, server := &sides[0], &sides[1]
+		client.note(p.Client.Handshake())
+		client.send(small)
+		p.Transfer()
+		for i := range sides {
+			sides[i].ask()
+			sides[i].send(large)
+		}
+		p.Transfer()
+		for i := range sides {
+			if c.tls13 && sides[i].HandshakeDone() {
+				sides[i].note(sides[i].KeyUpdate(i == 0))
+			}
+			p.Transfer()
+			sides[i].send(small)
+		}
+		p.Transfer()
+		for i := range sides {
+			sides[i].closed = sides[i].note(sides[i].CloseWrite())
+			p.Transfer()
+		}
+		if client.EOF() && server.EOF() {
+			_, err := client.Detach()
+			client.note(err)
+			p.Transfer()
+		}
+		failed := heal()
+		if want == nil {
+			require.Zero(t, failed)
+			want = &sides
+		}
+		for i := range sides {
+			sides[i].done, sides[i].version, sides[i].alpn = sides[i].HandshakeDone(), sides[i].Version(), sides[i].ALPN()
+		}
+		for i := range sides {
+			s, other := &sides[i], &sides[1-i]
+			texts.errors(s.errs...)
+			texts.errors(s.Filter.Err())
+			s.hold(t, &want[i], other)
+		}
+		if client.whole() && server.whole() {
+			require.True(t, client.EOF() && server.EOF() && client.HandshakeDone() && server.HandshakeDone())
+			require.Equal(t, client.exported, server.exported)
+		}
+		for _, s := range sides {
+			require.NotContains(t, string(s.Raw), string(small[:40]))
+		}
+	})
+}
+
+// hold requires that s is what want is, or has failed in a way that harms
+// nobody.
+func (s *side) hold(t *testing.T, want, other *side) {
+	t.Helper()
+	require.True(t, bytes.HasPrefix(other.sent, s.Got), "what came is what was sent")
+	if s.EOF() {
+		require.True(t, other.closed)
+		require.Equal(t, len(other.sent), len(s.Got), "an end before the end")
+	}
+	if s.done {
+		require.NotEqual(t, "(NONE)", s.Cipher())
+		require.NotContains(t, s.Cipher(), "NULL")
+		require.Equal(t, want.version, s.version)
+		require.Equal(t, want.alpn, s.alpn)
+	} else {
+		require.False(t, s.valid)
+	}
+	require.False(t, s.valid && !want.valid, "it became valid")
+	require.False(t, s.peer.Valid && !want.valid, "it became valid")
+	require.False(t, s.done && !want.done, "the handshake was refused")
+	if s.peer.Valid {
+		require.Equal(t, want.peer, s.peer)
+	}
+	if s.valid && len(s.ids) > 0 {
+		require.Equal(t, want.ids, s.ids)
+	}
+	require.False(t, s.valid && s.whole() && len(s.ids) == 0, "nobody is valid")
+	for _, id := range s.ids { // a certificate for whose key or extensions there is no memory has more errors than it should
+		known := slices.ContainsFunc(want.ids, func(w sslfilter.CertID) bool { return w.Subject == id.Subject && bytes.Equal(w.Serial, id.Serial) })
+		require.True(t, known, "%+v is nobody", id)
+	}
+	if s.whole() && s.done {
+		require.NotEmpty(t, s.exported)
+	}
+	for _, err := range append(s.errs, s.Filter.Err()) {
+		var openssl *sslfilter.Error
+		require.True(t, err == nil || errors.Is(err, io.EOF) || errors.As(err, &openssl), "%T: %[1]v", err)
+	}
+}

@@ -1,0 +1,143 @@
+package memfault_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(pki(name))
+	require.NoError(t, err)
+	return data
+}
+
+// view is what a context does in a connection with peer.
+type view struct {
+	ciphers         []string
+	version, alpn   string
+	sent, announced int // certificates, and names of CAs
+	valid           [2]bool
+	err             string
+}
+
+// look makes a connection of ctx and peer, one of which is a client. TLS 1.2
+// shows names of CAs as they are.
+func look(t *testing.T, ctx, peer *sslfilter.Ctx, cas ...[]byte) (v view) {
+	t.Helper()
+	own, err := ctx.NewFilter()
+	require.NoError(t, err)
+	other, err := peer.NewFilter()
+	require.NoError(t, err)
+	client, server := own, other
+	if !ctx.Client() {
+		client, server = other, own
+	}
+	p := enginetest.New(client, server)
+	defer p.Close()
+	p.Record = true
+	if err := p.Handshake(); err != nil {
+		v.err = err.Error()
+	}
+	for _, ca := range cas {
+		block, _ := pem.Decode(ca)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		require.NoError(t, err)
+		if bytes.Contains(p.Server.Raw, cert.RawSubject) {
+			v.announced++
+		}
+	}
+	v.ciphers, v.version, v.alpn = ctx.Ciphers(), server.Version(), server.ALPN()
+	v.sent, v.valid = len(other.Peer().Sent), [2]bool{server.ClientCertValid(), client.ClientCertValid()}
+	return v
+}
+
+// requireWhole requires that have is what want is. OpenSSL itself leaves out an
+// algorithm that it could not load when the context was made; there is never
+// one more.
+func requireWhole(t *testing.T, want, have view) {
+	t.Helper()
+	i := 0
+	for _, name := range have.ciphers {
+		for i < len(want.ciphers) && want.ciphers[i] != name {
+			i++
+		}
+		require.Less(t, i, len(want.ciphers), "%s in %v", name, have.ciphers)
+	}
+	have.ciphers = want.ciphers
+	require.Equal(t, want, have)
+}
+
+func server12() sslfilter.Options {
+	return sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key"), TLS12: true}
+}
+
+func client12() sslfilter.Options {
+	return sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost", TLS12: true}
+}
+
+// A context is made as it was asked for, or not at all.
+func TestNewCtx(t *testing.T) {
+	root, other := read(t, "root.crt"), read(t, "other.crt")
+	secret := func() ([]byte, error) { return []byte("secret"), nil }
+	server := sslfilter.Options{
+		Chain: pki("chain.pem"), Key: pki("server-inter.key"), CACrtMem: [][]byte{root, other}, CACRL: pki("crl.pem"), ClientCert: true, TLS12: true,
+		Cipher: "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256", Groups: "P-256:P-384", ALPN: []string{"one", "two"},
+	}
+	client := sslfilter.Options{
+		Client: true, Crt: pki("client-inter.crt"), Key: pki("client-inter.key"), Chain: pki("client-inter-chain.pem"), CACrt: pki("root.crt"), ServerName: "localhost",
+		Cipher: "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384", Groups: "P-384:P-256", ALPN: []string{"two", "one"}, TLS12: true, IgnoreVerifyErrors: []sslfilter.VerifyCode{sslfilter.VerifyCertHasExpired},
+	}
+	for _, c := range []struct {
+		name  string
+		ctx   sslfilter.Options
+		other sslfilter.Options
+	}{
+		{"server with everything", server, client},
+		{"client with everything", client, server},
+		{"encrypted key in memory", sslfilter.Options{CrtMem: read(t, "server.crt"), KeyMem: read(t, "server-enc.key"), KeyPassphrase: secret, TLS12: true}, client12()},
+		{"chain out of the CAs", sslfilter.Options{Crt: pki("server-inter.crt"), Key: pki("server-inter.key"), CACrtMem: [][]byte{read(t, "inter.crt"), root}, TLS12: true}, client12()},
+		{"Ed25519, TLS 1.3 suites", sslfilter.Options{Crt: pki("server-ed25519.crt"), Key: pki("server-ed25519.key"), CipherSuites: "TLS_AES_128_GCM_SHA256", MinVersion: sslfilter.VersionTLS13}, sslfilter.Options{Client: true, InsecureSkipVerify: true}},
+		{"the system's CAs", sslfilter.Options{Client: true, ServerName: "localhost"}, server12()},
+		{"anonymous server", sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0", TLS12: true}, sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "aNULL:@SECLEVEL=0", TLS12: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			peer, err := sslfilter.NewCtx(c.other)
+			require.NoError(t, err)
+			defer peer.Close()
+			texts := make(said)
+			defer texts.log(t)
+			var want *view
+			sweep(t, func(t *testing.T, heal func() int) {
+				ctx, err := sslfilter.NewCtx(c.ctx)
+				failed := heal()
+				if err != nil {
+					require.NotZero(t, failed, "%v", err)
+					var option *sslfilter.OptionError
+					var openssl *sslfilter.Error
+					require.True(t, errors.As(err, &option) || errors.As(err, &openssl), "%T: %[1]v", err)
+					texts.errors(err)
+					return
+				}
+				defer ctx.Close()
+				switch {
+				case want == nil:
+					have := look(t, ctx, peer, root, other)
+					want = &have
+				case failed > 0:
+					requireWhole(t, *want, look(t, ctx, peer, root, other))
+				}
+			})
+			t.Logf("%+v", *want)
+		})
+	}
+}

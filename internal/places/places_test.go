@@ -1,0 +1,116 @@
+package places_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/places"
+)
+
+func from(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip)} }
+
+// crowd is a number of places and who lost theirs.
+type crowd struct {
+	*places.Places
+	over    chan struct{}
+	dropped []string
+}
+
+func newCrowd(max int) *crowd { return &crowd{Places: places.New(max), over: make(chan struct{})} }
+
+func (c *crowd) enter(name, ip string) *places.Place {
+	return c.Take(c.over, from(ip), func() { c.dropped = append(c.dropped, name) })
+}
+
+// Nobody who is not waited for loses his place; who waits has it when one is left.
+func TestWhoWorksKeepsThePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(2)
+		a, b := c.enter("a", "192.0.2.1"), c.enter("b", "192.0.2.1")
+		begun, entered := time.Now(), make(chan time.Duration)
+		go func() {
+			c.enter("c", "192.0.2.2")
+			entered <- time.Since(begun)
+		}()
+		time.Sleep(time.Hour) // this side is slow, and not the peer
+		b.Leave()
+		require.Equal(t, time.Hour, <-entered)
+		require.True(t, a.Keep())
+		require.Empty(t, c.dropped)
+		require.Equal(t, 2, c.Len())
+	})
+}
+
+// Who is waited for longer than Patience, in all, loses the place as soon as
+// somebody needs it, and no sooner: a byte now and then is no way around it.
+func TestWhoIsSilentLosesThePlace(t *testing.T) {
+	for name, each := range map[string]time.Duration{"silent": places.Patience, "a byte now and then": places.Patience / 4} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCrowd(1)
+				a := c.enter("a", "192.0.2.1")
+				gone := make(chan struct{})
+				go func() {
+					defer close(gone)
+					for !a.Dropped() {
+						a.Wait()
+						time.Sleep(each)
+						a.Heard()
+					}
+				}()
+				begun := time.Now()
+				b := c.enter("b", "192.0.2.2")
+				require.Equal(t, places.Patience, time.Since(begun))
+				require.Equal(t, []string{"a"}, c.dropped)
+				require.True(t, a.Dropped())
+				require.False(t, a.Keep())
+				a.Leave()
+				require.Equal(t, 1, c.Len())
+				b.Leave()
+				require.Zero(t, c.Len())
+				<-gone
+			})
+		})
+	}
+}
+
+// Of those who tried our patience, the address that has the most places gives
+// one, the oldest; who has completed the handshake gives none.
+func TestWhoHasTheMostGivesOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(6)
+		for i, ip := range []string{"192.0.2.1", "192.0.2.9", "2001:db8::1", "192.0.2.9", "2001:db8::2", "2001:db8::3"} {
+			p := c.enter(fmt.Sprint(i), ip)
+			p.Wait()
+			if i == 2 {
+				require.True(t, p.Keep())
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(places.Patience)
+		for range 5 {
+			c.enter("new", "198.51.100.1")
+		}
+		// 2 is done and counts; the /64 has three places, then as many as 192.0.2.9
+		require.Equal(t, []string{"4", "1", "5", "0", "3"}, c.dropped)
+		go c.enter("never", "198.51.100.2")
+		synctest.Wait()
+		close(c.over)
+		synctest.Wait()
+		require.Nil(t, c.enter("after the end", "198.51.100.3"))
+	})
+}
+
+func TestClientsAreCountedByNetwork(t *testing.T) {
+	a := places.Client(&net.TCPAddr{IP: net.ParseIP("2001:db8::1")})
+	require.Equal(t, a, places.Client(&net.TCPAddr{IP: net.ParseIP("2001:db8::ffff:1")}))
+	require.NotEqual(t, a, places.Client(&net.TCPAddr{IP: net.ParseIP("2001:db8:0:1::1")}))
+	require.Equal(t, places.Client(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}), places.Client(&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1")}))
+	require.False(t, strings.Contains(a.String(), "%"))
+}

@@ -1,0 +1,404 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// Content types of records (RFC 8446 section 5.1).
+const (
+	typeCCS       = 20
+	typeAlert     = 21
+	typeHandshake = 22
+	typeData      = 23
+	typeHeartbeat = 24
+)
+
+// sealer makes and opens the records of one direction, as who has its key can:
+// AES-128-GCM with SHA-256, in TLS 1.2 or 1.3.
+type sealer struct {
+	aead   cipher.AEAD
+	secret []byte // of TLS 1.3
+	iv     []byte
+	seq    uint64
+}
+
+func newSealer13(secret []byte) *sealer {
+	s := &sealer{secret: secret, iv: expandLabel(secret, "iv", 12)}
+	s.aead = gcm(expandLabel(secret, "key", 16))
+	return s
+}
+
+func gcm(key []byte) cipher.AEAD {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
+
+// expandLabel is HKDF-Expand-Label of RFC 8446 section 7.1 without a context.
+func expandLabel(secret []byte, label string, n int) []byte {
+	label = "tls13 " + label
+	info := append([]byte{byte(n >> 8), byte(n), byte(len(label))}, label...)
+	out, err := hkdf.Expand(sha256.New, secret, string(append(info, 0)), n)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// prf12 is that of RFC 5246 section 5.
+func prf12(secret []byte, label string, seed []byte, n int) (out []byte) {
+	mac := func(parts ...[]byte) []byte {
+		h := hmac.New(sha256.New, secret)
+		for _, p := range parts {
+			h.Write(p)
+		}
+		return h.Sum(nil)
+	}
+	seed = append([]byte(label), seed...)
+	for a := mac(seed); len(out) < n; a = mac(a) {
+		out = append(out, mac(a, seed)...)
+	}
+	return out[:n]
+}
+
+// rekey is what a KeyUpdate does.
+func (s *sealer) rekey() { *s = *newSealer13(expandLabel(s.secret, "traffic upd", 32)) }
+
+func (s *sealer) nonce() []byte {
+	if s.secret == nil {
+		return binary.BigEndian.AppendUint64(slices.Clone(s.iv), s.seq)
+	}
+	nonce := slices.Clone(s.iv)
+	for i := range 8 {
+		nonce[4+i] ^= byte(s.seq >> (56 - 8*i))
+	}
+	return nonce
+}
+
+// seal makes one record.
+func (s *sealer) seal(kind byte, body []byte) []byte {
+	defer func() { s.seq++ }()
+	if s.secret == nil {
+		header := append(binary.BigEndian.AppendUint64(nil, s.seq), kind, 3, 3, byte(len(body)>>8), byte(len(body)))
+		explicit := binary.BigEndian.AppendUint64(nil, s.seq)
+		return tlsRecord(kind, s.aead.Seal(explicit, s.nonce(), body, header)...)
+	}
+	n := len(body) + 1 + 16
+	inner := append(slices.Clone(body), kind)
+	return tlsRecord(typeData, s.aead.Seal(nil, s.nonce(), inner, []byte{typeData, 3, 3, byte(n >> 8), byte(n)})...)
+}
+
+// open opens one record; a record in plain text is nothing that it can open.
+func (s *sealer) open(record []byte) (kind byte, body []byte, err error) {
+	defer func() { s.seq++ }()
+	if s.secret == nil {
+		n := len(record) - 5 - 8 - 16
+		header := append(binary.BigEndian.AppendUint64(nil, s.seq), record[0], 3, 3, byte(n>>8), byte(n))
+		body, err = s.aead.Open(nil, append(slices.Clone(s.iv), record[5:13]...), record[13:], header)
+		return record[0], body, err
+	}
+	body, err = s.aead.Open(nil, s.nonce(), record[5:], record[:5])
+	body = bytes.TrimRight(body, "\x00")
+	if err != nil || len(body) == 0 {
+		return 0, nil, err
+	}
+	return body[len(body)-1], body[:len(body)-1], nil
+}
+
+// keyLog collects what crypto/tls tells of its keys.
+type keyLog struct {
+	mu   sync.Mutex
+	keys map[string][]byte // label to secret
+}
+
+func (l *keyLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fields := strings.Fields(string(line))
+	secret, err := hex.DecodeString(fields[2])
+	if l.keys == nil {
+		l.keys = make(map[string][]byte)
+	}
+	l.keys[fields[0]] = secret
+	return len(line), err
+}
+
+func (l *keyLog) secret(label string) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.keys[label]
+}
+
+// keyed is a peer of a Filter that has the keys of the connection and makes its
+// records by hand, with whatever in them. crypto/tls has done the handshake.
+type keyed struct {
+	f        *sslfilter.Filter
+	client   bool // of f
+	out      *sealer
+	in       *sealer
+	log      keyLog
+	random   [2][]byte // of the client and the server
+	hello    []byte    // what the client said first
+	ended    bool      // it has sent close_notify
+	sent     string    // as data
+	last     [2][]byte // record of each
+	finished [2][]byte // verify_data of each, in TLS 1.2
+}
+
+// keyedOptions is f's side: of a suite that sealer knows.
+func keyedOptions(client bool, version sslfilter.Version) sslfilter.Options {
+	o := sslfilter.Options{Crt: pki("server-ec.crt"), Key: pki("server-ec.key"), CACrt: pki("root.crt"), ClientCert: true}
+	if client {
+		o = showing("client-ec.crt", "client-ec.key")
+	}
+	o.MinVersion, o.MaxVersion, o.Cipher = version, version, "ECDHE-ECDSA-AES128-GCM-SHA256"
+	if version == sslfilter.VersionTLS13 {
+		o.CipherSuites = "TLS_AES_128_GCM_SHA256"
+	}
+	return o
+}
+
+// keyedConfigs are crypto/tls's, made once for many connections.
+func keyedConfigs(t testing.TB) (client, server *tls.Config) {
+	t.Helper()
+	client, server = new(tls.Config), new(tls.Config)
+	goClient(t, func(c *tls.Config) {
+		c.Certificates = []tls.Certificate{goCertificate(t, "client-ec.crt", "client-ec.key")}
+		client = c
+	})
+	goServer(t, func(c *tls.Config) {
+		c.Certificates = []tls.Certificate{goCertificate(t, "server-ec.crt", "server-ec.key")}
+		c.ClientAuth, c.SessionTicketsDisabled = tls.RequireAnyClientCert, true
+		server = c
+	})
+	return client, server
+}
+
+// alterRecord changes a record that crypto/tls sends in the handshake; what it
+// gives is sent instead.
+type alterRecord func(kind byte, body []byte) [][]byte
+
+// connectKeyed does a handshake of f with crypto/tls. The result has the keys.
+// alter may be nil; with it the handshake may fail.
+func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Config, alter alterRecord) *keyed {
+	t.Helper()
+	k := &keyed{f: f, client: client}
+	config = config.Clone()
+	config.KeyLogWriter = &k.log
+	wire := &turns{hungry: make(chan struct{}), fed: make(chan struct{})}
+	peer := tls.Client(wire, config)
+	if client {
+		peer = tls.Server(wire, config)
+	}
+	over := make(chan error, 1)
+	go func() {
+		over <- peer.Handshake()
+		close(wire.hungry)
+	}()
+	require.NoError(t, f.Handshake())
+	var open, seal *sealer
+	for {
+		<-wire.hungry // or over
+		for _, record := range byRecord(wire.out) {
+			for _, r := range k.altered(record, alter, &open, &seal) {
+				f.Receive(nil, r)
+			}
+		}
+		wire.out = nil
+		said := f.Outgoing(nil)
+		k.notice(said, client)
+		wire.in = append(wire.in, said...)
+		select {
+		case err := <-over:
+			if alter == nil {
+				require.NoError(t, err)
+				require.NoError(t, f.Err())
+				k.application()
+			}
+			return k
+		case wire.fed <- struct{}{}: // with nothing, that is the end
+		}
+	}
+}
+
+// turns is the connection of a peer that runs in a goroutine of its own, in
+// turns with who feeds it: so it can be told when both ends wait for each other.
+type turns struct {
+	memConn
+	in, out     []byte
+	hungry, fed chan struct{}
+}
+
+func (c *turns) Read(p []byte) (int, error) {
+	if len(c.in) == 0 {
+		c.hungry <- struct{}{}
+		<-c.fed
+	}
+	if len(c.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.in)
+	c.in = c.in[n:]
+	return n, nil
+}
+
+func (c *turns) Write(p []byte) (int, error) {
+	c.out = append(c.out, p...)
+	return len(p), nil
+}
+
+// altered is what is sent instead of a record of crypto/tls.
+func (k *keyed) altered(record []byte, alter alterRecord, open, seal **sealer) (wire [][]byte) {
+	k.notice(record, !k.client)
+	if alter == nil || len(record) < 5 {
+		return [][]byte{record}
+	}
+	switch secret := k.log.secret(k.label("HANDSHAKE_TRAFFIC_SECRET", !k.client)); {
+	case record[0] == typeData && secret != nil:
+		if *open == nil {
+			*open, *seal = newSealer13(secret), newSealer13(secret)
+		}
+		if kind, inner, err := (*open).open(record); err == nil {
+			for _, b := range alter(kind, inner) {
+				wire = append(wire, (*seal).seal(kind, b))
+			}
+			return wire
+		}
+	case record[0] == typeHandshake:
+		for _, b := range alter(typeHandshake, record[5:]) {
+			wire = append(wire, tlsRecord(typeHandshake, b...))
+		}
+		return wire
+	}
+	return [][]byte{record}
+}
+
+func (k *keyed) label(what string, client bool) string {
+	if client {
+		return "CLIENT_" + what
+	}
+	return "SERVER_" + what
+}
+
+// notice keeps the randoms of TLS 1.2's hellos, the first flight and the last
+// record.
+func (k *keyed) notice(wire []byte, fromClient bool) {
+	i := 1
+	if fromClient {
+		i = 0
+	}
+	for _, record := range byRecord(wire) {
+		if len(record) > 0 {
+			k.last[i] = slices.Clone(record)
+		}
+	}
+	if k.random[i] == nil && len(wire) >= 43 && wire[0] == typeHandshake && wire[5] == byte(1+i) {
+		k.random[i] = slices.Clone(wire[11:43])
+		if fromClient {
+			k.hello = slices.Clone(wire)
+		}
+	}
+}
+
+// application makes the keys of what comes behind the handshake.
+func (k *keyed) application() {
+	if secret := k.log.secret(k.label("TRAFFIC_SECRET_0", !k.client)); secret != nil {
+		k.out, k.in = newSealer13(secret), newSealer13(k.log.secret(k.label("TRAFFIC_SECRET_0", k.client)))
+		return
+	}
+	master := k.log.secret("CLIENT_RANDOM")
+	keys := prf12(master, "key expansion", append(slices.Clone(k.random[1]), k.random[0]...), 2*16+2*4)
+	client := &sealer{aead: gcm(keys[:16]), iv: keys[32:36]}
+	server := &sealer{aead: gcm(keys[16:32]), iv: keys[36:40]}
+	for i, s := range []*sealer{client, server} {
+		if _, finished, err := s.open(k.last[i]); err == nil {
+			k.finished[i] = finished[4:]
+		}
+	}
+	k.out, k.in = server, client
+	if !k.client {
+		k.out, k.in = client, server
+	}
+}
+
+// keyUpdating is that message (RFC 8446 section 4.6.3).
+func keyUpdating(request byte) []byte { return []byte{24, 0, 0, 1, request} }
+
+// message is a handshake message.
+func message(kind byte, body ...byte) []byte {
+	return append([]byte{kind, byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+// send makes records of parts, each not longer than one, and changes the key
+// behind a KeyUpdate.
+func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
+	for _, part := range parts {
+		wire = append(wire, k.out.seal(kind, part)...)
+		if kind == typeData {
+			k.sent += string(part)
+		}
+		k.ended = k.ended || kind == typeAlert && len(part) == 2 && part[1] == 0
+		if kind == typeHandshake && k.out.secret != nil && len(part) == 5 && part[0] == 24 {
+			k.out.rekey()
+		}
+	}
+	return wire
+}
+
+// A record by hand is as good as one of crypto/tls: what the tests and fuzz
+// targets with keys show is not that their records are wrong.
+func TestKeyedPeer(t *testing.T) {
+	toServer, toClient := keyedConfigs(t)
+	protocols(t, func(t *testing.T, v sslfilter.Version) {
+		for _, client := range []bool{false, true} {
+			config := toServer
+			if client {
+				config = toClient
+			}
+			f := mustFilter(t, keyedOptions(client, v))
+			k := connectKeyed(t, f, client, config, nil)
+			require.True(t, f.HandshakeDone() && f.ClientCertValid())
+			require.Equal(t, f.TLSUnique(), k.finished[0])
+			f.Outgoing(nil)
+			wire := k.send(typeData, []byte("hello, "))
+			if v == sslfilter.VersionTLS13 {
+				wire = append(wire, k.send(typeHandshake, keyUpdating(0))...)
+			}
+			wire = append(wire, k.send(typeData, []byte("world"))...)
+			got, err := f.Receive(nil, wire)
+			require.NoError(t, err)
+			require.Equal(t, "hello, world", string(got))
+			require.NoError(t, f.Send([]byte("answer")))
+			kind, said, err := k.in.open(f.Outgoing(nil))
+			require.NoError(t, err)
+			require.Equal(t, byte(typeData), kind)
+			require.Equal(t, "answer", string(said))
+			got, err = f.Receive(nil, k.send(typeAlert, []byte{1, 0}))
+			require.ErrorIs(t, err, io.EOF)
+			require.Empty(t, got)
+		}
+	})
+}

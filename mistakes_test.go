@@ -1,0 +1,110 @@
+package sslfilter_test
+
+// Mistakes that other bindings of OpenSSL have made; SECURITY.md lists them.
+
+import (
+	"os"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// A name is compared as OpenSSL compares it, byte for byte and by its type: not
+// up to the first NUL (CVE-2009-2408, CVE-2013-4073, CVE-2013-4238), not in a
+// text of all names (CVE-2021-44532), not against an URI (CVE-2021-44531), a mail
+// address or the common name, and no wildcard stands for more than one label.
+func TestNamesThatLookLikeIt(t *testing.T) {
+	const host, deep, ip = "www.example.org", "a.b.example.org", "192.0.2.7"
+	for _, c := range []struct {
+		name, want string
+		cert       certSpec
+		ok         bool
+	}{
+		{"the name", host, certSpec{names: []string{host}}, true},
+		{"small and capital letters", host, certSpec{names: []string{"WWW.Example.ORG"}}, true},
+		{"a wildcard", host, certSpec{names: []string{"*.example.org"}}, true},
+		{"a NUL behind it", host, certSpec{names: []string{host + "\x00.evil.test"}}, false},
+		{"a NUL in front", host, certSpec{names: []string{"evil.test\x00" + host}}, false},
+		{"another behind it", host, certSpec{names: []string{host + ".evil.test"}}, false},
+		{"another in front", host, certSpec{names: []string{"evil" + host}}, false},
+		{"a list in one name", host, certSpec{names: []string{"evil.test, DNS:" + host}}, false},
+		{"a line of its own", host, certSpec{names: []string{"evil.test\nDNS:" + host}}, false},
+		{"the common name", host, certSpec{cn: host, names: []string{"evil.test"}}, false},
+		{"the common name, and no other", host, certSpec{cn: host}, false},
+		{"an URI", host, certSpec{uris: []string{"https://" + host + "/"}}, false},
+		{"a mail address", host, certSpec{emails: []string{host}}, false},
+		{"a wildcard for two labels", deep, certSpec{names: []string{"*.example.org"}}, false},
+		{"a wildcard in the middle", deep, certSpec{names: []string{"a.*.example.org"}}, false},
+		{"a partial wildcard", host, certSpec{names: []string{"w*.example.org"}}, false},
+		{"a wildcard alone", host, certSpec{names: []string{"*"}}, false},
+		{"a wildcard for a domain", "example.org", certSpec{names: []string{"*.org"}}, false},
+		{"an address as a name", ip, certSpec{names: []string{ip}}, false},
+		{"an address as a wildcard", ip, certSpec{names: []string{"*.0.2.7"}}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.cert.serial = 4712
+			p := pair(t, sslfilter.Options{CrtMem: mint(t, c.cert), Key: pki("client.key")}, with(clientOptions(), func(o *sslfilter.Options) { o.ServerName = c.want }))
+			err := p.Handshake()
+			require.Equal(t, c.ok, p.Client.HandshakeDone(), "%v", err)
+			require.Equal(t, c.ok, p.Client.ClientCertValid())
+			if !c.ok {
+				code := asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code
+				require.Contains(t, []sslfilter.VerifyCode{62, 64}, code) // host name, IP address
+			}
+		})
+	}
+}
+
+// Calls that others have made mistakes with, and that this library does without.
+func TestCallsThatAreNotMade(t *testing.T) {
+	code, err := os.ReadFile("cgo_helpers.c")
+	require.NoError(t, err)
+	for _, name := range append([]string{"cgo_helpers.h"}, cgoFiles...) {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		code = append(code, text...)
+	}
+	code = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`).ReplaceAll(code, nil)
+	require.Contains(t, string(code), "SSL_set_verify(", "no code is looked at")
+	for call, why := range map[string]string{
+		"SSL_set_SSL_CTX":                        "swaps the context in the handshake, and loses what hangs on the old one",
+		"SSL_CTX_set_verify":                     "hangs the callback on the context, where a swap loses it",
+		"SSL_get_verify_result":                  "is X509_V_OK where there is no certificate, too",
+		"SSL_CTX_set_tlsext_servername_callback": "needs a decision of the caller in the handshake; one that fails must not mean yes (CVE-2026-27448)",
+		"X509_NAME_get_text_by_NID":              "ends a name at its first NUL",
+		"X509_check_host":                        "compares beside the verification, and can be forgotten",
+		"ASN1_STRING_to_UTF8":                    "makes texts that are compared",
+		"SSL_clear":                              "keeps what belonged to the last peer",
+		"SSL_set_session":                        "resumes what was verified for another name (CVE-2020-8172)",
+		"SSL_CTX_set_default_passwd_cb":          "is the process's, and OpenSSL's own prompts",
+		"EVP_VerifyFinal":                        "is -1 for an error, which is true (CVE-2008-5077)",
+		"SSL_peek":                               "hands out data that are read again",
+		"SSL_write_early_data":                   "sends what can be replayed",
+		"SSL_read_early_data":                    "reads what can be replayed",
+		"SSL_CTX_set_post_handshake_auth":        "lets a server ask for a certificate at any time",
+	} {
+		require.False(t, regexp.MustCompile(`\b`+call+`\(`).Match(code), "%s %s", call, why)
+	}
+}
+
+// An ErrorHandler may not close the filter; one that does ends no process.
+func TestHandlerThatCloses(t *testing.T) {
+	o := keyedOptions(true, sslfilter.VersionTLS12)
+	told := 0
+	o.ErrorHandler = func(f *sslfilter.Filter, err error) {
+		told++
+		f.Close()
+	}
+	f := mustFilter(t, o)
+	_, config := keyedConfigs(t)
+	k := connectKeyed(t, f, true, config, nil)
+	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // a renegotiation begins
+	require.NoError(t, err)
+	f.Receive(nil, k.send(typeAlert, []byte{1, 0})) // and cannot end
+	require.NoError(t, f.Send([]byte("never")))
+	require.NotPanics(t, func() { f.Outgoing(nil) })
+	require.Equal(t, 1, told)
+}

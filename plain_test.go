@@ -1,0 +1,5 @@
+//go:build !race && !asan
+
+package sslfilter_test
+
+const instrumented = false

@@ -1,0 +1,483 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/cpeer"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// soakCount is what make soak raises to 200,000.
+var soakCount = flag.Int("soak", 2000, "connections that TestSoak makes")
+
+const (
+	// soakSpare is how much larger the process may be at the end than after the
+	// first tenth, in KiB, whatever the number of connections: malloc's arenas
+	// and Go's heap are never packed quite the same. A leak of 1 kB in one kind
+	// of connection of 30 would be 6 MB in 200,000.
+	soakSpare = 6 << 10
+	// soakDeadline is against hangs: of one connection over net.Pipe or TCP.
+	soakDeadline = time.Minute
+)
+
+// A soak is what connections share, and one function for each kind of them.
+type soak struct {
+	server, client, enforcing *sslfilter.Ctx
+	kinds                     []func(r *rand.Rand) error
+}
+
+// After many connections of all kinds the process is what it was.
+func TestSoak(t *testing.T) {
+	goroutines := runtime.NumGoroutine()
+	seed := rand.Uint64()
+	t.Logf("seed: %d", seed)
+	s := newSoak(t)
+	var made atomic.Int64
+	run := func(until int) {
+		var group sync.WaitGroup
+		for range 2 * runtime.GOMAXPROCS(0) {
+			group.Go(func() {
+				for i := int(made.Add(1)) - 1; i < until && !t.Failed(); i = int(made.Add(1)) - 1 {
+					if err := s.kinds[i%len(s.kinds)](rand.New(rand.NewPCG(seed, uint64(i)))); err != nil {
+						t.Errorf("connection %d, kind %d: %v", i, i%len(s.kinds), err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		made.Store(int64(until))
+	}
+	warm := max(*soakCount/10, len(s.kinds))
+	run(warm)
+	before := s.rest(t)
+	begin := time.Now()
+	run(*soakCount)
+	took := time.Since(begin)
+	after := s.rest(t)
+	t.Logf("%d connections of %d kinds, %.0f a second; resident %d KiB after %d, %d KiB at the end",
+		*soakCount, len(s.kinds), float64(*soakCount-warm)/took.Seconds(), before, warm, after)
+	require.Less(t, after-before, soakSpare)
+	threads, dirty := errorQueues()
+	t.Logf("error queues of %d threads looked at", threads)
+	require.Zero(t, dirty, "threads whose error queue is not empty")
+	for end := time.Now().Add(leakDeadline); runtime.NumGoroutine() > goroutines && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+}
+
+// rest waits until nothing but the contexts of s lives, and tells what the
+// process has resident.
+func (s *soak) rest(t *testing.T) (kib int) {
+	t.Helper()
+	contexts := int64(0)
+	for end := time.Now().Add(leakDeadline); ; time.Sleep(10 * time.Millisecond) {
+		runtime.GC()
+		if contexts = sslfilter.LiveHandles(); contexts == int64(soakContexts) || time.Now().After(end) {
+			break
+		}
+	}
+	require.Equal(t, int64(soakContexts), contexts, "live C objects")
+	debug.FreeOSMemory()
+	return residentKiB(t)
+}
+
+// soakContexts is what lives as long as the soak: see newSoak.
+var soakContexts int
+
+func newSoak(t *testing.T) *soak {
+	t.Helper()
+	require.Zero(t, leaked())
+	keep := func(o sslfilter.Options) *sslfilter.Ctx {
+		soakContexts++
+		return mustCtx(t, o)
+	}
+	soakContexts = 1 // and the CRL
+	s := &soak{
+		server:    keep(asking(crl(pki("crl.pem")))),
+		client:    keep(showing("client-ec.crt", "client-ec.key")),
+		enforcing: keep(asking(func(o *sslfilter.Options) { o.RequireValidClientCert, o.CACRL = true, pki("crl.pem") })),
+	}
+	client12 := keep(in12(showing("client.crt", "")))
+	plain, plainClient := keep(serving("server-ec")), keep(with(clientOptions(), func(o *sslfilter.Options) { o.InsecureSkipVerify, o.CACrt = true, "" }))
+	s.kinds = []func(r *rand.Rand) error{
+		func(r *rand.Rand) error { return s.orderly(r, s.server, s.client) },
+		func(r *rand.Rand) error { return s.orderly(r, s.server, client12) },
+		func(r *rand.Rand) error { return s.orderly(r, s.enforcing, s.client) },
+		func(r *rand.Rand) error { return s.orderly(r, plain, plainClient) },
+		s.detached, s.damaged, s.damaged, s.cut, s.cut, s.dropped, s.dropped, s.ownContext, s.badOptions,
+		func(r *rand.Rand) error { return renegotiating(r, client12) },
+		func(r *rand.Rand) error { return s.overPipe(r, false) },
+		func(r *rand.Rand) error { return s.overPipe(r, true) },
+		s.overTCP(t),
+	}
+	for _, f := range failures() {
+		if f.name == "key updates that nobody answers" || f.name == "another client" { // megabytes; no connection
+			continue
+		}
+		server, client := keep(f.server), keep(f.client)
+		s.kinds = append(s.kinds, func(*rand.Rand) error {
+			p, err := s.pair(server, client)
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			f.play(t, p)
+			return nil
+		})
+	}
+	return s
+}
+
+func (s *soak) pair(server, client *sslfilter.Ctx) (*enginetest.Pair, error) {
+	f, err := client.NewFilter()
+	if err != nil {
+		return nil, err
+	}
+	g, err := server.NewFilter()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return enginetest.New(f, g), nil
+}
+
+// orderly is a connection with data both ways, a new key and an end.
+func (s *soak) orderly(r *rand.Rand, server, client *sslfilter.Ctx) error {
+	p, err := s.pair(server, client)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	p.Chunk = enginetest.Random(r.Uint64())
+	if err := p.Handshake(); err != nil {
+		return err
+	}
+	data := make([]byte, r.IntN(20_000))
+	for _, side := range []*enginetest.Side{&p.Client, &p.Server} {
+		if err := side.Send(data); err != nil {
+			return err
+		}
+		if side.Version() == "TLSv1.3" && r.IntN(2) == 0 {
+			if err := side.KeyUpdate(r.IntN(2) == 0); err != nil {
+				return err
+			}
+		}
+		p.Transfer()
+		if side.Peer() == nil {
+			return errors.New("no peer")
+		}
+	}
+	p.Client.CloseWrite()
+	p.Transfer()
+	p.Server.CloseWrite()
+	p.Transfer()
+	if !bytes.Equal(p.Client.Got, data) || !bytes.Equal(p.Server.Got, data) || !p.Client.EOF() || !p.Server.EOF() {
+		return fmt.Errorf("%d and %d bytes of %d came", len(p.Client.Got), len(p.Server.Got), len(data))
+	}
+	return nil
+}
+
+// detached is a connection that TLS is taken off from.
+func (s *soak) detached(r *rand.Rand) error {
+	p, err := s.pair(s.server, s.client)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := p.Handshake(); err != nil {
+		return err
+	}
+	p.Client.CloseWrite()
+	p.Transfer()
+	p.Server.Deliver(make([]byte, r.IntN(1000))) // plain bytes behind it
+	_, err = p.Server.Detach()
+	p.Transfer()
+	return err
+}
+
+// damaged is a connection that one byte is changed in, anywhere.
+func (s *soak) damaged(r *rand.Rand) error {
+	p, err := s.pair(s.server, s.client)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	at, seen := r.IntN(6000), 0
+	p.Alter = func(_ bool, wire []byte) []byte {
+		if i := at - seen; i >= 0 && i < len(wire) {
+			wire[i] ^= byte(1 + r.IntN(255))
+		}
+		seen += len(wire)
+		return wire
+	}
+	p.Handshake()
+	p.Client.Send(make([]byte, 2000))
+	p.Server.Send(make([]byte, 2000))
+	p.Transfer()
+	return nil
+}
+
+// cut is a connection whose network ends anywhere.
+func (s *soak) cut(r *rand.Rand) error {
+	p, err := s.pair(s.server, s.client)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	left := r.IntN(6000)
+	p.Alter = func(_ bool, wire []byte) []byte {
+		wire = wire[:min(left, len(wire))]
+		left -= len(wire)
+		return wire
+	}
+	p.Handshake()
+	p.Client.Send(make([]byte, 2000))
+	p.Server.Send(make([]byte, 2000))
+	p.Transfer()
+	p.Client.ReceiveEOF()
+	p.Server.ReceiveEOF()
+	if p.Client.Filter.Err() == nil || p.Server.Filter.Err() == nil {
+		return errors.New("a cut is no error")
+	}
+	return nil
+}
+
+// dropped is forgotten anywhere, without Close.
+func (s *soak) dropped(r *rand.Rand) error {
+	p, err := s.pair(s.enforcing, s.client)
+	if err != nil || r.IntN(4) == 0 {
+		return err
+	}
+	left := r.IntN(8000)
+	p.Alter = func(_ bool, wire []byte) []byte {
+		wire = wire[:min(left, len(wire))]
+		left -= len(wire)
+		return wire
+	}
+	p.Handshake()
+	p.Server.Send(make([]byte, 100_000)) // some of it is never taken
+	return nil
+}
+
+// ownContext has contexts for itself alone, as the original's new makes them.
+func (s *soak) ownContext(r *rand.Rand) error {
+	server, err := sslfilter.New(asking(crl(pki("crl.pem"))))
+	if err != nil {
+		return err
+	}
+	client, err := sslfilter.New(showing("client.crt", ""))
+	if err != nil {
+		server.Close()
+		return err
+	}
+	p := enginetest.New(client, server)
+	if r.IntN(2) == 0 {
+		defer p.Close()
+	}
+	return p.Handshake()
+}
+
+// badOptions are refused late.
+func (s *soak) badOptions(*rand.Rand) error {
+	for _, change := range []func(*sslfilter.Options){
+		func(o *sslfilter.Options) { o.Key = pki("client.key") },
+		func(o *sslfilter.Options) { o.CACrt = pki("crl.pem") },
+		func(o *sslfilter.Options) { o.Chain = pki("chain.pem") },
+		func(o *sslfilter.Options) { o.CACRL = pki("garbage.pem") },
+	} {
+		if ctx, err := sslfilter.NewCtx(asking(change)); err == nil {
+			ctx.Close()
+			return errors.New("accepted")
+		}
+	}
+	return nil
+}
+
+// renegotiating is asked for new handshakes.
+func renegotiating(r *rand.Rand, ctx *sslfilter.Ctx) error {
+	server, err := cpeer.New(pki("server.crt"), pki("server.key"), true)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	f, err := ctx.NewFilter()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	pump := func() error {
+		for {
+			wire := f.Outgoing(nil)
+			if _, err := server.Receive(wire); err != nil {
+				return err
+			}
+			back := server.Outgoing()
+			if len(wire) == 0 && len(back) == 0 {
+				return nil
+			}
+			if _, err := f.Receive(nil, back); err != nil {
+				return err
+			}
+		}
+	}
+	if err := f.Handshake(); err != nil {
+		return err
+	}
+	if err := pump(); err != nil {
+		return err
+	}
+	rounds := 1 + r.IntN(3)
+	for range rounds {
+		if err := server.Renegotiate(); err != nil {
+			return err
+		}
+		f.Send([]byte("meanwhile"))
+		if err := pump(); err != nil {
+			return err
+		}
+	}
+	if server.Rounds() != rounds || !f.ClientCertValid() {
+		return fmt.Errorf("%d renegotiations of %d", server.Rounds(), rounds)
+	}
+	return nil
+}
+
+// overPipe is a net.Conn; abandoned, its network ends anywhere, and nobody
+// closes one of its ends.
+func (s *soak) overPipe(r *rand.Rand, abandoned bool) error {
+	a, b := net.Pipe()
+	var below net.Conn = a
+	if abandoned {
+		below = &failing{Conn: a, left: r.IntN(6000)}
+	}
+	return s.over(below, b, abandoned)
+}
+
+// over speaks over both ends of a network.
+func (s *soak) over(a, b net.Conn, abandoned bool) error {
+	client, server := sslnet.Client(a, s.client), sslnet.Server(b, s.server)
+	end := time.Now().Add(soakDeadline)
+	client.SetDeadline(end)
+	server.SetDeadline(end)
+	const text = "some plaintext"
+	answered := make(chan error, 1)
+	go func() {
+		buf := make([]byte, len(text))
+		_, err := io.ReadFull(server, buf)
+		if err == nil {
+			_, err = server.Write(buf)
+		}
+		if err == nil {
+			_, err = server.Read(buf) // the end
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		server.Close()
+		answered <- err
+	}()
+	buf := make([]byte, len(text))
+	_, err := client.Write([]byte(text))
+	if err == nil {
+		_, err = io.ReadFull(client, buf)
+	}
+	if abandoned {
+		a.Close() // and client is forgotten
+		if err := <-answered; errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("it hung: %w", err)
+		}
+		return nil
+	}
+	err = errors.Join(err, client.Close(), <-answered)
+	if err == nil && string(buf) != text {
+		err = errors.New("another text")
+	}
+	return err
+}
+
+// overTCP is over with sockets, one in ten that it is called; the kernel would
+// run out of ports.
+func (s *soak) overTCP(t *testing.T) func(r *rand.Rand) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	var turn sync.Mutex // so that what is accepted is what was dialed
+	return func(r *rand.Rand) error {
+		if r.IntN(10) > 0 {
+			return s.overPipe(r, true)
+		}
+		turn.Lock()
+		a, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			turn.Unlock()
+			return err
+		}
+		b, err := l.Accept()
+		turn.Unlock()
+		if err != nil {
+			return err
+		}
+		a.(*net.TCPConn).SetLinger(0) // a reset leaves no port behind
+		return s.over(&failing{Conn: a, left: r.IntN(6000)}, b, true)
+	}
+}
+
+// failing is a connection that breaks when so many bytes were read from it.
+type failing struct {
+	net.Conn
+	left int
+}
+
+func (f *failing) Read(b []byte) (int, error) {
+	if f.left <= 0 {
+		f.Close()
+		return 0, net.ErrClosed
+	}
+	n, err := f.Conn.Read(b[:min(len(b), f.left)])
+	f.left -= n
+	return n, err
+}
+
+// errorQueues looks at OpenSSL's error queue of every thread that Go code can
+// run on: it holds more goroutines on threads of their own than there are
+// threads, so idle ones are used too.
+func errorQueues() (threads, dirty int) {
+	tasks, _ := os.ReadDir("/proc/self/task")
+	const spare = 8
+	n := len(tasks) + spare
+	var looked, found atomic.Int64
+	var all, group sync.WaitGroup
+	all.Add(n)
+	for range n {
+		group.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			looked.Add(1)
+			if sslfilter.ErrorQueued() {
+				found.Add(1)
+			}
+			all.Done()
+			all.Wait() // nobody leaves a thread to others before all have one
+		})
+	}
+	group.Wait()
+	return int(looked.Load()), int(found.Load())
+}
