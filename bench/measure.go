@@ -30,7 +30,6 @@ type row struct {
 	fresh             bool // each contender gets a process of its own
 	most              int  // rounds, if that is less than usual
 	clock             bool // seconds become µs; otherwise bytes become KB
-	value             int  // which of the figures that a subject gives
 	contenders        []contender
 }
 
@@ -53,14 +52,15 @@ type Cell struct {
 
 // Result is a row that was measured.
 type Result struct {
-	Key   string  `json:"key"`
-	Group string  `json:"group"`
-	Title string  `json:"title"`
-	Unit  string  `json:"unit"`
-	Base  string  `json:"base,omitempty"`
-	When  string  `json:"when"`
-	Load  float64 `json:"load"` // of the machine, at the end of the row
-	Cells []*Cell `json:"cells"`
+	Key    string  `json:"key"`
+	Group  string  `json:"group"`
+	Title  string  `json:"title"`
+	Unit   string  `json:"unit"`
+	Base   string  `json:"base,omitempty"`
+	When   string  `json:"when"`
+	Load   float64 `json:"load"` // of the machine, at the end of the row
+	Rounds int     `json:"rounds,omitempty"`
+	Cells  []*Cell `json:"cells"`
 }
 
 // cell is the cell of a contender, or nil if it was left out.
@@ -186,6 +186,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 	if w.most > 0 {
 		rounds = min(rounds, w.most)
 	}
+	res.Rounds = rounds
 	counts := make([]int, len(w.contenders))
 	values := make([][]float64, len(w.contenders))
 	process := make([][]float64, len(w.contenders))
