@@ -85,7 +85,16 @@ func stat(values []float64) Stat {
 	if len(s) == 0 {
 		return Stat{}
 	}
-	return Stat{at(.5), at(.25), at(.75)}
+	return Stat{rounded(at(.5)), rounded(at(.25)), rounded(at(.75))}
+}
+
+// rounded has five digits: more would only fill the files.
+func rounded(v float64) float64 {
+	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0
+	}
+	scale := math.Pow(10, 4-math.Floor(math.Log10(math.Abs(v))))
+	return math.Round(v*scale) / scale
 }
 
 // runner has the subjects and measures rows.
@@ -229,7 +238,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 			process[i] = append(process[i], got[1]*each)
 			res.Cells[i].Parts = nil
 			for _, v := range memory {
-				res.Cells[i].Parts = append(res.Cells[i].Parts, v/1024)
+				res.Cells[i].Parts = append(res.Cells[i].Parts, rounded(v/1024))
 			}
 		}
 	}
