@@ -79,16 +79,20 @@ func table(lines [][]string) string {
 
 func conditions(r *Results) string {
 	low, high := r.Rows[0].Load, 0.
+	rounds := 0
 	first, last := r.Rows[0].When, ""
 	for _, row := range r.Rows {
 		low, high = min(low, row.Load), max(high, row.Load)
+		if row.Group == "message" {
+			rounds = row.Rounds
+		}
 		first, last = min(first, row.When), max(last, row.When)
 	}
 	lines := [][]string{{"what", "version or value"},
 		{"OpenSSL", r.OpenSSL}, {"Go", r.Go}, {"machine", r.Machine},
 		{"measured (UTC)", first + " to " + last},
 		{"load of the machine meanwhile", figure(low) + " to " + figure(high) + " (1 would be this benchmark alone)"},
-		{"rounds", fmt.Sprint(r.Rounds)},
+		{"rounds", fmt.Sprintf("%d for messages; the JSON has those of each row", rounds)},
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		if name != plainName && name != singleName {

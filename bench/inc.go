@@ -70,7 +70,7 @@ func inC(pki string, flags int) subject.Subject {
 				return nil, err
 			}
 			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
-				if _, err := e.Handshakes(1); err != nil { // what is made once
+				if _, err := e.Messages(1<<16, 1, 1); err != nil { // what is made once, and the program's own buffers
 					return nil, err
 				}
 				before := cend.Held()
@@ -88,6 +88,9 @@ func inC(pki string, flags int) subject.Subject {
 				return nil, err
 			}
 			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
+				if _, err := e.Messages(1<<16, 1, 1); err != nil {
+					return nil, err
+				}
 				before := cend.Held()
 				p, err := e.Pairs(count, 0, true)
 				if err != nil {

@@ -30,7 +30,6 @@ type row struct {
 	fresh             bool // each contender gets a process of its own
 	most              int  // rounds, if that is less than usual
 	clock             bool // seconds become µs; otherwise bytes become KB
-	value             int  // which of the figures that a subject gives
 	contenders        []contender
 }
 
@@ -53,14 +52,15 @@ type Cell struct {
 
 // Result is a row that was measured.
 type Result struct {
-	Key   string  `json:"key"`
-	Group string  `json:"group"`
-	Title string  `json:"title"`
-	Unit  string  `json:"unit"`
-	Base  string  `json:"base,omitempty"`
-	When  string  `json:"when"`
-	Load  float64 `json:"load"` // of the machine, at the end of the row
-	Cells []*Cell `json:"cells"`
+	Key    string  `json:"key"`
+	Group  string  `json:"group"`
+	Title  string  `json:"title"`
+	Unit   string  `json:"unit"`
+	Base   string  `json:"base,omitempty"`
+	When   string  `json:"when"`
+	Load   float64 `json:"load"` // of the machine, at the end of the row
+	Rounds int     `json:"rounds,omitempty"`
+	Cells  []*Cell `json:"cells"`
 }
 
 // cell is the cell of a contender, or nil if it was left out.
@@ -85,7 +85,16 @@ func stat(values []float64) Stat {
 	if len(s) == 0 {
 		return Stat{}
 	}
-	return Stat{at(.5), at(.25), at(.75)}
+	return Stat{rounded(at(.5)), rounded(at(.25)), rounded(at(.75))}
+}
+
+// rounded has five digits: more would only fill the files.
+func rounded(v float64) float64 {
+	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0
+	}
+	scale := math.Pow(10, 4-math.Floor(math.Log10(math.Abs(v))))
+	return math.Round(v*scale) / scale
 }
 
 // runner has the subjects and measures rows.
@@ -186,6 +195,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 	if w.most > 0 {
 		rounds = min(rounds, w.most)
 	}
+	res.Rounds = rounds
 	counts := make([]int, len(w.contenders))
 	values := make([][]float64, len(w.contenders))
 	process := make([][]float64, len(w.contenders))
@@ -228,7 +238,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 			process[i] = append(process[i], got[1]*each)
 			res.Cells[i].Parts = nil
 			for _, v := range memory {
-				res.Cells[i].Parts = append(res.Cells[i].Parts, v/1024)
+				res.Cells[i].Parts = append(res.Cells[i].Parts, rounded(v/1024))
 			}
 		}
 	}

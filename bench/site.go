@@ -155,9 +155,9 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 		}
 		if out, err := check.CombinedOutput(); err != nil {
 			if s.loader != "" {
-				return nil, fmt.Errorf("Perl does not run with this OpenSSL: %s", firstLine(out))
+				return nil, fmt.Errorf("perl does not run with this OpenSSL: %s", firstLine(out))
 			}
-			return nil, errors.New("POE::Filter::SSL is not installed (Debian: libpoe-filter-ssl-perl libpoe-perl)")
+			return nil, errors.New("module POE::Filter::SSL is not installed (Debian: libpoe-filter-ssl-perl libpoe-perl)")
 		}
 		cmd, err := s.foreign("perl", "perl/original.pl", s.pki)
 		if err != nil {

@@ -443,6 +443,7 @@ func (s *site) overSockets(f *flags, left map[string]string) ([]*Result, map[str
 			rate.Cells = append(rate.Cells, compared(name, why[name], rates[engineName], rates[name]))
 		}
 		cost.Load, rate.Load = load(), load()
+		cost.Rounds, rate.Rounds = min(socketTurns, f.rounds), min(socketTurns, f.rounds)
 		list = append(list, cost, rate)
 	}
 	return list, versions, nil

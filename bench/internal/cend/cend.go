@@ -90,7 +90,7 @@ func New(dir, name string, flags int) (*Ends, error) {
 	}
 	c := C.cend_new(args[0], args[1], args[2], args[3], args[4], C.int(flags))
 	if c == nil {
-		return nil, fmt.Errorf("C: cannot load %s in %s", name, dir)
+		return nil, fmt.Errorf("cannot load in C: %s in %s", name, dir)
 	}
 	return &Ends{c}, nil
 }
@@ -100,7 +100,7 @@ func (e *Ends) Close() { C.cend_free(e.c) }
 
 func seconds(s C.double) (float64, error) {
 	if s < 0 {
-		return 0, errors.New("C: failed")
+		return 0, errors.New("failed in C")
 	}
 	return float64(s), nil
 }
@@ -134,7 +134,7 @@ func (e *Ends) Pairs(n, moved int, clients bool) (*Pairs, error) {
 	}
 	p := C.cend_pairs_new(e.c, C.int(n), C.size_t(moved), keep)
 	if p == nil {
-		return nil, errors.New("C: failed")
+		return nil, errors.New("failed in C")
 	}
 	return &Pairs{p}, nil
 }
@@ -192,7 +192,7 @@ func CRLLookups(file, crt string, n int) (float64, error) {
 	defer C.free(unsafe.Pointer(c))
 	crl := C.cend_crl_load(f)
 	if crl == nil {
-		return 0, errors.New("C: cannot parse " + file)
+		return 0, errors.New("cannot parse in C: " + file)
 	}
 	defer C.cend_crl_free(crl)
 	return seconds(C.cend_crl_lookups(crl, c, C.int(n)))
@@ -205,7 +205,7 @@ func CRLLoad(file string) (float64, error) {
 	start := ThreadTime()
 	crl := C.cend_crl_load(f)
 	if crl == nil {
-		return 0, errors.New("C: cannot parse " + file)
+		return 0, errors.New("cannot parse in C: " + file)
 	}
 	spent := ThreadTime() - start
 	C.cend_crl_free(crl)
