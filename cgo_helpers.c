@@ -155,7 +155,7 @@ static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsig
             X509_free(cert);
             return NULL;
         }
-        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL &&
+        whole = X509_check_purpose(cert, -1, 0) == 1 && EVP_PKEY_security_bits(X509_get0_pubkey(cert)) > 0 && /* 0 for NULL too */
                 (X509_get_extension_flags(cert) & (EXFLAG_SI | EXFLAG_SS)) != EXFLAG_SI;
     }
     return cert;
