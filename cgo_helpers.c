@@ -425,12 +425,16 @@ int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *er
 /* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
+    STACK_OF(X509) *chain = NULL;
     int i, ret = 2;
 
     for (i = 0; i < 2 && ret == 2; i++) {
         clear_errors();
         ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
     }
+    /* Without memory for its copy OpenSSL says that all is well, and leaves no chain; one that is built may have no element, but it is there. */
+    if (ret > 0 && (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL))
+        return done(0, errs);
     if (ret == 2) /* no whole chain, twice, which is no error, unless it is for want of memory */
         return !starved(0, errs);
     return done(ret > 0, errs);
