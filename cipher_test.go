@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
 )
 
 // What OpenSSL makes of cipher strings, in order. The lists that begin with
@@ -245,7 +246,8 @@ func TestAnonymousSuites(t *testing.T) {
 }
 
 // A list that OpenSSL takes, and of which the versions and the security level
-// leave nothing, could complete no handshake.
+// leave nothing, is refused on a client, which could make no ClientHello. On a
+// server it is taken, as the original takes it, and each handshake fails.
 func TestNoSuiteIsLeft(t *testing.T) {
 	for name, change := range map[string]func(*sslfilter.Options){
 		"no suite of TLS 1.2": func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true },
@@ -254,4 +256,9 @@ func TestNoSuiteIsLeft(t *testing.T) {
 		_, err := sslfilter.NewCtx(with(clientOptions(), change))
 		require.Equal(t, "Cipher", asError[*sslfilter.OptionError](t, err).Option, name)
 	}
+	server := mustCtx(t, with(serverOptions(), func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true }))
+	require.Empty(t, server.Ciphers())
+	p := enginetest.New(mustNew(t, mustCtx(t, clientOptions())), mustNew(t, server))
+	require.Error(t, p.Handshake())
+	require.False(t, p.Server.HandshakeDone() || p.Client.HandshakeDone())
 }

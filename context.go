@@ -212,7 +212,7 @@ func (s *sharedCtx) applyCiphers() error {
 	if err != nil {
 		return err
 	}
-	if len(names) == 0 {
+	if len(names) == 0 && o.Client { // a ClientHello cannot even be made
 		option := "Cipher"
 		if o.Cipher == "" && o.CipherSuites != "" {
 			option = "CipherSuites"
@@ -227,6 +227,9 @@ func (s *sharedCtx) applyCiphers() error {
 		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
 	}
 	if o.Debug != nil {
+		if len(names) == 0 { // as in the original, each handshake fails
+			o.Debug.Debug("sslfilter: no cipher suite is left that the versions and the security level admit")
+		}
 		for _, name := range s.lib.unknownCiphers(o.Cipher) {
 			o.Debug.Debug("sslfilter: Cipher holds a name that OpenSSL drops", "name", name)
 		}
