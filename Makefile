@@ -26,16 +26,25 @@ test: deps-build ## all tests
 	$(GO) test ./...
 	cd examples/grpc && $(GO) test ./...
 
+interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md
+	$(GO) test -count=1 -timeout 20m ./interop/live -interop-table $(CURDIR)/docs/interop.md
+
 bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance.md
 	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance.md
 
-matrix: deps-build ## build and test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages
+matrix: deps-build ## test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages, and with FIPS
 	@scripts/matrix.sh
 
 FUZZTIME ?= 5m
 
 fuzz: deps-build ## every fuzz target for FUZZTIME, 5m where it is not set
 	@scripts/fuzz.sh $(FUZZTIME)
+
+soak: deps-build ## 200,000 connections of every kind leave the process as it was
+	$(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak 200000
+
+memfault: deps-build ## every allocation of OpenSSL fails once, and all behind it: an hour
+	$(GO) test -count=1 -timeout 0 -v ./internal/memfault -stride 1
 
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
@@ -45,7 +54,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr
+check: check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr check-valgrind
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -101,11 +110,11 @@ check-fuzz: ## every fuzz target with 1000 inputs
 
 check-race: ## the tests in random order under the race detector
 	@echo '== race detector'
-	@$(GO) test -race -shuffle=on ./...
+	@$(GO) test -race -shuffle=on -short ./...
 
-check-asan: ## the tests of the engine under the address sanitizer, which also finds leaks
+check-asan: ## the tests of engine, connections and failing allocations under the address sanitizer, which also finds leaks
 	@echo '== address sanitizer'
-	@$(GO) test -asan . ./interop/...
+	@$(GO) test -asan -short . ./interop/... ./sslnet ./sslhttp ./internal/memfault
 
 check-cgocheck: ## no Go pointer stays in C
 	@echo '== cgocheck2'
@@ -115,5 +124,19 @@ check-checkptr: ## every use of unsafe.Pointer is sound
 	@echo '== checkptr'
 	@$(GO) test -gcflags=all=-d=checkptr .
 
-.PHONY: help deps deps-build demo test bench matrix fuzz cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr
+# Valgrind sees what the sanitizer does not: memory in OpenSSL that nobody has
+# set. It has no RDTSCP, takes Go's signal stack for a mistake, and cannot tell
+# which blocks Go's garbage collector has freed, so leaks are not its business.
+VALGRIND = GOMAXPROCS=1 GODEBUG=cpu.rdtscp=off,asyncpreemptoff=1 valgrind -q --error-exitcode=9 --leak-check=no \
+	--suppressions=testdata/valgrind.supp
+VALGRIND_TESTS = TestDetach|TestReceiveEOF|TestKeyUpdateIsAnsweredAtOnce|TestBuffersInsideAStruct|TestNothingWaitsAfterAnError|TestDHE
+
+check-valgrind: ## a part of the engine's tests under valgrind, if it is there
+	@echo '== valgrind'
+	@command -v valgrind >/dev/null || { echo 'valgrind is missing: scripts/deps.sh valgrind installs it'; test -z "$$CI"; exit; }; \
+		dir=$$(mktemp -d); $(GO) test -tags=valgrind -c -o "$$dir/root.test" . && \
+		$(VALGRIND) "$$dir/root.test" -test.run '^($(VALGRIND_TESTS))$$'; status=$$?; rm -rf "$$dir"; exit $$status
+
+.PHONY: help deps deps-build demo test interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
+	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr \
+	check-valgrind

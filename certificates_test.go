@@ -82,7 +82,7 @@ func crlf(t testing.TB, name string) []byte {
 // The Mem form is taken, and the file not even looked at.
 func TestMemFormsWin(t *testing.T) {
 	for _, o := range pemOptions(t) {
-		if o.mem == nil {
+		if o.mem == nil || o.name == "CRLFiles" { // both CRLFiles and CRLMem count
 			continue
 		}
 		t.Run(o.name, func(t *testing.T) {

@@ -53,7 +53,6 @@ func FIPS() bool { return C.fssl_fips_enabled() != 0 }
 type library struct {
 	lib       *C.fssl_lib
 	providers string // active ones, with their versions
-	crls      *crlCache[*crlList]
 }
 
 func (l library) made() bool { return l.lib != nil }

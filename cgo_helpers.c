@@ -155,7 +155,7 @@ static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsig
             X509_free(cert);
             return NULL;
         }
-        whole = X509_check_purpose(cert, -1, 0) == 1 && X509_get0_pubkey(cert) != NULL &&
+        whole = X509_check_purpose(cert, -1, 0) == 1 && EVP_PKEY_security_bits(X509_get0_pubkey(cert)) > 0 && /* 0 for NULL too */
                 (X509_get_extension_flags(cert) & (EXFLAG_SI | EXFLAG_SS)) != EXFLAG_SI;
     }
     return cert;
@@ -425,11 +425,13 @@ int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *er
 /* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
-    int ret;
+    int i, ret = 2;
 
-    clear_errors();
-    ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
-    if (ret == 2) /* no whole chain, which is no error, unless it is for want of memory */
+    for (i = 0; i < 2 && ret == 2; i++) {
+        clear_errors();
+        ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
+    }
+    if (ret == 2) /* no whole chain, twice, which is no error, unless it is for want of memory */
         return !starved(0, errs);
     return done(ret > 0, errs);
 }
@@ -519,6 +521,8 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     ssl = SSL_new(ctx);
     if (ssl != NULL) {
         list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL)
+            list = SSL_get1_supported_ciphers(ssl);
         if (list == NULL && starved(0, errs)) { /* NULL is also "no cipher" */
             SSL_free(ssl);
             return NULL;
@@ -809,9 +813,9 @@ static int sort_list(X509_CRL *list)
 
 /*
  * Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to
- * it. blocks is -1 for want of memory. Their signatures will be verified in lib.
+ * it. blocks is -1 for want of memory.
  */
-STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
     BIO *bio;
@@ -832,10 +836,10 @@ STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_li
         ++*blocks;
         if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
             const unsigned char *p = data;
-            X509_CRL *list = fssl_new_crl(lib);
+            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
 
             ++*lists;
-            if (list != NULL && d2i_X509_CRL(&list, &p, n) != NULL)
+            if (list != NULL)
                 *unfit = crl_unfit(list);
             extra = list != NULL && p != data + n;
             if (list == NULL || extra || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
@@ -859,8 +863,29 @@ STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_li
     return crls;
 }
 
-/* One stack of references to the lists of n others. */
-STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
+/* A list for lib: itself, or a copy in the library context of lib, which then verifies its signature. */
+static X509_CRL *list_for(fssl_lib *lib, X509_CRL *list)
+{
+    unsigned char *der = NULL;
+    const unsigned char *p;
+    X509_CRL *copy;
+    int n;
+
+    if (lib == NULL)
+        return X509_CRL_up_ref(list) ? list : NULL;
+    n = i2d_X509_CRL(list, &der);
+    copy = n > 0 ? fssl_new_crl(lib) : NULL;
+    p = der;
+    if (copy != NULL && (d2i_X509_CRL(&copy, &p, n) == NULL || !sort_list(copy))) {
+        X509_CRL_free(copy); /* NULL where d2i_X509_CRL freed it */
+        copy = NULL;
+    }
+    OPENSSL_free(der);
+    return copy;
+}
+
+/* One stack of the lists of n others, for lib. */
+STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
 {
     STACK_OF(X509_CRL) *all;
     int i, j, ok;
@@ -870,13 +895,11 @@ STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_
     ok = all != NULL;
     for (i = 0; ok && i < n; i++) {
         for (j = 0; ok && j < sk_X509_CRL_num(from[i]); j++) {
-            X509_CRL *list = sk_X509_CRL_value(from[i], j);
+            X509_CRL *list = list_for(lib, sk_X509_CRL_value(from[i], j));
 
-            ok = X509_CRL_up_ref(list);
-            if (ok && !sk_X509_CRL_push(all, list)) {
+            ok = list != NULL && sk_X509_CRL_push(all, list);
+            if (!ok)
                 X509_CRL_free(list);
-                ok = 0;
-            }
         }
     }
     if (!ok) {

@@ -217,8 +217,8 @@ int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 /* crl.go */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_crl_free(fssl_crl *crl);
-STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs);
-STACK_OF(X509_CRL) *fssl_crls_join(STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs);
+STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
 void fssl_crls_free(STACK_OF(X509_CRL) *crls);
 int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs);
 

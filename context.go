@@ -1,6 +1,7 @@
 package sslfilter
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -431,6 +432,9 @@ func (s *sharedCtx) applyKey(chain input) error {
 	}
 	key, encrypted, err := s.lib.parseKey(in.data, nil)
 	if err != nil && encrypted {
+		if s.lib.made() && bytes.Contains(in.data, []byte("Proc-Type: 4,ENCRYPTED")) {
+			return in.wrap(errOldForm)
+		}
 		key, err = o.decryptKey(s.lib, in)
 		if err != nil {
 			return err
@@ -455,6 +459,10 @@ func (s *sharedCtx) applyKey(chain input) error {
 	}
 	return nil
 }
+
+// errOldForm: OpenSSL makes the key of that form with MD5, outside of any library
+// context.
+var errOldForm = errors.New("the private key is encrypted in the old form, which needs MD5; \"openssl pkcs8 -topk8\" converts it")
 
 func (o *Options) decryptKey(lib library, in input) (privateKey, error) {
 	if o.KeyPassphrase == nil {

@@ -85,11 +85,11 @@ func newCRLList(p *C.struct_stack_st_X509_CRL) *crlList {
 
 // parseCRLList reads every CRL of pem; there is at least one, none is broken,
 // and each is complete.
-func (l library) parseCRLList(pem []byte) (*crlList, error) {
+func parseCRLList(pem []byte) (*crlList, error) {
 	var errs C.fssl_errors
 	var blocks, lists, unfit C.int
 	in := input{data: pem}
-	p := C.fssl_crls_parse(&blocks, &lists, &unfit, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	p := C.fssl_crls_parse(&blocks, &lists, &unfit, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if p == nil && blocks < 0 {
 		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
 	}
@@ -116,22 +116,23 @@ func (l library) parseCRLList(pem []byte) (*crlList, error) {
 	return h, nil
 }
 
-// joinCRLs makes one list of several.
-func joinCRLs(lists []*crlList) (*crlList, error) {
-	if len(lists) == 1 {
-		return lists[0], nil
+// joinCRLs makes one list of several, for the library context of l. The cache
+// is that of the default one.
+func (l library) joinCRLs(lists []*crlList) (all *crlList, own bool, err error) {
+	if len(lists) == 1 && l.lib == nil {
+		return lists[0], false, nil
 	}
 	defer runtime.KeepAlive(lists)
 	stacks := make([]*C.struct_stack_st_X509_CRL, len(lists))
-	for i, l := range lists {
-		stacks[i] = l.ptr
+	for i, list := range lists {
+		stacks[i] = list.ptr
 	}
 	var errs C.fssl_errors
-	p := C.fssl_crls_join(unsafe.SliceData(stacks), C.int(len(stacks)), &errs)
+	p := C.fssl_crls_join(l.lib, unsafe.SliceData(stacks), C.int(len(stacks)), &errs)
 	if p == nil {
-		return nil, newError("sk_X509_CRL_push", 0, records(&errs))
+		return nil, false, newError("sk_X509_CRL_push", 0, records(&errs))
 	}
-	return newCRLList(p), nil
+	return newCRLList(p), true, nil
 }
 
 // checkCRLs makes OpenSSL check the CRLs that each connection is given.

@@ -23,8 +23,8 @@ const (
 // The caches are those of the process, since the original's New makes a context
 // for each connection. A file may be in both.
 var (
-	serialFiles = crlCache[*crlHandle]{parse: parseCRL}             // CACRL
-	crlFiles    = crlCache[*crlList]{parse: library{}.parseCRLList} // CRLFiles; a library context has its own
+	serialFiles = crlCache[*crlHandle]{parse: parseCRL}   // CACRL
+	crlFiles    = crlCache[*crlList]{parse: parseCRLList} // CRLFiles
 )
 
 // crlCache keeps parsed CRL files in the form T.
@@ -122,7 +122,7 @@ func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], erro
 	}
 	if c != nil && c.sum == fresh.sum {
 		fresh.crl, fresh.err = c.crl, c.err
-	} else {
+	} else if fresh.crl, fresh.err = k.parse(data); fresh.err != nil { // OpenSSL does not always say that memory was short
 		fresh.crl, fresh.err = k.parse(data)
 	}
 	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault

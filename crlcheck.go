@@ -53,7 +53,7 @@ func (s *sharedCtx) applyCRLs() error {
 		if err := in.checkSize(); err != nil {
 			return err
 		}
-		list, err := s.lib.parseCRLList(pem)
+		list, err := parseCRLList(pem)
 		if err != nil {
 			return in.wrap(err)
 		}
@@ -77,7 +77,7 @@ func (s *sharedCtx) currentCRLs() (*crlList, error) {
 		if have != nil {
 			last = have.files[i]
 		}
-		c, err := s.lib.crlFiles().load(file, last)
+		c, err := crlFiles.load(file, last)
 		if err != nil {
 			return nil, &OptionError{Option: "CRLFiles", File: file, Err: unwrapPath(err)}
 		}
@@ -88,11 +88,11 @@ func (s *sharedCtx) currentCRLs() (*crlList, error) {
 	if known {
 		next.list, next.own = have.list, have.own
 	} else {
-		list, err := joinCRLs(lists)
+		list, own, err := s.lib.joinCRLs(lists)
 		if err != nil {
 			return nil, &OptionError{Option: "CRLFiles", Err: err}
 		}
-		next.list, next.own = list, len(lists) > 1
+		next.list, next.own = list, own
 	}
 	s.crls.Store(next)
 	return next.list, nil

@@ -405,3 +405,34 @@ func TestCRLScopes(t *testing.T) {
 		})
 	}
 }
+
+// In a context of the FIPS provider the lists are verified by it.
+func TestCRLCheckUnderFIPS(t *testing.T) {
+	change := both(checking(sslfilter.CRLCheckChain, "crl-other.pem", "crl.pem"), func(o *sslfilter.Options) {
+		o.FIPS, o.FIPSConfig = true, fipsConfig(t)
+	})
+	for crt, code := range map[string]sslfilter.VerifyCode{"client.crt": 0, "client-revoked.crt": 23} {
+		for form, o := range map[string]sslfilter.Options{"files": requiring(change), "memory": inMem(t, requiring(change))} {
+			p := pair(t, o, showing(crt, ""))
+			p.Handshake()
+			require.Equal(t, code == 0, p.Server.ClientCertValid(), "%s, %s: %v", crt, form, p.Server.Filter.Err())
+			if code != 0 {
+				require.Equal(t, code, asError[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
+			}
+		}
+	}
+}
+
+// removeFromCRL is for delta lists. In a complete one the comparison of serials
+// takes it for an entry like any other, as the original does, and OpenSSL for
+// none.
+func TestRemoveFromCRL(t *testing.T) {
+	const removeFromCRL = 8
+	list := crlBy(t, "root", func(l *x509.RevocationList) { l.RevokedCertificateEntries[0].ReasonCode = removeFromCRL }, 0x2001)
+	file := tempFile(t, "crl.pem", list)
+	checked := connect(t, asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }), showing("client.crt", "")).Server
+	require.True(t, checked.ClientCertValid())
+	require.Equal(t, notListed, checked.Peer().CRLCheck.Status)
+	require.Equal(t, isListed, checked.CheckCRL(file).Status)
+	require.False(t, connect(t, asking(crl(file)), showing("client.crt", "")).Server.ClientCertValid())
+}

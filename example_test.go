@@ -103,6 +103,42 @@ func Example_server() {
 	// Smile from connection 1! <nil>
 }
 
+// OpenSSL checks revocation lists: signature, issuer and dates. A list that is
+// missing or has expired blocks, unless an option lets it pass.
+func ExampleCRLCheck() {
+	options := sslfilter.Options{
+		Crt:        "testdata/pki/server.crt",
+		Key:        "testdata/pki/server.key",
+		CACrt:      "testdata/pki/root.crt",
+		ClientCert: true,
+		CRLCheck:   sslfilter.CRLCheckLeaf,
+	}
+	for _, file := range []string{"crl.pem", "crl-expired.pem", "crl-badsig.pem"} {
+		options.CRLFiles = []string{"testdata/pki/" + file}
+		ctx := must(sslfilter.NewCtx(options))
+		for _, who := range []string{"client", "client-revoked"} {
+			server := must(ctx.NewFilter())
+			client := must(sslfilter.New(sslfilter.Options{
+				Client: true, CACrt: "testdata/pki/root.crt", ServerName: "localhost",
+				Crt: "testdata/pki/" + who + ".crt", Key: "testdata/pki/" + who + ".key",
+			}))
+			client.Handshake()
+			carry(client, server)
+			fmt.Printf("%s, %s: %v\n", file, who, server.Peer().CRLCheck.Status)
+			client.Close()
+			server.Close()
+		}
+		ctx.Close()
+	}
+	// Output:
+	// crl.pem, client: not listed
+	// crl.pem, client-revoked: listed
+	// crl-expired.pem, client: the CRL has expired
+	// crl-expired.pem, client-revoked: listed
+	// crl-badsig.pem, client: the CRL is not valid
+	// crl-badsig.pem, client-revoked: listed
+}
+
 // A server asks for a certificate, refuses nobody and looks at the verdict.
 func Example_clientCertificate() {
 	ctx := must(sslfilter.NewCtx(sslfilter.Options{

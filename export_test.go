@@ -15,9 +15,6 @@ func ErrorQueued() bool { return errorQueued() }
 func ForgetCRLs() {
 	forget(&serialFiles, (*crlHandle).close)
 	forget(&crlFiles, (*crlList).close)
-	for _, l := range libraries.byConfig {
-		forget(l.crls, (*crlList).close)
-	}
 }
 
 func forget[T any](k *crlCache[T], free func(T)) {

@@ -117,7 +117,9 @@ func TestErrorHasTheWholeQueue(t *testing.T) {
 	keep("wrong passphrase", refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
 		o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong")
 	}), "Key", pki("server-enc.key")))
-	keep("broken DH parameters", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
+	if served(t, "own DH") { // where OpenSSL refuses them before it checks them, and says nothing
+		keep("broken DH parameters", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
+	}
 	keep("key of another certificate", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Key = pki("client.key") }), "Key", pki("client.key")))
 	for _, f := range failures() {
 		switch f.name {

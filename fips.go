@@ -63,20 +63,11 @@ func (o *Options) library() (library, error) {
 	case !l.reads():
 		return library{}, wrap(fmt.Errorf("activate the base provider too, which reads keys and certificates; %s", l.loaded()))
 	}
-	l.crls = &crlCache[*crlList]{parse: l.parseCRLList}
 	if libraries.byConfig == nil {
 		libraries.byConfig = make(map[[sha256.Size]byte]library)
 	}
 	libraries.byConfig[sum] = l
 	return l, nil
-}
-
-// crlFiles is the cache of the CRLs whose signatures this library context verifies.
-func (l library) crlFiles() *crlCache[*crlList] {
-	if l.crls == nil {
-		return &crlFiles
-	}
-	return l.crls
 }
 
 // readConfig reads a configuration of at most maxFIPSConfig bytes.

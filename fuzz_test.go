@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -61,11 +62,15 @@ func listen(f *sslfilter.Filter, wire []byte, cut enginetest.Chunker) heard {
 	return h
 }
 
-// leavesNothing fails if a C object outlived f.
+// leavesNothing fails if a C object outlived f, or an error is left in OpenSSL's
+// queue, which is this thread's.
 func leavesNothing(t *testing.T, f func()) {
 	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	before := sslfilter.LiveHandles()
 	f()
+	require.False(t, sslfilter.ErrorQueued(), "an error is left in the queue")
 	require.Equal(t, before, sslfilter.LiveHandles(), "C objects are left")
 }
 

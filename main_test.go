@@ -36,12 +36,12 @@ func TestMain(m *testing.M) {
 		fmt.Println("linked with", sslfilter.OpenSSLVersion())
 	}
 	code := m.Run()
-	if left := leaked(); left != 0 && code == 0 {
-		fmt.Printf("FAIL: %d C objects were never freed\n", left)
-		code = 1
-	}
 	if threads, dirty := errorQueues(); dirty != 0 && code == 0 {
 		fmt.Printf("FAIL: of %d threads, %d have an error queue that is not empty\n", threads, dirty)
+		code = 1
+	}
+	if left := leaked(); left != 0 && code == 0 {
+		fmt.Printf("FAIL: %d C objects were never freed\n", left)
 		code = 1
 	}
 	os.Exit(code)

@@ -51,6 +51,9 @@ func TestNewerAbilities(t *testing.T) {
 				return
 			}
 			err := accepted(o)
+			if err == nil && c.option == "Groups" && sslfilter.FIPS() {
+				return // the FIPS module may be newer than OpenSSL, and has its groups
+			}
 			if !since(versions[c.needs]) {
 				refused := asError[*sslfilter.OptionError](t, err)
 				require.Equal(t, c.option, refused.Option)

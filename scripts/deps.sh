@@ -10,6 +10,8 @@
 #	openssl   the openssl command
 #	gnutls    gnutls-cli and gnutls-serv
 #	perl      the original: POE::Filter::SSL
+#	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
+#	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	mail      dovecot's imapd and pop3d, and mbsync
 #	python3   Python, whose web server stands behind the relay in a test
 #	mandoc    the linter of manual pages
@@ -54,6 +56,14 @@ look() {
 			perl -MPOE -MPOE::Filter::SSL -MNet::SSLeay -e 1 >/dev/null 2>&1 ||
 				lacks 'the Perl original' libpoe-filter-ssl-perl libpoe-perl libnet-ssleay-perl
 			;;
+		peers)
+			for pair in nginx:nginx-light haproxy:haproxy stunnel4:stunnel4 selfserv:libnss3-tools javac:default-jdk-headless \
+				node:nodejs sslscan:sslscan testssl:testssl.sh chromium:chromium; do
+				have "${pair%%:*}" || [ -x "/usr/sbin/${pair%%:*}" ] || lacks "${pair%%:*}" "${pair#*:}"
+			done
+			[ -x /usr/bin/python3 ] || lacks python3 python3
+			/usr/bin/python3 -c 'import ssl' 2>/dev/null || lacks "Python's ssl module" python3
+			;;
 		mail)
 			{ have dovecot || [ -x /usr/sbin/dovecot ]; } && [ -x /usr/lib/dovecot/imap ] && [ -x /usr/lib/dovecot/pop3 ] ||
 				lacks 'dovecot with IMAP and POP3' dovecot-imapd dovecot-pop3d
@@ -67,7 +77,7 @@ look() {
 			;;
 		valgrind) have valgrind || lacks valgrind valgrind ;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, mail, python3, mandoc, python, valgrind." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, mail, python3, mandoc, python, valgrind." >&2
 			exit 2
 			;;
 		esac

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # scripts/fuzz.sh TIME [TARGET...]: runs every fuzz target of the module, or those
-# that are named, each for TIME ("10m", or "1000x" for a number of inputs), and prints what each has done.
+# that are named, each for TIME ("10m", or "1000x" for a number of inputs), and
+# prints what each has done.
 # A failure leaves the input in testdata/fuzz of its package; commit it with the
 # mend.
 set -euo pipefail
@@ -17,6 +18,8 @@ for package in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirna
 		# Inputs are reduced a little: by default that may take a minute each.
 		if out=$(${GO:-go} test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 20x "$package" 2>&1); then
 			printf '%-14s %s\n' "$target" "$(grep -o 'elapsed: .*' <<<"$out" | tail -1)"
+		elif grep -q '^ *context deadline exceeded$' <<<"$out" && ! grep -q -e 'Failing input' -e panic <<<"$out"; then
+			printf '%-14s %s\n' "$target" "$(grep -o 'elapsed: .*' <<<"$out" | tail -1)" # go test lost a race with its own clock
 		else
 			printf '%s\n%s: FAILED\n' "$out" "$target"
 			status=1

@@ -15,7 +15,8 @@
 #	           the folder of this version's module, modules
 #
 # 3.5 and later come with their own libc, since they want a newer one than the
-# system's. What is there already is kept. apt-get update must have run.
+# system's. What is there already is kept. Where apt knows no mirror yet, root
+# runs apt-get update.
 set -euo pipefail
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -103,7 +104,7 @@ make_version() {
 	# neither headers nor pkg-config files, so the version goes into a flag for this
 	# package that means nothing: a folder for imports, which is not there.
 	cat >"$root/env.sh" <<-SH
-		export PKG_CONFIG_LIBDIR=$root/pkgconfig
+		export PKG_CONFIG_LIBDIR=$root/pkgconfig CGO_LDFLAGS_ALLOW=-Wl,--dynamic-linker=.*
 		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter=-I=$root/openssl-$full"
 		export OPENSSL_MODULES=$lib/ossl-modules OPENSSL_CONF=$root/ssl/etc/ssl/openssl.cnf
 	SH
@@ -159,6 +160,10 @@ done
 triplet=$(gcc -print-multiarch)
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 main_mirror=$(mirror "$codename") security_mirror=$(mirror "$codename-security")
+if [ -z "$main_mirror" ] && [ "$(id -u)" = 0 ]; then
+	apt-get -qq update
+	main_mirror=$(mirror "$codename") security_mirror=$(mirror "$codename-security")
+fi
 if [ -z "$main_mirror" ] || [ -z "$security_mirror" ]; then
 	echo 'mkssl: apt knows no mirror; run apt-get update first.' >&2
 	exit 1

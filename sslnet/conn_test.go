@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -102,6 +103,14 @@ func TestConnectionState(t *testing.T) {
 			require.True(t, conn.ClientCertValid(), name)
 			_, err := state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
 			require.Error(t, err, name)
+		}
+		list, err := s.Providers()
+		if strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL 1.1.1") {
+			require.ErrorAs(t, err, new(*sslfilter.VersionError))
+		} else {
+			require.NoError(t, err)
+			require.Equal(t, sslfilter.UseCipher, list[0].Use)
+			require.Equal(t, sslfilter.FIPS(), list[0].Provider == "fips")
 		}
 		require.NoError(t, c.VerifyHostname("server.test"))
 		require.ErrorAs(t, c.VerifyHostname("elsewhere.test"), new(x509.HostnameError))

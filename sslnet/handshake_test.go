@@ -57,6 +57,8 @@ func TestHandshakeGoesOn(t *testing.T) {
 					stop(t, c)
 					stop(t, s)
 					require.False(t, c.ConnectionState().HandshakeComplete)
+					_, err := c.Providers()
+					require.ErrorContains(t, err, "before the handshake is done")
 					shake(t, c, s)
 					go io.WriteString(c, "hello")
 					hear(t, s, "hello")

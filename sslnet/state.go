@@ -14,7 +14,8 @@ import (
 // Close.
 //
 // PeerCertificates are those that the peer sent, as far as crypto/x509 can
-// parse them, and VerifiedChains holds the chain that OpenSSL built, if
+// parse them. Its first is always the peer's own: if that cannot be parsed, the
+// list is empty. VerifiedChains holds the chain that OpenSSL built, if
 // ClientCertValid is true. SignedCertificateTimestamps, ECHAccepted and
 // HelloRetryRequest are not filled. ExportKeyingMaterial of the state is always
 // an error; Conn has a method of that name.
@@ -27,11 +28,7 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	if peer == nil {
 		return state
 	}
-	for _, der := range peer.Sent {
-		if cert, err := x509.ParseCertificate(der); err == nil {
-			state.PeerCertificates = append(state.PeerCertificates, cert)
-		}
-	}
+	state.PeerCertificates = parseSent(peer.Sent)
 	if peer.Valid {
 		if chain := parseChain(peer.Chain); chain != nil {
 			state.VerifiedChains = [][]*x509.Certificate{chain}
@@ -60,6 +57,22 @@ func (c *Conn) describe(state *tls.ConnectionState) *sslfilter.Peer {
 	state.OCSPResponse = f.OCSPResponse()
 	state.TLSUnique = f.TLSUnique()
 	return peer
+}
+
+// parseSent gives what crypto/x509 can parse of the certificates that the peer
+// sent, or nothing if it cannot parse the peer's own: everybody takes the first
+// for that, and it would be a CA's.
+func parseSent(sent [][]byte) (certs []*x509.Certificate) {
+	for i, der := range sent {
+		cert, err := x509.ParseCertificate(der)
+		switch {
+		case err == nil:
+			certs = append(certs, cert)
+		case i == 0:
+			return nil
+		}
+	}
+	return certs
 }
 
 // parseChain gives a chain as crypto/x509 sees it, or nil if it cannot parse
@@ -131,6 +144,9 @@ func (c *Conn) Version() string { return ask(c, (*sslfilter.Filter).Version) }
 // 1.1.1. See [sslfilter.Filter.Providers].
 func (c *Conn) Providers() (list []sslfilter.AlgorithmProvider, err error) {
 	err = errors.New("sslnet: Providers before the handshake is done")
+	if !c.ready.Load() {
+		return nil, err
+	}
 	ask(c, func(f *sslfilter.Filter) bool {
 		list, err = f.Providers()
 		return true

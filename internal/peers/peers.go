@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,16 +27,25 @@ import (
 // has found a program that hangs.
 const Patience = 30 * time.Second
 
+// maxLogged is how much of a program's output stands in the log of a failed test.
+const maxLogged = 8 << 10
+
 // SkipWithout skips a test whose peer is not installed. CI names the packages
 // that it installs in SSLFILTER_REQUIRE, and there a missing one is a failure.
 func SkipWithout(t testing.TB, debianPackage, what string) {
 	t.Helper()
+	SkipUnless(t, debianPackage, what, "apt-get install "+debianPackage)
+}
+
+// SkipUnless is SkipWithout for what no package has: remedy is what brings it.
+func SkipUnless(t testing.TB, required, what, remedy string) {
+	t.Helper()
 	for name := range strings.FieldsSeq(os.Getenv("SSLFILTER_REQUIRE")) {
-		if name == debianPackage {
-			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, debianPackage)
+		if name == required {
+			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, required)
 		}
 	}
-	t.Skipf("%s is missing: apt-get install %s", what, debianPackage)
+	t.Skipf("%s is missing: %s", what, remedy)
 }
 
 // Find looks for a program of a package, and else skips the test.
@@ -77,10 +88,32 @@ type Program struct {
 // Start runs a program in a session of its own, so that it has no terminal.
 func Start(t testing.TB, path string, args ...string) *Program {
 	t.Helper()
-	p := &Program{name: filepath.Base(path), t: t, cmd: exec.Command(path, args...), done: make(chan struct{}), news: make(chan struct{}, 1)}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // else each of ours takes a second to end
+	return StartCmd(t, cmd)
+}
+
+// StartForeign is Start for a program that is not ours: what the environment
+// says about the OpenSSL of this library is not meant for it. It gets env too.
+func StartForeign(t testing.TB, env []string, path string, args ...string) *Program {
+	t.Helper()
+	cmd := exec.Command(path, args...)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "OPENSSL_") && !strings.HasPrefix(v, "LD_") && !strings.HasPrefix(v, "ASAN_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	return StartCmd(t, cmd)
+}
+
+// StartCmd is Start for a command that is prepared. Its streams are the
+// Program's.
+func StartCmd(t testing.TB, cmd *exec.Cmd) *Program {
+	t.Helper()
+	p := &Program{name: filepath.Base(cmd.Path), t: t, cmd: cmd, done: make(chan struct{}), news: make(chan struct{}, 1)}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p.cmd.WaitDelay = Patience
-	p.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // else each of ours takes a second to end
 	p.cmd.Stdout, p.cmd.Stderr = (*output)(p), (*output)(p)
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()
@@ -94,7 +127,8 @@ func Start(t testing.TB, path string, args ...string) *Program {
 		p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%s: %s", p.name, p.Output())
+			out := p.Output()
+			t.Logf("%s: %s", p.name, out[max(0, len(out)-maxLogged):])
 		}
 	})
 	return p
@@ -125,22 +159,40 @@ func (p *Program) Output() string {
 // line. If the program ends first, the test fails.
 func (p *Program) Await(text string) string {
 	p.t.Helper()
+	rest, found := p.AwaitLine(text)
+	if !found {
+		require.FailNow(p.t, p.name+" ended", "and has not written %q: %v", text, p.err)
+	}
+	return rest
+}
+
+// AwaitLine is Await for a program that may end first; then found is false.
+func (p *Program) AwaitLine(text string) (rest string, found bool) {
+	p.t.Helper()
+	p.AwaitOutput(fmt.Sprintf("%q", text), func(out string, ended bool) bool {
+		var behind string
+		if _, behind, found = strings.Cut(out, text); found {
+			var whole bool
+			rest, _, whole = strings.Cut(behind, "\n")
+			return whole || ended
+		}
+		return ended
+	})
+	return rest, found
+}
+
+// AwaitOutput waits until enough holds of all that the program has written, or
+// until it has ended, which is what is asked last.
+func (p *Program) AwaitOutput(what string, enough func(out string, ended bool) bool) {
+	p.t.Helper()
 	timeout := time.After(Patience)
-	for ended := false; ; {
-		if _, behind, found := strings.Cut(p.Output(), text); found {
-			if line, _, whole := strings.Cut(behind, "\n"); whole || ended {
-				return line
-			}
-		}
-		if ended {
-			require.FailNow(p.t, p.name+" ended", "and has not written %q: %v", text, p.err)
-		}
+	for ended := false; !enough(p.Output(), ended) && !ended; {
 		select {
 		case <-p.news:
 		case <-p.done:
 			ended = true
 		case <-timeout:
-			require.FailNow(p.t, p.name+" is silent", "and has not written %q", text)
+			require.FailNow(p.t, p.name+" is silent", "and has not written %s", what)
 		}
 	}
 }
@@ -151,6 +203,9 @@ func (p *Program) Say(text string) {
 	_, err := io.WriteString(p.stdin, text)
 	require.NoError(p.t, err)
 }
+
+// Write writes to the standard input of the program, which may have ended.
+func (p *Program) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 
 // CloseInput ends the standard input of the program.
 func (p *Program) CloseInput() { p.stdin.Close() }
@@ -167,9 +222,15 @@ func (p *Program) Kill() { p.cmd.Process.Kill() }
 // Wait waits until the program ends, and returns its exit status.
 func (p *Program) Wait() int {
 	p.t.Helper()
+	return p.WaitWithin(Patience)
+}
+
+// WaitWithin is Wait for a program that takes longer.
+func (p *Program) WaitWithin(patience time.Duration) int {
+	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(Patience):
+	case <-time.After(patience):
 		require.FailNow(p.t, p.name+" does not end")
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -205,6 +266,53 @@ func Dovecot(t testing.TB, crt, key string) *dovecot.Server {
 		d.Stop()
 	})
 	return d
+}
+
+// FreePort is a port of the loopback that nobody listens on, for programs that
+// cannot choose one themselves. It lies below those that Linux gives to
+// outgoing connections, so that none of these can take it meanwhile.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		port := strconv.Itoa(10000 + rand.IntN(22000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+	require.FailNow(t, "no free port")
+	return ""
+}
+
+// AwaitPort waits until a port of the loopback is listened on. It does not
+// connect: there are programs that would take that for their only client.
+func (p *Program) AwaitPort(port string) {
+	p.t.Helper()
+	n, err := strconv.Atoi(port)
+	require.NoError(p.t, err)
+	for end := time.Now().Add(Patience); !listened(p.t, n); time.Sleep(2 * time.Millisecond) {
+		select {
+		case <-p.done:
+			require.FailNow(p.t, p.name+" ended", "and has not listened on port %s: %v", port, p.err)
+		default:
+			require.True(p.t, time.Now().Before(end), "%s does not listen on port %s", p.name, port)
+		}
+	}
+}
+
+// listened looks a port up in the kernel's table, see proc(5).
+func listened(t testing.TB, port int) bool {
+	table, err := os.ReadFile("/proc/net/tcp")
+	require.NoError(t, err)
+	table6, _ := os.ReadFile("/proc/net/tcp6")
+	for line := range strings.Lines(string(table) + string(table6)) {
+		const local, state, listen = 1, 3, "0A"
+		if f := strings.Fields(line); len(f) > state && f[state] == listen && strings.HasSuffix(f[local], fmt.Sprintf(":%04X", port)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Port is the port of an address.

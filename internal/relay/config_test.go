@@ -194,6 +194,9 @@ func TestWrongFilesNameRelayAndKey(t *testing.T) {
 		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")):                                           `key (` + pki("server-enc.key") + `): the private key is encrypted`,
 		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")): `keypassphrase: the environment has no SSLRELAY_NOT_SET`,
 		crt() + "backend-cacrt = \"nowhere.pem\"":                                                                             `backend-cacrt (nowhere.pem)`,
+		crt() + "fips = true\nfips-config = \"nowhere.cnf\"":                                                                  `relay "r": fips`, // fips-config (nowhere.cnf), or fips with OpenSSL 1.1.1
+		crt() + "backend-fips = true\nbackend-fips-config = \"nowhere.cnf\"":                                                  `relay "r": backend-fips`,
+		crt() + "fips-config = \"nowhere.cnf\"":                                                                               `relay "r": fips-config: is given without FIPS`,
 	} {
 		c, err := Parse([]byte(relayTable(`listen = ["127.0.0.1:0"]`, `backend = "tls:h:1"`, text)))
 		require.NoError(t, err)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
 )
 
 // patience is how long anything may take before a test gives up.
@@ -277,6 +279,27 @@ func TestTLSToPlain(t *testing.T) {
 	f.logs(`msg="connection ended"`)
 	f.logs("from_client=7 from_backend=7")
 	f.logs("protocol=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 certificate=none")
+}
+
+// With fips, the log says who served a connection, and the backend is reached as well.
+func TestFIPS(t *testing.T) {
+	conf := os.Getenv("SSLFILTER_FIPS_CONFIG")
+	if sslfilter.FIPS() {
+		conf = os.Getenv("OPENSSL_CONF")
+	}
+	if conf == "" {
+		t.Skip("no FIPS provider here: SSLFILTER_FIPS_CONFIG names no configuration with one (scripts/matrix.sh has it)")
+	}
+	second := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	first := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend = \"tls:%s\"", second.addr()),
+		fmt.Sprintf("fips = true\nfips-config = %q\nbackend-fips = true\nbackend-fips-config = %[1]q", conf))
+	conn := dialTLS(t, first.addr())
+	exchange(t, conn, "by the module")
+	require.NoError(t, conn.CloseWrite())
+	_, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	first.logs("cipher=TLS_AES_256_GCM_SHA384 certificate=none providers=fips")
+	second.logs("cipher=TLS_AES_256_GCM_SHA384 certificate=none")
 }
 
 // Plain to TLS, TLS to TLS, a unix socket in between, and PROXY in front of all.

@@ -1,0 +1,122 @@
+package live_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/sslhttp"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// page sends 100 KB back and forth, and shows what the server says of it and of
+// the browser. The request is synchronous, so that the page is complete when it
+// is dumped.
+const page = `<!DOCTYPE html><title>verdict</title><p id=verdict></p><script>
+const r = new XMLHttpRequest();
+r.open("POST", "/data", false);
+r.send("%s");
+document.getElementById("verdict").textContent = r.getResponseHeader("X-Verdict") + " sum=" + r.getResponseHeader("X-Sum") + " same=" + (r.responseText === "%s");
+</script>`
+
+// browsed serves the page. Both certificates and HTTP versions come as the
+// browser likes.
+func browsed(t *testing.T, version sslfilter.Version) (port, sum string) {
+	t.Helper()
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, sslfilter.Options{
+		Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), CACRL: pki("crl.pem"), ClientCert: true,
+		MinVersion: version, MaxVersion: version, ALPN: []string{"h2", "http/1.1"},
+	}))
+	require.NoError(t, err)
+	theirs, ours := strings.TrimSpace(string(payload())), strings.TrimSpace(string(payload()))
+	oneLine := func(s string) string { return strings.ReplaceAll(s, "\n", " ") }
+	theirs, ours = oneLine(theirs), oneLine(ours)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, page, theirs, ours)
+	})
+	mux.HandleFunc("POST /data", func(w http.ResponseWriter, r *http.Request) {
+		c := sslhttp.FromContext(r.Context())
+		verdict := fmt.Sprintf("%s %s exists=%t valid=%t", c.Version(), r.Proto, c.ClientCertExists(), c.ClientCertValid())
+		if chain := c.Peer().Chain; len(chain) > 0 {
+			verdict += " serial=" + sslfilter.Hexdump(chain[0].Serial) + " subject=" + chain[0].Subject
+		}
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Verdict", verdict)
+		w.Header().Set("X-Sum", fmt.Sprintf("%x", sha256.Sum256(body)))
+		io.WriteString(w, ours)
+	})
+	srv := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)}
+	ended := make(chan error, 1)
+	go func() { ended <- sslhttp.Serve(srv, l) }()
+	t.Cleanup(func() {
+		srv.Close()
+		require.True(t, errors.Is(<-ended, http.ErrServerClosed))
+	})
+	return peers.Port(t, l.Addr().String()), fmt.Sprintf("%x", sha256.Sum256([]byte(theirs)))
+}
+
+// browse lets Chromium show the page and returns what is in it. Its home has a
+// database with the CA and, if crt is not empty, one certificate, which its
+// profile lets it show here without asking.
+func browse(t *testing.T, port, crt string) string {
+	t.Helper()
+	path := peers.Find(t, "chromium", "chromium")
+	home := t.TempDir()
+	db := filepath.Join(home, ".pki", "nssdb")
+	require.NoError(t, os.MkdirAll(db, 0o700))
+	profile := filepath.Join(home, "profile", "Default")
+	require.NoError(t, os.MkdirAll(profile, 0o700))
+	if crt == "" {
+		makeNSSDatabase(t, db, pki("root.crt"))
+	} else {
+		makeNSSDatabase(t, db, pki("root.crt"), crt)
+	}
+	settings := map[string]any{}
+	settings["https://localhost:"+port+",*"] = map[string]any{"setting": map[string]any{"filters": []any{map[string]any{}}}}
+	preferences, err := json.Marshal(map[string]any{"profile": map[string]any{"content_settings": map[string]any{
+		"exceptions": map[string]any{"auto_select_certificate": settings}}}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(profile, "Preferences"), preferences, 0o600))
+	p := peers.StartForeign(t, []string{"HOME=" + home, "XDG_CONFIG_HOME=" + home, "XDG_CACHE_HOME=" + home}, path,
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server",
+		"--user-data-dir="+filepath.Join(home, "profile"), "--dump-dom", "https://localhost:"+port+"/")
+	p.CloseInput()
+	require.Zero(t, p.Wait(), p.Output())
+	return firstMatch(`<p id="verdict">(.*?)</p>`, p.Output())
+}
+
+// Chromium's client certificate is judged, and the page shows how.
+func TestChromium(t *testing.T) {
+	notShort(t, true)
+	t.Parallel()
+	out, _ := run(t, peers.Find(t, "chromium", "chromium"), "--version")
+	document.peer("Chromium", "chromium", firstMatch(`Chromium (\S+)`, out))
+	for _, version := range tlsVersions {
+		t.Run(version.String(), func(t *testing.T) {
+			port, sum := browsed(t, version)
+			require.Equal(t, version.String()+" HTTP/2.0 exists=true valid=true serial=20:01 subject=/C=DE/O=Oracle Test/CN=client valid sum="+sum+" same=true",
+				browse(t, port, "client"))
+			document.extra(browser+" in TLS "+strings.TrimPrefix(version.String(), "TLSv"), "Chromium", "yes")
+		})
+	}
+	t.Run("without", func(t *testing.T) {
+		port, sum := browsed(t, sslfilter.VersionTLS13)
+		require.Equal(t, "TLSv1.3 HTTP/2.0 exists=false valid=false sum="+sum+" same=true", browse(t, port, ""))
+		document.extra(browserNone, "Chromium", "yes")
+	})
+}

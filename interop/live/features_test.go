@@ -1,0 +1,289 @@
+package live_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// extras are the rows of the third table: feature and peer.
+var extras = [][2]string{
+	{helloRetry, "OpenSSL 3.5"}, {helloRetry, "GnuTLS"}, {helloRetry, "Go crypto/tls"},
+	{resumption, "OpenSSL 3.5"}, {noResumption, "OpenSSL 3.5"},
+	{keyUpdates, "OpenSSL 3.5"},
+	{browser + " in TLS 1.2", "Chromium"}, {browser + " in TLS 1.3", "Chromium"}, {browserNone, "Chromium"},
+	{scan + " (default, RSA)", "sslscan"}, {scan + " (default, ECDSA)", "sslscan"}, {scan + " (TLS12)", "sslscan"}, {scan + " (Cipher)", "sslscan"},
+	{weak + " (default, RSA)", "testssl.sh"},
+}
+
+// extraPeers are those that have rows there only.
+var extraPeers = []string{"Chromium", "sslscan", "testssl.sh"}
+
+const (
+	helloRetry   = "HelloRetryRequest, both directions"
+	resumption   = "a second connection resumes the session of the first"
+	noResumption = "no session is resumed where certificates are asked for"
+	keyUpdates   = "key updates asked for by its client and its server"
+	browser      = "a page, 100 KB each way, shows the verdict on the certificate of the browser"
+	browserNone  = "a browser without a certificate is told so"
+	scan         = "it finds the suites of `Ctx.Ciphers` that the key can serve, and no others"
+	weak         = "it calls nothing weak"
+)
+
+// echoServer is a server of ours that sends back what it gets.
+func echoServer(t *testing.T, o sslfilter.Options) (addr string, conns <-chan *sslnet.Conn) {
+	t.Helper()
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	all := make(chan *sslnet.Conn, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all <- c.(*sslnet.Conn)
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	return l.Addr().String(), all
+}
+
+func nextConn(t *testing.T, conns <-chan *sslnet.Conn) *sslnet.Conn {
+	t.Helper()
+	select {
+	case c := <-conns:
+		return c
+	case <-time.After(peers.Patience):
+		require.FailNow(t, "no connection")
+		return nil
+	}
+}
+
+var (
+	plainServerOptions = sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key")}
+	plainClientOptions = sslfilter.Options{Client: true, ServerName: "localhost", CACrt: pki("root.crt")}
+)
+
+// hellos counts the ClientHellos that pass: a handshake record begins with 22,
+// and its message with 1. Both sides send them in a segment of their own.
+func hellos(wire []byte) (n int) {
+	for len(wire) > 5 {
+		if wire[0] == 22 && wire[5] == 1 {
+			n++
+		}
+		size := 5 + int(wire[3])<<8 + int(wire[4])
+		wire = wire[min(size, len(wire)):]
+	}
+	return n
+}
+
+// recorded keeps what comes in and goes out.
+type recorded struct {
+	net.Conn
+	in, out []byte
+}
+
+func (c *recorded) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.in = append(c.in, b[:n]...)
+	return n, err
+}
+
+func (c *recorded) Write(b []byte) (int, error) {
+	c.out = append(c.out, b...)
+	return c.Conn.Write(b)
+}
+
+const secp384r1 = 24
+
+// The groups do not fit at first: the server asks for another ClientHello.
+func TestHelloRetryRequest(t *testing.T) {
+	server, client := plainServerOptions, plainClientOptions
+	server.Groups, client.Groups = "P-384", "X25519:P-384"
+	// accept takes a client of theirs.
+	accept := func(t *testing.T, start func(port string)) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		start(peers.Port(t, l.Addr().String()))
+		require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		wire := &recorded{Conn: conn}
+		c := sslnet.Server(wire, mustCtx(t, server))
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
+		require.NoError(t, c.Handshake())
+		require.Equal(t, "TLSv1.3", c.Version())
+		require.Equal(t, tls.CurveID(secp384r1), c.ConnectionState().CurveID)
+		require.Equal(t, 2, hellos(wire.in))
+	}
+	// visit goes to a server of theirs.
+	visit := func(t *testing.T, addr string) {
+		conn, err := net.DialTimeout("tcp", addr, peers.Patience)
+		require.NoError(t, err)
+		wire := &recorded{Conn: conn}
+		c := sslnet.Client(wire, mustCtx(t, client))
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
+		require.NoError(t, c.Handshake())
+		require.Equal(t, tls.CurveID(secp384r1), c.ConnectionState().CurveID)
+		require.Equal(t, 2, hellos(wire.out))
+	}
+	t.Run("OpenSSL 3.5", func(t *testing.T) {
+		openssl := findOpenSSL(t, "3.5")
+		accept(t, func(port string) {
+			peers.StartForeign(t, nil, openssl, "s_client", "-connect", "127.0.0.1:"+port, "-groups", "X25519:P-384", "-tls1_3")
+		})
+		p := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-cert", pki("server.crt"), "-key", pki("server.key"), "-groups", "P-384")
+		visit(t, p.Await("ACCEPT "))
+		document.extra(helloRetry, "OpenSSL 3.5", "yes")
+	})
+	t.Run("GnuTLS", func(t *testing.T) {
+		accept(t, func(port string) {
+			peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-cli"), "--insecure", "--single-key-share", "--port", port,
+				"--priority", "NORMAL:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP384R1:-VERS-ALL:+VERS-TLS1.3", "127.0.0.1")
+		})
+		port := peers.FreePort(t)
+		p := peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-serv"), "--echo", "--port", port, "--x509certfile", pki("server.crt"),
+			"--x509keyfile", pki("server.key"), "--priority", "NORMAL:-GROUP-ALL:+GROUP-SECP384R1")
+		p.Await("listening on IPv4")
+		visit(t, "127.0.0.1:"+port)
+		document.extra(helloRetry, "GnuTLS", "yes")
+	})
+	t.Run("Go crypto-tls", func(t *testing.T) {
+		accept(t, func(port string) {
+			config := &tls.Config{RootCAs: goPool(t, pki("root.crt")), ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384}}
+			go func() {
+				if c, err := tls.Dial("tcp", "127.0.0.1:"+port, config); err == nil {
+					io.Copy(io.Discard, c)
+					c.Close()
+				}
+			}()
+		})
+		cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+		require.NoError(t, err)
+		l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: []tls.CurveID{tls.CurveP384}})
+		require.NoError(t, err)
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				io.Copy(c, c)
+				c.Close()
+			}
+		}()
+		visit(t, l.Addr().String())
+		document.extra(helloRetry, "Go crypto/tls", "yes")
+	})
+}
+
+// Sessions are resumed by tickets, unless certificates are asked for.
+func TestResumption(t *testing.T) {
+	openssl := findOpenSSL(t, "3.5")
+	for _, ask := range []bool{false, true} {
+		o := plainServerOptions
+		o.ClientCert, o.CACrt = ask, pki("root.crt")
+		for _, version := range tlsVersions {
+			t.Run(fmt.Sprintf("ask %t/%s", ask, version), func(t *testing.T) {
+				addr, conns := echoServer(t, o)
+				session := filepath.Join(t.TempDir(), "session")
+				for i, flag := range []string{"-sess_out", "-sess_in"} {
+					if ask && flag == "-sess_in" && !exists(session) {
+						break // there was none to keep
+					}
+					p := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, opensslVersion(version), flag, session,
+						"-cert", pki("client.crt"), "-key", pki("client.key"), "-CAfile", pki("root.crt"))
+					p.Say("dear echo\n")
+					p.Await("dear echo") // the tickets came before it
+					require.Equal(t, !ask && i == 1, nextConn(t, conns).ConnectionState().DidResume)
+					p.CloseInput()
+					require.Zero(t, p.Wait())
+					require.Equal(t, !ask && i == 1, strings.Contains(p.Output(), "\nReused, "+version.String()), p.Output())
+				}
+			})
+		}
+	}
+	document.extra(resumption, "OpenSSL 3.5", "yes")
+	document.extra(noResumption, "OpenSSL 3.5", "yes")
+}
+
+// Both ends of s_client and s_server ask us to change our keys, and we them.
+func TestKeyUpdates(t *testing.T) {
+	openssl := findOpenSSL(t, "3.5")
+	addr, _ := echoServer(t, plainServerOptions)
+	client := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, "-tls1_3", "-CAfile", pki("root.crt"))
+	server := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-tls1_3", "-cert", pki("server.crt"), "-key", pki("server.key"))
+	conn, err := net.DialTimeout("tcp", server.Await("ACCEPT "), peers.Patience)
+	require.NoError(t, err)
+	tap := &tapped{Conn: conn, came: make(chan struct{}, 100)}
+	c := sslnet.Client(tap, mustCtx(t, plainClientOptions))
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
+	require.NoError(t, c.Handshake())
+	lines := make(chan string, 10)
+	go func() {
+		defer close(lines)
+		for r := bufio.NewScanner(c); r.Scan(); {
+			lines <- r.Text()
+		}
+	}()
+	_, err = io.WriteString(c, "the tickets are read\n")
+	require.NoError(t, err)
+	server.Await("the tickets are read")
+	server.Say("so are they\n")
+	require.Equal(t, "so are they", <-lines)
+	for i := range 3 {
+		word := fmt.Sprintf("word %d\n", i)
+		client.Say("K\n") // with an answer asked for
+		awaitTimes(client, "KEYUPDATE", i+1)
+		client.Say(word)
+		client.Await(strings.TrimSpace(word))
+		for len(tap.came) > 0 {
+			<-tap.came
+		}
+		server.Say("K\n")
+		<-tap.came // what it asks
+		server.Say(word)
+		require.Equal(t, strings.TrimSpace(word), <-lines)
+		require.NoError(t, c.KeyUpdate(true))
+		_, err = io.WriteString(c, "our "+word)
+		require.NoError(t, err)
+		server.Await("our " + strings.TrimSpace(word))
+	}
+	document.extra(keyUpdates, "OpenSSL 3.5", "yes")
+}
+
+// awaitTimes waits until the program has written text n times: a command of
+// OpenSSL's programs is what one read from their input begins with.
+func awaitTimes(p *peers.Program, text string, n int) {
+	p.AwaitOutput(text, func(out string, ended bool) bool { return ended || strings.Count(out, text) >= n })
+}
+
+// tapped tells when something has come.
+type tapped struct {
+	net.Conn
+	came chan struct{}
+}
+
+func (c *tapped) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.came <- struct{}{}
+	return n, err
+}

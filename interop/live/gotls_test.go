@@ -1,0 +1,122 @@
+package live_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+// goPeer is crypto/tls.
+func goPeer() *peer {
+	return &peer{
+		name: "Go crypto/tls", short: true, debian: "comes with Go", clientALPN: "interop", serverALPN: "interop",
+		version: func(testing.TB) string { return runtime.Version() },
+		client:  goClient,
+		server:  goServer,
+		quirks:  quirks{noCRL: true},
+	}
+}
+
+func goPool(t testing.TB, file string) *x509.CertPool {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(data))
+	return pool
+}
+
+func goConfig(t testing.TB, c call) *tls.Config {
+	t.Helper()
+	config := &tls.Config{MinVersion: uint16(c.version), MaxVersion: uint16(c.version), NextProtos: []string{"interop"}}
+	if c.crt != "" {
+		cert, err := tls.LoadX509KeyPair(c.crt, c.key)
+		require.NoError(t, err)
+		// Certificates would be held back from a server that names other CAs.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+		config.Certificates = []tls.Certificate{cert}
+	}
+	return config
+}
+
+// goTalk is a side of crypto/tls. A client sends first, and ends first.
+func goTalk(conn *tls.Conn, c call, client bool) (said told) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(peers.Patience))
+	got := make([]byte, len(c.want))
+	err := conn.Handshake()
+	send := func() {
+		if err == nil {
+			_, err = conn.Write(c.send)
+		}
+	}
+	receive := func() {
+		if err == nil {
+			_, err = io.ReadFull(conn, got)
+		}
+	}
+	if client {
+		send()
+		receive()
+		if err == nil {
+			err = conn.CloseWrite()
+		}
+	} else {
+		receive()
+		send()
+	}
+	if err == nil {
+		if _, end := conn.Read(make([]byte, 1)); !errors.Is(end, io.EOF) {
+			err = end
+		}
+	}
+	state := conn.ConnectionState()
+	said.done = err == nil && bytes.Equal(got, c.want)
+	said.version, said.cipher = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
+	if len(state.PeerCertificates) > 0 {
+		said.cert = state.PeerCertificates[0].Subject.String()
+	}
+	if err != nil {
+		said.text = err.Error()
+	}
+	return said
+}
+
+func goClient(t testing.TB, c call) told {
+	config := goConfig(t, c)
+	config.ServerName, config.RootCAs = "localhost", goPool(t, c.ca)
+	conn, err := net.DialTimeout("tcp", c.addr, peers.Patience)
+	require.NoError(t, err)
+	return goTalk(tls.Client(conn, config), c, true)
+}
+
+func goServer(t testing.TB, c call) service {
+	config := goConfig(t, c)
+	if c.ask {
+		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, goPool(t, c.ca)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	said := make(chan told, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			said <- told{text: err.Error()}
+			return
+		}
+		said <- goTalk(tls.Server(conn, config), c, false)
+	}()
+	return service{addr: l.Addr().String(), end: func() told { return <-said }}
+}

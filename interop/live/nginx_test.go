@@ -1,0 +1,128 @@
+package live_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+const nginxPackage = "nginx-light"
+
+// nginxPeer takes TLS off before a web server of the test (server), and puts it
+// on before ours (client).
+func nginxPeer() *peer {
+	return &peer{
+		name: "nginx", debian: nginxPackage, http: true, serverALPN: "http/1.1",
+		version: func(t testing.TB) string {
+			out, _ := run(t, findDaemon(t, nginxPackage, "nginx"), "-v")
+			return firstMatch(`nginx/(\S+)`, out)
+		},
+		client: nginxClient,
+		server: nginxServer,
+		quirks: quirks{polite: true, clientSilent: true, clientLeaves: []error{io.EOF}},
+	}
+}
+
+// findDaemon also looks where only root looks.
+func findDaemon(t testing.TB, debian, name string) string {
+	t.Helper()
+	if path := filepath.Join("/usr/sbin", name); exists(path) {
+		return path
+	}
+	return peers.Find(t, debian, name)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func startNginx(t testing.TB, port, server string) *peers.Program {
+	t.Helper()
+	dir := t.TempDir()
+	config := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr info;
+events {}
+http {
+	access_log off; keepalive_timeout 0; client_max_body_size 1m;
+	client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy;
+	fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+	server {
+		%[2]s
+	}
+}
+`, dir, server)
+	file := filepath.Join(dir, "nginx.conf")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+	p := peers.StartForeign(t, nil, findDaemon(t, nginxPackage, "nginx"), "-p", dir, "-e", "stderr", "-c", file)
+	p.AwaitPort(port)
+	return p
+}
+
+func nginxServer(t testing.TB, c call) service {
+	var said atomic.Pointer[told]
+	said.Store(new(told))
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got, err := io.ReadAll(r.Body)
+		said.Store(&told{
+			done:    err == nil && bytes.Equal(got, c.want),
+			version: r.Header.Get("X-Version"), cipher: r.Header.Get("X-Cipher"), cert: r.Header.Get("X-Subject"),
+		})
+		w.Write(c.send)
+	}))
+	t.Cleanup(backend.Close)
+	port := peers.FreePort(t)
+	ask := ""
+	if c.ask {
+		ask = fmt.Sprintf("ssl_verify_client on; ssl_client_certificate %s; ssl_crl %s;", c.ca, pki("crl.pem"))
+	}
+	p := startNginx(t, port, fmt.Sprintf(`listen 127.0.0.1:%s ssl; ssl_certificate %s; ssl_certificate_key %s; ssl_protocols %s; %s
+		location / {
+			proxy_pass %s;
+			proxy_set_header X-Version $ssl_protocol; proxy_set_header X-Cipher $ssl_cipher; proxy_set_header X-Subject $ssl_client_s_dn;
+		}`, port, c.crt, c.key, c.version, ask, backend.URL))
+	return service{addr: "127.0.0.1:" + port, end: func() told {
+		stop(p)
+		result := *said.Load()
+		result.text = p.Output()
+		return result
+	}}
+}
+
+// stop ends a daemon.
+func stop(p *peers.Program) {
+	p.Signal(syscall.SIGTERM)
+	p.Wait()
+}
+
+func nginxClient(t testing.TB, c call) told {
+	port := peers.FreePort(t)
+	crt := ""
+	if c.crt != "" {
+		crt = fmt.Sprintf("proxy_ssl_certificate %s; proxy_ssl_certificate_key %s;", c.crt, c.key)
+	}
+	p := startNginx(t, port, fmt.Sprintf(`listen 127.0.0.1:%s;
+		location / {
+			proxy_pass https://%s; proxy_ssl_name localhost; proxy_ssl_server_name on; proxy_ssl_protocols %s; proxy_ssl_session_reuse off;
+			proxy_ssl_verify on; proxy_ssl_trusted_certificate %s; %s
+		}`, port, c.addr, c.version, c.ca, crt))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: peers.Patience}
+	resp, err := client.Post("http://127.0.0.1:"+port+"/", "text/plain", bytes.NewReader(c.send))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	stop(p)
+	return told{done: resp.StatusCode == http.StatusOK && bytes.Equal(got, c.want), text: strings.TrimSpace(p.Output())}
+}

@@ -1,0 +1,150 @@
+package live_test
+
+import (
+	"encoding/asn1"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+// opensslPeers are the openssl commands of the releases that have long support.
+func opensslPeers() (list []*peer) {
+	for _, series := range []string{"1.1.1", "3.0", "3.5"} {
+		find := func(t testing.TB) string { return findOpenSSL(t, series) }
+		p := &peer{name: "OpenSSL " + series, short: series == "3.0", debian: "openssl, or `scripts/mkssl.sh`", clientALPN: "interop", serverALPN: "interop"}
+		p.quirks.serverCuts = series == "1.1.1" // s_server sets SSL_SENT_SHUTDOWN and frees the connection
+		p.version = func(t testing.TB) string {
+			out, _ := run(t, find(t), "version")
+			return strings.Fields(out)[1]
+		}
+		p.client = func(t testing.TB, c call) told { return opensslClient(t, find(t), c) }
+		p.server = func(t testing.TB, c call) service { return opensslServer(t, find(t), c) }
+		list = append(list, p)
+	}
+	return list
+}
+
+// findOpenSSL is the openssl command of a series: one that scripts/mkssl.sh has
+// made, or the system's.
+func findOpenSSL(t testing.TB, series string) string {
+	dir := os.Getenv("SSLFILTER_OPENSSL")
+	if dir == "" {
+		dir = filepath.Join("..", "..", ".openssl")
+	}
+	private, err := filepath.Abs(filepath.Join(dir, series, "openssl"))
+	require.NoError(t, err)
+	if _, err := os.Stat(private); err == nil {
+		return private
+	}
+	if system, err := exec.LookPath("openssl"); err == nil {
+		if out, _ := run(t, system, "version"); strings.HasPrefix(out, "OpenSSL "+series) {
+			return system
+		}
+	}
+	peers.SkipUnless(t, "openssl-"+series, "openssl "+series, "scripts/mkssl.sh .openssl "+series)
+	return ""
+}
+
+// run runs a program that is not ours to its end.
+func run(t testing.TB, path string, args ...string) (string, int) {
+	t.Helper()
+	p := peers.StartForeign(t, nil, path, args...)
+	p.CloseInput()
+	status := p.Wait()
+	return p.Output(), status
+}
+
+// opensslVersion is the flag for one protocol version.
+func opensslVersion(v sslfilter.Version) string {
+	return map[sslfilter.Version]string{sslfilter.VersionTLS12: "-tls1_2", sslfilter.VersionTLS13: "-tls1_3"}[v]
+}
+
+func opensslClient(t testing.TB, path string, c call) told {
+	args := []string{"s_client", "-connect", c.addr, opensslVersion(c.version), "-CAfile", c.ca, "-verify_return_error",
+		"-verify_hostname", "localhost", "-servername", "localhost", "-alpn", "interop", "-brief"}
+	if c.crt != "" {
+		args = append(args, "-cert", c.crt, "-key", c.key)
+	}
+	p := peers.StartForeign(t, nil, path, args...)
+	return lineClient(p, c, func(out string) told {
+		return told{version: firstMatch(`Protocol version: (\S+)`, out), cipher: firstMatch(`Ciphersuite: (\S+)`, out)}
+	})
+}
+
+// lineClient talks through a client that sends its standard input, ends at the
+// end of it, and writes what comes among what it has to say itself.
+func lineClient(p *peers.Program, c call, read func(out string) told) told {
+	p.Write(c.send)
+	awaitPayload(p, c.want)
+	p.CloseInput()
+	status := p.Wait()
+	out := p.Output()
+	said := read(out)
+	said.done = status == 0 && string(payloadIn(out)) == string(c.want)
+	said.text = payloadLine.ReplaceAllString(out, "")
+	return said
+}
+
+func opensslServer(t testing.TB, path string, c call) service {
+	args := []string{"s_server", "-accept", "127.0.0.1:0", "-naccept", "1", opensslVersion(c.version), "-cert", c.crt, "-key", c.key,
+		"-alpn", "interop"}
+	if c.ask {
+		args = append(args, "-CAfile", c.ca, "-CRL", pki("crl.pem"), "-crl_check", "-Verify", "1", "-verify_return_error")
+	}
+	p := peers.StartForeign(t, nil, path, args...)
+	return lineServer(p, p.Await("ACCEPT "), c, func(out string) told {
+		return told{
+			version: opensslSessionVersion(out), cipher: firstMatch(`CIPHER is (\S+)`, out), cert: firstMatch(`subject=(.*)`, out),
+		}
+	})
+}
+
+// opensslSessionVersion is the version in the session (i2d_SSL_SESSION) that s_server prints.
+func opensslSessionVersion(out string) string {
+	block, _ := pem.Decode([]byte(out))
+	for rest := []byte(out); block != nil && block.Type != "SSL SESSION PARAMETERS"; {
+		block, rest = pem.Decode(rest)
+	}
+	var session struct{ Structure, Version int }
+	if block == nil {
+		return ""
+	}
+	if _, err := asn1.Unmarshal(block.Bytes, &session); err != nil {
+		return err.Error()
+	}
+	return sslfilter.Version(session.Version).String()
+}
+
+// awaitPayload waits until a program has printed want, in whatever pieces, or has ended.
+func awaitPayload(p *peers.Program, want []byte) {
+	p.AwaitOutput("the payload", func(out string, ended bool) bool {
+		return ended || len(out) >= len(want) && len(payloadIn(out)) >= len(want)
+	})
+}
+
+// lineServer is a server like the client of lineClient. It ends by itself.
+func lineServer(p *peers.Program, addr string, c call, read func(out string) told) service {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		awaitPayload(p, c.want)
+		p.Write(c.send)
+	}()
+	return service{addr: addr, end: func() told {
+		<-gone
+		p.Wait()
+		out := p.Output()
+		said := read(out)
+		said.done = string(payloadIn(out)) == string(c.want)
+		said.text = payloadLine.ReplaceAllString(out, "")
+		return said
+	}}
+}

@@ -1,0 +1,92 @@
+package live_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+const originalPackage = "libpoe-filter-ssl-perl"
+
+// originalPeer is POE::Filter::SSL itself. TestPerl in interop compares all that
+// it says with ours; here it goes through what the others do.
+func originalPeer() *peer {
+	return &peer{
+		name: "POE::Filter::SSL", debian: originalPackage,
+		version: func(t testing.TB) string {
+			out, err := exec.Command("perl", "-MPOE", "-MPOE::Filter::SSL", "-e", `POE::Kernel->run; print $POE::Filter::SSL::VERSION`).Output()
+			if err != nil {
+				peers.SkipWithout(t, originalPackage, "the original, POE::Filter::SSL,")
+			}
+			return string(out)
+		},
+		client: originalClient,
+		server: originalServer,
+		quirks: quirks{
+			waits: true, deaf: true, clientCuts: true, serverCuts: true, noSNI: true, lenient: true, noCRL: true,
+			says: originalSays(),
+		},
+	}
+}
+
+// originalPieces are what it says, as endpoint.pl takes it: n times a byte. They
+// stay away from the original's known losses: no record is "0", and no put makes
+// 32769 bytes.
+var originalPieces = [][2]int{{1, 'o'}, {16384, 'r'}, {16385, 'i'}, {16000, 'g'}, {16383, 'i'}, {12345, 'n'}, {15000, 'a'}, {10000, 'l'}}
+
+func originalSays() (b []byte) {
+	for _, p := range originalPieces {
+		b = append(b, bytes.Repeat([]byte{byte(p[1])}, p[0])...)
+	}
+	return b
+}
+
+// startOriginal starts endpoint.pl, which is described there.
+func startOriginal(t testing.TB, c call, options map[string]any, args ...string) *peers.Program {
+	t.Helper()
+	if c.version == sslfilter.VersionTLS12 {
+		options["tls1_2"] = 1
+	}
+	if c.crt != "" {
+		options["crt"], options["key"] = c.crt, c.key
+	}
+	options["cacrt"] = c.ca
+	spec, err := json.Marshal(map[string]any{"new": options, "say": originalPieces, "crl": pki("crl.pem"), "timeout": int(peers.Patience.Seconds())})
+	require.NoError(t, err)
+	args = append(append([]string{filepath.Join("..", "testdata", "endpoint.pl")}, args...), string(spec))
+	return peers.StartForeign(t, nil, peers.Find(t, originalPackage, "perl"), args...)
+}
+
+func originalTold(p *peers.Program, c call) told {
+	p.CloseInput()
+	status := p.Wait()
+	out := p.Output()
+	digest := sha256.Sum256(c.want)
+	return told{
+		done:    status == 0 && firstMatch(`"sha256":"(\w+)"`, out) == hex.EncodeToString(digest[:]),
+		version: firstMatch(`"version":"(.*?)"`, out), cipher: firstMatch(`"cipher":"(.*?)"`, out),
+		cert: firstMatch(`"ids":\[(.*?)\]`, out), text: out,
+	}
+}
+
+func originalClient(t testing.TB, c call) told {
+	return originalTold(startOriginal(t, c, map[string]any{"client": 1}, "--connect", peers.Port(t, c.addr)), c)
+}
+
+func originalServer(t testing.TB, c call) service {
+	options := map[string]any{}
+	if c.ask {
+		options["clientcert"], options["blockbadclientcert"] = 1, 1
+	}
+	p := startOriginal(t, c, options, "--listen")
+	return service{addr: "127.0.0.1:" + firstMatch(`(\d+)`, p.Await(`"port":`)), end: func() told { return originalTold(p, c) }}
+}

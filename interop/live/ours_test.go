@@ -1,0 +1,242 @@
+package live_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// report is what our end says of a connection.
+type report struct {
+	err     error // of the handshake, or of the data
+	end     error // what Read gave behind the data
+	got     []byte
+	status  int // of HTTP
+	version string
+	cipher  string
+	sni     string
+	alpn    string
+	exists  bool
+	peer    *sslfilter.Peer
+	ids     []sslfilter.CertID
+}
+
+// see takes over what c tells.
+func (r *report) see(c *sslnet.Conn) {
+	r.version, r.cipher, r.sni, r.alpn = c.Version(), c.Cipher(), c.ServerName(), c.ALPN()
+	r.exists, r.peer, r.ids = c.ClientCertExists(), c.Peer(), c.ClientCertIDs()
+}
+
+func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
+	t.Helper()
+	ctx, err := sslfilter.NewCtx(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { ctx.Close() })
+	return ctx
+}
+
+// host is our server for one connection: it waits for want, answers with send,
+// and lets the client end.
+func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr string, end func() report) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
+	ctx := mustCtx(t, o)
+	done := make(chan report, 1)
+	go func() {
+		conn, err := l.Accept()
+		l.Close() // who comes again is refused
+		if err != nil {
+			done <- report{err: fmt.Errorf("nobody came: %w", err)}
+			return
+		}
+		c := sslnet.Server(conn, ctx)
+		defer c.Close()
+		done <- talk(c, p, want, send, true)
+	}()
+	return l.Addr().String(), func() report { return <-done }
+}
+
+// visit is our client at addr: it sends, waits for want and ends. With nothing
+// to send it waits to be refused.
+func visit(t testing.TB, p *peer, addr string, o sslfilter.Options, send, want []byte) report {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
+	require.NoError(t, err)
+	c := sslnet.Client(conn, mustCtx(t, o))
+	defer c.Close()
+	return talk(c, p, want, send, false)
+}
+
+func talk(c *sslnet.Conn, p *peer, want, send []byte, server bool) (r report) {
+	c.SetDeadline(time.Now().Add(peers.Patience))
+	r.err = c.Handshake()
+	r.see(c)
+	if r.err != nil {
+		return r
+	}
+	var behind io.Reader
+	switch {
+	case server && p.http:
+		behind, r.err = r.answer(c, send)
+	case server:
+		if behind, r.err = r.read(c, len(want)); r.err == nil {
+			r.err = write(c, send)
+		}
+	case p.http:
+		behind, r.err = r.ask(c, send)
+	case send == nil:
+		behind, r.err = r.read(c, 1)
+	default:
+		sent := make(chan error, 1)
+		go func() { sent <- write(c, send) }() // who echoes must be read meanwhile
+		if behind, r.err = r.read(c, len(want)); r.err == nil {
+			r.err = <-sent
+		}
+	}
+	r.see(c)
+	if r.err != nil {
+		return r
+	}
+	if !server || p.quirks.waits {
+		if r.err = c.CloseWrite(); r.err != nil {
+			return r
+		}
+		if p.quirks.deaf {
+			c.NetConn().(*net.TCPConn).CloseWrite()
+		}
+	}
+	var more int64
+	if more, r.end = io.Copy(io.Discard, behind); r.end == nil {
+		r.end = io.EOF
+	}
+	if more != 0 {
+		r.err = fmt.Errorf("%d bytes too much behind %q", more, r.got)
+	}
+	return r
+}
+
+func (r *report) read(c *sslnet.Conn, n int) (io.Reader, error) {
+	r.got = make([]byte, n)
+	n, err := io.ReadFull(c, r.got)
+	r.got = r.got[:n]
+	return c, err
+}
+
+// write sends b, and changes our keys and asks for the peer's in the middle.
+func write(c *sslnet.Conn, b []byte) error {
+	half := len(b) / 2
+	if _, err := c.Write(b[:half]); err != nil {
+		return err
+	}
+	if c.Version() == "TLSv1.3" {
+		if err := c.KeyUpdate(true); err != nil {
+			return err
+		}
+	}
+	_, err := c.Write(b[half:])
+	return err
+}
+
+// answer is a server's part of HTTP.
+func (r *report) answer(c *sslnet.Conn, send []byte) (io.Reader, error) {
+	behind := bufio.NewReader(c)
+	req, err := http.ReadRequest(behind)
+	if err != nil {
+		return nil, err
+	}
+	if req.Header.Get("Expect") != "" {
+		if _, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+			return nil, err
+		}
+	}
+	if r.got, err = io.ReadAll(req.Body); err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len(send)); err != nil {
+		return nil, err
+	}
+	return behind, write(c, send)
+}
+
+// ask is a client's part of HTTP.
+func (r *report) ask(c *sslnet.Conn, send []byte) (io.Reader, error) {
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len(send))
+	if _, err := c.Write(head.Bytes()); err != nil {
+		return nil, err
+	}
+	if err := write(c, send); err != nil {
+		return nil, err
+	}
+	behind := bufio.NewReader(c)
+	resp, err := http.ReadResponse(behind, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.status = resp.StatusCode
+	r.got, err = io.ReadAll(resp.Body)
+	return behind, err
+}
+
+// plainServer stands behind a peer that takes TLS off: it is that peer's part of
+// the conversation. all is whether it got want, and the client's end.
+func plainServer(t testing.TB, want, send []byte) (addr string, all func() bool) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	done := make(chan bool, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			done <- false
+			return
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(peers.Patience))
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(conn, got); err != nil {
+			done <- false
+			return
+		}
+		_, err = conn.Write(send)
+		rest, end := io.ReadAll(conn)
+		done <- errors.Join(err, end) == nil && len(rest) == 0 && bytes.Equal(got, want)
+	}()
+	return l.Addr().String(), func() bool {
+		l.Close()
+		return <-done
+	}
+}
+
+// plainClient stands before a peer that puts TLS on.
+func plainClient(t testing.TB, addr string, send, want []byte) (all bool) {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
+	require.NoError(t, err)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(peers.Patience))
+	go conn.Write(send)
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil {
+		return false
+	}
+	conn.(*net.TCPConn).CloseWrite()
+	rest, err := io.ReadAll(conn)
+	return err == nil && len(rest) == 0 && bytes.Equal(got, want)
+}

@@ -1,0 +1,313 @@
+package live_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// identity is a certificate that a client shows, and what must come of it.
+type identity struct {
+	name    string // in the table
+	file    string // of the PKI; empty is none
+	serial  string
+	subject string
+	code    sslfilter.VerifyCode // of the certificate itself
+	listed  bool                 // it is on the revocation list
+	refused sslfilter.VerifyCode // by RequireValidClientCert; 0 is not at all, -1 is without a code
+	alerts  []sslfilter.AlertError
+}
+
+// identities are the columns of the table. The alerts are those of RFC 8446
+// section 6.2 that fit; implementations differ in how exact they are.
+var identities = []identity{
+	{name: "none", refused: -1, alerts: []sslfilter.AlertError{116, 40, 42, 49, 50}}, // GnuTLS has 50
+	{name: "valid", file: "client", serial: "20:01", subject: "/C=DE/O=Oracle Test/CN=client valid"},
+	{name: "revoked", file: "client-revoked", serial: "20:07", subject: "/C=DE/O=Oracle Test/CN=client revoked",
+		listed: true, refused: 23, alerts: []sslfilter.AlertError{44, 42, 46, 49}},
+	{name: "expired", file: "client-expired", serial: "20:03", subject: "/C=DE/O=Oracle Test/CN=client expired",
+		code: 10, refused: 10, alerts: []sslfilter.AlertError{45, 42, 46, 49}},
+	{name: "unknown CA", file: "client-unknown", serial: "20:06", subject: "/C=DE/O=Oracle Test/CN=client of unknown CA",
+		code: 20, refused: 20, alerts: []sslfilter.AlertError{48, 42, 46, 49}},
+}
+
+var tlsVersions = []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13}
+
+// TestRealPeers joins each peer with our server and with our client, and
+// compares what the two ends say.
+func TestRealPeers(t *testing.T) {
+	t.Parallel()
+	for _, p := range allPeers() {
+		t.Run(p.name, func(t *testing.T) {
+			notShort(t, !p.short)
+			t.Parallel()
+			document.peer(p.name, p.debian, p.version(t))
+			for _, version := range tlsVersions {
+				if p.client != nil {
+					t.Run(fmt.Sprintf("client/%s", version), func(t *testing.T) { visitsUs(t, p, version) })
+				}
+				if p.server != nil {
+					t.Run(fmt.Sprintf("server/%s", version), func(t *testing.T) { isVisited(t, p, version) })
+				}
+			}
+		})
+	}
+}
+
+// notShort skips what costs much with -short: the race detector, the sanitizers
+// and every other OpenSSL see this library do the same with the peers that are left.
+func notShort(t *testing.T, costly bool) {
+	t.Helper()
+	if costly && testing.Short() {
+		t.Skip("-short")
+	}
+}
+
+// visitsUs lets the peer's client come to our server with every certificate,
+// first where we only ask, then where we refuse.
+func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
+	base := sslfilter.Options{
+		Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), CACRL: pki("crl.pem"),
+		ALPN: []string{"interop", "http/1.1"},
+	}
+	row := document.row(p, "client", version)
+	for _, id := range identities {
+		t.Run(id.name, func(t *testing.T) {
+			o := base
+			o.ClientCert = true
+			c, r := p.visitUs(t, version, o, id, pki("root.crt"))
+			require.NoError(t, r.err, c.text)
+			require.True(t, c.done, c.text)
+			row.cipher(r.cipher)
+			require.Equal(t, version.String(), r.version)
+			require.Equal(t, p.clientALPN, r.alpn)
+			if !p.quirks.noSNI {
+				require.Equal(t, "localhost", r.sni)
+			}
+			if !p.quirks.clientSilent {
+				sameTerms(t, c, r)
+			}
+			requireEnd(t, p.quirks.clientCuts, r)
+			requireVerdict(t, id, r)
+
+			o.RequireValidClientCert = true
+			if id.refused == 0 {
+				c, r = p.visitUs(t, version, o, id, pki("root.crt"))
+				require.NoError(t, r.err, c.text)
+				require.True(t, c.done, c.text)
+				requireVerdict(t, id, r)
+				row.set(id.name, "valid")
+				return
+			}
+			c, r = p.visitUs(t, version, o, id, pki("root.crt"))
+			require.False(t, c.done, c.text)
+			row.set(id.name, requireRefusal(t, id, r))
+		})
+	}
+	t.Run("our CA unknown to it", func(t *testing.T) {
+		c, r := p.visitUs(t, version, base, identities[0], pki("other.crt"))
+		if p.quirks.lenient {
+			require.NoError(t, r.err, c.text)
+			require.True(t, c.done, c.text)
+			row.set(serverUnknown, "accepted")
+			return
+		}
+		require.False(t, c.done, c.text)
+		row.set(serverUnknown, "refuses us: "+requireGone(t, r, p.quirks.clientLeaves, 48, 46, 42))
+	})
+}
+
+// visitUs is one visit of the peer.
+func (p *peer) visitUs(t *testing.T, version sslfilter.Version, o sslfilter.Options, id identity, ca string) (told, report) {
+	theirs, answer := payload(), payload()
+	if p.quirks.says != nil {
+		theirs = p.quirks.says
+	}
+	addr, end := host(t, p, o, theirs, answer)
+	c := call{version: version, addr: addr, ca: ca, send: theirs, want: answer}
+	if id.file != "" {
+		c.crt, c.key = pki(id.file+".crt"), pki(id.file+".key")
+	}
+	said := p.client(t, c)
+	r := end()
+	if r.err == nil {
+		require.Equal(t, string(theirs), string(r.got))
+	}
+	return said, r
+}
+
+// requireVerdict holds our verdict on a client that was only asked.
+func requireVerdict(t *testing.T, id identity, r report) {
+	t.Helper()
+	if id.file == "" {
+		require.False(t, r.exists)
+		require.False(t, r.peer.Valid)
+		require.Empty(t, r.ids)
+		return
+	}
+	require.True(t, r.exists)
+	require.Equal(t, id.code == 0 && !id.listed, r.peer.Valid)
+	require.NotEmpty(t, r.peer.Chain)
+	require.Equal(t, id.subject, r.peer.Chain[0].Subject)
+	require.Equal(t, id.serial, sslfilter.Hexdump(r.peer.Chain[0].Serial))
+	if id.listed {
+		require.Equal(t, sslfilter.CRLListed, r.peer.CRL.Status)
+	}
+	codes := []sslfilter.VerifyCode{}
+	for _, known := range r.ids {
+		if known.Depth == 0 {
+			require.Equal(t, id.subject, known.Subject)
+			require.Equal(t, id.serial, sslfilter.Hexdump(known.Serial))
+			codes = append(codes, known.Err)
+		}
+	}
+	require.Contains(t, codes, id.code)
+}
+
+// requireRefusal holds the error of our server, and tells the reason.
+func requireRefusal(t *testing.T, id identity, r report) string {
+	t.Helper()
+	require.Error(t, r.err)
+	require.False(t, r.peer.Valid)
+	var failure *sslfilter.Error
+	require.ErrorAs(t, r.err, &failure)
+	var verify *sslfilter.VerifyError
+	if id.refused < 0 {
+		require.NotErrorAs(t, r.err, &verify)
+		require.ErrorContains(t, r.err, "peer did not return a certificate")
+		return "we refuse if required"
+	}
+	require.ErrorAs(t, r.err, &verify)
+	require.Equal(t, id.refused, verify.Code)
+	require.Equal(t, id.subject, verify.Subject)
+	return fmt.Sprintf("we refuse if required: %d", int(verify.Code))
+}
+
+// requireGone holds that our end failed for an alert of the peer, or because it
+// left in one of the ways that it has.
+func requireGone(t *testing.T, r report, leaves []error, alerts ...sslfilter.AlertError) string {
+	t.Helper()
+	require.Error(t, r.err)
+	if leaves != nil {
+		require.True(t, slices.ContainsFunc(leaves, func(how error) bool { return errors.Is(r.err, how) }), "%v", r.err)
+		return "leaves"
+	}
+	var alert sslfilter.AlertError
+	require.ErrorAs(t, r.err, &alert)
+	require.Contains(t, alerts, alert)
+	return fmt.Sprintf("alert %d", int(alert))
+}
+
+// sameTerms compares what the two ends say was negotiated.
+func sameTerms(t *testing.T, c told, r report) {
+	t.Helper()
+	require.Equal(t, firstMatch(`(1\.\d)`, r.version), firstMatch(`(1\.\d)`, c.version), c.text)
+	require.True(t, sameCipher(r.cipher, c.cipher), "%q, and the peer says %q", r.cipher, c.cipher)
+}
+
+// requireEnd holds how the peer ends a connection.
+func requireEnd(t *testing.T, cuts bool, r report) {
+	t.Helper()
+	if cuts {
+		require.True(t, errors.Is(r.end, io.ErrUnexpectedEOF), "%v", r.end)
+		return
+	}
+	require.Equal(t, io.EOF, r.end)
+}
+
+// isVisited lets our client go to the peer's server with every certificate.
+func isVisited(t *testing.T, p *peer, version sslfilter.Version) {
+	row := document.row(p, "server", version)
+	for _, id := range identities {
+		t.Run(id.name, func(t *testing.T) {
+			if id.file == "" { // where nobody asks for one
+				c, r := p.visited(t, version, id, false, "server")
+				p.requireVisited(t, row, version, c, r)
+			}
+			if id.listed && p.quirks.noCRL {
+				row.set(id.name, "has no CRL")
+				return
+			}
+			c, r := p.visited(t, version, id, true, "server")
+			switch {
+			case id.refused == 0 || p.quirks.lenient && id.file != "":
+				p.requireVisited(t, row, version, c, r)
+				if id.file != "" {
+					require.Contains(t, c.cert, id.subject[len("/C=DE/O=Oracle Test/CN="):])
+				}
+				row.set(id.name, "accepted")
+			case p.quirks.polite:
+				require.NoError(t, r.err)
+				require.Equal(t, 400, r.status)
+				require.False(t, c.done)
+				row.set(id.name, "HTTP status 400")
+			default:
+				require.False(t, c.done, c.text)
+				leaves := p.quirks.serverLeaves
+				if id.file == "" {
+					leaves = nil // that is seen within the handshake
+				}
+				row.set(id.name, "refuses us if required: "+requireGone(t, r, leaves, id.alerts...))
+			}
+		})
+	}
+	t.Run("its CA unknown to us", func(t *testing.T) {
+		c, r := p.visited(t, version, identities[0], false, "server-unknown")
+		require.False(t, c.done, c.text)
+		var verify *sslfilter.VerifyError
+		require.ErrorAs(t, r.err, &verify)
+		require.Equal(t, sslfilter.VerifyCode(20), verify.Code)
+		row.set(serverUnknown, "we refuse: 20")
+	})
+}
+
+// requireVisited holds a conversation that went well.
+func (p *peer) requireVisited(t *testing.T, row *row, version sslfilter.Version, c told, r report) {
+	t.Helper()
+	require.NoError(t, r.err, c.text)
+	require.True(t, c.done, c.text)
+	require.True(t, r.peer.Valid)
+	require.Equal(t, "/C=DE/O=Oracle Test/CN=localhost", r.peer.Chain[0].Subject)
+	require.Equal(t, version.String(), r.version)
+	require.Equal(t, p.serverALPN, r.alpn)
+	row.cipher(r.cipher)
+	sameTerms(t, c, r)
+	requireEnd(t, p.quirks.serverCuts, r)
+}
+
+// visited is one visit to the peer.
+func (p *peer) visited(t *testing.T, version sslfilter.Version, id identity, ask bool, crt string) (told, report) {
+	ours, theirs := payload(), payload()
+	if p.quirks.asked != nil {
+		ours = p.quirks.asked(ours)
+	}
+	switch {
+	case p.quirks.says != nil:
+		theirs = p.quirks.says
+	case p.quirks.answers != nil:
+		theirs = p.quirks.answers(ours)
+	}
+	s := p.server(t, call{
+		version: version, crt: pki(crt + ".crt"), key: pki(crt + ".key"), ca: pki("root.crt"), ask: ask, send: theirs, want: ours,
+	})
+	o := sslfilter.Options{Client: true, ServerName: "localhost", CACrt: pki("root.crt"), ALPN: []string{"interop", "http/1.1"}}
+	if id.file != "" {
+		o.Crt, o.Key = pki(id.file+".crt"), pki(id.file+".key")
+	}
+	refused := ask && id.refused != 0 && !(p.quirks.lenient && id.file != "") && !p.quirks.polite
+	send := ours
+	if refused {
+		send = nil // data that nobody reads could cost us the alert
+	}
+	r := visit(t, p, s.addr, o, send, theirs)
+	if r.err == nil && r.status != 400 {
+		require.Equal(t, string(theirs), string(r.got))
+	}
+	return s.end(), r
+}

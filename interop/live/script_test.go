@@ -1,0 +1,137 @@
+package live_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+// script is a program in testdata that does one connection for each line of its
+// standard input, so that it starts once. A line has words NAME=VALUE with tabs
+// between them:
+//
+//	role=client|server version=TLSv1.3 ca=FILE crt=FILE key=FILE crl=FILE ask=1
+//	port=PORT send=FILE want=LENGTH
+//
+// It first prints version=…. As a server it prints port=…, and at the end of
+// each connection "result" with words version, cipher, cert, sha256 of what it
+// received, end=orderly if the other side's close_notify came, or error.
+type script struct {
+	name, debian string
+	argv         []string // without the file
+	file         string
+	quirks       quirks
+}
+
+// destroyed is how a connection of Node ends that it does not trust: what it had
+// not read makes a reset of it.
+var destroyed = []error{io.ErrUnexpectedEOF, syscall.ECONNRESET}
+
+var scripts = []script{
+	{name: "Java JSSE", debian: "default-jdk-headless", file: "Peer.java",
+		// The single-file launcher compiles; a small heap and C1 are enough for what follows.
+		argv: []string{"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m"}},
+	{name: "Node", debian: "nodejs", file: "peer.mjs", argv: []string{"node"},
+		quirks: quirks{clientLeaves: destroyed, serverLeaves: destroyed}},
+	{name: "Python", debian: "python3", file: "peer.py", argv: []string{"/usr/bin/python3"}},
+	{name: "Net::SSLeay", debian: "libnet-ssleay-perl", file: "peer.pl", argv: []string{"perl"}},
+}
+
+func scriptPeers() (list []*peer) {
+	for _, s := range scripts {
+		r := &running{script: s}
+		list = append(list, &peer{
+			name: s.name, debian: s.debian, clientALPN: "interop", serverALPN: "interop",
+			version: r.version, client: r.client, server: r.server, quirks: s.quirks,
+		})
+	}
+	return list
+}
+
+// running is a script that has been started. Its scenes come one after the other.
+type running struct {
+	script
+	p    *peers.Program
+	read int // bytes of its output
+}
+
+// version starts the script, for as long as t.
+func (r *running) version(t testing.TB) string {
+	path := peers.Find(t, r.debian, r.argv[0])
+	r.p = peers.StartForeign(t, nil, path, append(r.argv[1:], filepath.Join("testdata", r.file))...)
+	return r.next("version=")
+}
+
+// next is the rest of the next line, which begins with prefix. Whatever else
+// comes before it is dropped.
+func (r *running) next(prefix string) (rest string) {
+	found := false
+	r.p.AwaitOutput(prefix, func(out string, ended bool) bool {
+		for !found {
+			line, _, whole := strings.Cut(out[r.read:], "\n")
+			if !whole {
+				return ended
+			}
+			r.read += len(line) + 1
+			rest, found = strings.CutPrefix(line, prefix)
+		}
+		return true
+	})
+	return rest
+}
+
+// say begins a connection.
+func (r *running) say(t testing.TB, role string, c call) {
+	t.Helper()
+	send := filepath.Join(t.TempDir(), "send")
+	require.NoError(t, os.WriteFile(send, c.send, 0o600))
+	line := fmt.Sprintf("role=%s\tversion=%s\tca=%s\tsend=%s\twant=%d", role, c.version, c.ca, send, len(c.want))
+	if c.addr != "" {
+		line += "\tport=" + peers.Port(t, c.addr)
+	}
+	if c.crt != "" {
+		line += "\tcrt=" + c.crt + "\tkey=" + c.key
+	}
+	if c.ask {
+		line += "\task=1"
+		if !r.quirks.noCRL {
+			line += "\tcrl=" + pki("crl.pem")
+		}
+	}
+	r.p.Say(line + "\n")
+}
+
+// told reads what came of the connection.
+func (r *running) told(c call) told {
+	words := map[string]string{}
+	text := r.next("result")
+	for word := range strings.FieldsFuncSeq(text, func(c rune) bool { return c == '\t' }) {
+		name, value, _ := strings.Cut(word, "=")
+		words[name] = value
+	}
+	digest := sha256.Sum256(c.want)
+	return told{
+		done:    words["error"] == "" && words["end"] == "orderly" && words["sha256"] == hex.EncodeToString(digest[:]),
+		version: words["version"], cipher: words["cipher"], cert: words["cert"], text: text,
+	}
+}
+
+func (r *running) client(t testing.TB, c call) told {
+	r.say(t, "client", c)
+	return r.told(c)
+}
+
+func (r *running) server(t testing.TB, c call) service {
+	r.say(t, "server", c)
+	return service{addr: "127.0.0.1:" + r.next("port="), end: func() told { return r.told(c) }}
+}

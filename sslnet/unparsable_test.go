@@ -1,0 +1,47 @@
+package sslnet_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// OpenSSL takes certificates that crypto/x509 does not. What it cannot parse is
+// left out, and never is a CA's certificate the first of the peer's.
+func TestCertificateThatGoCannotParse(t *testing.T) {
+	read := func(name string) []byte {
+		data, err := os.ReadFile("../testdata/pki/" + name)
+		require.NoError(t, err)
+		return data
+	}
+	odd := read("client-serneg.crt") // a negative serial
+	block, _ := pem.Decode(odd)
+	_, err := x509.ParseCertificate(block.Bytes)
+	require.Error(t, err, "crypto/x509 takes it by now: find another one")
+	for name, c := range map[string]struct {
+		chain [][]byte
+		want  []string
+	}{
+		"the peer's own":  {[][]byte{odd, read("inter.crt")}, nil},
+		"an intermediate": {[][]byte{read("client-inter.crt"), odd, read("inter.crt")}, []string{"client via intermediate", "Oracle Intermediate CA"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asks := func(o *sslfilter.Options) { o.ClientCert, o.CACrtMem = true, [][]byte{read("root.crt")} }
+			shows := func(o *sslfilter.Options) { o.CrtMem, o.KeyMem = bytes.Join(c.chain, nil), read("client.key") }
+			_, server := connect(t, joinPipe, serverOptions(asks), clientOptions(shows))
+			require.True(t, server.ClientCertValid())
+			require.Len(t, server.Peer().Sent, len(c.chain))
+			var got []string
+			for _, cert := range server.ConnectionState().PeerCertificates {
+				got = append(got, cert.Subject.CommonName)
+			}
+			require.Equal(t, c.want, got)
+		})
+	}
+}
