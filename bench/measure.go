@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -215,8 +216,10 @@ func (r *runner) measure(w *row) (*Result, error) {
 		}
 		counts[i] = n
 	}
+	order := rand.New(rand.NewPCG(1, 2)) // who works behind whom is no constant, and the same in every run
 	for range rounds {
-		for i, c := range w.contenders {
+		for _, i := range order.Perm(len(w.contenders)) {
+			c := w.contenders[i]
 			if res.Cells[i].Left != "" {
 				continue
 			}

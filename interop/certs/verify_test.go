@@ -102,6 +102,13 @@ func TestVerdictsAreThoseOfOpenSSL(t *testing.T) {
 		require.False(t, names[r.name], "two rows are called %q", r.name)
 		names[r.name] = true
 	}
+	if testing.Short() { // under a sanitizer, and with each of several OpenSSLs
+		some := all[:0:0]
+		for i := 0; i < len(all); i += 5 {
+			some = append(some, all[i])
+		}
+		all = some
+	}
 	groups := make(map[group][]row)
 	for i := range all {
 		all[i].together = all[i].sociable()
