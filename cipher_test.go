@@ -220,6 +220,10 @@ func TestSecurityLevelAndCertificates(t *testing.T) {
 			o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS10
 			return level(o, n)
 		}
+		if _, err := sslfilter.NewCtx(old(clientOptions())); err != nil { // later versions leave no suite
+			require.False(t, admitted)
+			continue
+		}
 		p := pair(t, old(serverOptions()), old(clientOptions()))
 		err := p.Handshake()
 		require.Equal(t, admitted || !since(openssl30), p.Server.HandshakeDone(), "level %s: %v", n, err)

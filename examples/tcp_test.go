@@ -45,7 +45,7 @@ func TestTCPClientRefuses(t *testing.T) {
 		says string
 	}{
 		{"an unknown CA", nil, "unable to get local issuer certificate"},
-		{"another name", []string{"-cacrt", file("ca.crt"), "-sni", "elsewhere.test"}, "hostname mismatch"},
+		{"another name", []string{"-cacrt", file("ca.crt"), "-sni", "elsewhere.test"}, "ostname mismatch"},
 	} {
 		out, status := peers.Run(t, filepath.Join(programs, "tcpclient"), append([]string{"-connect", addr}, c.args...)...)
 		require.Equal(t, 1, status, c.name)

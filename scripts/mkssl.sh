@@ -102,10 +102,10 @@ make_version() {
 	done
 	# Written last: with it the version counts as made. Go's build cache looks into
 	# neither headers nor pkg-config files, so the version goes into a flag for this
-	# package that means nothing: a folder for imports, which is not there.
+	# module that means nothing: a folder for imports, which is not there.
 	cat >"$root/env.sh" <<-SH
 		export PKG_CONFIG_LIBDIR=$root/pkgconfig CGO_LDFLAGS_ALLOW=-Wl,--dynamic-linker=.*
-		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter=-I=$root/openssl-$full"
+		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter/...=-I=$root/openssl-$full"
 		export OPENSSL_MODULES=$lib/ossl-modules OPENSSL_CONF=$root/ssl/etc/ssl/openssl.cnf
 	SH
 	rm -rf "$apt"
@@ -114,9 +114,10 @@ make_version() {
 # make_fips LIB writes configurations for the FIPS provider, and tries them.
 make_fips() {
 	fips_config "$root/openssl" "$1" "$root/fipsmodule.cnf" "$root/fips.cnf"
-	# The module also loads into 3.0, which knows less of its parameters.
-	case $(openssl version 2>/dev/null) in
-	'OpenSSL 3.0.'*) OPENSSL_MODULES=$1/ossl-modules fips_config openssl "$1" "$root/fipsmodule-3.0.cnf" "$root/fips-3.0.cnf" ;;
+	# 3.5's also loads into the system's 3.0, which knows less of its parameters;
+	# later ones want a newer libc.
+	case ${root##*/}/$(openssl version 2>/dev/null) in
+	3.5/'OpenSSL 3.0.'*) OPENSSL_MODULES=$1/ossl-modules fips_config openssl "$1" "$root/fipsmodule-3.0.cnf" "$root/fips-3.0.cnf" ;;
 	esac
 }
 

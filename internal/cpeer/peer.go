@@ -1,5 +1,5 @@
 // Package cpeer is a TLS 1.2 server in C, over OpenSSL's own memory BIOs, for
-// tests. It does what neither a Filter nor crypto/tls does as a server: it asks
+// tests alone. It does what neither a Filter nor crypto/tls does as a server: it asks
 // for renegotiations.
 package cpeer
 

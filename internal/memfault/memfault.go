@@ -1,4 +1,4 @@
-// Package memfault is the allocator that OpenSSL and cgo_helpers.c get in a
+// Package memfault is the allocator that OpenSSL and cgo_helpers.c get in any
 // program that links it: it counts, and it fails when it is told to. Only the
 // tests of this folder import it, so no other binary has it.
 //
