@@ -26,6 +26,7 @@ import "C"
 
 import (
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -137,6 +138,10 @@ func takeString(s *C.char) string {
 	defer C.CRYPTO_free(unsafe.Pointer(s), nil, 0)
 	return C.GoString(s)
 }
+
+// errorRooms has the room that a failed call copies its errors to: 5 KB, which
+// most calls do not need, and which every connection would leave behind.
+var errorRooms = sync.Pool{New: func() any { return new(C.fssl_errors) }}
 
 // records copies errs, oldest first.
 func records(errs *C.fssl_errors) []ErrorRecord {

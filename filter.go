@@ -74,7 +74,7 @@ const (
 
 	recordSize   = 16384   // plaintext of a full record (RFC 8446 section 5.1)
 	minRoom      = 512     // least growth of Receive's dst
-	maxPooled    = 1 << 19 // largest buffer that goes back into the pool
+	maxPooled    = 4 << 20 // largest buffer that goes back into the pool
 	overhead13   = 5 + 1 + 16
 	overheadMost = 5 + 16 + 48 + 16 // header, IV, MAC and padding of TLS 1.2 with CBC
 )

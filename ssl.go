@@ -37,10 +37,12 @@ func newSSL(ctx *sharedCtx) (*sslHandle, error) {
 	for _, code := range ctx.ignore {
 		ignore = append(ignore, C.int(code))
 	}
-	var errs C.fssl_errors
-	p := C.fssl_conn_new(ctx.ptr, ctx.lib.lib, cBool(o.Client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), &errs)
+	errs := errorRooms.Get().(*C.fssl_errors)
+	defer errorRooms.Put(errs)
+	errs.n = 0
+	p := C.fssl_conn_new(ctx.ptr, ctx.lib.lib, cBool(o.Client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), errs)
 	if p == nil {
-		return nil, newError("SSL_new", 0, records(&errs))
+		return nil, newError("SSL_new", 0, records(errs))
 	}
 	h := new(sslHandle)
 	h.own(p, freeConn)
@@ -55,16 +57,18 @@ const zeroReturn = C.SSL_ERROR_ZERO_RETURN
 // setName sets what is sent as SNI and what is verified; empty is nothing.
 func (h *sslHandle) setName(sni string, verify serverName) error {
 	defer runtime.KeepAlive(h)
-	var errs C.fssl_errors
+	errs := errorRooms.Get().(*C.fssl_errors)
+	defer errorRooms.Put(errs)
+	errs.n = 0
 	ok := withCString(sni, func(sni *C.char) C.int {
 		return withCString(verify.host, func(host *C.char) C.int {
 			return withCString(verify.ip, func(ip *C.char) C.int {
-				return C.fssl_conn_set_name(h.ptr, sni, host, ip, &errs)
+				return C.fssl_conn_set_name(h.ptr, sni, host, ip, errs)
 			})
 		})
 	})
 	if ok != 1 {
-		return newError("SSL_set_tlsext_host_name", 0, records(&errs))
+		return newError("SSL_set_tlsext_host_name", 0, records(errs))
 	}
 	return nil
 }

@@ -214,7 +214,8 @@ func (s *side) hold(t *testing.T, want, other *side) {
 	require.False(t, s.valid && s.whole() && len(s.ids) == 0, "nobody is valid")
 	for _, id := range s.ids { // a certificate for whose key or extensions there is no memory has more errors than it should
 		known := slices.ContainsFunc(want.ids, func(w sslfilter.CertID) bool { return w.Subject == id.Subject && bytes.Equal(w.Serial, id.Serial) })
-		require.True(t, known, "%+v is nobody", id)
+		// who refuses at the first error has not seen all of the chain without one
+		require.True(t, known || id.Depth > 0 && id.Subject != "" && len(id.Serial) > 0, "%+v is nobody", id)
 	}
 	if s.whole() && s.done {
 		require.NotEmpty(t, s.exported)
