@@ -22,7 +22,7 @@ import (
 const (
 	// maxGrown is what the process may grow by under one flood, in KiB. Floods of
 	// which OpenSSL kept all would be far beyond it.
-	maxGrown = 8 << 10
+	maxGrown = 16 << 10
 	// maxCost is how many times what a byte of an honest handshake costs a byte
 	// of a flood may cost.
 	maxCost = 4
