@@ -110,6 +110,8 @@ func TestHandshakeTimeout(t *testing.T) {
 func TestDialerContext(t *testing.T) {
 	l := listenTCP(t)
 	ctx, cancel := context.WithCancel(context.Background())
+	answered := make(chan struct{})
+	defer close(answered)
 	go func() {
 		conn, err := l.Accept()
 		if err == nil {
@@ -117,6 +119,7 @@ func TestDialerContext(t *testing.T) {
 			defer conn.Close()
 		}
 		cancel()
+		<-answered // a reset could be faster
 	}()
 	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions())}
 	_, err := d.DialContext(ctx, "tcp", l.Addr().String())
