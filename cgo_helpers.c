@@ -161,17 +161,16 @@ static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsig
     return cert;
 }
 
-/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them, and is -1 for want of memory. */
-STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
-{
-    STACK_OF(X509) *certs = sk_X509_new_null();
-    BIO *bio;
-    int more = -1, extra = 0;
+/* Takes one PEM block; 0 ends the walk as broken. extra is set where the block, and no want of memory, is to blame. */
+typedef int (*take_block)(void *into, int *extra, const char *name, const unsigned char *data, long len);
 
-    clear_errors();
-    *blocks = 0;
-    bio = read_only(pem, len);
-    while (certs != NULL && bio != NULL) {
+/* Hands every block of pem to take, and counts them. 0 where one is broken. A combined file holds the key too, so what was read is overwritten. */
+static int walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len, take_block take, void *into)
+{
+    BIO *bio = read_only(pem, len);
+    int more = -1;
+
+    while (bio != NULL) {
         char *name = NULL;
         unsigned char *data = NULL;
         long n = 0;
@@ -180,28 +179,52 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *
         if (more != 1)
             break;
         ++*blocks;
-        if (strcmp(name, PEM_STRING_X509) == 0 || strcmp(name, PEM_STRING_X509_OLD) == 0 || strcmp(name, PEM_STRING_X509_TRUSTED) == 0) {
-            X509 *cert = block_cert(&extra, lib, name, data, n);
-
-            if (cert == NULL || !sk_X509_push(certs, cert)) {
-                X509_free(cert);
-                more = -1;
-            }
-        }
+        if (!take(into, extra, name, data, n))
+            more = -1;
         OPENSSL_free(name);
-        OPENSSL_clear_free(data, (size_t)n); /* a combined file holds the key too */
+        OPENSSL_clear_free(data, (size_t)n);
         if (more != 1)
             break;
     }
     BIO_free(bio);
-    if (more != 0) {
-        fssl_certs_free(certs);
+    return more == 0;
+}
+
+typedef struct certs_walk {
+    fssl_lib *lib;
+    STACK_OF(X509) *certs;
+} certs_walk;
+
+static int take_cert(void *into, int *extra, const char *name, const unsigned char *data, long len)
+{
+    certs_walk *w = into;
+    X509 *cert;
+
+    if (strcmp(name, PEM_STRING_X509) != 0 && strcmp(name, PEM_STRING_X509_OLD) != 0 && strcmp(name, PEM_STRING_X509_TRUSTED) != 0)
+        return 1;
+    cert = block_cert(extra, w->lib, name, data, len);
+    if (cert != NULL && sk_X509_push(w->certs, cert))
+        return 1;
+    X509_free(cert);
+    return 0;
+}
+
+/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them, and is -1 for want of memory. */
+STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    certs_walk w = {lib, sk_X509_new_null()};
+    int extra = 0;
+
+    clear_errors();
+    *blocks = 0;
+    if (w.certs == NULL || !walk_pem(blocks, &extra, pem, len, take_cert, &w)) {
+        fssl_certs_free(w.certs);
         if (starved(!extra, errs))
             *blocks = -1;
         return NULL;
     }
     done(1, errs);
-    return certs;
+    return w.certs;
 }
 
 void fssl_certs_free(STACK_OF(X509) *certs)
@@ -691,49 +714,43 @@ static int sort_keys(fssl_crl *crl)
     return 1;
 }
 
+typedef struct crl_walk {
+    fssl_crl *crl;
+    size_t used, cap;
+} crl_walk;
+
+static int take_serials(void *into, int *extra, const char *name, const unsigned char *data, long len)
+{
+    crl_walk *w = into;
+    const unsigned char *p = data;
+    X509_CRL *list;
+    int ok;
+
+    if (strcmp(name, PEM_STRING_X509_CRL) != 0)
+        return 1;
+    list = d2i_X509_CRL(NULL, &p, len);
+    *extra = list != NULL && p != data + len;
+    ok = list != NULL && !*extra && add_list(extra, w->crl, &w->used, &w->cap, list);
+    X509_CRL_free(list);
+    return ok;
+}
+
 /* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
 fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
-    fssl_crl *crl = OPENSSL_zalloc(sizeof(*crl));
-    size_t used = 0, cap = 0;
-    BIO *bio;
-    int more = -1, extra = 0;
+    crl_walk w = {OPENSSL_zalloc(sizeof(*w.crl)), 0, 0};
+    int extra = 0;
 
     clear_errors();
     *blocks = 0;
-    bio = read_only(pem, len);
-    while (crl != NULL && bio != NULL) {
-        char *name = NULL;
-        unsigned char *data = NULL;
-        long n = 0;
-
-        more = next_block(bio, &name, &data, &n);
-        if (more != 1)
-            break;
-        ++*blocks;
-        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
-            const unsigned char *p = data;
-            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
-
-            extra = list != NULL && p != data + n;
-            if (list == NULL || extra || !add_list(&extra, crl, &used, &cap, list))
-                more = -1;
-            X509_CRL_free(list);
-        }
-        OPENSSL_free(name);
-        OPENSSL_clear_free(data, (size_t)n);
-        if (more != 1)
-            break;
-    }
-    BIO_free(bio);
-    if (more != 0 || !sort_keys(crl)) {
-        fssl_crl_free(crl);
+    if (w.crl == NULL || !walk_pem(blocks, &extra, pem, len, take_serials, &w) || !sort_keys(w.crl)) {
+        fssl_crl_free(w.crl);
         if (starved(!extra, errs))
             *blocks = -1;
         return NULL;
     }
     done(1, errs);
-    return crl;
+    return w.crl;
 }
 
 void fssl_crl_free(fssl_crl *crl)
@@ -815,56 +832,50 @@ static int sort_list(X509_CRL *list)
     return 1;
 }
 
+typedef struct crls_walk {
+    STACK_OF(X509_CRL) *crls;
+    int *lists, *unfit;
+} crls_walk;
+
+static int take_list(void *into, int *extra, const char *name, const unsigned char *data, long len)
+{
+    crls_walk *w = into;
+    const unsigned char *p = data;
+    X509_CRL *list;
+
+    if (strcmp(name, PEM_STRING_X509_CRL) != 0)
+        return 1;
+    list = d2i_X509_CRL(NULL, &p, len);
+    ++*w->lists;
+    if (list != NULL)
+        *w->unfit = crl_unfit(list);
+    *extra = list != NULL && p != data + len;
+    if (list != NULL && !*extra && *w->unfit == FSSL_CRL_COMPLETE && sort_list(list) && sk_X509_CRL_push(w->crls, list))
+        return 1;
+    X509_CRL_free(list);
+    return 0;
+}
+
 /*
  * Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to
  * it. blocks is -1 for want of memory.
  */
 STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
-    STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
-    BIO *bio;
-    int more = -1, extra = 0;
+    crls_walk w = {sk_X509_CRL_new_null(), lists, unfit};
+    int extra = 0;
 
     clear_errors();
     *blocks = *lists = 0;
     *unfit = FSSL_CRL_COMPLETE;
-    bio = read_only(pem, len);
-    while (crls != NULL && bio != NULL) {
-        char *name = NULL;
-        unsigned char *data = NULL;
-        long n = 0;
-
-        more = next_block(bio, &name, &data, &n);
-        if (more != 1)
-            break;
-        ++*blocks;
-        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
-            const unsigned char *p = data;
-            X509_CRL *list = d2i_X509_CRL(NULL, &p, n);
-
-            ++*lists;
-            if (list != NULL)
-                *unfit = crl_unfit(list);
-            extra = list != NULL && p != data + n;
-            if (list == NULL || extra || *unfit != FSSL_CRL_COMPLETE || !sort_list(list) || !sk_X509_CRL_push(crls, list)) {
-                X509_CRL_free(list);
-                more = -1;
-            }
-        }
-        OPENSSL_free(name);
-        OPENSSL_clear_free(data, (size_t)n);
-        if (more != 1)
-            break;
-    }
-    BIO_free(bio);
-    if (more != 0) {
-        fssl_crls_free(crls);
+    if (w.crls == NULL || !walk_pem(blocks, &extra, pem, len, take_list, &w)) {
+        fssl_crls_free(w.crls);
         if (*unfit == FSSL_CRL_COMPLETE && starved(!extra, errs))
             *blocks = -1;
         return NULL;
     }
     done(1, errs);
-    return crls;
+    return w.crls;
 }
 
 /* A list for lib: itself, or a copy in the library context of lib, which then verifies its signature. */
