@@ -63,7 +63,8 @@ func listen(f *sslfilter.Filter, wire []byte, cut enginetest.Chunker) heard {
 }
 
 // leavesNothing fails if a C object outlived f, or an error is left in OpenSSL's
-// queue, which is this thread's.
+// queue, which is this thread's. What other tests have dropped may be freed
+// meanwhile, so that there can be fewer objects than before.
 func leavesNothing(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -71,7 +72,7 @@ func leavesNothing(t *testing.T, f func()) {
 	before := sslfilter.LiveHandles()
 	f()
 	require.False(t, sslfilter.ErrorQueued(), "an error is left in the queue")
-	require.Equal(t, before, sslfilter.LiveHandles(), "C objects are left")
+	require.LessOrEqual(t, sslfilter.LiveHandles(), before, "C objects are left")
 }
 
 // mustNew is a Filter that its caller closes.
