@@ -5,9 +5,7 @@ package sslfilter
 #cgo CFLAGS: -std=gnu11 -Wall -Wextra -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000
 
 #cgo noescape fssl_receive
-#cgo nocallback fssl_receive
 #cgo noescape fssl_send
-#cgo nocallback fssl_send
 #cgo noescape fssl_fetch
 #cgo nocallback fssl_fetch
 #cgo noescape fssl_shutdown

@@ -1284,9 +1284,28 @@ int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const ch
     return done(ok, errs);
 }
 
+/*
+ * The two ends of a crossing that moves data. Before it the queue is always made empty: somebody else's error would be
+ * taken for one of this connection. Records that OpenSSL reads and writes without a failure leave nothing in it; behind
+ * all else, a handshake for instance, it is looked at again. Each look is 3 % of what a small message costs.
+ */
+static void cross(fssl_conn *c)
+{
+    clear_errors();
+    c->stirred = !c->records_only;
+}
+
+static void crossed(fssl_conn *c, fssl_status status)
+{
+    if (c->stirred)
+        clear_errors();
+    c->status = status;
+}
+
 /* Ends a failed call of OpenSSL: says what it means, and copies the queue where it is an error. */
 static fssl_status outcome(fssl_conn *c, int ret)
 {
+    c->stirred = 1;
     c->ssl_error = SSL_get_error(c->ssl, ret);
     if (c->full) {
         clear_errors();
@@ -1320,6 +1339,7 @@ static fssl_status step_handshake(fssl_conn *c)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;
+    c->records_only = SSL_version(c->ssl) == TLS1_3_VERSION;
     return FSSL_OK;
 }
 
@@ -1331,6 +1351,7 @@ static fssl_status answer_key_update(fssl_conn *c)
     if (SSL_get_key_update_type(c->ssl) == SSL_KEY_UPDATE_NONE || (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0 ||
         !SSL_is_init_finished(c->ssl))
         return FSSL_OK;
+    c->stirred = 1;
     ret = SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
     if (ret == 1)
         ret = SSL_do_handshake(c->ssl);
@@ -1367,7 +1388,7 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     fssl_conn *c = (fssl_conn *)conn;
     fssl_status status;
 
-    clear_errors();
+    cross(c);
     c->in = wire;
     c->in_left = len;
     c->plain_len = 0;
@@ -1382,8 +1403,7 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     }
     c->in = NULL;
     c->reading = 0;
-    clear_errors();
-    c->status = status;
+    crossed(c, status);
 }
 
 /* Appends to wire what is held and then the records of plain; plain_len tells how much of plain is in them. */
@@ -1392,7 +1412,7 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
     fssl_conn *c = (fssl_conn *)conn;
     fssl_status status = FSSL_OK;
 
-    clear_errors();
+    cross(c);
     c->plain_len = 0;
     lend(c, wire, cap);
     fetch(c);
@@ -1410,8 +1430,7 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
     if (status == FSSL_OK && c->handshaken)
         status = answer_key_update(c);
     reclaim(c);
-    clear_errors();
-    c->status = status;
+    crossed(c, status);
 }
 
 /* fssl_send for a connection that is past speaking: only what is held. Returns the count. */

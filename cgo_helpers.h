@@ -150,6 +150,8 @@ typedef struct fssl_conn {
     SSL *ssl;
     const fssl_lib *lib;
     int client, handshaken, reading, discard, full, starved, more;
+    int records_only; /* TLS 1.3 after the handshake: there will be no other */
+    int stirred; /* the crossing under way did more than move records, and may leave an error behind */
 
     const unsigned char *in;
     size_t in_left;
