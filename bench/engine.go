@@ -84,15 +84,13 @@ func (e *engine) shake(b *buffers) (c, s *sslfilter.Filter, err error) {
 
 func (e *engine) handshakes(n int) ([]float64, error) {
 	var b buffers
-	return subject.Locked(func() error {
-		for range n {
-			c, s, err := e.shake(&b)
-			if err != nil {
-				return err
-			}
-			c.Close()
-			s.Close()
+	return subject.Repeat(n, func() error {
+		c, s, err := e.shake(&b)
+		if err != nil {
+			return err
 		}
+		c.Close()
+		s.Close()
 		return nil
 	})
 }
@@ -138,14 +136,7 @@ func (e *engine) resumed(n int) ([]float64, error) {
 	if err := e.visit(ends, &b, false); err != nil {
 		return nil, err
 	}
-	return subject.Locked(func() error {
-		for range n {
-			if err := e.visit(ends, &b, true); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return subject.Repeat(n, func() error { return e.visit(ends, &b, true) })
 }
 
 // pass sends burst messages and receives them.
@@ -175,14 +166,7 @@ func (e *engine) messages(size, burst, n int) ([]float64, error) {
 	if err := pass(c, s, &b, message, burst); err != nil { // the buffers grow
 		return nil, err
 	}
-	return subject.Locked(func() error {
-		for range n {
-			if err := pass(c, s, &b, message, burst); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return subject.Repeat(n, func() error { return pass(c, s, &b, message, burst) })
 }
 
 // calls counts, for each call of a round trip of size bytes, the allocations on
@@ -272,13 +256,11 @@ func (e *engine) growth(count, n int) ([]float64, error) {
 	}
 	memory := cend.Held().Since(before, count)
 	message := make([]byte, 1024)
-	spent, err := subject.Locked(func() error {
-		for i := range n {
-			if err := pass(clients[i%count], servers[i%count], &b, message, 1); err != nil {
-				return err
-			}
-		}
-		return nil
+	next := 0
+	spent, err := subject.Repeat(n, func() error {
+		i := next % count
+		next++
+		return pass(clients[i], servers[i], &b, message, 1)
 	})
 	for i := range clients {
 		clients[i].Close()
@@ -365,36 +347,29 @@ func engineSubject(pki string) subject.Subject {
 		"growth":  number(func(e *engine, count, n int) ([]float64, error) { return e.growth(count, n) }),
 		"context": func(arg string, n int) ([]float64, error) {
 			server, _ := ours(pki, arg)
-			return subject.Locked(func() error {
-				for range n {
-					ctx, err := sslfilter.NewCtx(server)
-					if err != nil {
-						return err
-					}
-					ctx.Close()
+			return subject.Repeat(n, func() error {
+				ctx, err := sslfilter.NewCtx(server)
+				if err != nil {
+					return err
 				}
+				ctx.Close()
 				return nil
 			})
 		},
 		"new": func(_ string, n int) ([]float64, error) {
 			return of("ec", func(e *engine) ([]float64, error) {
-				return subject.Locked(func() error {
-					for range n {
-						f, err := e.server.NewFilter()
-						if err != nil {
-							return err
-						}
-						f.Close()
+				return subject.Repeat(n, func() error {
+					f, err := e.server.NewFilter()
+					if err != nil {
+						return err
 					}
+					f.Close()
 					return nil
 				})
 			})
 		},
 		"crl lookup": func(arg string, n int) ([]float64, error) {
 			return of("cert", func(e *engine) ([]float64, error) { return e.lookups(arg, n) })
-		},
-		"crl read": func(arg string, _ int) ([]float64, error) {
-			return of("cert", func(e *engine) ([]float64, error) { return e.lookups(arg, 1) })
 		},
 		"variant handshake": variant(func(e *engine, n int) ([]float64, error) { return e.handshakes(n) }),
 		"variant message":   variant(func(e *engine, n int) ([]float64, error) { return e.messages(16384, 1, n) }),
@@ -410,11 +385,9 @@ func (e *engine) lookups(file string, n int) ([]float64, error) {
 	}
 	defer c.Close()
 	defer s.Close()
-	return subject.Locked(func() error {
-		for range n {
-			if !s.ClientCertNotOnCRL(file) {
-				return errors.New("the certificate is on the CRL")
-			}
+	return subject.Repeat(n, func() error {
+		if !s.ClientCertNotOnCRL(file) {
+			return errors.New("the certificate is on the CRL")
 		}
 		return nil
 	})

@@ -10,13 +10,14 @@ import (
 // settings are what the library sets, each the other way round, and what a
 // default of OpenSSL costs; the arg of the kind "setting" in C.
 var settings = map[string]int{
-	"as the library":         0,
-	"buffers kept":           cend.KeepBuffers,
-	"automatic chain":        cend.AutoChain,
-	"no tickets":             cend.NoTickets,
-	"no OCSP request":        cend.NoOCSP,
-	"client does not verify": cend.NoVerify,
-	"client certificate":     cend.ClientCert,
+	"as the library":            0,
+	"buffers kept":              cend.KeepBuffers,
+	"automatic chain":           cend.AutoChain,
+	"no tickets":                cend.NoTickets,
+	"no OCSP request":           cend.NoOCSP,
+	"client does not verify":    cend.NoVerify,
+	"client certificate":        cend.ClientCert,
+	"error queue not looked at": cend.NoClean,
 }
 
 // inC is the work in C, over BIO_s_mem or over plain buffers.
@@ -40,29 +41,33 @@ func inC(pki string, flags int) subject.Subject {
 			if err != nil {
 				return nil, err
 			}
-			return with("ec", 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Messages(size, burst(size), n)) })
+			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
+				return subject.InC(n, func(n int) (float64, error) { return e.Messages(size, burst(size), n) })
+			})
 		}
 	}
 	return &subject.Funcs{What: cend.OpenSSL(), Runs: map[string]func(string, int) ([]float64, error){
 		"handshake": func(arg string, n int) ([]float64, error) {
-			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Handshakes(n)) })
+			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(n, e.Handshakes) })
 		},
 		"resumed": func(arg string, n int) ([]float64, error) {
-			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Resumed(n)) })
+			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(n, e.Resumed) })
 		},
 		"message": sized(func(int) int { return 1 }),
 		"burst":   sized(subject.Burst),
 		"context": func(arg string, n int) ([]float64, error) {
-			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Contexts(n)) })
+			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(n, e.Contexts) })
 		},
 		"new": func(arg string, n int) ([]float64, error) {
-			return with("ec", 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(e.News(n)) })
+			return with("ec", 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(n, e.News) })
 		},
 		"setting handshake": func(arg string, n int) ([]float64, error) {
-			return with("ec", settings[arg], func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Handshakes(n)) })
+			return with("ec", settings[arg], func(e *cend.Ends) ([]float64, error) { return subject.InC(n, e.Handshakes) })
 		},
 		"setting message": func(arg string, n int) ([]float64, error) {
-			return with("ec", settings[arg], func(e *cend.Ends) ([]float64, error) { return subject.InC(e.Messages(1024, 1, n)) })
+			return with("ec", settings[arg], func(e *cend.Ends) ([]float64, error) {
+				return subject.InC(n, func(n int) (float64, error) { return e.Messages(1024, 1, n) })
+			})
 		},
 		"memory": func(arg string, n int) ([]float64, error) {
 			moved, err := subject.Number(arg)
@@ -98,13 +103,12 @@ func inC(pki string, flags int) subject.Subject {
 				}
 				defer p.Close()
 				memory := cend.Held().Since(before, count)
-				spent, err := p.Messages(1024, n)
-				return append([]float64{spent, spent}, memory...), err
+				spent, err := subject.InC(n, func(n int) (float64, error) { return p.Messages(1024, n) })
+				return append(spent, memory...), err
 			})
 		},
 		"crl lookup": func(arg string, n int) ([]float64, error) {
-			return subject.InC(cend.CRLLookups(arg, pki+"/client-ec.crt", n))
+			return subject.InC(n, func(n int) (float64, error) { return cend.CRLLookups(arg, pki+"/client-ec.crt", n) })
 		},
-		"crl read": func(arg string, _ int) ([]float64, error) { return subject.InC(cend.CRLLoad(arg)) },
 	}}
 }

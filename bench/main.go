@@ -31,8 +31,8 @@ type flags struct {
 func main() {
 	var f flags
 	flag.StringVar(&f.pki, "pki", "../testdata/pki", "folder with the test certificates")
-	flag.IntVar(&f.rounds, "rounds", 15, "rounds; each contender works once in each")
-	flag.DurationVar(&f.slice, "slice", 15*time.Millisecond, "processor time of one contender in one round")
+	flag.IntVar(&f.rounds, "rounds", 11, "rounds; each contender works once in each")
+	flag.DurationVar(&f.slice, "slice", 100*time.Millisecond, "processor time of one contender in one round")
 	flag.StringVar(&f.only, "only", "", "groups or rows, with commas between them, and no others: handshake, message, burst, setup, crl, settings, variants, calls, memory, growth, sockets")
 	flag.StringVar(&f.without, "without", "", "subjects that are left out, with commas between them")
 	flag.IntVar(&f.holding, "connections", 2000, "connections that are held to measure their memory")
@@ -114,7 +114,8 @@ func measureAll(f *flags) (*Results, error) {
 	if err := cend.Pin(f.cpu); err != nil {
 		return nil, err
 	}
-	r := &runner{rounds: f.rounds, slice: f.slice, open: s.openers(), subjects: make(map[string]subject.Subject), left: make(map[string]string)}
+	r := &runner{rounds: f.rounds, slice: f.slice, open: s.openers(), subjects: make(map[string]subject.Subject),
+		left: make(map[string]string), versions: make(map[string]string)}
 	defer r.close()
 	for name := range strings.SplitSeq(f.without, ",") {
 		if name != "" {
@@ -124,7 +125,7 @@ func measureAll(f *flags) (*Results, error) {
 	start := time.Now()
 	res := &Results{
 		OpenSSL: cend.OpenSSL(), Go: runtime.Version(), Machine: machine(), Rounds: f.rounds,
-		Versions: make(map[string]string), Left: r.left,
+		Versions: r.versions, Left: r.left,
 	}
 	fmt.Printf("%s, %s, %s; load %.1f\n%d rounds in turns on processor %d, TLS 1.3, X25519, AES-128-GCM\n",
 		res.OpenSSL, res.Go, res.Machine, load(), f.rounds, f.cpu)
@@ -152,9 +153,6 @@ func measureAll(f *flags) (*Results, error) {
 			return nil, err
 		}
 		res.Rows = append(res.Rows, got...)
-	}
-	for name, s := range r.subjects {
-		res.Versions[name] = s.Version()
 	}
 	if f.wants("sockets", "sockets") {
 		progress("%4.0f s  over sockets", time.Since(start).Seconds())

@@ -43,12 +43,11 @@ type Stat struct {
 
 // Cell is what one contender did.
 type Cell struct {
-	Name    string    `json:"name"`
-	Stat              // µs, KB, or what the row's unit says
-	Process Stat      `json:"process"`         // µs of all threads of the process; the same where goroutines take part
-	Ratio   Stat      `json:"ratio"`           // base divided by this one, round by round: below 1 the base is faster
-	Parts   []float64 `json:"parts,omitempty"` // of memory: all, C, Go, resident, in KB
-	Left    string    `json:"left,omitempty"`  // why it is left out
+	Name  string    `json:"name"`
+	Stat            // µs, KB, or what the row's unit says
+	Ratio Stat      `json:"ratio"`           // base divided by this one, round by round: below 1 the base is faster
+	Parts []float64 `json:"parts,omitempty"` // of memory: all, C, Go, resident, in KB
+	Left  string    `json:"left,omitempty"`  // why it is left out
 }
 
 // Result is a row that was measured.
@@ -98,6 +97,10 @@ func rounded(v float64) float64 {
 	return math.Round(v*scale) / scale
 }
 
+// lifetime is how many rounds a process works. Where its memory happens to lie is
+// worth some per cent, and should not be that of one process alone.
+const lifetime = 5
+
 // runner has the subjects and measures rows.
 type runner struct {
 	rounds   int
@@ -105,6 +108,7 @@ type runner struct {
 	open     map[string]func() (subject.Subject, error)
 	subjects map[string]subject.Subject
 	left     map[string]string // subjects that cannot be had
+	versions map[string]string // of those that were started
 }
 
 // get starts a subject, once.
@@ -122,6 +126,7 @@ func (r *runner) get(name string) (subject.Subject, error) {
 		return nil, subject.Cannot(err.Error())
 	}
 	r.subjects[name] = s
+	r.versions[name] = s.Version()
 	return s, nil
 }
 
@@ -175,7 +180,7 @@ func (r *runner) pieces(w *row, c contender) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		switch t := time.Duration(spent[1] * 1e9); {
+		switch t := time.Duration(spent[0] * 1e9); {
 		case t >= r.slice || n >= 1<<20:
 			return n, nil
 		case t > r.slice/20:
@@ -199,7 +204,6 @@ func (r *runner) measure(w *row) (*Result, error) {
 	res.Rounds = rounds
 	counts := make([]int, len(w.contenders))
 	values := make([][]float64, len(w.contenders))
-	process := make([][]float64, len(w.contenders))
 	for i, c := range w.contenders {
 		cell := &Cell{Name: c.name}
 		res.Cells = append(res.Cells, cell)
@@ -217,7 +221,10 @@ func (r *runner) measure(w *row) (*Result, error) {
 		counts[i] = n
 	}
 	order := rand.New(rand.NewPCG(1, 2)) // who works behind whom is no constant, and the same in every run
-	for range rounds {
+	for round := range rounds {
+		if round > 0 && round%lifetime == 0 {
+			r.close()
+		}
 		for _, i := range order.Perm(len(w.contenders)) {
 			c := w.contenders[i]
 			if res.Cells[i].Left != "" {
@@ -235,10 +242,9 @@ func (r *runner) measure(w *row) (*Result, error) {
 			memory := got
 			if w.clock {
 				each /= float64(counts[i]) * w.pieces
-				memory = got[2:]
+				memory = got[1:]
 			}
 			values[i] = append(values[i], got[0]*each)
-			process[i] = append(process[i], got[1]*each)
 			res.Cells[i].Parts = nil
 			for _, v := range memory {
 				res.Cells[i].Parts = append(res.Cells[i].Parts, rounded(v/1024))
@@ -251,26 +257,16 @@ func (r *runner) measure(w *row) (*Result, error) {
 			continue
 		}
 		cell.Stat = stat(values[i])
-		cell.Process = stat(process[i])
 		if base >= 0 && len(values[base]) == len(values[i]) {
-			ours, theirs := values[base], values[i]
-			if w.clock && !alone(cell.Name) { // what goroutines and the collector do counts on both sides
-				ours, theirs = process[base], process[i]
-			}
 			var ratios []float64
-			for round := range theirs {
-				ratios = append(ratios, ours[round]/theirs[round])
+			for round, v := range values[i] {
+				ratios = append(ratios, values[base][round]/v)
 			}
 			cell.Ratio = stat(ratios)
 		}
 	}
 	res.Load = load()
 	return res, nil
-}
-
-// alone tells that a subject has no thread but one.
-func alone(name string) bool {
-	return name == cMemName || name == cFlatName || name == engineName || name == connName
 }
 
 func load() float64 {

@@ -102,8 +102,6 @@ func (r *Results) print(w io.Writer) {
 				fmt.Fprintf(t, "  %s\t%s\t%s - %s\t%s\t", c.Name, figure(c.Median), figure(c.Q1), figure(c.Q3), times)
 				if len(c.Parts) == 4 {
 					fmt.Fprintf(t, "KB: all %s, C %s, Go %s, resident %s", figure(c.Parts[0]), figure(c.Parts[1]), figure(c.Parts[2]), figure(c.Parts[3]))
-				} else if c.Process != c.Stat {
-					fmt.Fprintf(t, "all threads %s", figure(c.Process.Median))
 				}
 				fmt.Fprintln(t)
 			}

@@ -456,7 +456,6 @@ func compared(name, left string, base, values []float64) *Cell {
 		return cell
 	}
 	cell.Stat = stat(values)
-	cell.Process = cell.Stat
 	var ratios []float64
 	for i := range min(len(base), len(values)) {
 		ratios = append(ratios, base[i]/values[i])

@@ -46,11 +46,9 @@ func answer(pki string) error {
 	table := subject.Table("v0.1.0, "+cend.OpenSSL(), pki, func(cert string) (*subject.Conns, error) { return open(pki, cert) })
 	table.Runs["context"] = func(arg string, n int) ([]float64, error) {
 		name := filepath.Join(pki, subject.File(arg))
-		return subject.Unlocked(func() error {
-			for range n {
-				if _, err := openssl.NewCtxFromFiles(name+".crt", name+".key"); err != nil {
-					return err
-				}
+		return subject.Repeat(n, func() error {
+			if _, err := openssl.NewCtxFromFiles(name+".crt", name+".key"); err != nil {
+				return err
 			}
 			return nil
 		})
@@ -113,8 +111,7 @@ func open(pki, cert string) (*subject.Conns, error) {
 			}
 			return nil
 		},
-		Free:  func(c net.Conn) { c.Close() },
-		Moves: true, // each Read starts a goroutine that flushes
+		Free: func(c net.Conn) { c.Close() },
 	}, nil
 }
 

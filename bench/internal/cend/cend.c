@@ -4,6 +4,7 @@
 #include "cend.h"
 
 #include <malloc.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <sched.h>
@@ -344,6 +345,13 @@ static void carry(const cend *c, SSL *from, SSL *to, char *wire, size_t cap)
         BIO_write(SSL_get_rbio(to), wire, n);
 }
 
+/* Before each call that SSL_get_error(3) may have to explain: it asks for an empty queue. */
+static void clean(const cend *c)
+{
+    if (!(c->flags & CEND_NO_CLEAN) && ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
 static int shake(const cend *c, ends *e, SSL_SESSION *session)
 {
     char wire[16384];
@@ -353,13 +361,16 @@ static int shake(const cend *c, ends *e, SSL_SESSION *session)
     if (session != NULL)
         SSL_set_session(e->client, session);
     for (i = 0; i < 10; i++) {
+        clean(c);
         SSL_do_handshake(e->client);
         carry(c, e->client, e->server, wire, sizeof(wire));
+        clean(c);
         SSL_do_handshake(e->server);
         carry(c, e->server, e->client, wire, sizeof(wire));
         if (SSL_is_init_finished(e->client) && SSL_is_init_finished(e->server))
             break;
     }
+    clean(c);
     SSL_read(e->client, wire, sizeof(wire)); /* the tickets */
     return SSL_is_init_finished(e->client) && SSL_is_init_finished(e->server) && SSL_get_verify_result(e->server) == X509_V_OK;
 }
@@ -417,14 +428,17 @@ static int send_and_read(cend *c, SSL *from, SSL *to, size_t size, int count)
     for (i = 0; i < count; i++) {
         size_t done = 0, n;
 
-        for (; done < size; done += n)
+        for (; done < size; done += n) {
+            clean(c);
             if (SSL_write_ex(from, c->message + done, size - done, &n) != 1)
                 return 0;
+        }
     }
     carry(c, from, to, c->wire, c->cap);
     while (got < total) {
         size_t n;
 
+        clean(c);
         if (SSL_read_ex(to, c->plain + got, c->cap - got, &n) != 1)
             return 0;
         got += n;

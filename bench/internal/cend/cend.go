@@ -23,10 +23,6 @@ import (
 	"unsafe"
 )
 
-// ThreadTime is the processor time of the calling thread in seconds, ProcessTime
-// that of all threads.
-func ThreadTime() float64 { return float64(C.cend_thread_time()) }
-
 // ProcessTime is the processor time of this process in seconds.
 func ProcessTime() float64 { return float64(C.cend_process_time()) }
 
@@ -75,6 +71,7 @@ const (
 	NoTickets   = C.CEND_NO_TICKETS
 	NoOCSP      = C.CEND_NO_OCSP
 	NoVerify    = C.CEND_NO_VERIFY
+	NoClean     = C.CEND_NO_CLEAN
 )
 
 // Ends are the contexts of both sides.
@@ -196,20 +193,6 @@ func CRLLookups(file, crt string, n int) (float64, error) {
 	}
 	defer C.cend_crl_free(crl)
 	return seconds(C.cend_crl_lookups(crl, c, C.int(n)))
-}
-
-// CRLLoad parses file.
-func CRLLoad(file string) (float64, error) {
-	f := C.CString(file)
-	defer C.free(unsafe.Pointer(f))
-	start := ThreadTime()
-	crl := C.cend_crl_load(f)
-	if crl == nil {
-		return 0, errors.New("cannot parse in C: " + file)
-	}
-	spent := ThreadTime() - start
-	C.cend_crl_free(crl)
-	return spent, nil
 }
 
 // Short is "3.0.19" of "OpenSSL 3.0.19 27 Jan 2026".

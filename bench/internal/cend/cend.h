@@ -18,7 +18,8 @@ enum {
     CEND_AUTO_CHAIN = 8,   /* no SSL_MODE_NO_AUTO_CHAIN */
     CEND_NO_TICKETS = 16,
     CEND_NO_OCSP = 32,     /* the client does not ask for a stapled response */
-    CEND_NO_VERIFY = 64    /* the client does not verify */
+    CEND_NO_VERIFY = 64,   /* the client does not verify */
+    CEND_NO_CLEAN = 128    /* what the error queue holds before a call is not looked at */
 };
 
 typedef struct cend cend;

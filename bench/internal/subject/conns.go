@@ -17,7 +17,6 @@ type Conns struct {
 	Handshake      func(net.Conn) error
 	Check          func(server net.Conn) error // after the handshake, of the client's certificate; may be nil
 	Free           func(net.Conn)
-	Moves          bool // goroutines take part in moving data
 }
 
 // shake makes a connection in memory. The server then says a byte, and with it
@@ -61,15 +60,13 @@ func (c *Conns) shakeOver() (client, server net.Conn, below *memconn.Conn, err e
 
 // Handshakes makes n connections.
 func (c *Conns) Handshakes(n int) ([]float64, error) {
-	return Unlocked(func() error {
-		for range n {
-			client, server, err := c.shake()
-			if err != nil {
-				return err
-			}
-			c.Free(client)
-			c.Free(server)
+	return Repeat(n, func() error {
+		client, server, err := c.shake()
+		if err != nil {
+			return err
 		}
+		c.Free(client)
+		c.Free(server)
 		return nil
 	})
 }
@@ -79,14 +76,7 @@ func (c *Conns) Resumed(n int, ends *cend.Ends) ([]float64, error) {
 	if err := c.visit(ends, false); err != nil {
 		return nil, err
 	}
-	return Unlocked(func() error {
-		for range n {
-			if err := c.visit(ends, true); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return Repeat(n, func() error { return c.visit(ends, true) })
 }
 
 func (c *Conns) visit(ends *cend.Ends, resume bool) error {
@@ -152,40 +142,30 @@ func (c *Conns) Messages(size, burst, n int) ([]float64, error) {
 	defer c.Free(client)
 	defer c.Free(server)
 	message, got := make([]byte, size), make([]byte, size*burst)
-	work := func(n int) error {
-		for range n {
-			for range burst {
-				if _, err := client.Write(message); err != nil {
-					return err
-				}
-			}
-			if _, err := io.ReadFull(server, got); err != nil {
+	work := func() error {
+		for range burst {
+			if _, err := client.Write(message); err != nil {
 				return err
 			}
 		}
-		return nil
+		_, err := io.ReadFull(server, got)
+		return err
 	}
-	if err := work(1); err != nil { // what grows has grown
+	if err := work(); err != nil { // what grows has grown
 		return nil, err
 	}
-	timed := Locked
-	if c.Moves {
-		timed = Unlocked
-	}
-	return timed(func() error { return work(n) })
+	return Repeat(n, work)
 }
 
 // News makes n ends of servers without a handshake.
 func (c *Conns) News(n int) ([]float64, error) {
 	_, b := memconn.Pipe()
-	return Locked(func() error {
-		for range n {
-			s, err := c.Server(b)
-			if err != nil {
-				return err
-			}
-			c.Free(s)
+	return Repeat(n, func() error {
+		s, err := c.Server(b)
+		if err != nil {
+			return err
 		}
+		c.Free(s)
 		return nil
 	})
 }
@@ -257,22 +237,16 @@ func (c *Conns) Growth(count, n int) ([]float64, error) {
 	}
 	memory := cend.Held().Since(before, count)
 	message, got := make([]byte, 1024), make([]byte, 1024)
-	work := func() error {
-		for i := range n {
-			if _, err := clients[i%count].Write(message); err != nil {
-				return err
-			}
-			if _, err := io.ReadFull(servers[i%count], got); err != nil {
-				return err
-			}
+	next := 0
+	spent, err := Repeat(n, func() error {
+		i := next % count
+		next++
+		if _, err := clients[i].Write(message); err != nil {
+			return err
 		}
-		return nil
-	}
-	timed := Locked
-	if c.Moves {
-		timed = Unlocked
-	}
-	spent, err := timed(work)
+		_, err := io.ReadFull(servers[i], got)
+		return err
+	})
 	for i := range clients {
 		c.Free(clients[i])
 		c.Free(servers[i])

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 )
@@ -21,10 +22,9 @@ import (
 type Subject interface {
 	// Version names the subject's own version and its OpenSSL, for the table.
 	Version() string
-	// Run does n pieces of work of a kind. Timed kinds give two figures, the
-	// seconds of the thread (or of the process, where goroutines take part) and
-	// those of the process; kinds that measure memory give the bytes of each
-	// connection: C and Go together, C, Go, resident.
+	// Run does n pieces of work of a kind. Timed kinds give the seconds of
+	// processor time; kinds that measure memory give the bytes of each
+	// connection: C and Go together, C, Go, resident. A kind may give both.
 	Run(kind, arg string, n int) ([]float64, error)
 }
 
@@ -62,37 +62,53 @@ func (f *Funcs) Kinds() (list []string) {
 	return list
 }
 
-// Locked calls f on a thread of its own and gives the time of that thread and
-// of the process.
-func Locked(f func() error) ([]float64, error) { return timed(true, f) }
+// breath is about how long Repeat works before it lets Go's scheduler in.
+const breath = 8 * time.Millisecond
 
-// Unlocked calls f on a goroutine that may move between threads, and gives the
-// time of the process, twice.
-func Unlocked(f func() error) ([]float64, error) { return timed(false, f) }
-
-func timed(lock bool, f func() error) (spent []float64, err error) {
+// Repeat calls f n times on a goroutine, when it is warm, and gives the processor
+// time of the process: all its threads and the garbage collector are in it. Every
+// few milliseconds the scheduler comes in, as in a server at each wait for the
+// network. Otherwise Go would hold the goroutine for one that has to be stopped
+// after 10 ms, and its watching thread, which then wakes up every 20 µs, would be
+// what is measured.
+func Repeat(n int, f func() error) (spent []float64, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if lock {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
+		batch := 1
+		work := func(n int) {
+			for ; n > 0 && err == nil; runtime.Gosched() {
+				begin := time.Now()
+				for i := min(batch, n); i > 0 && err == nil; i-- {
+					err = f()
+					n--
+				}
+				if time.Since(begin) < breath/2 {
+					batch *= 2
+				}
+			}
 		}
-		thread, process := cend.ThreadTime(), cend.ProcessTime()
-		err = f()
-		process = cend.ProcessTime() - process
-		thread = cend.ThreadTime() - thread
-		if !lock {
-			thread = process
-		}
-		spent = []float64{thread, process}
+		work(warm(n))
+		start := cend.ProcessTime()
+		work(n)
+		spent = []float64{cend.ProcessTime() - start}
 	}()
 	<-done
 	return spent, err
 }
 
-// InC is for work that C has timed itself, on one thread.
-func InC(seconds float64, err error) ([]float64, error) { return []float64{seconds, seconds}, err }
+// InC is Repeat for work of C, which runs on one thread and times itself.
+func InC(n int, f func(n int) (float64, error)) ([]float64, error) {
+	if _, err := f(warm(n)); err != nil {
+		return nil, err
+	}
+	spent, err := f(n)
+	return []float64{spent}, err
+}
+
+// warm is how many pieces are done before the clock runs: whoever has waited for
+// its turn is slow at first, and a Go process for some milliseconds.
+func warm(n int) int { return (n + 3) / 4 }
 
 // question is one line to a child, answer one line from it.
 type question struct {
