@@ -102,11 +102,11 @@ func conditions(r *Results) string {
 	for _, name := range slices.Sorted(maps.Keys(r.Left)) {
 		lines = append(lines, []string{name, "left out: " + strings.ReplaceAll(r.Left[name], "|", " ")})
 	}
-	lines = append(lines, []string{"spacemonkeygo/openssl", "left out: " + noSpacemonkey})
+	if bindingName(r.OpenSSL) != monkeyName {
+		lines = append(lines, []string{monkeyName, "does not build with OpenSSL 3; its fork by libp2p stands in for it"})
+	}
 	return table(lines)
 }
-
-const noSpacemonkey = "its last version does not build with OpenSSL 3, and the Go module proxy does not hand it out; the fork of libp2p stands in for it"
 
 func targetTable(r *Results) string { return table(targets(r)) }
 

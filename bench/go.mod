@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/libp2p/go-openssl v0.1.0
 	github.com/seed-014b8713/sslfilter v0.0.0
+	github.com/spacemonkeygo/openssl v0.0.0-20181017203307-c2dcc5cca94a
 	github.com/stretchr/testify v1.12.1
 )
 

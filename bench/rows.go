@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 )
 
 // The contenders, as tables and plots name them.
@@ -12,13 +15,23 @@ const (
 	cMemName   = "C, BIO_s_mem"
 	cFlatName  = "C, plain buffers"
 	goName     = "crypto/tls"
+	monkeyName = "spacemonkeygo/openssl"
 	forkName   = "libp2p/go-openssl"
 	perlName   = "Perl original"
 	singleName = "sslfilter, GOMAXPROCS=1"
 	plainName  = "sslfilter, OpenSSL's defaults" // without the settings that make all alike
 )
 
-var everybody = []string{engineName, connName, cMemName, cFlatName, goName, forkName, perlName}
+// bindingName is the other binding of OpenSSL: spacemonkeygo's, or its fork where
+// that does not build.
+func bindingName(openssl string) string {
+	if strings.HasPrefix(openssl, "OpenSSL 1.") {
+		return monkeyName
+	}
+	return forkName
+}
+
+var everybody = []string{engineName, connName, cMemName, cFlatName, goName, bindingName(cend.OpenSSL()), perlName}
 
 // work makes the contenders that all do the same.
 func work(kind, arg string, names ...string) (list []contender) {
@@ -60,7 +73,7 @@ func rows(crl string, connections int) (list []row) {
 		list = append(list, r)
 	}
 	for _, k := range [][2]string{{"ec", "context of a server, P-256, from files"}, {"rsa", "context of a server, RSA-2048, from files"}} {
-		list = append(list, timed("context/"+k[0], "setup", k[1], work("context", k[0], engineName, cMemName, goName, forkName)))
+		list = append(list, timed("context/"+k[0], "setup", k[1], work("context", k[0], engineName, cMemName, goName, bindingName(cend.OpenSSL()))))
 	}
 	list = append(list,
 		timed("new", "setup", "end of a server from a ready context, and its end", work("new", "", engineName, cMemName, cFlatName, perlName)),

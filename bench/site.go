@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
@@ -139,8 +140,8 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 	open[engineName] = own(engineName, s.conf, 2)
 	open[singleName] = own(singleName, s.conf, 1)
 	open[plainName] = own(plainName, os.DevNull, 2)
-	open[forkName] = func() (subject.Subject, error) {
-		program, err := s.buildFork()
+	open[bindingName(cend.OpenSSL())] = func() (subject.Subject, error) {
+		program, err := s.buildBinding()
 		if err != nil {
 			return nil, err
 		}
@@ -173,14 +174,17 @@ func firstLine(out []byte) string {
 	return line
 }
 
-// buildFork builds the subject that links libp2p/go-openssl, which not every
-// OpenSSL and not every network lets have.
-func (s *site) buildFork() (string, error) {
-	program := filepath.Join(s.dir, "libp2p")
+// buildBinding builds the subject that links another binding, which not every
+// network lets have.
+func (s *site) buildBinding() (string, error) {
+	program, tag := filepath.Join(s.dir, "binding"), "libp2p"
+	if bindingName(cend.OpenSSL()) == monkeyName {
+		tag = "spacemonkey"
+	}
 	if fileExists(program) {
 		return program, nil
 	}
-	if out, err := exec.Command("go", "build", "-tags", "fork", "-o", program, "./libp2p").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-tags", tag, "-o", program, "./binding").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("does not build: %s", firstLine(out))
 	}
 	return program, nil

@@ -10,7 +10,7 @@ import (
 // The plots are SVG, written by hand: bars with their quartiles, and lines.
 
 var colours = map[string]string{
-	engineName: "#1b6ec2", connName: "#6aaee8", cMemName: "#555555", cFlatName: "#9a9a9a", goName: "#2a9d5c", forkName: "#d1772b", perlName: "#8d4bab",
+	engineName: "#1b6ec2", connName: "#6aaee8", cMemName: "#555555", cFlatName: "#9a9a9a", goName: "#2a9d5c", forkName: "#d1772b", monkeyName: "#d1772b", perlName: "#8d4bab",
 	nginxName: "#b5a12b", sServerName: "#555555",
 }
 

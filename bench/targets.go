@@ -44,6 +44,7 @@ func amount(key, name string) func(r *Results) (float64, bool) {
 // goals are the targets. From OpenSSL 3.5 on the memory of a connection is
 // measured by that of C: the library itself takes more.
 func goals(r *Results) []target {
+	binding := bindingName(r.OpenSSL)
 	list := []target{
 		{"engine / C over memory BIOs, 64 B", 1.15, 1.0, false, "", slower("message/64", cMemName)},
 		{"engine / C over memory BIOs, 1 KiB", 1.05, .9, false, "", slower("message/1024", cMemName)},
@@ -52,9 +53,9 @@ func goals(r *Results) []target {
 		{"engine / C over memory BIOs, full handshake, P-256", 1.05, 1.0, false, "", slower("handshake/ec", cMemName)},
 		{"engine / C over memory BIOs, full handshake, RSA-2048", 1.05, 1.0, false, "", slower("handshake/rsa", cMemName)},
 		{"Conn / engine, 16 KiB, in memory", 1.15, 1.05, false, "", faster("message/16384", connName)},
-		{"times faster than libp2p's fork, 64 B", 2.5, 4, true, "", faster("message/64", forkName)},
-		{"times faster than libp2p's fork, 16 KiB", 1.6, 2, true, "", faster("message/16384", forkName)},
-		{"times faster than libp2p's fork, full handshake, P-256", 1.4, 1.6, true, "", faster("handshake/ec", forkName)},
+		{"times faster than " + binding + ", 64 B", 2.5, 4, true, "", faster("message/64", binding)},
+		{"times faster than " + binding + ", 16 KiB", 1.6, 2, true, "", faster("message/16384", binding)},
+		{"times faster than " + binding + ", full handshake, P-256", 1.4, 1.6, true, "", faster("handshake/ec", binding)},
 		{"times faster than the Perl original, 16 KiB", 1.5, 2, true, "", faster("message/16384", perlName)},
 		{"times faster than the Perl original, full handshake, P-256", 2, 4, true, "", faster("handshake/ec", perlName)},
 		{"times faster than crypto/tls, full handshake, RSA-2048", 1, 1.4, true, "", faster("handshake/rsa", goName)},

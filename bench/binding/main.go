@@ -1,15 +1,15 @@
-//go:build fork
+//go:build libp2p || spacemonkey
 
-// Command libp2p is github.com/libp2p/go-openssl v0.1.0, the fork of
-// spacemonkeygo/openssl that builds with OpenSSL 3, as a subject of the
-// benchmark in a process of its own: it loads engines when it starts, which
-// would slow the others down.
+// Command binding is another binding of OpenSSL as a subject of the benchmark, in
+// a process of its own: it loads engines when it starts, which would slow the
+// others down.
 //
-//	libp2p FOLDER                 answers on the standard output
-//	libp2p FOLDER serve FILE      is an HTTPS server that prints its address
+//	binding FOLDER                 answers on the standard output
+//	binding FOLDER serve FILE      is an HTTPS server that prints its address
 //
-// It has a build tag, since that module takes longer to compile than all the rest
-// together.
+// The build tag says which: spacemonkey is github.com/spacemonkeygo/openssl,
+// which builds with OpenSSL 1.1.1, and libp2p is its fork that builds with
+// OpenSSL 3 too. Their modules take longer to compile than all the rest together.
 package main
 
 import (
@@ -19,8 +19,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-
-	"github.com/libp2p/go-openssl"
 
 	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
@@ -34,20 +32,20 @@ func main() {
 	case len(os.Args) == 4 && os.Args[2] == "serve":
 		err = serve(os.Args[1], os.Args[3])
 	default:
-		err = errors.New("usage: libp2p FOLDER [serve FILE]")
+		err = errors.New("usage: binding FOLDER [serve FILE]")
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "libp2p:", err)
+		fmt.Fprintln(os.Stderr, "binding:", err)
 		os.Exit(1)
 	}
 }
 
 func answer(pki string) error {
-	table := subject.Table("v0.1.0, "+cend.OpenSSL(), pki, func(cert string) (*subject.Conns, error) { return open(pki, cert) })
+	table := subject.Table(version+", "+cend.OpenSSL(), pki, func(cert string) (*subject.Conns, error) { return open(pki, cert) })
 	table.Runs["context"] = func(arg string, n int) ([]float64, error) {
 		name := filepath.Join(pki, subject.File(arg))
 		return subject.Repeat(n, func() error {
-			if _, err := openssl.NewCtxFromFiles(name+".crt", name+".key"); err != nil {
+			if _, err := newCtxFromFiles(name+".crt", name+".key"); err != nil {
 				return err
 			}
 			return nil
@@ -58,14 +56,14 @@ func answer(pki string) error {
 
 // server is a context with the modes that keep memory and time low: idle
 // buffers are given back, and no session is cached.
-func server(pki, cert string) (*openssl.Ctx, error) {
+func server(pki, cert string) (*context, error) {
 	name := filepath.Join(pki, subject.File(cert))
-	ctx, err := openssl.NewCtxFromFiles(name+".crt", name+".key")
+	ctx, err := newCtxFromFiles(name+".crt", name+".key")
 	if err != nil {
 		return nil, err
 	}
-	ctx.SetMode(openssl.ReleaseBuffers)
-	ctx.SetSessionCacheMode(openssl.SessionCacheOff)
+	ctx.SetMode(releaseBuffers)
+	ctx.SetSessionCacheMode(sessionCacheOff)
 	return ctx, nil
 }
 
@@ -74,7 +72,7 @@ func open(pki, cert string) (*subject.Conns, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := openssl.NewCtx()
+	c, err := newCtx()
 	if err != nil {
 		return nil, err
 	}
@@ -82,31 +80,31 @@ func open(pki, cert string) (*subject.Conns, error) {
 	if err := c.LoadVerifyLocations(root, ""); err != nil {
 		return nil, err
 	}
-	c.SetVerifyMode(openssl.VerifyPeer)
-	c.SetMode(openssl.ReleaseBuffers)
-	c.SetSessionCacheMode(openssl.SessionCacheOff)
+	c.SetVerifyMode(verifyPeer)
+	c.SetMode(releaseBuffers)
+	c.SetSessionCacheMode(sessionCacheOff)
 	if cert == "cert" {
 		if err := errors.Join(s.LoadVerifyLocations(root, ""), present(c, filepath.Join(pki, "client-ec"))); err != nil {
 			return nil, err
 		}
-		s.SetVerifyMode(openssl.VerifyPeer | openssl.VerifyFailIfNoPeerCert)
-		s.SetOptions(openssl.NoTicket)
+		s.SetVerifyMode(verifyPeer | verifyFailIfNoPeerCert)
+		s.SetOptions(noTicket)
 	}
 	return &subject.Conns{
 		Client: func(below net.Conn) (net.Conn, error) {
-			conn, err := openssl.Client(below, c)
+			conn, err := newClient(below, c)
 			if err != nil {
 				return nil, err
 			}
 			return conn, conn.SetTlsExtHostName("localhost")
 		},
-		Server: func(below net.Conn) (net.Conn, error) { return openssl.Server(below, s) },
+		Server: func(below net.Conn) (net.Conn, error) { return newServer(below, s) },
 		Handshake: func(c net.Conn) error {
-			conn := c.(*openssl.Conn)
+			conn := c.(*connection)
 			return conn.Handshake()
 		},
 		Check: func(s net.Conn) error {
-			if got := s.(*openssl.Conn).VerifyResult(); got != openssl.Ok {
+			if got := s.(*connection).VerifyResult(); got != verified {
 				return fmt.Errorf("verify result %d", got)
 			}
 			return nil
@@ -116,19 +114,19 @@ func open(pki, cert string) (*subject.Conns, error) {
 }
 
 // present gives a client its certificate.
-func present(ctx *openssl.Ctx, name string) error {
+func present(ctx *context, name string) error {
 	pem, err := os.ReadFile(name + ".crt")
 	if err != nil {
 		return err
 	}
-	crt, err := openssl.LoadCertificateFromPEM(pem)
+	crt, err := loadCertificateFromPEM(pem)
 	if err != nil {
 		return err
 	}
 	if pem, err = os.ReadFile(name + ".key"); err != nil {
 		return err
 	}
-	key, err := openssl.LoadPrivateKeyFromPEM(pem)
+	key, err := loadPrivateKeyFromPEM(pem)
 	if err != nil {
 		return err
 	}
@@ -140,7 +138,7 @@ func serve(pki, file string) error {
 	if err != nil {
 		return err
 	}
-	l, err := openssl.Listen("tcp", "127.0.0.1:0", ctx)
+	l, err := listen("tcp", "127.0.0.1:0", ctx)
 	if err != nil {
 		return err
 	}
