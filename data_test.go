@@ -253,6 +253,32 @@ func TestTheHotPathDoesNotAllocate(t *testing.T) {
 	})
 }
 
+// What waits in several pieces comes out in order and whole, however it was sent.
+func TestMuchWaits(t *testing.T) {
+	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+		require.NoError(t, p.Handshake())
+		for round, size := range []int{1, 1000, 262143, 262144, 262145, 3 << 20} {
+			sent := noise(7<<20, uint64(round))
+			for rest := sent; len(rest) > 0; {
+				n := min(size, len(rest))
+				require.NoError(t, p.Client.Send(rest[:n]))
+				rest = rest[n:]
+				if size == 1 && len(rest) < len(sent)-300_000 {
+					size = 1 << 20
+				}
+			}
+			require.False(t, p.Client.Flushed())
+			if p.Client.Version() == "TLSv1.3" {
+				require.NoError(t, p.Client.KeyUpdate(false), "what was sent is made under the old key, and held")
+			}
+			plain, err := p.Server.Receive(nil, p.Client.Outgoing(nil))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(sent, plain), "pieces of %d", size)
+			require.True(t, p.Client.Flushed())
+		}
+	})
+}
+
 func BenchmarkRoundTrip(b *testing.B) {
 	for version := range versions {
 		for _, n := range []int{64, 1024, 16384, 262144} {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 )
 
 // Filter is one end of one TLS connection, without a socket: bytes from the
@@ -30,13 +29,13 @@ type Filter struct {
 
 	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
 
-	named    bool    // SetServerName was called
-	readEnd  bool    // the peer's close_notify has come
-	closing  bool    // CloseWrite or Detach was called
-	closed   bool    // our close_notify is made
-	plain    *[]byte // accepted by Send, not encrypted yet; nil is none
-	trailing []byte  // what came behind the peer's close_notify
-	overhead int     // of one record, at most
+	named    bool     // SetServerName was called
+	readEnd  bool     // the peer's close_notify has come
+	closing  bool     // CloseWrite or Detach was called
+	closed   bool     // our close_notify is made
+	plain    *backlog // accepted by Send, not encrypted yet; nil is none
+	trailing []byte   // what came behind the peer's close_notify
+	overhead int      // of one record, at most
 
 	calls int // bumped by every method, so that -race sees misuse that C hides
 }
@@ -72,9 +71,9 @@ const (
 	// close_notify, in bytes.
 	MaxTrailing = 1 << 20
 
-	recordSize   = 16384   // plaintext of a full record (RFC 8446 section 5.1)
-	minRoom      = 512     // least growth of Receive's dst
-	maxPooled    = 4 << 20 // largest buffer that goes back into the pool
+	recordSize   = 16384           // plaintext of a full record (RFC 8446 section 5.1)
+	pieceSize    = 16 * recordSize // plaintext in one piece of a backlog, and in one crossing
+	minRoom      = 512             // least growth of Receive's dst
 	overhead13   = 5 + 1 + 16
 	overheadMost = 5 + 16 + 48 + 16 // header, IV, MAC and padding of TLS 1.2 with CBC
 )
@@ -290,36 +289,17 @@ func (f *Filter) Send(plain []byte) error {
 		return err
 	}
 	if f.plain == nil {
-		f.plain = pool.Get().(*[]byte)
+		f.plain = backlogs.Get().(*backlog)
 	}
-	*f.plain = append(*f.plain, plain...)
+	f.plain.add(plain)
 	return nil
 }
-
-// pool has buffers for plaintext, so that idle connections hold none.
-var pool = sync.Pool{New: func() any { return new([]byte) }}
 
 func (f *Filter) pending() int {
 	if f.plain == nil {
 		return 0
 	}
-	return len(*f.plain)
-}
-
-// taken drops the first n bytes of the plaintext that waits.
-func (f *Filter) taken(n int) {
-	if f.plain == nil {
-		return
-	}
-	left := copy(*f.plain, (*f.plain)[n:])
-	*f.plain = (*f.plain)[:left]
-	if left > 0 {
-		return
-	}
-	if cap(*f.plain) <= maxPooled {
-		pool.Put(f.plain)
-	}
-	f.plain = nil
+	return f.plain.n
 }
 
 // Outgoing appends all bytes that wait for the network to dst, which it
@@ -380,11 +360,42 @@ func (f *Filter) encrypt(dst []byte) []byte {
 	if n == 0 {
 		return dst
 	}
-	dst = slices.Grow(dst, f.ssl.held()+n+(n+recordSize-1)/recordSize*f.overhead)
-	got, taken, st := f.ssl.send(dst[len(dst):cap(dst)], *f.plain)
-	f.taken(taken)
-	f.after("SSL_write", st)
-	return dst[:len(dst)+got]
+	dst, _ = f.write(slices.Grow(dst, f.ssl.held()+n+(n+recordSize-1)/recordSize*f.overhead))
+	return dst
+}
+
+// write makes the records of all plaintext that waits, but not behind an error or
+// in the middle of a renegotiation. They are appended to dst as far as it has
+// room; C holds the rest.
+func (f *Filter) write(dst []byte) ([]byte, error) {
+	for f.plain != nil {
+		piece := f.plain.pieces[0]
+		got, taken, st := f.ssl.send(dst[len(dst):cap(dst)], piece)
+		dst = dst[:len(dst)+got]
+		f.plain.drop(taken)
+		if f.plain.n == 0 {
+			f.forget()
+		}
+		if err := f.after("SSL_write", st); err != nil {
+			return dst, err
+		}
+		if taken < len(piece) {
+			break
+		}
+	}
+	return dst, nil
+}
+
+// forget drops the plaintext that waits.
+func (f *Filter) forget() {
+	if f.plain == nil {
+		return
+	}
+	for f.plain.n > 0 {
+		f.plain.drop(len(f.plain.pieces[0]))
+	}
+	backlogs.Put(f.plain)
+	f.plain = nil
 }
 
 // CloseWrite ends our direction: Outgoing hands out what was sent and then our
@@ -448,12 +459,8 @@ func (f *Filter) KeyUpdate(requestPeer bool) error {
 	case f.ssl.version() != VersionTLS13.String():
 		return &UsageError{"KeyUpdate", "TLS 1.3 has it, this is " + f.ssl.version()}
 	}
-	if f.plain != nil {
-		_, taken, st := f.ssl.send(nil, *f.plain)
-		f.taken(taken)
-		if err := f.after("SSL_write", st); err != nil {
-			return err
-		}
+	if _, err := f.write(nil); err != nil {
+		return err
 	}
 	return f.after("SSL_key_update", f.ssl.keyUpdate(requestPeer))
 }
@@ -470,7 +477,7 @@ func (f *Filter) Close() error {
 	}
 	f.ssl.close()
 	f.ssl, f.crl, f.lists, f.trailing = nil, nil, nil, nil
-	f.taken(f.pending())
+	f.forget()
 	f.phase = phaseShut
 	f.ctx.release()
 	return nil

@@ -114,6 +114,36 @@ func TestCallsCrossOnceAndDoNotAllocate(t *testing.T) {
 	}
 }
 
+// Much that waits is neither moved while it grows nor allocated each time: one
+// crossing for each 256 KiB.
+func TestABurstDoesNotAllocate(t *testing.T) {
+	server, client := contexts(t)
+	s, c, _ := shake(t, server, client)
+	defer s.Close()
+	defer c.Close()
+	const burst = 48
+	message := make([]byte, 262144)
+	wire, plain := make([]byte, 0, 13<<20), make([]byte, 0, 13<<20)
+	var err error
+	pass := func() {
+		for range burst {
+			if err == nil {
+				err = c.Send(message)
+			}
+		}
+		wire = c.Outgoing(wire[:0])
+		if err == nil {
+			plain, err = s.Receive(plain[:0], wire)
+		}
+	}
+	pass()
+	crossings, allocations := count(pass)
+	require.NoError(t, err)
+	require.Len(t, plain, burst*len(message))
+	require.EqualValues(t, burst+1, crossings)
+	require.Less(t, allocations, 2.0) // a collection may empty the pool
+}
+
 // maxHandshake is the crossings of two ends together: making both, the name, a
 // call for each flight, and what the end of the handshake asks.
 const maxHandshake = 20

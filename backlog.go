@@ -1,0 +1,47 @@
+package sslfilter
+
+import (
+	"slices"
+	"sync"
+)
+
+// backlog is plaintext that was sent and is not encrypted yet. It is in pieces,
+// so that much of it neither moves while it grows nor needs one large buffer.
+type backlog struct {
+	pieces [][]byte // at least one; what is added goes to the last
+	n      int      // bytes in all of them
+}
+
+// backlogs and spare have what is not in use, so that idle connections hold none.
+var (
+	backlogs = sync.Pool{New: func() any { return &backlog{pieces: make([][]byte, 1)} }}
+	spare    = sync.Pool{New: func() any { return new([pieceSize]byte) }}
+)
+
+// add appends plain.
+func (b *backlog) add(plain []byte) {
+	b.n += len(plain)
+	for {
+		last := &b.pieces[len(b.pieces)-1]
+		n := min(len(plain), pieceSize-len(*last))
+		*last = append(*last, plain[:n]...)
+		if plain = plain[n:]; len(plain) == 0 {
+			return
+		}
+		b.pieces = append(b.pieces, spare.Get().(*[pieceSize]byte)[:0])
+	}
+}
+
+// drop takes n bytes away at the front, at most the first piece.
+func (b *backlog) drop(n int) {
+	b.n -= n
+	first := b.pieces[0]
+	if n < len(first) || len(b.pieces) == 1 {
+		b.pieces[0] = first[:copy(first, first[n:])]
+		return
+	}
+	b.pieces = slices.Delete(b.pieces, 0, 1)
+	if cap(first) == pieceSize {
+		spare.Put((*[pieceSize]byte)(first[:pieceSize]))
+	}
+}
