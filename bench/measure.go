@@ -99,7 +99,7 @@ func rounded(v float64) float64 {
 
 // lifetime is how many rounds a process works. Where its memory happens to lie is
 // worth some per cent, and should not be that of one process alone.
-const lifetime = 5
+const lifetime = 2
 
 // runner has the subjects and measures rows.
 type runner struct {
