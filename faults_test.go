@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/faultnet"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -132,12 +133,11 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 		}
 	})
 
-	proxy := newFaultProxy(t, below.Addr().String())
-	run := func(id uint64, plan *faultPlan) (*faultyLink, got) {
-		pipe := &faultyLink{plan: plan.faults, seed: seed ^ id}
-		mu.Lock() // of proxy.dial
-		conn, err := proxy.dial(pipe)
-		mu.Unlock()
+	proxy, err := faultnet.New(below.Addr().String())
+	require.NoError(t, err)
+	run := func(id uint64, plan *faultPlan) (*faultnet.Link, got) {
+		pipe := &faultnet.Link{Plan: plan.faults, Seed: seed ^ id}
+		conn, err := proxy.Dial(pipe)
 		if err != nil {
 			return pipe, got{read: err}
 		}
@@ -156,10 +156,10 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 	const first = 0
 	pipe, g := run(first, &faultPlan{})
 	require.NoError(t, errors.Join(g.read, g.write))
-	<-pipe.done
+	<-pipe.Done
 	overhead := [2]int{
-		int(pipe.passed[0].Load()) - len(faultyPayload(seed, first, false)),
-		int(pipe.passed[1].Load()) - len(faultyPayload(seed, first, true)),
+		int(pipe.Passed[0].Load()) - len(faultyPayload(seed, first, false)),
+		int(pipe.Passed[1].Load()) - len(faultyPayload(seed, first, true)),
 	}
 
 	var clients sync.WaitGroup
@@ -175,7 +175,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 		t.Fatal("a client hangs")
 	}
 	below.Close()
-	proxy.stop()
+	proxy.Stop()
 	ended := make(chan struct{})
 	go func() { l.Close(); serving.Wait(); close(ended) }()
 	select {
@@ -183,7 +183,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 	case <-time.After(faultPatience):
 		t.Fatal("a server hangs")
 	}
-	failed := make(map[faultKind]int)
+	failed := make(map[faultnet.Kind]int)
 	for id := uint64(1); id <= faultyConns; id++ {
 		plan := planOf(seed, id, &overhead)
 		for _, side := range []struct {
@@ -206,42 +206,42 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 			if side.read == nil {
 				require.Equal(t, len(side.sent), side.n, "%s: a cut was taken for an end", what)
 			} else {
-				failed[plan.faults[0].kind]++
-				failed[plan.faults[1].kind]++
+				failed[plan.faults[0].Kind]++
+				failed[plan.faults[1].Kind]++
 			}
 		}
 	}
-	for kind := resets; kind < faultKinds; kind++ {
+	for kind := faultnet.Resets; kind < faultnet.Kinds; kind++ {
 		require.NotZero(t, failed[kind], "%v hit nobody", kind)
 	}
 	t.Logf("sides that failed, by fault: %v", failed)
 }
 
 // faultPlan is the faults of a connection; one direction has one.
-type faultPlan struct{ faults [2]fault }
+type faultPlan struct{ faults [2]faultnet.Fault }
 
 func (p *faultPlan) harmless() bool {
-	return p.faults[0].kind.harmless() && p.faults[1].kind.harmless()
+	return p.faults[0].Kind.Harmless() && p.faults[1].Kind.Harmless()
 }
 
 // planOf is the fault of connection id: in the handshake, in the data, or at
 // the end, where the connection has overhead bytes besides its payload.
 func planOf(seed, id uint64, overhead *[2]int) *faultPlan {
 	r := rand.New(rand.NewPCG(seed, id))
-	kind, direction := faultKind(id%faultKinds), r.IntN(2)
-	f := fault{kind: kind, wait: time.Duration(1+r.IntN(20)) * time.Millisecond}
-	if kind == stalled {
-		f.wait *= 10
+	kind, direction := faultnet.Kind(id%faultnet.Kinds), r.IntN(2)
+	f := faultnet.Fault{Kind: kind, Wait: time.Duration(1+r.IntN(20)) * time.Millisecond}
+	if kind == faultnet.Stalled {
+		f.Wait *= 10
 	}
 	if overhead != nil {
 		all := len(faultyPayload(seed, id, direction == 1)) + overhead[direction]
 		switch r.IntN(3) {
 		case 0:
-			f.at = r.IntN(2000)
+			f.At = r.IntN(2000)
 		case 1:
-			f.at = r.IntN(all)
+			f.At = r.IntN(all)
 		case 2:
-			f.at = max(0, all-r.IntN(100))
+			f.At = max(0, all-r.IntN(100))
 		}
 	}
 	p := new(faultPlan)

@@ -59,6 +59,7 @@ var layers = []layer{
 	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can reach"},
 	{folder: "cmd", imports: public, modules: true, why: "programs are made of what everybody can use"},
 	{folder: "internal/testpki", why: "a PKI needs nothing but the standard library"},
+	{folder: "internal/faultnet", why: "a network is bytes and time"},
 	{folder: "internal/places", why: "who waits for whom is a matter of clocks and addresses"},
 	{folder: "internal/enginetest", imports: []string{"."}, why: "it joins two filters"},
 	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers are made of what everybody can use"},

@@ -1,0 +1,117 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/faultnet"
+)
+
+// Whatever the network in front of the relay does, in the handshake, in the data
+// or at the end: no byte is wrong, a cut is no end, the others are served, and
+// nothing is left.
+func TestFaultyNetworkInFront(t *testing.T) {
+	const conns = 12 * faultnet.Kinds
+	seed := rand.Uint64()
+	t.Logf("seed: %d", seed)
+	before := runtime.NumGoroutine()
+	t.Run("all of it", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "2s"`, `idle-timeout = "2s"`,
+			fmt.Sprintf("backend = %q", backend(t, echo)))
+		proxy, err := faultnet.New(f.addr())
+		require.NoError(t, err)
+		config := clientConfig(t)
+		var failed [faultnet.Kinds]int
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for id := range uint64(conns) {
+			all.Go(func() {
+				r := rand.New(rand.NewPCG(seed, id))
+				sent := make([]byte, 1+r.IntN(100<<10))
+				rand.NewChaCha8([32]byte{byte(id), byte(id >> 8)}).Read(sent)
+				fault := faultnet.Fault{Kind: faultnet.Kind(id % faultnet.Kinds), Wait: time.Duration(1+r.IntN(20)) * time.Millisecond}
+				switch r.IntN(3) {
+				case 0:
+					fault.At = r.IntN(2000) // the handshake
+				case 1:
+					fault.At = r.IntN(len(sent))
+				case 2:
+					fault.At = len(sent) + r.IntN(2000) // about the end
+				}
+				link := &faultnet.Link{Seed: seed ^ id}
+				link.Plan[r.IntN(2)] = fault
+				deadline := patience
+				if !fault.Kind.Harmless() {
+					deadline = 3 * time.Second
+				}
+				got, err := throughRelay(proxy, link, config, deadline, sent)
+				what := fmt.Sprintf("connection %d, %v", id, link.Plan)
+				switch {
+				case !bytes.HasPrefix(sent, got):
+					t.Errorf("%s: wrong bytes", what)
+				case err == nil && len(got) < len(sent):
+					t.Errorf("%s: a cut was taken for an end", what)
+				case err != nil && fault.Kind.Harmless():
+					t.Errorf("%s: %v", what, err)
+				case err != nil:
+					mu.Lock()
+					failed[fault.Kind]++
+					mu.Unlock()
+				}
+			})
+		}
+		honest := dialTLS(t, f.addr())
+		exchange(t, honest, "while others fail")
+		honest.Close()
+		all.Wait()
+		proxy.Stop()
+		eventually(t, func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return len(f.sessions) == 0
+		}, "sessions are left")
+		exchange(t, dialTLS(t, f.addr()), "when they have failed")
+		for kind := faultnet.Resets; kind < faultnet.Kinds; kind++ {
+			require.NotZero(t, failed[kind], "%v hit nobody", kind)
+		}
+	})
+	eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
+}
+
+// throughRelay sends data and its end, and reads to the end of what comes back.
+func throughRelay(proxy *faultnet.Proxy, link *faultnet.Link, config *tls.Config, deadline time.Duration, data []byte) ([]byte, error) {
+	below, err := proxy.Dial(link)
+	if err != nil {
+		return nil, err
+	}
+	defer below.Close()
+	below.SetDeadline(time.Now().Add(deadline))
+	conn := tls.Client(below, config)
+	if err := conn.Handshake(); err != nil {
+		return nil, err
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(data)
+		if err == nil {
+			err = conn.CloseWrite()
+		}
+		written <- err
+	}()
+	got, err := io.ReadAll(conn)
+	if err == nil && len(got) == len(data) {
+		return got, <-written
+	}
+	below.Close()
+	return got, errors.Join(err, <-written)
+}
