@@ -26,7 +26,7 @@ func TestFaultyNetworkInFront(t *testing.T) {
 	t.Logf("seed: %d", seed)
 	before := runtime.NumGoroutine()
 	t.Run("all of it", func(t *testing.T) {
-		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "2s"`, `idle-timeout = "2s"`,
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "20s"`,
 			fmt.Sprintf("backend = %q", backend(t, echo)))
 		proxy, err := faultnet.New(f.addr())
 		require.NoError(t, err)
