@@ -8,13 +8,20 @@ import (
 // backlog is plaintext that was sent and is not encrypted yet. It is in pieces,
 // so that much of it neither moves while it grows nor needs one large buffer.
 type backlog struct {
-	pieces [][]byte // at least one; what is added goes to the last
-	n      int      // bytes in all of them
+	pieces [][]byte  // at least one; what is added goes to the last
+	n      int       // bytes in all of them
+	first  [1][]byte // room for pieces
+}
+
+func newBacklog() any {
+	b := new(backlog)
+	b.pieces = b.first[:]
+	return b
 }
 
 // backlogs and spare have what is not in use, so that idle connections hold none.
 var (
-	backlogs = sync.Pool{New: func() any { return &backlog{pieces: make([][]byte, 1)} }}
+	backlogs = sync.Pool{New: newBacklog}
 	spare    = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 )
 
