@@ -31,7 +31,10 @@ func bindingName(openssl string) string {
 	return forkName
 }
 
-var everybody = []string{engineName, connName, cMemName, cFlatName, goName, bindingName(cend.OpenSSL()), perlName}
+// otherName is that binding, with the OpenSSL of this run.
+var otherName = bindingName(cend.OpenSSL())
+
+var everybody = []string{engineName, connName, cMemName, cFlatName, goName, otherName, perlName}
 
 // work makes the contenders that all do the same.
 func work(kind, arg string, names ...string) (list []contender) {
@@ -73,7 +76,7 @@ func rows(crl string, connections int) (list []row) {
 		list = append(list, r)
 	}
 	for _, k := range [][2]string{{"ec", "context of a server, P-256, from files"}, {"rsa", "context of a server, RSA-2048, from files"}} {
-		list = append(list, timed("context/"+k[0], "setup", k[1], work("context", k[0], engineName, cMemName, goName, bindingName(cend.OpenSSL()))))
+		list = append(list, timed("context/"+k[0], "setup", k[1], work("context", k[0], engineName, cMemName, goName, otherName)))
 	}
 	list = append(list,
 		timed("new", "setup", "end of a server from a ready context, and its end", work("new", "", engineName, cMemName, cFlatName, perlName)),

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
@@ -140,7 +139,7 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 	open[engineName] = own(engineName, s.conf, 2)
 	open[singleName] = own(singleName, s.conf, 1)
 	open[plainName] = own(plainName, os.DevNull, 2)
-	open[bindingName(cend.OpenSSL())] = func() (subject.Subject, error) {
+	open[otherName] = func() (subject.Subject, error) {
 		program, err := s.buildBinding()
 		if err != nil {
 			return nil, err
@@ -178,7 +177,7 @@ func firstLine(out []byte) string {
 // network lets have.
 func (s *site) buildBinding() (string, error) {
 	program, tag := filepath.Join(s.dir, "binding"), "libp2p"
-	if bindingName(cend.OpenSSL()) == monkeyName {
+	if otherName == monkeyName {
 		tag = "spacemonkey"
 	}
 	if fileExists(program) {

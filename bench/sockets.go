@@ -327,7 +327,7 @@ func (s *site) startServers(left map[string]string) (map[string]*server, map[str
 			return announced(cmd)
 		})
 	}
-	start(bindingName(cend.OpenSSL()), func() (*server, error) {
+	start(otherName, func() (*server, error) {
 		program, err := s.buildBinding()
 		if err != nil {
 			return nil, err
@@ -386,7 +386,7 @@ func (s *site) overSockets(f *flags, left map[string]string) ([]*Result, map[str
 			server.stop()
 		}
 	}()
-	names := []string{engineName, goName, bindingName(cend.OpenSSL()), nginxName, sServerName}
+	names := []string{engineName, goName, otherName, nginxName, sServerName}
 	modes := []struct{ mode, title, unit, rate, rateUnit string }{
 		{"new", "HTTPS request on a new connection", "µs of the server", "HTTPS requests, new connections", "1/s"},
 		{"kept", "HTTPS request on a kept connection", "µs of the server", "HTTPS requests, kept connections", "1/s"},
