@@ -3,11 +3,14 @@ package sslnet_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -120,6 +123,100 @@ func TestCloseCutsAWriteUnderWay(t *testing.T) {
 	within(t, "Close", func() { c.Close() })
 	require.ErrorIs(t, <-wrote, net.ErrClosed)
 	require.Empty(t, begun, "nothing more was sent")
+}
+
+// A Write that has sent everything and is about to return is none that is under
+// way: the peer had what it sent, and Close says close_notify. Behind a part of
+// what was to be written it says nothing, so that nobody takes it for the whole.
+func TestCloseBehindAWrite(t *testing.T) {
+	for size, want := range map[int]error{1: io.EOF, 1 << 20: io.ErrUnexpectedEOF} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			below := &holding{sent: make(chan struct{}), cut: make(chan struct{}, 1), goOn: make(chan struct{})}
+			c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
+				below.Conn, b = joinTCP(t)
+				return below, b
+			}, serverOptions(), clientOptions())
+			below.next.Store(true)
+			wrote := make(chan error)
+			go func() {
+				_, err := c.Write(make([]byte, size))
+				wrote <- err
+			}()
+			<-below.sent
+			closed := make(chan error)
+			go func() { closed <- c.Close() }()
+			select {
+			case <-below.cut:
+			case <-time.After(20 * time.Millisecond):
+			}
+			close(below.goOn)
+			got, err := io.Copy(io.Discard, s)
+			require.NotZero(t, got)
+			if want == io.EOF {
+				require.NoError(t, <-wrote)
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, <-wrote, net.ErrClosed)
+				require.ErrorIs(t, err, want)
+				require.Less(t, got, int64(size))
+			}
+			require.NoError(t, <-closed)
+		})
+	}
+}
+
+// holding keeps the next Write from returning, until goOn.
+type holding struct {
+	net.Conn
+	next            atomic.Bool
+	sent, cut, goOn chan struct{}
+}
+
+func (h *holding) Write(b []byte) (int, error) {
+	n, err := h.Conn.Write(b)
+	if h.next.Swap(false) {
+		h.sent <- struct{}{}
+		<-h.goOn
+	}
+	return n, err
+}
+
+func (h *holding) Close() error {
+	select {
+	case h.cut <- struct{}{}:
+	default:
+	}
+	return h.Conn.Close()
+}
+
+// Who calls Close a second time may end the process next, and close_notify has
+// left by then.
+func TestSecondCloseWaitsForTheFirst(t *testing.T) {
+	begun := make(chan struct{}, 100)
+	c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
+		a, b = net.Pipe()
+		return beginning{a, begun}, b
+	}, serverOptions(), clientOptions())
+	for len(begun) > 0 {
+		<-begun
+	}
+	go c.Close()
+	<-begun // close_notify, which nobody reads yet
+	second := make(chan error, 1)
+	go func() {
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+			second <- fmt.Errorf("the second Close: %w", err)
+		}
+		second <- c.NetConn().SetDeadline(time.Time{}) // fails once it is closed
+	}()
+	select {
+	case err := <-second:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	_, err := s.Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+	require.ErrorIs(t, <-second, io.ErrClosedPipe)
 }
 
 // beginning tells when something is about to be written.

@@ -37,6 +37,7 @@ type Conn struct {
 
 	flushing atomic.Bool  // a goroutine is about to send what a Read made
 	writers  atomic.Int32 // calls of Write under way
+	closing  sync.Mutex   // held by Close
 	closed   atomic.Bool  // Close or Detach was called
 	detached atomic.Bool  // by Detach: conn is not ours any more
 	refused  atomic.Bool  // a server has sent the alert of a failed handshake
@@ -192,6 +193,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 		}
 		chunk := b[n:min(n+maxChunk, len(b))]
 		if err := c.encrypt(chunk); err != nil {
+			if n > 0 && c.closed.Load() {
+				c.out.err = net.ErrClosed // no close_notify behind a part of b
+			}
 			return n, err
 		}
 		n += len(chunk)
@@ -246,27 +250,40 @@ func (c *Conn) closeNotify() error {
 
 // Close sends close_notify and closes the connection below. Calls of Read and
 // Write that are under way end. A peer that takes nothing holds it up for at
-// most a second, and not at all if a Write is under way: that would have to
-// finish first, so the connection is cut.
+// most a second, and not at all if a Write is under way: that is not waited for,
+// and where it has not sent all of its data, the peer is to see a connection
+// that was cut.
 //
-// After a Detach it does nothing: the connection below is not ours then.
+// A second Close waits for the first and gives net.ErrClosed: a program that
+// ends behind it has said what it had to say. After a Detach it does nothing:
+// the connection below is not ours then.
 func (c *Conn) Close() error {
+	c.closing.Lock()
+	defer c.closing.Unlock()
 	if !c.closed.CompareAndSwap(false, true) {
 		if c.detached.Load() {
 			return nil
 		}
 		return net.ErrClosed
 	}
-	limit := time.Now().Add(closeTimeout)
-	if c.limits.close(c.conn, limit) != nil { // it has no deadlines
+	limit, writing := time.Now().Add(closeTimeout), c.writers.Load() > 0
+	writes := limit
+	if writing {
+		writes = aLongTimeAgo
+	}
+	limited := c.limits.close(c.conn, writes) == nil // not if it has no deadlines
+	if !limited || writing {
 		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
 	}
 	switch {
-	case c.writers.Load() > 0:
+	case writing && !(limited && c.ready.Load()): // it may be stuck
 	case c.ready.Load():
-		c.out.Lock() // a flush under way ends with the limit
+		c.out.Lock() // a Write under way has ended, a flush does with the limit
+		if writing {
+			c.conn.SetWriteDeadline(limit)
+		}
 		c.closeNotify()
-		c.send()
+		c.send() // nothing, where a Write was cut
 		c.out.Unlock()
 		c.discardTickets()
 	case c.refused.Load():

@@ -119,13 +119,13 @@ func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
 	return d.apply(conn, true, true)
 }
 
-// close ends reads now and writes at limit; the caller's deadlines count no
-// more. An error is as in restrict.
-func (d *deadlines) close(conn net.Conn, limit time.Time) error {
+// close ends reads now and writes at the given time; the caller's deadlines count
+// no more. An error is as in restrict.
+func (d *deadlines) close(conn net.Conn, writes time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
-	return errors.Join(conn.SetReadDeadline(aLongTimeAgo), conn.SetWriteDeadline(limit))
+	return errors.Join(conn.SetReadDeadline(aLongTimeAgo), conn.SetWriteDeadline(writes))
 }
 
 // leave gives the connection up with the caller's deadlines as they are.
