@@ -54,7 +54,7 @@ testdata: ## make testdata/pki anew
 	testdata/mkpki.sh
 
 check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
-check: check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr check-valgrind
+check: check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -108,21 +108,13 @@ check-fuzz: ## every fuzz target with 1000 inputs
 	@echo '== fuzz targets'
 	@scripts/fuzz.sh 1000x
 
-check-race: ## the tests in random order under the race detector
-	@echo '== race detector'
-	@$(GO) test -race -shuffle=on -short ./...
+check-race: ## the tests in random order; no data race, every unsafe.Pointer is sound, no Go pointer stays in C
+	@echo '== race detector with checkptr, cgocheck2'
+	@GOEXPERIMENT=cgocheck2 $(GO) test -race -shuffle=on -short ./...
 
 check-asan: ## the tests of engine, connections and failing allocations under the address sanitizer, which also finds leaks
 	@echo '== address sanitizer'
 	@$(GO) test -asan -short . ./interop/... ./sslnet ./sslhttp ./internal/memfault
-
-check-cgocheck: ## no Go pointer stays in C
-	@echo '== cgocheck2'
-	@GOEXPERIMENT=cgocheck2 $(GO) test .
-
-check-checkptr: ## every use of unsafe.Pointer is sound
-	@echo '== checkptr'
-	@$(GO) test -gcflags=all=-d=checkptr .
 
 # Valgrind sees what the sanitizer does not: memory in OpenSSL that nobody has
 # set. It has no RDTSCP, takes Go's signal stack for a mistake, and cannot tell
@@ -138,5 +130,4 @@ check-valgrind: ## a part of the engine's tests under valgrind, if it is there
 		$(VALGRIND) "$$dir/root.test" -test.run '^($(VALGRIND_TESTS))$$'; status=$$?; rm -rf "$$dir"; exit $$status
 
 .PHONY: help deps deps-build demo test interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-cgocheck check-checkptr \
-	check-valgrind
+	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind
