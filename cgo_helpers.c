@@ -1024,48 +1024,48 @@ static void fetch(fssl_conn *c)
     }
 }
 
-static int wire_write(BIO *bio, const char *data, int len)
+static int wire_write(BIO *bio, const char *data, size_t len, size_t *taken)
 {
     fssl_conn *c = BIO_get_data(bio);
     size_t room;
 
     BIO_clear_retry_flags(bio);
-    if (len <= 0)
-        return 0;
+    *taken = len;
     if (c->discard)
-        return len;
+        return 1;
     room = c->held_len > 0 ? 0 : c->out_cap - c->out_len;
-    if (room > (size_t)len)
-        room = (size_t)len;
+    if (room > len)
+        room = len;
     if (room > 0) {
         memcpy(c->out + c->out_len, data, room);
         c->out_len += room;
     }
-    if (room < (size_t)len && !hold(c, data + room, (size_t)len - room)) {
+    if (room < len && !hold(c, data + room, len - room)) {
+        *taken = 0;
         c->full = 1;
         return -1;
     }
-    return len;
+    return 1;
 }
 
-static int wire_read(BIO *bio, char *data, int len)
+static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
 {
     fssl_conn *c = BIO_get_data(bio);
     size_t n = c->in_left;
 
     BIO_clear_retry_flags(bio);
-    if (len <= 0)
-        return 0;
     if (n == 0) { /* never end of file: that is ReceiveEOF's word */
         BIO_set_retry_read(bio);
+        *got = 0;
         return -1;
     }
-    if (n > (size_t)len)
-        n = (size_t)len;
+    if (n > len)
+        n = len;
     memcpy(data, c->in, n);
     c->in += n;
     c->in_left -= n;
-    return (int)n;
+    *got = n;
+    return 1;
 }
 
 static long wire_ctrl(BIO *bio, int cmd, long num, void *ptr)
@@ -1092,7 +1092,7 @@ static BIO_METHOD *get_wire_method(void)
     if (m != NULL)
         return m;
     m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "sslfilter wire");
-    if (m == NULL || !BIO_meth_set_write(m, wire_write) || !BIO_meth_set_read(m, wire_read) || !BIO_meth_set_ctrl(m, wire_ctrl)) {
+    if (m == NULL || !BIO_meth_set_write_ex(m, wire_write) || !BIO_meth_set_read_ex(m, wire_read) || !BIO_meth_set_ctrl(m, wire_ctrl)) {
         BIO_meth_free(m);
         return NULL;
     }
@@ -1358,12 +1358,13 @@ static fssl_status answer_key_update(fssl_conn *c)
     return ret == 1 ? FSSL_OK : outcome(c, ret);
 }
 
-static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap)
+/* left: the last call may have left a part of a record behind. SSL_read_ex itself leaves one only where it fills plain. */
+static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, int left)
 {
     fssl_status status = FSSL_OK;
 
     /* without input SSL_read could only say so, at the price of a read buffer */
-    while (status == FSSL_OK && c->plain_len < cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0)) {
+    while (status == FSSL_OK && c->plain_len < cap && (c->in_left > 0 || (left && SSL_pending(c->ssl) > 0))) {
         size_t n = 0, before = c->in_left;
         int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
 
@@ -1387,6 +1388,7 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
 {
     fssl_conn *c = (fssl_conn *)conn;
     fssl_status status;
+    int left = c->more;
 
     cross(c);
     c->in = wire;
@@ -1396,7 +1398,7 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     c->reading = 1;
     status = step_handshake(c);
     if (status == FSSL_OK && c->handshaken) {
-        status = read_records(c, plain, cap);
+        status = read_records(c, plain, cap, left);
         if (c->unproved && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
             c->unproved = 0;
         c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
@@ -1427,9 +1429,7 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
             break; /* FSSL_OK here: a renegotiation is under way, the rest waits for input */
         }
     }
-    if (status == FSSL_OK && c->handshaken)
-        status = answer_key_update(c);
-    reclaim(c);
+    reclaim(c); /* a KeyUpdate that is still to be answered went in front of plain */
     crossed(c, status);
 }
 
