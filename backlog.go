@@ -39,6 +39,15 @@ func (b *backlog) add(plain []byte) {
 	}
 }
 
+// clear takes everything away.
+func (b *backlog) clear() {
+	for len(b.pieces) > 1 {
+		b.drop(len(b.pieces[0]))
+	}
+	b.pieces[0] = b.pieces[0][:0]
+	b.n = 0
+}
+
 // drop takes n bytes away at the front, at most the first piece.
 func (b *backlog) drop(n int) {
 	b.n -= n

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// status is how a crossing ended.
+// status is how a crossing ended. What is less than statusOK is a failure.
 type status int
 
 const (

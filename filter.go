@@ -111,7 +111,7 @@ func (f *Filter) Handshake() error {
 	if f.phase == phaseDetached {
 		return nil
 	}
-	if err := f.usable(); err != nil {
+	if err := f.usable(); err != nil || f.phase != phaseIdle {
 		return err
 	}
 	return f.start("Handshake")
@@ -125,12 +125,8 @@ func (f *Filter) usable() error {
 	return f.err
 }
 
-// start begins the handshake if it has not begun. A usage error leaves the
-// filter as it was.
+// start begins the handshake. A usage error leaves the filter as it was.
 func (f *Filter) start(op string) error {
-	if f.phase != phaseIdle {
-		return nil
-	}
 	o := &f.ctx.opts
 	if o.Client && !f.named {
 		named, err := f.nameFromOptions()
@@ -200,8 +196,11 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 			f.debug("close_notify received")
 			return dst, f.keepTrailing(wire)
 		}
-		if err := f.after(f.readOp(), st); err != nil || !more {
-			return dst, err
+		if st < statusOK {
+			return dst, f.failure(f.readOp(), st)
+		}
+		if !more {
+			return dst, nil
 		}
 		dst = slices.Grow(dst, max(minRoom, min(len(wire), recordSize)))
 	}
@@ -285,8 +284,13 @@ func (f *Filter) Send(plain []byte) error {
 	if waiting := f.pending() + f.ssl.held(); waiting+len(plain) > MaxPlaintext {
 		return fmt.Errorf("%w: %d bytes wait for Outgoing or for the handshake, and %d more exceed MaxPlaintext", ErrBufferFull, waiting, len(plain))
 	}
-	if err := f.start("Send"); err != nil || len(plain) == 0 {
-		return err
+	if f.phase == phaseIdle {
+		if err := f.start("Send"); err != nil {
+			return err
+		}
+	}
+	if len(plain) == 0 {
+		return nil
 	}
 	if f.plain == nil {
 		f.plain = backlogs.Get().(*backlog)
@@ -372,12 +376,13 @@ func (f *Filter) write(dst []byte) ([]byte, error) {
 		piece := f.plain.pieces[0]
 		got, taken, st := f.ssl.send(dst[len(dst):cap(dst)], piece)
 		dst = dst[:len(dst)+got]
-		f.plain.drop(taken)
-		if f.plain.n == 0 {
+		if taken == f.plain.n {
 			f.forget()
+		} else {
+			f.plain.drop(taken)
 		}
-		if err := f.after("SSL_write", st); err != nil {
-			return dst, err
+		if st < statusOK {
+			return dst, f.failure("SSL_write", st)
 		}
 		if taken < len(piece) {
 			break
@@ -391,9 +396,7 @@ func (f *Filter) forget() {
 	if f.plain == nil {
 		return
 	}
-	for f.plain.n > 0 {
-		f.plain.drop(len(f.plain.pieces[0]))
-	}
+	f.plain.clear()
 	backlogs.Put(f.plain)
 	f.plain = nil
 }
@@ -514,9 +517,15 @@ func (f *Filter) Err() error {
 
 // after turns the end of a crossing into an error and freezes the filter.
 func (f *Filter) after(op string, st status) error {
+	if st < statusOK {
+		return f.failure(op, st)
+	}
+	return nil
+}
+
+// failure is the error of a crossing that failed.
+func (f *Filter) failure(op string, st status) error {
 	switch st {
-	case statusOK, statusAgain, statusClosed:
-		return nil
 	case statusFull:
 		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
 	case statusMemory:
