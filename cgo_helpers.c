@@ -4,12 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * A small message needs more code than the processor's first cache of instructions has room for. What data in flow do
+ * not need is kept away from what they need.
+ */
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define SELDOM __attribute__((cold, noinline))
+
 /* ------------------------------------------------------------------ errors */
 
 /* An empty queue, as usual here, costs only the look; clearing walks all of its entries. */
 static void clear_errors(void)
 {
-    if (ERR_peek_error() != 0)
+    if (unlikely(ERR_peek_error() != 0))
         ERR_clear_error();
 }
 
@@ -959,7 +967,7 @@ int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
 /* -------------------------------------------------------- the memory BIO */
 
 /* Keeps bytes for the network that found no room in the caller's slice. */
-static int hold(fssl_conn *c, const char *data, size_t len)
+SELDOM static int hold(fssl_conn *c, const char *data, size_t len)
 {
     size_t need = c->held_len + len;
 
@@ -1029,9 +1037,8 @@ static int wire_write(BIO *bio, const char *data, size_t len, size_t *taken)
     fssl_conn *c = BIO_get_data(bio);
     size_t room;
 
-    BIO_clear_retry_flags(bio);
     *taken = len;
-    if (c->discard)
+    if (unlikely(c->discard))
         return 1;
     room = c->held_len > 0 ? 0 : c->out_cap - c->out_len;
     if (room > len)
@@ -1040,7 +1047,8 @@ static int wire_write(BIO *bio, const char *data, size_t len, size_t *taken)
         memcpy(c->out + c->out_len, data, room);
         c->out_len += room;
     }
-    if (room < len && !hold(c, data + room, len - room)) {
+    if (unlikely(room < len) && !hold(c, data + room, len - room)) {
+        BIO_clear_retry_flags(bio); /* this is a failure, and not to be tried again */
         *taken = 0;
         c->full = 1;
         return -1;
@@ -1053,11 +1061,15 @@ static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
     fssl_conn *c = BIO_get_data(bio);
     size_t n = c->in_left;
 
-    BIO_clear_retry_flags(bio);
-    if (n == 0) { /* never end of file: that is ReceiveEOF's word */
+    if (unlikely(n == 0)) { /* never end of file: that is ReceiveEOF's word */
         BIO_set_retry_read(bio);
+        c->dry = 1;
         *got = 0;
         return -1;
+    }
+    if (unlikely(c->dry)) {
+        BIO_clear_retry_flags(bio);
+        c->dry = 0;
     }
     if (n > len)
         n = len;
@@ -1297,13 +1309,13 @@ static void cross(fssl_conn *c)
 
 static void crossed(fssl_conn *c, fssl_status status)
 {
-    if (c->stirred)
+    if (unlikely(c->stirred))
         clear_errors();
     c->status = status;
 }
 
 /* Ends a failed call of OpenSSL: says what it means, and copies the queue where it is an error. */
-static fssl_status outcome(fssl_conn *c, int ret)
+SELDOM static fssl_status outcome(fssl_conn *c, int ret)
 {
     c->stirred = 1;
     c->ssl_error = SSL_get_error(c->ssl, ret);
@@ -1322,14 +1334,11 @@ static fssl_status outcome(fssl_conn *c, int ret)
 }
 
 /* Before the first handshake: one step of it. */
-static fssl_status step_handshake(fssl_conn *c)
+SELDOM static fssl_status step_handshake(fssl_conn *c)
 {
+    int ret = SSL_do_handshake(c->ssl);
     X509 *cert;
-    int ret;
 
-    if (c->handshaken)
-        return FSSL_OK;
-    ret = SSL_do_handshake(c->ssl);
     if (ret != 1)
         return outcome(c, ret);
     if (c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification, a resumed session comes without */
@@ -1343,19 +1352,23 @@ static fssl_status step_handshake(fssl_conn *c)
     return FSSL_OK;
 }
 
-/* OpenSSL answers a KeyUpdate with the next write; the peer should not have to wait for one. */
-static fssl_status answer_key_update(fssl_conn *c)
+SELDOM static fssl_status send_key_update(fssl_conn *c)
 {
     int ret;
 
-    if (SSL_get_key_update_type(c->ssl) == SSL_KEY_UPDATE_NONE || (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0 ||
-        !SSL_is_init_finished(c->ssl))
+    if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0 || !SSL_is_init_finished(c->ssl))
         return FSSL_OK;
     c->stirred = 1;
     ret = SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
     if (ret == 1)
         ret = SSL_do_handshake(c->ssl);
     return ret == 1 ? FSSL_OK : outcome(c, ret);
+}
+
+/* OpenSSL answers a KeyUpdate with the next write; the peer should not have to wait for one. */
+static fssl_status answer_key_update(fssl_conn *c)
+{
+    return unlikely(SSL_get_key_update_type(c->ssl) != SSL_KEY_UPDATE_NONE) ? send_key_update(c) : FSSL_OK;
 }
 
 /* left: the last call may have left a part of a record behind. SSL_read_ex itself leaves one only where it fills plain. */
@@ -1368,7 +1381,7 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, 
         size_t n = 0, before = c->in_left;
         int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
 
-        if (ret == 1) {
+        if (likely(ret == 1)) {
             c->plain_len += n;
         } else {
             status = outcome(c, ret);
@@ -1396,10 +1409,10 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     c->plain_len = 0;
     c->more = 0;
     c->reading = 1;
-    status = step_handshake(c);
-    if (status == FSSL_OK && c->handshaken) {
+    status = unlikely(!c->handshaken) ? step_handshake(c) : FSSL_OK;
+    if (status == FSSL_OK && likely(c->handshaken)) {
         status = read_records(c, plain, cap, left);
-        if (c->unproved && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
+        if (unlikely(c->unproved) && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
             c->unproved = 0;
         c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
     }
@@ -1422,7 +1435,7 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
         size_t n = 0;
         int ret = SSL_write_ex(c->ssl, plain + c->plain_len, len - c->plain_len, &n);
 
-        if (ret == 1) {
+        if (likely(ret == 1)) {
             c->plain_len += n;
         } else {
             status = outcome(c, ret);

@@ -150,6 +150,7 @@ typedef struct fssl_conn {
     SSL *ssl;
     const fssl_lib *lib;
     int client, handshaken, reading, discard, full, starved, more;
+    int dry; /* the BIO has said that it has no input */
     int records_only; /* TLS 1.3 after the handshake: there will be no other */
     int stirred; /* the crossing under way did more than move records, and may leave an error behind */
 
