@@ -27,6 +27,19 @@ var (
 
 // add appends plain.
 func (b *backlog) add(plain []byte) {
+	last := &b.pieces[len(b.pieces)-1]
+	n := len(*last)
+	if len(plain) > min(cap(*last), pieceSize)-n {
+		b.extend(plain)
+		return
+	}
+	*last = (*last)[:n+len(plain)]
+	copy((*last)[n:], plain)
+	b.n += len(plain)
+}
+
+// extend is add where more room is needed.
+func (b *backlog) extend(plain []byte) {
 	b.n += len(plain)
 	for {
 		last := &b.pieces[len(b.pieces)-1]

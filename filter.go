@@ -170,15 +170,8 @@ func (f *Filter) start(op string) error {
 // Calls SSL_do_handshake(3), SSL_read_ex(3).
 func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 	f.calls++
-	switch {
-	case f.phase == phaseDetached:
-		return dst, &UsageError{"Receive", "TLS was taken off by Detach"}
-	case f.usable() != nil:
-		return dst, f.usable()
-	case f.readEnd:
-		return dst, f.keepTrailing(wire)
-	case f.phase == phaseIdle:
-		if err := f.start("Receive"); err != nil {
+	if f.phase != phaseOpen || f.readEnd {
+		if done, err := f.beforeReceive(wire); done {
 			return dst, err
 		}
 	}
@@ -191,19 +184,41 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 		if f.phase == phaseHandshake {
 			f.handshakeStep()
 		}
-		if st == statusClosed {
-			f.readEnd = true
-			f.debug("close_notify received")
-			return dst, f.keepTrailing(wire)
-		}
-		if st < statusOK {
-			return dst, f.failure(f.readOp(), st)
+		if st != statusOK {
+			return dst, f.afterReceive(wire, st)
 		}
 		if !more {
 			return dst, nil
 		}
 		dst = slices.Grow(dst, max(minRoom, min(len(wire), recordSize)))
 	}
+}
+
+// beforeReceive is Receive outside of the flow of data. done is all of it;
+// otherwise OpenSSL gets wire.
+func (f *Filter) beforeReceive(wire []byte) (done bool, err error) {
+	switch {
+	case f.phase == phaseDetached:
+		return true, &UsageError{"Receive", "TLS was taken off by Detach"}
+	case f.usable() != nil:
+		return true, f.usable()
+	case f.readEnd:
+		return true, f.keepTrailing(wire)
+	case f.phase == phaseIdle:
+		err = f.start("Receive")
+	}
+	return err != nil, err
+}
+
+// afterReceive is the end of a Receive that met something else than data; wire
+// is what it left.
+func (f *Filter) afterReceive(wire []byte, st status) error {
+	if st < statusOK {
+		return f.failure(f.readOp(), st)
+	}
+	f.readEnd = true
+	f.debug("close_notify received")
+	return f.keepTrailing(wire)
 }
 
 func (f *Filter) readOp() string {
@@ -273,16 +288,13 @@ func (f *Filter) ReceiveEOF() error {
 // Corresponds to POE::Filter::SSL put.
 func (f *Filter) Send(plain []byte) error {
 	f.calls++
-	switch {
-	case f.phase == phaseDetached:
-		return &UsageError{"Send", "TLS was taken off by Detach"}
-	case f.usable() != nil:
-		return f.usable()
-	case f.closing:
-		return &UsageError{"Send", "after CloseWrite"}
+	if f.phase != phaseOpen || f.closing {
+		if err := f.beforeSend(); err != nil {
+			return err
+		}
 	}
-	if waiting := f.pending() + f.ssl.held(); waiting+len(plain) > MaxPlaintext {
-		return fmt.Errorf("%w: %d bytes wait for Outgoing or for the handshake, and %d more exceed MaxPlaintext", ErrBufferFull, waiting, len(plain))
+	if f.waiting()+len(plain) > MaxPlaintext {
+		return f.tooMuch(plain)
 	}
 	if f.phase == phaseIdle {
 		if err := f.start("Send"); err != nil {
@@ -297,6 +309,26 @@ func (f *Filter) Send(plain []byte) error {
 	}
 	f.plain.add(plain)
 	return nil
+}
+
+// beforeSend is the error of a filter that takes no plaintext, or nil.
+func (f *Filter) beforeSend() error {
+	switch {
+	case f.phase == phaseDetached:
+		return &UsageError{"Send", "TLS was taken off by Detach"}
+	case f.usable() != nil:
+		return f.usable()
+	case f.closing:
+		return &UsageError{"Send", "after CloseWrite"}
+	}
+	return nil
+}
+
+// waiting counts the bytes that wait for Outgoing or for the handshake.
+func (f *Filter) waiting() int { return f.pending() + f.ssl.held() }
+
+func (f *Filter) tooMuch(plain []byte) error {
+	return fmt.Errorf("%w: %d bytes wait for Outgoing or for the handshake, and %d more exceed MaxPlaintext", ErrBufferFull, f.waiting(), len(plain))
 }
 
 func (f *Filter) pending() int {
@@ -319,23 +351,37 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 	if f.ssl == nil {
 		return dst
 	}
-	if f.speaks() {
+	if f.plain != nil && f.speaks() {
 		dst = f.encrypt(dst)
-		if f.readEnd && (f.plain != nil || f.closing && !f.closed) && f.ssl.negotiating() {
-			f.fail(f.endless("SSL_write"))
-		}
-		if f.closing && !f.closed && f.speaks() && f.plain == nil {
-			st := f.ssl.shutdown()
-			f.closed = st != statusAgain
-			f.after("SSL_shutdown", st)
-		}
 	}
-	for f.ssl != nil { // an ErrorHandler that was told above may have closed it, though it should not
-		n := f.ssl.held()
-		if n == 0 {
-			break
-		}
-		dst = slices.Grow(dst, n)
+	if f.readEnd || f.closing {
+		f.sayEnd()
+	}
+	if f.ssl != nil && f.ssl.held() > 0 { // an ErrorHandler that was told above may have closed it, though it should not
+		dst = f.fetch(dst)
+	}
+	return dst
+}
+
+// sayEnd makes our close_notify once nothing is to be sent in front of it.
+func (f *Filter) sayEnd() {
+	if !f.speaks() || f.plain == nil && (!f.closing || f.closed) {
+		return
+	}
+	if f.readEnd && f.ssl.negotiating() {
+		f.fail(f.endless("SSL_write"))
+	}
+	if f.closing && !f.closed && f.speaks() && f.plain == nil {
+		st := f.ssl.shutdown()
+		f.closed = st != statusAgain
+		f.after("SSL_shutdown", st)
+	}
+}
+
+// fetch appends to dst what C holds.
+func (f *Filter) fetch(dst []byte) []byte {
+	for f.ssl.held() > 0 {
+		dst = slices.Grow(dst, f.ssl.held())
 		dst = dst[:len(dst)+f.ssl.fetch(dst[len(dst):cap(dst)])]
 	}
 	return dst
@@ -358,12 +404,9 @@ func (f *Filter) speaks() bool {
 	return false
 }
 
-// encrypt appends what is held and the records of all plaintext that waits.
+// encrypt appends to dst the records of the plaintext that waits.
 func (f *Filter) encrypt(dst []byte) []byte {
-	n := f.pending()
-	if n == 0 {
-		return dst
-	}
+	n := f.plain.n
 	dst, _ = f.write(slices.Grow(dst, f.ssl.held()+n+(n+recordSize-1)/recordSize*f.overhead))
 	return dst
 }
