@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -162,13 +163,13 @@ func TestHandshakeCrossesSeldom(t *testing.T) {
 
 // limits are the instructions of the library's C side, as a ratio to C over
 // BIO_s_mem. 0 bytes is a full handshake of both ends. They are a little above
-// what was measured: 0.932, 0.931, 0.697 and 0.999 with OpenSSL 3.0.19. Later
+// what was measured: 0.923, 0.926, 0.695 and 0.998 with OpenSSL 3.0.22. Later
 // versions need fewer instructions of their own, so that the same work of ours
 // weighs more.
 var limits = []struct {
 	size         int
 	limit, later float64
-}{{64, .95, .98}, {1024, .95, .98}, {16384, .72, .75}, {0, 1.01, 1.01}}
+}{{64, .94, .97}, {1024, .94, .97}, {16384, .71, .74}, {0, 1.01, 1.01}}
 
 func TestInstructions(t *testing.T) {
 	if _, err := exec.LookPath("valgrind"); err != nil {
@@ -190,6 +191,75 @@ func TestInstructions(t *testing.T) {
 		}
 		require.LessOrEqual(t, library/mem, limit, "%s: the C side needs %.0f instructions and C over BIO_s_mem %.0f", what, library, mem)
 	}
+}
+
+// What the benchmark's own program spends for one message of 64 bytes, sent and
+// received, with Go and all, as ratios to C over BIO_s_mem: instructions, and
+// the lines of code that the first cache of instructions had to fetch. The latter
+// are what a small message waits for, see decision 0040. Measured: 0.998 and 1.42
+// with OpenSSL 3.0.22, 1.038 and 1.42 with 3.5.9, 1.072 and 2.27 with 1.1.1w.
+var ratios = map[bool]fetched{false: {1.06, 1.55}, true: {1.10, 2.45}} // true for 1.1.1
+
+func TestInstructionsOfTheProgram(t *testing.T) {
+	if _, err := exec.LookPath("valgrind"); err != nil {
+		skipWithout(t, "valgrind", "valgrind")
+	}
+	program := filepath.Join(t.TempDir(), "bench")
+	out, err := exec.Command("go", "build", "-o", program, "..").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	ours, inC := messages(t, program, "sslfilter"), messages(t, program, "C, BIO_s_mem")
+	t.Logf("a message of 64 bytes: %.0f instructions and %.0f lines; in C over BIO_s_mem %.0f and %.0f (ratios %.3f and %.2f)",
+		ours.instructions, ours.lines, inC.instructions, inC.lines, ours.instructions/inC.instructions, ours.lines/inC.lines)
+	require.Greater(t, inC.instructions, 5000.0) // it has worked
+	require.Greater(t, inC.lines, 100.0)
+	limit := ratios[strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL 1.1.")]
+	require.LessOrEqual(t, ours.instructions/inC.instructions, limit.instructions)
+	require.LessOrEqual(t, ours.lines/inC.lines, limit.lines)
+}
+
+// fetched is what one message costs.
+type fetched struct{ instructions, lines float64 }
+
+// messages counts what a message of 64 bytes costs a subject of the benchmark:
+// the difference between many and few of them.
+func messages(t *testing.T, program, subject string) fetched {
+	t.Helper()
+	const few, many = 600, 3000
+	run := func(n int) fetched {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "out")
+		cmd := exec.Command("valgrind", "--tool=callgrind", "--cache-sim=yes", "--I1=32768,8,64", "--callgrind-out-file="+file,
+			program, "-pki", pki, "subject", subject)
+		// As in the Makefile: valgrind has no RDTSCP, and takes signals for mistakes.
+		cmd.Env = append(os.Environ(), "OPENSSL_CONF="+config(t, dir), "GOMAXPROCS=1", "GODEBUG=cpu.rdtscp=off,asyncpreemptoff=1")
+		cmd.Stdin = strings.NewReader(fmt.Sprintf("{\"Kind\":\"message\",\"Arg\":\"64\",\"N\":%d}\n", n))
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), `"Error":"","Cannot":false}`)
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		events, totals := strings.Fields(line(t, data, "events: ")), strings.Fields(line(t, data, "totals: "))
+		count := func(event string) float64 {
+			i := slices.Index(events, event)
+			require.GreaterOrEqual(t, i, 0, "%q has no %s", events, event)
+			v, err := strconv.ParseFloat(totals[i], 64)
+			require.NoError(t, err)
+			return v
+		}
+		return fetched{count("Ir"), count("I1mr")}
+	}
+	a, b := run(few), run(many)
+	const pieces = (many - few) * 5 / 4 // a quarter of the work is done before the clock runs
+	return fetched{(b.instructions - a.instructions) / pieces, (b.lines - a.lines) / pieces}
+}
+
+// line is what stands behind a heading of callgrind's.
+func line(t *testing.T, data []byte, heading string) string {
+	t.Helper()
+	_, behind, found := strings.Cut(string(data), "\n"+heading)
+	require.True(t, found, heading)
+	rest, _, _ := strings.Cut(behind, "\n")
+	return rest
 }
 
 // part is one part of testdata/round.c.
@@ -222,10 +292,9 @@ var (
 	summary = regexp.MustCompile(`(?m)^summary: (\d+)`)
 )
 
-// callgrind runs program and gives the instructions of one piece of each part.
-func callgrind(t *testing.T, program string) map[part]float64 {
+// config writes the configuration of OpenSSL that everybody here has.
+func config(t *testing.T, dir string) string {
 	t.Helper()
-	dir := t.TempDir()
 	config := filepath.Join(dir, "openssl.cnf")
 	require.NoError(t, os.WriteFile(config, []byte(`openssl_conf = init
 [init]
@@ -237,8 +306,15 @@ MinProtocol = TLSv1.3
 Ciphersuites = TLS_AES_128_GCM_SHA256
 Groups = X25519
 `), 0o600))
+	return config
+}
+
+// callgrind runs program and gives the instructions of one piece of each part.
+func callgrind(t *testing.T, program string) map[part]float64 {
+	t.Helper()
+	dir := t.TempDir()
 	cmd := exec.Command("valgrind", "--tool=callgrind", "--callgrind-out-file="+filepath.Join(dir, "out"), program, pki)
-	cmd.Env = append(os.Environ(), "OPENSSL_CONF="+config)
+	cmd.Env = append(os.Environ(), "OPENSSL_CONF="+config(t, dir))
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	files, err := filepath.Glob(filepath.Join(dir, "out.*"))
