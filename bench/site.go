@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -241,12 +242,28 @@ func (s *site) makeCRL(n int) error {
 // machine names the processor.
 func machine() string {
 	data, _ := os.ReadFile("/proc/cpuinfo")
-	name := "unknown processor"
-	for line := range strings.Lines(string(data)) {
-		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == "model name" {
-			name = strings.TrimSpace(value)
-			break
+	first, _, _ := strings.Cut(string(data), "\n\n") // all are alike
+	about := make(map[string]string)
+	for line := range strings.Lines(first) {
+		if key, value, found := strings.Cut(line, ":"); found {
+			about[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
+	}
+	name := "unknown processor"
+	if about["model name"] != "" {
+		name = about["model name"]
+	}
+	if about["cpu family"] != "" { // a virtual machine's name may be that of many
+		name += fmt.Sprintf(" family %s model %s", about["cpu family"], about["model"])
+	}
+	var has []string
+	for _, f := range strings.Fields(about["flags"]) {
+		if slices.Contains([]string{"avx2", "vaes", "sha_ni", "avx512f", "avx512ifma"}, f) {
+			has = append(has, f)
+		}
+	}
+	if has != nil {
+		name += " with " + strings.Join(has, ", ")
 	}
 	return fmt.Sprintf("%s, %d processors, %s/%s", name, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 }
