@@ -35,7 +35,7 @@ const (
 func (h *sslHandle) receive(plain, wire []byte) (got, taken int, more bool, st status) {
 	C.fssl_receive(h.number(), bytesPtr(plain), C.size_t(len(plain)), bytesPtr(wire), C.size_t(len(wire)))
 	st = status(h.ptr.status)
-	got, taken, more = int(h.ptr.plain_len), len(wire)-int(h.ptr.in_left), h.ptr.more != 0
+	got, taken, more = int(h.ptr.plain_len), len(wire)-int(h.ptr.in_rest), h.ptr.more != 0
 	runtime.KeepAlive(h)
 	return got, taken, more, st
 }

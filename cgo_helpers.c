@@ -1396,7 +1396,7 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, 
     return status;
 }
 
-/* Takes wire, appends plaintext; in_left tells what was not taken, more that there was no room for all of it. */
+/* Takes wire, appends plaintext; in_rest tells what was not taken, more that there was no room for all of it. */
 void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
 {
     fssl_conn *c = (fssl_conn *)conn;
@@ -1416,7 +1416,9 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
             c->unproved = 0;
         c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
     }
-    c->in = NULL;
+    c->in_rest = c->in_left;
+    c->in = NULL; /* a write reads too, in the middle of a handshake: it finds nothing */
+    c->in_left = 0;
     c->reading = 0;
     crossed(c, status);
 }

@@ -161,7 +161,7 @@ typedef struct fssl_conn {
     unsigned char *held; /* bytes for the network that found no room in out: ours, freed when fetched */
     size_t held_off, held_len, held_cap;
     size_t answers; /* bytes of held that reading made */
-    size_t plain_len, wire_len; /* results of receive and send */
+    size_t plain_len, wire_len, in_rest; /* results of receive and send */
 
     fssl_status status; /* of receive and send */
     int ssl_error; /* SSL_get_error of the failed call */

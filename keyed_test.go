@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -399,6 +400,55 @@ func TestKeyedPeer(t *testing.T) {
 			got, err = f.Receive(nil, k.send(typeAlert, []byte{1, 0}))
 			require.ErrorIs(t, err, io.EOF)
 			require.Empty(t, got)
+		}
+	})
+}
+
+// A peer may end in the middle of a message of a later handshake, with anything
+// behind its close_notify. OpenSSL then wants the rest of the message before it
+// writes; there is none, and what stands behind the end is not ours to read.
+func TestEndInsideALaterHandshake(t *testing.T) {
+	toServer, toClient := keyedConfigs(t)
+	begun := map[sslfilter.Version][]byte{
+		sslfilter.VersionTLS12: message(0),    // HelloRequest
+		sslfilter.VersionTLS13: {24, 0, 0, 1}, // a KeyUpdate without its body
+	}
+	protocols(t, func(t *testing.T, v sslfilter.Version) {
+		for _, client := range []bool{false, true} {
+			for _, behind := range []string{"", "x", strings.Repeat("x", 20000)} {
+				for name, speak := range map[string]func(f *sslfilter.Filter){
+					"Send":       func(f *sslfilter.Filter) { f.Send([]byte("too late")) },
+					"CloseWrite": func(f *sslfilter.Filter) { f.CloseWrite() },
+					"KeyUpdate":  func(f *sslfilter.Filter) { f.KeyUpdate(true) },
+					"Detach":     func(f *sslfilter.Filter) { f.Detach() },
+					"all": func(f *sslfilter.Filter) {
+						f.Send([]byte("too late"))
+						f.KeyUpdate(false)
+						f.CloseWrite()
+					},
+				} {
+					t.Run(fmt.Sprintf("client %v, %d bytes behind, %s", client, len(behind), name), func(t *testing.T) {
+						config := toServer
+						if client {
+							config = toClient
+						}
+						f := mustFilter(t, keyedOptions(client, v))
+						k := connectKeyed(t, f, client, config, nil)
+						f.Outgoing(nil)
+						wire := append(k.send(typeHandshake, begun[v]), k.send(typeAlert, []byte{1, 0})...)
+						got, err := f.Receive(nil, append(wire, behind...))
+						require.Empty(t, got)
+						if err != io.EOF { // a version of OpenSSL that refuses it
+							require.ErrorAs(t, err, new(*sslfilter.Error))
+						}
+						speak(f)
+						f.Outgoing(nil)
+						require.True(t, f.Flushed() || f.Err() != nil, "it was sent, or there is a reason")
+						f.ReceiveEOF()
+						require.NoError(t, f.Close())
+					})
+				}
+			}
 		}
 	})
 }
