@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -102,7 +103,19 @@ type writeSide struct {
 	pooled
 	wire  []byte      // made, not sent yet
 	waits atomic.Bool // a deadline left some of wire
+	part  bool        // of the last Write some was accepted, and not all
 	err   error       // stays: the network takes nothing more
+}
+
+// lockUntil is Lock for who cannot wait longer than to limit.
+func (w *writeSide) lockUntil(limit time.Time) bool {
+	for pause := 50 * time.Microsecond; !w.TryLock(); pause = min(2*pause, 10*time.Millisecond) {
+		if passed(limit) {
+			return false
+		}
+		time.Sleep(pause)
+	}
+	return true
 }
 
 // send sends what waits, and then what the filter has made. What a Read makes

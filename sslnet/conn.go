@@ -34,10 +34,10 @@ type Conn struct {
 	in     readSide
 	out    writeSide
 	limits deadlines
+	said   chan struct{} // closed when Close has sent what it had to say, or Detach is done
 
 	flushing atomic.Bool  // a goroutine is about to send what a Read made
 	writers  atomic.Int32 // calls of Write under way
-	closing  sync.Mutex   // held by Close
 	closed   atomic.Bool  // Close or Detach was called
 	detached atomic.Bool  // by Detach: conn is not ours any more
 	refused  atomic.Bool  // a server has sent the alert of a failed handshake
@@ -62,6 +62,7 @@ func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
 	return &Conn{
 		conn: conn, socket: newSocket(conn), ctx: ctx, client: client,
 		handshake: handshake{turn: make(chan struct{}, 1)},
+		said:      make(chan struct{}),
 	}
 }
 
@@ -181,7 +182,13 @@ func (c *Conn) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, c.send()
 	}
-	n := 0
+	n, err := c.write(b)
+	c.out.part = n > 0 && n < len(b)
+	return n, err
+}
+
+// write is Write of something, for who has c.out's turn.
+func (c *Conn) write(b []byte) (n int, err error) {
 	for n < len(b) {
 		if c.out.waits.Load() {
 			if err := c.drain(); err != nil {
@@ -193,9 +200,6 @@ func (c *Conn) Write(b []byte) (int, error) {
 		}
 		chunk := b[n:min(n+maxChunk, len(b))]
 		if err := c.encrypt(chunk); err != nil {
-			if n > 0 && c.closed.Load() {
-				c.out.err = net.ErrClosed // no close_notify behind a part of b
-			}
 			return n, err
 		}
 		n += len(chunk)
@@ -254,13 +258,15 @@ func (c *Conn) closeNotify() error {
 // and where it has not sent all of its data, the peer is to see a connection
 // that was cut.
 //
-// A second Close waits for the first and gives net.ErrClosed: a program that
-// ends behind it has said what it had to say. After a Detach it does nothing:
-// the connection below is not ours then.
+// A second Close waits until the first has said that, two seconds at most, and
+// gives net.ErrClosed: so a program may end behind it. After a Detach it does
+// nothing: the connection below is not ours then.
 func (c *Conn) Close() error {
-	c.closing.Lock()
-	defer c.closing.Unlock()
 	if !c.closed.CompareAndSwap(false, true) {
+		select {
+		case <-c.said:
+		case <-time.After(2 * closeTimeout): // of who closes it from inside of the first
+		}
 		if c.detached.Load() {
 			return nil
 		}
@@ -272,23 +278,30 @@ func (c *Conn) Close() error {
 		writes = aLongTimeAgo
 	}
 	limited := c.limits.close(c.conn, writes) == nil // not if it has no deadlines
-	if !limited || writing {
+	if !limited {
 		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
 	}
 	switch {
-	case writing && !(limited && c.ready.Load()): // it may be stuck
-	case c.ready.Load():
-		c.out.Lock() // a Write under way has ended, a flush does with the limit
-		if writing {
+	case writing:
+		if limited && c.ready.Load() && c.out.lockUntil(limit) { // a Write under way has ended
 			c.conn.SetWriteDeadline(limit)
+			if !c.out.part {
+				c.closeNotify()
+				c.send() // nothing, where a record was cut
+			}
+			c.out.Unlock()
+			c.discardTickets()
 		}
+	case c.ready.Load():
+		c.out.Lock() // a flush under way ends with the limit
 		c.closeNotify()
-		c.send() // nothing, where a Write was cut
+		c.send()
 		c.out.Unlock()
 		c.discardTickets()
 	case c.refused.Load():
 		c.linger(limit)
 	}
+	close(c.said)
 	err := c.conn.Close()
 	c.free()
 	return err

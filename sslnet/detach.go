@@ -42,6 +42,7 @@ func (c *Conn) Detach() (net.Conn, error) {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil, net.ErrClosed
 	}
+	defer close(c.said)
 	first, err := c.release()
 	if err != nil { // nobody else can close it any more
 		c.conn.Close()
