@@ -149,8 +149,10 @@ func FuzzKeyed(f *testing.F) {
 			"\x09\x03\x00\x00\x00", "\x03\x02\x28", "\x03\x01\x5a\x03\x01\x5a\x03\x01\x64", "\x04\x01\x01\x00\x01a", "\x05\x18\x04\x01\x00\x01\x07",
 			"\x01\x03\x04\x00\x00\x01\x01\x00", "\x0b\x05\x15\x03\x03\x00\x02", "\x08\x0a\x02\x0c\x10\x03\x00\x1d\x20aaaaaaaaaaaaa\x02\x0e\x00\x02\x14\x0c123456789012",
 			strings.Repeat("\x00\x00", 40), strings.Repeat("\x03\x01\x5a", 7), strings.Repeat("\x06\x01", 40), strings.Repeat("\x08", 20),
+			"\x01\x04\x18\x00\x00\x01\x03\x01\x00\x0b\x01x", "\x08\x03\x01\x00\x0b\x01x", // an end inside a message, and something behind it
 		} {
 			f.Add(uint8(i), []byte(seed))
+			f.Add(uint8(i+len(worlds)), []byte(seed))
 		}
 	}
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
@@ -162,8 +164,14 @@ func FuzzKeyed(f *testing.F) {
 			filter.Outgoing(nil)
 			require.True(t, filter.ClientCertValid())
 			closed := false
+			together := int(which)/len(worlds)%2 == 1 // all in one Receive
+			var waiting []byte
 			for steps := 0; len(k.data) > 0 && steps < 200; steps++ {
 				wire := k.step()
+				if waiting = append(waiting, wire...); together && len(k.data) > 0 && steps < 199 {
+					continue
+				}
+				wire, waiting = waiting, nil
 				plain, err := filter.Receive(nil, wire)
 				k.got.Write(plain)
 				require.LessOrEqual(t, len(filter.Outgoing(nil)), maxSaid)
@@ -179,6 +187,11 @@ func FuzzKeyed(f *testing.F) {
 				require.True(t, k.ended, "io.EOF without a close_notify")
 			}
 			landmark(fmt.Sprint(k.end))
+			requireSound(t, filter)
+			filter.Send([]byte("is anybody there?")) // a write may read, in the middle of a handshake
+			filter.Outgoing(nil)
+			filter.CloseWrite()
+			filter.Outgoing(nil)
 			requireSound(t, filter)
 		})
 	})
