@@ -311,11 +311,11 @@ func TestSTARTTLSAndBack(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, server.Put("in plain text"))
 		synctest.Wait()
-		server.want(t, "flushed")
 		client.want(t, "read: EOF")
 		_, err = client.Pop()
 		require.NoError(t, err)
 		synctest.Wait()
+		server.want(t, "flushed") // not before the client reads on, unless it left together with close_notify
 		client.want(t, "input in plain text")
 		client.none(t)
 		server.none(t)
