@@ -131,7 +131,7 @@ func TestCloseCutsAWriteUnderWay(t *testing.T) {
 func TestCloseBehindAWrite(t *testing.T) {
 	for size, want := range map[int]error{1: io.EOF, 1 << 20: io.ErrUnexpectedEOF} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			below := &holding{sent: make(chan struct{}), cut: make(chan struct{}, 1), goOn: make(chan struct{})}
+			below := &holding{sent: make(chan struct{}), closing: make(chan struct{}, 1), goOn: make(chan struct{})}
 			c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
 				below.Conn, b = joinTCP(t)
 				return below, b
@@ -145,10 +145,8 @@ func TestCloseBehindAWrite(t *testing.T) {
 			<-below.sent
 			closed := make(chan error)
 			go func() { closed <- c.Close() }()
-			select {
-			case <-below.cut:
-			case <-time.After(20 * time.Millisecond):
-			}
+			<-below.closing
+			time.Sleep(20 * time.Millisecond) // for a Close that would not wait
 			close(below.goOn)
 			got, err := io.Copy(io.Discard, s)
 			require.NotZero(t, got)
@@ -168,25 +166,29 @@ func TestCloseBehindAWrite(t *testing.T) {
 // holding keeps the next Write from returning, until goOn.
 type holding struct {
 	net.Conn
-	next            atomic.Bool
-	sent, cut, goOn chan struct{}
+	next, holds         atomic.Bool
+	sent, closing, goOn chan struct{}
 }
 
 func (h *holding) Write(b []byte) (int, error) {
 	n, err := h.Conn.Write(b)
 	if h.next.Swap(false) {
+		h.holds.Store(true)
 		h.sent <- struct{}{}
 		<-h.goOn
 	}
 	return n, err
 }
 
-func (h *holding) Close() error {
-	select {
-	case h.cut <- struct{}{}:
-	default:
+// SetWriteDeadline is what Close begins with.
+func (h *holding) SetWriteDeadline(t time.Time) error {
+	if h.holds.Load() {
+		select {
+		case h.closing <- struct{}{}:
+		default:
+		}
 	}
-	return h.Conn.Close()
+	return h.Conn.SetWriteDeadline(t)
 }
 
 // A connection below may close the one above it, from its Write or its Close.
