@@ -282,22 +282,19 @@ func (c *Conn) Close() error {
 		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
 	}
 	switch {
-	case writing:
-		if limited && c.ready.Load() && c.out.lockUntil(limit) { // a Write under way has ended
-			c.conn.SetWriteDeadline(limit)
-			if !c.out.part {
+	case writing && !(limited && c.ready.Load()): // it may be stuck
+	case c.ready.Load():
+		if c.out.lockUntil(limit) { // a Write under way has ended, a flush does with the limit
+			if writing {
+				c.conn.SetWriteDeadline(limit)
+			}
+			if !writing || !c.out.part {
 				c.closeNotify()
 				c.send() // nothing, where a record was cut
 			}
 			c.out.Unlock()
 			c.discardTickets()
 		}
-	case c.ready.Load():
-		c.out.Lock() // a flush under way ends with the limit
-		c.closeNotify()
-		c.send()
-		c.out.Unlock()
-		c.discardTickets()
 	case c.refused.Load():
 		c.linger(limit)
 	}
