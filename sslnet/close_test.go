@@ -193,35 +193,39 @@ func (h *holding) SetWriteDeadline(t time.Time) error {
 
 // A connection below may close the one above it, from its Write or its Close.
 func TestCloseFromBelow(t *testing.T) {
-	below := &hooked{}
-	c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
-		below.Conn, b = net.Pipe()
-		return below, b
-	}, serverOptions(), clientOptions())
-	below.above.Store(c)
-	wrote := make(chan error, 1)
-	go func() {
-		_, err := c.Write([]byte("x")) // nobody reads
-		wrote <- err
-	}()
-	within(t, "Close", func() { require.NoError(t, c.Close()) })
-	within(t, "Write", func() { require.ErrorIs(t, <-wrote, net.ErrClosed) })
-	_, err := s.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	for name, c := range map[string]struct {
+		end  func(c *sslnet.Conn) error
+		want error
+	}{
+		"Write": {func(c *sslnet.Conn) error { _, err := c.Write([]byte("x")); return err }, net.ErrClosed},
+		"Close": {(*sslnet.Conn).Close, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			below := &hooked{}
+			conn, s := connect(t, func(t testing.TB) (a, b net.Conn) {
+				below.Conn, b = joinTCP(t)
+				return below, b
+			}, serverOptions(), clientOptions())
+			below.above.Store(conn)
+			within(t, name, func() { require.ErrorIs(t, c.end(conn), c.want) })
+			_, err := s.Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			require.ErrorIs(t, conn.Close(), net.ErrClosed)
+		})
+	}
 }
 
-// hooked closes what is above it when it fails or is closed.
+// hooked cannot write, and closes what is above it then and when it is closed.
 type hooked struct {
 	net.Conn
 	above atomic.Pointer[sslnet.Conn]
 }
 
 func (h *hooked) Write(b []byte) (int, error) {
-	n, err := h.Conn.Write(b)
-	if c := h.above.Load(); err != nil && c != nil {
-		c.Close()
+	if c := h.above.Load(); c != nil {
+		return 0, errors.Join(errors.New("broken"), c.Close())
 	}
-	return n, err
+	return h.Conn.Write(b)
 }
 
 func (h *hooked) Close() error {
