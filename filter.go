@@ -363,7 +363,8 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 	return dst
 }
 
-// sayEnd makes our close_notify once nothing is to be sent in front of it.
+// sayEnd makes our close_notify once nothing is to be sent in front of it, and
+// fails where that will never be.
 func (f *Filter) sayEnd() {
 	if !f.speaks() || f.plain == nil && (!f.closing || f.closed) {
 		return
