@@ -187,3 +187,79 @@ func (e *Error) has(reason string) bool {
 	}
 	return false
 }
+
+// after turns the end of a crossing into an error and freezes the filter.
+func (f *Filter) after(op string, st status) error {
+	if st < statusOK {
+		return f.failure(op, st)
+	}
+	return nil
+}
+
+// failure is the error of a crossing that failed.
+func (f *Filter) failure(op string, st status) error {
+	switch st {
+	case statusFull:
+		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusMemory:
+		return f.fail(outOfMemory(op, nil))
+	case statusRounds:
+		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
+	case statusNoCert:
+		hint := "the server showed no certificate, and this client verifies it"
+		if !f.ctx.opts.Client {
+			hint = "the client showed no certificate, and this server requires one"
+		}
+		return f.fail(&Error{
+			Op: op, Hint: hint,
+			cause: &VerifyError{Code: VerifyUnspecified},
+		})
+	}
+	e := f.ssl.failure(op)
+	if refusal := f.ssl.refusal(); refusal != nil && e.cause == nil {
+		e.cause = refusal
+	}
+	f.explain(e)
+	return f.fail(e)
+}
+
+// explain adds what is known about common failures.
+func (f *Filter) explain(e *Error) {
+	var refused *VerifyError
+	switch {
+	case f.listsErr != nil && errors.As(e, &refused) && refused.Code == VerifyUnableToGetCRL:
+		e.Hint = bare(f.listsErr).Error()
+	case e.Code == zeroReturn && !f.proved():
+		e.Hint = "the peer closed the connection in the handshake"
+	case len(e.Records) == 0:
+		e.Hint = "OpenSSL gives no reason, as happens when memory is short"
+	case e.has("no shared cipher"):
+		offered, allowed := f.ssl.cipherLists()
+		e.Hint = fmt.Sprintf("this side allows %s, as far as its certificate fits", allowed)
+		if offered != "" { // OpenSSL does not tell in TLS 1.3
+			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
+		}
+	case e.has("http request"), e.has("https proxy request"):
+		e.Hint = "the peer speaks plain HTTP"
+	case e.has("wrong version number"), e.has("packet length too long"), e.has("data length too long"), e.has("bad record type"):
+		e.Hint = "the peer seems not to speak TLS"
+	case e.has("unsupported protocol"), e.has("wrong ssl version"):
+		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
+	}
+}
+
+// fail freezes the filter.
+func (f *Filter) fail(err error) error {
+	if f.err != nil {
+		return f.err
+	}
+	f.err = err
+	if f.phase != phaseDetached {
+		f.phase = phaseFailed
+	}
+	f.debug("failed", "error", err)
+	if handler := f.ctx.opts.ErrorHandler; handler != nil {
+		handler(f, err)
+	}
+	return err
+}
