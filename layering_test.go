@@ -50,7 +50,7 @@ var public = []string{".", "filter", "wheel", "sslnet", "sslhttp"}
 
 // layers has the most special folders first.
 var layers = []layer{
-	{folder: ".", std: withoutNet, why: "the engine has no sockets"},
+	{folder: ".", imports: []string{"internal/bounded"}, std: withoutNet, why: "the engine has no sockets"},
 	{folder: "filter", why: "filters know nothing but the standard library"},
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives filters, whatever is in them"},
 	{folder: "sslnet", imports: []string{".", "filter", "internal/places"}, why: "connections are made of the engine"},
@@ -59,6 +59,7 @@ var layers = []layer{
 	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can reach"},
 	{folder: "cmd", imports: public, modules: true, why: "programs are made of what everybody can use"},
 	{folder: "internal/testpki", why: "a PKI needs nothing but the standard library"},
+	{folder: "internal/bounded", why: "shortening a text needs nothing but the standard library"},
 	{folder: "internal/faultnet", why: "a network is bytes and time"},
 	{folder: "internal/places", why: "who waits for whom is a matter of clocks and addresses"},
 	{folder: "internal/enginetest", imports: []string{"."}, why: "it joins two filters"},
