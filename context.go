@@ -146,6 +146,11 @@ func (s *sharedCtx) configure() error {
 		for _, what := range s.opts.noEffect() {
 			log.Debug("sslfilter: option has no effect", "option", what)
 		}
+		for _, code := range s.opts.IgnoreVerifyErrors {
+			if code.AdmitsAnyone() {
+				log.Debug("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error", int(code), "text", code.String())
+			}
+		}
 		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "fips", s.lib.providers, "ciphers", strings.Join(s.ciphers, ":"))
 	}
 	return nil

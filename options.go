@@ -112,7 +112,8 @@ type Options struct {
 	// IgnoreVerifyErrors names X509_V_ERR numbers that do not count, on both
 	// sides. They still stand in ClientCertIDs.
 	//
-	// WARNING: 20 and 21 together, or 18, accept any certificate.
+	// WARNING: 7, 18, 19 or 20, each alone, accept a certificate that anybody
+	// can make (VerifyCode.AdmitsAnyone). 62 and 64 accept any name.
 	IgnoreVerifyErrors []VerifyCode
 	// InsecureSkipVerify lets a client finish the handshake with any server,
 	// as the original does; ClientCertValid then tells what it found, the name

@@ -19,6 +19,7 @@ const (
 	VerifyUnspecified          VerifyCode = 1  // X509_V_ERR_UNSPECIFIED
 	VerifyUnableToGetIssuer    VerifyCode = 2  // X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
 	VerifyUnableToGetCRL       VerifyCode = 3  // X509_V_ERR_UNABLE_TO_GET_CRL
+	VerifyCertSignature        VerifyCode = 7  // X509_V_ERR_CERT_SIGNATURE_FAILURE
 	VerifyCertNotYetValid      VerifyCode = 9  // X509_V_ERR_CERT_NOT_YET_VALID
 	VerifyCertHasExpired       VerifyCode = 10 // X509_V_ERR_CERT_HAS_EXPIRED
 	VerifyCRLHasExpired        VerifyCode = 12 // X509_V_ERR_CRL_HAS_EXPIRED
@@ -38,6 +39,19 @@ const (
 // Calls X509_verify_cert_error_string(3).
 func (c VerifyCode) String() string {
 	return C.GoString(C.X509_verify_cert_error_string(C.long(c)))
+}
+
+// AdmitsAnyone reports whether a side that ignores this error alone accepts a
+// certificate that anybody can make, with keys of their own. These are 7, 18, 19
+// and 20: a forged issuer, a self-signed certificate, a root and an intermediate
+// that this side does not know. IgnoreVerifyErrors with one of them is no
+// verification at all.
+func (c VerifyCode) AdmitsAnyone() bool {
+	switch c {
+	case VerifyCertSignature, VerifySelfSignedLeaf, VerifySelfSignedInChain, VerifyUnableToGetIssuerLoc:
+		return true
+	}
+	return false
 }
 
 // verifyRecord is one call of the verify callback.

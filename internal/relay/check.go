@@ -444,10 +444,11 @@ func (r *report) lists(key, file string) (entries int) {
 // ignored explains verify errors that do not count.
 func (r *report) ignored(key string, numbers []int) {
 	for _, n := range numbers {
-		r.weak("%s: %d (%v) does not count", key, n, sslfilter.VerifyCode(n))
-		switch n {
-		case 18, 19, 20, 21:
-			r.weak("%s: with %d, certificates of unknown CAs can be valid", key, n)
+		code := sslfilter.VerifyCode(n)
+		if code.AdmitsAnyone() {
+			r.weak("%s: %d (%v) does not count, which alone accepts a certificate that anybody can make", key, n, code)
+		} else {
+			r.weak("%s: %d (%v) does not count", key, n, code)
 		}
 	}
 }

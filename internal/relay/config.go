@@ -55,7 +55,7 @@ type ServerTLS struct {
 	ClientCert             bool     `toml:"clientcert" usage:"ask clients for a certificate, and refuse nobody; the verdict is in the log and in the headers of http"`
 	BlockBadClientCert     bool     `toml:"blockbadclientcert" usage:"with clientcert: refuse clients that have no certificate at all"`
 	RequireValidClientCert bool     `toml:"requirevalidclientcert" usage:"refuse clients without a valid certificate, in the handshake"`
-	IgnoreVerifyErrors     []int    `toml:"ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count"`
+	IgnoreVerifyErrors     []int    `toml:"ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count; each of 7, 18, 19 and 20 alone accepts a certificate that anybody can make, 62 and 64 accept any name"`
 	DHCert                 string   `toml:"dhcert" usage:"<file> with Diffie-Hellman parameters for the DHE suites of TLS 1.2"`
 	Cipher                 string   `toml:"cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier, @SECLEVEL=n included"`
 	CipherSuites           string   `toml:"ciphersuites" usage:"<list> of TLS 1.3 suites"`
@@ -86,7 +86,7 @@ type BackendTLS struct {
 	CRLFiles           []string `toml:"backend-crlfiles" usage:"<files> with revocation lists for backend-crlcheck"`
 	AllowMissingCRL    bool     `toml:"backend-allowmissingcrl" usage:"as allowmissingcrl"`
 	AllowExpiredCRL    bool     `toml:"backend-allowexpiredcrl" usage:"as allowexpiredcrl"`
-	IgnoreVerifyErrors []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count"`
+	IgnoreVerifyErrors []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count; each of 7, 18, 19 and 20 alone accepts a certificate that anybody can make, 62 and 64 accept any name"`
 	Cipher             string   `toml:"backend-cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier"`
 	CipherSuites       string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`
 	Groups             string   `toml:"backend-groups" usage:"<list> of key exchange groups"`

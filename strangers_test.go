@@ -1,0 +1,193 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// attacker makes certificates with keys of its own.
+type attacker struct {
+	t      testing.TB
+	serial int64
+}
+
+type forged struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+// issue makes a certificate that parent is said to have issued, signed by signer;
+// with neither it signs itself.
+func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer any) forged {
+	a.t.Helper()
+	a.serial++
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(a.t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: cn},
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	if ca {
+		template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
+	} else {
+		template.DNSNames = []string{"localhost"}
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+	}
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	require.NoError(a.t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(a.t, err)
+	return forged{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
+
+// showing gives o the certificate with the rest of its chain.
+func (f forged) showing(o sslfilter.Options, rest ...forged) sslfilter.Options {
+	chain := bytes.Clone(f.pem)
+	for _, c := range rest {
+		chain = append(chain, c.pem...)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(f.key)
+	if err != nil {
+		panic(err)
+	}
+	o.CrtMem, o.KeyMem = chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	return o
+}
+
+// attack is a way to show a certificate that nobody whom this side trusts has issued.
+type attack struct {
+	name  string
+	shows func(sslfilter.Options) sslfilter.Options
+	codes []sslfilter.VerifyCode // what OpenSSL finds wrong; ignoring all of it lets the peer in
+}
+
+func attacks(t testing.TB) []attack {
+	a := &attacker{t: t}
+	root := a.issue("foreign root", true, nil, nil)
+	inter := a.issue("foreign intermediate", true, root.cert, root.key)
+	ofRoot := a.issue("ann", false, root.cert, root.key)
+	ofInter := a.issue("ann", false, inter.cert, inter.key)
+	self := a.issue("ann", false, nil, nil)
+	trusted, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, "root.crt")))
+	require.NoError(t, err)
+	namesTrusted := a.issue("ann", false, &x509.Certificate{RawSubject: trusted.RawSubject}, signer(t, "other.key")) // RSA, as the CA's own
+	return []attack{
+		{"foreign root", func(o sslfilter.Options) sslfilter.Options { return ofRoot.showing(o, root) }, []sslfilter.VerifyCode{19}},
+		{"foreign intermediate", func(o sslfilter.Options) sslfilter.Options { return ofInter.showing(o, inter) }, []sslfilter.VerifyCode{20}},
+		{"issuer forged", func(o sslfilter.Options) sslfilter.Options { return namesTrusted.showing(o) }, []sslfilter.VerifyCode{7}},
+		{"self-signed", func(o sslfilter.Options) sslfilter.Options { return self.showing(o) }, []sslfilter.VerifyCode{18}},
+		{"certificate alone", func(o sslfilter.Options) sslfilter.Options { return ofInter.showing(o) }, []sslfilter.VerifyCode{20, 21}},
+	}
+}
+
+// verifyErrors lists the X509_V_ERR numbers that the linked OpenSSL has a sentence for.
+func verifyErrors() (list []sslfilter.VerifyCode) {
+	for code := sslfilter.VerifyCode(1); code < 200; code++ {
+		if text := code.String(); !strings.Contains(text, "error number") && !strings.Contains(text, "unknown") {
+			list = append(list, code)
+		}
+	}
+	return list
+}
+
+// letsIn reports whether a side that enforces lets the attacker in.
+func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) bool {
+	t.Helper()
+	var verifying, attacking *sslfilter.Filter
+	own := serving("server-ec")
+	if server {
+		verifying = mustFilter(t, with(own, func(o *sslfilter.Options) {
+			o.RequireValidClientCert, o.CACrt, o.IgnoreVerifyErrors = true, pki("root.crt"), ignore
+		}))
+		attacking = mustFilter(t, a.shows(sslfilter.Options{Client: true, InsecureSkipVerify: true}))
+		p := enginetest.New(attacking, verifying)
+		p.Handshake()
+	} else {
+		verifying = mustFilter(t, with(clientOptions(), func(o *sslfilter.Options) { o.IgnoreVerifyErrors = ignore }))
+		attacking = mustFilter(t, a.shows(sslfilter.Options{}))
+		p := enginetest.New(verifying, attacking)
+		p.Handshake()
+	}
+	in := verifying.Err() == nil && verifying.HandshakeDone()
+	require.Equal(t, in, verifying.ClientCertValid(), "the verdict and the handshake say the same")
+	return in
+}
+
+// Which numbers of IgnoreVerifyErrors, each alone, let a stranger in: measured for
+// each number that OpenSSL has, with every attack and on both sides. The method
+// that the warnings are made from says the same.
+func TestIgnoredErrorsThatAdmitAnyone(t *testing.T) {
+	all := attacks(t)
+	numbers := verifyErrors()
+	require.Contains(t, numbers, sslfilter.VerifyHostnameMismatch)
+	require.Greater(t, len(numbers), 60)
+	for _, code := range numbers {
+		for _, server := range []bool{true, false} {
+			admitted := false
+			for _, a := range all {
+				in := letsIn(t, server, []sslfilter.VerifyCode{code}, a)
+				require.Equal(t, slices.Equal(a.codes, []sslfilter.VerifyCode{code}), in, "%d (%v), %s, server: %v", int(code), code, a.name, server)
+				admitted = admitted || in
+			}
+			require.Equal(t, admitted, code.AdmitsAnyone(), "%d (%v), server: %v", int(code), code, server)
+		}
+	}
+}
+
+// Debug names the numbers that let a stranger in, and no other.
+func TestDebugTellsWhatAdmitsAnyone(t *testing.T) {
+	log := new(journal)
+	mustCtx(t, asking(func(o *sslfilter.Options) {
+		o.IgnoreVerifyErrors, o.Debug = []sslfilter.VerifyCode{9, 20, 21, 7}, slog.New(log)
+	}))
+	require.Equal(t, []string{"20", "7"}, log.values("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error"))
+}
+
+// Ignoring exactly what OpenSSL finds lets the attacker in, and one number less does not.
+func TestIgnoredErrorsTogether(t *testing.T) {
+	for _, a := range attacks(t) {
+		for _, server := range []bool{true, false} {
+			require.True(t, letsIn(t, server, a.codes, a), "%s, server: %v", a.name, server)
+			for i := range a.codes {
+				fewer := slices.Delete(slices.Clone(a.codes), i, i+1)
+				require.False(t, letsIn(t, server, append(fewer, 9, 10), a), "%s without %d, server: %v", a.name, a.codes[i], server)
+			}
+		}
+	}
+}
+
+// What a certificate can do that a trusted CA has issued for something else, by the
+// errors that have to be ignored: issue certificates itself. It is no stranger, but
+// on a client that trusts public CAs everybody can have one.
+func TestCertificateOfTheCAIsNoCA(t *testing.T) {
+	a := &attacker{t: t}
+	holder, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, "client.crt")))
+	require.NoError(t, err)
+	leaf := a.issue("ann", false, holder, signer(t, "client.key"))
+	shows := func(o sslfilter.Options) sslfilter.Options {
+		return leaf.showing(o, forged{pem: pkiBytes(t, "client.crt")})
+	}
+	for _, code := range verifyErrors() {
+		require.False(t, letsIn(t, true, []sslfilter.VerifyCode{code}, attack{"below a client", shows, nil}), "%d (%v)", int(code), code)
+	}
+}
