@@ -78,10 +78,11 @@ func parse(args []string) (*program, int) {
 	p := &program{flags: new(relay.Config)}
 	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&p.file, "config", "", "`file` with the configuration; no other flag but -check and -strict goes with it")
-	fs.BoolVar(&p.check, "check", false, "explain the configuration and say what is wrong or weak in it, without opening a port; the exit status is 1 if the relay would not start")
-	fs.BoolVar(&p.strict, "strict", false, "with -check: the exit status is also 1 for what is weak")
-	version := fs.Bool("version", false, "print the version and that of OpenSSL")
+	relay.AddFlag(fs, &p.file, "config", "`file` with the configuration; no other flag but -check and -strict goes with it")
+	relay.AddFlag(fs, &p.check, "check", "explain the configuration and say what is wrong or weak in it, without opening a port; the exit status is 1 if the relay would not start")
+	relay.AddFlag(fs, &p.strict, "strict", "with -check: the exit status is also 1 for what is weak")
+	version := false
+	relay.AddFlag(fs, &version, "version", "print the version and that of OpenSSL")
 	relay.Flags(fs, p.flags)
 
 	err := fs.Parse(args)
@@ -94,7 +95,7 @@ func parse(args []string) (*program, int) {
 	case err == nil && fs.NArg() > 0:
 		err = fmt.Errorf("%q is no flag", fs.Arg(0))
 	}
-	if err == nil && *version {
+	if err == nil && version {
 		fmt.Println("sslrelay", moduleVersion(), "with", sslfilter.OpenSSLVersion())
 		return nil, 0
 	}

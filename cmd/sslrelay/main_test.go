@@ -271,6 +271,9 @@ func TestWrongStartsSaySo(t *testing.T) {
 	}{
 		{[]string{"-nonsense"}, 2, "-nonsense"},
 		{[]string{"server.crt"}, 2, `"server.crt" is no flag`},
+		{[]string{"-check", "-check=false"}, 2, "given twice"},
+		{[]string{"-config", config, "-config", config}, 2, "given twice"},
+		{[]string{"-requirevalidclientcert", "-requirevalidclientcert=false"}, 2, "-requirevalidclientcert: it is given twice"},
 		{[]string{"-strict"}, 2, "-strict goes with -check"},
 		{[]string{"-config", config, "-tls"}, 2, "-config and -tls"},
 		{[]string{"-listen", "127.0.0.1:0"}, 2, `sslrelay: relay "tcp": backend: is missing`},

@@ -139,10 +139,10 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no time such as 90s or 35m", text)
+		return fmt.Errorf("want a time such as 90s or 35m, got %q", text)
 	}
 	if v <= 0 {
-		return fmt.Errorf("%q is not above 0", text)
+		return fmt.Errorf("want a time above 0, got %q", text)
 	}
 	*d = Duration(v)
 	return nil

@@ -127,46 +127,46 @@ func TestWrongConfigurations(t *testing.T) {
 	http := "[[relay]]\nmode = \"http\"\nlisten = [\"127.0.0.1:0\"]\nbackend = \"h:1\"\n"
 	for text, want := range map[string]string{
 		ok + "crtt = \"x\"\n":                         `line 4: unknown key "relay.crtt"`,
-		"crt = \"x\"\n" + ok:                          `line 1: unknown key "crt"; it belongs into a [[relay]] table`,
-		ok + "max-connections = 1\n":                  `unknown key "relay.max-connections"; it belongs in front of the first [[relay]]`,
+		"crt = \"x\"\n" + ok:                          `line 1: unknown key "crt"; it belongs in a [[relay]] table`,
+		ok + "max-connections = 1\n":                  `unknown key "relay.max-connections"; it belongs before the first [[relay]]`,
 		ok + "[relay.tls]\nx = 1\n":                   `line 4`,
-		ok + "caverifydepth = \"x\"\n":                `line 4: relay.caverifydepth`,
-		ok + "idle-timeout = \"ten\"\n":               `"ten" is no time such as 90s or 35m`,
-		ok + "idle-timeout = \"-1s\"\n":               `not above 0`,
+		ok + "caverifydepth = \"x\"\n":                `line 4: relay.caverifydepth: want a whole number, got a string`,
+		ok + "idle-timeout = \"ten\"\n":               `line 4: relay.idle-timeout: want a time such as 90s or 35m, got "ten"`,
+		ok + "idle-timeout = \"-1s\"\n":               `line 4: relay.idle-timeout: want a time above 0, got "-1s"`,
 		ok + "crt = \n":                               `line 4`,
 		"":                                            `there is no [[relay]]`,
-		ok + ok:                                       `another relay has it`,
+		ok + ok:                                       `line 4: relay "tcp": name: another relay has the same name`,
 		"[[relay]]\nbackend = \"h:1\"\n":              `listen: is missing`,
 		"[[relay]]\nlisten = [\":1\"]\n":              `backend: is missing`,
-		ok + "mode = \"ftp\"\n":                       `mode: "ftp" is none of tcp, http, imap, pop3, smtp`,
-		strings.Replace(ok, "h:1", "h", 1):            `backend: "h" is no address`,
-		strings.Replace(ok, "h:1", "h:x", 1):          `the port is no number`,
+		ok + "mode = \"ftp\"\n":                       `line 4: relay "ftp": mode: want tcp, http, imap, pop3 or smtp, got "ftp"`,
+		strings.Replace(ok, "h:1", "h", 1):            `line 3: relay "tcp": backend: want host:port such as mail.example.org:143, got "h"`,
+		strings.Replace(ok, "h:1", "h:x", 1):          `want a port from 0 to 65535 in "h:x", got "x"`,
 		strings.Replace(ok, "h:1", ":1", 1):           `a backend needs a host and a port`,
 		strings.Replace(ok, "h:1", "unix:x", 1):       `begins with /`,
 		strings.Replace(ok, "h:1", "starttls:h:1", 1): `mode tcp has no STARTTLS`,
 		strings.Replace(ok, "127.0.0.1:0", "starttls:127.0.0.1:0", 1):                                     `mode tcp has no STARTTLS`,
 		ok + "[relay.users]\nx = \"h:1\"\n":                                                               `mode tcp has no login`,
-		imap + "[relay.users]\nx = \"h\"\n":                                                               `users.x: "h" is no address`,
+		imap + "[relay.users]\nx = \"h\"\n":                                                               `line 6: relay "imap": users.x: want host:port`,
 		imap + "capabilities = [\"STARTTLS\"]\n":                                                          `STARTTLS is added where it is true`,
-		imap + "capabilities = [\"A B\"]\n":                                                               `"A B" is no capability`,
+		imap + "capabilities = [\"A B\"]\n":                                                               `want one word of printable ASCII, got "A B"`,
 		imap + "greeting = \"a\\r\\nb\"\n":                                                                `greeting: only printable ASCII`,
 		imap + "max-line = 10000000\n":                                                                    `max-line`,
 		imap + "allow-unauthenticated = true\n":                                                           `is for mode smtp`,
 		http + "alpn = [\"h2\"]\n":                                                                        `speaks HTTP/1.1`,
 		http + "proxy-protocol = true\n":                                                                  `not with mode http`,
-		http + "[relay.headers]\nnothing = \"X\"\n":                                                       `"nothing" is none of verdict`,
-		http + "[relay.headers]\nverdict = \"a b\"\n":                                                     `no name of a header`,
+		http + "[relay.headers]\nnothing = \"X\"\n":                                                       `line 6: relay "http": headers.nothing: want verdict, subject, issuer, serial, cipher or protocol as the key`,
+		http + "[relay.headers]\nverdict = \"a b\"\n":                                                     `want the name of a header, got "a b"`,
 		http + "[relay.headers]\nverdict = \"Host\"\n":                                                    `meaning of its own`,
 		http + "[relay.headers]\nverdict = \"x_tls_cipher\"\n":                                            `has the name`,
 		ok + "[relay.headers]\nverdict = \"X\"\n":                                                         `headers: is for mode http`,
-		ok + "backend-cacrt = \"x\"\nproxy-protocol = true\n":                                             `backend-cacrt: the backend "h:1" is reached without TLS; tls: in front`,
+		ok + "backend-cacrt = \"x\"\nproxy-protocol = true\n":                                             `backend-cacrt: the backend "h:1" is reached without TLS; put tls: in front`,
 		strings.Replace(ok, "127", "plain:127", 1) + "clientcert = true\nrequirevalidclientcert = true\n": `clientcert, requirevalidclientcert: no listener has TLS`,
 		"counters = \"0.0.0.0:1\"\n" + ok:                                                                 `not a loopback address`,
-		"counters = \"1\"\n" + ok:                                                                         `no address`,
-		"log = \"xml\"\n" + ok:                                                                            `"xml" is none of text, json`,
-		"max-handshakes = -1\n" + ok:                                                                      `not above 0`,
-		ok + "errorhandler = \"die\"\n":                                                                   `"die" is none of`,
-		ok + "keypassphrase = \"hunter2\"\n":                                                              `keypassphrase: neither file:, env: nor credential: is in front of it`,
+		"counters = \"1\"\n" + ok:                                                                         `line 1: counters: want host:port`,
+		"log = \"xml\"\n" + ok:                                                                            `line 1: log: want text or json, got "xml"`,
+		"max-handshakes = -1\n" + ok:                                                                      `line 1: max-handshakes: want a number above 0, got -1`,
+		ok + "errorhandler = \"die\"\n":                                                                   `line 4: relay "tcp": errorhandler: want ignore, carp, confess or carponetime, got "die"`,
+		ok + "keypassphrase = \"hunter2\"\n":                                                              `keypassphrase: want file:, env: or credential: at its beginning`,
 	} {
 		_, err := Parse([]byte(text))
 		require.ErrorContains(t, err, want, "%s", text)
@@ -182,17 +182,17 @@ func TestWrongFilesNameRelayAndKey(t *testing.T) {
 	for text, want := range map[string]string{
 		`crt = "nowhere.crt"` + "\nkey = \"k\"":                                    `relay "r": crt (nowhere.crt): cannot open it`,
 		crt() + "cipher = \"NONSENSE\"":                                            `relay "r": cipher: "NONSENSE"`,
-		crt() + "minversion = \"4\"":                                               `minversion: "4" is none of`,
+		crt() + "minversion = \"4\"":                                               `minversion: want 1.0, 1.1, 1.2 or 1.3, got "4"`,
 		crt() + "clientcert = true\ncacrl = \"nowhere.pem\"":                       `relay "r": cacrl: open nowhere.pem`,
 		crt() + fmt.Sprintf("clientcert = true\ncacrl = %q", pki("crl-trunc.pem")): `relay "r": cacrl (` + pki("crl-trunc.pem"),
-		crt() + "crlcheck = \"all\"":                                               `crlcheck: "all" is none of off, leaf, chain`,
+		crt() + "crlcheck = \"all\"":                                               `crlcheck: want off, leaf or chain, got "all"`,
 		crt() + "crlcheck = \"leaf\"\nclientcert = true":                           `relay "r": crlcheck: has no CRL`,
 		crt() + "crlfiles = [\"nowhere.pem\"]":                                     `relay "r": crlfiles: open nowhere.pem`,
 		crt() + fmt.Sprintf("crlfiles = [%q]", pki("crl.pem")):                     `relay "r": crlfiles: is given without CRLCheck`,
 		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", pki("root.crt"), pki("crl.pem"), pki("crl-trunc.pem")): `relay "r": crlfiles (` + pki("crl-trunc.pem"),
 		crt() + fmt.Sprintf("cacrl = %q", pki("crl-trunc.pem")):                                                               `relay "r": cacrl (` + pki("crl-trunc.pem"),
 		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")):                                           `key (` + pki("server-enc.key") + `): the private key is encrypted`,
-		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")): `keypassphrase: the environment has no SSLRELAY_NOT_SET`,
+		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")): `keypassphrase: the environment variable SSLRELAY_NOT_SET is not set`,
 		crt() + "backend-cacrt = \"nowhere.pem\"":                                                                             `backend-cacrt (nowhere.pem)`,
 		crt() + "fips = true\nfips-config = \"nowhere.cnf\"":                                                                  `relay "r": fips`, // fips-config (nowhere.cnf), or fips with OpenSSL 1.1.1
 		crt() + "backend-fips = true\nbackend-fips-config = \"nowhere.cnf\"":                                                  `relay "r": backend-fips`,
@@ -217,7 +217,7 @@ func TestPassphrases(t *testing.T) {
 		require.Equal(t, "secret", string(got), source)
 	}
 	_, err := passphrase("credential:../pass")()
-	require.ErrorContains(t, err, "no name of a credential")
+	require.ErrorContains(t, err, `want the name of a credential, got "../pass"`)
 }
 
 func TestUsersFile(t *testing.T) {
@@ -239,9 +239,83 @@ func TestUsersFile(t *testing.T) {
 			require.Equal(t, want, e.String())
 		}
 	}
-	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": "line 2: the name is there twice", "a b\n": "no address"} {
+	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": "line 2: the name is there twice", "a b\n": "want host:port"} {
 		write(text)
 		_, err := load()
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// A key counts only as it is documented, and once: the last of several spellings
+// would decide, and one of these lets everybody in.
+func TestKeysAreExact(t *testing.T) {
+	ok := "[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"h:1\"\n"
+	for text, want := range map[string]string{
+		ok + "requirevalidclientcert = true\nRequireValidClientCert = false\n":           `line 5: unknown key "relay.RequireValidClientCert"; the key is written requirevalidclientcert`,
+		ok + "RequireValidClientCert = true\n":                                           `line 4: unknown key "relay.RequireValidClientCert"; the key is written requirevalidclientcert`,
+		ok + "ignoreverifyerrors = [20]\n":                                               `line 4: unknown key "relay.ignoreverifyerrors"; the key is written ignoreVerifyErrors`,
+		ok + "\"requirevalid\\u0063lientcert\" = true\nrequirevalidclientcert = false\n": `line 5: key requirevalidclientcert is already defined`,
+		ok + "clientcert = true\nclientcert = false\n":                                   `line 5: `,
+		ok + "[relay.Headers]\nverdict = \"X\"\n":                                        `line 4: unknown key "relay.Headers"; the key is written headers`,
+		ok + "mode = \"http\"\n[relay.headers]\nverdict = \"X\"\nVerdict = \"Y\"\n":      `line 7: relay "http": headers.Verdict: want verdict,`,
+		ok + "mode = \"http\"\nheaders = { verdict = \"X\", verdict = \"Y\" }\n":         `line 5: `,
+		ok + "mode = \"imap\"\n[relay.users]\nx = \"h:1\"\nx = \"h:2\"\n":                `line 7: `,
+		ok + "mode = \"imap\"\nusers.x = \"h:1\"\nusers.\"x\" = \"h:2\"\n":               `line 6: `,
+		"[[Relay]]\nlisten = [\":0\"]\nbackend = \"h:1\"\n":                              `line 1: unknown key "Relay"; the key is written relay`,
+		"Log = \"json\"\n" + ok:                                                          `line 1: unknown key "Log"; the key is written log`,
+		"max_connections = 1\n" + ok:                                                     `line 1: unknown key "max_connections"; the key is written max-connections`,
+		"log = \"json\"\nlog = \"text\"\n" + ok:                                          `line 2: `,
+	} {
+		_, err := Parse([]byte(text))
+		require.ErrorContains(t, err, want, "%s", text)
+		require.NotContains(t, err.Error(), "\n", "%s", text)
+	}
+	for _, args := range [][]string{
+		{"-requirevalidclientcert", "-requirevalidclientcert=false"}, {"-crt", "a", "-crt", "b"}, {"-max-line", "1", "-max-line=1"},
+		{"-idle-timeout=1m", "-idle-timeout=2m"}, {"-header", "verdict=a", "-header", "verdict=b"},
+	} {
+		_, err := parseFlags(append(args, "-listen", "plain::0", "-backend", "h:1")...)
+		require.ErrorContains(t, err, "given twice", args)
+	}
+	_, err := parseFlags("-listen", ":0", "-listen", ":1", "-backend", "h:1", "-ignoreVerifyErrors", "9", "-ignoreVerifyErrors", "10")
+	require.NoError(t, err)
+}
+
+// What is wrong with a value is said with the key, its line and what is wanted.
+func TestWrongValuesHaveKeyAndLine(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{`listen = "tls:127.0.0.1:0"`, `line 3: relay.listen: want a list of strings such as ["one", "two"], got a string`},
+		{`listen = ["127.0.0.1:0", 5]`, `line 3: relay.listen: want a list of strings such as ["one", "two"], got a list with something else in it`},
+		{`listen = ["tsl:host:1"]`, `line 3: relay "tcp": listen: "tsl:host:1": want tls:, starttls: or plain: before host:port, got "tsl:"`},
+		{`listen = ["::1:143"]`, `want host:port with the IPv6 address in brackets`},
+		{`listen = []`, `line 3: relay "tcp": listen: is missing`},
+		{`backend = ["a", "b"]`, `line 3: relay.backend: want a string, got a list`},
+		{`clientcert = "true"`, `line 3: relay.clientcert: want true or false, got a string`},
+		{`caverifydepth = 1.5`, `line 3: relay.caverifydepth: want a whole number, got a number with a fraction`},
+		{`ignoreVerifyErrors = 20`, `line 3: relay.ignoreVerifyErrors: want a list of whole numbers such as [9, 10], got a number`},
+		{`idle-timeout = 90`, `line 3: relay.idle-timeout: want a time such as "90s" or "35m", got a number`},
+		{`users = ["a"]`, `line 3: relay.users: want a table of strings, got a list`},
+		{"[relay.users]\n# more\na = 5", `line 5: relay.users.a: want a string, got a number`},
+		{`users = { "a.b" = 5 }`, `line 3: relay.users.a.b: want a string, got a number`},
+		{`keypassphrase = ["hunter2"]`, `line 3: relay.keypassphrase: want a string, got a list`},
+		{`handshake-timeout = "1000h"`, `line 3: relay "tcp": handshake-timeout: want at most 168h, got 1000h`},
+		{`crt = 1979-05-27`, `line 3: relay.crt: want a string, got a date`},
+	} {
+		_, err := Parse([]byte("# first\n[[relay]]\n" + c.line + "\n"))
+		require.ErrorContains(t, err, c.want)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	for text, want := range map[string]string{
+		"relay = 1":                        `line 1: relay: want tables that begin with [[relay]]`,
+		"[relay]\nlisten = [\":0\"]\n":     `line 1: relay: want tables that begin with [[relay]]`,
+		"relay = [{ listn = [\":0\"] }]\n": `line 1: unknown key "relay.listn"`,
+		"[[relay]]\nlisten = [\":0\"]\nbackend = \"h:1\"\n[[relay]]\nname = \"b\"\nlisten = [\":0\"]\n": `line 4: relay "b": backend: is missing`,
+	} {
+		_, err := Parse([]byte(text))
+		require.ErrorContains(t, err, want, text)
+	}
+	// All mistakes of a file are told at once, by line.
+	_, err := Parse([]byte("crtt = 1\n[[relay]]\nlisten = 5\nbackend = 6\n"))
+	require.Equal(t, []string{`line 1: unknown key "crtt"`, `line 3: relay.listen: want a list of strings such as ["one", "two"], got a number`, `line 4: relay.backend: want a string, got a number`},
+		strings.Split(err.Error(), "\n"))
 }

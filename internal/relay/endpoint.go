@@ -41,18 +41,31 @@ func parseEndpoint(s string, byDefault security) (endpoint, error) {
 		e.network, e.address = "unix", path
 		return e, nil
 	}
-	host, port, err := net.SplitHostPort(e.address)
-	if err != nil {
-		return e, fmt.Errorf("%q is no address such as mail.example.org:143: %w", s, err)
+	if word, rest, ok := strings.Cut(e.address, ":"); ok && strings.Contains(rest, ":") && !strings.ContainsAny(word, ".[") && net.ParseIP(e.address) == nil {
+		return e, fmt.Errorf("%q: want tls:, starttls: or plain: before host:port, got %q", s, word+":")
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return e, fmt.Errorf("%q: the port is no number from 0 to 65535", s)
+	var err error
+	if e.host, err = splitAddress(e.address); err != nil && e.address != s {
+		err = fmt.Errorf("%q: %w", s, err)
 	}
-	if strings.ContainsAny(host, " \t") {
-		return e, fmt.Errorf("%q: a space in the host", s)
+	return e, err
+}
+
+// splitAddress gives the host of host:port. The port has to be a number.
+func splitAddress(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	switch {
+	case err != nil && net.ParseIP(address) != nil && strings.Contains(address, ":"):
+		return "", fmt.Errorf("want host:port with the IPv6 address in brackets such as [::1]:143, got %q", address)
+	case err != nil:
+		return "", fmt.Errorf("want host:port such as mail.example.org:143, got %q", address)
+	case strings.ContainsAny(host, " \t"):
+		return "", fmt.Errorf("a space in the host of %q", address)
 	}
-	e.host = host
-	return e, nil
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("want a port from 0 to 65535 in %q, got %q", address, port)
+	}
+	return host, nil
 }
 
 // parseBackend parses an address that connections are made to.

@@ -1,17 +1,17 @@
 package relay
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // Flags defines a flag for every field of c and of its first relay, which it
-// adds, under the names of the configuration file. The map has what was set.
+// adds, under the names of the configuration file.
 func Flags(fs *flag.FlagSet, c *Config) {
 	c.Relays = make([]Relay, 1)
 	addFlags(fs, reflect.ValueOf(c).Elem())
@@ -27,11 +27,10 @@ func (c *Config) Finish() error {
 	return nil
 }
 
-// GlobalFlags are the names of the flags that stand for no key of a relay.
-func GlobalFlags() []string {
-	var names []string
-	eachField(reflect.TypeFor[Config](), func(f reflect.StructField) { names = append(names, flagName(f)) })
-	return names
+// AddFlag defines a flag for a field of the types that a configuration has.
+// Unless the field is a list or a table, giving the flag twice is an error.
+func AddFlag(fs *flag.FlagSet, field any, name, usage string) {
+	fs.Var(&value{field: reflect.ValueOf(field).Elem()}, name, usage)
 }
 
 func addFlags(fs *flag.FlagSet, v reflect.Value) {
@@ -42,7 +41,7 @@ func addFlags(fs *flag.FlagSet, v reflect.Value) {
 		case f.Anonymous:
 			addFlags(fs, v.Field(i))
 		case f.Tag.Get("usage") != "":
-			fs.Var(&value{v.Field(i)}, flagName(f), flagUsage(f))
+			AddFlag(fs, v.Field(i).Addr().Interface(), flagName(f), flagUsage(f))
 		}
 	}
 }
@@ -69,7 +68,10 @@ func flagUsage(f reflect.StructField) string {
 }
 
 // value sets a field from a flag.
-type value struct{ field reflect.Value }
+type value struct {
+	field reflect.Value
+	given bool
+}
 
 func (v *value) IsBoolFlag() bool { return v.field.IsValid() && v.field.Kind() == reflect.Bool }
 
@@ -77,60 +79,12 @@ func (v *value) IsBoolFlag() bool { return v.field.IsValid() && v.field.Kind() =
 func (v *value) String() string { return "" }
 
 func (v *value) Set(s string) error {
-	switch p := v.field.Addr().Interface().(type) {
-	case *string:
-		*p = s
-	case *bool:
-		b, err := strconv.ParseBool(s)
-		if err != nil {
-			return fmt.Errorf("%q is not true or false", s)
-		}
-		*p = b
-	case *int:
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("%q is no number", s)
-		}
-		*p = n
-	case *Duration:
-		return p.UnmarshalText([]byte(s))
-	case *[]string:
-		*p = append(*p, words(s)...)
-	case *[]int:
-		for _, word := range words(s) {
-			n, err := strconv.Atoi(word)
-			if err != nil {
-				return fmt.Errorf("%q is no number", word)
-			}
-			*p = append(*p, n)
-		}
-	case *map[string]string:
-		key, val, ok := strings.Cut(s, "=")
-		if !ok || key == "" {
-			return fmt.Errorf("%q has no form such as name=value", s)
-		}
-		if _, twice := (*p)[key]; twice {
-			return fmt.Errorf("%q is given twice", key)
-		}
-		if *p == nil {
-			*p = make(map[string]string)
-		}
-		(*p)[key] = val
-	default:
-		return fmt.Errorf("no flag has the type %v", v.field.Type())
+	kind := v.field.Kind()
+	if v.given && kind != reflect.Slice && kind != reflect.Map {
+		return errors.New("it is given twice")
 	}
-	return nil
-}
-
-// words splits a list at commas.
-func words(s string) []string {
-	var list []string
-	for word := range strings.SplitSeq(s, ",") {
-		if word = strings.TrimSpace(word); word != "" {
-			list = append(list, word)
-		}
-	}
-	return list
+	v.given = true
+	return setText(v.field.Addr().Interface(), s)
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -110,7 +110,7 @@ func parseVersion(key, s string) (sslfilter.Version, error) {
 	case "1.3":
 		return sslfilter.VersionTLS13, nil
 	}
-	return 0, fmt.Errorf("%s: %q is none of 1.0, 1.1, 1.2, 1.3", key, s)
+	return 0, wrongKey(key, "%w", wantOneOf(s, "1.0", "1.1", "1.2", "1.3"))
 }
 
 func parseCRLCheck(key, s string) (sslfilter.CRLCheck, error) {
@@ -122,7 +122,7 @@ func parseCRLCheck(key, s string) (sslfilter.CRLCheck, error) {
 			return c, nil
 		}
 	}
-	return 0, fmt.Errorf("%s: %q is none of off, leaf, chain", key, s)
+	return 0, wrongKey(key, "%w", wantOneOf(s, "off", "leaf", "chain"))
 }
 
 func errorHandler(way string, log *slog.Logger) sslfilter.ErrorHandler {
@@ -155,18 +155,18 @@ func passphrase(source string) func() ([]byte, error) {
 			if text, ok := os.LookupEnv(name); ok {
 				return []byte(text), nil
 			}
-			return nil, fmt.Errorf("the environment has no %s", name)
+			return nil, fmt.Errorf("the environment variable %s is not set", name)
 		case "credential":
 			dir := os.Getenv("CREDENTIALS_DIRECTORY")
 			if dir == "" {
 				return nil, errors.New("CREDENTIALS_DIRECTORY is not set: the unit needs LoadCredential= or LoadCredentialEncrypted=")
 			}
 			if name != filepath.Base(name) {
-				return nil, fmt.Errorf("%q is no name of a credential", name)
+				return nil, fmt.Errorf("want the name of a credential, got %q", name)
 			}
 			return readPassphrase(filepath.Join(dir, name))
 		}
-		return nil, errors.New("neither file:, env: nor credential: is in front of it")
+		return nil, errors.New("want file:, env: or credential: at its beginning")
 	}
 }
 

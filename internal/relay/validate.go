@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -24,7 +23,7 @@ func (c *Config) validate() error {
 	add(positive("max-connections", c.MaxConnections))
 	add(positive("max-handshakes", c.MaxHandshakes))
 	if c.MaxConnsPerClient < 0 {
-		add(fmt.Errorf("max-connections-per-client: %d is below 0", c.MaxConnsPerClient))
+		add(wrongKey("max-connections-per-client", "want 0 or more, got %d", c.MaxConnsPerClient))
 	}
 	add(c.validateCounters())
 	if len(c.Relays) == 0 {
@@ -34,11 +33,11 @@ func (c *Config) validate() error {
 	for i := range c.Relays {
 		r := &c.Relays[i]
 		if names[r.Name] {
-			add(fmt.Errorf("relay %q: name: another relay has it; each needs one of its own", r.Name))
+			add(&relayError{i, r.Name, wrongKey("name", "another relay has the same name; each needs its own")})
 		}
 		names[r.Name] = true
 		for _, err := range r.validate() {
-			add(fmt.Errorf("relay %q: %w", r.Name, err))
+			add(&relayError{i, r.Name, err})
 		}
 	}
 	return errors.Join(all...)
@@ -48,12 +47,12 @@ func (c *Config) validateCounters() error {
 	if c.Counters == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.Counters)
+	host, err := splitAddress(c.Counters)
 	if err != nil {
-		return fmt.Errorf("counters: %q is no address such as 127.0.0.1:8099: %w", c.Counters, err)
+		return wrongKey("counters", "%w", err)
 	}
 	if !loopback(host) && !c.CountersRemote {
-		return fmt.Errorf("counters: %q is not a loopback address, and everybody who reaches it could read the counters; set counters-remote if that is meant", c.Counters)
+		return wrongKey("counters", "%q is not a loopback address, and everybody who reaches it could read the counters; set counters-remote if that is meant", c.Counters)
 	}
 	return nil
 }
@@ -75,14 +74,14 @@ func (r *Relay) validate() (all []error) {
 	add(r.validateHTTP())
 	add(positive("max-line", r.MaxLine))
 	if r.MaxLine > maxLineBound {
-		add(fmt.Errorf("max-line: %d is above %d", r.MaxLine, maxLineBound))
+		add(wrongKey("max-line", "want at most %d, got %d", maxLineBound, r.MaxLine))
 	}
 	for _, d := range []struct {
 		key string
 		d   Duration
 	}{{"handshake-timeout", r.HandshakeTimeout}, {"command-timeout", r.CommandTimeout}, {"idle-timeout", r.IdleTimeout}, {"backend-timeout", r.BackendTimeout}} {
 		if d.d > Duration(maxTimeout) {
-			add(fmt.Errorf("%s: %v is above %v", d.key, d.d, Duration(maxTimeout)))
+			add(wrongKey(d.key, "want at most %v, got %v", Duration(maxTimeout), d.d))
 		}
 	}
 	handlers := []string{"", "ignore", "carp", "confess", "carponetime"}
@@ -92,7 +91,7 @@ func (r *Relay) validate() (all []error) {
 		{"keypassphrase", r.ServerTLS.KeyPassphrase}, {"backend-keypassphrase", r.BackendTLS.KeyPassphrase},
 	} {
 		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
-			add(fmt.Errorf("%s: neither file:, env: nor credential: is in front of it", source.key)) // it may be the passphrase itself
+			add(wrongKey(source.key, "want file:, env: or credential: at its beginning")) // the value may be the passphrase itself
 		}
 	}
 	return all
@@ -107,17 +106,17 @@ const (
 
 func (r *Relay) validateListen() error {
 	if len(r.Listen) == 0 {
-		return errors.New("listen: is missing")
+		return wrongKey("listen", "is missing")
 	}
 	for _, s := range r.Listen {
 		e, err := parseEndpoint(s, directTLS)
 		switch {
 		case err != nil:
-			return fmt.Errorf("listen: %w", err)
+			return wrongKey("listen", "%w", err)
 		case e.network != "tcp":
-			return fmt.Errorf("listen: %q: only TCP is listened on", s)
+			return wrongKey("listen", "%q: only TCP is listened on", s)
 		case e.security == startTLS && !r.frontEnd():
-			return fmt.Errorf("listen: %q: mode %s has no STARTTLS; imap, pop3 and smtp have", s, r.Mode)
+			return wrongKey("listen", "%q: mode %s has no STARTTLS; imap, pop3 and smtp have", s, r.Mode)
 		}
 	}
 	return nil
@@ -125,18 +124,18 @@ func (r *Relay) validateListen() error {
 
 func (r *Relay) validateBackends() error {
 	if r.Backend == "" && !r.byUser() {
-		return errors.New("backend: is missing")
+		return wrongKey("backend", "is missing")
 	}
 	if r.byUser() && !r.frontEnd() {
-		return fmt.Errorf("users: mode %s has no login; imap, pop3 and smtp have", r.Mode)
+		return wrongKey("users", "mode %s has no login; imap, pop3 and smtp have", r.Mode)
 	}
 	check := func(key, s string) error {
 		e, err := parseBackend(s)
 		if err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			return wrongKey(key, "%w", err)
 		}
 		if e.security == startTLS && !r.frontEnd() {
-			return fmt.Errorf("%s: %q: mode %s has no STARTTLS; imap, pop3 and smtp have", key, s, r.Mode)
+			return wrongKey(key, "%q: mode %s has no STARTTLS; imap, pop3 and smtp have", s, r.Mode)
 		}
 		return nil
 	}
@@ -151,13 +150,13 @@ func (r *Relay) validateBackends() error {
 		}
 	}
 	if r.ProxyProtocol && r.Mode == modeHTTP {
-		return errors.New("proxy-protocol: not with mode http, where clients share connections to the backend; X-Forwarded-For has the address")
+		return wrongKey("proxy-protocol", "not with mode http, where clients share connections to the backend; X-Forwarded-For has the address")
 	}
 	if r.Mode != modeSMTP && r.AllowUnauthenticated {
-		return fmt.Errorf("allow-unauthenticated: is for mode smtp, and this is %s", r.Mode)
+		return wrongKey("allow-unauthenticated", "is for mode smtp, and this is %s", r.Mode)
 	}
 	if r.AllowUnauthenticated && r.Backend == "" {
-		return errors.New("allow-unauthenticated: needs backend: there is no user to choose by")
+		return wrongKey("allow-unauthenticated", "needs backend: there is no user to choose by")
 	}
 	return nil
 }
@@ -168,10 +167,10 @@ func (r *Relay) validateBackends() error {
 func (r *Relay) validateSides() error {
 	speaksTLS := func(e endpoint, err error) bool { return err != nil || e.security != plain } // an error is reported already
 	if keys := given(r.ServerTLS); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(parseEndpoint(s, directTLS)) }) {
-		return fmt.Errorf("%s: no listener has TLS", strings.Join(keys, ", "))
+		return &keyError{keys, errors.New("no listener has TLS")}
 	}
 	if keys := given(r.BackendTLS); len(keys) > 0 && r.Backend != "" && !r.byUser() && !speaksTLS(parseBackend(r.Backend)) {
-		return fmt.Errorf("%s: the backend %q is reached without TLS; tls: in front of it changes that", strings.Join(keys, ", "), r.Backend)
+		return &keyError{keys, fmt.Errorf("the backend %q is reached without TLS; put tls: in front of its address", r.Backend)}
 	}
 	return nil
 }
@@ -191,18 +190,18 @@ func given(t any) (keys []string) {
 func (r *Relay) validateTexts() error {
 	for _, s := range []struct{ key, value string }{{"greeting", r.Greeting}, {"hostname", r.Hostname}} {
 		if !printable(s.value) {
-			return fmt.Errorf("%s: only printable ASCII is possible", s.key)
+			return wrongKey(s.key, "only printable ASCII is possible")
 		}
 	}
 	if strings.Contains(r.Hostname, " ") {
-		return errors.New("hostname: holds a space")
+		return wrongKey("hostname", "holds a space")
 	}
 	for _, word := range r.Capabilities {
 		switch upper := strings.ToUpper(word); {
 		case word == "" || !printable(word) || r.Mode == modeIMAP && strings.Contains(word, " "):
-			return fmt.Errorf("capabilities: %q is no capability", word)
+			return wrongKey("capabilities", "want one word of printable ASCII, got %q", word)
 		case upper == "STARTTLS" || upper == "STLS" || upper == "LOGINDISABLED" || strings.HasPrefix(upper, "AUTH"):
-			return fmt.Errorf("capabilities: %s is added where it is true, and cannot be given", upper)
+			return wrongKey("capabilities", "%s is added where it is true, and cannot be given", upper)
 		}
 	}
 	return nil
@@ -211,35 +210,35 @@ func (r *Relay) validateTexts() error {
 func (r *Relay) validateHTTP() error {
 	if r.Mode != modeHTTP {
 		if len(r.Headers) > 0 {
-			return fmt.Errorf("headers: is for mode http, and this is %s", r.Mode)
+			return wrongKey("headers", "is for mode http, and this is %s", r.Mode)
 		}
 		return nil
 	}
 	if slices.Contains(r.ServerTLS.ALPN, "h2") || slices.Contains(r.BackendTLS.ALPN, "h2") {
-		return errors.New("alpn: mode http speaks HTTP/1.1, not h2")
+		return wrongKey("alpn", "mode http speaks HTTP/1.1, not h2")
 	}
 	seen := make(map[string]string)
 	for _, what := range sortedKeys(r.Headers) {
 		name := r.Headers[what]
 		if _, known := defaultHeaders()[what]; !known {
-			return fmt.Errorf("headers: %q is none of verdict, subject, issuer, serial, cipher, protocol", what)
+			return wrongKey("headers."+what, "want verdict, subject, issuer, serial, cipher or protocol as the key, got %q", what)
 		}
 		if name == "" {
 			continue
 		}
 		if !token(name) {
-			return fmt.Errorf("headers.%s: %q is no name of a header", what, name)
+			return wrongKey("headers."+what, "want the name of a header, got %q", name)
 		}
 		if reserved(name) {
-			return fmt.Errorf("headers.%s: %s has a meaning of its own in HTTP", what, name)
+			return wrongKey("headers."+what, "%s has a meaning of its own in HTTP", name)
 		}
 		if other, twice := seen[headerKey(name)]; twice {
-			return fmt.Errorf("headers.%s: %s has the name %s already", what, other, name)
+			return wrongKey("headers."+what, "%s has the name %s already", other, name)
 		}
 		seen[headerKey(name)] = what
 	}
 	if r.MaxHeader < 1024 || r.MaxHeader > maxLineBound {
-		return fmt.Errorf("max-header: %d is not from 1024 to %d", r.MaxHeader, maxLineBound)
+		return wrongKey("max-header", "want 1024 to %d, got %d", maxLineBound, r.MaxHeader)
 	}
 	return nil
 }
@@ -280,12 +279,20 @@ func oneOf(key, value string, list ...string) error {
 	if slices.Contains(list, value) {
 		return nil
 	}
-	return fmt.Errorf("%s: %q is none of %s", key, value, strings.Trim(strings.Join(list, ", "), ", "))
+	return wrongKey(key, "%w", wantOneOf(value, list...))
+}
+
+// wantOneOf says which words are possible. An empty one stands for the default
+// and is not named.
+func wantOneOf(value string, list ...string) error {
+	list = slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+	last := len(list) - 1
+	return fmt.Errorf("want %s or %s, got %q", strings.Join(list[:last], ", "), list[last], value)
 }
 
 func positive(key string, n int) error {
 	if n < 1 {
-		return fmt.Errorf("%s: %d is not above 0", key, n)
+		return wrongKey(key, "want a number above 0, got %d", n)
 	}
 	return nil
 }

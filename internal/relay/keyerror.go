@@ -1,0 +1,51 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// keyError is something wrong with the value of a key, or with those of several
+// keys together. The key is named as a user writes it; that of a table within a
+// relay has a dot in it: users.joe.
+type keyError struct {
+	keys []string
+	err  error
+}
+
+func (e *keyError) Error() string {
+	return strings.Join(e.keys, ", ") + ": " + e.err.Error()
+}
+
+func (e *keyError) Unwrap() error { return e.err }
+
+// wrongKey makes a keyError.
+func wrongKey(key, format string, args ...any) error {
+	return &keyError{[]string{key}, fmt.Errorf(format, args...)}
+}
+
+// underKey puts the key of a table in front of the key that err names, if any.
+func underKey(key string, err error) error {
+	var inner *keyError
+	if !errors.As(err, &inner) {
+		return &keyError{[]string{key}, err}
+	}
+	keys := slices.Clone(inner.keys)
+	for i := range keys {
+		keys[i] = key + "." + keys[i]
+	}
+	return &keyError{keys, inner.err}
+}
+
+// relayError is an error of one relay of a configuration.
+type relayError struct {
+	index int
+	name  string
+	err   error
+}
+
+func (e *relayError) Error() string { return fmt.Sprintf("relay %q: %v", e.name, e.err) }
+
+func (e *relayError) Unwrap() error { return e.err }

@@ -1,0 +1,273 @@
+package relay
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// The toml package matches the keys of a struct without regard to case, and the
+// last one wins: requirevalidclientcert = true followed by
+// RequireValidClientCert = false would let everybody in. So a file is decoded
+// into plain maps, in which a key is what was written, and put into the
+// configuration here, where each key has to be known exactly.
+
+// relayKey is the key of the array of tables that makes the relays.
+const relayKey = "relay"
+
+// tomlFile is a decoded file with the line of each of its keys.
+type tomlFile struct {
+	lines map[string]int // by pathID
+	wrong []lineError
+}
+
+type lineError struct {
+	line int
+	text string
+}
+
+// decodeTOML fills c. The error has a line for each mistake, in their order.
+func decodeTOML(data []byte, c *Config) (*tomlFile, error) {
+	var doc map[string]any
+	if err := toml.Unmarshal(data, &doc); err != nil {
+		return nil, explainTOML(err)
+	}
+	f := &tomlFile{lines: keyLines(data)}
+	f.table(reflect.ValueOf(c).Elem(), nil, doc)
+	return f, f.err()
+}
+
+// table puts the values of doc, which stands at path, into the fields of v.
+func (f *tomlFile) table(v reflect.Value, path []string, doc map[string]any) {
+	fields := make(map[string]reflect.Value)
+	eachField(v, func(field reflect.StructField, v reflect.Value) { fields[field.Tag.Get("toml")] = v })
+	for _, key := range sortedKeys(doc) {
+		at := append(slices.Clone(path), key)
+		field, known := fields[key]
+		if !known {
+			f.add(at, "unknown key %q%s", display(at), suggest(at))
+		} else if relays, ok := field.Addr().Interface().(*[]Relay); ok {
+			f.relays(relays, at, doc[key])
+		} else if err := setTOML(field.Addr().Interface(), doc[key]); err != nil {
+			f.addError(at, err)
+		}
+	}
+}
+
+// relays makes the relays of the tables that stand at path.
+func (f *tomlFile) relays(relays *[]Relay, path []string, v any) {
+	tables, ok := listOf[map[string]any](v)
+	if !ok {
+		f.addError(path, wantGot("tables that begin with [[relay]]", v))
+		return
+	}
+	*relays = make([]Relay, len(tables))
+	for i, table := range tables {
+		f.table(reflect.ValueOf(&(*relays)[i]).Elem(), append(slices.Clone(path), strconv.Itoa(i)), table)
+	}
+}
+
+func (f *tomlFile) add(path []string, format string, args ...any) {
+	f.wrong = append(f.wrong, lineError{f.line(path), fmt.Sprintf(format, args...)})
+}
+
+// addError adds an error about the value at path, or about one below it.
+func (f *tomlFile) addError(path []string, err error) {
+	var below *keyError
+	if errors.As(err, &below) {
+		path = append(slices.Clone(path), below.keys[0])
+		err = below.err
+	}
+	f.add(path, "%s: %v", display(path), err)
+}
+
+// addInvalid adds what validate has found.
+func (f *tomlFile) addInvalid(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range many.Unwrap() {
+			f.addInvalid(err)
+		}
+		return
+	}
+	var path []string
+	var in *relayError
+	if errors.As(err, &in) {
+		path = append(path, relayKey, strconv.Itoa(in.index))
+	}
+	var key *keyError
+	if errors.As(err, &key) {
+		table, name, below := strings.Cut(key.keys[0], ".")
+		if path = append(path, table); below {
+			path = append(path, name)
+		}
+	}
+	f.add(path, "%v", err)
+}
+
+// err gives everything that was added, by line.
+func (f *tomlFile) err() error {
+	slices.SortStableFunc(f.wrong, func(a, b lineError) int { return cmp.Compare(a.line, b.line) })
+	var all []error
+	for _, e := range f.wrong {
+		if e.line > 0 {
+			e.text = fmt.Sprintf("line %d: %s", e.line, e.text)
+		}
+		all = append(all, errors.New(e.text))
+	}
+	return errors.Join(all...)
+}
+
+// line is the line of a path, or of the table that it is missing in; 0 if it is
+// missing in the whole file.
+func (f *tomlFile) line(path []string) int {
+	for ; len(path) > 0; path = path[:len(path)-1] {
+		if n := f.lines[pathID(path)]; n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// pathID joins a path. A quoted key may hold a dot, so that one cannot join.
+func pathID(path []string) string { return strings.Join(path, "\x00") }
+
+// display writes a path as people do: the keys of a relay follow "relay.".
+func display(path []string) string {
+	if len(path) > 2 && path[0] == relayKey {
+		path = append([]string{relayKey}, path[2:]...)
+	}
+	return strings.Join(path, ".")
+}
+
+// explainTOML says in one line what is wrong with the form of a file.
+func explainTOML(err error) error {
+	var wrong *toml.DecodeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	line, column := wrong.Position()
+	text := strings.TrimPrefix(wrong.Error(), "toml: ")
+	key := strings.Join(wrong.Key(), ".")
+	switch {
+	case strings.HasPrefix(text, "key ") || strings.HasPrefix(text, "table "): // it names itself
+		return fmt.Errorf("line %d: %s", line, text)
+	case key != "":
+		return fmt.Errorf("line %d: %s: %s", line, key, text)
+	}
+	return fmt.Errorf("line %d, column %d: %s", line, column, text)
+}
+
+// suggest points at the place where a key is known.
+func suggest(path []string) string {
+	last := path[len(path)-1]
+	inRelay := path[0] == relayKey && len(path) == 3
+	here, there := reflect.TypeFor[Config](), reflect.TypeFor[Relay]()
+	where := "it belongs in a [[relay]] table"
+	if inRelay {
+		here, there = there, here
+		where = "it belongs before the first [[relay]]"
+	}
+	switch {
+	case !inRelay && len(path) > 1:
+		return ""
+	case knownKey(there, last) == last:
+		return "; " + where
+	case knownKey(here, last) != "":
+		return fmt.Sprintf("; the key is written %s", knownKey(here, last))
+	case knownKey(here, strings.ReplaceAll(last, "_", "-")) != "":
+		return fmt.Sprintf("; the key is written %s", knownKey(here, strings.ReplaceAll(last, "_", "-")))
+	}
+	return ""
+}
+
+// knownKey gives the key of t that differs from key at most in case.
+func knownKey(t reflect.Type, key string) (known string) {
+	eachField(reflect.Zero(t), func(f reflect.StructField, _ reflect.Value) {
+		if name := f.Tag.Get("toml"); strings.EqualFold(name, key) {
+			known = name
+		}
+	})
+	return known
+}
+
+// eachField calls f for every field with a key, also in embedded structs.
+func eachField(v reflect.Value, f func(reflect.StructField, reflect.Value)) {
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		switch {
+		case field.Anonymous:
+			eachField(v.Field(i), f)
+		case field.Tag.Get("toml") != "":
+			f(field, v.Field(i))
+		}
+	}
+}
+
+// keyLines finds the line of every key. The decoder's own parser reads the file
+// once more for that, since the decoder keeps no lines; it is known to be
+// without a mistake, and no value is taken from here.
+func keyLines(data []byte) map[string]int {
+	k := keyLine{lines: make(map[string]int), arrays: make(map[string]int)}
+	k.parser.Reset(data)
+	var table []string
+	for k.parser.NextExpression() {
+		switch e := k.parser.Expression(); e.Kind {
+		case unstable.Table:
+			table = k.keys(nil, e)
+		case unstable.ArrayTable:
+			table = k.keys(nil, e)
+		case unstable.KeyValue:
+			k.value(k.keys(table, e), e.Value())
+		}
+	}
+	return k.lines
+}
+
+type keyLine struct {
+	parser unstable.Parser
+	lines  map[string]int
+	arrays map[string]int // the number of tables so far, by pathID
+}
+
+// keys gives the path of an expression below a table, and notes its line.
+func (k *keyLine) keys(table []string, e *unstable.Node) []string {
+	path := slices.Clone(table)
+	for it := e.Key(); it.Next(); {
+		path = append(path, string(it.Node().Data))
+		id := pathID(path)
+		k.note(path, it.Node())
+		if e.Kind == unstable.ArrayTable && it.IsLast() {
+			k.arrays[id]++
+		}
+		if n := k.arrays[id]; n > 0 {
+			path = append(path, strconv.Itoa(n-1))
+			k.note(path, it.Node())
+		}
+	}
+	return path
+}
+
+func (k *keyLine) note(path []string, key *unstable.Node) {
+	if id := pathID(path); k.lines[id] == 0 {
+		k.lines[id] = k.parser.Shape(key.Raw).Start.Line
+	}
+}
+
+// value notes the keys within a value.
+func (k *keyLine) value(path []string, v *unstable.Node) {
+	for i, it := 0, v.Children(); it.Next(); i++ {
+		switch n := it.Node(); {
+		case v.Kind == unstable.InlineTable:
+			k.value(k.keys(path, n), n.Value())
+		case v.Kind == unstable.Array:
+			k.value(append(slices.Clone(path), strconv.Itoa(i)), n)
+		}
+	}
+}

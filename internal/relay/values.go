@@ -1,0 +1,177 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A value of the configuration is written in two ways: as TOML in a file, and
+// as text in a flag. The type of the field decides what both may look like.
+
+// setTOML sets a field to what the TOML decoder made of a value. The error says
+// what the field wants, and never repeats the value: it may be a secret in the
+// wrong place.
+func setTOML(field, v any) error {
+	switch p := field.(type) {
+	case *string:
+		s, ok := v.(string)
+		if !ok {
+			return wantGot("a string", v)
+		}
+		*p = s
+	case *bool:
+		b, ok := v.(bool)
+		if !ok {
+			return wantGot("true or false", v)
+		}
+		*p = b
+	case *int:
+		n, ok := v.(int64)
+		if !ok || int64(int(n)) != n {
+			return wantGot("a whole number", v)
+		}
+		*p = int(n)
+	case *Duration:
+		s, ok := v.(string)
+		if !ok {
+			return wantGot(`a time such as "90s" or "35m"`, v)
+		}
+		return p.UnmarshalText([]byte(s))
+	case *[]string:
+		list, ok := listOf[string](v)
+		if !ok {
+			return wantGot(`a list of strings such as ["one", "two"]`, v)
+		}
+		*p = list
+	case *[]int:
+		list, ok := listOf[int64](v)
+		if !ok {
+			return wantGot("a list of whole numbers such as [9, 10]", v)
+		}
+		for _, n := range list {
+			if int64(int(n)) != n {
+				return wantGot("a list of whole numbers such as [9, 10]", v)
+			}
+			*p = append(*p, int(n))
+		}
+	case *map[string]string:
+		table, ok := v.(map[string]any)
+		if !ok {
+			return wantGot("a table of strings", v)
+		}
+		*p = make(map[string]string, len(table))
+		for _, key := range sortedKeys(table) {
+			s, ok := table[key].(string)
+			if !ok {
+				return underKey(key, wantGot("a string", table[key]))
+			}
+			(*p)[key] = s
+		}
+	default:
+		return fmt.Errorf("the configuration has no values of the type %T", field)
+	}
+	return nil
+}
+
+func listOf[T any](v any) ([]T, bool) {
+	values, ok := v.([]any)
+	if !ok {
+		return nil, false
+	}
+	list := make([]T, 0, len(values))
+	for _, v := range values {
+		one, ok := v.(T)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, one)
+	}
+	return list, true
+}
+
+// wantGot says which kind of value is wanted, and which stands there.
+func wantGot(want string, got any) error {
+	kind := "a date or a time of day"
+	switch list := got.(type) {
+	case string:
+		kind = "a string"
+	case bool:
+		kind = "true or false"
+	case int64:
+		kind = "a number"
+	case float64:
+		kind = "a number with a fraction"
+	case []any:
+		kind = "a list"
+		if strings.HasPrefix(want, "a list") {
+			kind = "a list with something else in it"
+			if len(list) == 0 {
+				kind = "an empty list"
+			}
+		}
+	case map[string]any:
+		kind = "a table"
+	}
+	return fmt.Errorf("want %s, got %s", want, kind)
+}
+
+// setText sets a field to the text of a flag. A flag whose field is a list or a
+// table may be repeated.
+func setText(field any, s string) error {
+	switch p := field.(type) {
+	case *string:
+		*p = s
+	case *bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return errors.New("want true or false")
+		}
+		*p = b
+	case *int:
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return errors.New("want a whole number")
+		}
+		*p = n
+	case *Duration:
+		return p.UnmarshalText([]byte(s))
+	case *[]string:
+		*p = append(*p, words(s)...)
+	case *[]int:
+		for _, word := range words(s) {
+			n, err := strconv.Atoi(word)
+			if err != nil {
+				return errors.New("want whole numbers such as 9,10")
+			}
+			*p = append(*p, n)
+		}
+	case *map[string]string:
+		key, val, ok := strings.Cut(s, "=")
+		if !ok || key == "" {
+			return errors.New("want name=value")
+		}
+		if _, twice := (*p)[key]; twice {
+			return fmt.Errorf("%q is given twice", key)
+		}
+		if *p == nil {
+			*p = make(map[string]string)
+		}
+		(*p)[key] = val
+	default:
+		return fmt.Errorf("no flag has the type %T", field)
+	}
+	return nil
+}
+
+// words splits a list at commas.
+func words(s string) []string {
+	var list []string
+	for word := range strings.SplitSeq(s, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			list = append(list, word)
+		}
+	}
+	return list
+}
