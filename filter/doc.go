@@ -29,8 +29,9 @@
 //		}
 //	}
 //
-// [Stream] has no records: it hands out what is there. [Line] has strings,
-// [HTTPD] gives *http.Request and takes *http.Response.
+// [Stream] has no records: it hands out whatever has arrived. [Records] hands
+// out one []byte for each TLS record. [Line] has strings. [HTTPD] gives
+// *http.Request and takes *http.Response.
 //
 // # Switching
 //

@@ -3,6 +3,7 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"reflect"
 )
 
 // Filter is one layer of a Stack: bytes from the network's side go in and
@@ -67,7 +68,7 @@ type Encoder interface {
 	Encode(dst []byte, rec any) ([]byte, error)
 }
 
-// Codec is what stands on top of a Stack: Stream, Line or HTTPD.
+// Codec is what stands on top of a Stack: Stream, Records, Line or HTTPD.
 type Codec interface {
 	Decoder
 	Encoder
@@ -97,6 +98,18 @@ type LeftoverError struct {
 func (e *LeftoverError) Error() string {
 	return fmt.Sprintf("filter: %s: %d bytes were received before the switch and are in no record", e.Op, e.N)
 }
+
+// isNil reports whether v is nil, or an interface that holds a nil pointer.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	p := reflect.ValueOf(v)
+	return p.Kind() == reflect.Pointer && p.IsNil()
+}
+
+// errNil is the error of a call that was given a nil filter or codec.
+func errNil(op, what string) error { return fmt.Errorf("filter: %s: the %s is nil", op, what) }
 
 // recordType is the error of an Encode that cannot encode rec.
 func recordType(codec string, rec any, want string) error {

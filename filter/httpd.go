@@ -33,7 +33,9 @@ const (
 // no goroutine, and needs none. An HTTPD belongs to one Stack.
 //
 // Responses go in the order of their requests, and a request is answered by
-// one of them; interim ones (1xx) may come before it. Which framing a response
+// one of them; interim ones (1xx) may come before it. A response that no
+// request waits for is an error and is not sent. While a request is arriving,
+// a response (408, for example) answers it and ends the connection. Which framing a response
 // gets is decided as net/http does: a response to HEAD, 204 and 304 have no
 // body; a body of unknown length (ContentLength -1) is chunked in HTTP/1.1 and
 // ends with the connection in HTTP/1.0; a length of 0 with a body is counted.
@@ -47,7 +49,8 @@ const (
 // nothing can be smuggled past one of them: Content-Length beside
 // Transfer-Encoding, or twice; codings other than chunked; a field name that
 // is no token or that a space follows; folded lines; control characters; and a
-// chunk size with anything in it but digits. Such a request is a
+// chunk size with anything in it but digits; and a body on CONNECT or TRACE,
+// which RFC 9110 gives no content. Such a request is a
 // *BadRequestError of Next, and the end of reading. Its Response can be sent.
 //
 // "Expect: 100-continue" is answered when the request's turn has come and none
@@ -254,12 +257,14 @@ func (h *HTTPD) Encode(dst []byte, rec any) ([]byte, error) {
 	if !ok || resp == nil {
 		return dst, recordType("HTTPD", rec, "*http.Response")
 	}
-	if h.done {
+	asked := exchange{minor: 1, close: true} // of a request that was refused or is not complete
+	switch {
+	case h.done:
 		return dst, errors.New("filter: HTTPD: the last response has been sent")
-	}
-	asked := exchange{minor: 1, close: true} // an answer to a bad request, or to none
-	if len(h.waiting) > 0 {
+	case len(h.waiting) > 0:
 		asked = h.waiting[0]
+	case h.err == nil && h.req == nil:
+		return dst, errors.New("filter: HTTPD: no request waits for a response")
 	}
 	out, fate, err := prepare(resp, asked)
 	if err != nil {

@@ -42,6 +42,7 @@ func headEnd(data []byte, seen int) int {
 // framing is what a head says about the body and the host, which net/http's
 // parser settles more kindly than is safe between two programs.
 type framing struct {
+	method                           string
 	major, minor                     int // of the version
 	hosts, codings, lengths, expects []string
 	length                           int // in bytes, once check has seen it
@@ -60,6 +61,7 @@ func checkHead(head []byte, maxHeaders int) (*framing, error) {
 		return nil, badRequest(http.StatusBadRequest, "a control character in the request line")
 	}
 	var ok bool
+	f.method, _, _ = strings.Cut(lines[0], " ")
 	version := lines[0][strings.LastIndexByte(lines[0], ' ')+1:]
 	if f.major, f.minor, ok = http.ParseHTTPVersion(version); !ok {
 		return nil, badRequest(http.StatusBadRequest, "a request line without an HTTP version")
@@ -117,6 +119,8 @@ func (f *framing) check(maxBody int) error {
 		return badRequest(http.StatusBadRequest, "no Host")
 	case len(f.hosts) == 1 && !isHost(f.hosts[0]):
 		return badRequest(http.StatusBadRequest, "a Host that is none")
+	case len(f.codings)+len(f.lengths) > 0 && withoutContent(f.method):
+		return badRequest(http.StatusBadRequest, "a body on %s", strings.ToUpper(f.method))
 	case len(f.codings) > 0 && len(f.lengths) > 0:
 		return badRequest(http.StatusBadRequest, "both Transfer-Encoding and Content-Length")
 	case len(f.codings) > 0 && f.minor == 0:
@@ -140,6 +144,13 @@ func (f *framing) check(maxBody int) error {
 	}
 	f.length = length
 	return nil
+}
+
+// withoutContent reports whether RFC 9110 (sections 9.3.6 and 9.3.8) gives a
+// request with this method no content. A server that reads no body there takes
+// the body for the next request. Case is ignored, since some servers ignore it.
+func withoutContent(method string) bool {
+	return strings.EqualFold(method, http.MethodConnect) || strings.EqualFold(method, http.MethodTrace)
 }
 
 func tooLarge(maxBody int) error {

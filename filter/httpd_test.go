@@ -107,6 +107,11 @@ func TestHTTPDRefuses(t *testing.T) {
 		"identity":                        {in: head + "Transfer-Encoding: identity\r\n\r\n", status: 501},
 		"a coding with a tail":            {in: head + "Transfer-Encoding: chunked\v\r\n\r\n0\r\n\r\n", status: 400},
 		"chunked in HTTP/1.0":             {in: "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 400},
+		"CONNECT with a length":           {in: "CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n", status: 400},
+		"CONNECT, chunked":                {in: "CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 400},
+		"connect, in small letters":       {in: "connect b:1 HTTP/1.1\r\nHost: b:1\r\nContent-Length: 1\r\n\r\nx", status: 400},
+		"TRACE with a length":             {in: "TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", status: 400},
+		"TRACE, chunked":                  {in: "TRACE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 400},
 		"a folded line":                   {in: head + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", status: 400},
 		"a folded first line":             {in: "POST / HTTP/1.1\r\n Host: a\r\nX: y\r\n\r\n", status: 400},
 		"a space in front of the colon":   {in: head + "Content-Length : 1\r\n\r\nx", status: 400},
@@ -276,6 +281,26 @@ func TestHTTPDRefusesToSend(t *testing.T) {
 			require.Equal(t, []string{`200 OK close=false body="instead"`}, responses(t, e.Outgoing(nil), "GET"))
 		})
 	}
+}
+
+// A response that no request waits for is an error that changes nothing.
+func TestHTTPDResponseToNoRequest(t *testing.T) {
+	e := newEnd(t, &filter.HTTPD{})
+	require.ErrorContains(t, e.Send(answer("to nobody")), "no request waits")
+	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n"), enginetest.Whole)
+	require.ErrorContains(t, e.Send(answer("to half a head")), "no request waits")
+	e.deliver([]byte("\r\n"), enginetest.Whole)
+	send(t, e, answer("first"))
+	require.ErrorContains(t, e.Send(answer("second")), "no request waits")
+	require.Equal(t, []string{`200 OK close=false body="first"`}, responses(t, e.Outgoing(nil), "GET"))
+	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), enginetest.Whole)
+	send(t, e, answer("third"))
+	require.Equal(t, []string{`200 OK close=false body="third"`}, responses(t, e.Outgoing(nil), "GET"))
+
+	e.deliver([]byte(head+"Content-Length: 5\r\n\r\nab"), enginetest.Whole)
+	send(t, e, &http.Response{StatusCode: http.StatusRequestTimeout})
+	require.Equal(t, []string{`408 Request Timeout close=true body=""`}, responses(t, e.Outgoing(nil), "POST"))
+	require.ErrorContains(t, e.Send(answer("after the end")), "last response")
 }
 
 type errReader struct{}

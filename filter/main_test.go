@@ -22,6 +22,7 @@ var (
 // The Codecs.
 var (
 	_ filter.Codec   = filter.Stream{}
+	_ filter.Codec   = filter.Records{}
 	_ filter.Codec   = (*filter.Line)(nil)
 	_ filter.Codec   = (*filter.HTTPD)(nil)
 	_ filter.Replier = (*filter.HTTPD)(nil)

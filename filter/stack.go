@@ -33,6 +33,8 @@ const (
 // arrived, and Outgoing still hands out what was made before, the alert for the
 // peer among it.
 //
+// The zero Stack is a stack without filters, with Stream as its codec.
+//
 // Corresponds to POE::Filter::Stackable.
 type Stack struct {
 	dec    Decoder
@@ -43,9 +45,11 @@ type Stack struct {
 	off   int    // where it begins
 	seen  int    // how much of it the decoder has looked at
 	skip  byte   // the other half of a newline, if it comes next; 0 is none
+	cuts  cuts   // the records in plain, if dec keeps records
 
 	encoded []byte // reused: the record that Send encodes
 	held    []byte // sent, and not accepted by the top filter
+	apart   apart  // sent after held, record by record; see Records
 	out     []byte // for the network
 	waiting int    // bytes that Send accepted since everything was handed out
 
@@ -59,19 +63,20 @@ type Stack struct {
 // layer is a filter and what lies between it and the next one.
 type layer struct {
 	Filter
-	decoded []byte // reused: what the next filter gets
-	held    []byte // for the filter below, which has not accepted it
-	skip    byte   // the other half of a newline, if it comes next; 0 is none
-	end     error  // how its input ended: io.EOF, io.ErrUnexpectedEOF; nil is not
-	closing bool   // CloseWrite was called
+	decoded []byte    // reused: what the next filter gets
+	held    []byte    // for the filter below, which has not accepted it
+	skip    byte      // the other half of a newline, if it comes next; 0 is none
+	cut     recordCut // where the records of its input end, if it speaks TLS
+	end     error     // how its input ended: io.EOF, io.ErrUnexpectedEOF; nil is not
+	closing bool      // CloseWrite was called
 }
 
-// NewStack makes a stack without filters, which passes everything on. A nil
-// codec is Stream.
+// NewStack makes a stack without filters, which passes everything on. If codec
+// is nil, the stack uses Stream.
 //
 // Corresponds to POE::Filter::Stackable new.
 func NewStack(codec Codec) *Stack {
-	if codec == nil {
+	if isNil(codec) {
 		codec = Stream{}
 	}
 	return &Stack{dec: codec, enc: codec}
@@ -100,9 +105,17 @@ func (s *Stack) Receive(wire []byte) error {
 	return s.err
 }
 
+// usable returns the error of a stack that takes no more calls, or nil. It
+// gives the zero Stack its codec.
 func (s *Stack) usable() error {
 	if s.closed {
 		return ErrClosed
+	}
+	if s.dec == nil {
+		s.dec = Stream{}
+	}
+	if s.enc == nil {
+		s.enc = Stream{}
 	}
 	return s.err
 }
@@ -112,6 +125,13 @@ func (s *Stack) feed(i int, data []byte) {
 	for ; i < len(s.layers) && len(data) > 0; i++ {
 		l := &s.layers[i]
 		data = skip(&l.skip, data)
+		if _, ok := l.Filter.(handshaker); ok {
+			if i == len(s.layers)-1 && keepsRecords(s.dec) {
+				s.feedRecords(l, data)
+				return
+			}
+			l.cut.skip(data)
+		}
 		to := &l.decoded
 		before := 0
 		if i == len(s.layers)-1 && s.skip == 0 {
@@ -122,15 +142,10 @@ func (s *Stack) feed(i int, data []byte) {
 		}
 		var err error
 		*to, err = l.Receive(*to, data)
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			l.end = io.EOF
-		default:
-			s.fail(err)
-		}
+		s.note(l, err)
 		if to != &l.decoded {
 			s.grown(len(*to) - before)
+			s.cutHere()
 			return
 		}
 		data = *to
@@ -138,6 +153,23 @@ func (s *Stack) feed(i int, data []byte) {
 			*to = nil
 		}
 	}
+	s.arrived(data)
+	s.cutHere()
+}
+
+// note keeps how a Receive of l ended.
+func (s *Stack) note(l *layer, err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		l.end = io.EOF
+	default:
+		s.fail(err)
+	}
+}
+
+// arrived adds what has passed all filters to plain.
+func (s *Stack) arrived(data []byte) {
 	data = skip(&s.skip, data)
 	to := s.room()
 	*to = append(*to, data...)
@@ -183,7 +215,7 @@ func (s *Stack) grown(n int) {
 // Corresponds to POE::Filter::Stackable get_one.
 func (s *Stack) Next() (any, error) {
 	for !s.closed && s.broken == nil && len(s.plain)-s.off > s.seen {
-		rec, n, err := s.dec.Decode(s.plain[s.off:], s.seen)
+		rec, n, err := s.dec.Decode(s.undecoded(), s.seen)
 		s.seen = 0
 		s.take(n)
 		s.reply()
@@ -202,6 +234,7 @@ func (s *Stack) Next() (any, error) {
 
 // take drops the first n bytes of plain.
 func (s *Stack) take(n int) {
+	s.cuts.took(n)
 	if s.off += n; s.off < len(s.plain) {
 		return
 	}
@@ -283,7 +316,13 @@ func (l *layer) endInput() {
 }
 
 // Unread counts the bytes that have arrived and that are in no record.
-func (s *Stack) Unread() int { return len(s.plain) - s.off + s.dec.Partial() }
+func (s *Stack) Unread() int {
+	n := len(s.plain) - s.off
+	if s.dec != nil {
+		n += s.dec.Partial()
+	}
+	return n
+}
 
 // Send accepts a record for the peer; which types it can have depends on the
 // codec. Outgoing hands out the bytes. What is sent before a handshake is done
@@ -311,6 +350,9 @@ func (s *Stack) Send(rec any) error {
 		s.encoded = nil
 	}
 	s.seen = 0 // HTTPD may have waited for the answer
+	if keepsRecords(s.enc) || s.apart.len() > 0 {
+		return s.sendApart(b)
+	}
 	return s.send(b)
 }
 
@@ -359,15 +401,25 @@ func (s *Stack) Outgoing(dst []byte) []byte {
 	if s.closed {
 		return dst
 	}
-	dst = append(dst, s.out...)
-	if s.out = s.out[:0]; cap(s.out) > maxIdle {
-		s.out = nil
+	for more := true; more; {
+		dst = append(dst, s.out...)
+		if s.out = s.out[:0]; cap(s.out) > maxIdle {
+			s.out = nil
+		}
+		dst = s.pull(dst)
+		more = s.giveApart()
 	}
-	dst = s.pull(dst)
 	if s.waiting > 0 && s.flushed() {
 		s.waiting = 0
 	}
 	return dst
+}
+
+// drain moves what was sent into out, as far as the filters accept it.
+func (s *Stack) drain() {
+	for more := true; more; more = s.giveApart() {
+		s.out = s.pull(s.out)
+	}
 }
 
 // pull moves what was sent down through the filters and appends what comes out
@@ -406,6 +458,15 @@ func (s *Stack) above(i int) *[]byte {
 	return &s.held
 }
 
+// waitingAbove counts the bytes that layer i has not accepted.
+func (s *Stack) waitingAbove(i int) int {
+	n := len(*s.above(i))
+	if i+1 >= len(s.layers) {
+		n += s.apart.len()
+	}
+	return n
+}
+
 // give hands what lies above layer i to it, and reports whether some is left.
 // Behind the end of what is above it ends the layer's direction too.
 func (s *Stack) give(i int) (stuck bool) {
@@ -422,7 +483,7 @@ func (s *Stack) give(i int) (stuck bool) {
 	if cap(*held) > maxIdle {
 		*held = nil
 	}
-	if s.closing && !l.closing && (i+1 == len(s.layers) || s.layers[i+1].closing && s.layers[i+1].Flushed()) {
+	if s.closing && !l.closing && (i+1 == len(s.layers) && s.apart.len() == 0 || i+1 < len(s.layers) && s.layers[i+1].closing && s.layers[i+1].Flushed()) {
 		l.closing = true
 		if err := l.CloseWrite(); err != nil {
 			s.check(l)
@@ -450,7 +511,7 @@ func (s *Stack) CloseWrite() error {
 func (s *Stack) Flushed() bool { return s.closed || s.flushed() }
 
 func (s *Stack) flushed() bool {
-	if len(s.held)+len(s.out) > 0 {
+	if len(s.held)+s.apart.len()+len(s.out) > 0 {
 		return false
 	}
 	for i := range s.layers {
@@ -484,6 +545,7 @@ func (s *Stack) Close() error {
 		errs = append(errs, s.layers[i].Close())
 	}
 	s.layers, s.plain, s.off, s.encoded, s.held, s.out = nil, nil, 0, nil, nil, nil
+	s.cuts, s.apart = cuts{}, apart{}
 	return errors.Join(errs...)
 }
 

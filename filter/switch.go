@@ -48,13 +48,16 @@ func (s *Stack) insert(op string, i int, f Filter, opts []Option) error {
 	case s.closing:
 		return fmt.Errorf("filter: %s after CloseWrite", op)
 	}
+	if isNil(f) {
+		return errNil(op, "filter")
+	}
 	top := i == len(s.layers)
 	if n := s.Unread(); n > 0 && !(top && s.dec.Partial() == 0 && slices.Contains(opts, KeepLeftover)) {
 		return &LeftoverError{Op: op, N: n}
 	}
-	s.out = s.pull(s.out)
-	if above := s.above(i - 1); len(*above) > 0 {
-		return fmt.Errorf("filter: %s: %d bytes that were sent before wait for a handshake below", op, len(*above))
+	s.drain()
+	if n := s.waitingAbove(i - 1); n > 0 {
+		return fmt.Errorf("filter: %s: %d bytes that were sent before wait for a handshake below", op, n)
 	}
 	if err := f.Send(nil); err != nil {
 		return err
@@ -90,7 +93,7 @@ func (s *Stack) behind() byte {
 // leftover takes what is in no record.
 func (s *Stack) leftover() []byte {
 	b := s.plain[s.off:]
-	s.plain, s.off, s.seen = nil, 0, 0
+	s.plain, s.off, s.seen, s.cuts = nil, 0, 0, cuts{}
 	return b
 }
 
@@ -143,6 +146,9 @@ func (s *Stack) Replace(i int, f Filter, opts ...Option) (Filter, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
+	if isNil(f) {
+		return nil, errNil("Replace", "filter")
+	}
 	if err := f.Send(nil); err != nil {
 		return nil, err
 	}
@@ -169,10 +175,10 @@ func (s *Stack) detach(op string, i int, opts []Option) (f Filter, rest []byte, 
 	if n := s.Unread(); n > 0 && !(s.dec.Partial() == 0 && slices.Contains(opts, KeepLeftover)) {
 		return nil, nil, &LeftoverError{Op: op, N: n}
 	}
-	s.out = s.pull(s.out)
+	s.drain()
 	l := &s.layers[i]
-	if above := s.above(i); len(*above) > 0 {
-		return nil, nil, fmt.Errorf("filter: %s: %d bytes that were sent before wait for a handshake", op, len(*above))
+	if n := s.waitingAbove(i); n > 0 {
+		return nil, nil, fmt.Errorf("filter: %s: %d bytes that were sent before wait for a handshake", op, n)
 	}
 	if d, ok := l.Filter.(Detacher); ok {
 		if rest, err = d.Detach(); err != nil {
@@ -200,6 +206,9 @@ func (s *Stack) detach(op string, i int, opts []Option) (f Filter, rest []byte, 
 //
 // Corresponds to POE::Wheel::ReadWrite set_filter, for a filter without TLS.
 func (s *Stack) SetCodec(codec Codec) error {
+	if isNil(codec) {
+		return errNil("SetCodec", "codec")
+	}
 	if err := s.SetDecoder(codec); err != nil {
 		return err
 	}
@@ -213,6 +222,9 @@ func (s *Stack) SetDecoder(d Decoder) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
+	if isNil(d) {
+		return errNil("SetDecoder", "decoder")
+	}
 	if s.broken != nil {
 		return s.broken
 	}
@@ -222,8 +234,9 @@ func (s *Stack) SetDecoder(d Decoder) error {
 	if s.skip == 0 {
 		s.skip = s.behind()
 	}
-	s.dec, s.seen = d, 0
+	s.dec, s.seen, s.cuts = d, 0, cuts{}
 	s.take(len(s.plain) - s.off - len(skip(&s.skip, s.plain[s.off:])))
+	s.cutHere()
 	return nil
 }
 
@@ -233,6 +246,9 @@ func (s *Stack) SetDecoder(d Decoder) error {
 func (s *Stack) SetEncoder(e Encoder) error {
 	if err := s.usable(); err != nil {
 		return err
+	}
+	if isNil(e) {
+		return errNil("SetEncoder", "encoder")
 	}
 	s.enc = e
 	return nil

@@ -395,3 +395,41 @@ func TestPushAfterTheTransportEnded(t *testing.T) {
 	_, err := e.Next()
 	require.Equal(t, io.ErrUnexpectedEOF, err)
 }
+
+// A nil filter or codec is an error that changes nothing, and the zero Stack
+// is one without filters.
+func TestNilFilters(t *testing.T) {
+	var none *sslfilter.Filter
+	var noLine *filter.Line
+	for name, s := range map[string]*filter.Stack{"new": filter.NewStack(noLine), "zero": new(filter.Stack)} {
+		t.Run(name, func(t *testing.T) {
+			for name, err := range map[string]error{
+				"Push: the filter is nil":          s.Push(nil),
+				"Insert: the filter is nil":        s.Insert(0, none),
+				"SetCodec: the codec is nil":       s.SetCodec(nil),
+				"SetDecoder: the decoder is nil":   s.SetDecoder(noLine),
+				"SetEncoder: the encoder is nil":   s.SetEncoder(nil),
+				"Remove: no filter at index 0":     second(s.Remove(0)),
+				"Pop: no filter at index -1":       second(s.Pop()),
+				"Replace: the filter is nil":       second(s.Replace(0, nil)),
+				"Insert: no index 1 among 0 filte": s.Insert(1, none),
+			} {
+				require.ErrorContains(t, err, "filter: "+name)
+			}
+			require.Empty(t, s.Filters())
+			require.Zero(t, s.Unread())
+			rec, err := s.Next()
+			require.NoError(t, err)
+			require.Nil(t, rec)
+			require.NoError(t, s.Send("text"))
+			require.Equal(t, "text", string(s.Outgoing(nil)))
+			require.NoError(t, s.Receive([]byte("more")))
+			rec, err = s.Next()
+			require.NoError(t, err)
+			require.Equal(t, []byte("more"), rec)
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+func second(_ filter.Filter, err error) error { return err }
