@@ -228,9 +228,10 @@ type perl struct {
 }
 
 type perlEvent struct {
-	Ev   string
-	Port int
-	Text string
+	Ev     string
+	Port   int
+	Inputs int
+	Text   string
 	outcome
 }
 

@@ -34,7 +34,7 @@ binmode $socket;
 
 my (@errors, $done);
 my $filter = POE::Filter::SSL->new(%{ $spec->{new} }, errorhandler => sub { push @errors, $_[1]{msg} });
-my $rx = Digest::SHA->new(256); my $bytes = 0;
+my $rx = Digest::SHA->new(256); my ($bytes, $inputs) = (0, 0);
 transmit($filter->put([])) if $spec->{new}{client};    # a client that is not asked to put never starts
 
 while (my $n = sysread $socket, my $input, 65536) {
@@ -49,7 +49,7 @@ sub deliver {    # POE::Wheel::ReadWrite on input: until get_one has nothing, an
       my $records = $filter->get_one(); last unless @$records;
       for my $item (@$records) {
          if (POE::Filter::SSL::checkForDoSendback($item)) { transmit($filter->put([$item])) }
-         else { $rx->add($item); $bytes += length $item }
+         else { $rx->add($item); $bytes += length $item; $inputs++ }
       }
    }
    if (!$done && $filter->handshakeDone(ignorebuf => 1) && $filter->getCipher ne '(NONE)') {
@@ -68,5 +68,5 @@ sub report {
       ids => [ map { { subject => $_->[0], issuer => $_->[1], serial => $filter->hexdump($_->[2]), err => $_->[3] + 0 } }
                grep { defined } $filter->clientCertIds ],
       not_on_crl => bool($spec->{crl} && $filter->clientCertNotOnCRL($spec->{crl})),
-      bytes => $bytes, sha256 => $rx->hexdigest, errors => \@errors);
+      bytes => $bytes, inputs => $inputs, sha256 => $rx->hexdigest, errors => \@errors);
 }
