@@ -258,7 +258,7 @@ func ExampleClientBuffered() {
 	go io.Copy(io.Discard, b)
 	_, err := secure(a, "localhost", must(sslfilter.NewCtx(clientOptions())))
 	fmt.Println(err)
-	// Output: sslnet: STARTTLS: 35 bytes of plaintext came before TLS began, as in a command injection (CVE-2011-0411)
+	// Output: sslnet: 35 bytes of plaintext arrived before TLS began, as in a command injection (CVE-2011-0411)
 }
 
 func ExampleConn_Detach() {

@@ -23,14 +23,15 @@ const (
 	KeepLeftover
 )
 
-// LeftoverError says that plaintext came behind a STARTTLS command or its
-// answer, before TLS began. Close the connection.
+// LeftoverError says that plaintext arrived after the command that switches to
+// TLS, or after its answer, and before TLS began: STARTTLS, STLS or the CONNECT
+// of a proxy. Close the connection.
 type LeftoverError struct {
 	N int // how many
 }
 
 func (e *LeftoverError) Error() string {
-	return fmt.Sprintf("sslnet: STARTTLS: %d bytes of plaintext came before TLS began, as in a command injection (CVE-2011-0411)", e.N)
+	return fmt.Sprintf("sslnet: %d bytes of plaintext arrived before TLS began, as in a command injection (CVE-2011-0411)", e.N)
 }
 
 // ClientBuffered is Client for a connection whose plaintext was read through r
@@ -61,7 +62,7 @@ func newBuffered(conn net.Conn, r *bufio.Reader, ctx *sslfilter.Ctx, leftover Le
 	}
 	buffered, err := r.Peek(n)
 	if err != nil {
-		return nil, fmt.Errorf("sslnet: STARTTLS: %w", err)
+		return nil, fmt.Errorf("sslnet: plaintext before TLS: %w", err)
 	}
 	c.handshake.first = append([]byte(nil), buffered...)
 	return c, nil
