@@ -1489,6 +1489,17 @@ fssl_status fssl_key_update(fssl_conn *c, int request_peer)
 
 /* ---------------------------------------------------------------- questions */
 
+/*
+ * What an end of the transport would cut off here. SSL_has_pending misses the moment in which the header of a record has
+ * come and nothing of its body; OpenSSL then waits to "read body".
+ */
+int fssl_conn_truncated(const fssl_conn *c)
+{
+    int in_record = SSL_has_pending(c->ssl) || strcmp(SSL_rstate_string(c->ssl), "RB") == 0;
+
+    return (in_record ? FSSL_IN_RECORD : 0) | (SSL_in_init(c->ssl) ? FSSL_IN_HANDSHAKE : 0);
+}
+
 int fssl_conn_bits(const fssl_conn *c)
 {
     const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);

@@ -135,6 +135,9 @@ typedef enum fssl_status {
     FSSL_NO_MEMORY = -5 /* for what is held, or for the error */
 } fssl_status;
 
+/* What an end of the transport cuts off. */
+enum { FSSL_IN_RECORD = 1, FSSL_IN_HANDSHAKE = 2 };
+
 /* What the verify callback does with what it sees. */
 enum { FSSL_RECORD = 0, FSSL_ENFORCE = 1 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
@@ -236,6 +239,7 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
 size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
 fssl_status fssl_shutdown(fssl_conn *c);
 fssl_status fssl_key_update(fssl_conn *c, int request_peer);
+int fssl_conn_truncated(const fssl_conn *c);
 int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl);
 int fssl_conn_bits(const fssl_conn *c);
 int fssl_conn_group(const fssl_conn *c);

@@ -25,13 +25,14 @@ func kinds(err error) (list []string) {
 		alert   sslfilter.AlertError
 		option  *sslfilter.OptionError
 		usage   *sslfilter.UsageError
+		cut     *sslfilter.TruncatedError
 	)
 	for _, k := range []struct {
 		name string
 		is   bool
 	}{
 		{"Error", errors.As(err, &failure)}, {"VerifyError", errors.As(err, &verify)}, {"AlertError", errors.As(err, &alert)},
-		{"OptionError", errors.As(err, &option)}, {"UsageError", errors.As(err, &usage)},
+		{"OptionError", errors.As(err, &option)}, {"UsageError", errors.As(err, &usage)}, {"TruncatedError", errors.As(err, &cut)},
 		{"ErrClosed", errors.Is(err, sslfilter.ErrClosed)}, {"ErrBufferFull", errors.Is(err, sslfilter.ErrBufferFull)},
 		{"EOF", errors.Is(err, io.EOF)}, {"ErrUnexpectedEOF", errors.Is(err, io.ErrUnexpectedEOF)},
 	} {
@@ -58,7 +59,7 @@ func TestErrorKinds(t *testing.T) {
 		"server of another name":          {{"Error", "AlertError"}, {"Error", "VerifyError"}},
 		"server without a certificate":    {nil, {"Error", "VerifyError"}},
 		"close_notify in the handshake":   {nil, {"Error"}},
-		"cut in the handshake":            {{"ErrUnexpectedEOF"}, {"ErrUnexpectedEOF"}},
+		"cut in the handshake":            {{"TruncatedError", "ErrUnexpectedEOF"}, {"TruncatedError", "ErrUnexpectedEOF"}},
 		"tampered record":                 {{"Error"}, {"Error", "AlertError"}},
 		"key updates that nobody answers": {{"ErrBufferFull"}, nil},
 	} {

@@ -2,7 +2,6 @@ package sslfilter
 
 import (
 	"fmt"
-	"io"
 	"slices"
 )
 
@@ -29,7 +28,8 @@ type Filter struct {
 	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
 
 	named    bool     // SetServerName was called
-	readEnd  bool     // the peer's close_notify has come
+	readEnd  bool     // the peer's close_notify has come, or ended has
+	ended    bool     // the transport ended without it, as AllowMissingCloseNotify admits
 	closing  bool     // CloseWrite or Detach was called
 	closed   bool     // our close_notify is made
 	plain    *backlog // accepted by Send, not encrypted yet; nil is none
@@ -201,6 +201,8 @@ func (f *Filter) beforeReceive(wire []byte) (done bool, err error) {
 		return true, &UsageError{"Receive", "TLS was taken off by Detach"}
 	case f.usable() != nil:
 		return true, f.usable()
+	case f.ended && len(wire) > 0:
+		return true, &UsageError{"Receive", "after ReceiveEOF"}
 	case f.readEnd:
 		return true, f.keepTrailing(wire)
 	case f.phase == phaseIdle:
@@ -242,38 +244,6 @@ func (f *Filter) handshakeStep() {
 	if f.ctx.opts.Debug != nil {
 		f.debug("handshake done", "version", f.ssl.version(), "cipher", f.ssl.cipher(), "peer", f.Peer().String())
 	}
-}
-
-// keepTrailing keeps what came behind the peer's close_notify. The usual
-// answer is io.EOF.
-func (f *Filter) keepTrailing(wire []byte) error {
-	if len(f.trailing)+len(wire) > MaxTrailing {
-		return fmt.Errorf("%w: more than %d bytes behind the peer's close_notify; Detach hands them out", ErrBufferFull, MaxTrailing)
-	}
-	f.trailing = append(f.trailing, wire...)
-	return io.EOF
-}
-
-// ReceiveEOF says that the transport ended. The answer is io.EOF if the peer
-// had sent its close_notify, and io.ErrUnexpectedEOF if the connection was
-// cut, which freezes the input as a fatal error does; what Send accepted
-// before is still handed out by Outgoing.
-func (f *Filter) ReceiveEOF() error {
-	f.calls++
-	switch {
-	case f.phase == phaseShut:
-		return ErrClosed
-	case f.readEnd:
-		return io.EOF
-	case f.err != nil:
-		return f.err
-	}
-	cut := f.phase == phaseOpen
-	f.fail(io.ErrUnexpectedEOF)
-	if cut {
-		f.phase = phaseCut
-	}
-	return f.err
 }
 
 // Send accepts plaintext for the peer; Outgoing hands it out in records. What
@@ -442,48 +412,6 @@ func (f *Filter) forget() {
 	f.plain.clear()
 	backlogs.Put(f.plain)
 	f.plain = nil
-}
-
-// CloseWrite ends our direction: Outgoing hands out what was sent and then our
-// close_notify. Reading goes on until the peer's. Before the handshake is done
-// it takes effect afterwards.
-//
-// Calls SSL_shutdown(3).
-func (f *Filter) CloseWrite() error {
-	f.calls++
-	if f.phase == phaseDetached {
-		return nil
-	}
-	if err := f.usable(); err != nil {
-		return err
-	}
-	f.closing = true
-	return nil
-}
-
-// Detach takes TLS off and keeps the connection, the reverse of STARTTLS. It
-// can be called once the peer's close_notify has come, which is when Receive
-// gives io.EOF. It returns the plain bytes that came behind it, which belong
-// to the caller. Outgoing then hands out what was sent and our close_notify,
-// which must be transmitted before any plain byte.
-//
-// Any other call is a *UsageError, and nothing has changed.
-func (f *Filter) Detach() ([]byte, error) {
-	f.calls++
-	switch {
-	case f.phase == phaseDetached:
-		return nil, &UsageError{"Detach", "TLS was taken off before"}
-	case f.usable() != nil:
-		return nil, f.usable()
-	case !f.readEnd:
-		return nil, &UsageError{"Detach", "the peer's close_notify has not come; call CloseWrite and receive until io.EOF"}
-	case !f.closed && f.ssl.negotiating():
-		return nil, f.fail(f.endless("SSL_shutdown"))
-	}
-	f.phase, f.closing = phaseDetached, true
-	plain := f.trailing
-	f.trailing = nil
-	return plain, nil
 }
 
 // KeyUpdate changes the key of our direction (TLS 1.3), and asks the peer to

@@ -173,6 +173,17 @@ type Options struct {
 	// DHCertMem is the content of such a file, and wins over DHCert.
 	DHCertMem []byte
 
+	// AllowMissingCloseNotify makes ReceiveEOF return io.EOF if the transport
+	// ends between two records after the handshake, as if the peer had sent its
+	// close_notify. The original never sends one. An end inside a record or
+	// inside a handshake stays a *TruncatedError. Default: every end without
+	// close_notify is one.
+	//
+	// WARNING: Anyone on the network can end the connection between two records,
+	// and that cannot be told from the peer's own end. Set it only if the data
+	// say themselves where they end, for instance by a length.
+	AllowMissingCloseNotify bool
+
 	// FIPS takes all cryptography of the context from providers that serve with
 	// fips=yes, in a library context of its own. NewCtx fails where there is
 	// none, and where the options could not complete a handshake under it; see

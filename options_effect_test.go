@@ -1,6 +1,7 @@
 package sslfilter_test
 
 import (
+	"io"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -135,6 +136,9 @@ func effects(t testing.TB) []effect {
 			return "as the process: " + truth(err == nil || asError[*sslfilter.OptionError](t, err).Option == "FIPS")
 		}, "plain: true", "as the process: true"}, // TestFIPSContext has the rest
 		{"FIPSConfig", serverOptions(), func(o *sslfilter.Options) { o.FIPSConfig = "fips.cnf" }, met(anyone, nil), "done", "bad FIPSConfig"},
+		{"AllowMissingCloseNotify", serverOptions(), allowMissingEnd, met(anyone, func(p *enginetest.Pair) string {
+			return truth(p.Server.ReceiveEOF() == io.EOF)
+		}), "false", "true"},
 		{"ErrorHandler", requiring(nil), func(o *sslfilter.Options) {
 			o.ErrorHandler = func(*sslfilter.Filter, error) { handled++ }
 		}, func(t *testing.T, o sslfilter.Options) string {

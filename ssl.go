@@ -96,6 +96,14 @@ func (h *sslHandle) negotiating() bool {
 	return C.SSL_in_init(h.ptr.ssl) != 0
 }
 
+// truncated reports what an end of the transport cuts off: a record of which a
+// part has come, a handshake that is under way.
+func (h *sslHandle) truncated() (record, handshake bool) {
+	defer runtime.KeepAlive(h)
+	cut := C.fssl_conn_truncated(h.ptr)
+	return cut&C.FSSL_IN_RECORD != 0, cut&C.FSSL_IN_HANDSHAKE != 0
+}
+
 // failure copies the error of the call that just failed.
 func (h *sslHandle) failure(op string) *Error {
 	defer runtime.KeepAlive(h)

@@ -119,7 +119,7 @@ func TestOutputAfterACutInput(t *testing.T) {
 	server, client := newEnd(t, nil, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
 	transfer(client, server, enginetest.Whole)
 	send(t, server, "goodbye")
-	require.Equal(t, io.ErrUnexpectedEOF, server.ReceiveEOF())
+	require.ErrorIs(t, server.ReceiveEOF(), io.ErrUnexpectedEOF)
 	transfer(client, server, enginetest.Whole)
 	require.Equal(t, "goodbye", client.text())
 	require.Error(t, server.Send("more"))

@@ -393,7 +393,7 @@ func TestPushAfterTheTransportEnded(t *testing.T) {
 	require.Equal(t, io.EOF, e.ReceiveEOF())
 	require.NoError(t, e.Push(tlsServer(t, 0)))
 	_, err := e.Next()
-	require.Equal(t, io.ErrUnexpectedEOF, err)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
 // A nil filter or codec is an error that changes nothing, and the zero Stack

@@ -205,7 +205,7 @@ func talk(t *testing.T, conn net.Conn, o sslfilter.Options, chunk int, say []pie
 	require.Equal(t, io.EOF, w.drain())
 	require.Len(t, w.got, want)
 	require.Empty(t, out.Errors)
-	require.Equal(t, io.ErrUnexpectedEOF, w.ReceiveEOF(), "the original never sends close_notify")
+	require.ErrorIs(t, w.ReceiveEOF(), io.ErrUnexpectedEOF, "the original never sends close_notify")
 	out.Errors = out.Errors[:0]
 	return out
 }

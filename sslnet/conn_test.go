@@ -60,14 +60,14 @@ func TestEnds(t *testing.T) {
 			go c.NetConn().Close()
 			for range 2 {
 				_, err := s.Read(make([]byte, 1))
-				require.Equal(t, io.ErrUnexpectedEOF, err)
+				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 			}
 		})
 		t.Run("cut in the handshake", func(t *testing.T) {
 			c, s := pair(t, join, serverOptions(), clientOptions())
 			go c.NetConn().Close()
 			_, err := s.Read(make([]byte, 1))
-			require.Equal(t, io.ErrUnexpectedEOF, err)
+			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		})
 		t.Run("closed here", func(t *testing.T) {
 			c, _ := connect(t, join, serverOptions(), clientOptions())

@@ -253,7 +253,7 @@ func TestCutConnection(t *testing.T) {
 		client.want(t, "flushed")
 		require.NoError(t, client.Close())
 		synctest.Wait()
-		server.want(t, "read: unexpected EOF")
+		server.want(t, "read: sslfilter: the peer ended the connection without close_notify: unexpected EOF")
 		server.none(t)
 		client.none(t)
 		require.Equal(t, wheel.ErrClosed, errors.Unwrap(client.Put("y")))

@@ -41,67 +41,69 @@ type Relay struct {
 
 // ServerTLS is the library's options for the side that clients connect to.
 type ServerTLS struct {
-	Crt                    string   `toml:"crt" usage:"certificate <file> of the relay, PEM as all files; its chain may stand behind it"`
-	Key                    string   `toml:"key" usage:"<file> with the private key of crt"`
-	KeyPassphrase          string   `toml:"keypassphrase" usage:"<source> of the passphrase of an encrypted key: file:/path, env:NAME or credential:name (of systemd)"`
-	Chain                  string   `toml:"chain" usage:"<file> with the certificate and its intermediates, and the key if there is no key option"`
-	CACrt                  string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against"`
-	CAVerifyDepth          int      `toml:"caverifydepth" usage:"<number> of intermediates that a chain may have; 0 means 5"`
-	CACRL                  string   `toml:"cacrl" usage:"<file> with revocation lists; a list without entries blocks everybody"`
-	CRLCheck               string   `toml:"crlcheck" usage:"which <certificates> OpenSSL looks up in crlfiles: leaf (the client's own), chain (all of its chain) or off" default:"off"`
-	CRLFiles               []string `toml:"crlfiles" usage:"<files> with revocation lists for crlcheck: signature, issuer and dates count"`
-	AllowMissingCRL        bool     `toml:"allowmissingcrl" usage:"with crlcheck: let a certificate pass if there is no list of its issuer"`
-	AllowExpiredCRL        bool     `toml:"allowexpiredcrl" usage:"with crlcheck: go on with a list that has expired"`
-	ClientCert             bool     `toml:"clientcert" usage:"ask clients for a certificate, and refuse nobody; the verdict is in the log and in the headers of http"`
-	BlockBadClientCert     bool     `toml:"blockbadclientcert" usage:"with clientcert: refuse clients that have no certificate at all"`
-	RequireValidClientCert bool     `toml:"requirevalidclientcert" usage:"refuse clients without a valid certificate, in the handshake"`
-	IgnoreVerifyErrors     []int    `toml:"ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count; each of 7, 18, 19 and 20 alone accepts a certificate that anybody can make, 62 and 64 accept any name"`
-	DHCert                 string   `toml:"dhcert" usage:"<file> with Diffie-Hellman parameters for the DHE suites of TLS 1.2"`
-	Cipher                 string   `toml:"cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier, @SECLEVEL=n included"`
-	CipherSuites           string   `toml:"ciphersuites" usage:"<list> of TLS 1.3 suites"`
-	Groups                 string   `toml:"groups" usage:"<list> of key exchange groups, such as X25519:P-256"`
-	ALPN                   []string `toml:"alpn" usage:"application <protocols> that the relay agrees to, the most wanted first"`
-	NoHonor                bool     `toml:"nohonor" usage:"let the client's order of ciphers decide"`
-	TLS                    bool     `toml:"tls" usage:"TLS 1.2 or later, which is the default"`
-	TLS12                  bool     `toml:"tls1_2" usage:"TLS 1.2 and nothing else"`
-	MinVersion             string   `toml:"minversion" usage:"lowest protocol <version>: 1.0, 1.1, 1.2 or 1.3" default:"1.2"`
-	MaxVersion             string   `toml:"maxversion" usage:"highest protocol <version>" default:"1.3"`
-	SNI                    string   `toml:"sni" usage:"host <name>; without effect on this side, as in the original"`
-	FIPS                   bool     `toml:"fips" usage:"take all cryptography of this side from OpenSSL's FIPS provider, and refuse to start without; the log then names the providers of each connection"`
-	FIPSConfig             string   `toml:"fips-config" usage:"OpenSSL configuration <file> that activates the FIPS provider, with fips" default:"OPENSSL_CONF or OpenSSL's own"`
-	ErrorHandler           string   `toml:"errorhandler" usage:"what logs the errors of TLS connections besides the relay: ignore, carp (each), confess (each, with the stack) or carponetime (each text once) as a <way>" default:"ignore"`
-	Debug                  bool     `toml:"debug" usage:"log steps of the handshakes, options without effect and verdicts, at level debug; never plaintext, keys or passphrases"`
+	Crt                     string   `toml:"crt" usage:"certificate <file> of the relay, PEM as all files; its chain may stand behind it"`
+	Key                     string   `toml:"key" usage:"<file> with the private key of crt"`
+	KeyPassphrase           string   `toml:"keypassphrase" usage:"<source> of the passphrase of an encrypted key: file:/path, env:NAME or credential:name (of systemd)"`
+	Chain                   string   `toml:"chain" usage:"<file> with the certificate and its intermediates, and the key if there is no key option"`
+	CACrt                   string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against"`
+	CAVerifyDepth           int      `toml:"caverifydepth" usage:"<number> of intermediates that a chain may have; 0 means 5"`
+	CACRL                   string   `toml:"cacrl" usage:"<file> with revocation lists; a list without entries blocks everybody"`
+	CRLCheck                string   `toml:"crlcheck" usage:"which <certificates> OpenSSL looks up in crlfiles: leaf (the client's own), chain (all of its chain) or off" default:"off"`
+	CRLFiles                []string `toml:"crlfiles" usage:"<files> with revocation lists for crlcheck: signature, issuer and dates count"`
+	AllowMissingCRL         bool     `toml:"allowmissingcrl" usage:"with crlcheck: let a certificate pass if there is no list of its issuer"`
+	AllowExpiredCRL         bool     `toml:"allowexpiredcrl" usage:"with crlcheck: go on with a list that has expired"`
+	ClientCert              bool     `toml:"clientcert" usage:"ask clients for a certificate, and refuse nobody; the verdict is in the log and in the headers of http"`
+	BlockBadClientCert      bool     `toml:"blockbadclientcert" usage:"with clientcert: refuse clients that have no certificate at all"`
+	RequireValidClientCert  bool     `toml:"requirevalidclientcert" usage:"refuse clients without a valid certificate, in the handshake"`
+	IgnoreVerifyErrors      []int    `toml:"ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count; each of 7, 18, 19 and 20 alone accepts a certificate that anybody can make, 62 and 64 accept any name"`
+	DHCert                  string   `toml:"dhcert" usage:"<file> with Diffie-Hellman parameters for the DHE suites of TLS 1.2"`
+	Cipher                  string   `toml:"cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier, @SECLEVEL=n included"`
+	CipherSuites            string   `toml:"ciphersuites" usage:"<list> of TLS 1.3 suites"`
+	Groups                  string   `toml:"groups" usage:"<list> of key exchange groups, such as X25519:P-256"`
+	ALPN                    []string `toml:"alpn" usage:"application <protocols> that the relay agrees to, the most wanted first"`
+	NoHonor                 bool     `toml:"nohonor" usage:"let the client's order of ciphers decide"`
+	TLS                     bool     `toml:"tls" usage:"TLS 1.2 or later, which is the default"`
+	TLS12                   bool     `toml:"tls1_2" usage:"TLS 1.2 and nothing else"`
+	MinVersion              string   `toml:"minversion" usage:"lowest protocol <version>: 1.0, 1.1, 1.2 or 1.3" default:"1.2"`
+	MaxVersion              string   `toml:"maxversion" usage:"highest protocol <version>" default:"1.3"`
+	SNI                     string   `toml:"sni" usage:"host <name>; without effect on this side, as in the original"`
+	AllowMissingCloseNotify bool     `toml:"allowmissingclosenotify" usage:"take a connection that a client ends between two records, without close_notify, for one that it ended well; anyone on the network can end it there"`
+	FIPS                    bool     `toml:"fips" usage:"take all cryptography of this side from OpenSSL's FIPS provider, and refuse to start without; the log then names the providers of each connection"`
+	FIPSConfig              string   `toml:"fips-config" usage:"OpenSSL configuration <file> that activates the FIPS provider, with fips" default:"OPENSSL_CONF or OpenSSL's own"`
+	ErrorHandler            string   `toml:"errorhandler" usage:"what logs the errors of TLS connections besides the relay: ignore, carp (each), confess (each, with the stack) or carponetime (each text once) as a <way>" default:"ignore"`
+	Debug                   bool     `toml:"debug" usage:"log steps of the handshakes, options without effect and verdicts, at level debug; never plaintext, keys or passphrases"`
 }
 
 // BackendTLS is the library's options for the side that connects to servers.
 type BackendTLS struct {
-	Crt                string   `toml:"backend-crt" usage:"certificate <file> that is shown to the backend"`
-	Key                string   `toml:"backend-key" usage:"<file> with the private key of backend-crt"`
-	KeyPassphrase      string   `toml:"backend-keypassphrase" usage:"<source> of its passphrase, as in keypassphrase"`
-	Chain              string   `toml:"backend-chain" usage:"<file> with the certificate and its intermediates, and the key if there is no backend-key"`
-	CACrt              string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against" default:"the CAs of the system"`
-	CAVerifyDepth      int      `toml:"backend-caverifydepth" usage:"<number> of intermediates that its chain may have; 0 means 5"`
-	CACRL              string   `toml:"backend-cacrl" usage:"<file> with revocation lists that the backend's chain must not be on"`
-	CRLCheck           string   `toml:"backend-crlcheck" usage:"which <certificates> OpenSSL looks up in backend-crlfiles, as in crlcheck" default:"off"`
-	CRLFiles           []string `toml:"backend-crlfiles" usage:"<files> with revocation lists for backend-crlcheck"`
-	AllowMissingCRL    bool     `toml:"backend-allowmissingcrl" usage:"as allowmissingcrl"`
-	AllowExpiredCRL    bool     `toml:"backend-allowexpiredcrl" usage:"as allowexpiredcrl"`
-	IgnoreVerifyErrors []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count; each of 7, 18, 19 and 20 alone accepts a certificate that anybody can make, 62 and 64 accept any name"`
-	Cipher             string   `toml:"backend-cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier"`
-	CipherSuites       string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`
-	Groups             string   `toml:"backend-groups" usage:"<list> of key exchange groups"`
-	ALPN               []string `toml:"backend-alpn" usage:"application <protocols> that are offered"`
-	TLS                bool     `toml:"backend-tls" usage:"TLS 1.2 or later, which is the default"`
-	TLS12              bool     `toml:"backend-tls1_2" usage:"TLS 1.2 and nothing else"`
-	MinVersion         string   `toml:"backend-minversion" usage:"lowest protocol <version>" default:"1.2"`
-	MaxVersion         string   `toml:"backend-maxversion" usage:"highest protocol <version>" default:"1.3"`
-	SNI                string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello" default:"the name that is verified"`
-	ServerName         string   `toml:"backend-servername" usage:"<name> or IP address that the backend's certificate must have" default:"the host in the backend's address"`
-	InsecureSkipVerify bool     `toml:"backend-insecureskipverify" usage:"take any backend for the right one; the verdict is logged"`
-	FIPS               bool     `toml:"backend-fips" usage:"as fips"`
-	FIPSConfig         string   `toml:"backend-fips-config" usage:"as fips-config; a <file>" default:"OPENSSL_CONF or OpenSSL's own"`
-	ErrorHandler       string   `toml:"backend-errorhandler" usage:"as errorhandler, as a <way>" default:"ignore"`
-	Debug              bool     `toml:"backend-debug" usage:"as debug"`
+	Crt                     string   `toml:"backend-crt" usage:"certificate <file> that is shown to the backend"`
+	Key                     string   `toml:"backend-key" usage:"<file> with the private key of backend-crt"`
+	KeyPassphrase           string   `toml:"backend-keypassphrase" usage:"<source> of its passphrase, as in keypassphrase"`
+	Chain                   string   `toml:"backend-chain" usage:"<file> with the certificate and its intermediates, and the key if there is no backend-key"`
+	CACrt                   string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against" default:"the CAs of the system"`
+	CAVerifyDepth           int      `toml:"backend-caverifydepth" usage:"<number> of intermediates that its chain may have; 0 means 5"`
+	CACRL                   string   `toml:"backend-cacrl" usage:"<file> with revocation lists that the backend's chain must not be on"`
+	CRLCheck                string   `toml:"backend-crlcheck" usage:"which <certificates> OpenSSL looks up in backend-crlfiles, as in crlcheck" default:"off"`
+	CRLFiles                []string `toml:"backend-crlfiles" usage:"<files> with revocation lists for backend-crlcheck"`
+	AllowMissingCRL         bool     `toml:"backend-allowmissingcrl" usage:"as allowmissingcrl"`
+	AllowExpiredCRL         bool     `toml:"backend-allowexpiredcrl" usage:"as allowexpiredcrl"`
+	IgnoreVerifyErrors      []int    `toml:"backend-ignoreVerifyErrors" usage:"verify error <numbers> (X509_V_ERR) that do not count; each of 7, 18, 19 and 20 alone accepts a certificate that anybody can make, 62 and 64 accept any name"`
+	Cipher                  string   `toml:"backend-cipher" usage:"OpenSSL cipher <list> of TLS 1.2 and earlier"`
+	CipherSuites            string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`
+	Groups                  string   `toml:"backend-groups" usage:"<list> of key exchange groups"`
+	ALPN                    []string `toml:"backend-alpn" usage:"application <protocols> that are offered"`
+	TLS                     bool     `toml:"backend-tls" usage:"TLS 1.2 or later, which is the default"`
+	TLS12                   bool     `toml:"backend-tls1_2" usage:"TLS 1.2 and nothing else"`
+	MinVersion              string   `toml:"backend-minversion" usage:"lowest protocol <version>" default:"1.2"`
+	MaxVersion              string   `toml:"backend-maxversion" usage:"highest protocol <version>" default:"1.3"`
+	SNI                     string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello" default:"the name that is verified"`
+	ServerName              string   `toml:"backend-servername" usage:"<name> or IP address that the backend's certificate must have" default:"the host in the backend's address"`
+	InsecureSkipVerify      bool     `toml:"backend-insecureskipverify" usage:"take any backend for the right one; the verdict is logged"`
+	AllowMissingCloseNotify bool     `toml:"backend-allowmissingclosenotify" usage:"as allowmissingclosenotify, for connections that the backend ends"`
+	FIPS                    bool     `toml:"backend-fips" usage:"as fips"`
+	FIPSConfig              string   `toml:"backend-fips-config" usage:"as fips-config; a <file>" default:"OPENSSL_CONF or OpenSSL's own"`
+	ErrorHandler            string   `toml:"backend-errorhandler" usage:"as errorhandler, as a <way>" default:"ignore"`
+	Debug                   bool     `toml:"backend-debug" usage:"as debug"`
 
 	ProxyProtocol bool `toml:"proxy-protocol" usage:"tell the backend the client's address by PROXY protocol version 2, in front of everything else; not with http"`
 }

@@ -21,7 +21,7 @@ func (t *ServerTLS) options(log *slog.Logger) (o sslfilter.Options, err error) {
 		ClientCert: t.ClientCert, BlockBadClientCert: t.BlockBadClientCert, RequireValidClientCert: t.RequireValidClientCert,
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		DHCert:             t.DHCert, Cipher: t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
-		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, FIPS: t.FIPS, FIPSConfig: t.FIPSConfig,
+		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, FIPS: t.FIPS, FIPSConfig: t.FIPSConfig, AllowMissingCloseNotify: t.AllowMissingCloseNotify,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}
@@ -47,7 +47,7 @@ func (t *BackendTLS) options(log *slog.Logger) (o sslfilter.Options, err error) 
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		Cipher:             t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
 		TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify,
-		FIPS: t.FIPS, FIPSConfig: t.FIPSConfig,
+		FIPS: t.FIPS, FIPSConfig: t.FIPSConfig, AllowMissingCloseNotify: t.AllowMissingCloseNotify,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}

@@ -1,0 +1,125 @@
+package sslfilter
+
+import (
+	"fmt"
+	"io"
+)
+
+// TruncatedError is the error of a transport that ended without the peer's
+// close_notify, so that what was received may be less than what the peer sent.
+// ReceiveEOF returns it. errors.Is finds io.ErrUnexpectedEOF in it.
+type TruncatedError struct {
+	// InsideRecord is true if the transport ended within a record, of which a
+	// part is missing, and false if it ended between two records. A peer that
+	// closes its connection without a close_notify ends it between two
+	// records; a crash, or a network that fails, can end it anywhere.
+	InsideRecord bool
+	// InHandshake is true if a handshake was under way, the first one or, in
+	// TLS 1.2, a renegotiation.
+	InHandshake bool
+}
+
+func (e *TruncatedError) Error() string {
+	where := "without close_notify"
+	switch {
+	case e.InHandshake:
+		where = "during the handshake"
+	case e.InsideRecord:
+		where = "inside a record"
+	}
+	return "sslfilter: the peer ended the connection " + where + ": " + io.ErrUnexpectedEOF.Error()
+}
+
+// Unwrap returns io.ErrUnexpectedEOF.
+func (e *TruncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
+
+// ReceiveEOF tells the filter that the transport ended. It returns io.EOF if
+// the peer had sent its close_notify, and otherwise a *TruncatedError, which
+// freezes the input as a fatal error does. Outgoing still hands out what Send
+// accepted before.
+//
+// With AllowMissingCloseNotify, a transport that ends between two records after
+// the handshake is io.EOF too. Sending then goes on as after a close_notify, and
+// Detach stays a *UsageError.
+//
+// Calls SSL_has_pending(3), SSL_rstate_string(3).
+func (f *Filter) ReceiveEOF() error {
+	f.calls++
+	switch {
+	case f.phase == phaseShut:
+		return ErrClosed
+	case f.readEnd:
+		return io.EOF
+	case f.err != nil:
+		return f.err
+	}
+	cut := &TruncatedError{InHandshake: f.phase != phaseOpen}
+	if f.phase != phaseIdle {
+		cut.InsideRecord, cut.InHandshake = f.ssl.truncated()
+	}
+	if f.ctx.opts.AllowMissingCloseNotify && f.phase == phaseOpen && *cut == (TruncatedError{}) {
+		f.readEnd, f.ended = true, true
+		f.debug("the transport ended between two records, without close_notify")
+		return io.EOF
+	}
+	open := f.phase == phaseOpen
+	f.fail(cut)
+	if open {
+		f.phase = phaseCut
+	}
+	return f.err
+}
+
+// keepTrailing keeps what came behind the peer's close_notify. The usual
+// answer is io.EOF.
+func (f *Filter) keepTrailing(wire []byte) error {
+	if len(f.trailing)+len(wire) > MaxTrailing {
+		return fmt.Errorf("%w: more than %d bytes behind the peer's close_notify; Detach hands them out", ErrBufferFull, MaxTrailing)
+	}
+	f.trailing = append(f.trailing, wire...)
+	return io.EOF
+}
+
+// CloseWrite ends our direction: Outgoing hands out what was sent and then our
+// close_notify. Reading goes on until the peer's. Before the handshake is done
+// it takes effect afterwards.
+//
+// Calls SSL_shutdown(3).
+func (f *Filter) CloseWrite() error {
+	f.calls++
+	if f.phase == phaseDetached {
+		return nil
+	}
+	if err := f.usable(); err != nil {
+		return err
+	}
+	f.closing = true
+	return nil
+}
+
+// Detach takes TLS off and keeps the connection, the reverse of STARTTLS. It
+// can be called once the peer's close_notify has come, which is when Receive
+// gives io.EOF. It returns the plain bytes that came behind it, which belong
+// to the caller. Outgoing then hands out what was sent and our close_notify,
+// which must be transmitted before any plain byte.
+//
+// Any other call is a *UsageError, and nothing has changed.
+func (f *Filter) Detach() ([]byte, error) {
+	f.calls++
+	switch {
+	case f.phase == phaseDetached:
+		return nil, &UsageError{"Detach", "TLS was taken off before"}
+	case f.usable() != nil:
+		return nil, f.usable()
+	case f.ended:
+		return nil, &UsageError{"Detach", "the transport ended without the peer's close_notify"}
+	case !f.readEnd:
+		return nil, &UsageError{"Detach", "the peer's close_notify has not come; call CloseWrite and receive until io.EOF"}
+	case !f.closed && f.ssl.negotiating():
+		return nil, f.fail(f.endless("SSL_shutdown"))
+	}
+	f.phase, f.closing = phaseDetached, true
+	plain := f.trailing
+	f.trailing = nil
+	return plain, nil
+}

@@ -1,0 +1,159 @@
+package sslfilter_test
+
+import (
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// eachRole runs f with both versions, on a client and on a server. The two sides
+// that make joins are a and b; b is the one that the role is of.
+func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side))) {
+	protocols(t, func(t *testing.T, v sslfilter.Version) {
+		server := with(serverOptions(), func(o *sslfilter.Options) { o.Crt, o.Key = pki("server-ec.crt"), pki("server-ec.key") })
+		client := with(clientOptions(), func(o *sslfilter.Options) { o.MaxVersion = v })
+		for _, role := range []string{"client", "server"} {
+			t.Run(role, func(t *testing.T) {
+				o := map[string]sslfilter.Options{"client": client, "server": server}
+				o[role] = with(o[role], change)
+				of := map[string]*sslfilter.Ctx{"client": mustCtx(t, o["client"]), "server": mustCtx(t, o["server"])}
+				f(t, func() (p *enginetest.Pair, a, b *enginetest.Side) {
+					p = enginetest.New(filterOf(t, of["client"]), filterOf(t, of["server"]))
+					if role == "client" {
+						return p, &p.Server, &p.Client
+					}
+					return p, &p.Client, &p.Server
+				})
+			})
+		}
+	})
+}
+
+func allowMissingEnd(o *sslfilter.Options) { o.AllowMissingCloseNotify = true }
+
+// truncatedBy is the error of an end of the transport, which must be one.
+func truncatedBy(t testing.TB, err error) sslfilter.TruncatedError {
+	t.Helper()
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.NotErrorIs(t, err, io.EOF)
+	return *asError[*sslfilter.TruncatedError](t, err)
+}
+
+// An end inside a record is told from one between two records at every byte, and
+// only the latter can be a clean end, if the option says so.
+func TestTruncation(t *testing.T) {
+	for _, allow := range []bool{false, true} {
+		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
+			eachRole(t, func(o *sslfilter.Options) { o.AllowMissingCloseNotify = allow }, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+				for cut := 0; ; cut++ {
+					p, a, b := join()
+					require.NoError(t, p.Handshake())
+					require.NoError(t, a.Send([]byte("1")))
+					one := a.Outgoing(nil)
+					require.NoError(t, a.Send(make([]byte, 40)))
+					wire := a.Outgoing(one)
+					inside := cut != 0 && cut != len(one) && cut != len(wire)
+					b.Deliver(wire[:cut])
+					err := b.ReceiveEOF()
+					require.Equal(t, err, b.ReceiveEOF(), "it stays")
+					if allow && !inside {
+						require.Equal(t, io.EOF, err, "after %d bytes", cut)
+						require.NoError(t, b.Filter.Err())
+					} else {
+						require.Equal(t, sslfilter.TruncatedError{InsideRecord: inside}, truncatedBy(t, err), "after %d bytes", cut)
+						require.Equal(t, err, b.Filter.Err())
+					}
+					p.Close()
+					if cut == len(wire) {
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// An end in the handshake is never a clean one, whatever the option says.
+func TestTruncatedHandshake(t *testing.T) {
+	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+		for cut, flight := 0, 1; cut < flight; cut += 1 + cut/40 {
+			p, a, b := join()
+			require.NoError(t, p.Client.Handshake())
+			if a == &p.Server {
+				p.Server.Deliver(p.Client.Outgoing(nil))
+			}
+			wire := a.Outgoing(nil)
+			flight = len(wire)
+			b.Deliver(wire[:cut])
+			b.Outgoing(nil)
+			require.False(t, b.HandshakeDone())
+			require.True(t, truncatedBy(t, b.ReceiveEOF()).InHandshake, "after %d bytes", cut)
+			p.Close()
+		}
+		_, _, b := join()
+		require.Equal(t, sslfilter.TruncatedError{InHandshake: true}, truncatedBy(t, b.ReceiveEOF()), "nothing has happened")
+	})
+}
+
+// An end in the middle of a renegotiation is not a clean one either.
+func TestTruncatedRenegotiation(t *testing.T) {
+	_, toClient := keyedConfigs(t)
+	f := mustFilter(t, with(keyedOptions(true, sslfilter.VersionTLS12), allowMissingEnd))
+	k := connectKeyed(t, f, true, toClient, nil)
+	f.Outgoing(nil)
+	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // HelloRequest
+	require.NoError(t, err)
+	require.NotEmpty(t, f.Outgoing(nil), "a ClientHello")
+	require.Equal(t, sslfilter.TruncatedError{InHandshake: true}, truncatedBy(t, f.ReceiveEOF()))
+}
+
+// After an end that the option admits, this side can still speak, as after a
+// close_notify; but the peer has not agreed to go on in plain text.
+func TestAllowMissingCloseNotify(t *testing.T) {
+	var told []error
+	eachRole(t, func(o *sslfilter.Options) {
+		o.AllowMissingCloseNotify = true
+		o.ErrorHandler = func(_ *sslfilter.Filter, err error) { told = append(told, err) }
+	}, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+		p, a, b := join()
+		require.NoError(t, p.Handshake())
+		require.NoError(t, a.Send([]byte("question")))
+		b.Deliver(a.Outgoing(nil))
+		require.Equal(t, "question", string(b.Got))
+		require.Equal(t, io.EOF, b.ReceiveEOF())
+
+		require.Equal(t, "Detach", asError[*sslfilter.UsageError](t, detach(b.Filter)).Op)
+		require.Equal(t, "Receive", asError[*sslfilter.UsageError](t, receive(b.Filter)).Op)
+		_, err := b.Receive(nil, nil)
+		require.Equal(t, io.EOF, err)
+
+		require.NoError(t, b.Send([]byte("answer")))
+		require.NoError(t, b.CloseWrite())
+		a.Deliver(b.Outgoing(nil))
+		require.True(t, b.Flushed())
+		require.Equal(t, "answer", string(a.Got))
+		require.Equal(t, io.EOF, a.Err)
+		require.NoError(t, b.Filter.Err())
+		require.Equal(t, "Detach", asError[*sslfilter.UsageError](t, detach(b.Filter)).Op)
+	})
+	require.Empty(t, told)
+}
+
+// A close_notify still counts, and bytes behind it are for Detach.
+func TestCloseNotifyWhereItMayBeMissing(t *testing.T) {
+	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+		p, a, b := join()
+		require.NoError(t, p.Handshake())
+		require.NoError(t, a.CloseWrite())
+		b.Deliver(append(a.Outgoing(nil), "plain"...))
+		require.Equal(t, io.EOF, b.ReceiveEOF())
+		rest, err := b.Detach()
+		require.NoError(t, err)
+		require.Equal(t, "plain", string(rest))
+	})
+}
