@@ -33,6 +33,8 @@ func (handshakeTimeout) Unwrap() error   { return os.ErrDeadlineExceeded }
 // longest.
 var ErrHandshakeDropped = errors.New("sslnet: the peer was too slow while others waited for a place in MaxHandshakes")
 
+var errNoCtx = errors.New("sslnet: no Ctx")
+
 // handshake is what the one call works on that does the handshake.
 type handshake struct {
 	turn     chan struct{} // holds one token
@@ -182,7 +184,7 @@ func (c *Conn) exchange(place *places.Place) error {
 func (c *Conn) check() error {
 	switch {
 	case c.ctx == nil:
-		return errors.New("sslnet: no Ctx")
+		return errNoCtx
 	case c.client && !c.ctx.Client():
 		return errors.New("sslnet: a client needs a Ctx with Options.Client set")
 	case !c.client && c.ctx.Client():

@@ -17,7 +17,7 @@ import (
 func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
 	switch {
 	case ctx == nil:
-		return nil, errors.New("sslnet: no Ctx")
+		return nil, errNoCtx
 	case ctx.Client(): // each handshake would fail, and nobody be told why
 		return nil, errors.New("sslnet: a server needs a Ctx without Options.Client")
 	}
@@ -60,9 +60,10 @@ type Listener struct {
 	// do not hold up who comes after them. A peer that has said nothing holds a
 	// goroutine and no memory in C. Default: DefaultMaxHandshakes.
 	MaxHandshakes int
-	// HandshakeError is told of each handshake that failed, in the goroutine of
-	// that handshake: the connection below, which is closed afterwards, and the
-	// error. Default: nobody is told; Options.ErrorHandler hears of errors of TLS.
+	// HandshakeError is called for each handshake that failed, in the goroutine of
+	// that handshake, with the connection below, which is closed afterwards, and
+	// the error. It may call Close of the Listener. Default: nothing is called;
+	// Options.ErrorHandler hears of errors of TLS.
 	HandshakeError func(below net.Conn, err error)
 
 	once  sync.Once
@@ -116,6 +117,12 @@ func (l *Listener) SetCtx(ctx *sslfilter.Ctx) { l.init().ctx.Store(ctx) }
 // fetched; after Close it is net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	a := l.init()
+	switch {
+	case l.Listener == nil:
+		return nil, errors.New("sslnet: a Listener without a listener below")
+	case a.ctx.Load() == nil:
+		return nil, errNoCtx
+	}
 	l.start.Do(func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -145,11 +152,25 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 func (l *Listener) closedError() error {
-	return &net.OpError{Op: "accept", Net: l.Addr().Network(), Addr: l.Addr(), Err: net.ErrClosed}
+	e := &net.OpError{Op: "accept", Addr: l.Addr(), Err: net.ErrClosed}
+	if e.Addr != nil {
+		e.Net = e.Addr.Network()
+	}
+	return e
+}
+
+// Addr is the address of the listener below, or nil if there is no listener.
+func (l *Listener) Addr() net.Addr {
+	if l.Listener == nil {
+		return nil
+	}
+	return l.Listener.Addr()
 }
 
 // Close closes the listener below, ends the handshakes under way and closes the
-// connections that nobody has accepted. It returns when that is done.
+// connections that nobody has accepted. It returns when that is done, and does
+// not wait for calls of HandshakeError under way: HandshakeError may call it.
+// Options.ErrorHandler must not, as it is called in the middle of a handshake.
 func (l *Listener) Close() error {
 	a := l.init()
 	a.mu.Lock()
@@ -158,16 +179,22 @@ func (l *Listener) Close() error {
 		a.done = true
 		close(a.closed)
 		for c := range a.open {
-			c.conn.Close()
+			if c.conn != nil {
+				a.wait.Go(func() { c.conn.Close() }) // it may take its time, as that of a *Conn does
+			}
 		}
 	}
 	a.mu.Unlock()
-	err := l.Listener.Close()
+	var err error
+	if l.Listener != nil {
+		err = l.Listener.Close()
+	}
 	a.wait.Wait()
 	return err
 }
 
-// run accepts until the listener ends.
+// run accepts until the listener ends. It calls nothing that waits for a peer: a
+// connection below may read its address from what the peer sends first.
 func (l *Listener) run(a *accepting) {
 	defer a.wait.Done()
 	for {
@@ -183,17 +210,18 @@ func (l *Listener) run(a *accepting) {
 			below.Close()
 			return
 		}
-		place := a.places.Take(a.closed, below.RemoteAddr(), func() { below.Close() })
+		var addr net.Addr
+		tcp, known := below.(*net.TCPConn)
+		if known {
+			addr = tcp.RemoteAddr()
+		}
+		place := a.places.Take(a.closed, addr, func() { a.wait.Go(func() { below.Close() }) })
 		if place == nil {
 			a.remove(c)
 			a.wait.Done()
 			return
 		}
-		go func() {
-			defer a.wait.Done()
-			defer place.Leave()
-			l.serve(a, c, place)
-		}()
+		go l.serve(a, c, place, known)
 	}
 }
 
@@ -237,22 +265,59 @@ func (a *accepting) remove(c *Conn) bool {
 	return !a.done
 }
 
-// serve does the handshake and hands the connection over.
-func (l *Listener) serve(a *accepting, c *Conn, place *places.Place) {
+// again goes on being waited for by Close, unless that was called.
+func (a *accepting) again() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.done {
+		a.wait.Add(1)
+	}
+	return !a.done
+}
+
+// serve does the handshake and hands the connection over. known says that the
+// place has the peer's address.
+func (l *Listener) serve(a *accepting, c *Conn, place *places.Place, known bool) {
+	defer place.Leave()
+	if !known {
+		c.identify(place)
+	}
 	err := c.HandshakeContext(places.With(context.Background(), place))
 	if !place.Keep() {
 		err = ErrHandshakeDropped
 	}
-	if open := a.remove(c); err != nil {
-		if open && l.HandshakeError != nil {
-			l.HandshakeError(c.conn, err)
+	open := a.remove(c)
+	if err == nil {
+		defer a.wait.Done()
+		select {
+		case a.ready <- c:
+		case <-a.closed:
+			c.Close()
 		}
-		c.Close()
 		return
 	}
-	select {
-	case a.ready <- c:
-	case <-a.closed:
-		c.Close()
+	waited := true
+	if open && l.HandshakeError != nil {
+		a.wait.Done() // so that it may call Close
+		l.HandshakeError(c.conn, err)
+		waited = a.again()
 	}
+	c.Close()
+	if waited {
+		a.wait.Done()
+	}
+}
+
+// identify finds out the address that the place counts for. A connection below
+// that reads it from a PROXY header waits for that here, and the time counts as
+// that of the handshake.
+func (c *Conn) identify(place *places.Place) {
+	if h := &c.handshake; h.timeout > 0 {
+		h.deadline = time.Now().Add(h.timeout)
+		defer time.AfterFunc(h.timeout, c.cut).Stop()
+	}
+	place.Wait()
+	addr := c.RemoteAddr()
+	place.Heard()
+	place.SetAddr(addr)
 }

@@ -54,7 +54,8 @@ func (p *Places) Len() int {
 }
 
 // Take waits for a place for a connection from addr, until over is closed; then
-// the answer is nil. If all are taken, one that has tried our Patience is given:
+// the answer is nil. An addr that is not known yet is nil, and SetAddr
+// tells it later. If all are taken, one that has tried our Patience is given:
 // of the address that has the most of them the oldest, whose drop is called. drop
 // must not block.
 func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
@@ -127,6 +128,11 @@ func (t *Place) waitedBy(now time.Time) time.Duration {
 // remove takes a place out. The caller holds mu.
 func (p *Places) remove(place *Place) {
 	p.taken = slices.DeleteFunc(p.taken, func(t *Place) bool { return t == place })
+	p.uncount(place)
+}
+
+// uncount takes a place out of the count of its address. The caller holds mu.
+func (p *Places) uncount(place *Place) {
 	if p.counts[place.addr]--; p.counts[place.addr] == 0 {
 		delete(p.counts, place.addr)
 	}
@@ -145,6 +151,20 @@ func (t *Place) set(since time.Time) {
 	t.places.mu.Lock()
 	defer t.places.mu.Unlock()
 	t.waited, t.since = t.waitedBy(time.Now()), since
+}
+
+// SetAddr tells the address of a connection for which Take did not have it. Until
+// then all such connections count as those of one address.
+func (t *Place) SetAddr(addr net.Addr) {
+	p := t.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.dropped {
+		return
+	}
+	p.uncount(t)
+	t.addr = Client(addr)
+	p.counts[t.addr]++
 }
 
 // Keep says that the handshake is done: who has the place keeps it until Leave.
