@@ -182,7 +182,7 @@ func TestIMAPRelayWithRudeClients(t *testing.T) {
 	require.NoError(t, err)
 	rest, _ := io.ReadAll(injected) // it may be reset
 	require.Empty(t, string(rest))
-	r.Await("20 bytes of plaintext came before TLS began")
+	r.Await("20 bytes of plaintext arrived before TLS began")
 	long := dial(t, r.imap)
 	ask(long, "", greeting)
 	io.WriteString(long, "a "+strings.Repeat("x", 20_000))
