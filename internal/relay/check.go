@@ -115,13 +115,13 @@ func (r *report) backends(st *state) {
 		}
 	}
 	for _, user := range sortedKeys(st.conf.Users) {
-		show("user "+user, st.users[user])
+		show("user "+user, st.users[userKey(user)].endpoint)
 	}
 	if st.conf.UsersFile != "" {
 		r.line("  ", "forwards", fmt.Sprintf("%d users by %s", len(st.users)-len(st.conf.Users), st.conf.UsersFile))
-		for user, e := range st.users {
-			if _, shown := st.conf.Users[user]; !shown {
-				show("", e)
+		for _, e := range st.users {
+			if _, shown := st.conf.Users[e.name]; !shown {
+				show("", e.endpoint)
 			}
 		}
 	}

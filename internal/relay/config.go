@@ -28,7 +28,7 @@ type Relay struct {
 	Mode    string            `toml:"mode" usage:"<protocol> of the connections: tcp, http, imap, pop3 or smtp" default:"tcp"`
 	Listen  []string          `toml:"listen" usage:"<address> to listen on, tls:host:port, starttls:host:port (imap, pop3, smtp) or plain:host:port; without a prefix it is tls"`
 	Backend string            `toml:"backend" usage:"<address> of the server behind, host:port or unix:/path, in front of it plain:, starttls: or tls:; without a prefix it is plain. With users it is for everybody whom they do not name"`
-	Users   map[string]string `toml:"users" flag:"user" usage:"<name=address>: the backend of one user (imap, pop3, smtp); @domain as the name stands for all users of a domain"`
+	Users   map[string]string `toml:"users" flag:"user" usage:"<name=address>: the backend of one user (imap, pop3, smtp); @domain as the name stands for all users of a domain. Domains are compared without regard to case and a final dot, everything before the @ exactly"`
 	// UsersFile is for more users than a configuration should hold.
 	UsersFile string `toml:"users-file" usage:"<file> with a name and an address in each line, as in users"`
 

@@ -239,7 +239,7 @@ func TestUsersFile(t *testing.T) {
 			require.Equal(t, want, e.String())
 		}
 	}
-	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": "line 2: the name is there twice", "a b\n": "want host:port"} {
+	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": `line 2: "a" is listed twice, also in `, "a b\n": "want host:port"} {
 		write(text)
 		_, err := load()
 		require.ErrorContains(t, err, want)

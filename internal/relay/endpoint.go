@@ -88,7 +88,7 @@ func (e endpoint) String() string {
 func (e endpoint) local() bool { return e.network == "unix" || loopback(e.host) }
 
 func loopback(host string) bool {
-	if host == "localhost" {
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

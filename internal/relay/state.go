@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
-	"strings"
 	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter"
@@ -23,7 +21,7 @@ type state struct {
 	server  *sslfilter.Ctx // nil if no listener speaks TLS
 	client  *sslfilter.Ctx // nil if no backend speaks TLS
 	backend *endpoint      // for users that are not named
-	users   map[string]endpoint
+	users   userTable
 	proxy   *httputil.ReverseProxy // mode http
 	pool    *http.Transport        // of proxy
 
@@ -98,9 +96,6 @@ func (st *state) dialsTLS() bool {
 	return false
 }
 
-// maxUsers bounds the table of users.
-const maxUsers = 1 << 20
-
 func (st *state) loadUsers() error {
 	conf := st.conf
 	if conf.Backend != "" {
@@ -110,22 +105,18 @@ func (st *state) loadUsers() error {
 		}
 		st.backend = &e
 	}
-	st.users = make(map[string]endpoint)
-	for user, s := range conf.Users {
-		e, err := parseBackend(s)
-		if err != nil {
-			return fmt.Errorf("users.%s: %w", user, err)
-		}
-		st.users[user] = e
+	st.users = make(userTable)
+	if err := st.users.addConfigured(conf.Users); err != nil {
+		return err
 	}
 	if conf.UsersFile != "" {
-		if err := st.loadUsersFile(); err != nil {
+		if err := st.users.addFile(conf.UsersFile, conf.frontEnd()); err != nil {
 			return fmt.Errorf("users-file: %w", err)
 		}
 	}
-	for user, e := range st.users {
-		if err := st.checkName(e); err != nil {
-			return fmt.Errorf("the backend of user %s: %w", user, err)
+	for _, e := range st.users {
+		if err := st.checkName(e.endpoint); err != nil {
+			return fmt.Errorf("the backend of user %s: %w", e.name, err)
 		}
 	}
 	if st.backend != nil {
@@ -145,50 +136,11 @@ func (st *state) checkName(e endpoint) error {
 	return nil
 }
 
-// loadUsersFile reads lines of a name and an address.
-func (st *state) loadUsersFile() error {
-	f, err := os.Open(st.conf.UsersFile)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		words := strings.Fields(lines.Text())
-		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
-			continue
-		}
-		if len(words) != 2 {
-			return fmt.Errorf("%s line %d: a name and an address are expected", st.conf.UsersFile, n)
-		}
-		e, err := parseBackend(words[1])
-		if err == nil && e.security == startTLS && !st.conf.frontEnd() {
-			err = errors.New("no STARTTLS in this mode")
-		}
-		if err == nil && len(st.users) >= maxUsers {
-			err = fmt.Errorf("more than %d users", maxUsers)
-		}
-		if _, twice := st.users[words[0]]; err == nil && twice {
-			err = errors.New("the name is there twice")
-		}
-		if err != nil {
-			return fmt.Errorf("%s line %d: %w", st.conf.UsersFile, n, err)
-		}
-		st.users[words[0]] = e
-	}
-	return lines.Err()
-}
-
-// route finds the backend of a user, and the name in the table that it stands
-// under; known is empty for the default.
+// route finds the backend of a user, and the name under which the table of
+// users has it; known is empty for the default backend.
 func (st *state) route(user string) (e endpoint, known string, ok bool) {
-	if e, ok := st.users[user]; ok && !strings.HasPrefix(user, "@") {
-		return e, user, true
-	}
-	if at := strings.LastIndexByte(user, '@'); at > 0 {
-		if e, ok := st.users[user[at:]]; ok {
-			return e, user[at:], true
-		}
+	if entry, ok := st.users.find(user); ok {
+		return entry.endpoint, entry.name, true
 	}
 	if st.backend == nil {
 		return endpoint{}, "", false

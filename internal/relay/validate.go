@@ -149,6 +149,9 @@ func (r *Relay) validateBackends() error {
 			return err
 		}
 	}
+	if err := make(userTable).addConfigured(r.Users); err != nil {
+		return err
+	}
 	if r.ProxyProtocol && r.Mode == modeHTTP {
 		return wrongKey("proxy-protocol", "not with mode http, where clients share connections to the backend; X-Forwarded-For has the address")
 	}

@@ -1,0 +1,115 @@
+package relay
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unicode/utf8"
+)
+
+// userTable maps user names and domains to backends.
+type userTable map[string]userEntry // by userKey
+
+// userEntry is one row of the table.
+type userEntry struct {
+	endpoint
+	name  string // as it is written in the table
+	where string // where it is written, for errors
+}
+
+// maxUsers bounds the table of users.
+const maxUsers = 1 << 20
+
+// userKey returns the form in which user names are compared. Domains are
+// compared without regard to case and without the final dot, as in the DNS.
+// Everything in front of the last @ is compared exactly, because only the mail
+// server of the domain knows how it reads local parts (RFC 5321 section 2.4).
+func userKey(name string) string {
+	at := strings.LastIndexByte(name, '@')
+	if at < 0 {
+		return name
+	}
+	return name[:at+1] + strings.TrimSuffix(strings.ToLower(name[at+1:]), ".")
+}
+
+// add puts a row into the table. Two names that are compared as equal are an
+// error, even if they have the same backend.
+func (t userTable) add(name, where string, e endpoint) error {
+	key := userKey(name)
+	switch other, twice := t[key]; {
+	case twice && other.name == name:
+		return fmt.Errorf("%q is listed twice, also in %s", name, other.where)
+	case twice:
+		return fmt.Errorf("%q is the same as %q in %s: the case of a domain and a final dot do not count", name, other.name, other.where)
+	case name == "" || strings.HasSuffix(key, "@") || !utf8.ValidString(name):
+		return fmt.Errorf("%q is not a user name or @domain", name)
+	case len(t) >= maxUsers:
+		return fmt.Errorf("more than %d users", maxUsers)
+	}
+	t[key] = userEntry{e, name, where}
+	return nil
+}
+
+// find looks a user up: first the name itself, then its domain.
+func (t userTable) find(user string) (userEntry, bool) {
+	key := userKey(user)
+	if e, ok := t[key]; ok && !strings.HasPrefix(key, "@") {
+		return e, true
+	}
+	at := strings.LastIndexByte(key, '@')
+	if at < 1 {
+		return userEntry{}, false
+	}
+	e, ok := t[key[at:]]
+	return e, ok
+}
+
+// addConfigured adds the users of a configuration.
+func (t userTable) addConfigured(users map[string]string) error {
+	for _, name := range sortedKeys(users) {
+		e, err := parseBackend(users[name])
+		if err == nil {
+			err = t.add(name, "users", e)
+		}
+		if err != nil {
+			return wrongKey("users."+name, "%w", err)
+		}
+	}
+	return nil
+}
+
+// addFile adds the users of a file with a name and an address in each line.
+func (t userTable) addFile(file string, startTLSAllowed bool) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		where := fmt.Sprintf("%s line %d", file, n)
+		if len(words) != 2 {
+			return fmt.Errorf("%s: want a name and an address, got %d words", where, len(words))
+		}
+		e, err := parseBackend(words[1])
+		if err == nil && e.security == startTLS && !startTLSAllowed {
+			err = errors.New("no STARTTLS in this mode")
+		}
+		if err == nil {
+			err = t.add(words[0], where, e)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
