@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
 const pki = "../testdata/pki/"
@@ -38,12 +39,10 @@ type program struct {
 // start runs a program in a session of its own and kills it with the test.
 func start(t testing.TB, debianPackage, name string, args ...string) *program {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		skipWithout(t, debianPackage, name)
-	}
+	path := peers.Find(t, debianPackage, name)
 	p := &program{t: t, cmd: exec.Command(path, args...), news: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var err error
 	p.stdin, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := p.cmd.StdoutPipe()

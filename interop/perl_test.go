@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,14 +20,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
 const crlFile = pki + "crl.pem"
 
-// hasOriginal looks once whether the Perl original is there.
-var hasOriginal = sync.OnceValue(func() bool {
-	return exec.Command("perl", "-MPOE::Filter::SSL", "-e1").Run() == nil
-})
+// endpoint runs the original.
+const endpoint = "testdata/endpoint.pl"
 
 // clientCerts are what a client can show, and what a server makes of it.
 var clientCerts = []struct {
@@ -47,9 +44,7 @@ var clientCerts = []struct {
 // TestPerl joins the original and this library over TCP in both directions and
 // compares what the two servers, and the two clients, saw of the same peer.
 func TestPerl(t *testing.T) {
-	if !hasOriginal() {
-		skipWithout(t, "libpoe-filter-ssl-perl", "the original, POE::Filter::SSL,")
-	}
+	peers.FindFor(t, endpoint, "libpoe-filter-ssl-perl", "perl")
 	for _, version := range []string{"TLSv1.2", "TLSv1.3"} {
 		for _, cert := range clientCerts {
 			for _, chunk := range []int{1, 7, 1000, 0} {
@@ -240,9 +235,9 @@ type perlEvent struct {
 func startPerl(t *testing.T, spec perlSpec, args ...string) *perl {
 	argument, err := json.Marshal(spec)
 	require.NoError(t, err)
-	cmd := exec.Command("perl", append(append([]string{"testdata/endpoint.pl"}, args...), string(argument))...)
+	cmd := exec.Command("perl", append(append([]string{endpoint}, args...), string(argument))...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Env = withoutOpenSSL(os.Environ())
+	cmd.Env = peers.ForeignEnv()
 	p := &perl{stderr: new(bytes.Buffer)}
 	cmd.Stderr = p.stderr
 	stdout, err := cmd.StdoutPipe()
@@ -256,17 +251,6 @@ func startPerl(t *testing.T, spec perlSpec, args ...string) *perl {
 		p.wait()
 	})
 	return p
-}
-
-// withoutOpenSSL drops settings that are meant for the OpenSSL of this library:
-// the original's may be another one.
-func withoutOpenSSL(env []string) (kept []string) {
-	for _, v := range env {
-		if !strings.HasPrefix(v, "OPENSSL_") {
-			kept = append(kept, v)
-		}
-	}
-	return kept
 }
 
 // event waits for the next event, which must be of this kind.

@@ -12,15 +12,14 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
 // TestPerlRecords holds that a program on the original, which takes each input
 // for a message, counts the messages of filter.Records, and that filter.Records
 // gives one record for each put of the original.
 func TestPerlRecords(t *testing.T) {
-	if !hasOriginal() {
-		skipWithout(t, "libpoe-filter-ssl-perl", "the original, POE::Filter::SSL,")
-	}
+	peers.FindFor(t, endpoint, "libpoe-filter-ssl-perl", "perl")
 	for _, version := range []string{"TLSv1.2", "TLSv1.3"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

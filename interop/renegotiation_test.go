@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
 // An old server asks the client for a new handshake in the middle of the data:
@@ -155,9 +156,8 @@ func byteByByte(w *wire, what string, ok func() bool) {
 // A server that asks for a new handshake and then closes never completes it.
 // What came is an end like any other; whoever still has to speak is told.
 func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
-	if !hasOriginal() {
-		skipWithout(t, "libpoe-filter-ssl-perl", "Net::SSLeay, which the original needs,")
-	}
+	const script = "testdata/renegotiate-and-close.pl"
+	peers.FindFor(t, script, "libnet-ssleay-perl", "perl")
 	for name, speak := range map[string]func(*wire) error{
 		"nothing to say": nil,
 		"CloseWrite":     func(w *wire) error { return w.CloseWrite() },
@@ -165,7 +165,7 @@ func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 		"Detach":         func(w *wire) error { _, err := w.Detach(); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := start(t, "libpoe-filter-ssl-perl", "perl", "testdata/renegotiate-and-close.pl", pki+"server.crt", pki+"server.key")
+			server := start(t, "libnet-ssleay-perl", "perl", script, pki+"server.crt", pki+"server.key")
 			w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
 			w.pumpUntil("the end", func() bool { return errors.Is(w.err, io.EOF) })
 			require.Equal(t, "bye\n", string(w.got))

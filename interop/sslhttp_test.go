@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -41,10 +42,7 @@ func site(t testing.TB, h http.HandlerFunc) (srv *http.Server, url string) {
 // curl runs curl and returns what it prints.
 func curl(t testing.TB, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("curl")
-	if err != nil {
-		skipWithout(t, "curl", "curl")
-	}
+	path := peers.FindCurl(t, args...)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, append([]string{"--silent", "--no-progress-meter", "--show-error", "--cacert", pki + "root.crt"}, args...)...).CombinedOutput()

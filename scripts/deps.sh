@@ -17,6 +17,9 @@
 #	mandoc    the linter of manual pages
 #	python    Python with the cryptography module, for make testdata
 #	valgrind  valgrind
+#	debootstrap
+#	          debootstrap, which makes the bare Debian of make fresh
+#	arm64     a compiler for arm64, and qemu's emulator of it, for make check-arm64
 set -u
 
 missing='' # in words
@@ -69,15 +72,20 @@ look() {
 				lacks 'dovecot with IMAP and POP3' dovecot-imapd dovecot-pop3d
 			have mbsync || lacks mbsync isync
 			;;
-		python3) have python3 || lacks python3 python3-minimal ;;
+		python3) python3 -c 'import http.server' >/dev/null 2>&1 || lacks "Python's http.server module" python3 ;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
 		python)
 			python3 -c 'import cryptography' >/dev/null 2>&1 ||
 				lacks "Python's cryptography module" python3-cryptography
 			;;
 		valgrind) have valgrind || lacks valgrind valgrind ;;
+		debootstrap) have debootstrap || [ -x /usr/sbin/debootstrap ] || lacks debootstrap debootstrap ;;
+		arm64)
+			have aarch64-linux-gnu-gcc || lacks 'a C compiler for arm64' gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+			have qemu-aarch64 || have qemu-aarch64-static || lacks "qemu's emulator of arm64" qemu-user
+			;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, mail, python3, mandoc, python, valgrind." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, mail, python3, mandoc, python, valgrind, debootstrap, arm64." >&2
 			exit 2
 			;;
 		esac

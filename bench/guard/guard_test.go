@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
 const pki = "../../testdata/pki"
@@ -172,9 +173,7 @@ var limits = []struct {
 }{{64, .94, .97}, {1024, .94, .97}, {16384, .71, .74}, {0, 1.01, 1.01}}
 
 func TestInstructions(t *testing.T) {
-	if _, err := exec.LookPath("valgrind"); err != nil {
-		skipWithout(t, "valgrind", "valgrind")
-	}
+	peers.Find(t, "valgrind", "valgrind")
 	counted := callgrind(t, build(t))
 	for _, l := range limits {
 		library, mem, plain := counted[part{"library", l.size}], counted[part{"BIO_s_mem", l.size}], counted[part{"plain", l.size}]
@@ -201,9 +200,7 @@ func TestInstructions(t *testing.T) {
 var ratios = map[bool]fetched{false: {1.06, 1.55}, true: {1.10, 2.45}} // true for 1.1.1
 
 func TestInstructionsOfTheProgram(t *testing.T) {
-	if _, err := exec.LookPath("valgrind"); err != nil {
-		skipWithout(t, "valgrind", "valgrind")
-	}
+	peers.Find(t, "valgrind", "valgrind")
 	program := filepath.Join(t.TempDir(), "bench")
 	out, err := exec.Command("go", "build", "-o", program, "..").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -336,15 +333,4 @@ func callgrind(t *testing.T, program string) map[part]float64 {
 		counted[part{string(what[1]), size}] = total / pieces
 	}
 	return counted
-}
-
-// skipWithout skips a test whose program is not installed, unless CI asks for it.
-func skipWithout(t testing.TB, debianPackage, what string) {
-	t.Helper()
-	for name := range strings.FieldsSeq(os.Getenv("SSLFILTER_REQUIRE")) {
-		if name == debianPackage {
-			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, debianPackage)
-		}
-	}
-	t.Skipf("%s is missing: apt-get install %s", what, debianPackage)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
 func startDovecot(t *testing.T) *dovecot.Server {
@@ -28,7 +29,7 @@ func startDovecot(t *testing.T) *dovecot.Server {
 		if strings.Contains(err.Error(), "/pop3") {
 			debianPackage = "dovecot-pop3d"
 		}
-		skipWithout(t, debianPackage, err.Error())
+		peers.SkipWithout(t, debianPackage, err.Error())
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -73,10 +74,11 @@ func awaitPort(t *testing.T, addr string, ended <-chan struct{}) {
 // run runs a client and gives what it wrote.
 func run(t *testing.T, debianPackage, stdin, name string, args ...string) (string, error) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		skipWithout(t, debianPackage, name)
+	path := peers.Find(t, debianPackage, name)
+	if name == "curl" {
+		path = peers.FindCurl(t, args...)
 	}
-	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.WaitDelay = patience
 	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
@@ -95,10 +97,7 @@ func curl(t *testing.T, args ...string) (string, error) {
 // to the one before has come.
 func talk(t *testing.T, debianPackage string, argv []string, steps ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath(argv[0]); err != nil {
-		skipWithout(t, debianPackage, argv[0])
-	}
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command(peers.Find(t, debianPackage, argv[0]), argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
@@ -317,10 +316,7 @@ func serveSMTP(conn net.Conn, mails chan<- string) {
 
 // curl, with and without a client certificate, at a relay in front of Python's web server.
 func TestHTTPSInFrontOfPython(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		skipWithout(t, "python3", "python3")
-	}
+	python := peers.Find(t, "python3", "python3", "-c", "import http.server")
 	web := freePorts(t, 1)[0]
 	cmd := exec.Command(python, "-c", `
 import http.server

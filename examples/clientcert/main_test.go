@@ -122,7 +122,7 @@ func (s *server) stop(t *testing.T) string {
 // curl visits the server with the files of dir and gives head and page.
 func curl(t *testing.T, dir, url string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), peers.Find(t, "curl", "curl"), append([]string{"-sS", "-i", "--max-time", "20", "--noproxy", "*", "--cacert", "ca.crt", url}, args...)...)
+	cmd := exec.CommandContext(t.Context(), peers.FindCurl(t, args...), append([]string{"-sS", "-i", "--max-time", "20", "--noproxy", "*", "--cacert", "ca.crt", url}, args...)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -30,34 +30,6 @@ const Patience = 30 * time.Second
 // maxLogged is how much of a program's output stands in the log of a failed test.
 const maxLogged = 8 << 10
 
-// SkipWithout skips a test whose peer is not installed. CI names the packages
-// that it installs in SSLFILTER_REQUIRE, and there a missing one is a failure.
-func SkipWithout(t testing.TB, debianPackage, what string) {
-	t.Helper()
-	SkipUnless(t, debianPackage, what, "apt-get install "+debianPackage)
-}
-
-// SkipUnless is SkipWithout for what no package has: remedy is what brings it.
-func SkipUnless(t testing.TB, required, what, remedy string) {
-	t.Helper()
-	for name := range strings.FieldsSeq(os.Getenv("SSLFILTER_REQUIRE")) {
-		if name == required {
-			t.Fatalf("%s is missing, and SSLFILTER_REQUIRE names %s", what, required)
-		}
-	}
-	t.Skipf("%s is missing: %s", what, remedy)
-}
-
-// Find looks for a program of a package, and else skips the test.
-func Find(t testing.TB, debianPackage, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		SkipWithout(t, debianPackage, name)
-	}
-	return path
-}
-
 // Build compiles packages of this module into dir, one program each, with the
 // race detector if the test has it.
 func Build(dir string, packages ...string) error {
@@ -98,12 +70,7 @@ func Start(t testing.TB, path string, args ...string) *Program {
 func StartForeign(t testing.TB, env []string, path string, args ...string) *Program {
 	t.Helper()
 	cmd := exec.Command(path, args...)
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "OPENSSL_") && !strings.HasPrefix(v, "LD_") && !strings.HasPrefix(v, "ASAN_") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Env = append(cmd.Env, env...)
+	cmd.Env = append(ForeignEnv(), env...)
 	return StartCmd(t, cmd)
 }
 
@@ -248,7 +215,7 @@ func Run(t testing.TB, path string, args ...string) (string, int) {
 // Curl runs curl without a proxy.
 func Curl(t testing.TB, args ...string) (string, int) {
 	t.Helper()
-	return Run(t, Find(t, "curl", "curl"), append([]string{"-sS", "--noproxy", "*", "--max-time", "20"}, args...)...)
+	return Run(t, FindCurl(t, args...), append([]string{"-sS", "--noproxy", "*", "--max-time", "20"}, args...)...)
 }
 
 // Dovecot starts a dovecot.

@@ -33,7 +33,7 @@ func curlClient(t testing.TB, c call) told {
 	if c.crt != "" {
 		args = append(args, "--cert", c.crt, "--key", c.key)
 	}
-	out, status := run(t, peers.Find(t, "curl", "curl"), args...)
+	out, status := run(t, peers.FindCurl(t, args...), args...)
 	got, _ := os.ReadFile(answer)
 	return told{
 		done:    status == 0 && bytes.Equal(got, c.want),

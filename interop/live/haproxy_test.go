@@ -18,7 +18,7 @@ func haproxyPeer() *peer {
 	return &peer{
 		name: "HAProxy", debian: haproxyPackage, clientALPN: "interop", serverALPN: "interop",
 		version: func(t testing.TB) string {
-			out, _ := run(t, findDaemon(t, haproxyPackage, "haproxy"), "-v")
+			out, _ := run(t, peers.FindDaemon(t, haproxyPackage, "haproxy"), "-v")
 			return firstMatch(`version (\d[\d.]*)`, out)
 		},
 		client: haproxyClient,
@@ -59,7 +59,7 @@ frontend f
 backend b
 	server s %s
 `, port, bind, terms, server)), 0o600))
-	p := peers.StartForeign(t, nil, findDaemon(t, haproxyPackage, "haproxy"), "-db", "-f", file)
+	p := peers.StartForeign(t, nil, peers.FindDaemon(t, haproxyPackage, "haproxy"), "-db", "-f", file)
 	p.AwaitPort(port)
 	return p
 }

@@ -26,27 +26,13 @@ func nginxPeer() *peer {
 	return &peer{
 		name: "nginx", debian: nginxPackage, http: true, serverALPN: "http/1.1",
 		version: func(t testing.TB) string {
-			out, _ := run(t, findDaemon(t, nginxPackage, "nginx"), "-v")
+			out, _ := run(t, peers.FindDaemon(t, nginxPackage, "nginx"), "-v")
 			return firstMatch(`nginx/(\S+)`, out)
 		},
 		client: nginxClient,
 		server: nginxServer,
 		quirks: quirks{polite: true, clientSilent: true, clientLeaves: []error{io.EOF}},
 	}
-}
-
-// findDaemon also looks where only root looks.
-func findDaemon(t testing.TB, debian, name string) string {
-	t.Helper()
-	if path := filepath.Join("/usr/sbin", name); exists(path) {
-		return path
-	}
-	return peers.Find(t, debian, name)
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 func startNginx(t testing.TB, port, server string) *peers.Program {
@@ -65,7 +51,7 @@ http {
 `, dir, server)
 	file := filepath.Join(dir, "nginx.conf")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
-	p := peers.StartForeign(t, nil, findDaemon(t, nginxPackage, "nginx"), "-p", dir, "-e", "stderr", "-c", file)
+	p := peers.StartForeign(t, nil, peers.FindDaemon(t, nginxPackage, "nginx"), "-p", dir, "-e", "stderr", "-c", file)
 	p.AwaitPort(port)
 	return p
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -17,17 +16,19 @@ import (
 
 const originalPackage = "libpoe-filter-ssl-perl"
 
+// endpoint runs the original.
+var endpoint = filepath.Join("..", "testdata", "endpoint.pl")
+
 // originalPeer is POE::Filter::SSL itself. TestPerl in interop compares all that
 // it says with ours; here it goes through what the others do.
 func originalPeer() *peer {
 	return &peer{
 		name: "POE::Filter::SSL", debian: originalPackage,
 		version: func(t testing.TB) string {
-			out, err := exec.Command("perl", "-MPOE", "-MPOE::Filter::SSL", "-e", `POE::Kernel->run; print $POE::Filter::SSL::VERSION`).Output()
-			if err != nil {
-				peers.SkipWithout(t, originalPackage, "the original, POE::Filter::SSL,")
-			}
-			return string(out)
+			out, status := run(t, peers.FindFor(t, endpoint, originalPackage, "perl"),
+				"-MPOE", "-MPOE::Filter::SSL", "-e", `POE::Kernel->run; print $POE::Filter::SSL::VERSION`)
+			require.Zero(t, status, out)
+			return out
 		},
 		client: originalClient,
 		server: originalServer,
@@ -62,7 +63,7 @@ func startOriginal(t testing.TB, c call, options map[string]any, args ...string)
 	options["cacrt"] = c.ca
 	spec, err := json.Marshal(map[string]any{"new": options, "say": originalPieces, "crl": pki("crl.pem"), "timeout": int(peers.Patience.Seconds())})
 	require.NoError(t, err)
-	args = append(append([]string{filepath.Join("..", "testdata", "endpoint.pl")}, args...), string(spec))
+	args = append(append([]string{endpoint}, args...), string(spec))
 	return peers.StartForeign(t, nil, peers.Find(t, originalPackage, "perl"), args...)
 }
 

@@ -67,8 +67,9 @@ type running struct {
 
 // version starts the script, for as long as t.
 func (r *running) version(t testing.TB) string {
-	path := peers.Find(t, r.debian, r.argv[0])
-	r.p = peers.StartForeign(t, nil, path, append(r.argv[1:], filepath.Join("testdata", r.file))...)
+	file := filepath.Join("testdata", r.file)
+	path := peers.FindFor(t, file, r.debian, r.argv[0])
+	r.p = peers.StartForeign(t, nil, path, append(r.argv[1:], file)...)
 	return r.next("version=")
 }
 
