@@ -14,7 +14,26 @@ import (
 // Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
 func (f *Filter) SetServerName(name string) error {
 	f.calls++
-	const op = "SetServerName"
+	return f.nameServer("SetServerName", name, "")
+}
+
+// SetVerifiedName sets the name that is verified in the certificate of the
+// server for this connection, and leaves the name that is sent to Options.SNI.
+// If SNI is empty, it does what SetServerName does. It must be called on a
+// client before the handshake.
+//
+// Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
+func (f *Filter) SetVerifiedName(name string) error {
+	f.calls++
+	sni := ""
+	if f.ssl != nil {
+		sni = f.ctx.opts.SNI
+	}
+	return f.nameServer("SetVerifiedName", name, sni)
+}
+
+// nameServer verifies name, and sends sni or, if that is empty, name.
+func (f *Filter) nameServer(op, name, sni string) error {
 	switch {
 	case f.ssl == nil:
 		return ErrClosed
@@ -27,7 +46,12 @@ func (f *Filter) SetServerName(name string) error {
 	if err != nil {
 		return &UsageError{op, err.Error()}
 	}
-	if err := f.setName(parsed.host, parsed); err != nil {
+	if sni == "" {
+		sni = parsed.host
+	} else {
+		sni = sentName(sni)
+	}
+	if err := f.setName(sni, parsed); err != nil {
 		return err
 	}
 	f.named = true
@@ -46,10 +70,7 @@ func (f *Filter) setName(sni string, name serverName) error {
 // whether there is a name to verify.
 func (f *Filter) nameFromOptions() (bool, error) {
 	o := &f.ctx.opts
-	sni := o.SNI
-	if _, err := netip.ParseAddr(sni); err == nil {
-		sni = ""
-	}
+	sni := sentName(o.SNI)
 	verify := o.ServerName
 	if verify == "" {
 		verify = o.SNI
@@ -72,7 +93,15 @@ func (f *Filter) nameFromOptions() (bool, error) {
 	if o.SNI == "" {
 		sni = name.host
 	}
-	return true, f.ssl.setName(strings.TrimSuffix(sni, "."), name)
+	return true, f.ssl.setName(sni, name)
+}
+
+// sentName is what Options.SNI sends: no address, and no final dot (RFC 6066).
+func sentName(sni string) string {
+	if _, err := netip.ParseAddr(sni); err == nil {
+		return ""
+	}
+	return strings.TrimSuffix(sni, ".")
 }
 
 // serverName is a parsed name of a server: host or ip is set.

@@ -171,8 +171,9 @@ func TestHarmlessAfterDetach(t *testing.T) {
 
 // afterClose is what every method of a closed Filter returns.
 var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
-	"SetServerName": closedGives(setName("localhost")),
-	"Handshake":     closedGives((*sslfilter.Filter).Handshake),
+	"SetServerName":   closedGives(setName("localhost")),
+	"SetVerifiedName": closedGives(func(f *sslfilter.Filter) error { return f.SetVerifiedName("localhost") }),
+	"Handshake":       closedGives((*sslfilter.Filter).Handshake),
 	"Receive": func(t *testing.T, f *sslfilter.Filter) {
 		plain, err := f.Receive([]byte("dst"), []byte("x"))
 		require.ErrorIs(t, err, sslfilter.ErrClosed)

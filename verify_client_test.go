@@ -191,6 +191,7 @@ func TestNoNameNoHandshake(t *testing.T) {
 	for _, bad := range []string{"", ".", ".localhost", "a b", "a\tb", "a\x00b", "a\x7f", strings.Repeat("x", 256)} {
 		f := mustFilter(t, nameless)
 		asError[*sslfilter.UsageError](t, f.SetServerName(bad))
+		require.Equal(t, "SetVerifiedName", asError[*sslfilter.UsageError](t, f.SetVerifiedName(bad)).Op)
 		asError[*sslfilter.UsageError](t, f.Handshake())
 		require.NoError(t, f.Err())
 	}
@@ -214,6 +215,11 @@ func TestServerNames(t *testing.T) {
 		{"SetServerName, wrong", nil, "example.org", "example.org", false},
 		{"SetServerName, IP address", nil, "127.0.0.1", "", true},
 		{"SetServerName, wrong IP address", nil, "127.0.0.9", "", false},
+		{"SetVerifiedName", nil, "verify server.test", "server.test", true},
+		{"SetVerifiedName beside SNI", func(o *sslfilter.Options) { o.SNI, o.ServerName = "example.org.", "" }, "verify localhost", "example.org", true},
+		{"SetVerifiedName beside both", func(o *sslfilter.Options) { o.SNI, o.ServerName = "example.org", "example.net" }, "verify localhost", "example.org", true},
+		{"SetVerifiedName, wrong", func(o *sslfilter.Options) { o.SNI = "localhost" }, "verify example.org", "localhost", false},
+		{"SetVerifiedName beside an IP address", func(o *sslfilter.Options) { o.SNI = "127.0.0.1" }, "verify localhost", "", true},
 		{"SetServerName, trailing dot", nil, "localhost.", "localhost", true},
 		{"trailing dot", hostname("localhost."), "", "localhost", true},
 		{"IP address, trailing dot", hostname("127.0.0.1."), "", "", true},
@@ -231,7 +237,9 @@ func TestServerNames(t *testing.T) {
 			protocols(t, func(t *testing.T, highest sslfilter.Version) {
 				var hello *tls.ClientHelloInfo
 				f := mustFilter(t, with(clientOptions(), c.client))
-				if c.set != "" {
+				if name, ok := strings.CutPrefix(c.set, "verify "); ok {
+					require.NoError(t, f.SetVerifiedName(name))
+				} else if c.set != "" {
 					require.NoError(t, f.SetServerName(c.set))
 				}
 				talkToGo(t, f, true, goServer(t, func(config *tls.Config) {

@@ -29,7 +29,8 @@ type Conn struct {
 
 	mu     sync.Mutex        // of filter; never held during socket I/O
 	filter *sslfilter.Filter // nil before the handshake begins
-	name   string            // of SetServerName
+	name   string            // of SetServerName or SetVerifiedName
+	verify bool              // name is only verified, not sent: SetVerifiedName
 
 	in     readSide
 	out    writeSide

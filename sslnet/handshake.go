@@ -48,16 +48,34 @@ type handshake struct {
 // SetServerName sets the name that this connection verifies and sends as SNI.
 // It must be called on a client before the handshake.
 func (c *Conn) SetServerName(name string) error {
+	return c.nameServer("SetServerName", name, false)
+}
+
+// SetVerifiedName sets the name that this connection verifies, and leaves the
+// name that is sent to Options.SNI. If SNI is empty, it does what SetServerName
+// does. It must be called on a client before the handshake.
+func (c *Conn) SetVerifiedName(name string) error {
+	return c.nameServer("SetVerifiedName", name, true)
+}
+
+func (c *Conn) nameServer(op, name string, verify bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !c.client:
-		return &sslfilter.UsageError{Op: "SetServerName", Msg: "this is a server"}
+		return &sslfilter.UsageError{Op: op, Msg: "this is a server"}
 	case c.filter != nil:
-		return c.filter.SetServerName(name)
+		return nameFilter(c.filter, name, verify)
 	}
-	c.name = name
+	c.name, c.verify = name, verify
 	return nil
+}
+
+func nameFilter(f *sslfilter.Filter, name string, verify bool) error {
+	if verify {
+		return f.SetVerifiedName(name)
+	}
+	return f.SetServerName(name)
 }
 
 // Handshake does the handshake if it is not done. Read and Write call it.
@@ -204,7 +222,7 @@ func (c *Conn) begin() error {
 	if c.filter == nil {
 		f, err := c.ctx.NewFilter()
 		if err == nil && c.name != "" {
-			err = f.SetServerName(c.name)
+			err = nameFilter(f, c.name, c.verify)
 		}
 		if err != nil {
 			if f != nil {

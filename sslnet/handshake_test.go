@@ -170,6 +170,7 @@ func TestUsage(t *testing.T) {
 		"no Ctx":                     sslnet.Server(a, nil).Handshake(),
 		"no name":                    sslnet.Client(a, client).Handshake(),
 		"name of a server":           sslnet.Server(a, server).SetServerName("localhost"),
+		"verified name of a server":  sslnet.Server(a, server).SetVerifiedName("localhost"),
 	} {
 		require.Error(t, err, name)
 		require.Contains(t, err.Error(), "ssl", name)

@@ -51,8 +51,8 @@ func (st *state) dial(ctx context.Context, e endpoint) (duplex, error) {
 // secureBackend does the handshake with a backend. It closes conn if that fails.
 func (st *state) secureBackend(ctx context.Context, conn duplex, e endpoint) (*sslnet.Conn, error) {
 	tls := sslnet.Client(conn, st.client)
-	if t := &st.conf.BackendTLS; t.ServerName == "" && t.SNI == "" && e.host != "" {
-		if err := tls.SetServerName(e.host); err != nil {
+	if st.conf.BackendTLS.ServerName == "" && e.host != "" { // backend-sni is sent, and decides nothing
+		if err := tls.SetVerifiedName(e.host); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("backend %v: %w", e, err)
 		}

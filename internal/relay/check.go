@@ -222,10 +222,10 @@ func (r *report) clientSide(st *state) {
 	r.checkedLists("backend-", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	name := t.ServerName
 	if name == "" {
-		name = t.SNI
-	}
-	if name == "" {
 		name = "the host in the backend's address"
+	}
+	if t.SNI != "" {
+		r.line("    ", "sends", t.SNI)
 	}
 	r.line("    ", "verifies", name)
 	r.ignored("backend-ignoreVerifyErrors", t.IgnoreVerifyErrors)

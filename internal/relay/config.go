@@ -96,7 +96,7 @@ type BackendTLS struct {
 	TLS12                   bool     `toml:"backend-tls1_2" usage:"TLS 1.2 and nothing else"`
 	MinVersion              string   `toml:"backend-minversion" usage:"lowest protocol <version>" default:"1.2"`
 	MaxVersion              string   `toml:"backend-maxversion" usage:"highest protocol <version>" default:"1.3"`
-	SNI                     string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello" default:"the name that is verified"`
+	SNI                     string   `toml:"backend-sni" usage:"host <name> that is sent in the ClientHello; it does not change the name that is verified" default:"the name that is verified"`
 	ServerName              string   `toml:"backend-servername" usage:"<name> or IP address that the backend's certificate must have" default:"the host in the backend's address"`
 	InsecureSkipVerify      bool     `toml:"backend-insecureskipverify" usage:"take any backend for the right one; the verdict is logged"`
 	AllowMissingCloseNotify bool     `toml:"backend-allowmissingclosenotify" usage:"as allowmissingclosenotify, for connections that the backend ends"`

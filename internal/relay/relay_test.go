@@ -343,6 +343,51 @@ func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {
 	}
 }
 
+// The name that is sent decides nothing: each backend has to prove the host of its
+// own address, or else one name would stand for all of them.
+func TestTheSentNameIsNotTheVerifiedName(t *testing.T) {
+	cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+	require.NoError(t, err)
+	names := make(chan string, 10)
+	serve := func(address string) string {
+		config := &tls.Config{Certificates: []tls.Certificate{cert}, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			names <- hello.ServerName
+			return nil, nil
+		}}
+		l, err := tls.Listen("tcp", address, config)
+		if err != nil {
+			t.Skipf("%s cannot be listened on: %v", address, err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer conn.Close()
+					speak(t, conn, "S: * OK ready", `C: t LOGIN "in" "secret"`, "S: t OK done")
+				}()
+			}
+		}()
+		return l.Addr().String()
+	}
+	in, out := serve("127.0.0.1:0"), serve("127.0.0.2:0") // the certificate is for localhost and 127.0.0.1
+	for sni, sent := range map[string]string{"localhost": "localhost", "elsewhere.test": "elsewhere.test"} {
+		f := mailRelay(t, modeIMAP, fmt.Sprintf("backend-cacrt = %q\nbackend-sni = %q", pki("root.crt"), sni), "[relay.users]",
+			fmt.Sprintf("in = \"tls:%s\"\nout = \"tls:%s\"", in, out))
+		for user, want := range map[string]string{"in": "t OK", "out": "t NO [UNAVAILABLE]"} {
+			c := f.direct()
+			c.expect("* OK")
+			c.say("t LOGIN " + user + " secret\r\n")
+			c.expect(want)
+			require.Equal(t, sent, <-names)
+		}
+		f.logs("127.0.0.2")
+	}
+}
+
 // Each direction ends on its own: close_notify becomes FIN, and FIN close_notify.
 func TestHalfClosedConnectionsPassThrough(t *testing.T) {
 	t.Run("the client ends first", func(t *testing.T) {

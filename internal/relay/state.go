@@ -130,7 +130,7 @@ func (st *state) loadUsers() error {
 // checkName finds a TLS backend whose name nobody could verify.
 func (st *state) checkName(e endpoint) error {
 	t := &st.conf.BackendTLS
-	if e.network == "unix" && e.security != plain && t.ServerName == "" && t.SNI == "" && !t.InsecureSkipVerify {
+	if e.network == "unix" && e.security != plain && t.ServerName == "" && !t.InsecureSkipVerify {
 		return fmt.Errorf("%v has no host whose name could be verified; set backend-servername", e)
 	}
 	return nil
