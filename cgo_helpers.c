@@ -1314,6 +1314,17 @@ static void crossed(fssl_conn *c, fssl_status status)
     c->status = status;
 }
 
+/*
+ * Whether a call that failed without an error did so because of the peer's close_notify. SSL_get_error looks at the last
+ * warning alone: behind a user_canceled (RFC 8446 section 6.1), which Java sends in front of every close_notify, it says
+ * SSL_ERROR_SYSCALL. A fatal alert sets SSL_RECEIVED_SHUTDOWN too, and for want of memory its error may be missing, but
+ * then the state is "error".
+ */
+static int closed_by_peer(const fssl_conn *c)
+{
+    return ERR_peek_error() == 0 && (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0 && strcmp(SSL_state_string(c->ssl), "SSLERR") != 0;
+}
+
 /* Ends a failed call of OpenSSL: says what it means, and copies the queue where it is an error. */
 SELDOM static fssl_status outcome(fssl_conn *c, int ret)
 {
@@ -1325,6 +1336,8 @@ SELDOM static fssl_status outcome(fssl_conn *c, int ret)
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
         return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
+    if (c->ssl_error == SSL_ERROR_SYSCALL && closed_by_peer(c))
+        c->ssl_error = SSL_ERROR_ZERO_RETURN;
     if (c->ssl_error == SSL_ERROR_ZERO_RETURN && c->handshaken)
         return FSSL_CLOSED;
     if (c->errs == NULL)
