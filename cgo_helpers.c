@@ -1283,6 +1283,12 @@ void fssl_conn_free(fssl_conn *c)
 }
 
 /* sni is sent, host or ip is verified; NULL where there is none. */
+int fssl_conn_set_alpn(fssl_conn *c, const unsigned char *protos, size_t len, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_set_alpn_protos(c->ssl, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
+}
+
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);

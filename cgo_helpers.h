@@ -231,6 +231,7 @@ int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs);
 /* ssl.go, bio.go, verify.go */
 fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int verify_mode, int mode, const int *ignore, int n_ignore, fssl_errors *errs);
 void fssl_conn_free(fssl_conn *c);
+int fssl_conn_set_alpn(fssl_conn *c, const unsigned char *protos, size_t len, fssl_errors *errs);
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs);
 /* The two calls of the data path: conn is a fssl_conn *, as a number, since cgo looks up whose memory a pointer is, and
  * the status is in the connection, since cgo looks for its stack again to return a value. */

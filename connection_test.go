@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
 )
 
 // What both ends of a connection say of it must be the same, and crypto/tls
@@ -100,6 +101,22 @@ func TestALPN(t *testing.T) {
 				require.Equal(t, test.agreed, p.Client.ALPN())
 			})
 		})
+	}
+}
+
+// SetALPN counts for its connection alone.
+func TestSetALPN(t *testing.T) {
+	both := func(o *sslfilter.Options) { o.ALPN = []string{"h2", "http/1.1"} }
+	server, client := mustCtx(t, with(serverOptions(), both)), mustCtx(t, with(clientOptions(), both))
+	require.Equal(t, []string{"h2", "http/1.1"}, client.ALPN())
+	for _, want := range []string{"h2", "http/1.1", "h2"} {
+		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		if want != "h2" {
+			require.NoError(t, p.Client.SetALPN(want))
+		}
+		require.NoError(t, p.Handshake())
+		require.Equal(t, want, p.Server.ALPN())
+		require.Equal(t, want, p.Client.ALPN())
 	}
 }
 

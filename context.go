@@ -110,6 +110,9 @@ func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
 // Client reports whether the connections are clients (Options.Client).
 func (c *Ctx) Client() bool { return c.shared.opts.Client }
 
+// ALPN lists the protocols of Options.ALPN, the most wanted first.
+func (c *Ctx) ALPN() []string { return slices.Clone(c.shared.opts.ALPN) }
+
 // ServerName is the name that a client verifies where SetServerName gives none:
 // Options.ServerName, or else Options.SNI. It is empty where there is neither,
 // and on a server.

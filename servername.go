@@ -58,6 +58,31 @@ func (f *Filter) nameServer(op, name, sni string) error {
 	return nil
 }
 
+// SetALPN sets the protocols that this connection offers, in place of those of
+// Options.ALPN: HTTP/1.1 alone for a WebSocket, for example. There must be at
+// least one. It must be called on a client before the handshake.
+//
+// Calls SSL_set_alpn_protos(3).
+func (f *Filter) SetALPN(protocols ...string) error {
+	f.calls++
+	const op = "SetALPN"
+	switch {
+	case f.ssl == nil:
+		return ErrClosed
+	case !f.ctx.opts.Client:
+		return &UsageError{op, "this is a server"}
+	case f.phase != phaseIdle:
+		return &UsageError{op, "the handshake has begun"}
+	case len(protocols) == 0:
+		return &UsageError{op, "no protocol is given"}
+	}
+	o := Options{ALPN: protocols}
+	if err := o.validateALPN(); err != nil {
+		return &UsageError{op, err.Error()}
+	}
+	return f.ssl.setALPN(o.alpn())
+}
+
 // setName sends sni, and verifies name unless InsecureSkipVerify is set.
 func (f *Filter) setName(sni string, name serverName) error {
 	if f.ctx.opts.InsecureSkipVerify {

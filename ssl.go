@@ -54,6 +54,19 @@ func (h *sslHandle) close() { h.handle.close(freeConn) }
 // zeroReturn is the code of a call that the peer's close_notify ended.
 const zeroReturn = C.SSL_ERROR_ZERO_RETURN
 
+// setALPN sets the protocols that this client offers, in the form of the
+// extension.
+func (h *sslHandle) setALPN(protos []byte) error {
+	defer runtime.KeepAlive(h)
+	errs := errorRooms.Get().(*C.fssl_errors)
+	defer errorRooms.Put(errs)
+	errs.n = 0
+	if C.fssl_conn_set_alpn(h.ptr, bytesPtr(protos), C.size_t(len(protos)), errs) != 1 {
+		return newError("SSL_set_alpn_protos", 0, records(errs))
+	}
+	return nil
+}
+
 // setName sets what is sent as SNI and what is verified; empty is nothing.
 func (h *sslHandle) setName(sni string, verify serverName) error {
 	defer runtime.KeepAlive(h)

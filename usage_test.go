@@ -43,6 +43,10 @@ func setName(name string) func(*sslfilter.Filter) error {
 	return func(f *sslfilter.Filter) error { return f.SetServerName(name) }
 }
 
+func setALPN(protocols ...string) func(*sslfilter.Filter) error {
+	return func(f *sslfilter.Filter) error { return f.SetALPN(protocols...) }
+}
+
 // mistake is a call that a program should not have made.
 type mistake struct {
 	name    string
@@ -75,6 +79,11 @@ func mistakes() []mistake {
 		{"SetServerName after Handshake", begun, false, setName("localhost"), "SetServerName"},
 		{"SetServerName on an open connection", open, false, setName("localhost"), "SetServerName"},
 		{"SetServerName of nothing", idle, false, setName(""), "SetServerName"},
+		{"a server sets ALPN", idle, true, setALPN("h2"), "SetALPN"},
+		{"SetALPN after Handshake", begun, false, setALPN("h2"), "SetALPN"},
+		{"SetALPN on an open connection", open, false, setALPN("h2"), "SetALPN"},
+		{"SetALPN of nothing", idle, false, setALPN(), "SetALPN"},
+		{"SetALPN with an empty protocol", idle, false, setALPN("h2", ""), "SetALPN"},
 		{"SetServerName with a line feed", idle, false, setName("local\nhost"), "SetServerName"},
 		{"SetServerName with a dot in front", idle, false, setName(".localhost"), "SetServerName"},
 		{"SetServerName too long", idle, false, setName(strings.Repeat("x", 256)), "SetServerName"},
@@ -174,6 +183,7 @@ var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 	"SetServerName":   closedGives(setName("localhost")),
 	"SetVerifiedName": closedGives(func(f *sslfilter.Filter) error { return f.SetVerifiedName("localhost") }),
 	"Handshake":       closedGives((*sslfilter.Filter).Handshake),
+	"SetALPN":         closedGives(setALPN("h2")),
 	"Receive": func(t *testing.T, f *sslfilter.Filter) {
 		plain, err := f.Receive([]byte("dst"), []byte("x"))
 		require.ErrorIs(t, err, sslfilter.ErrClosed)

@@ -32,6 +32,8 @@ type Conn struct {
 	name   string            // of SetServerName or SetVerifiedName
 	verify bool              // name is only verified, not sent: SetVerifiedName
 
+	protocols []string // of SetALPN
+
 	in     readSide
 	out    writeSide
 	limits deadlines
@@ -71,11 +73,21 @@ func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
 // from it corrupts the TLS connection; see Detach.
 func (c *Conn) NetConn() net.Conn { return c.conn }
 
-// LocalAddr is that of the connection below.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+// LocalAddr is that of the connection below, or nil if there is no connection.
+func (c *Conn) LocalAddr() net.Addr {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.LocalAddr()
+}
 
-// RemoteAddr is that of the connection below.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+// RemoteAddr is that of the connection below, or nil if there is no connection.
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.RemoteAddr()
+}
 
 // Read reads plaintext, after the handshake. It returns io.EOF only after the
 // peer's close_notify; a connection that ends without one is
@@ -263,6 +275,9 @@ func (c *Conn) closeNotify() error {
 // gives net.ErrClosed: so a program may end behind it. After a Detach it does
 // nothing: the connection below is not ours then.
 func (c *Conn) Close() error {
+	if c.conn == nil {
+		return errNoConn
+	}
 	if !c.closed.CompareAndSwap(false, true) {
 		select {
 		case <-c.said:

@@ -45,6 +45,9 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { return c.limits.set(c.conn,
 
 // set notes the caller's deadlines; nil leaves one as it is.
 func (d *deadlines) set(conn net.Conn, read, write *time.Time) error {
+	if conn == nil {
+		return errNoConn
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {

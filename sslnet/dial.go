@@ -2,6 +2,7 @@ package sslnet
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -46,6 +47,9 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 }
 
 func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) {
+	if err := d.check(ctx); err != nil {
+		return nil, err
+	}
 	dialer := d.NetDialer
 	if dialer == nil {
 		dialer = new(net.Dialer)
@@ -54,18 +58,64 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 	if err != nil {
 		return nil, err
 	}
+	return d.Client(ctx, below, addr)
+}
+
+// Client makes a TLS connection over below, which leads to addr: through a proxy,
+// for example. It does the handshake and verifies the server as DialContext
+// does; NetDialer does not count. If protocols are given, they are offered in
+// place of Options.ALPN. After an error below is closed.
+func (d *Dialer) Client(ctx context.Context, below net.Conn, addr string, protocols ...string) (*Conn, error) {
+	if below == nil {
+		return nil, errNoConn
+	}
+	if err := d.check(ctx); err != nil {
+		below.Close()
+		return nil, err
+	}
 	c := Client(below, d.Ctx)
 	c.handshake.timeout = handshakeTimeoutOr(d.HandshakeTimeout)
-	if d.Ctx != nil && d.Ctx.Client() && d.Ctx.ServerName() == "" {
+	c.protocols = protocols
+	if d.Ctx.ServerName() == "" {
 		if host, _, err := net.SplitHostPort(addr); err == nil {
 			c.name = host
 		}
 	}
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()
-		return nil, err
+		return nil, c.located(err)
 	}
 	return c, nil
+}
+
+func (d *Dialer) check(ctx context.Context) error {
+	switch {
+	case ctx == nil:
+		return errNoContext
+	case d.Ctx == nil:
+		return errNoCtx
+	case !d.Ctx.Client():
+		return errNotClient
+	}
+	return nil
+}
+
+// located adds the addresses to an error of the handshake that has none.
+func (c *Conn) located(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op):
+		if err != op || op.Op == "handshake" {
+			return err
+		}
+		located := *op // of a Read or Write
+		located.Op = "handshake"
+		return &located
+	case errors.As(err, new(*sslfilter.UsageError)),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return c.opError("handshake", err)
 }
 
 // handshakeTimeoutOr is d or its default.

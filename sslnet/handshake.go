@@ -33,7 +33,14 @@ func (handshakeTimeout) Unwrap() error   { return os.ErrDeadlineExceeded }
 // longest.
 var ErrHandshakeDropped = errors.New("sslnet: the peer was too slow while others waited for a place in MaxHandshakes")
 
-var errNoCtx = errors.New("sslnet: no Ctx")
+// What is missing where something must be given.
+var (
+	errNoCtx     = errors.New("sslnet: no Ctx")
+	errNoContext = errors.New("sslnet: no context.Context")
+	errNoConn    = errors.New("sslnet: no connection below")
+	errNotClient = errors.New("sslnet: a client needs a Ctx with Options.Client set")
+	errNotServer = errors.New("sslnet: a server needs a Ctx without Options.Client")
+)
 
 // handshake is what the one call works on that does the handshake.
 type handshake struct {
@@ -78,6 +85,24 @@ func nameFilter(f *sslfilter.Filter, name string, verify bool) error {
 	return f.SetServerName(name)
 }
 
+// SetALPN sets the protocols that this connection offers, in place of those of
+// Options.ALPN. There must be at least one. It must be called on a client before
+// the handshake.
+func (c *Conn) SetALPN(protocols ...string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.client:
+		return &sslfilter.UsageError{Op: "SetALPN", Msg: "this is a server"}
+	case c.filter != nil:
+		return c.filter.SetALPN(protocols...)
+	case len(protocols) == 0:
+		return &sslfilter.UsageError{Op: "SetALPN", Msg: "no protocol is given"}
+	}
+	c.protocols = protocols
+	return nil
+}
+
 // Handshake does the handshake if it is not done. Read and Write call it.
 func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
 
@@ -98,6 +123,10 @@ func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 		return net.ErrClosed
 	case c.ready.Load():
 		return nil
+	case c.conn == nil:
+		return errNoConn
+	case ctx == nil:
+		return errNoContext
 	}
 	h := &c.handshake
 	if err := c.limits.wait(ctx, h.turn, who); err == os.ErrDeadlineExceeded {
@@ -129,6 +158,8 @@ func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 		return h.err
 	case isTimeout(err), errors.As(err, new(*sslfilter.UsageError)):
 		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = c.opError("handshake", err)
 	}
 	h.err = err
 	return err
@@ -204,9 +235,9 @@ func (c *Conn) check() error {
 	case c.ctx == nil:
 		return errNoCtx
 	case c.client && !c.ctx.Client():
-		return errors.New("sslnet: a client needs a Ctx with Options.Client set")
+		return errNotClient
 	case !c.client && c.ctx.Client():
-		return errors.New("sslnet: a server needs a Ctx without Options.Client")
+		return errNotServer
 	}
 	return nil
 }
@@ -223,6 +254,9 @@ func (c *Conn) begin() error {
 		f, err := c.ctx.NewFilter()
 		if err == nil && c.name != "" {
 			err = nameFilter(f, c.name, c.verify)
+		}
+		if err == nil && len(c.protocols) > 0 {
+			err = f.SetALPN(c.protocols...)
 		}
 		if err != nil {
 			if f != nil {

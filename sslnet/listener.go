@@ -19,7 +19,7 @@ func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
 	case ctx == nil:
 		return nil, errNoCtx
 	case ctx.Client(): // each handshake would fail, and nobody be told why
-		return nil, errors.New("sslnet: a server needs a Ctx without Options.Client")
+		return nil, errNotServer
 	}
 	below, err := net.Listen(network, addr)
 	if err != nil {
@@ -179,9 +179,7 @@ func (l *Listener) Close() error {
 		a.done = true
 		close(a.closed)
 		for c := range a.open {
-			if c.conn != nil {
-				a.wait.Go(func() { c.conn.Close() }) // it may take its time, as that of a *Conn does
-			}
+			a.wait.Go(func() { c.conn.Close() }) // it may take its time, as that of a *Conn does
 		}
 	}
 	a.mu.Unlock()

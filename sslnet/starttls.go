@@ -2,6 +2,7 @@ package sslnet
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 
@@ -52,6 +53,12 @@ func ServerBuffered(conn net.Conn, r *bufio.Reader, ctx *sslfilter.Ctx, leftover
 }
 
 func newBuffered(conn net.Conn, r *bufio.Reader, ctx *sslfilter.Ctx, leftover Leftover, client bool) (*Conn, error) {
+	switch {
+	case conn == nil:
+		return nil, errNoConn
+	case r == nil:
+		return nil, errors.New("sslnet: STARTTLS: no bufio.Reader; Client and Server make connections without one")
+	}
 	c := newConn(conn, ctx, client)
 	n := r.Buffered()
 	if n == 0 {

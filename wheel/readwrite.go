@@ -49,7 +49,8 @@ const (
 )
 
 var (
-	// ErrClosed is returned by methods of a wheel after its Close.
+	// ErrClosed is returned by methods of a wheel after its Close, and by those of
+	// a wheel that New has not made.
 	ErrClosed = errors.New("wheel: closed")
 	// ErrBufferFull is returned by Put where MaxOutput would be exceeded.
 	ErrBufferFull = errors.New("wheel: buffer full")
@@ -137,6 +138,8 @@ type read struct {
 // Corresponds to POE::Wheel::ReadWrite new.
 func New(conn io.ReadWriteCloser, stack *filter.Stack, events Events) (*ReadWrite, error) {
 	switch {
+	case conn == nil:
+		return nil, errors.New("wheel: no connection")
 	case events.Input == nil || events.Error == nil:
 		return nil, errors.New("wheel: Events needs Input and Error")
 	case events.HighMark < 0 || events.LowMark < 0 || events.HighMark > 0 && events.LowMark >= events.HighMark:
@@ -175,7 +178,7 @@ func (w *ReadWrite) Put(records ...any) error {
 
 func (w *ReadWrite) put(rec any) error {
 	switch {
-	case w.shut:
+	case w.shut || w.stack == nil:
 		return ErrClosed
 	case w.writeErr != nil:
 		return w.writeErr
@@ -201,7 +204,12 @@ func (w *ReadWrite) send() {
 }
 
 // octets counts what waits.
-func (w *ReadWrite) octets() int { return w.writing + w.stack.Waiting() }
+func (w *ReadWrite) octets() int {
+	if w.stack == nil { // a zero wheel
+		return 0
+	}
+	return w.writing + w.stack.Waiting()
+}
 
 // marks looks whether a water mark was crossed.
 func (w *ReadWrite) marks() {
@@ -247,8 +255,11 @@ func (w *ReadWrite) AboveHighMark() bool {
 func (w *ReadWrite) Do(f func(*filter.Stack) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.shut {
+	switch {
+	case w.shut || w.stack == nil:
 		return ErrClosed
+	case f == nil:
+		return errors.New("wheel: Do without a function")
 	}
 	before := w.stack.Filters()
 	err := f(w.stack)
@@ -356,7 +367,7 @@ func (w *ReadWrite) ShutdownOutput() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.shut:
+	case w.shut || w.stack == nil:
 		return ErrClosed
 	case w.writeErr != nil:
 		return w.writeErr
@@ -375,7 +386,7 @@ func (w *ReadWrite) ShutdownOutput() error {
 // Corresponds to the end of the last reference to a POE::Wheel::ReadWrite.
 func (w *ReadWrite) Close() error {
 	w.mu.Lock()
-	if w.shut {
+	if w.shut || w.stack == nil {
 		w.mu.Unlock()
 		return nil
 	}
