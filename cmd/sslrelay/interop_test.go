@@ -237,6 +237,9 @@ SyncState *
 		out := talk(t, "openssl", []string{"openssl", "s_client", "-connect", imap, "-starttls", "imap", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 			"OK", "a LOGIN user1 {6}\n", "+ OK", "secret\n", "a OK", "b LOGOUT\n", "b OK")
 		require.Contains(t, out, "* BYE")
+		talk(t, "openssl", []string{"openssl", "s_client", "-connect", imaps, "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"}, // as Outlook does
+			"LITERAL-", "A1 ID (\"name\" {23+}\nMicrosoft.Exchange.Imap \"version\" {4}\n", "+ OK", "15.2)\nA2 XYZ {3+}\nabc\nA3 LOGIN {5+}\nuser1 {6+}\nsecret\n",
+			"A1 OK ID completed", "", "A2 BAD Unknown command", "", "A3 OK", "A4 LOGOUT\n", "A4 OK")
 		talk(t, "openssl", []string{"openssl", "s_client", "-connect", pop, "-starttls", "pop3", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 			"verify return:1", "USER user2\nPASS secret\n", "+OK Logged in", "QUIT\n", "+OK Logging out")
 	})

@@ -114,7 +114,7 @@ type FrontEnd struct {
 	AllowUnauthenticated bool     `toml:"allow-unauthenticated" usage:"smtp: forward clients that send mail without logging in. The backend sees the relay's address, and must not trust it"`
 	Greeting             string   `toml:"greeting" usage:"<text> of the greeting" default:"sslrelay ready"`
 	Hostname             string   `toml:"hostname" usage:"smtp: <name> of the relay in the greeting and in its own EHLO" default:"the system's"`
-	Capabilities         []string `toml:"capabilities" usage:"<words> that are announced before the login; STARTTLS, LOGINDISABLED and AUTH are added where they are true" default:"IMAP4rev1, SASL-IR, LITERAL+ and ID for imap, USER for pop3, 8BITMIME for smtp"`
+	Capabilities         []string `toml:"capabilities" usage:"<words> that are announced before the login; STARTTLS, LOGINDISABLED and AUTH are added where they are true" default:"IMAP4rev1, SASL-IR, LITERAL- (with a max-line of at least 8192) and ID for imap, USER for pop3, 8BITMIME for smtp"`
 }
 
 // HTTP is for mode http.
@@ -199,7 +199,10 @@ func (r *Relay) setDefaults() {
 	if r.Capabilities == nil {
 		switch r.Mode {
 		case modeIMAP:
-			r.Capabilities = []string{"IMAP4rev1", "SASL-IR", "LITERAL+", "ID"}
+			r.Capabilities = []string{"IMAP4rev1", "SASL-IR", "LITERAL-", "ID"}
+			if r.MaxLine < 2*maxLiteralMinus { // no room for such a literal and the rest of its command
+				r.Capabilities = remove(r.Capabilities, "LITERAL-")
+			}
 		case modePOP3:
 			r.Capabilities = []string{"USER"}
 		case modeSMTP:

@@ -53,7 +53,7 @@ type step struct {
 	do    action
 	login *login // forward
 	why   string // hangUp: for the log; it has no byte of the client
-	// injected is how many bytes came in plain text behind STARTTLS, if that
+	// injected is how many bytes came in plaintext after STARTTLS, if that
 	// is why: from anybody, and they would be taken for the client's own
 	// (CVE-2011-0411).
 	injected int
@@ -82,10 +82,29 @@ func (l *login) initialResponse() string {
 	return base64.StdEncoding.EncodeToString([]byte(l.authz + "\x00" + l.name + "\x00" + l.password))
 }
 
+// What the fronts say in all protocols, in the words of dovecot and postfix.
+const (
+	textUnavailable     = "backend server unavailable"
+	textTooManyMistakes = "too many invalid commands"
+	textTooManyLogins   = "too many failed logins"
+	textTooLong         = "line too long"
+	textTLSActive       = "TLS is already active"
+	textNoTLS           = "TLS support isn't enabled"
+	textPlaintext       = "Plaintext authentication disallowed on non-secure (SSL/TLS) connections"
+	textPipelined       = "improper command pipelining after STARTTLS"
+	textMechanism       = "Unsupported authentication mechanism"
+	textAborted         = "Authentication aborted by client"
+	textPlain           = "invalid AUTH PLAIN response"
+	textLogin           = "invalid AUTH LOGIN response"
+	textTimeout         = "timeout exceeded"
+	textArguments       = "Invalid arguments"
+	textUnknown         = "Unknown command"
+)
+
 const (
 	// maxLogins is how many logins may fail on one connection.
 	maxLogins = 3
-	// maxMistakes is how many commands may be wrong on one connection.
+	// maxMistakes is how many commands may be invalid on one connection.
 	maxMistakes = 20
 )
 
@@ -157,9 +176,17 @@ func (f *lineFront) drop(n int) {
 	f.buf, f.searched = f.buf[:left], [2]int{}
 }
 
-// line takes one line without its end. It is false if none is complete; then
-// tooLong tells whether none can be.
+// line takes one line without its end, and without the blanks there: RFC 5321
+// section 4.1.1 asks servers to tolerate them, and clients of all protocols
+// send them. It is false if no line is complete; tooLong then reports whether
+// the line exceeds max-line.
 func (f *lineFront) line() (s string, ok bool) {
+	s, ok = f.exactLine()
+	return trimBlanks(s), ok
+}
+
+// exactLine is line with the blanks at the end of the line.
+func (f *lineFront) exactLine() (s string, ok bool) {
 	end := f.lineEnd(0)
 	if end < 0 || end > f.maxLine {
 		return "", false
@@ -174,7 +201,10 @@ func (f *lineFront) tooLong() bool { return len(f.buf) > f.maxLine }
 // trimEnd cuts the end of a line.
 func trimEnd(s string) string { return strings.TrimSuffix(strings.TrimSuffix(s, "\n"), "\r") }
 
-// mistake counts wrong commands; true ends the connection.
+// trimBlanks cuts spaces and tabs off the end of a command.
+func trimBlanks(s string) string { return strings.TrimRight(s, " \t") }
+
+// mistake counts invalid commands; true ends the connection.
 func (f *lineFront) mistake() bool {
 	f.mistakes++
 	return f.mistakes >= maxMistakes
@@ -186,9 +216,9 @@ func (f *lineFront) failed() bool {
 	return f.logins >= maxLogins
 }
 
-// injected is why a connection with bytes behind STARTTLS ends.
+// injected says why a connection with bytes after STARTTLS ends.
 func injected(n int) string {
-	return fmt.Sprintf("%d bytes in plain text behind STARTTLS", n)
+	return fmt.Sprintf("%d bytes of plaintext after STARTTLS", n)
 }
 
 // clean reports whether s has no control character.

@@ -102,13 +102,13 @@ func TestFronts(t *testing.T) {
 		{name: "IMAP tags are any tag", mode: modeIMAP, input: ". NOOP\r\nA001]x NOOP\r\n1 NOOP\r\n",
 			want: ". OK NOOP completed\r\nA001]x OK NOOP completed\r\n1 OK NOOP completed\r\n"},
 		{name: "IMAP STARTTLS", mode: modeIMAP, input: ". STARTTLS\r\n", tls: true, want: ". OK Begin TLS negotiation now.\r\n"},
-		{name: "IMAP STARTTLS twice", mode: modeIMAP, change: secure, input: "a STARTTLS\r\n", want: "a BAD TLS is on already\r\n"},
+		{name: "IMAP STARTTLS twice", mode: modeIMAP, change: secure, input: "a STARTTLS\r\n", want: "a BAD TLS is already active\r\n"},
 		{name: "IMAP login before TLS", mode: modeIMAP, input: "a LOGIN anna secret\r\n",
-			want: "a NO [PRIVACYREQUIRED] a login needs STARTTLS first\r\n"},
+			want: "a NO [PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n"},
 		{name: "IMAP literal before TLS is not asked for", mode: modeIMAP, input: "a LOGIN {4}\r\n",
-			want: "a NO [PRIVACYREQUIRED] a login needs STARTTLS first\r\n"},
+			want: "a NO [PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n"},
 		{name: "IMAP authenticate before TLS", mode: modeIMAP, input: "a AUTHENTICATE PLAIN " + plainAnna + "\r\n",
-			want: "a NO [PRIVACYREQUIRED] a login needs STARTTLS first\r\n"},
+			want: "a NO [PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n"},
 		{name: "IMAP login with atoms", mode: modeIMAP, change: secure, input: "a LOGIN anna secret\r\n", logins: anna, want: "<login>\r\n"},
 		{name: "IMAP login with quoted strings", mode: modeIMAP, change: secure, input: "a login \"anna\" \"secret\"\r\n", logins: anna, want: "<login>\r\n"},
 		{name: "IMAP escapes in quoted strings", mode: modeIMAP, change: secure, input: `a LOGIN "an\\na" "s\"e{5} c\\"` + "\r\n", want: "<login>\r\n",
@@ -119,44 +119,80 @@ func TestFronts(t *testing.T) {
 			logins: []login{{tag: "a", user: "anna", name: "anna", password: "se\r\ncret"}}},
 		{name: "IMAP literal of zero bytes", mode: modeIMAP, change: secure, input: "a LOGIN anna {0}\r\n\r\n", want: "+ OK\r\n<login>\r\n",
 			logins: []login{{tag: "a", user: "anna", name: "anna"}}},
-		{name: "IMAP literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {99999999999999999999}\r\n", want: "a BAD the literal is too long\r\n"},
+		{name: "IMAP literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {99999999999999999999}\r\n", want: "a BAD literal too big\r\n"},
 		{name: "IMAP literal that is too long and does not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4000+}\r\n",
-			want: "* BYE no literal is possible here, or it is too long\r\n", ends: "no literal is possible here, or it is too long"},
-		{name: "IMAP literal elsewhere", mode: modeIMAP, change: secure, input: "a ID {4}\r\n", want: "a BAD no literal is possible here\r\n"},
+			want: "a BAD literal too big\r\n* BYE literal too big\r\n", ends: "literal too big"},
+		{name: "IMAP Outlook's ID and LOGIN", mode: modeIMAP, change: secure, logins: []login{{tag: "A2", user: "joe", name: "joe", password: "pw"}},
+			input: "A1 ID (\"name\" {23+}\r\nMicrosoft.Exchange.Imap \"version\" \"15.20\")\r\nA2 LOGIN joe pw\r\n", want: "* ID NIL\r\nA1 OK ID completed\r\n<login>\r\n"},
+		{name: "IMAP literal that waits in ID", mode: modeIMAP, change: secure, logins: []login{{tag: "A2", user: "joe", name: "joe", password: "pw"}},
+			input: "A1 ID (\"name\" {5}\r\nab\r\nc)\r\nA2 LOGIN joe pw\r\n", want: "+ OK\r\n* ID NIL\r\nA1 OK ID completed\r\n<login>\r\n"},
+		{name: "IMAP literals in ID before TLS", mode: modeIMAP, input: "a ID (\"name\" {1+}\r\nx)\r\nb NOOP\r\n", want: "* ID NIL\r\na OK ID completed\r\nb OK NOOP completed\r\n"},
+		{name: "IMAP unknown command with literals", mode: modeIMAP, change: secure, input: "a XYZ {2}\r\nab {3+}\r\ncde\r\nb NOOP\r\n", want: "+ OK\r\na BAD Unknown command\r\nb OK NOOP completed\r\n"},
+		{name: "IMAP commands in a literal are not run", mode: modeIMAP, change: secure, logins: []login{{tag: "z", user: "joe", name: "joe", password: "pw"}},
+			input: "a XYZ {24+}\r\nx LOGIN eve evil\r\ny NOO\r\nb ID {18}\r\nx LOGIN eve evil\r\n\r\nz LOGIN joe pw\r\n",
+			want:  "a BAD Unknown command\r\n+ OK\r\n* ID NIL\r\nb OK ID completed\r\n<login>\r\n"},
+		{name: "IMAP literal as tag or name", mode: modeIMAP, change: secure, input: "{4+}\r\na ST\r\na {8+}\r\nSTARTTLS\r\nb STARTTLS {1+}\r\nx\r\n",
+			want: "* BAD Invalid tag\r\na BAD Unknown command\r\nb BAD Invalid arguments\r\n"},
+		{name: "IMAP literals of a LOGIN before TLS", mode: modeIMAP, input: "a LOGIN {4+}\r\nanna {6+}\r\nsecret\r\nb NOOP\r\n",
+			want: "a NO [PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\nb OK NOOP completed\r\n"},
+		{name: "IMAP second literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {4}\r\nanna {400}\r\nb NOOP\r\n",
+			want: "+ OK\r\na BAD literal too big\r\nb OK NOOP completed\r\n"},
+		{name: "IMAP literal above the bound of LITERAL-", mode: modeIMAP, change: func(c *frontConfig) { c.tls, c.maxLine = true, 12<<10 },
+			input: "a ID (\"x\" {4096+}\r\n" + strings.Repeat("x", 4096) + ")\r\nb ID {5000}\r\n" + strings.Repeat("y", 5000) + "\r\nc ID {4097+}\r\n", ends: "literal too big",
+			want: "* ID NIL\r\na OK ID completed\r\n+ OK\r\n* ID NIL\r\nb OK ID completed\r\nc BAD literal too big\r\n* BYE literal too big\r\n"},
+		{name: "IMAP literal of LITERAL+", mode: modeIMAP, change: func(c *frontConfig) { c.tls, c.maxLine, c.capabilities = true, 12<<10, []string{"LITERAL+"} },
+			input: "a ID {5000+}\r\n" + strings.Repeat("y", 5000) + "\r\nb ID {12288+}\r\n", ends: "literal too big",
+			want: "* ID NIL\r\na OK ID completed\r\nb BAD literal too big\r\n* BYE literal too big\r\n"},
+		{name: "IMAP blanks at the end", mode: modeIMAP, change: secure, input: "a NOOP \r\nb LOGIN anna secret \t\r\nc LOGIN anna {7}\r\nsecret \r\nd AUTHENTICATE PLAIN " + plainAnna + " \r\ne CAPABILITY  \r\n",
+			want: "a OK NOOP completed\r\n<login>\r\n+ OK\r\n<login>\r\n<login>\r\n* BYE too many failed logins\r\n", ends: "too many failed logins",
+			logins: []login{{tag: "b", user: "anna", name: "anna", password: "secret"}, {tag: "c", user: "anna", name: "anna", password: "secret "}, {tag: "d", user: "anna", name: "anna", password: "secret", sasl: true}}},
+		{name: "IMAP blanks after STARTTLS", mode: modeIMAP, input: "a STARTTLS \r\n", tls: true, want: "a OK Begin TLS negotiation now.\r\n"},
+		{name: "IMAP blanks after a response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + plainAnna + " \r\nb AUTHENTICATE PLAIN\r\n* \r\n",
+			want: "+ \r\n<login>\r\n+ \r\nb BAD Authentication aborted by client\r\n", logins: []login{{tag: "a", user: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate with an initial response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE plain " + plainAnna + "\r\n", want: "<login>\r\n",
 			logins: []login{{tag: "a", user: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate without", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + b64("boss\x00anna\x00secret") + "\r\n", want: "+ \r\n<login>\r\n",
 			logins: []login{{tag: "a", user: "boss", authz: "boss", name: "anna", password: "secret", sasl: true}}},
-		{name: "IMAP authenticate cancelled", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n*\r\n", want: "+ \r\na BAD AUTHENTICATE cancelled\r\n"},
-		{name: "IMAP authenticate with something else", mode: modeIMAP, change: secure, input: "a AUTHENTICATE XOAUTH2\r\n", want: "a NO [CANNOT] AUTH=PLAIN is the only mechanism\r\n"},
+		{name: "IMAP authenticate cancelled", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n*\r\n", want: "+ \r\na BAD Authentication aborted by client\r\n"},
+		{name: "IMAP authenticate with something else", mode: modeIMAP, change: secure, input: "a AUTHENTICATE XOAUTH2\r\n", want: "a NO [CANNOT] Unsupported authentication mechanism\r\n"},
 		{name: "IMAP nonsense in PLAIN", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN " + b64("anna\x00secret") + "\r\nb AUTHENTICATE PLAIN =\r\nc AUTHENTICATE PLAIN !\r\n",
-			want: "a BAD this is no answer of PLAIN\r\nb BAD this is no answer of PLAIN\r\nc BAD this is no answer of PLAIN\r\n"},
+			want: "a BAD invalid AUTH PLAIN response\r\nb BAD invalid AUTH PLAIN response\r\nc BAD invalid AUTH PLAIN response\r\n"},
 		{name: "IMAP wrong arguments", mode: modeIMAP, change: secure, input: "a LOGIN anna\r\nb LOGIN\r\nc LOGIN \"anna secret\r\nd LOGIN anna secret more\r\ne LOGIN \"\" secret\r\nf LOGIN \"a\\na\" x\r\n",
-			want: eachTag("abcdef", " BAD LOGIN takes a user name and a password\r\n")},
-		{name: "IMAP no tag", mode: modeIMAP, input: "\r\n* NOOP\r\n\"a NOOP\r\n", want: strings.Repeat("* BAD the command has no tag\r\n", 3)},
-		{name: "IMAP unknown command", mode: modeIMAP, input: "a SELECT INBOX\r\n", want: "a BAD the command is unknown or needs a login first\r\n"},
+			want: eachTag("abcdef", " BAD Invalid arguments\r\n")},
+		{name: "IMAP no tag", mode: modeIMAP, input: "\r\n* NOOP\r\n\"a NOOP\r\n", want: strings.Repeat("* BAD Invalid tag\r\n", 3)},
+		{name: "IMAP unknown command", mode: modeIMAP, input: "a SELECT INBOX\r\n", want: "a BAD Unknown command\r\n"},
 		{name: "IMAP ID and logout", mode: modeIMAP, input: "a ID (\"name\" \"x\")\r\nb LOGOUT\r\n", ends: "logout",
 			want: "* ID NIL\r\na OK ID completed\r\n* BYE logging out\r\nb OK LOGOUT completed\r\n"},
 		{name: "IMAP three logins", mode: modeIMAP, change: secure, input: strings.Repeat("a LOGIN anna secret\r\n", 4), ends: "too many failed logins",
 			logins: slices.Repeat(anna, 3), want: strings.Repeat("<login>\r\n", 3) + "* BYE too many failed logins\r\n"},
 
 		{name: "POP3 before TLS", mode: modePOP3, input: "CAPA\r\nUSER anna\r\nPASS secret\r\n",
-			want: "+OK\r\nSTLS\r\n.\r\n-ERR a login needs STLS first\r\n-ERR a login needs STLS first\r\n"},
+			want: "+OK\r\nSTLS\r\n.\r\n-ERR Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n-ERR Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n"},
 		{name: "POP3 in TLS", mode: modePOP3, change: secure, input: "CAPA\r\n", want: "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n"},
 		{name: "POP3 login", mode: modePOP3, change: secure, input: "user anna\r\npass  two words \r\n", want: "+OK\r\n<login>\r\n",
 			logins: []login{{user: "anna", name: "anna", password: " two words "}}},
-		{name: "POP3 PASS first", mode: modePOP3, change: secure, input: "PASS secret\r\n", want: "-ERR PASS takes a password, and USER comes first\r\n"},
+		{name: "POP3 PASS first", mode: modePOP3, change: secure, input: "PASS secret\r\n", want: "-ERR No username given\r\n"},
 		{name: "POP3 AUTH", mode: modePOP3, change: secure, input: "AUTH\r\nAUTH PLAIN\r\n" + plainAnna + "\r\nAUTH PLAIN " + plainAnna + "\r\nAUTH PLAIN\r\n*\r\n",
-			want:   "+OK\r\nPLAIN\r\n.\r\n+ \r\n<login>\r\n<login>\r\n+ \r\n-ERR AUTH cancelled\r\n",
+			want:   "+OK\r\nPLAIN\r\n.\r\n+ \r\n<login>\r\n<login>\r\n+ \r\n-ERR Authentication aborted by client\r\n",
 			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true}}, 2)},
 		{name: "POP3 STLS", mode: modePOP3, input: "STLS\r\n", tls: true, want: "+OK Begin TLS negotiation now.\r\n"},
-		{name: "POP3 quit", mode: modePOP3, input: "NOOP\r\nLIST\r\nQUIT\r\n", ends: "quit", want: "+OK\r\n-ERR the command is unknown or needs a login first\r\n+OK\r\n"},
+		{name: "POP3 blanks at the end", mode: modePOP3, change: secure, input: "CAPA \r\nUSER anna \r\nPASS secret\r\nAUTH PLAIN \r\n" + plainAnna + " \r\nNOOP\t\r\n",
+			want:   "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n+OK\r\n<login>\r\n+ \r\n<login>\r\n+OK\r\n",
+			logins: []login{{user: "anna", name: "anna", password: "secret"}, {user: "anna", name: "anna", password: "secret", sasl: true}}},
+		{name: "POP3 blanks after STLS", mode: modePOP3, input: "STLS \r\n", tls: true, want: "+OK Begin TLS negotiation now.\r\n"},
+		{name: "POP3 STLS with arguments", mode: modePOP3, input: "STLS now\r\n", want: "-ERR Invalid arguments\r\n"},
+		{name: "POP3 quit", mode: modePOP3, input: "NOOP\r\nLIST\r\nQUIT\r\n", ends: "quit", want: "+OK\r\n-ERR Unknown command\r\n+OK\r\n"},
 
 		{name: "SMTP before TLS", mode: modeSMTP, input: "EHLO me\r\nAUTH PLAIN " + plainAnna + "\r\nMAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\n",
-			want: "250-relay.test\r\n250-8BITMIME\r\n250 STARTTLS\r\n530 5.7.0 Must issue a STARTTLS command first\r\n530 5.7.0 Must issue a STARTTLS command first\r\n503 5.5.1 MAIL comes first\r\n"},
+			want: "250-relay.test\r\n250-8BITMIME\r\n250 STARTTLS\r\n530 5.7.0 Must issue a STARTTLS command first\r\n530 5.7.0 Must issue a STARTTLS command first\r\n503 5.5.1 Error: need MAIL command\r\n"},
 		{name: "SMTP in TLS", mode: modeSMTP, change: secure, input: "EHLO me\r\nMAIL FROM:<a@b>\r\n",
 			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n530 5.7.0 Authentication required\r\n"},
-		{name: "SMTP AUTH without EHLO", mode: modeSMTP, change: secure, input: "AUTH PLAIN " + plainAnna + "\r\n", want: "503 5.5.1 EHLO comes first\r\n"},
+		{name: "SMTP blanks at the end", mode: modeSMTP, change: secure, input: "EHLO me \r\nHELO me\t \r\nNOOP \r\nAUTH LOGIN \r\n" + b64("anna") + " \r\n" + b64("secret") + "\t\r\nAUTH PLAIN " + plainAnna + " \r\n",
+			want:   "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n250 relay.test\r\n250 2.0.0 OK\r\n334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n<login>\r\n<login>\r\n",
+			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
+		{name: "SMTP blanks after STARTTLS", mode: modeSMTP, input: "STARTTLS \r\n", tls: true, want: "220 2.0.0 Ready to start TLS\r\n"},
+		{name: "SMTP STARTTLS with arguments", mode: modeSMTP, input: "STARTTLS now\r\n", want: "501 5.5.4 Syntax: STARTTLS\r\n"},
+		{name: "SMTP AUTH without EHLO", mode: modeSMTP, change: secure, input: "AUTH PLAIN " + plainAnna + "\r\n", want: "503 5.5.1 Error: send HELO/EHLO first\r\n"},
 		{name: "SMTP AUTH PLAIN", mode: modeSMTP, change: secure, input: "HELO me\r\nAUTH PLAIN " + plainAnna + "\r\nAUTH PLAIN\r\n" + plainAnna + "\r\n",
 			want:   "250 relay.test\r\n<login>\r\n334 \r\n<login>\r\n",
 			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
@@ -165,9 +201,9 @@ func TestFronts(t *testing.T) {
 			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
 		{name: "SMTP mail without a login", mode: modeSMTP, change: func(c *frontConfig) { c.tls, c.anonymous = true, true }, input: "EHLO me\r\nMAIL FROM:<a@b> SIZE=1\r\n",
 			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n<login>\r\n", logins: []login{{mail: "MAIL FROM:<a@b> SIZE=1", hello: "me"}}},
-		{name: "SMTP STARTTLS", mode: modeSMTP, input: "STARTTLS\r\n", tls: true, want: "220 2.0.0 ready to start TLS\r\n"},
+		{name: "SMTP STARTTLS", mode: modeSMTP, input: "STARTTLS\r\n", tls: true, want: "220 2.0.0 Ready to start TLS\r\n"},
 		{name: "SMTP hello with nonsense", mode: modeSMTP, input: "EHLO\r\nEHLO a b\r\nEHLO \x01\r\nHELP\r\nRSET\r\nQUIT\r\n", ends: "quit",
-			want: strings.Repeat("501 5.5.4 EHLO takes a host name\r\n", 3) + "502 5.5.1 the command is not known here\r\n250 2.0.0 OK\r\n221 2.0.0 goodbye\r\n"},
+			want: strings.Repeat("501 5.5.4 Syntax: EHLO hostname\r\n", 3) + "502 5.5.2 Error: command not recognized\r\n250 2.0.0 OK\r\n221 2.0.0 Bye\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, size := range []int{1, 7, len(c.input)} {
@@ -195,16 +231,16 @@ func eachTag(tags, text string) (all string) {
 // The bytes behind STARTTLS came in plain text: CVE-2011-0411.
 func TestFrontsRefuseWhatIsInjectedBehindSTARTTLS(t *testing.T) {
 	for _, c := range []struct{ mode, input, injected, answer string }{
-		{modeIMAP, "a STARTTLS\r\n", "b LOGIN eve evil\r\n", "a BAD nothing may follow STARTTLS before the answer\r\n* BYE"},
-		{modePOP3, "STLS\r\n", "USER eve\r\n", "-ERR nothing may follow STLS"},
-		{modeSMTP, "STARTTLS\r\n", "MAIL FROM:<eve@evil>\r\n", "421 4.7.0 nothing may follow STARTTLS"},
+		{modeIMAP, "a STARTTLS\r\n", "b LOGIN eve evil\r\n", "a BAD improper command pipelining after STARTTLS\r\n* BYE"},
+		{modePOP3, "STLS\r\n", "USER eve\r\n", "-ERR improper command pipelining after STLS"},
+		{modeSMTP, "STARTTLS\r\n", "MAIL FROM:<eve@evil>\r\n", "421 4.7.0 Error: improper command pipelining after STARTTLS"},
 	} {
 		for _, n := range []int{1, len(c.injected)} {
 			tr := play(testFront(c.mode, nil), c.input+c.injected[:n], 4096)
 			require.False(t, tr.tls)
 			require.NotNil(t, tr.end)
 			require.Equal(t, n, tr.end.injected)
-			require.Equal(t, fmt.Sprintf("%d bytes in plain text behind STARTTLS", n), tr.end.why)
+			require.Equal(t, fmt.Sprintf("%d bytes of plaintext after STARTTLS", n), tr.end.why)
 			require.Contains(t, tr.out, c.answer)
 		}
 	}
@@ -213,8 +249,8 @@ func TestFrontsRefuseWhatIsInjectedBehindSTARTTLS(t *testing.T) {
 // What was said before TLS is forgotten: RFC 3207 section 4.2.
 func TestFrontsForgetWhatCameBeforeTLS(t *testing.T) {
 	for _, c := range []struct{ mode, before, after, want string }{
-		{modePOP3, "USER eve\r\nSTLS\r\n", "PASS secret\r\n", "-ERR PASS takes a password, and USER comes first\r\n"},
-		{modeSMTP, "EHLO eve\r\nSTARTTLS\r\n", "AUTH PLAIN\r\n", "503 5.5.1 EHLO comes first\r\n"},
+		{modePOP3, "USER eve\r\nSTLS\r\n", "PASS secret\r\n", "-ERR No username given\r\n"},
+		{modeSMTP, "EHLO eve\r\nSTARTTLS\r\n", "AUTH PLAIN\r\n", "503 5.5.1 Error: send HELO/EHLO first\r\n"},
 	} {
 		f := testFront(c.mode, func(o *frontConfig) { o.plainLogin = true })
 		require.True(t, play(f, c.before, 4096).tls)
@@ -227,7 +263,7 @@ func TestFrontsEndAClientThatOnlyMakesMistakes(t *testing.T) {
 	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
 		tr := play(testFront(mode, nil), strings.Repeat("x NONSENSE\r\n", maxMistakes+1), 4096)
 		require.NotNil(t, tr.end, mode)
-		require.Equal(t, "too many wrong commands", tr.end.why)
+		require.Equal(t, "too many invalid commands", tr.end.why)
 		require.Equal(t, maxMistakes, strings.Count(tr.out, "\r\n")-strings.Count(tr.out, "* BYE"))
 	}
 }

@@ -2,17 +2,18 @@ package relay
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // imapFront is the server side of IMAP (RFC 9051, RFC 3501) before the login:
 // CAPABILITY, NOOP, ID, STARTTLS, LOGIN, AUTHENTICATE PLAIN and LOGOUT.
-// Literals of both kinds are taken in a LOGIN.
+// Literals of both kinds are read in every command.
 type imapFront struct {
 	lineFront
-	continued int    // a continuation was asked for the literal that begins there
-	authTag   string // of an AUTHENTICATE whose answer is to come
+	continued int    // a continuation was sent for the literal that begins there
+	authTag   string // of an AUTHENTICATE that waits for the client's response
 }
 
 func (f *imapFront) capability() string {
@@ -52,14 +53,14 @@ func (f *imapFront) bye(why string, lines ...string) step {
 // bad answers a wrong command.
 func (f *imapFront) bad(tag, why string) step {
 	if f.mistake() {
-		return f.bye("too many wrong commands", tag+" BAD "+why)
+		return f.bye(textTooManyMistakes, tag+" BAD "+why)
 	}
 	return f.reply(again, tag+" BAD "+why)
 }
 
 func (f *imapFront) refused() step {
 	if f.failed() {
-		return f.bye("too many failed logins")
+		return f.bye(textTooManyLogins)
 	}
 	return step{do: again}
 }
@@ -67,18 +68,18 @@ func (f *imapFront) refused() step {
 func (f *imapFront) unknown(l *login) step {
 	const no = " NO [AUTHENTICATIONFAILED] Authentication failed."
 	if f.failed() {
-		return f.bye("too many failed logins", l.tag+no)
+		return f.bye(textTooManyLogins, l.tag+no)
 	}
 	return f.reply(again, l.tag+no)
 }
 
 func (f *imapFront) unavailable(l *login) step {
 	if l == nil {
-		return f.bye("[UNAVAILABLE] the server behind is not available")
+		return f.bye("[UNAVAILABLE] " + textUnavailable)
 	}
-	const no = " NO [UNAVAILABLE] the server behind is not available"
+	const no = " NO [UNAVAILABLE] " + textUnavailable
 	if f.failed() {
-		return f.bye("the server behind is not available", l.tag+no)
+		return f.bye(textUnavailable, l.tag+no)
 	}
 	return f.reply(again, l.tag+no)
 }
@@ -87,54 +88,69 @@ func (f *imapFront) next() step {
 	if f.authTag != "" {
 		return f.authenticateAnswer()
 	}
-	end, s, ok := f.command()
+	last, end, s, ok := f.command()
 	if !ok {
 		return s
 	}
-	text := string(f.buf[:end])
+	text := string(f.buf[:last]) + trimBlanks(trimEnd(string(f.buf[last:end])))
 	f.drop(end)
 	f.continued = 0
 	return f.run(text)
 }
 
-// command finds the end of one command, literals included. If it is not
-// complete, ok is false and the step says what to do.
-func (f *imapFront) command() (end int, s step, ok bool) {
+// command finds the end of one command with its literals, and where the part
+// after the last literal begins. If the command is not complete, ok is false
+// and the step says what to do.
+//
+// Every command may have literals. A line that ends like a literal is always
+// read as one, whatever the command is and whether the relay knows it, so that
+// the bytes of a literal never become a command.
+func (f *imapFront) command() (last, end int, s step, ok bool) {
 	for {
 		line := f.lineEnd(end)
 		if line < 0 || line > f.maxLine {
 			if f.tooLong() {
-				return 0, f.bye("the command is too long"), false
+				return 0, 0, f.bye(textTooLong), false
 			}
-			return 0, step{do: more}, false
+			return 0, 0, step{do: more}, false
 		}
 		size, sync, is := literal(trimEnd(string(f.buf[end:line])))
 		if !is {
-			return line, step{}, true
+			return end, line, step{}, true
 		}
 		tag, name := f.head(line)
 		switch {
-		case !sync && (name != "LOGIN" || !f.loginAllowed() || size > f.maxLine-line):
-			return 0, f.bye("no literal is possible here, or it is too long"), false
-		case name != "LOGIN":
-			f.drop(line)
-			return 0, f.bad(tag, "no literal is possible here"), false
-		case !f.loginAllowed():
-			f.drop(line)
-			return 0, f.loginDisabled(tag), false
-		case size > f.maxLine-line:
+		case !sync && (size > f.maxNonSync() || size > f.maxLine-line):
+			return 0, 0, f.bye("literal too big", tag+" BAD literal too big"), false // the client sends it in any case: RFC 7888 section 4
+		case sync && size > f.maxLine-line:
 			f.drop(line)
 			f.continued = 0
-			return 0, f.bad(tag, "the literal is too long"), false
+			return 0, 0, f.bad(tag, "literal too big"), false
+		case sync && (name == "LOGIN" || name == "AUTHENTICATE") && !f.loginAllowed(): // the client should not send a password that is refused
+			f.drop(line)
+			f.continued = 0
+			return 0, 0, f.loginDisabled(tag), false
 		case sync && f.continued < line:
 			f.continued = line
-			return 0, f.reply(again, "+ OK"), false
+			return 0, 0, f.reply(again, "+ OK"), false
 		case len(f.buf) < line+size:
-			return 0, step{do: more}, false
+			return 0, 0, step{do: more}, false
 		}
 		end = line + size
 	}
 }
+
+// maxNonSync is the size of a literal that a client may send without waiting.
+// Only LITERAL+ allows more than 4096 bytes (RFC 7888 section 5).
+func (f *imapFront) maxNonSync() int {
+	if slices.ContainsFunc(f.capabilities, func(s string) bool { return strings.EqualFold(s, "LITERAL+") }) {
+		return f.maxLine
+	}
+	return maxLiteralMinus
+}
+
+// maxLiteralMinus is the bound of LITERAL- (RFC 7888 section 5).
+const maxLiteralMinus = 4096
 
 // head is the tag and the name of the command whose first line ends at end or before.
 func (f *imapFront) head(end int) (tag, name string) {
@@ -181,17 +197,16 @@ func imapTag(s string) bool {
 
 func (f *imapFront) loginDisabled(tag string) step {
 	if f.mistake() {
-		return f.bye("too many wrong commands")
+		return f.bye(textTooManyMistakes)
 	}
-	return f.reply(again, tag+" NO [PRIVACYREQUIRED] a login needs STARTTLS first")
+	return f.reply(again, tag+" NO [PRIVACYREQUIRED] "+textPlaintext)
 }
 
 // run answers one complete command.
-func (f *imapFront) run(text string) step {
-	line := trimEnd(text)
+func (f *imapFront) run(line string) step {
 	tag, rest := cutWord(line)
 	if !imapTag(tag) {
-		return f.bad("*", "the command has no tag")
+		return f.bad("*", "Invalid tag")
 	}
 	name, args := cutWord(rest)
 	name = strings.ToUpper(name)
@@ -207,6 +222,9 @@ func (f *imapFront) run(text string) step {
 		s.why = "logout"
 		return s
 	case "STARTTLS":
+		if args != "" {
+			return f.bad(tag, textArguments)
+		}
 		return f.startTLS(tag)
 	case "LOGIN":
 		if !f.loginAllowed() {
@@ -214,23 +232,23 @@ func (f *imapFront) run(text string) step {
 		}
 		user, password, ok := loginArguments(args)
 		if !ok {
-			return f.bad(tag, "LOGIN takes a user name and a password")
+			return f.bad(tag, textArguments)
 		}
 		return step{do: forward, login: &login{tag: tag, user: user, name: user, password: password}}
 	case "AUTHENTICATE":
 		return f.authenticate(tag, args)
 	}
-	return f.bad(tag, "the command is unknown or needs a login first")
+	return f.bad(tag, textUnknown)
 }
 
 func (f *imapFront) startTLS(tag string) step {
 	switch {
 	case f.tls:
-		return f.bad(tag, "TLS is on already")
+		return f.bad(tag, textTLSActive)
 	case !f.canTLS:
-		return f.bad(tag, "STARTTLS is not available")
+		return f.bad(tag, textNoTLS)
 	case len(f.buf) > 0:
-		s := f.bye("nothing may follow STARTTLS before the answer", tag+" BAD nothing may follow STARTTLS before the answer")
+		s := f.bye(textPipelined, tag+" BAD "+textPipelined)
 		s.why, s.injected = injected(len(f.buf)), len(f.buf)
 		return s
 	}
@@ -244,9 +262,9 @@ func (f *imapFront) authenticate(tag, args string) step {
 		return f.loginDisabled(tag)
 	case !strings.EqualFold(mechanism, "PLAIN"):
 		if f.mistake() {
-			return f.bye("too many wrong commands")
+			return f.bye(textTooManyMistakes)
 		}
-		return f.reply(again, tag+" NO [CANNOT] AUTH=PLAIN is the only mechanism")
+		return f.reply(again, tag+" NO [CANNOT] "+textMechanism)
 	case initial == "":
 		f.authTag = tag
 		return f.reply(again, "+ ")
@@ -259,14 +277,14 @@ func (f *imapFront) authenticateAnswer() step {
 	answer, ok := f.line()
 	if !ok {
 		if f.tooLong() {
-			return f.bye("the answer is too long")
+			return f.bye(textTooLong)
 		}
 		return step{do: more}
 	}
 	tag := f.authTag
 	f.authTag = ""
 	if answer == "*" {
-		return f.bad(tag, "AUTHENTICATE cancelled")
+		return f.bad(tag, textAborted)
 	}
 	return f.plain(tag, answer)
 }
@@ -274,7 +292,7 @@ func (f *imapFront) authenticateAnswer() step {
 func (f *imapFront) plain(tag, answer string) step {
 	l, ok := decodePlain(answer)
 	if !ok {
-		return f.bad(tag, "this is no answer of PLAIN")
+		return f.bad(tag, textPlain)
 	}
 	l.tag = tag
 	return step{do: forward, login: l}

@@ -52,7 +52,7 @@ func (s *session) serveFront() error {
 				clear(buf[:n])
 				s.touch()
 			case timedOut(err):
-				s.linger(s.client, string(f.farewell("it took too long")))
+				s.linger(s.client, string(f.farewell(textTimeout)))
 				return errors.New("command-timeout")
 			case err != nil:
 				return &sideError{"client", "reading from", err}

@@ -42,7 +42,7 @@ func TestIMAPByUser(t *testing.T) {
 
 	t.Run("direct", func(t *testing.T) {
 		c := f.direct()
-		c.expect("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ ID AUTH=PLAIN] sslrelay ready")
+		c.expect("* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL- ID AUTH=PLAIN] sslrelay ready")
 		c.say("1 login \"user1\" \"secret\"\r\n2 PIPELINED\r\n")
 		c.expect(`1 OK one has "1 LOGIN \"user1\" \"secret\"\r\n"`)
 		c.expect("* BYE early")
@@ -70,7 +70,7 @@ func TestIMAPByUser(t *testing.T) {
 		c.expect("* OK")
 		for range maxLogins - 1 {
 			c.say("t LOGIN nobody secret\r\n")
-			c.expect("t NO [UNAVAILABLE] the server behind is not available")
+			c.expect("t NO [UNAVAILABLE] backend server unavailable")
 		}
 		c.say("t LOGIN nobody secret\r\n")
 		c.expect("t NO [UNAVAILABLE]")
@@ -202,7 +202,7 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			client.expect(c.answer)
 			io.Copy(io.Discard, client)
 			client.Close()
-			f.logs("bytes in plain text behind STARTTLS")
+			f.logs("bytes of plaintext after STARTTLS")
 			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.injected }))
 		}
 	})
@@ -220,7 +220,7 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			client.expect(c.answer)
 			client.end()
 			client.Close()
-			f.logs("bytes in plain text behind STARTTLS")
+			f.logs("bytes of plaintext after STARTTLS")
 			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.injected }))
 		}
 	})
@@ -228,9 +228,9 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 
 func TestABackendThatIsDownIsTold(t *testing.T) {
 	for _, c := range []struct{ mode, say, answer string }{
-		{modeIMAP, "", "* BYE [UNAVAILABLE] the server behind is not available"},
-		{modePOP3, "", "-ERR [SYS/TEMP] the server behind is not available"},
-		{modeSMTP, "", "421 4.3.0 the server behind is not available"},
+		{modeIMAP, "", "* BYE [UNAVAILABLE] backend server unavailable"},
+		{modePOP3, "", "-ERR [SYS/TEMP] backend server unavailable"},
+		{modeSMTP, "", "421 4.3.0 backend server unavailable"},
 		{modePOP3, "USER anna\r\nPASS x\r\n", "-ERR [SYS/TEMP]"},
 		{modeSMTP, "EHLO me\r\nAUTH PLAIN " + b64("\x00anna\x00secret") + "\r\n", "454 4.7.0"},
 	} {

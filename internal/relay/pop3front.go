@@ -33,7 +33,7 @@ func (f *pop3Front) end(line, why string) step {
 
 func (f *pop3Front) bad(why string) step {
 	if f.mistake() {
-		return f.end("-ERR too many wrong commands", "too many wrong commands")
+		return f.end("-ERR "+textTooManyMistakes, textTooManyMistakes)
 	}
 	return pop3Reply(again, "-ERR "+why)
 }
@@ -41,7 +41,7 @@ func (f *pop3Front) bad(why string) step {
 func (f *pop3Front) refused() step {
 	f.user = ""
 	if f.failed() {
-		return step{do: hangUp, why: "too many failed logins"} // the client has the backend's -ERR
+		return step{do: hangUp, why: textTooManyLogins} // the client has the backend's -ERR
 	}
 	return step{do: again}
 }
@@ -49,36 +49,40 @@ func (f *pop3Front) refused() step {
 func (f *pop3Front) unknown(*login) step {
 	f.user = ""
 	if f.failed() {
-		return f.end("-ERR [AUTH] Authentication failed.", "too many failed logins")
+		return f.end("-ERR [AUTH] Authentication failed.", textTooManyLogins)
 	}
 	return pop3Reply(again, "-ERR [AUTH] Authentication failed.")
 }
 
 func (f *pop3Front) unavailable(l *login) step {
 	f.user = ""
-	const line = "-ERR [SYS/TEMP] the server behind is not available"
+	const line = "-ERR [SYS/TEMP] " + textUnavailable
 	if l == nil || f.failed() {
-		return f.end(line, "the server behind is not available")
+		return f.end(line, textUnavailable)
 	}
 	return pop3Reply(again, line)
 }
 
 func (f *pop3Front) next() step {
-	line, ok := f.line()
+	line, ok := f.exactLine()
+	name, args, _ := strings.Cut(line, " ") // a password may begin and end with a blank
+	name = strings.ToUpper(trimBlanks(name))
+	if f.auth || name != "PASS" {
+		line, args = trimBlanks(line), trimBlanks(args)
+	}
 	switch {
 	case !ok && f.tooLong():
-		return f.end("-ERR the command is too long", "the command is too long")
+		return f.end("-ERR "+textTooLong, textTooLong)
 	case !ok:
 		return step{do: more}
 	case f.auth:
 		f.auth = false
 		if line == "*" {
-			return f.bad("AUTH cancelled")
+			return f.bad(textAborted)
 		}
 		return f.plain(line)
 	}
-	name, args, _ := strings.Cut(line, " ") // a password may begin with a space
-	switch strings.ToUpper(name) {
+	switch name {
 	case "CAPA":
 		return f.capabilities()
 	case "NOOP":
@@ -86,14 +90,17 @@ func (f *pop3Front) next() step {
 	case "QUIT":
 		return f.end("+OK", "quit")
 	case "STLS":
+		if args != "" {
+			return f.bad(textArguments)
+		}
 		return f.startTLS()
 	case "USER", "PASS", "AUTH":
 		if !f.loginAllowed() {
-			return f.bad("a login needs STLS first")
+			return f.bad(textPlaintext)
 		}
-		return f.login(strings.ToUpper(name), args)
+		return f.login(name, args)
 	}
-	return f.bad("the command is unknown or needs a login first")
+	return f.bad(textUnknown)
 }
 
 func (f *pop3Front) capabilities() step {
@@ -122,11 +129,11 @@ func remove(list []string, word string) (left []string) {
 func (f *pop3Front) startTLS() step {
 	switch {
 	case f.tls:
-		return f.bad("TLS is on already")
+		return f.bad(textTLSActive)
 	case !f.canTLS:
-		return f.bad("STLS is not available")
+		return f.bad(textNoTLS)
 	case len(f.buf) > 0:
-		s := f.end("-ERR nothing may follow STLS before the answer", injected(len(f.buf)))
+		s := f.end("-ERR improper command pipelining after STLS", injected(len(f.buf)))
 		s.injected = len(f.buf)
 		return s
 	}
@@ -137,13 +144,16 @@ func (f *pop3Front) login(name, args string) step {
 	switch name {
 	case "USER":
 		if args == "" || !clean(args) {
-			return f.bad("USER takes a name")
+			return f.bad(textArguments)
 		}
 		f.user = args
 		return pop3Reply(again, "+OK")
 	case "PASS":
-		if f.user == "" || args == "" || strings.ContainsAny(args, "\r\x00") {
-			return f.bad("PASS takes a password, and USER comes first")
+		if f.user == "" {
+			return f.bad("No username given")
+		}
+		if args == "" || strings.ContainsAny(args, "\r\x00") {
+			return f.bad(textArguments)
 		}
 		return step{do: forward, login: &login{user: f.user, name: f.user, password: args}}
 	}
@@ -152,7 +162,7 @@ func (f *pop3Front) login(name, args string) step {
 	case mechanism == "":
 		return pop3Reply(again, "+OK", "PLAIN", ".")
 	case !strings.EqualFold(mechanism, "PLAIN"):
-		return f.bad("PLAIN is the only mechanism")
+		return f.bad(textMechanism)
 	case initial == "":
 		f.auth = true
 		return pop3Reply(again, "+ ")
@@ -163,7 +173,7 @@ func (f *pop3Front) login(name, args string) step {
 func (f *pop3Front) plain(answer string) step {
 	l, ok := decodePlain(answer)
 	if !ok {
-		return f.bad("this is no answer of PLAIN")
+		return f.bad(textPlain)
 	}
 	return step{do: forward, login: l}
 }

@@ -38,37 +38,37 @@ func (f *smtpFront) end(line, why string) step {
 
 func (f *smtpFront) bad(line string) step {
 	if f.mistake() {
-		return f.end("421 4.7.0 too many wrong commands", "too many wrong commands")
+		return f.end("421 4.7.0 Error: "+textTooManyMistakes, textTooManyMistakes)
 	}
 	return smtpReply(again, line)
 }
 
 func (f *smtpFront) refused() step {
 	if f.failed() {
-		return f.end("421 4.7.0 too many failed logins", "too many failed logins")
+		return f.end("421 4.7.0 Error: "+textTooManyLogins, textTooManyLogins)
 	}
 	return step{do: again}
 }
 
 func (f *smtpFront) unknown(*login) step {
 	if f.failed() {
-		return f.end("421 4.7.0 too many failed logins", "too many failed logins")
+		return f.end("421 4.7.0 Error: "+textTooManyLogins, textTooManyLogins)
 	}
 	return smtpReply(again, "535 5.7.8 Authentication credentials invalid")
 }
 
 func (f *smtpFront) unavailable(l *login) step {
 	if l == nil || l.mail != "" || f.failed() {
-		return f.end("421 4.3.0 the server behind is not available", "the server behind is not available")
+		return f.end("421 4.3.0 "+textUnavailable, textUnavailable)
 	}
-	return smtpReply(again, "454 4.7.0 the server behind is not available")
+	return smtpReply(again, "454 4.7.0 "+textUnavailable)
 }
 
 func (f *smtpFront) next() step {
 	line, ok := f.line()
 	switch {
 	case !ok && f.tooLong():
-		return f.end("421 4.5.2 the command is too long", "the command is too long")
+		return f.end("421 4.5.2 Error: "+textTooLong, textTooLong)
 	case !ok:
 		return step{do: more}
 	case f.wait != "":
@@ -84,22 +84,25 @@ func (f *smtpFront) next() step {
 	case "RSET":
 		return smtpReply(again, "250 2.0.0 OK")
 	case "QUIT":
-		return f.end("221 2.0.0 goodbye", "quit")
+		return f.end("221 2.0.0 Bye", "quit")
 	case "STARTTLS":
+		if args != "" {
+			return f.bad("501 5.5.4 Syntax: STARTTLS") // RFC 3207 section 4
+		}
 		return f.startTLS()
 	case "AUTH":
 		return f.auth(args)
 	case "MAIL":
 		return f.mail(line)
 	case "RCPT", "DATA", "BDAT":
-		return f.bad("503 5.5.1 MAIL comes first")
+		return f.bad("503 5.5.1 Error: need MAIL command")
 	}
-	return f.bad("502 5.5.1 the command is not known here")
+	return f.bad("502 5.5.2 Error: command not recognized")
 }
 
 func (f *smtpFront) greet(name, args string) step {
 	if args == "" || len(args) > 255 || strings.Contains(args, " ") || !printable(args) {
-		return f.bad("501 5.5.4 " + name + " takes a host name")
+		return f.bad("501 5.5.4 Syntax: " + name + " hostname")
 	}
 	f.hello = args
 	if name == "HELO" {
@@ -123,22 +126,22 @@ func (f *smtpFront) greet(name, args string) step {
 func (f *smtpFront) startTLS() step {
 	switch {
 	case f.tls:
-		return f.bad("503 5.5.1 TLS is on already")
+		return f.bad("554 5.5.1 Error: TLS already active")
 	case !f.canTLS:
-		return f.bad("502 5.5.1 STARTTLS is not available")
+		return f.bad("502 5.5.1 Error: command not implemented")
 	case len(f.buf) > 0:
-		s := f.end("421 4.7.0 nothing may follow STARTTLS before the answer", injected(len(f.buf)))
+		s := f.end("421 4.7.0 Error: "+textPipelined, injected(len(f.buf)))
 		s.injected = len(f.buf)
 		return s
 	}
-	return smtpReply(beginTLS, "220 2.0.0 ready to start TLS")
+	return smtpReply(beginTLS, "220 2.0.0 Ready to start TLS")
 }
 
 func (f *smtpFront) auth(args string) step {
 	mechanism, initial := cutWord(args)
 	switch mechanism = strings.ToUpper(mechanism); {
 	case f.hello == "":
-		return f.bad("503 5.5.1 EHLO comes first")
+		return f.bad("503 5.5.1 Error: send HELO/EHLO first")
 	case !f.loginAllowed():
 		return f.bad("530 5.7.0 Must issue a STARTTLS command first")
 	case mechanism == "PLAIN" && initial != "":
@@ -153,7 +156,7 @@ func (f *smtpFront) auth(args string) step {
 		f.wait = "USER"
 		return smtpReply(again, "334 VXNlcm5hbWU6") // "Username:"
 	}
-	return f.bad("504 5.5.4 PLAIN and LOGIN are the mechanisms")
+	return f.bad("504 5.5.4 " + textMechanism)
 }
 
 // answer reads a line of an AUTH dialog.
@@ -161,14 +164,14 @@ func (f *smtpFront) answer(line string) step {
 	wait := f.wait
 	f.wait = ""
 	if line == "*" {
-		return f.bad("501 5.0.0 AUTH cancelled")
+		return f.bad("501 5.7.0 Authentication aborted")
 	}
 	if wait == "PLAIN" {
 		return f.plain(line)
 	}
 	data, err := base64.StdEncoding.Strict().DecodeString(line)
 	if err != nil || len(data) == 0 || strings.IndexByte(string(data), 0) >= 0 {
-		return f.bad("501 5.5.2 this is no answer of LOGIN")
+		return f.bad("501 5.5.2 " + textLogin)
 	}
 	if wait == "USER" {
 		f.user, f.wait = string(data), "PASS"
@@ -182,7 +185,7 @@ func (f *smtpFront) answer(line string) step {
 func (f *smtpFront) plain(answer string) step {
 	l, ok := decodePlain(answer)
 	if !ok {
-		return f.bad("501 5.5.2 this is no answer of PLAIN")
+		return f.bad("501 5.5.2 " + textPlain)
 	}
 	l.hello = f.hello
 	return step{do: forward, login: l}
@@ -192,13 +195,13 @@ func (f *smtpFront) plain(answer string) step {
 func (f *smtpFront) mail(line string) step {
 	switch {
 	case f.hello == "":
-		return f.bad("503 5.5.1 EHLO comes first")
+		return f.bad("503 5.5.1 Error: send HELO/EHLO first")
 	case !f.loginAllowed():
 		return f.bad("530 5.7.0 Must issue a STARTTLS command first")
 	case !f.anonymous:
 		return f.bad("530 5.7.0 Authentication required")
 	case !clean(line):
-		return f.bad("501 5.5.2 a control character in the command")
+		return f.bad("501 5.5.2 Error: bad syntax")
 	}
 	return step{do: forward, login: &login{mail: line, hello: f.hello}}
 }
