@@ -24,6 +24,7 @@ var extras = [][2]string{
 	{helloRetry, "OpenSSL 3.5"}, {helloRetry, "GnuTLS"}, {helloRetry, "Go crypto/tls"},
 	{resumption, "OpenSSL 3.5"}, {noResumption, "OpenSSL 3.5"},
 	{keyUpdates, "OpenSSL 3.5"},
+	{javaCloses, "Java JSSE"},
 	{browser + " in TLS 1.2", "Chromium"}, {browser + " in TLS 1.3", "Chromium"}, {browserNone, "Chromium"},
 	{scan + " (default, RSA)", "sslscan"}, {scan + " (default, ECDSA)", "sslscan"}, {scan + " (TLS12)", "sslscan"}, {scan + " (Cipher)", "sslscan"},
 	{weak + " (default, RSA)", "testssl.sh"},
@@ -36,6 +37,7 @@ const (
 	helloRetry   = "HelloRetryRequest, both directions"
 	resumption   = "a second connection resumes the session of the first"
 	noResumption = "no session is resumed where certificates are asked for"
+	javaCloses   = "its close() is an orderly end, in both directions"
 	keyUpdates   = "key updates asked for by its client and its server"
 	browser      = "a page, 100 KB each way, shows the verdict on the certificate of the browser"
 	browserNone  = "a browser without a certificate is told so"

@@ -66,6 +66,7 @@ type call struct {
 	crt, key string            // what it shows; empty for a client is nothing
 	ca       string            // whom it trusts
 	ask      bool              // a server asks for a certificate, and refuses who has no valid one
+	closes   bool              // it closes when it has all of want and has sent, and waits for nothing
 	send     []byte            // what it has to send: a client first, a server when it has all of want
 	want     []byte            // what it must get
 }

@@ -5,15 +5,20 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // script is a program in testdata that does one connection for each line of its
@@ -25,7 +30,8 @@ import (
 //
 // It first prints version=…. As a server it prints port=…, and at the end of
 // each connection "result" with words version, cipher, cert, sha256 of what it
-// received, end=orderly if the other side's close_notify came, or error.
+// received, end=orderly if the other side's close_notify came, or error. With
+// close it ends as its programs usually do, without a wait for the other side.
 type script struct {
 	name, debian string
 	argv         []string // without the file
@@ -109,6 +115,9 @@ func (r *running) say(t testing.TB, role string, c call) {
 			line += "\tcrl=" + pki("crl.pem")
 		}
 	}
+	if c.closes {
+		line += "\tclose=1"
+	}
 	r.p.Say(line + "\n")
 }
 
@@ -135,4 +144,58 @@ func (r *running) client(t testing.TB, c call) told {
 func (r *running) server(t testing.TB, c call) service {
 	r.say(t, "server", c)
 	return service{addr: "127.0.0.1:" + r.next("port="), end: func() told { return r.told(c) }}
+}
+
+// Java's SSLSocket.close() sends user_canceled and close_notify (RFC 8446 section
+// 6.1). That is an end like any other, and our side can still end in order.
+func TestJavaCloses(t *testing.T) {
+	const java = "Java JSSE"
+	r := &running{script: scripts[slices.IndexFunc(scripts, func(s script) bool { return s.name == java })]}
+	r.version(t)
+	requireClosed := func(t *testing.T, conn net.Conn, o sslfilter.Options, want, send []byte) {
+		t.Helper()
+		side := sslnet.Server
+		if o.Client {
+			side = sslnet.Client
+		}
+		c := side(conn, mustCtx(t, o))
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
+		sent := make(chan error, 1)
+		go func() {
+			_, err := c.Write(send)
+			sent <- err
+		}()
+		got := make([]byte, len(want))
+		_, err := io.ReadFull(c, got)
+		require.NoError(t, err)
+		require.NoError(t, <-sent)
+		require.Equal(t, string(want), string(got))
+		_, err = c.Read(got)
+		require.Equal(t, io.EOF, err)
+		require.NoError(t, c.CloseWrite())
+	}
+	for _, version := range tlsVersions {
+		t.Run("client/"+version.String(), func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer l.Close()
+			require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
+			c := call{version: version, addr: l.Addr().String(), ca: pki("root.crt"), send: payload(), want: payload(), closes: true}
+			r.say(t, "client", c)
+			conn, err := l.Accept()
+			require.NoError(t, err)
+			requireClosed(t, conn, plainServerOptions, c.send, c.want)
+			require.NotContains(t, r.told(c).text, "error=")
+		})
+		t.Run("server/"+version.String(), func(t *testing.T) {
+			c := call{version: version, ca: pki("root.crt"), crt: pki("server.crt"), key: pki("server.key"), send: payload(), want: payload(), closes: true}
+			s := r.server(t, c)
+			conn, err := net.DialTimeout("tcp", s.addr, peers.Patience)
+			require.NoError(t, err)
+			requireClosed(t, conn, plainClientOptions, c.send, c.want)
+			require.NotContains(t, s.end().text, "error=")
+		})
+	}
+	document.extra(javaCloses, java, "yes")
 }

@@ -85,6 +85,7 @@ public class Peer {
             describe(socket, said);
             socket.getOutputStream().write(Files.readAllBytes(Path.of(call.get("send"))));
             receive(socket, call, said);
+            if (call.containsKey("close")) return;
             socket.shutdownOutput();
             end(socket, said);
         }
@@ -102,6 +103,7 @@ public class Peer {
                 describe(socket, said);
                 receive(socket, call, said);
                 socket.getOutputStream().write(Files.readAllBytes(Path.of(call.get("send"))));
+                if (call.containsKey("close")) return;
                 end(socket, said);
             }
         }
