@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/cut"
 	"github.com/seed-014b8713/sslfilter/internal/places"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -42,7 +43,8 @@ type session struct {
 
 	mu      sync.Mutex
 	killed  bool
-	backend net.Conn // without TLS
+	taken   []*cut.Socket // by kill; close ends them
+	backend net.Conn      // without TLS
 	timer   *time.Timer
 }
 
@@ -64,7 +66,7 @@ func (s *session) serve() {
 	defer func() {
 		if r := recover(); r != nil && r != http.ErrAbortHandler {
 			s.log.Error("panic", "error", fmt.Sprint(r), "stack", string(debug.Stack()))
-			reset(s.raw)
+			s.cutClient()
 		}
 	}()
 	s.log.Debug("accepted", "listener", string(s.listen.security)+":"+s.listen.address)
@@ -250,14 +252,15 @@ func (s *session) watch() {
 
 func (s *session) touch() { s.moved.Store(int64(time.Since(s.opened))) }
 
-// kill ends the session from outside.
+// kill ends the session from outside: calls of Read and Write end at once. close
+// resets the connections.
 func (s *session) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.killed = true
-	reset(s.raw)
+	s.taken = append(s.taken, cut.Take(s.raw))
 	if s.backend != nil {
-		reset(s.backend)
+		s.taken = append(s.taken, cut.Take(s.backend))
 	}
 }
 
@@ -277,10 +280,19 @@ func (s *session) close() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	taken := s.taken
 	s.mu.Unlock()
+	var wait sync.WaitGroup
+	for _, socket := range taken {
+		wait.Go(func() { socket.Reset(s.server.stop.Done(), nil) })
+	}
+	wait.Wait()
 	s.client.Close()
 	s.raw.Close()
 }
+
+// cutClient ends the client's connection as one that did not end in order.
+func (s *session) cutClient() { cutOff(s.client, s.server.stop.Done(), s.touch) }
 
 // forward connects the backend and joins it with the client: mode tcp.
 func (s *session) forward() error {
@@ -289,7 +301,7 @@ func (s *session) forward() error {
 	backend, err := s.dial(ctx, *s.state.backend)
 	if err != nil {
 		s.relay.count.backendFailed.Add(1)
-		reset(s.client) // no protocol is known that could say it
+		s.cutClient() // no protocol is known that could say it
 		return err
 	}
 	return s.join(backend, nil, nil)
@@ -302,7 +314,14 @@ func (s *session) join(backend duplex, toBackend, toClient []byte) error {
 	s.client.SetDeadline(time.Time{})
 	backend.SetDeadline(time.Time{})
 	p := pipe{client: s.client, backend: backend, touch: s.touch, fromClient: &s.fromClient, fromBackend: &s.fromBackend}
-	return p.run(toBackend, toClient)
+	err := p.run(toBackend, toClient)
+	if err != nil {
+		var wait sync.WaitGroup
+		wait.Go(func() { cutOff(backend, s.server.stop.Done(), s.touch) })
+		s.cutClient()
+		wait.Wait()
+	}
+	return err
 }
 
 // timedOut reports whether a deadline ended a call.

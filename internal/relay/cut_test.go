@@ -1,0 +1,243 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// randomBytes are n bytes that nothing can take for others.
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+// tlsBackend is a backend with the server's certificate of the test PKI.
+func tlsBackend(t *testing.T, serve func(*tls.Conn)) string {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+	require.NoError(t, err)
+	return backend(t, func(conn net.Conn) {
+		c := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		if c.Handshake() == nil {
+			serve(c)
+		}
+	})
+}
+
+// sides are the four kinds of relay: TLS or not, on each side. A backend's
+// connection is a *tls.Conn or a *net.TCPConn, and so is that of dial.
+func sides(t *testing.T, run func(t *testing.T, relayed func(serve func(net.Conn), lines ...string) (*fixture, net.Conn))) {
+	for _, side := range []struct{ client, backend bool }{{true, true}, {true, false}, {false, true}} {
+		name := map[bool]string{true: "TLS", false: "plain"}
+		t.Run(name[side.client]+" client, "+name[side.backend]+" backend", func(t *testing.T) {
+			run(t, func(serve func(net.Conn), more ...string) (*fixture, net.Conn) {
+				address := ""
+				if side.backend {
+					address = "tls:" + tlsBackend(t, func(c *tls.Conn) { serve(c) })
+					more = append(more, trust())
+				} else {
+					address = backend(t, serve)
+				}
+				more = append(more, fmt.Sprintf("backend = %q", address))
+				if !side.client {
+					f := start(t, append(more, `listen = ["plain:127.0.0.1:0"]`)...)
+					return f, dial(t, f.addr())
+				}
+				f := start(t, append(more, `listen = ["127.0.0.1:0"]`, crt())...)
+				return f, dialTLS(t, f.addr())
+			})
+		})
+	}
+}
+
+// tcpOf is the TCP connection of either kind.
+func tcpOf(conn net.Conn) *net.TCPConn {
+	if c, ok := conn.(*tls.Conn); ok {
+		return c.NetConn().(*net.TCPConn)
+	}
+	return conn.(*net.TCPConn)
+}
+
+// endBadly ends a connection behind what was sent as no program should: TLS
+// without close_notify, and plain TCP with a reset.
+func endBadly(conn net.Conn) {
+	tcp := tcpOf(conn)
+	if _, ok := conn.(*tls.Conn); !ok {
+		tcp.SetLinger(0)
+	}
+	tcp.Close()
+}
+
+// received checks what the other side got, and that it was told of the end.
+func received(t *testing.T, got []byte, err error, want []byte) {
+	t.Helper()
+	require.Equal(t, len(want), len(got), "%v", err)
+	require.True(t, bytes.Equal(want, got))
+	require.Error(t, err, "the end looks like an orderly one")
+}
+
+// What a side sent before it ended without close_notify, or was reset, reaches
+// the other side in full, also one that reads late; and then the other side is
+// told.
+func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
+	for _, size := range []int{200_045, 2_000_006} {
+		sent, late := randomBytes(size), size < 1<<20 // more does not fit into the sockets' buffers
+		t.Run(fmt.Sprint(size, " bytes from the backend"), func(t *testing.T) {
+			sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
+				taken, ended := make(chan struct{}), make(chan struct{})
+				f, conn := relayed(func(backend net.Conn) {
+					backend.Write(sent)
+					<-taken // a reset throws away what the relay has not read yet
+					endBadly(backend)
+					close(ended)
+				})
+				go func() {
+					f.hasTaken(int64(size))
+					close(taken)
+				}()
+				if late {
+					<-ended
+				}
+				got, err := slowly(conn)
+				received(t, got, err, sent)
+				f.logs("from_client=0 from_backend=" + fmt.Sprint(size))
+			})
+		})
+		t.Run(fmt.Sprint(size, " bytes from the client"), func(t *testing.T) {
+			sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
+				var got []byte
+				var err error
+				read, done := make(chan struct{}), make(chan struct{})
+				f, conn := relayed(func(backend net.Conn) {
+					defer close(done)
+					<-read
+					got, err = slowly(backend)
+				})
+				if !late {
+					close(read)
+				}
+				conn.Write(sent)
+				f.hasTaken(int64(size))
+				endBadly(conn)
+				if late {
+					close(read)
+				}
+				<-done
+				received(t, got, err, sent)
+				f.logs("from_client=" + fmt.Sprint(size))
+			})
+		})
+	}
+}
+
+// What the relay has of the opposite direction is delivered as well.
+func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
+	sent := randomBytes(200_045)
+	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
+		var got []byte
+		var err error
+		cut, done := make(chan struct{}), make(chan struct{})
+		f, conn := relayed(func(backend net.Conn) {
+			defer close(done)
+			<-cut
+			got, err = slowly(backend)
+		})
+		if _, ok := conn.(*tls.Conn); !ok {
+			close(cut)
+			return // a reset of a plain connection ends both directions
+		}
+		conn.Write(sent)
+		f.hasTaken(int64(len(sent)))
+		require.NoError(t, tcpOf(conn).CloseWrite())
+		close(cut)
+		<-done
+		received(t, got, err, sent)
+		f.logs("the client ended without close_notify")
+	})
+	t.Run("TLS backend that ends first", func(t *testing.T) {
+		var got []byte
+		var err error
+		taken, done := make(chan struct{}), make(chan struct{})
+		address := tlsBackend(t, func(backend *tls.Conn) {
+			defer close(done)
+			<-taken
+			tcpOf(backend).CloseWrite()
+			got, err = slowly(backend)
+		})
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend = \"tls:%s\"", address))
+		conn := dialTLS(t, f.addr())
+		conn.Write(sent)
+		f.hasTaken(int64(len(sent)))
+		close(taken)
+		<-done
+		received(t, got, err, sent)
+		f.logs("the backend ended without close_notify")
+	})
+}
+
+// The end of the relay throws nothing away either that a client can still read.
+func TestWhatCameBeforeTheRelayEndsIsDelivered(t *testing.T) {
+	sent := randomBytes(200_045)
+	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
+		f, conn := relayed(func(backend net.Conn) {
+			backend.Write(sent)
+			io.Copy(io.Discard, backend)
+		})
+		f.hasTaken(int64(len(sent)))
+		go f.Close()
+		<-f.stop.Done()
+		got, err := slowly(conn)
+		received(t, got, err, sent)
+	})
+}
+
+// A peer that reads nothing at all does not hold up the end of the relay.
+func TestACutConnectionDoesNotHoldUpTheEnd(t *testing.T) {
+	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
+		f, _ := relayed(func(backend net.Conn) {
+			flood(backend, 64<<20)
+			endBadly(backend)
+		})
+		stalled(t, f.moved)
+		f.Close()
+	})
+}
+
+// slowly reads everything in small pieces.
+func slowly(conn net.Conn) ([]byte, error) {
+	var all []byte
+	buf := make([]byte, 1000)
+	for {
+		n, err := conn.Read(buf)
+		all = append(all, buf[:n]...)
+		switch {
+		case err == io.EOF:
+			return all, nil
+		case err != nil:
+			return all, err
+		}
+	}
+}
+
+// moved is what the one session has taken.
+func (f *fixture) moved() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.sessions {
+		return s.fromClient.Load() + s.fromBackend.Load()
+	}
+	return 0
+}
+
+// hasTaken waits until the one session has taken n bytes.
+func (f *fixture) hasTaken(n int64) {
+	eventually(f.t, func() bool { return f.moved() >= n }, "the relay did not take %d bytes", n)
+}
