@@ -1,7 +1,8 @@
 // Package sslfilter is POE::Filter::SSL for Go: a TLS engine without a socket,
 // over OpenSSL memory BIOs. Bytes from the network go in and plaintext comes
-// out, and back. It is also a binding of OpenSSL, whose words it speaks: cipher
-// strings, security levels, verify error numbers, FIPS providers.
+// out, and the other way round. It is also an OpenSSL binding, and uses
+// OpenSSL's terms: cipher strings, security levels, verify error numbers, FIPS
+// providers.
 //
 //	network bytes  ──Receive──▶ ┌────────┐ ──▶ plaintext
 //	                            │ Filter │
@@ -9,18 +10,19 @@
 //
 // # The loop
 //
-// A [Filter] is one end of one connection. It owns no socket, no goroutine and
-// no clock, and never blocks. Whoever has the bytes drives it:
+// A [Filter] is one end of one connection. It has no socket, no goroutine and
+// no clock, and it never blocks. You feed it bytes and send whatever it
+// produces:
 //
 //	f, err := ctx.NewFilter()      // or New, for a single connection
 //	defer f.Close()
-//	f.Handshake()                  // a client speaks first; nothing on a server
+//	f.Handshake()                  // starts a client; does nothing on a server
 //	for {
-//		out = f.Outgoing(out[:0])  // 1. what waits for the network: send it
+//		out = f.Outgoing(out[:0])  // 1. send what is ready for the network
 //		conn.Write(out)
-//		n, err := conn.Read(in)    // 2. what came from the network
+//		n, err := conn.Read(in)    // 2. read from the network
 //		if err != nil {
-//			return f.ReceiveEOF()  //    io.EOF: it ended; io.ErrUnexpectedEOF: it was cut
+//			return f.ReceiveEOF()  //    io.EOF: a clean end; io.ErrUnexpectedEOF: truncated
 //		}
 //		plain, err = f.Receive(plain[:0], in[:n])
 //		...                        // 3. use plain, and call f.Send with the answer
@@ -30,52 +32,58 @@
 //		}
 //	}
 //
-// Three rules cover everything. Take Outgoing after every call of Handshake,
-// Receive, Send, CloseWrite, KeyUpdate and Detach, after an error too: then it
-// has the alert for the peer. Nothing new from Receive and nothing in Outgoing
-// means that more input is needed, and is no error. An error of Receive or
-// Send other than io.EOF, [ErrBufferFull] and [UsageError] is fatal and stays.
+// Three rules cover everything:
+//
+//   - Call Outgoing after every call of Handshake, Receive, Send, CloseWrite,
+//     KeyUpdate and Detach, also after an error: it may have an alert for the
+//     peer.
+//   - If Receive returns no new data and Outgoing is empty, the filter needs
+//     more input. That is not an error.
+//   - An error of Receive or Send is fatal and is returned by every later call,
+//     unless it is io.EOF, [ErrBufferFull] or a [UsageError].
 //
 // # Contexts
 //
-// [NewCtx] turns [Options] into a [Ctx], once: certificates, trust, ciphers.
-// It is safe for concurrent use and serves any number of connections. [New]
-// makes one connection with a Ctx of its own, as the original's new does.
+// [NewCtx] turns [Options] into a [Ctx]: certificates, trusted CAs, ciphers.
+// A Ctx is safe for concurrent use and serves any number of connections. [New]
+// makes a single connection with a Ctx of its own, as new does in the original.
 //
 // # Clients
 //
-// A client verifies the chain and the name of the server and refuses what
-// does not fit. Without a name the handshake does not start. Set one with
-// [Filter.SetServerName] or Options.ServerName; Options.InsecureSkipVerify
-// brings back the original's way.
+// A client verifies the certificate chain and the name of the server, and
+// rejects a server that fails. Without a name the handshake does not start: set
+// it with [Filter.SetServerName] or Options.ServerName. With
+// Options.InsecureSkipVerify a client accepts any server, as in the original.
 //
 // # Client certificates
 //
-// A server with Options.ClientCert asks for a certificate and refuses nobody:
-// [Filter.ClientCertValid] has the verdict afterwards, and [Filter.Peer] the
-// reasons, so that a page can tell the visitor what is wrong. With
-// Options.RequireValidClientCert the handshake itself refuses.
+// A server with Options.ClientCert asks for a certificate and accepts every
+// client. After the handshake [Filter.ClientCertValid] returns the verdict and
+// [Filter.Peer] the reasons, so that a page can tell visitors what is wrong with
+// their certificates. With Options.RequireValidClientCert the handshake fails
+// instead.
 //
-// # What was agreed on
+// # Negotiated parameters
 //
-// [Filter.Version], [Filter.Cipher] and [Filter.Group] tell it, and [Filter.ALPN]
-// the application protocol if Options.ALPN has a list. ALPN is empty, and the
-// others are "(NONE)" or 0, until the handshake has come so far. [Filter.ServerName]
-// is the host name that the client sent. [Filter.ExportKeyingMaterial] gives
-// secrets that only both ends know.
+// [Filter.Version], [Filter.Cipher] and [Filter.Group] describe the connection,
+// and [Filter.ALPN] is the application protocol if Options.ALPN has a list. ALPN
+// is empty, and the others are "(NONE)" or 0, until the handshake has negotiated
+// them. [Filter.ServerName] is the host name that the client sent.
+// [Filter.ExportKeyingMaterial] derives secrets that only the two ends know.
 //
-// # Ends
+// # Closing
 //
-// [Filter.CloseWrite] sends close_notify; Receive gives io.EOF once the peer's
-// has come. When the transport ends, [Filter.ReceiveEOF] tells a clean end from
-// a cut connection. [Filter.Detach] takes TLS off and goes on in plain text on
-// the same connection; STARTTLS, its reverse, is making a Filter on a
-// connection that exists, and giving it every byte that has not been read.
+// [Filter.CloseWrite] sends close_notify. Receive returns io.EOF after the
+// peer's close_notify. When the transport ends, call [Filter.ReceiveEOF]: it
+// tells a clean end from a truncated connection. [Filter.Detach] ends TLS and
+// continues in plain text on the same connection. The reverse, STARTTLS, needs
+// no method: make a Filter for the existing connection, and give it every byte
+// that has not been read yet.
 //
 // # Errors
 //
-// [*Error] has OpenSSL's whole error queue. errors.As finds in it a
-// [*VerifyError] where a certificate was refused and an [AlertError] where the
-// peer sent one. [*OptionError] names a wrong option, [*UsageError] a mistake of
-// the calling program.
+// An [*Error] has OpenSSL's whole error queue. errors.As finds a [*VerifyError]
+// in it if a certificate was rejected, and an [AlertError] if the peer sent an
+// alert. An [*OptionError] names a wrong option, and a [*UsageError] is a
+// mistake of the calling program.
 package sslfilter
