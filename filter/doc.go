@@ -1,7 +1,8 @@
-// Package filter puts protocol layers on top of each other, as
-// POE::Filter::Stackable does: any number of filters that turn bytes into
-// bytes, TLS above all, and on top a codec that turns bytes into records,
-// lines or HTTP requests. Layers can be put in and taken off while data flow.
+// Package filter stacks protocol layers on top of each other, as
+// POE::Filter::Stackable does: any number of filters, such as TLS, that turn
+// bytes into bytes, and on top of them a codec that turns bytes into records,
+// for example lines or HTTP requests. Layers can be added and removed while
+// data flows.
 //
 //	network bytes  ──Receive──▶ ┌────────┐   ┌────────┐   ┌───────┐ ──Next──▶ records
 //	                            │ Filter │ … │ Filter │   │ Codec │
@@ -9,19 +10,19 @@
 //
 // # The loop
 //
-// A [Stack] owns no socket, no goroutine and no clock, and never blocks.
-// Package wheel drives one over a connection; without it, whoever has the
-// bytes does:
+// A [Stack] has no socket, no goroutine and no clock, and it never blocks.
+// Package wheel drives a Stack over a connection. Without it, you feed the
+// Stack yourself:
 //
 //	s := filter.NewStack(&filter.Line{})
 //	err := s.Push(tls)              // a *sslfilter.Filter; leave it out for plain text
 //	for {
-//		out = s.Outgoing(out[:0])   // 1. what waits for the network: send it
+//		out = s.Outgoing(out[:0])   // 1. send what is ready for the network
 //		conn.Write(out)
-//		n, err := conn.Read(in)     // 2. what came from the network
+//		n, err := conn.Read(in)     // 2. read from the network
 //		s.Receive(in[:n])
 //		for {
-//			rec, err := s.Next()    // 3. records, until there is none
+//			rec, err := s.Next()    // 3. handle the records that have arrived
 //			if rec == nil {
 //				break               // err is nil: more input is needed
 //			}
@@ -41,31 +42,33 @@
 //		s.Send("220 go ahead")      // leaves in plain text
 //		err := s.Push(tls)          // everything behind it is TLS
 //
-// A switch stands between what has been received before it and what comes
-// after. Bytes that arrived in front of it and are in no record could be taken
-// for something that came through TLS; that is the STARTTLS injection,
-// CVE-2011-0411. So Push refuses them with a [LeftoverError], which says how
-// many there are. With [KeepLeftover] they become the first input of the new
-// filter, which is right for a client that did not wait for the answer, and
-// which makes an injected command a broken handshake. Never are they records.
+// A switch separates the bytes received before it from those received after
+// it. Bytes that arrived before the switch and do not belong to a record yet
+// could be mistaken for data that came through TLS. That is the STARTTLS
+// injection, CVE-2011-0411. Push therefore returns a [LeftoverError], which says
+// how many such bytes there are. With [KeepLeftover] they become the first input
+// of the new filter instead. Use it if the client may start TLS without waiting
+// for the answer; an injected command then makes the handshake fail. Leftover
+// bytes never become records.
 //
-// Records must therefore be taken one by one: after the record that asks for
-// the switch, switch before the next call of Next.
+// Take records one at a time, therefore: after the record that asks for the
+// switch, switch before you call Next again.
 //
-// TLS comes off again with [Stack.Pop], once Next has given io.EOF because the
-// peer's close_notify has come. What the peer sent behind it in plain text is
-// the next input. Push on a stack with TLS is TLS in TLS.
+// [Stack.Pop] removes TLS after Next has returned io.EOF because of the peer's
+// close_notify. The plain bytes that the peer sent after it are the next input.
+// Push on a stack with TLS runs TLS inside TLS.
 //
 // # Ends and errors
 //
-// [Stack.ReceiveEOF] says that the transport ended; Next then tells a clean end,
-// io.EOF, from a connection that was cut, io.ErrUnexpectedEOF. An incomplete
-// record at the end is the second too. Errors of filters are fatal and stay;
-// errors of the codec, a line too long or a bad request, end reading only, so
-// that an answer can be sent.
+// Call [Stack.ReceiveEOF] when the transport ends. Next then returns io.EOF
+// after a clean end, and io.ErrUnexpectedEOF if the connection or the last
+// record was truncated. An error of a filter is fatal, and the Stack returns it
+// from then on. An error of the codec, such as a line that is too long or a bad
+// request, ends only reading, so that an answer can be sent.
 //
 // # Bounds
 //
-// [MaxUnread] bounds what Next has not taken, [MaxWaiting] what Outgoing has not
-// taken; each codec bounds its records. Filters have bounds of their own.
+// [MaxUnread] bounds the data that Next has not returned, and [MaxWaiting] the
+// data that Outgoing has not returned. Each codec bounds its records, and each
+// filter has bounds of its own.
 package filter

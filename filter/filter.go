@@ -6,31 +6,32 @@ import (
 	"reflect"
 )
 
-// Filter is one layer of a Stack: bytes from the network's side go in and
-// decoded bytes come out, and back. It owns no socket, no goroutine and no
-// clock, and never blocks. *sslfilter.Filter is one, by its methods alone.
+// Filter is one layer of a Stack. It decodes the bytes that come from the
+// network and encodes the bytes that go there. It has no socket, no goroutine
+// and no clock, and it never blocks. *sslfilter.Filter implements it.
 //
-// Output is appended to slices that the caller owns, and no input is kept
-// beyond the call.
+// Output is appended to slices that the caller owns. A Filter keeps no input
+// after the call.
 type Filter interface {
-	// Receive takes all of wire and appends what came of it to dst, which it
-	// returns as append does. Nothing new means that more input is needed. The
-	// error is io.EOF once the peer has ended its stream in this layer, possibly
-	// together with data; every other error is fatal, and data may come with it.
+	// Receive consumes all of wire, appends the decoded bytes to dst and returns
+	// the extended slice. If it appends nothing, it needs more input. The error is
+	// io.EOF after the peer has ended its stream in this layer. Every other error
+	// is fatal. Data may accompany an error.
 	Receive(dst, wire []byte) ([]byte, error)
-	// ReceiveEOF says that no more input will come. The answer is io.EOF if the
-	// peer had ended its stream, and io.ErrUnexpectedEOF if it was cut.
+	// ReceiveEOF tells the filter that no more input will come. It returns io.EOF
+	// if the peer had ended its stream, and io.ErrUnexpectedEOF if the stream was
+	// truncated.
 	ReceiveEOF() error
-	// Send accepts bytes for the peer, all or, with an error, none of them. With
-	// nothing to send it starts a layer that speaks first, a TLS client. An
-	// error that is not in Err afterwards has changed nothing.
+	// Send accepts bytes for the peer: all of them or, with an error, none. An
+	// empty Send starts a layer that speaks first, such as a TLS client. If Err
+	// does not return the error afterwards, nothing has changed.
 	Send(plain []byte) error
-	// Outgoing appends what waits for the network's side to dst, and returns it.
-	// It also works after an error, for the alert.
+	// Outgoing appends the bytes that are ready for the network to dst and returns
+	// the extended slice. It also works after an error, for the alert.
 	Outgoing(dst []byte) []byte
-	// CloseWrite ends our direction in this layer, behind what was sent.
+	// CloseWrite ends our direction in this layer, after the data that was sent.
 	CloseWrite() error
-	// Flushed reports whether Outgoing has handed out everything that was sent.
+	// Flushed reports whether Outgoing has returned everything that was sent.
 	Flushed() bool
 	// Err is the fatal error that stopped the filter, or nil.
 	Err() error
@@ -38,37 +39,38 @@ type Filter interface {
 	Close() error
 }
 
-// Detacher is a Filter that can be taken off a connection that goes on, as
-// *sslfilter.Filter can once the peer's close_notify has come.
+// Detacher is a Filter that can be removed from a connection that continues.
+// *sslfilter.Filter can be removed after the peer's close_notify.
 type Detacher interface {
-	// Detach ends the layer in both directions and gives the bytes that came
-	// behind its end. Outgoing then hands out the last bytes of the layer. With
-	// an error nothing has changed.
+	// Detach ends the layer in both directions and returns the bytes that arrived
+	// after its end. Outgoing then returns the last bytes of the layer. If Detach
+	// returns an error, nothing has changed.
 	Detach() ([]byte, error)
 }
 
-// Decoder makes records of bytes. A Decoder belongs to one Stack.
+// Decoder turns bytes into records. A Decoder belongs to one Stack.
 type Decoder interface {
-	// Decode looks for the next record in data, which begins with the first
-	// byte that no earlier call has taken. The first seen bytes were already in
-	// data in the last call, so that it need not look at them again; 0 means a
-	// fresh start. It returns how many bytes it took, and the record if one is
-	// complete; rec is nil and n is 0 if more input is needed. It may take bytes
-	// without completing a record. It must not keep data. An error stays: the
-	// stream cannot be decoded any further.
+	// Decode looks for the next record in data, which begins with the first byte
+	// that no earlier call has consumed. The first seen bytes were already in data
+	// in the last call, so Decode need not search them again; 0 means a fresh
+	// start. Decode returns the number of bytes that it consumed, and the record
+	// if one is complete. If it needs more input, rec is nil and n is 0. It may
+	// consume bytes without completing a record. It must not keep data. After an
+	// error the stream cannot be decoded any further.
 	Decode(data []byte, seen int) (rec any, n int, err error)
-	// Partial counts the bytes that Decode has taken and that are in no record yet.
+	// Partial returns the number of bytes that Decode has consumed for a record
+	// that is not complete yet.
 	Partial() int
 }
 
-// Encoder makes bytes of records.
+// Encoder turns records into bytes.
 type Encoder interface {
-	// Encode appends rec to dst, and returns it as append does. A record that
-	// cannot be encoded is an error, and then nothing has changed.
+	// Encode appends rec to dst and returns the extended slice. If rec cannot be
+	// encoded, it returns an error and nothing has changed.
 	Encode(dst []byte, rec any) ([]byte, error)
 }
 
-// Codec is what stands on top of a Stack: Stream, Records, Line or HTTPD.
+// Codec is the top of a Stack: Stream, Records, Line or HTTPD.
 type Codec interface {
 	Decoder
 	Encoder
@@ -80,23 +82,24 @@ type Replier interface {
 	Reply(dst []byte) []byte
 }
 
-// ErrBufferFull is returned where a named bound would be exceeded: MaxUnread
-// or MaxWaiting. Nothing was taken, and the stack goes on.
+// ErrBufferFull is returned by a call that would exceed MaxUnread or MaxWaiting.
+// The call has no effect, and the stack can still be used.
 var ErrBufferFull = errors.New("filter: buffer full")
 
 // ErrClosed is returned by every method of a Stack after its Close.
 var ErrClosed = errors.New("filter: closed")
 
-// LeftoverError says that a filter cannot be put in or taken off now, because
-// bytes have come that no record has taken. Behind a STARTTLS command they are
-// what an attacker may have injected (CVE-2011-0411). Nothing has changed.
+// LeftoverError says that a filter cannot be added or removed now, because
+// bytes have arrived that do not belong to a record yet. After a STARTTLS
+// command or a proxy's answer to CONNECT, an attacker may have injected them
+// (CVE-2011-0411). Nothing has changed.
 type LeftoverError struct {
 	Op string // the method: "Push"
-	N  int    // how many bytes are in the way
+	N  int    // how many bytes there are
 }
 
 func (e *LeftoverError) Error() string {
-	return fmt.Sprintf("filter: %s: %d bytes were received before the switch and are in no record", e.Op, e.N)
+	return fmt.Sprintf("filter: %s: %d bytes were received before the switch and do not belong to a record yet", e.Op, e.N)
 }
 
 // isNil reports whether v is nil, or an interface that holds a nil pointer.
