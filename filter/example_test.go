@@ -56,7 +56,7 @@ func ExampleStack_Push() {
 		}
 	}
 	// Output:
-	// filter: Push: 6 bytes were received before the switch and are in no record
+	// filter: Push: 6 bytes were received before the switch and do not belong to a record yet
 }
 
 // TLS comes off when the peer has ended it, and what it sent behind it is read.

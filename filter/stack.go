@@ -8,30 +8,31 @@ import (
 )
 
 const (
-	// MaxUnread bounds what Receive decodes and Next has not handed out, in
-	// bytes. It is as much as an engine accepts in one Send.
+	// MaxUnread bounds the data that Receive has decoded and Next has not
+	// returned, in bytes. It is as much as sslfilter.Filter accepts in one Send.
 	MaxUnread = 16 << 20
-	// MaxWaiting bounds what Send accepts before Outgoing has handed it out, in
-	// bytes: Send refuses when as much waits, for a handshake or for Outgoing.
-	// The last record that is accepted may exceed it by its own length.
+	// MaxWaiting bounds the data that Send has accepted and Outgoing has not
+	// returned, in bytes. Send returns ErrBufferFull if as much waits for a
+	// handshake or for Outgoing. The last record that Send accepts may exceed the
+	// bound by its own length.
 	MaxWaiting = 8 << 20
 
-	maxGrowth = 1 << 20  // what filters may add to MaxUnread in one Receive
-	piece     = 1 << 20  // bytes that are given to a filter's Send at once
-	maxIdle   = 64 << 10 // largest buffer that an idle stack keeps
+	maxGrowth = 1 << 20  // bytes that filters may add to MaxUnread in one Receive
+	piece     = 1 << 20  // bytes passed to a filter's Send at once
+	maxIdle   = 64 << 10 // bytes of the largest buffer that an idle stack keeps
 )
 
-// Stack is any number of filters, from the network inward, with a record
+// Stack is any number of filters, ordered from the network inward, with a
 // codec on top. See the package documentation for the loop.
 //
-// A Stack can only be used by one goroutine at a time, and the same goes for
-// the filters in it, whose own methods may be called between calls of the
-// stack. No method blocks.
+// A Stack can only be used by one goroutine at a time. The same goroutine may
+// call methods of the filters in it between calls of the Stack. No method
+// blocks.
 //
-// After a fatal error a Stack is frozen: input is dropped, Receive and Send
-// return the same error every time, Next does so behind the records that had
-// arrived, and Outgoing still hands out what was made before, the alert for the
-// peer among it.
+// After a fatal error a Stack is frozen. It drops input. Receive and Send
+// return the same error every time, and Next does so after the records that had
+// already arrived. Outgoing still returns the bytes that were made before the
+// error, such as the alert for the peer.
 //
 // The zero Stack is a stack without filters, with Stream as its codec.
 //
@@ -41,17 +42,17 @@ type Stack struct {
 	enc    Encoder
 	layers []layer
 
-	plain []byte // through all filters and in no record yet
-	off   int    // where it begins
-	seen  int    // how much of it the decoder has looked at
-	skip  byte   // the other half of a newline, if it comes next; 0 is none
+	plain []byte // decoded by all filters, not consumed by the codec
+	off   int    // where the unconsumed part of plain begins
+	seen  int    // how many unconsumed bytes the decoder has searched
+	skip  byte   // second byte of a newline, dropped if it comes next; 0: none
 	cuts  cuts   // the records in plain, if dec keeps records
 
 	encoded []byte // reused: the record that Send encodes
-	held    []byte // sent, and not accepted by the top filter
+	held    []byte // sent, not accepted by the top filter yet
 	apart   apart  // sent after held, record by record; see Records
 	out     []byte // for the network
-	waiting int    // bytes that Send accepted since everything was handed out
+	waiting int    // bytes that Send has accepted since the last time that all was flushed
 
 	closing bool  // CloseWrite was called
 	ended   bool  // the transport ended
@@ -60,19 +61,18 @@ type Stack struct {
 	closed  bool
 }
 
-// layer is a filter and what lies between it and the next one.
+// layer is a filter and the data between it and its neighbours.
 type layer struct {
 	Filter
 	decoded []byte    // reused: what the next filter gets
-	held    []byte    // for the filter below, which has not accepted it
-	skip    byte      // the other half of a newline, if it comes next; 0 is none
+	held    []byte    // output that the filter below has not accepted yet
+	skip    byte      // second byte of a newline, dropped if it comes next; 0: none
 	cut     recordCut // where the records of its input end, if it speaks TLS
-	end     error     // how its input ended: io.EOF, io.ErrUnexpectedEOF; nil is not
+	end     error     // how its input ended: io.EOF or io.ErrUnexpectedEOF; nil before
 	closing bool      // CloseWrite was called
 }
 
-// NewStack makes a stack without filters, which passes everything on. If codec
-// is nil, the stack uses Stream.
+// NewStack makes a stack without filters. If codec is nil, the stack uses Stream.
 //
 // Corresponds to POE::Filter::Stackable new.
 func NewStack(codec Codec) *Stack {
@@ -82,12 +82,11 @@ func NewStack(codec Codec) *Stack {
 	return &Stack{dec: codec, enc: codec}
 }
 
-// Receive takes all of wire, bytes from the network however they are cut, and
-// sends them through the filters. Next hands out what came of it; take
-// Outgoing too after every call, after an error as well. The stack keeps no
-// part of wire.
+// Receive passes wire, bytes from the network in pieces of any size, through
+// the filters. Next then returns the records. Call Outgoing after every call of
+// Receive, also after an error. The stack keeps no part of wire.
 //
-// ErrBufferFull means that MaxUnread would be exceeded: nothing was taken, and
+// ErrBufferFull means that MaxUnread would be exceeded: nothing was consumed, and
 // Next has to be called first. Any other error is fatal.
 //
 // Corresponds to POE::Filter::Stackable get_one_start.
@@ -120,7 +119,7 @@ func (s *Stack) usable() error {
 	return s.err
 }
 
-// feed gives data to layer i, what it makes of them to the next, and so on.
+// feed passes data through the layers from index i inward.
 func (s *Stack) feed(i int, data []byte) {
 	for ; i < len(s.layers) && len(data) > 0; i++ {
 		l := &s.layers[i]
@@ -176,7 +175,7 @@ func (s *Stack) arrived(data []byte) {
 	s.grown(len(data))
 }
 
-// skip drops the byte that ends a newline, if it comes first.
+// skip drops the first byte of data if it is *b, and clears *b.
 func skip(b *byte, data []byte) []byte {
 	if *b == 0 || len(data) == 0 {
 		return data
@@ -188,7 +187,7 @@ func skip(b *byte, data []byte) []byte {
 	return data
 }
 
-// room makes the front of plain free again.
+// room drops the consumed front of plain and returns plain for appending.
 func (s *Stack) room() *[]byte {
 	if s.off > 0 {
 		s.plain = s.plain[:copy(s.plain, s.plain[s.off:])]
@@ -197,20 +196,20 @@ func (s *Stack) room() *[]byte {
 	return &s.plain
 }
 
-// grown is the bound for filters that make much of little.
+// grown bounds the output of filters that make many bytes of few.
 func (s *Stack) grown(n int) {
 	if n > 0 && len(s.plain) > MaxUnread+maxGrowth {
 		s.fail(fmt.Errorf("%w: the filters made more than %d bytes", ErrBufferFull, MaxUnread+maxGrowth))
 	}
 }
 
-// Next hands out the next record. nil without an error means that more input
-// is needed. Behind the last record the error is io.EOF when the peer has
-// ended its stream, io.ErrUnexpectedEOF when the connection or the last record
-// was cut off, and otherwise what is fatal. The end of the top filter counts:
-// a connection that is cut behind a close_notify ended well.
+// Next returns the next record. It returns nil without an error if it needs more
+// input. After the last record it returns io.EOF if the peer has ended its
+// stream, io.ErrUnexpectedEOF if the connection or the last record was
+// truncated, or the fatal error. The end of the top filter decides: a connection
+// that is truncated after a close_notify has ended well.
 //
-// io.EOF is no longer true after the filter that ended is taken off.
+// After the filter that ended is removed, Next no longer returns io.EOF.
 //
 // Corresponds to POE::Filter::Stackable get_one.
 func (s *Stack) Next() (any, error) {
@@ -232,7 +231,7 @@ func (s *Stack) Next() (any, error) {
 	return nil, s.end()
 }
 
-// take drops the first n bytes of plain.
+// take drops the first n unconsumed bytes of plain.
 func (s *Stack) take(n int) {
 	s.cuts.took(n)
 	if s.off += n; s.off < len(s.plain) {
@@ -244,7 +243,7 @@ func (s *Stack) take(n int) {
 	}
 }
 
-// reply sends what the decoder says by itself.
+// reply sends the answer that the decoder makes by itself, if there is one.
 func (s *Stack) reply() {
 	r, ok := s.dec.(Replier)
 	if !ok || s.closing || s.err != nil {
@@ -255,7 +254,7 @@ func (s *Stack) reply() {
 	}
 }
 
-// end says why there is no record.
+// end returns the reason why there is no record, or nil if more input is needed.
 func (s *Stack) end() error {
 	switch {
 	case s.closed:
@@ -272,7 +271,7 @@ func (s *Stack) end() error {
 	return err
 }
 
-// inputEnd is how the input of the top filter ended, or nil.
+// inputEnd returns how the input of the top filter ended, or nil if it has not.
 func (s *Stack) inputEnd() error {
 	if len(s.layers) == 0 {
 		if s.ended {
@@ -284,17 +283,17 @@ func (s *Stack) inputEnd() error {
 		return top
 	}
 	for _, l := range s.layers {
-		if l.end != nil { // nothing comes any more, and the top did not say so
+		if l.end != nil { // no more input will come, and the top filter was not ended
 			return io.ErrUnexpectedEOF
 		}
 	}
 	return nil
 }
 
-// ReceiveEOF says that the transport ended. Next then gives the records that
-// had arrived and the end behind them; the answer here is that end: io.EOF if
-// the peer ended its stream, io.ErrUnexpectedEOF if the connection was cut.
-// A stack without filters cannot tell.
+// ReceiveEOF tells the stack that the transport has ended. Next then returns
+// the records that had arrived, and the end after them. ReceiveEOF returns that
+// end: io.EOF if the peer ended its stream, io.ErrUnexpectedEOF if the connection
+// was truncated. A stack without filters cannot detect truncation.
 func (s *Stack) ReceiveEOF() error {
 	if err := s.usable(); err != nil {
 		return err
@@ -315,7 +314,8 @@ func (l *layer) endInput() {
 	}
 }
 
-// Unread counts the bytes that have arrived and that are in no record.
+// Unread returns the number of bytes that have arrived and do not belong to a
+// record yet.
 func (s *Stack) Unread() int {
 	n := len(s.plain) - s.off
 	if s.dec != nil {
@@ -324,13 +324,12 @@ func (s *Stack) Unread() int {
 	return n
 }
 
-// Send accepts a record for the peer; which types it can have depends on the
-// codec. Outgoing hands out the bytes. What is sent before a handshake is done
-// is kept in order.
+// Send accepts a record for the peer. The codec determines the types of records.
+// Outgoing returns the bytes. Records that are sent before the handshake is
+// done wait in order.
 //
-// With an error that is not fatal nothing was sent: a record that cannot be
-// encoded, ErrBufferFull where MaxWaiting bytes wait already, or what the top
-// filter says.
+// If the error is not fatal, nothing was sent: the record cannot be encoded,
+// MaxWaiting bytes already wait (ErrBufferFull), or the top filter refused it.
 //
 // Corresponds to POE::Filter::Stackable put.
 func (s *Stack) Send(rec any) error {
@@ -349,7 +348,7 @@ func (s *Stack) Send(rec any) error {
 	if s.encoded = b; cap(b) > maxIdle {
 		s.encoded = nil
 	}
-	s.seen = 0 // HTTPD may have waited for the answer
+	s.seen = 0 // HTTPD may have waited for this answer
 	if keepsRecords(s.enc) || s.apart.len() > 0 {
 		return s.sendApart(b)
 	}
@@ -380,7 +379,7 @@ func (s *Stack) send(b []byte) error {
 	return err
 }
 
-// accept sends b in pieces and returns how much was accepted.
+// accept passes b to the filter in pieces and returns how many bytes it accepted.
 func (l *layer) accept(b []byte) (n int, err error) {
 	for n < len(b) {
 		end := min(n+piece, len(b))
@@ -392,9 +391,9 @@ func (l *layer) accept(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// Outgoing appends all bytes that wait for the network to dst, which it
-// returns as append does. The caller owns them and must transmit them in order.
-// It also works after an error.
+// Outgoing appends all bytes that are ready for the network to dst and returns
+// the extended slice. The caller owns it and must transmit the bytes in order.
+// Outgoing also works after an error.
 //
 // Corresponds to POE::Filter::Stackable put.
 func (s *Stack) Outgoing(dst []byte) []byte {
@@ -422,8 +421,8 @@ func (s *Stack) drain() {
 	}
 }
 
-// pull moves what was sent down through the filters and appends what comes out
-// at the bottom.
+// pull moves the data that was sent down through the filters and appends the
+// output of the lowest one to dst.
 func (s *Stack) pull(dst []byte) []byte {
 	for len(s.layers) > 0 {
 		before, stuck := len(dst), s.give(len(s.layers)-1)
@@ -442,15 +441,15 @@ func (s *Stack) pull(dst []byte) []byte {
 	return dst
 }
 
-// check finds an error of Outgoing. That the input was cut is none: what was
-// sent before can still leave.
+// check fails the stack with an error of Outgoing. Truncated input does not
+// count: data that was sent before can still leave.
 func (s *Stack) check(l *layer) {
 	if err := l.Err(); err != nil && err != l.end {
 		s.fail(err)
 	}
 }
 
-// above is what has to go into layer i.
+// above returns the buffer of data that waits to enter layer i.
 func (s *Stack) above(i int) *[]byte {
 	if i+1 < len(s.layers) {
 		return &s.layers[i+1].held
@@ -467,13 +466,13 @@ func (s *Stack) waitingAbove(i int) int {
 	return n
 }
 
-// give hands what lies above layer i to it, and reports whether some is left.
-// Behind the end of what is above it ends the layer's direction too.
+// give passes the data above layer i to it, and reports whether some is left.
+// If everything above has ended, it ends the layer's direction too.
 func (s *Stack) give(i int) (stuck bool) {
 	l, held := &s.layers[i], s.above(i)
 	n, err := l.accept(*held)
 	if err != nil && (l.Err() != nil || l.closing) {
-		n = len(*held) // nobody will ever take it
+		n = len(*held) // the layer will never accept it
 		s.check(l)
 	}
 	*held = slices.Delete(*held, 0, n)
@@ -492,12 +491,12 @@ func (s *Stack) give(i int) (stuck bool) {
 	return false
 }
 
-// CloseWrite ends our direction: Outgoing hands out what was sent and then the
-// end of each filter, close_notify for TLS. Reading goes on. In a handshake it
-// takes effect afterwards.
+// CloseWrite ends our direction: Outgoing returns the data that was sent, and
+// then the end of each filter, which is close_notify for TLS. Reading continues.
+// During a handshake, CloseWrite takes effect after the handshake.
 //
-// To end TLS alone, and go on in plain text, call CloseWrite of that filter
-// instead, and Pop once the peer has answered.
+// To end only TLS and continue in plain text, call CloseWrite of that filter
+// instead, and Pop after the peer has answered.
 func (s *Stack) CloseWrite() error {
 	if err := s.usable(); err != nil {
 		return err
@@ -506,8 +505,8 @@ func (s *Stack) CloseWrite() error {
 	return nil
 }
 
-// Flushed reports whether everything that was sent has gone through the filters
-// and Outgoing has handed it out.
+// Flushed reports whether everything that was sent has passed the filters and
+// was returned by Outgoing.
 func (s *Stack) Flushed() bool { return s.closed || s.flushed() }
 
 func (s *Stack) flushed() bool {
@@ -523,18 +522,17 @@ func (s *Stack) flushed() bool {
 	return true
 }
 
-// Waiting counts the bytes of records that Send has accepted since everything
-// was handed out last; 0 if nothing waits. Until a handshake is done that is
-// all that was sent.
+// Waiting returns the number of bytes that Send has accepted since the stack was
+// Flushed last, or 0 if nothing waits. Until the handshake is done that is
+// everything that was sent.
 func (s *Stack) Waiting() int { return s.waiting }
 
-// Err is the fatal error that froze the stack, or nil. An error of the decoder
-// is none: it ends reading, and an answer can still be sent.
+// Err returns the fatal error that froze the stack, or nil. An error of the
+// decoder is not fatal: it ends reading, and an answer can still be sent.
 func (s *Stack) Err() error { return s.err }
 
-// Close closes every filter in the stack. It sends nothing: CloseWrite and
-// Outgoing come first where the peer shall see an orderly end. It is
-// idempotent.
+// Close closes every filter in the stack. It sends nothing: for an orderly end,
+// call CloseWrite and send what Outgoing returns first. Close is idempotent.
 func (s *Stack) Close() error {
 	if s.closed {
 		return nil

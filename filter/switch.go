@@ -6,33 +6,34 @@ import (
 	"slices"
 )
 
-// Option says what happens to bytes that are in the way of a switch.
+// Option changes what a switch does with leftover bytes.
 type Option uint8
 
-// KeepLeftover keeps the bytes that have arrived before the switch and that are
-// in no record, instead of refusing the switch with a LeftoverError. A filter
-// that is put on top gets them as its first input, so that a command injected
-// behind STARTTLS is taken for TLS, and fails as such; where a filter is taken
-// off they stay in front of what comes behind its end.
+// KeepLeftover makes a switch keep the bytes that have arrived and do not belong
+// to a record yet. Without it the switch returns a LeftoverError. A filter that
+// is pushed gets the bytes as its first input, so a command that was injected
+// after STARTTLS makes the handshake fail. If a filter is removed, the bytes stay
+// in front of the bytes that arrived after its end.
 const KeepLeftover Option = 1
 
-// Push puts f on top of the filters, under the codec, and starts it. The stack
-// owns it from then on. What was sent before leaves before the first byte of
-// f, and does not go through it.
+// Push adds f on top of the filters, below the codec, and starts it. The stack
+// owns f from then on. Data that was sent before leaves before the first byte
+// of f and does not pass through f.
 //
-// For STARTTLS it is the whole switch. Bytes that have arrived and are in no
-// record are a *LeftoverError, and nothing has changed; see KeepLeftover. They
-// are never records afterwards: no plaintext from before the switch passes for
-// something that came through f.
+// Push is all that STARTTLS needs. If bytes have arrived that do not belong to a
+// record yet, Push returns a *LeftoverError and changes nothing; see
+// KeepLeftover. Such bytes never become records, so plaintext from before the
+// switch cannot be mistaken for data that came through f.
 //
 // Corresponds to POE::Filter::Stackable push.
 func (s *Stack) Push(f Filter, opts ...Option) error {
 	return s.insert("Push", len(s.layers), f, opts)
 }
 
-// Insert puts f under the filter at index i; 0 is next to the network, and
-// len(Filters()) is Push. Otherwise as Push, but KeepLeftover is only for the
-// top: what has been through the filters above cannot go back.
+// Insert adds f at index i, below the filter that is there now. Index 0 is next
+// to the network, and len(Filters()) is the same as Push. Otherwise Insert works
+// as Push, but KeepLeftover works at the top only: bytes that have passed the
+// filters above cannot go back.
 //
 // Corresponds to POE::Filter::Stackable unshift, for index 0.
 func (s *Stack) Insert(i int, f Filter, opts ...Option) error {
@@ -68,7 +69,8 @@ func (s *Stack) insert(op string, i int, f Filter, opts []Option) error {
 	return s.err
 }
 
-// put makes f layer i. The other half of a newline goes with what it precedes.
+// put makes f layer i. The pending second byte of a newline moves to the layer
+// that gets the next input.
 func (s *Stack) put(i int, f Filter, top bool) {
 	l := layer{Filter: f}
 	switch {
@@ -82,7 +84,8 @@ func (s *Stack) put(i int, f Filter, top bool) {
 	s.layers = slices.Insert(s.layers, i, l)
 }
 
-// behind takes the byte that may still come and belongs to the last record.
+// behind returns and forgets the byte that may still arrive and belongs to the
+// last record.
 func (s *Stack) behind() byte {
 	if line, ok := s.dec.(interface{ takeBehind() byte }); ok {
 		return line.takeBehind()
@@ -90,40 +93,40 @@ func (s *Stack) behind() byte {
 	return 0
 }
 
-// leftover takes what is in no record.
+// leftover removes and returns the bytes that do not belong to a record.
 func (s *Stack) leftover() []byte {
 	b := s.plain[s.off:]
 	s.plain, s.off, s.seen, s.cuts = nil, 0, 0, cuts{}
 	return b
 }
 
-// afterSwitch tells the new layer i that the transport has ended before it came.
+// afterSwitch tells the new layer i if the transport has already ended.
 func (s *Stack) afterSwitch(i int) {
 	if s.ended && i < len(s.layers) {
 		s.layers[i].endInput()
 	}
 }
 
-// Pop takes the top filter off, and gives it back: its state can still be asked
-// for, and the caller closes it.
+// Pop removes the top filter and returns it. Its state can still be queried, and
+// the caller closes it.
 //
-// A Detacher, as TLS is, is detached: that is possible once its input has
-// ended, which Next reports with io.EOF. The bytes behind its end go on to what
-// is there now: the codec, or in Remove and Replace the filter in its place.
-// Its last bytes, our close_notify, go out before what is sent next. Any other
-// filter must be Flushed.
+// If the filter is a Detacher, as TLS is, Pop detaches it. That is possible after
+// its input has ended, which Next reports with io.EOF. The bytes that arrived
+// after its end go to the codec, or, in Remove and Replace, to the filter that
+// takes its place. Its last bytes, such as our close_notify, leave before data
+// that is sent afterwards. Any other filter must be Flushed.
 //
-// Bytes that came through the filter and are in no record are a
-// *LeftoverError, since a record must not begin in TLS and end outside; see
-// KeepLeftover. With an error nothing has changed.
+// If bytes have passed the filter that do not belong to a record yet, Pop returns
+// a *LeftoverError, because a record must not begin inside TLS and end outside;
+// see KeepLeftover. If Pop returns an error, nothing has changed.
 //
 // Corresponds to POE::Filter::Stackable pop.
 func (s *Stack) Pop(opts ...Option) (Filter, error) {
 	return s.remove("Pop", len(s.layers)-1, opts)
 }
 
-// Remove takes the filter at index i off; 0 is next to the network. Otherwise
-// as Pop.
+// Remove removes the filter at index i, as Pop does. Index 0 is next to the
+// network.
 //
 // Corresponds to POE::Filter::Stackable shift, for index 0.
 func (s *Stack) Remove(i int, opts ...Option) (Filter, error) {
@@ -139,9 +142,9 @@ func (s *Stack) remove(op string, i int, opts []Option) (Filter, error) {
 	return f, s.err
 }
 
-// Replace puts f in the place of the filter at index i, which it gives back.
-// Bytes behind the end of the old one, as Pop finds them, are the first input
-// of f: TLS may follow on TLS.
+// Replace removes the filter at index i as Pop does, adds f in its place and
+// returns the old filter. The bytes that arrived after the end of the old filter
+// are the first input of f, so TLS may follow TLS.
 func (s *Stack) Replace(i int, f Filter, opts ...Option) (Filter, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
@@ -162,7 +165,7 @@ func (s *Stack) Replace(i int, f Filter, opts ...Option) (Filter, error) {
 	return old, s.err
 }
 
-// detach takes layer i out and gives what came behind its end.
+// detach removes layer i and returns the bytes that arrived after its end.
 func (s *Stack) detach(op string, i int, opts []Option) (f Filter, rest []byte, err error) {
 	switch {
 	case s.usable() != nil:
@@ -200,9 +203,10 @@ func (s *Stack) detach(op string, i int, opts []Option) (f Filter, rest []byte, 
 	return f, rest, nil
 }
 
-// SetCodec changes how bytes become records, and back, from the next record
-// on. What is in no record goes to the new codec, however it has been
-// encrypted; a record that the old one has taken in part is a *LeftoverError.
+// SetCodec changes the codec from the next record on. Bytes that do not belong
+// to a record yet go to the new codec, whether or not they came through TLS. If
+// the old codec has consumed a part of a record, SetCodec returns a
+// *LeftoverError.
 //
 // Corresponds to POE::Wheel::ReadWrite set_filter, for a filter without TLS.
 func (s *Stack) SetCodec(codec Codec) error {
@@ -215,7 +219,7 @@ func (s *Stack) SetCodec(codec Codec) error {
 	return s.SetEncoder(codec)
 }
 
-// SetDecoder is SetCodec for the way in alone.
+// SetDecoder is SetCodec for incoming records only.
 //
 // Corresponds to POE::Wheel::ReadWrite set_input_filter.
 func (s *Stack) SetDecoder(d Decoder) error {
@@ -240,7 +244,7 @@ func (s *Stack) SetDecoder(d Decoder) error {
 	return nil
 }
 
-// SetEncoder is SetCodec for the way out alone.
+// SetEncoder is SetCodec for outgoing records only.
 //
 // Corresponds to POE::Wheel::ReadWrite set_output_filter.
 func (s *Stack) SetEncoder(e Encoder) error {
@@ -254,7 +258,7 @@ func (s *Stack) SetEncoder(e Encoder) error {
 	return nil
 }
 
-// Filters lists the filters, from the network inward.
+// Filters returns the filters, ordered from the network inward.
 //
 // Corresponds to POE::Filter::Stackable filters.
 func (s *Stack) Filters() []Filter {

@@ -109,5 +109,5 @@ func ExampleReadWrite_Push() {
 	go fmt.Fprint(peer, "STARTTLS\r\nRSET\r\n")
 	w.Wait()
 	// Output:
-	// filter: Push: 6 bytes were received before the switch and are in no record
+	// filter: Push: 6 bytes were received before the switch and do not belong to a record yet
 }
