@@ -11,53 +11,53 @@ import (
 )
 
 const (
-	// DefaultMaxHead bounds the request line and header of a request together,
-	// and its chunk extensions and trailer, in bytes.
+	// DefaultMaxHead bounds the request line and the header of a request together,
+	// and separately its chunk extensions and trailer, in bytes.
 	DefaultMaxHead = 64 << 10
-	// DefaultMaxHeaders bounds the header fields of a request. Apache's
-	// LimitRequestFields has the same number.
+	// DefaultMaxHeaders bounds the number of header fields of a request. It is the
+	// default of Apache's LimitRequestFields.
 	DefaultMaxHeaders = 100
 	// DefaultMaxBody bounds the body of a request in bytes. It is the original's
 	// MaxContent.
 	DefaultMaxBody = 1 << 20
 	// MaxResponse bounds the body of a response in bytes.
 	MaxResponse = MaxWaiting
-	// MaxPipelined bounds the requests that have been handed out and not been
-	// answered. The next one comes when one of them is.
+	// MaxPipelined bounds the number of requests that Next has returned and that
+	// have not been answered. The next request comes after one of them is answered.
 	MaxPipelined = 64
 )
 
-// HTTPD is the Codec of an HTTP/1.0 and HTTP/1.1 server. Each record that
-// comes is a complete *http.Request, parsed by net/http's own parser, with the
-// whole body in memory. Each record that is sent is a *http.Response. It has
-// no goroutine, and needs none. An HTTPD belongs to one Stack.
+// HTTPD is the Codec of an HTTP/1.0 and HTTP/1.1 server. Each incoming record is
+// a complete *http.Request, parsed by net/http's parser, with the whole body in
+// memory. Each outgoing record is a *http.Response. HTTPD uses no goroutines. An
+// HTTPD belongs to one Stack.
 //
 // Responses go in the order of their requests, and a request is answered by
 // one of them; interim ones (1xx) may come before it. A response that no
 // request waits for is an error and is not sent. While a request is arriving,
-// a response (408, for example) answers it and ends the connection. Which framing a response
-// gets is decided as net/http does: a response to HEAD, 204 and 304 have no
-// body; a body of unknown length (ContentLength -1) is chunked in HTTP/1.1 and
-// ends with the connection in HTTP/1.0; a length of 0 with a body is counted.
-// Connection: close and keep-alive are set as they have to be. Nothing else is
-// added, no Date and no Server.
+// a response (408, for example) answers it and ends the connection. The
+// framing of a response is chosen as in net/http: a response to HEAD, 204 and 304
+// have no body; a body of unknown length (ContentLength -1) is chunked in
+// HTTP/1.1 and ends with the connection in HTTP/1.0; if the length is 0 and
+// there is a body, its bytes are counted. HTTPD sets Connection: close and
+// keep-alive as needed. It adds no other fields, neither Date nor Server.
 //
-// Done reports that the last response has been sent. Whoever has the
-// connection then calls CloseWrite.
+// Done reports that the last response has been sent. Call CloseWrite of the
+// Stack then.
 //
-// Requests that two programs could read differently are refused, so that
-// nothing can be smuggled past one of them: Content-Length beside
-// Transfer-Encoding, or twice; codings other than chunked; a field name that
-// is no token or that a space follows; folded lines; control characters; and a
-// chunk size with anything in it but digits; and a body on CONNECT or TRACE,
-// which RFC 9110 gives no content. Such a request is a
-// *BadRequestError of Next, and the end of reading. Its Response can be sent.
+// HTTPD rejects requests that two programs could read differently, so that
+// nothing can be smuggled past one of them: Content-Length together with
+// Transfer-Encoding, or twice; codings other than chunked; a field name that is
+// not a token or is followed by a space; folded lines; control characters; a
+// chunk size that is not a hexadecimal number; and a body on CONNECT or TRACE,
+// for which RFC 9110 allows no content. Such a request is a
+// *BadRequestError of Next and ends reading. Send its Response as the answer.
 //
-// "Expect: 100-continue" is answered when the request's turn has come and none
-// of its body is there. After a request that asks for another protocol
-// (Upgrade, CONNECT) no further one is decoded until it is answered. If the
-// answer is 101, or 2xx to a CONNECT, everything behind the request stays in
-// the Stack for the codec that is set then.
+// HTTPD answers "Expect: 100-continue" when all earlier requests are answered
+// and nothing of the body has arrived. After a request that asks for another
+// protocol (Upgrade, CONNECT) it decodes no further request until that one is
+// answered. If the answer is 101, or 2xx to a CONNECT, everything after the
+// request stays in the Stack for the codec that is set next.
 //
 // Trailers are checked and dropped.
 //
@@ -76,24 +76,24 @@ type HTTPD struct {
 	taken int   // bytes of req so far
 	err   error // what ended reading
 
-	waiting  []exchange // handed out and not answered, oldest first
-	expects  bool       // req waits for 100 Continue
-	reply    bool       // and may have it now
-	last     bool       // no request is read any more
-	done     bool       // no response can be sent any more
+	waiting  []exchange // returned by Decode and not answered, oldest first
+	expects  bool       // the client of req waits for 100 Continue
+	reply    bool       // 100 Continue can be sent now
+	last     bool       // no further request is read
+	done     bool       // no further response can be sent
 	switched bool       // another protocol follows
 }
 
-// exchange is what has to be known about a request when it is answered.
+// exchange is what HTTPD needs to know about a request when it is answered.
 type exchange struct {
 	method   string
-	minor    int  // of the version to answer in, 0 or 1; the major one is 1
-	close    bool // the connection ends behind the answer
-	switches bool // it asks for another protocol
+	minor    int  // minor version of the answer, 0 or 1; the major version is 1
+	close    bool // the connection ends after the answer
+	switches bool // the request asks for another protocol
 }
 
-// BadRequestError is a request that HTTPD refuses. Nothing that the peer sends
-// is decoded any more.
+// BadRequestError is a request that HTTPD rejects. HTTPD decodes nothing that
+// the peer sends afterwards.
 type BadRequestError struct {
 	Status int    // the status code to answer with: 400, 413, 417, 431, 501 or 505
 	Reason string // "more than 100 header fields"
@@ -111,7 +111,8 @@ func (e *BadRequestError) Error() string {
 // Unwrap returns what net/http's parser said.
 func (e *BadRequestError) Unwrap() error { return e.Err }
 
-// Response is the answer, a plain text. After it the connection ends.
+// Response returns the answer to the request, a plain text. The connection ends
+// after it.
 func (e *BadRequestError) Response() *http.Response {
 	text := fmt.Sprintf("%d %s: %s\n", e.Status, http.StatusText(e.Status), e.Reason)
 	return &http.Response{
@@ -159,14 +160,15 @@ func (h *HTTPD) Decode(data []byte, seen int) (any, int, error) {
 	return nil, n, nil
 }
 
-// paused reports whether an answer has to come before the next request.
+// paused reports whether an answer has to be sent before the next request is
+// decoded.
 func (h *HTTPD) paused() bool {
 	n := len(h.waiting)
 	return n >= MaxPipelined || n > 0 && h.waiting[n-1].switches
 }
 
-// readHead takes a whole head, or the empty lines in front of it (RFC 9112
-// section 2.2).
+// readHead consumes a whole head, or the empty lines before it (RFC 9112 section
+// 2.2).
 func (h *HTTPD) readHead(data []byte, seen int) (int, error) {
 	if n := emptyLines(data); n > 0 {
 		return n, nil
@@ -188,7 +190,7 @@ func (h *HTTPD) readHead(data []byte, seen int) (int, error) {
 	}
 	req, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), min(len(head), 4096)))
 	if err != nil {
-		return 0, &BadRequestError{Status: http.StatusBadRequest, Reason: "it cannot be parsed", Err: err}
+		return 0, &BadRequestError{Status: http.StatusBadRequest, Reason: "the request cannot be parsed", Err: err}
 	}
 	h.begin(req, framing.length, len(data) > end)
 	return end, nil
@@ -215,7 +217,7 @@ func (h *HTTPD) switches(req *http.Request) bool {
 	return req.Method == http.MethodConnect || req.Header.Get("Upgrade") != ""
 }
 
-// finish gives the request, whose body is complete.
+// finish returns the request, whose body is complete.
 func (h *HTTPD) finish() *http.Request {
 	req := h.req
 	if req.Body = http.NoBody; len(h.body) > 0 {
@@ -229,7 +231,7 @@ func (h *HTTPD) finish() *http.Request {
 	return req
 }
 
-// Reply gives "100 Continue" when it is due.
+// Reply appends "100 Continue" when it is due.
 func (h *HTTPD) Reply(dst []byte) []byte {
 	if !h.reply {
 		return dst
@@ -238,7 +240,8 @@ func (h *HTTPD) Reply(dst []byte) []byte {
 	return append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
 }
 
-// Partial counts the bytes of an incomplete request that were taken.
+// Partial returns the number of bytes of an incomplete request that Decode has
+// consumed.
 func (h *HTTPD) Partial() int {
 	if h.req == nil {
 		return 0

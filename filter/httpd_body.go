@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// bodyState is what comes next in a body.
+// bodyState is the part of a body that is expected next.
 //
 //	plain ───────────────────────────────────▶ done
 //	size ──▶ chunk ──▶ chunkEnd ──▶ size
@@ -16,19 +16,19 @@ type bodyState uint8
 
 const (
 	bodyDone     bodyState = iota // nothing
-	bodyPlain                     // bytes, as many as Content-Length says
+	bodyPlain                     // the bytes that Content-Length announces
 	bodySize                      // the line with a chunk's size
 	bodyChunk                     // the bytes of a chunk
-	bodyChunkEnd                  // the line end behind them
+	bodyChunkEnd                  // the end of line after a chunk
 	bodyTrailer                   // lines up to an empty one
 )
 
 const (
 	maxChunkLine   = 1 << 10 // bytes of a line with a chunk's size
-	maxChunkDigits = 16      // more than any size that is admitted needs
+	maxChunkDigits = 16      // more digits than any permitted size needs
 )
 
-// readBody takes as much of the body as data has.
+// readBody consumes as much of the body as data has.
 func (h *HTTPD) readBody(data []byte) (n int, err error) {
 	for h.state != bodyDone {
 		took, err := h.readPart(data[n:])
@@ -40,7 +40,7 @@ func (h *HTTPD) readBody(data []byte) (n int, err error) {
 	return n, nil
 }
 
-// readPart takes one part of the body, or nothing if it is not all there.
+// readPart consumes one part of the body, or nothing if the part is incomplete.
 func (h *HTTPD) readPart(data []byte) (n int, err error) {
 	switch h.state {
 	case bodyPlain, bodyChunk:
@@ -78,22 +78,23 @@ func (h *HTTPD) readPart(data []byte) (n int, err error) {
 	return n, h.trailer(line)
 }
 
-// chunkLine gives the line at the start of data, and its length with the line
-// end, which must be CR LF (RFC 9112 section 7.1); 0 is not there yet.
+// chunkLine returns the line at the start of data, and its length including its
+// end, which must be CR LF (RFC 9112 section 7.1). The length is 0 if the line is
+// incomplete.
 func chunkLine(data []byte, most int) (line string, n int, err error) {
 	at := bytes.IndexByte(data, '\n')
 	switch {
 	case at < 0 && len(data) <= most:
 		return "", 0, nil
 	case at < 0 || at+1 > most:
-		return "", 0, badRequest(http.StatusBadRequest, "a line in a chunked body is too long")
+		return "", 0, badRequest(http.StatusBadRequest, "a line in a chunked body that is too long")
 	case at == 0 || data[at-1] != '\r':
-		return "", 0, badRequest(http.StatusBadRequest, "a line in a chunked body does not end with CR LF")
+		return "", 0, badRequest(http.StatusBadRequest, "a line in a chunked body that does not end with CR LF")
 	}
 	return string(data[:at-1]), at + 1, nil
 }
 
-// size reads the size of a chunk.
+// size parses the size of a chunk.
 func (h *HTTPD) size(line string) error {
 	digits, extension, extended := strings.Cut(line, ";")
 	if extended {
@@ -103,12 +104,12 @@ func (h *HTTPD) size(line string) error {
 		return badRequest(http.StatusBadRequest, "more than %d bytes of chunk extensions", h.maxHead())
 	}
 	if len(digits) > maxChunkDigits || strings.Trim(digits, "0123456789abcdefABCDEF") != "" || hasControl(extension) {
-		return badRequest(http.StatusBadRequest, "a chunk size that is no number")
+		return badRequest(http.StatusBadRequest, "a chunk size that is not a number")
 	}
 	size, err := strconv.ParseUint(digits, 16, 64)
 	switch {
 	case err != nil:
-		return badRequest(http.StatusBadRequest, "a chunk size that is no number")
+		return badRequest(http.StatusBadRequest, "a chunk size that is not a number")
 	case size > uint64(h.maxBody()-len(h.body)):
 		return tooLarge(h.maxBody())
 	case size == 0:
@@ -119,7 +120,7 @@ func (h *HTTPD) size(line string) error {
 	return nil
 }
 
-// trailer checks a line behind the last chunk.
+// trailer checks a line after the last chunk.
 func (h *HTTPD) trailer(line string) error {
 	if line == "" {
 		h.state = bodyDone

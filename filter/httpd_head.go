@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// emptyLines counts the bytes of empty lines at the start of data.
+// emptyLines returns the number of bytes of empty lines at the start of data.
 func emptyLines(data []byte) (n int) {
 	for {
 		switch rest := data[n:]; {
@@ -21,8 +21,8 @@ func emptyLines(data []byte) (n int) {
 	}
 }
 
-// headEnd finds the end of the empty line that ends a head, or gives 0. The
-// first seen bytes were looked at before.
+// headEnd returns the end of the empty line that ends a head, or 0. The first
+// seen bytes were searched before.
 func headEnd(data []byte, seen int) int {
 	for at := max(0, min(seen, len(data))-2); ; {
 		i := bytes.IndexByte(data[at:], '\n')
@@ -39,21 +39,21 @@ func headEnd(data []byte, seen int) int {
 	}
 }
 
-// framing is what a head says about the body and the host, which net/http's
-// parser settles more kindly than is safe between two programs.
+// framing is what a head says about the body and the host. net/http's parser is
+// more lenient here than is safe between two programs.
 type framing struct {
 	method                           string
 	major, minor                     int // of the version
 	hosts, codings, lengths, expects []string
-	length                           int // in bytes, once check has seen it
+	length                           int // in bytes; set by check
 }
 
-// checkHead looks at each line of a head, whose last one is empty. It refuses
-// what net/http's parser would let pass or mend.
+// checkHead checks each line of a head, whose last line is empty. It rejects
+// what net/http's parser would accept or repair.
 func checkHead(head []byte, maxHeaders int) (*framing, error) {
 	f := new(framing)
 	lines := strings.Split(string(head), "\n")
-	lines = lines[:len(lines)-2] // the empty line, and nothing behind it
+	lines = lines[:len(lines)-2] // without the empty line and what follows it
 	for i := range lines {
 		lines[i] = strings.TrimSuffix(lines[i], "\r")
 	}
@@ -89,7 +89,7 @@ func checkHead(head []byte, maxHeaders int) (*framing, error) {
 	return f, nil
 }
 
-// field takes a line apart (RFC 9112 section 5).
+// field splits a header line (RFC 9112 section 5).
 func field(line string) (name, value string, err error) {
 	if line != "" && (line[0] == ' ' || line[0] == '\t') {
 		return "", "", badRequest(http.StatusBadRequest, "a folded header line")
@@ -99,7 +99,7 @@ func field(line string) (name, value string, err error) {
 	case !found:
 		return "", "", badRequest(http.StatusBadRequest, "a header line without a colon")
 	case !isToken(name):
-		return "", "", badRequest(http.StatusBadRequest, "a header field name that is no token")
+		return "", "", badRequest(http.StatusBadRequest, "a header field name that is not a token")
 	}
 	if value = strings.Trim(value, " \t"); hasControl(value) {
 		return "", "", badRequest(http.StatusBadRequest, "a control character in a header field")
@@ -107,8 +107,8 @@ func field(line string) (name, value string, err error) {
 	return name, value, nil
 }
 
-// check decides how long the body is, and whether that is certain (RFC 9112
-// sections 3.2 and 6).
+// check sets the length of the body, and rejects a head that leaves it
+// ambiguous (RFC 9112 sections 3.2 and 6).
 func (f *framing) check(maxBody int) error {
 	switch {
 	case f.major != 1:
@@ -118,7 +118,7 @@ func (f *framing) check(maxBody int) error {
 	case len(f.hosts) == 0 && f.minor > 0:
 		return badRequest(http.StatusBadRequest, "no Host")
 	case len(f.hosts) == 1 && !isHost(f.hosts[0]):
-		return badRequest(http.StatusBadRequest, "a Host that is none")
+		return badRequest(http.StatusBadRequest, "an invalid Host")
 	case len(f.codings)+len(f.lengths) > 0 && withoutContent(f.method):
 		return badRequest(http.StatusBadRequest, "a body on %s", strings.ToUpper(f.method))
 	case len(f.codings) > 0 && len(f.lengths) > 0:
@@ -136,7 +136,7 @@ func (f *framing) check(maxBody int) error {
 		return nil
 	}
 	if !isDigits(f.lengths[0]) {
-		return badRequest(http.StatusBadRequest, "a Content-Length that is no number")
+		return badRequest(http.StatusBadRequest, "a Content-Length that is not a number")
 	}
 	length, err := strconv.Atoi(f.lengths[0])
 	if err != nil || length > maxBody {
@@ -162,14 +162,15 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// isToken is the token of RFC 9110 section 5.6.2.
+// isToken reports whether s is a token (RFC 9110 section 5.6.2).
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return !isAlnum(r) && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 	})
 }
 
-// isHost admits the characters of a host and port (RFC 3986 section 3.2).
+// isHost reports whether s has only characters of a host and port (RFC 3986
+// section 3.2).
 func isHost(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
 		return !isAlnum(r) && !strings.ContainsRune("!$%&'()*+,-.:;=[]_~", r)

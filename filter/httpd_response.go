@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// fate is what becomes of the connection behind a response.
+// fate is what happens to the connection after a response.
 type fate uint8
 
 const (
@@ -21,7 +21,7 @@ const (
 	fateSwitch              // another protocol follows
 )
 
-// prepare makes of resp what net/http writes as the answer to asked.
+// prepare returns a copy of resp that net/http writes as the answer to asked.
 func prepare(resp *http.Response, asked exchange) (*http.Response, fate, error) {
 	out := *resp
 	out.Header = canonical(resp.Header)
@@ -34,12 +34,12 @@ func prepare(resp *http.Response, asked exchange) (*http.Response, fate, error) 
 	case code < 100 || code > 999:
 		return nil, 0, fmt.Errorf("filter: HTTPD: a response with status code %d", code)
 	case !allTokens(out.Trailer): // net/http drops such a field, and writes its name into Trailer
-		return nil, 0, errors.New("filter: HTTPD: the name of a trailer field is no token")
+		return nil, 0, errors.New("filter: HTTPD: the name of a trailer field is not a token")
 	case hasControl(out.Status):
 		return nil, 0, errors.New("filter: HTTPD: a control character in Status")
 	case code < 200 && code != http.StatusSwitchingProtocols:
 		if asked.method == "" || asked.minor == 0 {
-			return nil, 0, fmt.Errorf("filter: HTTPD: status code %d, which no HTTP/1.1 request waits for", code)
+			return nil, 0, fmt.Errorf("filter: HTTPD: status code %d, but no HTTP/1.1 request waits for an interim response", code)
 		}
 		return withoutBody(&out), fateInterim, nil
 	case code == http.StatusSwitchingProtocols, code < 300 && asked.method == http.MethodConnect:
@@ -60,9 +60,9 @@ func prepare(resp *http.Response, asked exchange) (*http.Response, fate, error) 
 	return &out, fateKeep, nil
 }
 
-// canonical copies a header. A name in another form than net/http's, as in a map
-// that was written by hand, would get past everything that is decided here: a
-// second Content-Length, for example.
+// canonical copies a header with canonical names. A field whose name is not
+// canonical, as in a map literal, would escape the checks here: a second
+// Content-Length, for example.
 func canonical(header http.Header) http.Header {
 	if header == nil {
 		return nil
@@ -85,8 +85,7 @@ func allTokens(header http.Header) bool {
 	return true
 }
 
-// version answers in the version of the request, unless the response has a
-// lower one.
+// version sets the version of the request, unless the response has a lower one.
 func version(out *http.Response, asked exchange) error {
 	if out.ProtoMajor == 0 && out.ProtoMinor == 0 {
 		out.ProtoMajor, out.ProtoMinor = 1, asked.minor
@@ -98,7 +97,7 @@ func version(out *http.Response, asked exchange) error {
 	return nil
 }
 
-// setBody reads the body and decides how its end is told.
+// setBody reads the body and chooses its framing.
 func setBody(out *http.Response, asked exchange) (untilClose bool, err error) {
 	body, err := readBody(out.Body)
 	if err != nil {
@@ -146,21 +145,21 @@ func readBody(body io.ReadCloser) ([]byte, error) {
 	return b, nil
 }
 
-// withoutBody makes Write say nothing about a body: not even that its length
-// is 0, which 1xx, 204 and 2xx to CONNECT must not (RFC 9110 section 8.6), and
-// not Connection: close, which Uncompressed prevents.
+// withoutBody makes Write omit everything about a body: also Content-Length: 0,
+// which 1xx, 204 and 2xx to CONNECT must not have (RFC 9110 section 8.6), and
+// Connection: close, which Uncompressed prevents.
 func withoutBody(out *http.Response) *http.Response {
 	out.Body, out.ContentLength, out.TransferEncoding, out.Uncompressed, out.Request = nil, -1, nil, true, nil
 	return out
 }
 
-// setConnection says what follows where the version does not imply it.
+// setConnection sets the Connection field if the version does not imply it.
 func setConnection(out *http.Response, what string) {
 	implied := "keep-alive"
 	if out.ProtoMinor == 0 {
 		implied = "close"
 	}
-	out.Close = false // Write would say it where it is implied
+	out.Close = false // Write would add it even if the version implies it
 	var options []string
 	for _, line := range out.Header.Values("Connection") {
 		for option := range strings.SplitSeq(line, ",") {

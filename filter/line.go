@@ -6,48 +6,50 @@ import (
 	"fmt"
 )
 
-// DefaultMaxLine is the length of the longest line that Line accepts where
-// MaxLength is 0, in bytes. SMTP allows 1000 (RFC 5321 section 4.5.3.1.6), IMAP
-// advises servers to accept 8000 (RFC 7162 section 4); the original accepts 64 MiB.
+// DefaultMaxLine is the length in bytes of the longest line that Line accepts if
+// MaxLength is 0. SMTP allows 1000 bytes (RFC 5321 section 4.5.3.1.6), IMAP
+// advises servers to accept 8000 (RFC 7162 section 4), and the original accepts
+// 64 MiB.
 const DefaultMaxLine = 64 << 10
 
-// ErrLineTooLong is the error of a line longer than Line's MaxLength.
+// ErrLineTooLong is returned for a line longer than Line's MaxLength.
 var ErrLineTooLong = errors.New("filter: line too long")
 
-// Line is the Codec for lines. A record is a string without its newline. It
-// sends string and []byte with a newline behind; a newline inside is not
-// looked for, so that one record can be several lines.
+// Line is the Codec for lines. An incoming record is a string without its
+// newline. Outgoing records are string and []byte; Line adds a newline. It does
+// not look for newlines inside a record, so one record can be several lines.
 //
-// The zero value is the original's default: CR LF, LF CR, CR and LF end a
-// line, and CR LF is sent. A line is handed out at its CR; an LF that comes
-// later still belongs to it, however the bytes are cut, which the original
-// takes for an empty line. For a protocol that demands CR LF set Newline.
+// The zero value has the defaults of the original: CR LF, LF CR, CR and LF end a
+// line, and CR LF is sent. A line is complete at its CR. An LF that arrives later
+// still belongs to that line, even in another delivery; the original takes it
+// for an empty line. For a protocol that requires CR LF, set Newline.
 //
-// Corresponds to POE::Filter::Line. InputRegexp has no counterpart: where an
-// expression ends a line depends on how the bytes are cut.
+// Corresponds to POE::Filter::Line. InputRegexp has no counterpart, because the
+// place where an expression ends a line would depend on how the bytes are cut.
 type Line struct {
-	// Newline ends lines, in both directions. Empty means any of the four.
+	// Newline ends lines in both directions. If it is empty, each of the four
+	// newlines ends a line.
 	//
 	// Corresponds to Literal.
 	Newline string
-	// Detect takes the first newline that comes, of the four, for all that
-	// follow. Newline must be empty.
+	// Detect makes Line use the first newline that arrives, one of the four, for
+	// all lines after it. Newline must be empty.
 	//
 	// Corresponds to InputLiteral => undef.
 	Detect bool
-	// OutNewline is sent behind each line, if it is not to be Newline.
+	// OutNewline is sent after each line, instead of Newline.
 	//
 	// Corresponds to OutputLiteral.
 	OutNewline string
-	// MaxLength bounds a received line in bytes, its newline not counted. 0 is
-	// DefaultMaxLine. A longer line is ErrLineTooLong, and the end: nobody knows
-	// where the next one begins. It must be less than MaxUnread.
+	// MaxLength bounds a received line in bytes, without its newline. 0 means
+	// DefaultMaxLine. A longer line is ErrLineTooLong and ends reading. MaxLength
+	// must be less than MaxUnread.
 	//
 	// Corresponds to MaxLength.
 	MaxLength int
 
-	found  string // what Detect found
-	behind byte   // ends the newline that began at the end of the last record, if it comes; 0 is none
+	found  string // the newline that Detect found
+	behind byte   // second byte of the newline after the last record, if it arrives; 0: none
 }
 
 // Decode looks for the next line.
@@ -75,7 +77,7 @@ func (l *Line) Decode(data []byte, seen int) (any, int, error) {
 	return string(data[:from+at]), skipped + from + at + len(newline), nil
 }
 
-// any looks for a line that ends with any newline.
+// any looks for a line that ends with any of the four newlines.
 func (l *Line) any(data []byte, seen, skipped int) (any, int, error) {
 	from := min(seen, len(data))
 	at := bytes.IndexAny(data[from:], "\r\n")
@@ -93,8 +95,8 @@ func (l *Line) any(data []byte, seen, skipped int) (any, int, error) {
 	return string(data[:at]), skipped + n, nil
 }
 
-// complete looks whether b ends the newline that the last record began with its
-// other half, and returns how many bytes are to be skipped.
+// complete reports whether b is the second byte of the newline after the last
+// record, as the number of bytes to skip.
 func (l *Line) complete(b byte) (skip int) {
 	first := '\r' + '\n' - l.behind
 	newline := []byte{first}
@@ -108,8 +110,8 @@ func (l *Line) complete(b byte) (skip int) {
 	return skip
 }
 
-// takeBehind gives the byte that may still come and belongs to the last record,
-// or 0, and forgets it: what follows is not for this codec.
+// takeBehind returns and forgets the byte that may still arrive and belongs to
+// the last record, or 0. Another codec gets the input from now on.
 func (l *Line) takeBehind() byte {
 	b := l.behind
 	if b != 0 {
@@ -148,5 +150,5 @@ func (l *Line) Encode(dst []byte, rec any) ([]byte, error) {
 	return append(dst, "\r\n"...), nil
 }
 
-// Partial is 0: what is no line yet stays in the Stack.
+// Partial returns 0: an incomplete line stays in the Stack.
 func (l *Line) Partial() int { return 0 }

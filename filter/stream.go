@@ -1,8 +1,8 @@
 package filter
 
-// Stream is the Codec without records: each is a []byte with all that has
-// arrived, and belongs to the caller. It sends []byte and string as they are.
-// How a stream is cut into records means nothing.
+// Stream is the Codec for a stream of bytes. Each incoming record is a []byte
+// with all data that has arrived, and belongs to the caller; where the stream is
+// cut into records has no meaning. Outgoing records are []byte and string.
 //
 // Corresponds to POE::Filter::Stream.
 type Stream struct{}
