@@ -2,6 +2,7 @@ package sslfilter_test
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"testing"
 
@@ -49,6 +50,7 @@ func TestOwnCertificate(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := mustCtx(t, c.server)
+			require.Equal(t, c.sent, server.Chain())
 			protocols(t, func(t *testing.T, highest sslfilter.Version) {
 				client := sslfilter.Options{Client: true, InsecureSkipVerify: true, MaxVersion: highest}
 				f := mustFilter(t, client)
@@ -134,4 +136,31 @@ func TestCAVerifyDepthHoldsForBothForms(t *testing.T) {
 	}
 	direct := connect(t, asking(depth(1)), showing("client.crt", ""))
 	require.True(t, direct.Server.ClientCertValid())
+}
+
+// A context tells what it has loaded, without a second look at any file.
+func TestWhatAContextHasLoaded(t *testing.T) {
+	root, other := derOf(t, "root.crt"), derOf(t, "other.crt")
+	cas := tempFile(t, "cas.pem", joinFiles(t, "root.crt", "other.crt"))
+	for name, c := range map[string]struct {
+		o    sslfilter.Options
+		want [][]byte
+	}{
+		"CACrt":                       {with(serverOptions(), func(o *sslfilter.Options) { o.CACrt, o.ClientCert = cas, true }), [][]byte{root, other}},
+		"CACrtMem":                    {with(clientOptions(), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "other.crt"), pkiBytes(t, "root.crt")} }), [][]byte{root, other}},
+		"the CAs of the system":       {sslfilter.Options{Client: true, ServerName: "localhost"}, nil},
+		"a server that trusts nobody": {serverOptions(), nil},
+	} {
+		ctx := mustCtx(t, c.o)
+		require.ElementsMatch(t, c.want, ctx.CAs(), name)
+		require.NoError(t, ctx.Close())
+		require.Nil(t, ctx.CAs(), name)
+		require.Nil(t, ctx.Chain(), name)
+	}
+	require.Empty(t, mustCtx(t, clientOptions()).Chain())
+	server := serverOptions()
+	server.Crt = tempFile(t, "server.crt", pkiBytes(t, "server.crt"))
+	ctx := mustCtx(t, server)
+	require.NoError(t, os.Remove(server.Crt))
+	require.Equal(t, [][]byte{derOf(t, "server.crt")}, ctx.Chain())
 }

@@ -471,6 +471,45 @@ int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
     return done(ret > 0, errs);
 }
 
+/* What ssl_add_cert_chain sends without an automatic chain: the own certificate, and then those of its chain. NULL behind the last one. */
+X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i)
+{
+    STACK_OF(X509) *chain = NULL;
+
+    if (i == 0)
+        return SSL_CTX_get0_certificate(ctx);
+    if (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL || i > sk_X509_num(chain))
+        return NULL;
+    return sk_X509_value(chain, i - 1);
+}
+
+/* The certificates in the trust store, with references of their own; NULL if memory is short. */
+STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx)
+{
+    STACK_OF(X509) *cas;
+
+    clear_errors();
+#ifdef FSSL_OPENSSL_111
+    cas = sk_X509_new_null();
+    for (int i = 0; cas != NULL && i < sk_X509_OBJECT_num(X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx))); i++) {
+        X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx)), i));
+
+        if (ca == NULL)
+            continue; /* a CRL */
+        if (!sk_X509_push(cas, ca)) {
+            sk_X509_pop_free(cas, X509_free);
+            cas = NULL;
+        } else {
+            X509_up_ref(ca);
+        }
+    }
+#else
+    cas = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(ctx));
+#endif
+    clear_errors();
+    return cas;
+}
+
 static int announce_ca(SSL_CTX *ctx, X509 *ca)
 {
     const STACK_OF(X509_NAME) *names = SSL_CTX_get_client_CA_list(ctx);

@@ -203,6 +203,8 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
 EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs);
 int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs);
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs);
+X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i);
+STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
 X509_STORE *fssl_system_store(fssl_errors *errs);
 void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);

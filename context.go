@@ -25,6 +25,8 @@ type sharedCtx struct {
 	ciphers []string
 	refs    atomic.Int64
 
+	ownCAs bool // the trust store is that of CACrt
+
 	memSerials *crlHandle // of CACRLMem
 	memCRLs    []*crlList // of CRLMem
 	crls       atomic.Pointer[crlSet]
@@ -106,6 +108,34 @@ func (c *Ctx) NewFilter() (*Filter, error) {
 //
 // Calls SSL_get1_supported_ciphers(3).
 func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
+
+// Chain gives the certificates that a connection sends, as DER: its own first,
+// and then the others in the order in which they are sent. They are those that
+// OpenSSL has parsed; nothing is read again. It is empty without Crt and Chain,
+// and after Close.
+//
+// Calls SSL_CTX_get0_certificate(3), SSL_CTX_get0_chain_certs(3).
+func (c *Ctx) Chain() [][]byte { return c.certificates((*ctxHandle).sent) }
+
+// CAs gives the trusted certificates of CACrt or CACrtMem, as DER, as OpenSSL
+// has parsed them. It is empty with neither, when a client trusts the CAs of the
+// system, and after Close.
+//
+// Calls X509_STORE_get1_all_certs(3).
+func (c *Ctx) CAs() [][]byte {
+	if !c.shared.ownCAs {
+		return nil
+	}
+	return c.certificates((*ctxHandle).trusted)
+}
+
+func (c *Ctx) certificates(list func(*ctxHandle) [][]byte) [][]byte {
+	if c.closed.Load() || !c.shared.acquire() {
+		return nil
+	}
+	defer c.shared.release()
+	return list(c.shared.ctxHandle)
+}
 
 // Client reports whether the connections are clients (Options.Client).
 func (c *Ctx) Client() bool { return c.shared.opts.Client }
@@ -334,6 +364,7 @@ func (s *sharedCtx) applyTrust() error {
 	if err := s.trust(all, !o.Client); err != nil {
 		return &OptionError{Option: "CACrt", File: o.CACrt, Err: err}
 	}
+	s.ownCAs = true
 	return nil
 }
 

@@ -165,6 +165,32 @@ func (h *ctxHandle) buildChain() error {
 	})
 }
 
+// sent gives the certificates that this side sends, its own first, as DER.
+func (h *ctxHandle) sent() (list [][]byte) {
+	defer runtime.KeepAlive(h)
+	for i := 0; ; i++ {
+		cert := C.fssl_ctx_sent_cert(h.ptr, C.int(i))
+		if cert == nil {
+			return list
+		}
+		list = append(list, der(cert))
+	}
+}
+
+// trusted gives the certificates in the trust store, as DER.
+func (h *ctxHandle) trusted() (list [][]byte) {
+	defer runtime.KeepAlive(h)
+	stack := C.fssl_ctx_cas(h.ptr)
+	if stack == nil {
+		return nil
+	}
+	defer C.fssl_certs_free(stack)
+	for i := range int(C.fssl_certs_num(stack)) {
+		list = append(list, der(C.fssl_chain_cert(stack, C.int(i))))
+	}
+	return list
+}
+
 // privateKey is an EVP_PKEY that is freed by hand.
 type privateKey struct{ pkey *C.EVP_PKEY }
 

@@ -143,8 +143,8 @@ func serve(p *program, c *relay.Config) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, os.Interrupt)
 
-	s, err := relay.New(c, log)
-	if err != nil {
+	s, again, err := start(c, log, signals)
+	if s == nil {
 		return err
 	}
 	defer s.Close()
@@ -162,13 +162,25 @@ func serve(p *program, c *relay.Config) error {
 	go func() { served <- s.Serve() }()
 	notify(log, "READY=1")
 	log.Info("ready", "relays", len(c.Relays), "openssl", sslfilter.OpenSSLVersion())
+	var reloading chan struct{} // closed by a reload that is under way
 	for {
+		if again && reloading == nil {
+			again, reloading = false, make(chan struct{})
+			notify(log, "RELOADING=1")
+			go func() {
+				defer close(reloading)
+				reload(p, s, log)
+			}()
+		}
 		select {
 		case err := <-served:
 			return err
+		case <-reloading:
+			reloading = nil
+			notify(log, "READY=1")
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				reload(p, s, log)
+				again = true // after the one that is under way: the files may have changed again
 				continue
 			}
 			return shutdown(s, c.DrainTimeout.Std(), log, signals)
@@ -176,10 +188,35 @@ func serve(p *program, c *relay.Config) error {
 	}
 }
 
+// start makes the relay beside the signals: a file may be a pipe that nobody
+// writes to, or on a network that does not answer. It returns neither a server
+// nor an error if a signal came first; again tells that SIGHUP did.
+func start(c *relay.Config, log *slog.Logger, signals <-chan os.Signal) (s *relay.Server, again bool, err error) {
+	type result struct {
+		s   *relay.Server
+		err error
+	}
+	made := make(chan result, 1)
+	go func() {
+		s, err := relay.New(c, log)
+		made <- result{s, err}
+	}()
+	for {
+		select {
+		case r := <-made:
+			return r.s, again, r.err
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				log.Info("ending before the relay was ready")
+				return nil, false, nil
+			}
+			again = true
+		}
+	}
+}
+
 // reload takes new certificates, lists and backends, or keeps the old ones.
 func reload(p *program, s *relay.Server, log *slog.Logger) {
-	notify(log, "RELOADING=1")
-	defer notify(log, "READY=1")
 	c, err := p.load()
 	if err != nil {
 		s.ReloadFailed()

@@ -79,8 +79,18 @@ type relay struct {
 // startRelay runs the program with these arguments until the test ends.
 func startRelay(t *testing.T, env []string, args ...string) *relay {
 	t.Helper()
+	r := startRelayWith(t, func(cmd *exec.Cmd) { cmd.Env = append(os.Environ(), env...) }, args...)
+	r.ready()
+	return r
+}
+
+// startRelayWith is startRelay without waiting until the program is ready.
+func startRelayWith(t *testing.T, prepare func(*exec.Cmd), args ...string) *relay {
+	t.Helper()
 	r := &relay{t: t, cmd: exec.Command(program, args...), done: make(chan error, 1)}
-	r.cmd.Env = append(os.Environ(), env...)
+	if prepare != nil {
+		prepare(r.cmd)
+	}
 	r.cmd.Stderr = &r.log
 	require.NoError(t, r.cmd.Start())
 	go func() { r.done <- r.cmd.Wait() }()
@@ -90,11 +100,16 @@ func startRelay(t *testing.T, env []string, args ...string) *relay {
 			t.Log(r.log.String())
 		}
 	})
+	return r
+}
+
+// ready waits until the program is, and finds its addresses.
+func (r *relay) ready() {
+	r.t.Helper()
 	r.logs("msg=ready")
 	for _, m := range regexp.MustCompile(`address=(?:tls|starttls|plain):(127\.0\.0\.1:\d+)`).FindAllStringSubmatch(r.log.String(), -1) {
 		r.addrs = append(r.addrs, m[1])
 	}
-	return r
 }
 
 // logs waits until the program has logged text.

@@ -6,66 +6,35 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"io"
-	"os"
 	"time"
 )
 
-// certificate is one certificate of a file as crypto/x509 sees it. OpenSSL
-// serves and verifies; this is for display alone.
+// certificate is one certificate as crypto/x509 sees it. OpenSSL serves and
+// verifies; this is for display alone.
 type certificate struct {
 	*x509.Certificate       // nil with err
 	err               error // what crypto/x509 does not like
 }
 
-// maxPEM bounds what is read for display, in bytes.
-const maxPEM = 64 << 20
-
-// readCertificates reads all certificates of a PEM file, in their order.
-func readCertificates(file string) ([]certificate, error) {
-	data, err := readPEM(file)
-	if err != nil {
-		return nil, err
+// parseCertificates parses what a context has loaded.
+func parseCertificates(ders [][]byte) []certificate {
+	list := make([]certificate, len(ders))
+	for i, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		list[i] = certificate{c, err}
 	}
-	var list []certificate
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" && block.Type != "X509 CERTIFICATE" && block.Type != "TRUSTED CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		list = append(list, certificate{c, err})
-	}
-	return list, nil
+	return list
 }
 
-func readPEM(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(data) > maxPEM {
-		err = fmt.Errorf("%s has more than %d bytes", file, maxPEM)
-	}
-	return data, err
-}
-
-// notAfter is when the relay's own certificate ends, in Unix time, or 0 if that
-// cannot be told.
+// notAfter is when the certificate ends that the relay serves, in Unix time, or
+// 0 if that cannot be told.
 func (st *state) notAfter() int64 {
-	t := &st.conf.ServerTLS
-	file := t.Crt
-	if file == "" {
-		file = t.Chain
-	}
-	if file == "" || st.server == nil {
+	if st.server == nil {
 		return 0
 	}
-	list, err := readCertificates(file)
-	if err != nil || len(list) == 0 || list[0].err != nil {
+	list := parseCertificates(st.server.Chain())
+	if len(list) == 0 || list[0].err != nil {
 		return 0
 	}
 	return list[0].NotAfter.Unix()

@@ -42,8 +42,15 @@ func Check(w io.Writer, c *Config, now time.Time) Findings {
 // report writes lines and counts findings.
 type report struct {
 	Findings
-	w   io.Writer
-	now time.Time
+	w    io.Writer
+	now  time.Time
+	read map[string][]listFile // the revocation lists of a relay, by key
+}
+
+// listFile is a file with revocation lists, as it was given to the library.
+type listFile struct {
+	name string
+	data []byte
 }
 
 func (r *report) line(indent, what, text string) {
@@ -67,7 +74,10 @@ func (r *report) note(format string, args ...any) {
 func (r *report) relay(conf *Relay) {
 	fmt.Fprintf(r.w, "\nrelay %q, mode %s\n", conf.Name, conf.Mode)
 	r.listeners(conf)
-	st, err := newState(conf, slog.New(slog.DiscardHandler))
+	r.read = make(map[string][]listFile)
+	st, err := inspectState(conf, slog.New(slog.DiscardHandler), func(key, file string, data []byte) {
+		r.read[key] = append(r.read[key], listFile{file, data})
+	})
 	if err != nil {
 		r.wrong("%v", err)
 		return
@@ -146,12 +156,7 @@ func (r *report) serverSide(st *state) {
 	t := &st.conf.ServerTLS
 	fmt.Fprintln(r.w, "  TLS with clients")
 	r.protocols("", st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
-	if t.Crt != "" {
-		r.certificates("crt", t.Crt, true, x509.ExtKeyUsageServerAuth)
-	}
-	if t.Chain != "" {
-		r.certificates("chain", t.Chain, t.Crt == "", x509.ExtKeyUsageServerAuth)
-	}
+	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
 	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	asks := t.ClientCert || t.RequireValidClientCert
 	switch {
@@ -172,12 +177,12 @@ func (r *report) serverSide(st *state) {
 		r.weak("cacrt: is missing, so that no client certificate is valid")
 	}
 	if t.CACrt != "" {
-		r.authorities("cacrt", t.CACrt)
+		r.authorities("cacrt", t.CACrt, st.server)
 		if asks && t.CACRL == "" && len(t.CRLFiles) == 0 {
 			r.weak("cacrl: is missing, and crlcheck too, so that a revoked certificate stays valid")
 		}
 	}
-	if t.CACRL != "" && r.lists("cacrl", t.CACRL) == 0 {
+	if t.CACRL != "" && r.lists("cacrl") == 0 {
 		r.weak("cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
 	r.checkedLists("", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
@@ -200,12 +205,7 @@ func (r *report) clientSide(st *state) {
 	t := &st.conf.BackendTLS
 	fmt.Fprintln(r.w, "  TLS with backends")
 	r.protocols("backend-", st.client, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
-	if t.Crt != "" {
-		r.certificates("backend-crt", t.Crt, true, x509.ExtKeyUsageClientAuth)
-	}
-	if t.Chain != "" {
-		r.certificates("backend-chain", t.Chain, t.Crt == "", x509.ExtKeyUsageClientAuth)
-	}
+	r.certificates("backend-", t.Crt, t.Chain, st.client, x509.ExtKeyUsageClientAuth)
 	r.secrets("backend-", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	switch {
 	case t.InsecureSkipVerify:
@@ -214,9 +214,9 @@ func (r *report) clientSide(st *state) {
 		r.line("    ", "trusts", "the CAs of the system")
 	}
 	if t.CACrt != "" {
-		r.authorities("backend-cacrt", t.CACrt)
+		r.authorities("backend-cacrt", t.CACrt, st.client)
 	}
-	if t.CACRL != "" && r.lists("backend-cacrl", t.CACRL) == 0 {
+	if t.CACRL != "" && r.lists("backend-cacrl") == 0 {
 		r.weak("backend-cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
 	r.checkedLists("backend-", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
@@ -296,30 +296,40 @@ func weakSuite(name string) string {
 	return ""
 }
 
-// certificates lists a file whose first certificate is the relay's own.
-func (r *report) certificates(key, file string, own bool, usage x509.ExtKeyUsage) {
-	list, err := readCertificates(file)
-	if err != nil {
-		r.wrong("%s: %v", key, err)
+// certificates lists what a side sends: the certificates that the library has
+// loaded, which are those of chain if both files are given.
+func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage x509.ExtKeyUsage) {
+	list := parseCertificates(ctx.Chain())
+	if len(list) == 0 {
+		if crt != "" || chain != "" {
+			r.wrong("%scrt: nothing is sent", side)
+		}
 		return
+	}
+	key, file := side+"chain", chain
+	if chain == "" {
+		key, file = side+"crt", crt
 	}
 	for i, c := range list {
 		what := fmt.Sprintf("%s %d", key, i+1)
+		if i > 0 {
+			file = "sent after it" // from the same file, or by OpenSSL from the CAs
+		}
 		if !r.certificate(what, file, c) {
 			continue
 		}
 		switch {
-		case i == 0 && own:
+		case i == 0:
 			r.own(what, c.Certificate, usage)
-		case i > 0 && list[i-1].err == nil:
+		case list[i-1].err == nil:
 			before := list[i-1].Certificate
 			if err := before.CheckSignatureFrom(c.Certificate); err != nil {
-				r.weak("%s: is not the issuer of the one in front of it: %v", what, err)
+				r.weak("%s: is not the issuer of the certificate before it: %v", what, err)
 			}
 		}
 	}
-	if last := list[len(list)-1]; own && len(list) == 1 && last.err == nil && !selfSigned(last.Certificate) {
-		r.note("%s: has no intermediate; clients need to know %s", key, last.Issuer)
+	if own := list[0]; len(list) == 1 && own.err == nil && !selfSigned(own.Certificate) {
+		r.note("%s: has no intermediate; clients need to know %s", key, own.Issuer)
 	}
 }
 
@@ -371,13 +381,9 @@ func (r *report) certificate(what, file string, c certificate) bool {
 // maxShown bounds the CAs that are listed one by one.
 const maxShown = 20
 
-// authorities lists trusted CAs.
-func (r *report) authorities(key, file string) {
-	list, err := readCertificates(file)
-	if err != nil {
-		r.wrong("%s: %v", key, err)
-		return
-	}
+// authorities lists the CAs that a context trusts.
+func (r *report) authorities(key, file string, ctx *sslfilter.Ctx) {
+	list := parseCertificates(ctx.CAs())
 	for i, c := range list {
 		what := fmt.Sprintf("%s %d", key, i+1)
 		if i == maxShown {
@@ -396,9 +402,7 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 		return
 	}
 	r.line("    ", side+"crlcheck", check)
-	for _, file := range files {
-		r.lists(side+"crlfiles", file)
-	}
+	r.lists(side + "crlfiles")
 	if missing {
 		r.weak("%sallowmissingcrl: a revoked certificate passes where its list is not there", side)
 	}
@@ -407,35 +411,42 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 	}
 }
 
-// lists shows revocation lists, and counts what is on them.
-func (r *report) lists(key, file string) (entries int) {
-	data, err := readPEM(file)
+// lists shows the revocation lists of a key, and counts what is on them.
+func (r *report) lists(key string) (entries int) {
+	n := 0
+	for _, file := range r.read[key] {
+		before := n
+		for block, rest := pem.Decode(trimMark(file.data)); block != nil; block, rest = pem.Decode(rest) {
+			if block.Type != "X509 CRL" {
+				continue
+			}
+			n++
+			entries += r.list(fmt.Sprintf("%s %d", key, n), key, file.name, block.Bytes)
+		}
+		if n == before { // the library has found one
+			entries++ // unknown
+			r.line("    ", key, file.name)
+			r.note("%s: cannot be shown; OpenSSL decides about it", key)
+		}
+	}
+	return entries
+}
+
+// list shows one revocation list, and counts what is on it.
+func (r *report) list(what, key, file string, der []byte) (entries int) {
+	list, err := x509.ParseRevocationList(der)
 	if err != nil {
-		r.wrong("%s: %v", key, err)
+		r.line("    ", what, file)
+		r.note("%s: cannot be shown: %v; OpenSSL, which is less strict, decides about it", what, err)
 		return 1 // unknown
 	}
-	n := 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "X509 CRL" {
-			continue
-		}
-		n++
-		what := fmt.Sprintf("%s %d", key, n)
-		list, err := x509.ParseRevocationList(block.Bytes)
-		if err != nil {
-			entries++ // unknown
-			r.line("    ", what, file)
-			r.note("%s: cannot be shown: %v; OpenSSL, which is less strict, decides about it", what, err)
-			continue
-		}
-		entries += len(list.RevokedCertificateEntries)
-		r.line("    ", what, fmt.Sprintf("%s: %d serials, by %s, of %s", file, len(list.RevokedCertificateEntries), list.Issuer, day(list.ThisUpdate)))
-		if !list.NextUpdate.IsZero() && r.now.After(list.NextUpdate) {
-			if strings.HasSuffix(key, "crlfiles") {
-				r.weak("%s: has expired on %s, and blocks whom it is for, unless %s", what, day(list.NextUpdate), strings.Replace(key, "crlfiles", "allowexpiredcrl", 1))
-			} else {
-				r.weak("%s: a newer one was due on %s; this one still counts", what, day(list.NextUpdate))
-			}
+	entries = len(list.RevokedCertificateEntries)
+	r.line("    ", what, fmt.Sprintf("%s: %d serials, by %s, of %s", file, entries, list.Issuer, day(list.ThisUpdate)))
+	if !list.NextUpdate.IsZero() && r.now.After(list.NextUpdate) {
+		if strings.HasSuffix(key, "crlfiles") {
+			r.weak("%s: expired on %s and blocks the certificates of its issuer, unless %s is set", what, day(list.NextUpdate), strings.Replace(key, "crlfiles", "allowexpiredcrl", 1))
+		} else {
+			r.weak("%s: a newer one was due on %s; this one still counts", what, day(list.NextUpdate))
 		}
 	}
 	return entries
@@ -453,11 +464,14 @@ func (r *report) ignored(key string, numbers []int) {
 	}
 }
 
+// maxPEM bounds a file that is searched for a private key, in bytes.
+const maxPEM = 64 << 20
+
 // secrets looks who can read the files with a private key or a passphrase.
 func (r *report) secrets(side, crt, key, chain, passphrase string) {
 	r.secretFile(side+"key", key)
 	for _, f := range []struct{ key, file string }{{"crt", crt}, {"chain", chain}} {
-		if data, err := readPEM(f.file); f.file != "" && err == nil && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
+		if data, err := readRegular(f.file, maxPEM); f.file != "" && err == nil && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
 			r.secretFile(side+f.key, f.file)
 		}
 	}

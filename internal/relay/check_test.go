@@ -52,7 +52,7 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"ignored errors":      {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: 20 (unable to get local issuer certificate) does not count, which alone accepts a certificate that anybody can make"},
 		"no CRL":              {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", pki("root.crt")), "cacrl: is missing"},
 		"empty CRL":           {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-empty.pem")), "blocks everybody"},
-		"no checked CRL":      {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl-expired.pem")), "blocks whom it is for, unless allowexpiredcrl"},
+		"no checked CRL":      {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl-expired.pem")), "blocks the certificates of its issuer, unless allowexpiredcrl is set"},
 		"missing allowed":     {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\nallowmissingcrl = true\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl.pem")), "passes where its list is not there"},
 		"old CRL":             {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-expired.pem")), "a newer one was due"},
 		"no CA":               {crt() + "clientcert = true\n", "cacrt: is missing"},
@@ -97,7 +97,7 @@ func TestCheckFindsAChainInTheWrongOrder(t *testing.T) {
 	inter, root := pki("inter.crt"), pki("root.crt")
 	file := joined(t, pki("server-inter.crt"), root, inter)
 	found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, pki("server-inter.key")))
-	require.Contains(t, out, "crt 2: is not the issuer of the one in front of it")
+	require.Contains(t, out, "crt 2: is not the issuer of the certificate before it")
 	require.Positive(t, found.Weak)
 
 	file = joined(t, pki("server-inter.crt"), inter, root)

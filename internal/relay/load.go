@@ -2,7 +2,6 @@ package relay
 
 import (
 	"fmt"
-	"io"
 	"os"
 )
 
@@ -17,10 +16,7 @@ func Load(file string) (*Config, error) {
 		return nil, fmt.Errorf("sslrelay: configuration: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err == nil && len(data) > maxConfig {
-		err = fmt.Errorf("more than %d bytes", maxConfig)
-	}
+	data, err := readLimited(f, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("sslrelay: configuration %s: %w", file, err)
 	}
@@ -34,7 +30,7 @@ func Load(file string) (*Config, error) {
 // Parse is Load without a file.
 func Parse(data []byte) (*Config, error) {
 	c := new(Config)
-	f, err := decodeTOML(data, c)
+	f, err := decodeTOML(trimMark(data), c)
 	if err != nil {
 		return nil, err
 	}

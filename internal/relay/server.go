@@ -201,6 +201,11 @@ func (s *Server) refuse(r *relay, conn net.Conn, why string) {
 func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	st := r.current.Load()
 	for !st.acquire() { // replaced in this moment
+		if s.ending.Load() { // and nothing follows
+			conn.Close()
+			s.gate.leave(conn.RemoteAddr())
+			return
+		}
 		st = r.current.Load()
 	}
 	ses := newSession(s, r, st, l.endpoint, conn)
@@ -284,7 +289,7 @@ func (s *Server) Close() {
 	}
 	s.wait.Wait()
 	for _, r := range s.relays {
-		if st := r.current.Load(); st != nil && !st.retired.Load() {
+		if st := r.current.Load(); st != nil {
 			st.retire()
 		}
 	}
@@ -305,6 +310,9 @@ func (s *Server) Reload(c *Config) error {
 		r.count.notAfter.Set(fresh[i].notAfter())
 		if old := r.current.Swap(fresh[i]); old != nil {
 			old.retire()
+		}
+		if s.ending.Load() { // Close may have looked already
+			fresh[i].retire()
 		}
 	}
 	s.process.reloads.Add(1)

@@ -3,11 +3,9 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"os"
 	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter"
@@ -25,13 +23,19 @@ type state struct {
 	proxy   *httputil.ReverseProxy // mode http
 	pool    *http.Transport        // of proxy
 
+	show func(key, file string, data []byte) // of inspectState
+
 	refs    atomic.Int64
 	retired atomic.Bool
 }
 
 // newState reads everything that conf names. It is not in use yet.
-func newState(conf *Relay, log *slog.Logger) (*state, error) {
-	st := &state{conf: conf}
+func newState(conf *Relay, log *slog.Logger) (*state, error) { return inspectState(conf, log, nil) }
+
+// inspectState is newState, and shows the revocation lists that it has read: the
+// key, the file and the bytes that the library got.
+func inspectState(conf *Relay, log *slog.Logger, show func(key, file string, data []byte)) (*state, error) {
+	st := &state{conf: conf, show: show}
 	st.refs.Store(1)
 	if err := st.load(log); err != nil {
 		st.release()
@@ -49,7 +53,7 @@ func (st *state) load(log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		if err := snapshot("", &o); err != nil {
+		if err := st.snapshot("", &o); err != nil {
 			return err
 		}
 		if st.server, err = sslfilter.NewCtx(o); err != nil {
@@ -61,7 +65,7 @@ func (st *state) load(log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		if err := snapshot("backend-", &o); err != nil {
+		if err := st.snapshot("backend-", &o); err != nil {
 			return err
 		}
 		if st.client, err = sslfilter.NewCtx(o); err != nil {
@@ -155,16 +159,16 @@ const maxCRL = 256 << 20
 // the files again: one that is being written, or was removed, would block
 // everybody. The relay changes lists with SIGHUP, and keeps the old ones if a
 // new one is broken.
-func snapshot(prefix string, o *sslfilter.Options) error {
+func (st *state) snapshot(prefix string, o *sslfilter.Options) error {
 	if o.CACRL != "" && (o.Client || o.ClientCert || o.RequireValidClientCert) { // else it has no effect
-		data, err := readCRL(prefix+"cacrl", o.CACRL)
+		data, err := st.readCRL(prefix+"cacrl", o.CACRL)
 		if err != nil {
 			return err
 		}
 		o.CACRLMem = data
 	}
 	for _, file := range o.CRLFiles {
-		data, err := readCRL(prefix+"crlfiles", file)
+		data, err := st.readCRL(prefix+"crlfiles", file)
 		if err != nil {
 			return err
 		}
@@ -174,18 +178,13 @@ func snapshot(prefix string, o *sslfilter.Options) error {
 	return nil
 }
 
-func readCRL(key, file string) ([]byte, error) {
-	in, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", key, err)
-	}
-	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, maxCRL+1))
-	if err == nil && len(data) > maxCRL {
-		err = fmt.Errorf("more than %d bytes", maxCRL)
-	}
+func (st *state) readCRL(key, file string) ([]byte, error) {
+	data, err := readRegular(file, maxCRL)
 	if err != nil {
 		return nil, fmt.Errorf("%s (%s): %w", key, file, err)
+	}
+	if st.show != nil {
+		st.show(key, file, data)
 	}
 	if data == nil {
 		data = []byte{} // nil is "not given"
@@ -242,9 +241,11 @@ func (st *state) release() {
 	}
 }
 
-// retire gives the owner's reference back.
+// retire gives the owner's reference back, once.
 func (st *state) retire() {
-	st.retired.Store(true)
+	if !st.retired.CompareAndSwap(false, true) {
+		return // by Close and by a reload that was under way
+	}
 	if st.pool != nil {
 		st.pool.CloseIdleConnections()
 	}

@@ -89,7 +89,7 @@ func (t userTable) addFile(file string, startTLSAllowed bool) error {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
-		words := strings.Fields(lines.Text())
+		words := strings.Fields(strings.TrimPrefix(lines.Text(), string(byteOrderMark)))
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
