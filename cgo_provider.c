@@ -252,7 +252,7 @@ static int accept_any(int ok, X509_STORE_CTX *store)
 }
 
 /* The other side: it takes all that the provider serves. own is the round of certificates of a server. */
-static SSL_CTX *other_side(fssl_lib *lib, int server, int own, int wants_cert, const char *suites, const char *groups)
+static SSL_CTX *other_side(fssl_lib *lib, int server, int own, const char *suites, const char *groups)
 {
     SSL_CTX *ctx = SSL_CTX_new_ex(lib->ctx, FSSL_PROPQ, server ? TLS_server_method() : TLS_client_method());
     int ok;
@@ -265,8 +265,6 @@ static SSL_CTX *other_side(fssl_lib *lib, int server, int own, int wants_cert, c
          (suites == NULL || SSL_CTX_set_ciphersuites(ctx, suites) == 1) && (groups == NULL || SSL_CTX_set1_groups_list(ctx, groups) == 1);
     if (ok && server)
         ok = own == 0 ? use_own(ctx, lib, 0) : use_own(ctx, lib, 1) && use_own(ctx, lib, 2);
-    if (wants_cert)
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, accept_any);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     if (!ok) {
         SSL_CTX_free(ctx);
@@ -288,8 +286,8 @@ static int step(SSL *ssl)
 
 enum { MAX_STEPS = 1000 }; /* of a handshake in memory: a chain of 100 KB passes through the BIOs in 7 */
 
-/* A handshake between a connection of ctx and one of other, in memory. */
-static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other)
+/* A handshake in memory between a connection of ctx and one of other, which asks for a certificate if wants_cert is 1. */
+static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other, int wants_cert)
 {
     SSL *us = SSL_new(ctx), *them = SSL_new(other);
     BIO *ours = NULL, *theirs = NULL;
@@ -301,6 +299,8 @@ static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other)
     SSL_set_bio(them, theirs, theirs);
     SSL_set_security_level(us, 0); /* the level is not what is tried here */
     SSL_set_verify(us, SSL_VERIFY_NONE, NULL);
+    if (wants_cert)
+        SSL_set_verify(them, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, accept_any);
     if (client) {
         SSL_set_connect_state(us);
         SSL_set_accept_state(them);
@@ -333,8 +333,8 @@ int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, co
         SSL_CTX *other;
 
         fssl_take_errors(NULL);
-        other = other_side(lib, client, own, client && SSL_CTX_get0_certificate(ctx) != NULL, suites, groups);
-        ok = other != NULL && shake_hands(ctx, client, other);
+        other = other_side(lib, client, own, suites, groups);
+        ok = other != NULL && shake_hands(ctx, client, other, client && SSL_CTX_get0_certificate(ctx) != NULL);
         done(ok, errs);
         SSL_CTX_free(other);
     }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints how much of the root package the tests run: of the Go code under all
-# tests, and of cgo_helpers.c under the tests of the root package.
-# The Go profile stays as cover.out, the C listing as cgo_helpers.c.out.
+# tests, and of each of its C files under its own tests.
+# The Go profile stays as cover.out, the C listings as cgo_*.c.out.
 set -eu
 cd "$(dirname "$0")/.."
 status=0
@@ -12,7 +12,7 @@ echo '== Go: the root package under all tests'
 go test -coverpkg=. -coverprofile=cover.out ./... >"$dir/log" 2>&1 || { status=1; cat "$dir/log"; }
 go tool cover -func=cover.out | tail -n 1
 
-echo '== C: cgo_helpers.c under the tests of the root package'
+echo '== C: under the tests of the root package'
 mkdir "$dir/tmp"
 # A Go program ends without C's exit handlers, which would write the counts, so
 # a file that exists only in this build writes them again and again.
@@ -39,9 +39,11 @@ printf '{"Replace": {"%s/gcov.go": "%s/gcov.go"}}' "$PWD" "$dir" >"$dir/overlay.
 # this build unlike every earlier one: out of the cache there would be no notes.
 GOTMPDIR="$dir/tmp" CGO_CFLAGS="--coverage -O0 -DFSSL_COVER_$$" CGO_LDFLAGS=--coverage \
 	go test -work -overlay "$dir/overlay.json" -c -o "$dir/root.test" . 2>"$dir/log" || { cat "$dir/log" >&2; exit 1; }
-notes=$(find "$dir/tmp" -name '*.gcno' -exec grep -al cgo_helpers.c {} + | head -n 1)
 "$dir/root.test" >"$dir/log" 2>&1 || { status=1; cat "$dir/log"; }
-gcov -o "$notes" "$notes" 2>/dev/null | grep -A1 "^File 'cgo_helpers.c'"
-mv cgo_helpers.c.gcov cgo_helpers.c.out # "#####" marks lines that never ran
-rm -f ./*.gcov
+for file in cgo_*.c; do
+	notes=$(find "$dir/tmp" -name '*.gcno' -exec grep -alF "$file" {} + | head -n 1)
+	gcov -o "$notes" "$notes" 2>/dev/null | grep -A1 "^File '$file'" || { echo "cover: $file was not measured." >&2; status=1; }
+	[ ! -f "$file.gcov" ] || mv "$file.gcov" "$file.out" # "#####" marks lines that never ran
+	rm -f ./*.gcov
+done
 exit $status
