@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
+	"net/url"
 
 	"google.golang.org/grpc/credentials"
 
@@ -17,13 +19,10 @@ import (
 type tlsCredentials struct {
 	ctx  *sslfilter.Ctx
 	name string // that a client verifies; by default the host of the target
-}
-
-// AuthInfo is what the handlers find in peer.FromContext: all that is known of
-// the connection, and crypto/tls's form of it for interceptors that look for that.
-type AuthInfo struct {
-	credentials.TLSInfo
-	Conn *sslnet.Conn
+	// check, if it is set, sees each connection after its handshake: it has what
+	// TLSInfo has no field for, such as the revocation status and OpenSSL's error
+	// numbers. An error ends the connection.
+	check func(*sslnet.Conn) error
 }
 
 // ClientHandshake is called for each connection that the client makes.
@@ -41,16 +40,19 @@ func (c *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 			return nil, nil, err
 		}
 	}
-	return finish(ctx, conn)
+	return c.finish(ctx, conn)
 }
 
 // ServerHandshake is called for each connection that the server accepts; grpc
 // bounds it by its ConnectionTimeout.
 func (c *tlsCredentials) ServerHandshake(below net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return finish(context.Background(), sslnet.Server(below, c.ctx))
+	return c.finish(context.Background(), sslnet.Server(below, c.ctx))
 }
 
-func finish(ctx context.Context, conn *sslnet.Conn) (net.Conn, credentials.AuthInfo, error) {
+// finish returns a credentials.TLSInfo and no type of its own: interceptors look
+// for exactly that type in peer.FromContext. State.VerifiedChains is set only if
+// the peer's certificate is valid.
+func (c *tlsCredentials) finish(ctx context.Context, conn *sslnet.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, nil, err
@@ -59,11 +61,36 @@ func finish(ctx context.Context, conn *sslnet.Conn) (net.Conn, credentials.AuthI
 		conn.Close()
 		return nil, nil, errors.New("the peer does not speak HTTP/2 (ALPN h2)")
 	}
-	info := AuthInfo{Conn: conn, TLSInfo: credentials.TLSInfo{
-		State:          conn.ConnectionState(),
+	if c.check != nil {
+		if err := c.check(conn); err != nil {
+			conn.Close()
+			return nil, nil, err
+		}
+	}
+	state := conn.ConnectionState()
+	info := credentials.TLSInfo{
+		State:          state,
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-	}}
+	}
+	if len(state.VerifiedChains) > 0 {
+		info.SPIFFEID = spiffeID(state.VerifiedChains[0][0])
+	}
 	return conn, info, nil
+}
+
+// spiffeID is the SPIFFE ID of a certificate: its only URI, if that has the
+// scheme spiffe, a trust domain and a path, and nothing else (X.509-SVID,
+// section 2). Otherwise it is nil.
+func spiffeID(cert *x509.Certificate) *url.URL {
+	if len(cert.URIs) != 1 {
+		return nil
+	}
+	id := cert.URIs[0]
+	if id.Scheme != "spiffe" || id.Host == "" || len(id.Host) > 255 || id.Port() != "" || id.User != nil || len(id.Path) < 2 ||
+		id.RawQuery != "" || id.Fragment != "" || len(id.String()) > 2048 {
+		return nil
+	}
+	return id
 }
 
 func (c *tlsCredentials) Info() credentials.ProtocolInfo {

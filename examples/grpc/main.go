@@ -1,6 +1,6 @@
 // Command grpc runs a gRPC server and asks it for its health, over TLS of
 // package sslnet on both sides, with a client certificate. The server says in
-// its log who the client is, in the words of OpenSSL.
+// its log who the client is, in OpenSSL's notation.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 const pki = "../../testdata/pki/"
@@ -47,7 +48,7 @@ func main() {
 	fmt.Println("the server is", answer)
 }
 
-func newCredentials(o *sslfilter.Options) (credentials.TransportCredentials, error) {
+func newCredentials(o *sslfilter.Options) (*tlsCredentials, error) {
 	ctx, err := sslfilter.NewCtx(*o)
 	if err != nil {
 		return nil, err
@@ -61,6 +62,7 @@ func serve(o *sslfilter.Options) (*grpc.Server, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	creds.check = logClient
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, "", err
@@ -71,14 +73,21 @@ func serve(o *sslfilter.Options) (*grpc.Server, string, error) {
 	return server, listener.Addr().String(), nil
 }
 
-// onlyKnown refuses who has no valid certificate.
+// logClient logs the subject of a valid client.
+func logClient(conn *sslnet.Conn) error {
+	if peer := conn.Peer(); peer.Valid {
+		log.Println("the client is", peer.Chain[0].Subject)
+	}
+	return nil
+}
+
+// onlyKnown rejects the calls of a client without a valid certificate.
 func onlyKnown(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	p, _ := peer.FromContext(ctx)
-	info, ok := p.AuthInfo.(AuthInfo)
-	if !ok || !info.Conn.ClientCertValid() {
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
 		return nil, status.Error(codes.Unauthenticated, "no valid client certificate")
 	}
-	log.Println("the client is", info.Conn.Peer().Chain[0].Subject)
 	return handler(ctx, req)
 }
 
