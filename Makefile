@@ -26,6 +26,10 @@ test: deps-build ## all tests
 	$(GO) test ./...
 	cd examples/grpc && $(GO) test ./...
 
+fresh: ## demo and test, each in a new Debian that has nothing but git, make, ca-certificates and Go
+	@scripts/deps.sh debootstrap
+	@scripts/fresh.sh
+
 interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md
 	$(GO) test -count=1 -timeout 20m ./interop/live -interop-table $(CURDIR)/docs/interop.md
 
@@ -129,5 +133,17 @@ check-valgrind: ## a part of the engine's tests under valgrind, if it is there
 		dir=$$(mktemp -d); $(GO) test -tags=valgrind -c -o "$$dir/root.test" . && \
 		$(VALGRIND) "$$dir/root.test" -test.run '^($(VALGRIND_TESTS))$$'; status=$$?; rm -rf "$$dir"; exit $$status
 
-.PHONY: help deps deps-build demo test interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind
+# qemu looks for files below the folder of the cross compiler's libc first.
+QEMU = qemu-aarch64 -L /usr/aarch64-linux-gnu
+
+check-arm64: deps-build ## the root package's tests, cross-built for arm64 and emulated by qemu; not part of check
+	@echo '== arm64'
+	@scripts/deps.sh arm64
+	@scripts/mkssl.sh .openssl arm64
+	@. .openssl/arm64/env.sh && $(GO) test -count=1 -short -timeout 30m -exec '$(QEMU)' $(ARM64FLAGS) .
+
+check-go: deps-build ## build, vet and the root package's tests with the oldest Go of go.mod and the newest release; not part of check
+	@scripts/check-go.sh
+
+.PHONY: help deps deps-build demo test fresh interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
+	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind check-arm64 check-go

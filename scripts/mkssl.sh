@@ -2,12 +2,13 @@
 # Unpacks other versions of OpenSSL out of Debian's packages, side by side and
 # without installing anything.
 #
-#	scripts/mkssl.sh DIR VERSION...     VERSION is 1.1.1, 3.0, 3.5, 3.6 or 4.0
+#	scripts/mkssl.sh DIR VERSION...     VERSION is 1.1.1, 3.0, 3.5, 3.6, 4.0 or
+#	                                    arm64: this system's OpenSSL, for arm64
 #
 # DIR/VERSION gets
 #
 #	env.sh     to be sourced before go build or go test
-#	openssl    that version's command line
+#	openssl    that version's command line; not for arm64
 #	fips.cnf   where the version has the FIPS provider: for OPENSSL_CONF,
 #	           default_properties fips=yes
 #	fips-3.0.cnf
@@ -36,7 +37,8 @@ fetch() {
 	for deb in "$apt"/debs/*.deb; do dpkg -x "$deb" "$into"; done
 }
 
-# private_apt SUITE sets up an apt of its own that knows this suite alone.
+# private_apt SUITE [ARCHITECTURE] sets up an apt of its own that knows this suite
+# alone.
 private_apt() {
 	mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$apt"/parts
 	: >"$apt/status"
@@ -53,6 +55,7 @@ private_apt() {
 		Dir::Etc::sourcelist "$apt/sources.list"; Dir::Etc::sourceparts "$apt/parts";
 		Dir::Etc::preferences "/dev/null"; Dir::Etc::preferencesparts "$apt/parts";
 		Acquire::Languages "none"; Acquire::Check-Valid-Until "false";
+		${2:+APT::Architecture "$2"; APT::Architectures "$2";}
 		Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false"; APT::Sandbox::User "root";
 	CONF
 	apt-get -qq -c "$apt/apt.conf" update
@@ -93,13 +96,8 @@ make_version() {
 	# The flags stand in pkg-config files, which this module asks and the standard
 	# library does not: in CGO_CFLAGS they would have Go compile all of net and
 	# crypto/tls again for each version.
-	mkdir -p "$root/pkgconfig"
 	full=$("$root/openssl" version | cut -d" " -f2)
-	for name in libssl libcrypto; do
-		printf '%s\n' "Name: $name" "Description: OpenSSL $full" "Version: $full" \
-			"Cflags: -I$root/ssl/usr/include/$triplet -I$root/ssl/usr/include" \
-			"Libs: -L$lib -l${name#lib} -Wl,-rpath,$lib$link" >"$root/pkgconfig/$name.pc"
-	done
+	pkgconfig "$full" "$triplet" "$link"
 	# Written last: with it the version counts as made. Go's build cache looks into
 	# neither headers nor pkg-config files, so the version goes into a flag for this
 	# module that means nothing: a folder for imports, which is not there.
@@ -107,6 +105,34 @@ make_version() {
 		export PKG_CONFIG_LIBDIR=$root/pkgconfig CGO_LDFLAGS_ALLOW=-Wl,--dynamic-linker=.*
 		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter/...=-I=$root/openssl-$full"
 		export OPENSSL_MODULES=$lib/ossl-modules OPENSSL_CONF=$root/ssl/etc/ssl/openssl.cnf
+	SH
+	rm -rf "$apt"
+}
+
+# pkgconfig VERSION TRIPLET LINK writes the files that pkg-config reads.
+pkgconfig() {
+	local name lib=$root/ssl/usr/lib/$2
+	mkdir -p "$root/pkgconfig"
+	for name in libssl libcrypto; do
+		printf '%s\n' "Name: $name" "Description: OpenSSL $1" "Version: $1" \
+			"Cflags: -I$root/ssl/usr/include/$2 -I$root/ssl/usr/include" \
+			"Libs: -L$lib -l${name#lib} -Wl,-rpath,$lib$3" >"$root/pkgconfig/$name.pc"
+	done
+}
+
+# make_arm64 fills $root with this system's version for another processor. Its
+# libc is that of the cross compiler.
+make_arm64() {
+	local other=aarch64-linux-gnu library full
+	private_apt "$codename" arm64
+	library=$(apt-cache -c "$apt/apt.conf" depends libssl-dev | sed -n 's/^ *Depends: \(libssl[0-9].*\)/\1/p' | head -n 1)
+	fetch "$root/ssl" libssl-dev "$library" openssl
+	full=$(sed -n 's/^Version: //p' "$root/ssl/usr/lib/$other/pkgconfig/libcrypto.pc")
+	pkgconfig "$full" "$other" ''
+	cat >"$root/env.sh" <<-SH
+		export GOOS=linux GOARCH=arm64 CGO_ENABLED=1 CC=$other-gcc PKG_CONFIG_LIBDIR=$root/pkgconfig
+		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter/...=-I=$root/openssl-$full"
+		export OPENSSL_CONF=$root/ssl/etc/ssl/openssl.cnf
 	SH
 	rm -rf "$apt"
 }
@@ -151,8 +177,8 @@ dir=$(cd "$1" && pwd)
 shift
 for version in "$@"; do
 	case $version in
-	1.1.1 | 3.0 | 3.5 | 3.6 | 4.0) ;;
-	*) echo "mkssl: \"$version\" is not one of 1.1.1, 3.0, 3.5, 3.6, 4.0." >&2; exit 2 ;;
+	1.1.1 | 3.0 | 3.5 | 3.6 | 4.0 | arm64) ;;
+	*) echo "mkssl: \"$version\" is not one of 1.1.1, 3.0, 3.5, 3.6, 4.0, arm64." >&2; exit 2 ;;
 	esac
 done
 for tool in apt-get dpkg gcc; do
@@ -174,7 +200,11 @@ for version in "$@"; do
 	if [ ! -f "$root/env.sh" ]; then
 		rm -rf "$root"
 		mkdir -p "$root"
-		make_version "$version"
+		if [ "$version" = arm64 ]; then make_arm64; else make_version "$version"; fi
 	fi
-	echo "mkssl: $version is $("$root/openssl" version)"
+	if [ "$version" = arm64 ]; then
+		echo "mkssl: arm64 is OpenSSL $(sed -n 's/^Version: //p' "$root/pkgconfig/libcrypto.pc")"
+	else
+		echo "mkssl: $version is $("$root/openssl" version)"
+	fi
 done
