@@ -425,11 +425,17 @@ void fssl_ctx_set_server_preference(SSL_CTX *ctx)
     SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
 }
 
-/* A resumed session calls no verify callback, so a verdict would be answered from nothing. */
-void fssl_ctx_no_sessions(SSL_CTX *ctx)
+/* How many tickets a handshake of TLS 1.3 hands out. With 0 there are none in TLS 1.2 either, and no session is resumed. */
+void fssl_ctx_set_tickets(SSL_CTX *ctx, size_t n)
 {
-    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
-    SSL_CTX_set_num_tickets(ctx, 0);
+    if (n == 0)
+        SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    SSL_CTX_set_num_tickets(ctx, n);
+}
+
+void fssl_ctx_no_renegotiation(SSL_CTX *ctx)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
 }
 
 /* chain[0] is the leaf; all of it is sent. */

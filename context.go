@@ -532,8 +532,14 @@ func (s *sharedCtx) applyVerify() error {
 		depth = defaultVerifyDepth
 	}
 	s.setVerifyDepth(depth)
-	if o.asksClient() {
-		s.noSessions()
+	switch {
+	case o.asksClient(), o.NumTickets < 0: // a resumed session shows no certificate
+		s.setTickets(0)
+	case o.NumTickets > 0:
+		s.setTickets(o.NumTickets)
+	}
+	if o.NoRenegotiation {
+		s.noRenegotiation()
 	}
 	s.ignore = slices.Clone(o.IgnoreVerifyErrors)
 	if o.AllowMissingCRL {

@@ -98,9 +98,14 @@ func (h *ctxHandle) setServerPreference() {
 	C.fssl_ctx_set_server_preference(h.ptr)
 }
 
-func (h *ctxHandle) noSessions() {
+func (h *ctxHandle) setTickets(n int) {
 	defer runtime.KeepAlive(h)
-	C.fssl_ctx_no_sessions(h.ptr)
+	C.fssl_ctx_set_tickets(h.ptr, C.size_t(n))
+}
+
+func (h *ctxHandle) noRenegotiation() {
+	defer runtime.KeepAlive(h)
+	C.fssl_ctx_no_renegotiation(h.ptr)
 }
 
 func (h *ctxHandle) setVerifyDepth(n int) {

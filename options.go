@@ -164,6 +164,17 @@ type Options struct {
 	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the order
 	// of the client decides. Default: the order of the server.
 	NoHonor bool
+	// NumTickets is the number of session tickets that a server sends in each TLS
+	// 1.3 handshake, at most 16. Default: OpenSSL's 2. One makes the handshake
+	// cheaper. -1 sends none, in TLS 1.2 neither, so that no session is resumed.
+	// A server that asks for client certificates never sends any. On a client it
+	// is an error.
+	NumTickets int
+	// NoRenegotiation makes a client refuse every renegotiation that a TLS 1.2
+	// server asks for, with the warning no_renegotiation, as a server always does.
+	// The connection goes on if the peer lets it. Default: a client follows up to
+	// 16 of them.
+	NoRenegotiation bool
 
 	// DHCert is a PEM file with DH parameters for the DHE suites of TLS 1.2.
 	// Without it there are none (OpenSSL 4.0 has parameters of its own, and
@@ -283,6 +294,12 @@ func (o *Options) validateRole() error {
 		return badOption("RequireValidClientCert", "is for servers, and Client is set")
 	case !o.Client && o.InsecureSkipVerify:
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
+	case o.Client && o.NumTickets != 0:
+		return badOption("NumTickets", "is for servers, and Client is set")
+	case o.NumTickets < -1 || o.NumTickets > maxTickets:
+		return badOption("NumTickets", "is %d; -1 (none), 0 (OpenSSL's default) and 1 to %d are possible", o.NumTickets, maxTickets)
+	case o.NumTickets > 0 && o.asksClient():
+		return badOption("NumTickets", "is %d, but a server that asks for client certificates sends no tickets", o.NumTickets)
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
 	case o.FIPSConfig != "" && !o.FIPS:
@@ -361,6 +378,10 @@ func (o *Options) validateNames() error {
 	}
 	return nil
 }
+
+// maxTickets bounds NumTickets. A client uses one for each connection that it
+// opens at the same time.
+const maxTickets = 16
 
 // maxALPN bounds the list of protocols. RFC 7301 section 3.1 has 65535, which
 // is what the ClientHello has room for with all of its other extensions.

@@ -1,6 +1,7 @@
 package sslfilter_test
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"reflect"
@@ -125,6 +126,12 @@ func effects(t testing.TB) []effect {
 			met(with(anyone, func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }), func(p *enginetest.Pair) string { return p.Client.ALPN() }), "", "h2"},
 		{"NoHonor", serverOptions(), func(o *sslfilter.Options) { o.NoHonor = true },
 			met(prefers, func(p *enginetest.Pair) string { return p.Client.Cipher() }), "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"},
+		{"NumTickets", serverOptions(), func(o *sslfilter.Options) { o.NumTickets = -1 }, func(t *testing.T, o sslfilter.Options) string {
+			return fmt.Sprint(tickets(t, o, sslfilter.VersionTLS13))
+		}, "2", "0"}, // TestNumTickets has the rest
+		{"NoRenegotiation", in12(clientOptions()), func(o *sslfilter.Options) { o.NoRenegotiation = true }, func(t *testing.T, o sslfilter.Options) string {
+			return truth(answersHelloRequest(t, o))
+		}, "true", "false"}, // TestNoRenegotiation has the rest
 		{"DHCert", serverOptions(), func(o *sslfilter.Options) { o.DHCert = pki("server.crt") }, serial, "10:01", "bad DHCert"}, // TestDHE has the rest
 		{"DHCertMem", with(serverOptions(), func(o *sslfilter.Options) { o.DHCert = pki("server.crt") }),
 			func(o *sslfilter.Options) { o.DHCertMem = pkiBytes(t, "dh2048.pem") }, serial, "bad DHCert", "10:01"},

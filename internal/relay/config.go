@@ -61,6 +61,8 @@ type ServerTLS struct {
 	CipherSuites            string   `toml:"ciphersuites" usage:"<list> of TLS 1.3 suites"`
 	Groups                  string   `toml:"groups" usage:"<list> of key exchange groups, such as X25519:P-256"`
 	ALPN                    []string `toml:"alpn" usage:"application <protocols> that the relay agrees to, the most wanted first"`
+	NumTickets              int      `toml:"numtickets" usage:"<number> of session tickets for each TLS 1.3 handshake; 0 means 2, -1 means none, in TLS 1.2 neither"`
+	NoRenegotiation         bool     `toml:"norenegotiation" usage:"refuse renegotiations; this side always does"`
 	NoHonor                 bool     `toml:"nohonor" usage:"let the client's order of ciphers decide"`
 	TLS                     bool     `toml:"tls" usage:"TLS 1.2 or later, which is the default"`
 	TLS12                   bool     `toml:"tls1_2" usage:"TLS 1.2 and nothing else"`
@@ -92,6 +94,7 @@ type BackendTLS struct {
 	CipherSuites            string   `toml:"backend-ciphersuites" usage:"<list> of TLS 1.3 suites"`
 	Groups                  string   `toml:"backend-groups" usage:"<list> of key exchange groups"`
 	ALPN                    []string `toml:"backend-alpn" usage:"application <protocols> that are offered"`
+	NoRenegotiation         bool     `toml:"backend-norenegotiation" usage:"refuse renegotiations that a backend asks for in TLS 1.2; without it up to 16 are followed"`
 	TLS                     bool     `toml:"backend-tls" usage:"TLS 1.2 or later, which is the default"`
 	TLS12                   bool     `toml:"backend-tls1_2" usage:"TLS 1.2 and nothing else"`
 	MinVersion              string   `toml:"backend-minversion" usage:"lowest protocol <version>" default:"1.2"`

@@ -40,11 +40,11 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
 		"CACRLMem": inMemory, "CRLMem": inMemory,
-		"ClientCert": servers, "BlockBadClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers,
+		"ClientCert": servers, "BlockBadClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
 	}
 	log := slog.New(slog.DiscardHandler)
 	values := map[string]string{
-		"CAVerifyDepth": "3", "IgnoreVerifyErrors": "9,10", "MinVersion": "1.2", "MaxVersion": "1.3", "ErrorHandler": "carp",
+		"CAVerifyDepth": "3", "NumTickets": "1", "IgnoreVerifyErrors": "9,10", "MinVersion": "1.2", "MaxVersion": "1.3", "ErrorHandler": "carp",
 		"KeyPassphrase": "env:X", "ALPN": "http/1.1", "CRLCheck": "chain", "CRLFiles": "a.crl",
 	}
 	for _, side := range []struct {

@@ -22,6 +22,7 @@ func (t *ServerTLS) options(log *slog.Logger) (o sslfilter.Options, err error) {
 		IgnoreVerifyErrors: verifyCodes(t.IgnoreVerifyErrors),
 		DHCert:             t.DHCert, Cipher: t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
 		NoHonor: t.NoHonor, TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, FIPS: t.FIPS, FIPSConfig: t.FIPSConfig, AllowMissingCloseNotify: t.AllowMissingCloseNotify,
+		NumTickets: t.NumTickets, NoRenegotiation: t.NoRenegotiation,
 		KeyPassphrase: passphrase(t.KeyPassphrase),
 		ErrorHandler:  errorHandler(t.ErrorHandler, log),
 	}
@@ -48,8 +49,9 @@ func (t *BackendTLS) options(log *slog.Logger) (o sslfilter.Options, err error) 
 		Cipher:             t.Cipher, CipherSuites: t.CipherSuites, Groups: t.Groups, ALPN: t.ALPN,
 		TLS: t.TLS, TLS12: t.TLS12, SNI: t.SNI, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify,
 		FIPS: t.FIPS, FIPSConfig: t.FIPSConfig, AllowMissingCloseNotify: t.AllowMissingCloseNotify,
-		KeyPassphrase: passphrase(t.KeyPassphrase),
-		ErrorHandler:  errorHandler(t.ErrorHandler, log),
+		NoRenegotiation: t.NoRenegotiation,
+		KeyPassphrase:   passphrase(t.KeyPassphrase),
+		ErrorHandler:    errorHandler(t.ErrorHandler, log),
 	}
 	if t.Debug {
 		o.Debug = log

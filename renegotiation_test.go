@@ -1,0 +1,127 @@
+package sslfilter_test
+
+import (
+	"crypto/tls"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+const noRenegotiation = 100 // the alert
+
+// answersHelloRequest reports whether a client of o begins a new handshake when
+// the server asks for one.
+func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
+	t.Helper()
+	_, toClient := keyedConfigs(t)
+	keyed := keyedOptions(true, sslfilter.VersionTLS12)
+	keyed.NoRenegotiation = o.NoRenegotiation
+	f := mustFilter(t, keyed)
+	k := connectKeyed(t, f, true, toClient, nil)
+	f.Outgoing(nil)
+	_, err := f.Receive(nil, k.send(typeHandshake, message(0)))
+	require.NoError(t, err)
+	kind, body, err := k.in.open(f.Outgoing(nil))
+	require.NoError(t, err)
+	if kind == typeAlert {
+		require.Equal(t, alert(warning, noRenegotiation), body)
+		return false
+	}
+	require.Equal(t, byte(typeHandshake), kind)
+	require.Equal(t, byte(1), body[0], "a ClientHello")
+	return true
+}
+
+// A renegotiation is refused with a warning, in both roles, and the connection
+// goes on. A server refuses without the option too.
+func TestNoRenegotiation(t *testing.T) {
+	toServer, toClient := keyedConfigs(t)
+	for _, c := range []struct {
+		name           string
+		client, option bool
+	}{{"client", true, true}, {"server", false, true}, {"server without the option", false, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+				o := keyedOptions(c.client, sslfilter.VersionTLS12)
+				o.NoRenegotiation = c.option
+				f := mustFilter(t, o)
+				config, request := toServer, []byte(nil)
+				if c.client {
+					config = toClient
+				}
+				k := connectKeyed(t, f, c.client, config, nil)
+				f.Outgoing(nil)
+				if request = message(0); !c.client {
+					request = k.hello[5:] // its first ClientHello again, which names no earlier handshake
+				}
+				side := enginetest.Side{Filter: f}
+				for range 3 {
+					wire := k.send(typeHandshake, request)
+					for _, piece := range cut(append(wire, k.send(typeData, []byte("on "))...)) {
+						side.Deliver(piece)
+					}
+					require.NoError(t, f.Err())
+					kind, body, err := k.in.open(f.Outgoing(nil))
+					require.NoError(t, err)
+					require.Equal(t, byte(typeAlert), kind)
+					require.Equal(t, alert(warning, noRenegotiation), body)
+				}
+				require.Equal(t, "on on on ", string(side.Got))
+				require.NoError(t, f.Send([]byte("and on")))
+				kind, body, err := k.in.open(f.Outgoing(nil))
+				require.NoError(t, err)
+				require.Equal(t, byte(typeData), kind)
+				require.Equal(t, "and on", string(body))
+				side.Deliver(k.send(typeAlert, alert(warning, closeNotify)))
+				require.Equal(t, io.EOF, side.Err)
+			})
+		})
+	}
+}
+
+// tickets counts the session tickets that a server of o sends to crypto/tls in
+// its first handshake.
+func tickets(t *testing.T, o sslfilter.Options, highest sslfilter.Version) int {
+	t.Helper()
+	count := new(countingCache)
+	start := goClient(t, func(config *tls.Config) {
+		config.MaxVersion, config.ClientSessionCache = uint16(highest), count
+	})
+	peer := talkToGo(t, mustFilter(t, o), false, start)
+	require.NoError(t, peer.err)
+	return count.puts
+}
+
+// countingCache counts the sessions that it is given, and keeps none.
+type countingCache struct{ puts int }
+
+func (*countingCache) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (c *countingCache) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		c.puts++
+	}
+}
+
+func TestNumTickets(t *testing.T) {
+	for _, c := range []struct{ n, in12, in13 int }{{-1, 0, 0}, {0, 1, 2}, {1, 1, 1}, {2, 1, 2}, {16, 1, 16}} {
+		o := serverOptions()
+		o.NumTickets = c.n
+		require.Equal(t, c.in12, tickets(t, o, sslfilter.VersionTLS12), "NumTickets %d", c.n)
+		require.Equal(t, c.in13, tickets(t, o, sslfilter.VersionTLS13), "NumTickets %d", c.n)
+	}
+	for _, o := range []sslfilter.Options{
+		with(serverOptions(), func(o *sslfilter.Options) { o.NumTickets = -2 }),
+		with(serverOptions(), func(o *sslfilter.Options) { o.NumTickets = 17 }),
+		with(clientOptions(), func(o *sslfilter.Options) { o.NumTickets = 1 }),
+		with(clientOptions(), func(o *sslfilter.Options) { o.NumTickets = -1 }),
+		asking(func(o *sslfilter.Options) { o.NumTickets = 1 }),
+	} {
+		require.Equal(t, "NumTickets", asError[*sslfilter.OptionError](t, accepted(o)).Option)
+	}
+	require.NoError(t, accepted(asking(func(o *sslfilter.Options) { o.NumTickets = -1 })))
+}
