@@ -54,7 +54,7 @@ var layers = []layer{
 	{folder: "filter", why: "filters know nothing but the standard library"},
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives filters, whatever is in them"},
 	{folder: "sslnet", imports: []string{".", "filter", "internal/cut", "internal/places"}, why: "connections are made of the engine"},
-	{folder: "sslhttp", imports: []string{".", "sslnet"}, why: "HTTP is made of connections"},
+	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, why: "HTTP is made of connections"},
 	{folder: "examples", imports: append([]string{"internal/testpki"}, public...), why: "but for throw-away certificates, examples show what everybody can use"},
 	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can reach"},
 	{folder: "cmd", imports: public, modules: true, why: "programs are made of what everybody can use"},

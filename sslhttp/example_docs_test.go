@@ -118,7 +118,6 @@ func ExampleListenAndServe() {
 func ExampleTransport() {
 	ctx := must(sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile, ALPN: both}))
 	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.Proxy = nil // TLS through a proxy would not be OpenSSL's
 	base.MaxIdleConnsPerHost = 10
 	client := &http.Client{Transport: &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: ctx}, Base: base}}
 	_, err := client.Get("https://127.0.0.1:1/")

@@ -285,7 +285,7 @@ func TestTransportErrors(t *testing.T) {
 	}{
 		"no Dialer":      {&sslhttp.Transport{}, nobody},
 		"no Ctx":         {&sslhttp.Transport{Dialer: new(sslnet.Dialer)}, nobody},
-		"Proxy":          {&sslhttp.Transport{Dialer: good, Base: &http.Transport{Proxy: http.ProxyFromEnvironment}}, nobody},
+		"DialTLSContext": {&sslhttp.Transport{Dialer: good, Base: &http.Transport{DialTLSContext: good.DialContext}}, nobody},
 		"no host":        {&sslhttp.Transport{Dialer: good}, "https:///path"},
 		"not ASCII":      {&sslhttp.Transport{Dialer: good}, "https://b\u00fccher.example/"},
 		"nobody listens": {&sslhttp.Transport{Dialer: good}, nobody},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -14,26 +15,48 @@ import (
 )
 
 // Transport is an http.RoundTripper that speaks HTTP/1.1 and HTTP/2 over
-// connections of Dialer, as ALPN chooses, and fills Response.TLS. It is safe for
-// concurrent use, and its fields may not be changed once it is in use.
+// connections of Dialer, as ALPN chooses, and fills Response.TLS. A request that
+// asks for an upgrade (a WebSocket) gets a connection on which HTTP/1.1 is spoken,
+// whatever the server speaks otherwise. It is safe for concurrent use, and its
+// fields may not be changed once it is in use.
 //
 // Requests for http URLs go through Base. A host name must be in its ASCII form.
 type Transport struct {
-	// Dialer makes the TLS connections. It must be set. For HTTP/2 its Ctx needs
-	// Options.ALPN with "h2" and "http/1.1".
+	// Dialer does TLS, and makes the connections below unless Base does. It must be
+	// set. For HTTP/2 its Ctx needs Options.ALPN with "h2" and "http/1.1".
 	Dialer *sslnet.Dialer
-	// Base has the limits and timeouts; it is copied. Its fields about TLS, about
-	// dialing for https and about protocols do not count. A Proxy is an error:
-	// net/http would speak TLS through it with crypto/tls. Default: a copy of
-	// http.DefaultTransport without its proxy.
+	// Base has everything else; it is copied. Its fields have the effect that they
+	// have in net/http:
+	//
+	//   - DialContext, or else Dial, makes the connections below, those to a proxy
+	//     too, in place of Dialer.NetDialer, which must be nil then. A NetDialer
+	//     serves http URLs as well.
+	//   - Proxy, ProxyConnectHeader, GetProxyConnectHeader, OnProxyConnectResponse:
+	//     https goes through HTTP proxies by CONNECT and through SOCKS 5. TLS with
+	//     an https proxy is that of Dialer, too. A request trace sees a made-up host
+	//     where a proxy is in use.
+	//   - TLSHandshakeTimeout: the shorter one of it and Dialer.HandshakeTimeout
+	//     ends a handshake.
+	//   - Protocols, or an empty TLSNextProto, can exclude HTTP/1.1 or HTTP/2; what
+	//     is not excluded is offered as far as Options.ALPN does, so
+	//     ForceAttemptHTTP2 is not needed.
+	//   - MaxIdleConns counts for each protocol on its own.
+	//
+	// Fields that would do TLS in another way are an error: DialTLSContext, DialTLS,
+	// a TLSNextProto that is not empty, and a TLSClientConfig in which more is set
+	// than net/http itself sets. Default: a copy of http.DefaultTransport without
+	// its proxy.
 	Base *http.Transport
 
-	once   sync.Once
-	err    error // of the fields
-	h1, h2 *http.Transport
+	once sync.Once
+	err  error // of the fields
+	*fields
+
+	forHTTP        *http.Transport // for http URLs
+	poolH1, poolH2 *http.Transport // for https URLs
 
 	mu    sync.Mutex
-	hosts map[string]*host // by address
+	hosts map[string]*host // by the key of the route
 }
 
 // host is what is known of a server.
@@ -56,18 +79,21 @@ var errOtherProtocol = errors.New("sslhttp: the server speaks another protocol t
 // RoundTrip does one request.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.once.Do(t.init)
-	if t.err != nil {
+	switch {
+	case t.err != nil:
 		return nil, fail(req, t.err)
+	case req.URL != nil && req.URL.Scheme == "https":
+	case req.URL != nil && req.URL.Scheme != "http" && t.Base != nil:
+		return t.Base.RoundTrip(req) // it may know the scheme, by RegisterProtocol
+	default:
+		return t.forHTTP.RoundTrip(req)
 	}
-	if req.URL == nil || req.URL.Scheme != "https" {
-		return t.h1.RoundTrip(req)
-	}
-	addr, err := address(req)
+	r, err := t.routeOf(req)
 	if err != nil {
 		return nil, fail(req, err)
 	}
 	for try := 1; ; try++ {
-		resp, err := t.exchange(req, addr)
+		resp, err := t.exchange(req, r)
 		if try == maxTries || !errors.Is(err, errOtherProtocol) {
 			return resp, err
 		}
@@ -81,55 +107,33 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) CloseIdleConnections() {
 	t.once.Do(t.init)
 	if t.err == nil {
-		t.h1.CloseIdleConnections()
-		t.h2.CloseIdleConnections()
+		t.forHTTP.CloseIdleConnections()
+		t.poolH1.CloseIdleConnections()
+		t.poolH2.CloseIdleConnections()
 	}
 }
 
 func (t *Transport) init() {
-	base := t.Base
-	if base == nil {
-		base, _ = http.DefaultTransport.(*http.Transport)
-		if base == nil { // somebody has replaced it
-			base = new(http.Transport)
-		}
-		base = base.Clone()
-		base.Proxy = nil
-	}
-	switch {
-	case t.Dialer == nil || t.Dialer.Ctx == nil:
-		t.err = errors.New("sslhttp: Transport without Dialer or its Ctx")
-	case base.Proxy != nil:
-		t.err = errors.New("sslhttp: Transport cannot go through a Proxy, as TLS would not be that of Dialer")
-	}
 	t.hosts = make(map[string]*host)
-	t.h1, t.h2 = t.pool(base, false), t.pool(base, true)
-}
-
-// pool makes the net/http transport for one protocol. It takes HTTP/2 on our
-// connections if it knows nothing else, and then without looking into them.
-func (t *Transport) pool(base *http.Transport, h2 bool) *http.Transport {
-	pool := base.Clone()
-	pool.TLSClientConfig, pool.TLSNextProto, pool.ForceAttemptHTTP2 = nil, nil, false
-	pool.Protocols = new(http.Protocols)
-	pool.Protocols.SetHTTP1(!h2)
-	pool.Protocols.SetUnencryptedHTTP2(h2)
-	pool.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		return t.connect(ctx, network, addr, h2)
+	if t.fields, t.err = fieldsOf(t.Dialer, t.Base); t.err == nil {
+		t.forHTTP, t.poolH1, t.poolH2 = t.plain(), t.pool(false), t.pool(true)
 	}
-	return pool
 }
 
 // exchange does the request on a connection of the pool that the server's
-// protocol asks for.
-func (t *Transport) exchange(req *http.Request, addr string) (*http.Response, error) {
-	h, first, err := t.host(req.Context(), addr)
-	if err != nil {
-		return nil, fail(req, err)
-	}
-	pool := t.h1
-	if h.h2 {
-		pool = t.h2
+// protocol, or else the request, asks for.
+func (t *Transport) exchange(req *http.Request, r *route) (*http.Response, error) {
+	pool := t.poolH1
+	var h *host
+	var first bool
+	if !r.h1 {
+		var err error
+		if h, first, err = t.host(req.Context(), r); err != nil {
+			return nil, fail(req, err)
+		}
+		if h.h2 {
+			pool = t.poolH2
+		}
 	}
 	var conn atomic.Value
 	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
@@ -140,7 +144,7 @@ func (t *Transport) exchange(req *http.Request, addr string) (*http.Response, er
 			}
 		},
 	}))
-	resp, err := pool.RoundTrip(traced)
+	resp, err := pool.RoundTrip(r.hidden(traced))
 	if first {
 		t.settle(h)
 	}
@@ -157,16 +161,33 @@ func (t *Transport) exchange(req *http.Request, addr string) (*http.Response, er
 	return resp, nil
 }
 
-// host finds out what the server at addr speaks. The first to ask makes a
+// needsHTTP1 reports whether a request asks for an upgrade, which HTTP/2 does not
+// have (RFC 9113 section 8.6). net/http looks for that to a WebSocket alone.
+func needsHTTP1(req *http.Request) bool {
+	if req.Header.Get("Upgrade") == "" {
+		return false
+	}
+	for _, value := range req.Header.Values("Connection") {
+		for token := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// host finds out what the server at the end of a route speaks. The first to ask makes a
 // connection; the others wait for it, in HTTP/2 until they can share it.
-func (t *Transport) host(ctx context.Context, addr string) (h *host, first bool, err error) {
+func (t *Transport) host(ctx context.Context, r *route) (h *host, first bool, err error) {
+	key := r.key()
 	for {
 		t.mu.Lock()
-		h := t.hosts[addr]
+		h := t.hosts[key]
 		if h == nil {
-			h = t.newHost(addr)
+			h = t.newHost(key)
 			t.mu.Unlock()
-			return h, true, t.discover(ctx, h, addr)
+			return h, true, t.discover(ctx, h, r)
 		}
 		t.mu.Unlock()
 		select {
@@ -186,8 +207,8 @@ func (t *Transport) host(ctx context.Context, addr string) (h *host, first bool,
 // errGaveUp says that the request whose connection others wait for was given up.
 var errGaveUp = errors.New("sslhttp: the first request was given up")
 
-// newHost makes the entry of addr. The caller holds mu.
-func (t *Transport) newHost(addr string) *host {
+// newHost makes the entry of a route. The caller holds mu.
+func (t *Transport) newHost(key string) *host {
 	for other := range t.hosts {
 		if len(t.hosts) < maxHosts {
 			break
@@ -195,15 +216,15 @@ func (t *Transport) newHost(addr string) *host {
 		delete(t.hosts, other)
 	}
 	h := &host{settled: make(chan struct{})}
-	t.hosts[addr] = h
+	t.hosts[key] = h
 	return h
 }
 
 // discover makes the first connection.
-func (t *Transport) discover(ctx context.Context, h *host, addr string) error {
-	conn, err := t.Dialer.DialContext(ctx, "tcp", addr)
+func (t *Transport) discover(ctx context.Context, h *host, r *route) error {
+	conn, err := t.reach(ctx, r)
 	if err != nil {
-		t.forget(addr, h)
+		t.forget(r, h)
 		h.err = err
 		if ctx.Err() != nil {
 			h.err = errGaveUp
@@ -213,7 +234,7 @@ func (t *Transport) discover(ctx context.Context, h *host, addr string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h.ready = conn.(*sslnet.Conn)
+	h.ready = conn
 	h.h2 = h.ready.ALPN() == "h2"
 	if !h.h2 {
 		close(h.settled) // the others need connections of their own
@@ -236,19 +257,19 @@ func (t *Transport) settle(h *host) {
 	}
 }
 
-// forget drops what is known of addr, if that is h.
-func (t *Transport) forget(addr string, h *host) {
+// forget drops what is known of a route, if that is h.
+func (t *Transport) forget(r *route, h *host) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.hosts[addr] == h {
-		delete(t.hosts, addr)
+	if key := r.key(); t.hosts[key] == h {
+		delete(t.hosts, key)
 	}
 }
 
 // connect makes a connection for a pool.
-func (t *Transport) connect(ctx context.Context, network, addr string, h2 bool) (net.Conn, error) {
+func (t *Transport) connect(ctx context.Context, r *route, h2 bool) (net.Conn, error) {
 	t.mu.Lock()
-	h := t.hosts[addr]
+	h := t.hosts[r.key()]
 	if h != nil && h.ready != nil && h.h2 == h2 {
 		conn := h.ready
 		h.ready = nil
@@ -256,14 +277,35 @@ func (t *Transport) connect(ctx context.Context, network, addr string, h2 bool) 
 		return conn, nil
 	}
 	t.mu.Unlock()
-	conn, err := t.Dialer.DialContext(ctx, network, addr)
+	conn, err := t.reach(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if (conn.(*sslnet.Conn).ALPN() == "h2") != h2 {
-		t.forget(addr, h)
+	if (conn.ALPN() == "h2") != h2 {
+		t.forget(r, h)
 		go conn.Close()
 		return nil, errOtherProtocol
+	}
+	return conn, nil
+}
+
+// reach makes a connection to the server at the end of a route.
+func (t *Transport) reach(ctx context.Context, r *route) (*sslnet.Conn, error) {
+	below, err := t.below(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	offer := t.alpn
+	if r.h1 {
+		offer = t.alpnH1
+	}
+	conn, err := t.secure(ctx, below, r.addr, offer)
+	if err != nil {
+		return nil, err
+	}
+	if !t.h1 && conn.ALPN() != "h2" {
+		go conn.Close()
+		return nil, fmt.Errorf("sslhttp: %s does not agree on h2, and Base.Protocols has no HTTP1", r.addr)
 	}
 	return conn, nil
 }

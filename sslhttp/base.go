@@ -1,0 +1,181 @@
+package sslhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// fields is what the fields of Transport come to.
+type fields struct {
+	base    *http.Transport // a copy of Base
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	timeout time.Duration // above 0: of a handshake, by Base.TLSHandshakeTimeout
+	alpn    []string      // offered
+	alpnH1  []string      // offered where HTTP/1.1 is all that will do
+	h1, h2  bool          // what https may speak
+}
+
+// fieldsOf looks at every field of Transport. One that cannot have its effect is an
+// error: an egress guard that is left out, or a CA that is not asked, would be
+// noticed by nobody.
+func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
+	if dialer == nil || dialer.Ctx == nil {
+		return nil, errors.New("sslhttp: Transport without Dialer or its Ctx")
+	}
+	f := &fields{base: given, alpn: dialer.Ctx.ALPN()}
+	if given == nil {
+		f.base, _ = http.DefaultTransport.(*http.Transport)
+		if f.base == nil { // somebody has replaced it
+			f.base = new(http.Transport)
+		}
+	}
+	f.base = f.base.Clone() // which leaves out what net/http itself has set there
+	if given == nil {
+		f.base.Proxy = nil
+	} else {
+		f.timeout = f.base.TLSHandshakeTimeout
+	}
+	if err := f.refuse(); err != nil {
+		return nil, err
+	}
+	if err := f.setDial(dialer, given != nil); err != nil {
+		return nil, err
+	}
+	f.setProtocols()
+	return f, nil
+}
+
+// refuse finds fields that would do TLS without the Dialer.
+func (f *fields) refuse() error {
+	b := f.base
+	switch {
+	case b.DialTLSContext != nil, b.DialTLS != nil:
+		return errors.New("sslhttp: Base.DialTLSContext and Base.DialTLS cannot be used, as TLS is that of Dialer; Base.DialContext makes the connections below")
+	case len(b.TLSNextProto) > 0:
+		return errors.New("sslhttp: Base.TLSNextProto cannot be used, as its functions need connections of crypto/tls")
+	case b.TLSClientConfig == nil:
+		return nil
+	}
+	config := reflect.ValueOf(b.TLSClientConfig).Elem()
+	for i := range config.NumField() {
+		field := config.Type().Field(i)
+		switch {
+		case !field.IsExported(), config.Field(i).IsZero():
+		case field.Name == "NextProtos" && slices.Contains(b.TLSClientConfig.NextProtos, "h2"): // net/http sets it by itself
+		default:
+			return fmt.Errorf("sslhttp: Base.TLSClientConfig.%s cannot be used, as TLS is that of Dialer.Ctx; set its Options", field.Name)
+		}
+	}
+	return nil
+}
+
+// setDial chooses what makes the connections below, for http and https alike.
+func (f *fields) setDial(dialer *sslnet.Dialer, given bool) error {
+	b := f.base
+	switch {
+	case dialer.NetDialer != nil && given && (b.DialContext != nil || b.Dial != nil):
+		return errors.New("sslhttp: Dialer.NetDialer and Base.DialContext are both set, and one of them would not be used")
+	case dialer.NetDialer != nil:
+		f.dial = dialer.NetDialer.DialContext
+	case b.DialContext != nil:
+		f.dial = b.DialContext
+	case b.Dial != nil:
+		old := b.Dial
+		f.dial = func(_ context.Context, network, addr string) (net.Conn, error) { return old(network, addr) }
+	default:
+		f.dial = new(net.Dialer).DialContext
+	}
+	return nil
+}
+
+// setProtocols finds out what may be spoken and is offered.
+func (f *fields) setProtocols() {
+	f.h1, f.h2 = true, f.base.TLSNextProto == nil // an empty map is the old way to switch HTTP/2 off
+	if p := f.base.Protocols; p != nil {
+		f.h1, f.h2 = p.HTTP1(), p.HTTP2()
+	}
+	if len(f.alpn) == 0 {
+		return
+	}
+	f.alpnH1 = slices.DeleteFunc(slices.Clone(f.alpn), func(p string) bool { return p == "h2" })
+	if len(f.alpnH1) == 0 {
+		f.alpnH1 = []string{"http/1.1"}
+	}
+	switch {
+	case !f.h2:
+		f.alpn = f.alpnH1
+	case !f.h1:
+		f.alpn = []string{"h2"}
+	}
+}
+
+// plain makes the net/http transport for http URLs. It differs from Base in what
+// dials alone: a proxy that is reached over TLS is reached by the Dialer.
+func (t *Transport) plain() *http.Transport {
+	pool := t.base.Clone()
+	forgetTLS(pool)
+	pool.DialContext, pool.Dial = t.dial, nil
+	pool.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		below, err := t.dialBelow(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		return t.secure(ctx, below, addr, t.alpnH1)
+	}
+	return pool
+}
+
+// pool makes the net/http transport for one protocol over TLS. It takes HTTP/2 on
+// our connections if it knows nothing else, and then without looking into them.
+func (t *Transport) pool(h2 bool) *http.Transport {
+	pool := t.base.Clone()
+	forgetTLS(pool)
+	pool.Proxy = nil // the connections are made through it
+	pool.Protocols = new(http.Protocols)
+	pool.Protocols.SetHTTP1(!h2)
+	pool.Protocols.SetUnencryptedHTTP2(h2)
+	pool.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		r, ok := ctx.Value(routeKey{}).(*route)
+		if !ok {
+			return nil, errors.New("sslhttp: net/http dials without the context of a request")
+		}
+		return t.connect(ctx, r, h2)
+	}
+	return pool
+}
+
+func forgetTLS(pool *http.Transport) {
+	pool.TLSClientConfig, pool.TLSNextProto, pool.ForceAttemptHTTP2 = nil, nil, false
+}
+
+// dialBelow makes a connection without TLS.
+func (t *Transport) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := t.dial(ctx, "tcp", addr)
+	if err == nil && conn == nil {
+		err = errors.New("sslhttp: the dial function of Base gives neither a connection nor an error")
+	}
+	return conn, err
+}
+
+// secure does the handshake over below with the server at addr.
+func (t *Transport) secure(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
+	limited := ctx
+	if t.timeout > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, t.timeout)
+		defer cancel()
+	}
+	conn, err := t.Dialer.Client(limited, below, addr, protocols...)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		err = fmt.Errorf("sslhttp: %s: %w", addr, sslnet.ErrHandshakeTimeout)
+	}
+	return conn, err
+}

@@ -1,0 +1,177 @@
+package sslhttp
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
+)
+
+// proxyTimeout bounds what a proxy is asked and answers before TLS begins, as in
+// net/http.
+const proxyTimeout = time.Minute
+
+// maxConnectHeader bounds the answer to CONNECT if MaxResponseHeaderBytes does
+// not, as in net/http.
+const maxConnectHeader = 10 << 20
+
+// route is what a connection depends on.
+type route struct {
+	addr  string   // of the server
+	proxy *url.URL // nil is none
+	h1    bool     // HTTP/1.1 is all that will do
+}
+
+type routeKey struct{}
+
+// routeOf finds out where a request goes.
+func (t *Transport) routeOf(req *http.Request) (*route, error) {
+	addr, err := address(req)
+	if err != nil {
+		return nil, err
+	}
+	r := &route{addr: addr, h1: needsHTTP1(req)}
+	if t.base.Proxy != nil {
+		if r.proxy, err = t.base.Proxy(req); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case !t.h1 && !t.h2:
+		err = errors.New("sslhttp: Base.Protocols has neither HTTP1 nor HTTP2")
+	case r.h1 && !t.h1:
+		err = errors.New("sslhttp: the request asks for an upgrade, which is of HTTP/1.1, and Base.Protocols has no HTTP1")
+	}
+	return r, err
+}
+
+// key names what serves all requests of the same route.
+func (r *route) key() string {
+	if r.proxy == nil {
+		return r.addr
+	}
+	return r.proxy.String() + " " + r.addr
+}
+
+// hidden is the request as the pools see it. They keep connections by the host of
+// the URL, so connections through different proxies get different hosts.
+func (r *route) hidden(req *http.Request) *http.Request {
+	req = req.WithContext(context.WithValue(req.Context(), routeKey{}, r))
+	if r.proxy == nil {
+		return req
+	}
+	if req.Host == "" {
+		req.Host = req.URL.Host
+	}
+	sum := sha256.Sum256([]byte(r.key()))
+	u := *req.URL
+	u.Host = hex.EncodeToString(sum[:16]) + ".proxied.invalid:443"
+	req.URL = &u
+	return req
+}
+
+// below makes the connection that TLS with the server runs over.
+func (t *Transport) below(ctx context.Context, r *route) (net.Conn, error) {
+	if r.proxy == nil {
+		return t.dialBelow(ctx, r.addr)
+	}
+	conn, err := t.through(ctx, r)
+	if err != nil {
+		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s: %w", r.proxy.Redacted(), err)}
+	}
+	return conn, nil
+}
+
+// through makes a connection through the proxy.
+func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
+	port, ask := "80", t.askHTTP
+	switch r.proxy.Scheme {
+	case "", "http":
+	case "https":
+		port = "443"
+	case "socks5", "socks5h":
+		port, ask = "1080", askSOCKS
+	default:
+		return nil, fmt.Errorf("want http, https, socks5 or socks5h as its scheme, got %q", r.proxy.Scheme)
+	}
+	if p := r.proxy.Port(); p != "" {
+		port = p
+	}
+	addr := net.JoinHostPort(r.proxy.Hostname(), port)
+	conn, err := t.dialBelow(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	if r.proxy.Scheme == "https" {
+		secured, err := t.secure(ctx, conn, addr, t.alpnH1)
+		if err != nil {
+			return nil, err
+		}
+		conn = secured
+	}
+	limited, cancel := context.WithTimeout(ctx, proxyTimeout)
+	defer cancel()
+	stop := context.AfterFunc(limited, func() { conn.Close() })
+	err = ask(limited, conn, r)
+	if !stop() { // it is closed, or about to be
+		err = limited.Err()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// askHTTP asks a proxy for a connection by CONNECT, as net/http does.
+func (t *Transport) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
+	header := t.base.ProxyConnectHeader
+	if t.base.GetProxyConnectHeader != nil {
+		var err error
+		if header, err = t.base.GetProxyConnectHeader(ctx, r.proxy, r.addr); err != nil {
+			return err
+		}
+	}
+	if header = header.Clone(); header == nil {
+		header = make(http.Header)
+	}
+	if u := r.proxy.User; u != nil {
+		password, _ := u.Password()
+		header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
+	}
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: r.addr}, Host: r.addr, Header: header}
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	most := t.base.MaxResponseHeaderBytes
+	if most <= 0 {
+		most = maxConnectHeader
+	}
+	br := bufio.NewReader(io.LimitReader(conn, most))
+	resp, err := http.ReadResponse(br, req)
+	if err != nil {
+		return err
+	}
+	if t.base.OnProxyConnectResponse != nil {
+		if err := t.base.OnProxyConnectResponse(ctx, r.proxy, req, resp); err != nil {
+			return err
+		}
+	}
+	switch {
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("it answers CONNECT %s with %s", r.addr, bounded.Text(resp.Status))
+	case br.Buffered() > 0: // the server says nothing before it is spoken to
+		return fmt.Errorf("%d bytes follow its answer to CONNECT %s", br.Buffered(), r.addr)
+	}
+	return nil
+}
