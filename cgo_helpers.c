@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /*
  * A small message needs more code than the processor's first cache of instructions has room for. What data in flow do
@@ -1667,4 +1668,67 @@ const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
     *len = ASN1_STRING_length(serial);
     *negative = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
     return ASN1_STRING_get0_data(serial);
+}
+
+static int to_seconds(int64_t *seconds, const ASN1_TIME *when)
+{
+    struct tm tm;
+
+    if (when == NULL || ASN1_TIME_to_tm(when, &tm) != 1) /* without a time it would be now */
+        return 0;
+    *seconds = (int64_t)timegm(&tm);
+    return 1;
+}
+
+/* The dates of cert in seconds since 1970; 0 if one cannot be read. */
+int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after)
+{
+    int ok;
+
+    clear_errors();
+    ok = to_seconds(not_before, X509_get0_notBefore(cert)) && to_seconds(not_after, X509_get0_notAfter(cert));
+    clear_errors();
+    return ok;
+}
+
+/*
+ * The DNS names and IP addresses in the subjectAltName of cert, each behind its type (GEN_DNS or GEN_IPADD) and four
+ * bytes of length, big endian. NULL for want of memory, and otherwise freed with OPENSSL_free.
+ */
+unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found)
+{
+    GENERAL_NAMES *names;
+    unsigned char *list = NULL;
+    int i, round, critical = 0;
+
+    clear_errors();
+    names = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
+    *found = names != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
+    for (round = 0; round < 2; round++) { /* the first one counts */
+        *len = 0;
+        for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+            int type;
+            const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+            size_t n;
+
+            if (type != GEN_DNS && type != GEN_IPADD)
+                continue;
+            n = (size_t)ASN1_STRING_length(value);
+            if (list != NULL) {
+                unsigned char *p = list + *len;
+
+                p[0] = (unsigned char)type;
+                p[1] = (unsigned char)(n >> 24), p[2] = (unsigned char)(n >> 16), p[3] = (unsigned char)(n >> 8), p[4] = (unsigned char)n;
+                memcpy(p + 5, ASN1_STRING_get0_data(value), n);
+            }
+            *len += 5 + n;
+        }
+        if (round == 0)
+            list = OPENSSL_malloc(*len + 1);
+        if (list == NULL)
+            break;
+    }
+    GENERAL_NAMES_free(names);
+    clear_errors();
+    return list;
 }

@@ -142,6 +142,9 @@ enum { FSSL_IN_RECORD = 1, FSSL_IN_HANDSHAKE = 2 };
 enum { FSSL_RECORD = 0, FSSL_ENFORCE = 1 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 
+/* What fssl_cert_hosts finds. */
+enum { FSSL_NO_ALT_NAMES = 0, FSSL_ALT_NAMES = 1, FSSL_BAD_ALT_NAMES = -1 };
+
 /* What a list is that OpenSSL checks with extended CRL support only, or mistakes for a complete one. */
 enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
 
@@ -257,6 +260,8 @@ int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain);
 int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own);
 X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i);
 char *fssl_cert_name(const X509 *cert, int issuer);
+int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after);
+unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found);
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);
 
 /* cgo_provider.c: what OpenSSL 3.0 brought as a whole, and what its callers find before */

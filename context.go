@@ -23,6 +23,7 @@ type sharedCtx struct {
 	opts    Options
 	ignore  []VerifyCode
 	ciphers []string
+	trusts  bool // any CA at all
 	refs    atomic.Int64
 
 	ownCAs bool // the trust store is that of CACrt
@@ -68,7 +69,7 @@ func NewCtx(o Options) (*Ctx, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sharedCtx{ctxHandle: h, opts: o}
+	s := &sharedCtx{ctxHandle: h, opts: o, trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
 	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // they are looked at again
 	s.refs.Store(1)
 	if err := s.configure(); err != nil {
@@ -176,7 +177,8 @@ func (s *sharedCtx) configure() error {
 		}
 	}
 	if log := s.opts.Debug; log != nil {
-		for _, what := range s.opts.noEffect() {
+		low, _ := s.versions()
+		for _, what := range s.opts.noEffect(low) {
 			log.Debug("sslfilter: option has no effect", "option", what)
 		}
 		for _, code := range s.opts.IgnoreVerifyErrors {

@@ -2,6 +2,8 @@ package sslfilter
 
 import (
 	"fmt"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 // CRLCheck says which certificates of a chain OpenSSL looks up in CRLs.
@@ -135,7 +137,7 @@ type CRLStatus int
 
 const (
 	CRLNotAsked      CRLStatus = iota // no file was named
-	CRLNotListed                      // nothing of the chain is on a list: the only outcome that does not block
+	CRLNotListed                      // nothing of the chain is on a list; this and CRLNotAsked do not block
 	CRLListed                         // a certificate of the chain is on a list
 	CRLEmpty                          // by serial: the lists have no entry at all, which blocks, as in the original
 	CRLUnusable                       // a file is missing or cannot be read or parsed, which blocks
@@ -198,7 +200,7 @@ func (r CRLResult) String() string {
 	text := r.Status.String()
 	switch r.Status {
 	case CRLListed:
-		text = fmt.Sprintf("serial %s of %s is listed", Hexdump(r.Serial), r.Subject)
+		text = fmt.Sprintf("serial %s of %s is listed", bounded.Text(Hexdump(r.Serial)), bounded.Text(r.Subject))
 	case CRLUnusable:
 		text = fmt.Sprintf("%v: %v", r.Status, bare(r.Err))
 	case CRLMissing, CRLExpired, CRLInvalid:

@@ -3,7 +3,12 @@ package sslfilter
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 // ErrClosed is returned by every method of a Filter or Ctx after its Close.
@@ -59,6 +64,9 @@ func (r ErrorRecord) reason() string {
 
 func (e *Error) Error() string {
 	text := "sslfilter: " + e.Op
+	if alert, ok := e.cause.(AlertError); ok { // OpenSSL's words differ from version to version
+		text += ": " + bare(alert).Error()
+	}
 	switch {
 	case len(e.Records) > 0:
 		text += ": " + e.Records[0].reason()
@@ -72,9 +80,15 @@ func (e *Error) Error() string {
 		text += ": " + bare(verify).Error()
 	}
 	if e.Hint != "" {
-		text += ": " + e.Hint
+		text += ": " + bounded.Text(e.Hint)
 	}
 	return text
+}
+
+// PlainHTTP reports whether the handshake failed because the peer, a client,
+// speaks plain HTTP: it sent a request without TLS, CONNECT included.
+func (e *Error) PlainHTTP() bool {
+	return e.has("http request") || e.has("https proxy request")
 }
 
 // Unwrap returns the *VerifyError or AlertError behind the failure, if there is one.
@@ -84,18 +98,21 @@ func (e *Error) Unwrap() error { return e.cause }
 // section 6.
 type AlertError uint8
 
-func (a AlertError) Error() string {
+func (a AlertError) Error() string { return "sslfilter: the peer sent the alert " + a.name() }
+
+// name is "bad_certificate (42)".
+func (a AlertError) name() string {
 	name := alertNames[a]
 	if name == "" {
 		name = "unknown"
 	}
-	return fmt.Sprintf("sslfilter: the peer sent the alert %s (%d)", name, uint8(a))
+	return fmt.Sprintf("%s (%d)", name, uint8(a))
 }
 
 // alertNames are those of RFC 8446 section 6 and of IANA's registry; OpenSSL
 // does not know all of them.
 var alertNames = map[AlertError]string{
-	10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow", 30: "decompression_failure",
+	0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow", 30: "decompression_failure",
 	40: "handshake_failure", 41: "no_certificate", 42: "bad_certificate", 43: "unsupported_certificate", 44: "certificate_revoked",
 	45: "certificate_expired", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca", 49: "access_denied",
 	50: "decode_error", 51: "decrypt_error", 60: "export_restriction", 70: "protocol_version", 71: "insufficient_security",
@@ -105,18 +122,71 @@ var alertNames = map[AlertError]string{
 	121: "ech_required",
 }
 
-// VerifyError says why a peer's certificate was refused.
+// VerifyError says why a peer's certificate was refused. Its fields are exact; in
+// its text, what the peer chose is cut to about 1 KiB.
 type VerifyError struct {
 	Code    VerifyCode
 	Depth   int    // 0 is the peer's own certificate
 	Subject string // of the certificate at that depth, in X509_NAME_oneline form
+	// NotBefore and NotAfter are the dates between which that certificate is
+	// valid. They are zero if there is no certificate, or OpenSSL cannot read
+	// them.
+	NotBefore, NotAfter time.Time
+	// ServerName is the name or IP address that the certificate should have, for
+	// VerifyHostnameMismatch and VerifyIPAddressMismatch.
+	ServerName string
+	// Names are, for the same codes, the DNS names and IP addresses in the
+	// certificate's subjectAltName. The common name does not count (RFC 9525).
+	Names []string
+
+	altNames altNames
 }
 
 func (e *VerifyError) Error() string {
 	if e.Subject == "" {
-		return fmt.Sprintf("sslfilter: verify: %s (%d)", e.Code, int(e.Code))
+		return fmt.Sprintf("sslfilter: verify: %s (%d)%s", e.Code, int(e.Code), e.detail())
 	}
-	return fmt.Sprintf("sslfilter: verify: %s (%d) at depth %d: %s", e.Code, int(e.Code), e.Depth, e.Subject)
+	return fmt.Sprintf("sslfilter: verify: %s (%d) at depth %d: %s%s", e.Code, int(e.Code), e.Depth, bounded.Text(e.Subject), e.detail())
+}
+
+// detail is what is known beside the code and the certificate, or "".
+func (e *VerifyError) detail() string {
+	if e.ServerName == "" {
+		return validity(e.Code, e.NotBefore, e.NotAfter)
+	}
+	wanted := bounded.Text(printable(e.ServerName))
+	switch {
+	case len(e.Names) > 0:
+		return fmt.Sprintf(": the certificate is for %s, not for %s", bounded.Text(printable(strings.Join(e.Names, ", "))), wanted)
+	case e.altNames == altNamesMissing:
+		return fmt.Sprintf(": the certificate has no subjectAltName, and its common name does not count; wanted %s", wanted)
+	case e.altNames == altNamesBad:
+		return fmt.Sprintf(": the certificate's subjectAltName cannot be read; wanted %s", wanted)
+	case e.altNames == altNamesRead:
+		return fmt.Sprintf(": the certificate's subjectAltName has no DNS name and no IP address; wanted %s", wanted)
+	}
+	return ": wanted " + wanted
+}
+
+// validity tells the date that an error is about, or "".
+func validity(code VerifyCode, notBefore, notAfter time.Time) string {
+	const layout = "2006-01-02 15:04:05 UTC"
+	switch {
+	case code == VerifyCertHasExpired && !notAfter.IsZero():
+		return ": it was valid until " + notAfter.UTC().Format(layout)
+	case code == VerifyCertNotYetValid && !notBefore.IsZero():
+		return ": it is valid from " + notBefore.UTC().Format(layout)
+	}
+	return ""
+}
+
+// printable is s itself, or in quotes with escapes if it holds anything but
+// printable ASCII: a peer chose it, and it goes into logs.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
 }
 
 // OptionError is a wrong value in Options. It names the option, and the file
@@ -217,10 +287,35 @@ func (f *Filter) failure(op string, st status) error {
 	}
 	e := f.ssl.failure(op)
 	if refusal := f.ssl.refusal(); refusal != nil && e.cause == nil {
+		if refusal.Code == VerifyHostnameMismatch || refusal.Code == VerifyIPAddressMismatch {
+			refusal.ServerName = f.wantedName()
+		}
 		e.cause = refusal
 	}
 	f.explain(e)
 	return f.fail(e)
+}
+
+// unencrypted describes the record that OpenSSL failed at, if that is an alert or a
+// ChangeCipherSpec of the peer without encryption, and is "" otherwise. OpenSSL
+// stops after the header of the record or after all of it. taken and rest are
+// what Receive was given before and after that point. A record that came in
+// several pieces is not recognized, so this is for Debug and no part of the error,
+// whose text does not depend on how the bytes were cut.
+func unencrypted(taken, rest []byte) string {
+	const header = 5
+	ends := taken[max(0, len(taken)-header-2):]
+	for i := range ends {
+		record := slices.Concat(ends[i:], rest[:min(2, len(rest))])
+		switch {
+		case len(record) < header+1 || record[1] != 3 || record[2] > 4 || record[3] != 0:
+		case record[0] == 21 && record[4] == 2 && len(record) >= header+2 && (record[5] == 1 || record[5] == 2):
+			return "an alert without encryption, " + AlertError(record[6]).name()
+		case record[0] == 20 && record[4] == 1 && record[5] == 1:
+			return "a ChangeCipherSpec without encryption"
+		}
+	}
+	return ""
 }
 
 // explain adds what is known about common failures.
@@ -239,10 +334,13 @@ func (f *Filter) explain(e *Error) {
 		if offered != "" { // OpenSSL does not tell in TLS 1.3
 			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
 		}
-	case e.has("http request"), e.has("https proxy request"):
+	case e.PlainHTTP():
 		e.Hint = "the peer speaks plain HTTP"
 	case e.has("wrong version number"), e.has("packet length too long"), e.has("data length too long"), e.has("bad record type"):
 		e.Hint = "the peer seems not to speak TLS"
+		if f.proved() {
+			e.Hint = "the peer sent something that is not TLS"
+		}
 	case e.has("unsupported protocol"), e.has("wrong ssl version"):
 		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
 	}

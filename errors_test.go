@@ -3,6 +3,8 @@ package sslfilter_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -210,4 +212,60 @@ func TestAlertWarningIsNoError(t *testing.T) {
 	p.Server.Deliver(hello)
 	p.Transfer()
 	require.True(t, p.Client.HandshakeDone())
+}
+
+// After the handshake the hint does not say that the peer does not speak TLS, since
+// it did. Debug names an alert without encryption, with which a peer gives up.
+func TestNotTLSAfterTheHandshake(t *testing.T) {
+	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		for data, told := range map[string]string{
+			"\x15\x03\x03\x00\x02\x02\x28": "sslfilter: the peer sent an alert without encryption, handshake_failure (40)",
+			"\x15\x03\x03\x00\x02\x01\x00": "sslfilter: the peer sent an alert without encryption, close_notify (0)",
+			"\x14\x03\x03\x00\x01\x01":     "sslfilter: the peer sent a ChangeCipherSpec without encryption",
+			"220 plain.example ready\r\n":  "",
+		} {
+			log := new(journal)
+			p := connect(t, with(serverOptions(), func(o *sslfilter.Options) { o.MaxVersion, o.Debug = highest, slog.New(log) }), clientOptions())
+			require.NoError(t, p.Client.Send([]byte("data before it")))
+			before := p.Client.Outgoing(nil)
+			_, err := p.Server.Receive(nil, append(before, data...))
+			e := asError[*sslfilter.Error](t, err)
+			if told == "" || highest == sslfilter.VersionTLS13 { // TLS 1.2 decrypts whatever has the form of a record
+				require.Equal(t, "the peer sent something that is not TLS", e.Hint, "%q", data)
+			} else {
+				require.NotContains(t, e.Hint, "speak TLS", "%q", data)
+			}
+			said := log.messages()
+			require.Equal(t, told != "", slices.Contains(said, told), "%q: %q", data, said)
+		}
+	})
+}
+
+// What is no record in the clear is not taken for one.
+func TestTamperedRecordIsNotCalledPlain(t *testing.T) {
+	p := pair(t, serverOptions(), clientOptions())
+	tampered(t, p)
+	e := asError[*sslfilter.Error](t, p.Server.Filter.Err())
+	require.Empty(t, e.Hint)
+}
+
+// The peer's alert has the same name in every text, whatever OpenSSL's words are.
+func TestAlertIsNamedInTheText(t *testing.T) {
+	p := pair(t, requiring(nil), in12(showing("client-unknown.crt", "")))
+	require.Error(t, p.Handshake())
+	e := asError[*sslfilter.Error](t, p.Client.Filter.Err())
+	require.Equal(t, "sslfilter: SSL_do_handshake: the peer sent the alert unknown_ca (48): "+e.Records[0].Reason, e.Error())
+}
+
+// A client that forgot TLS is recognized by a method, whatever OpenSSL's words are.
+func TestPlainHTTP(t *testing.T) {
+	for request, plain := range map[string]bool{
+		"GET / HTTP/1.1\r\n\r\n": true, "POST / HTTP/1.1\r\n\r\n": true, "HEAD / HTTP/1.1\r\n\r\n": true, "PUT /x HTTP/1.1\r\n\r\n": true,
+		"CONNECT a:443 HTTP/1.1\r\n\r\n": true, "EHLO client.example\r\n": false, "SSH-2.0-OpenSSH_9.2\r\n": false,
+	} {
+		f := mustFilter(t, serverOptions())
+		_, err := f.Receive(nil, []byte(request))
+		require.Equal(t, plain, asError[*sslfilter.Error](t, err).PlainHTTP(), request)
+	}
+	require.False(t, new(sslfilter.Error).PlainHTTP())
 }

@@ -172,7 +172,7 @@ func Example_clientCertificate() {
 	//   /C=DE/O=Oracle Test/CN=client valid 20:01
 	// true false invalid: testdata/pki/crl.pem: serial 20:07 of /C=DE/O=Oracle Test/CN=client revoked is listed
 	//   /C=DE/O=Oracle Test/CN=client revoked 20:07
-	// true false invalid: certificate has expired (10) at depth 0
+	// true false invalid: certificate has expired (10) at depth 0: it was valid until 2021-01-01 00:00:00 UTC
 	//   /C=DE/O=Oracle Test/CN=client expired 20:03
 	// false false no certificate
 }

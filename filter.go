@@ -27,7 +27,7 @@ type Filter struct {
 
 	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
 
-	named    bool     // SetServerName was called
+	name     string   // of SetServerName
 	readEnd  bool     // the peer's close_notify has come, or ended has
 	ended    bool     // the transport ended without it, as AllowMissingCloseNotify admits
 	closing  bool     // CloseWrite or Detach was called
@@ -127,7 +127,7 @@ func (f *Filter) usable() error {
 // start begins the handshake. A usage error leaves the filter as it was.
 func (f *Filter) start(op string) error {
 	o := &f.ctx.opts
-	if o.Client && !f.named {
+	if o.Client && f.name == "" {
 		named, err := f.nameFromOptions()
 		if err != nil {
 			return err
@@ -177,6 +177,7 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 	if overlap(dst[len(dst):cap(dst)], wire) { // a record's plaintext would land on the next record
 		wire = slices.Clone(wire)
 	}
+	all := wire
 	for {
 		got, taken, more, st := f.ssl.receive(dst[len(dst):cap(dst)], wire)
 		dst, wire = dst[:len(dst)+got], wire[taken:]
@@ -184,7 +185,7 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 			f.handshakeStep()
 		}
 		if st != statusOK {
-			return dst, f.afterReceive(wire, st)
+			return dst, f.afterReceive(all[:len(all)-len(wire)], wire, st)
 		}
 		if !more {
 			return dst, nil
@@ -211,15 +212,20 @@ func (f *Filter) beforeReceive(wire []byte) (done bool, err error) {
 	return err != nil, err
 }
 
-// afterReceive is the end of a Receive that met something else than data; wire
-// is what it left.
-func (f *Filter) afterReceive(wire []byte, st status) error {
+// afterReceive is the end of a Receive that met something else than data; taken
+// is what OpenSSL took, and rest what it left.
+func (f *Filter) afterReceive(taken, rest []byte, st status) error {
 	if st < statusOK {
+		if f.ctx.opts.Debug != nil && f.proved() {
+			if what := unencrypted(taken, rest); what != "" {
+				f.debug("the peer sent " + what)
+			}
+		}
 		return f.failure(f.readOp(), st)
 	}
 	f.readEnd = true
 	f.debug("close_notify received")
-	return f.keepTrailing(wire)
+	return f.keepTrailing(rest)
 }
 
 func (f *Filter) readOp() string {

@@ -464,8 +464,9 @@ func (o *Options) pick(option string, mem []byte) string {
 	return option
 }
 
-// noEffect lists the options of the original that do nothing where they stand.
-func (o *Options) noEffect() []string {
+// noEffect lists the options of the original that do nothing where they stand. low
+// is the lowest version of TLS that is left.
+func (o *Options) noEffect(low Version) []string {
 	var list []string
 	add := func(set bool, what string) {
 		if set {
@@ -480,6 +481,14 @@ func (o *Options) noEffect() []string {
 	add(!o.Client && o.SNI != "", "SNI on a server")
 	add(!o.Client && o.CACRL != "" && !o.asksClient(), "CACRL without ClientCert")
 	add(o.TLS && o.TLS12, "TLS with TLS12")
+	deaf := !o.Client && !o.asksClient()
+	add(deaf && len(o.IgnoreVerifyErrors) > 0, "IgnoreVerifyErrors without ClientCert")
+	add(deaf && o.CAVerifyDepth != 0, "CAVerifyDepth without ClientCert")
+	add(o.asksClient() && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0, "ClientCert without CACrt: no client certificate can be valid")
+	only13 := low >= VersionTLS13
+	add(only13 && o.TLS, "TLS with TLS 1.3 alone")
+	add(only13 && o.Cipher != "" && !strings.Contains(o.Cipher, "@SECLEVEL"), "Cipher with TLS 1.3 alone")
+	add(only13 && !o.Client && (o.DHCert != "" || o.DHCertMem != nil), "DHCert with TLS 1.3 alone")
 	for _, s := range []struct {
 		name string
 		file string

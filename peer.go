@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 // CertID is one call of OpenSSL's verify callback, as the original records it.
@@ -38,6 +41,8 @@ type Peer struct {
 	CRL CRLResult
 	// CRLCheck is the outcome of Options.CRLCheck in the handshake.
 	CRLCheck CRLResult
+
+	noCA bool // this side trusts nobody
 }
 
 // Certificate is one certificate of a chain.
@@ -45,7 +50,10 @@ type Certificate struct {
 	Subject string // X509_NAME_oneline of the linked OpenSSL
 	Issuer  string
 	Serial  []byte // magnitude, big endian, without sign and leading zeros; see Hexdump
-	DER     []byte
+	// NotBefore and NotAfter are the dates between which it is valid, or zero if
+	// OpenSSL cannot read them.
+	NotBefore, NotAfter time.Time
+	DER                 []byte
 }
 
 // Parse gives the certificate as crypto/x509 sees it. It is stricter than
@@ -196,9 +204,10 @@ func (f *Filter) Peer() *Peer {
 	}
 	p := &Peer{Exists: f.ssl.recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
 	p.Valid = f.proved() && f.verified() && p.CRL.OK()
+	p.noCA = !f.ctx.trusts
 	infos, ders, whole := f.ssl.chain()
 	for i, info := range infos {
-		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, DER: ders[i]})
+		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, NotBefore: info.notBefore, NotAfter: info.notAfter, DER: ders[i]})
 	}
 	sent, copied := f.ssl.sent()
 	p.Sent = sent
@@ -216,7 +225,8 @@ func (f *Filter) Peer() *Peer {
 	return p
 }
 
-// String describes the verdict in one line, for logs.
+// String describes the verdict in one line, for logs. What the peer chooses in it
+// is cut to about 1 KiB.
 func (p *Peer) String() string {
 	switch {
 	case p == nil || !p.Exists:
@@ -227,8 +237,15 @@ func (p *Peer) String() string {
 	var why []string
 	for _, e := range p.Errors {
 		if !e.Ignored {
-			why = append(why, fmt.Sprintf("%v (%d) at depth %d", e.Code, int(e.Code), e.Depth))
+			text := fmt.Sprintf("%v (%d) at depth %d", e.Code, int(e.Code), e.Depth)
+			if e.Depth >= 0 && e.Depth < len(p.Chain) {
+				text += validity(e.Code, p.Chain[e.Depth].NotBefore, p.Chain[e.Depth].NotAfter)
+			}
+			why = append(why, text)
 		}
+	}
+	if len(why) > 0 && p.noCA {
+		why = append(why, "this side trusts no CA, since CACrt is not given")
 	}
 	if !p.CRL.OK() {
 		why = append(why, p.CRL.String())
@@ -239,5 +256,5 @@ func (p *Peer) String() string {
 	if len(why) == 0 {
 		return "invalid: the handshake is not complete"
 	}
-	return "invalid: " + strings.Join(why, "; ")
+	return "invalid: " + bounded.Text(strings.Join(why, "; "))
 }

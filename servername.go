@@ -54,7 +54,7 @@ func (f *Filter) nameServer(op, name, sni string) error {
 	if err := f.setName(sni, parsed); err != nil {
 		return err
 	}
-	f.named = true
+	f.name = name
 	return nil
 }
 
@@ -81,6 +81,18 @@ func (f *Filter) SetALPN(protocols ...string) error {
 		return &UsageError{op, err.Error()}
 	}
 	return f.ssl.setALPN(o.alpn())
+}
+
+// wantedName is the name that this client verifies.
+func (f *Filter) wantedName() string {
+	o := &f.ctx.opts
+	switch {
+	case f.name != "":
+		return f.name
+	case o.ServerName != "":
+		return o.ServerName
+	}
+	return o.SNI
 }
 
 // setName sends sni, and verifies name unless InsecureSkipVerify is set.

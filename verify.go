@@ -6,7 +6,10 @@ package sslfilter
 import "C"
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"runtime"
+	"time"
 	"unsafe"
 )
 
@@ -44,8 +47,8 @@ func (c VerifyCode) String() string {
 // AdmitsAnyone reports whether a side that ignores this error alone accepts a
 // certificate that anybody can make, with keys of their own. These are 7, 18, 19
 // and 20: a forged issuer, a self-signed certificate, a root and an intermediate
-// that this side does not know. IgnoreVerifyErrors with one of them is no
-// verification at all.
+// that this side does not know. With one of them in
+// IgnoreVerifyErrors nothing is verified.
 func (c VerifyCode) AdmitsAnyone() bool {
 	switch c {
 	case VerifyCertSignature, VerifySelfSignedLeaf, VerifySelfSignedInChain, VerifyUnableToGetIssuerLoc:
@@ -67,6 +70,8 @@ type certInfo struct {
 	subject, issuer string
 	serial          []byte
 	negative        bool
+
+	notBefore, notAfter time.Time // in the chain only
 }
 
 // recorded reports whether the verify callback was called at all: whether the
@@ -137,11 +142,73 @@ func (h *sslHandle) refusal() *VerifyError {
 	if h.ptr.refused == 0 {
 		return nil
 	}
-	return &VerifyError{
-		Code:    VerifyCode(h.ptr.refused),
-		Depth:   int(h.ptr.refused_depth),
-		Subject: h.record(int(h.ptr.refused_rec)).subject,
+	e := &VerifyError{
+		Code:  VerifyCode(h.ptr.refused),
+		Depth: int(h.ptr.refused_depth),
 	}
+	i := int(h.ptr.refused_rec)
+	e.Subject = h.record(i).subject
+	if i < 0 || i >= int(h.ptr.n_rec) || h.rec()[i].cert == nil {
+		return e
+	}
+	cert := h.rec()[i].cert
+	e.NotBefore, e.NotAfter = dates(cert)
+	if e.Code == VerifyHostnameMismatch || e.Code == VerifyIPAddressMismatch {
+		e.Names, e.altNames = hosts(cert)
+	}
+	return e
+}
+
+// dates are those between which cert is valid, or zero if OpenSSL cannot read them.
+func dates(cert *C.X509) (notBefore, notAfter time.Time) {
+	var before, after C.int64_t
+	if C.fssl_cert_dates(cert, &before, &after) != 1 {
+		return time.Time{}, time.Time{}
+	}
+	return time.Unix(int64(before), 0).UTC(), time.Unix(int64(after), 0).UTC()
+}
+
+// altNames is what a certificate has for its host names.
+type altNames int
+
+const (
+	altNamesUnknown = altNames(iota) // nobody asked, or C has no memory
+	altNamesMissing                  // there is no subjectAltName
+	altNamesBad                      // OpenSSL cannot read it
+	altNamesRead
+)
+
+// hosts lists the DNS names and IP addresses in the subjectAltName of cert.
+func hosts(cert *C.X509) (names []string, found altNames) {
+	var n C.size_t
+	var state C.int
+	p := C.fssl_cert_hosts(cert, &n, &state)
+	if p == nil {
+		return nil, altNamesUnknown
+	}
+	list := C.GoBytes(unsafe.Pointer(p), C.int(n))
+	C.CRYPTO_free(unsafe.Pointer(p), nil, 0)
+	switch state {
+	case C.FSSL_NO_ALT_NAMES:
+		return nil, altNamesMissing
+	case C.FSSL_BAD_ALT_NAMES:
+		return nil, altNamesBad
+	}
+	for len(list) >= 5 {
+		kind, size := list[0], int(binary.BigEndian.Uint32(list[1:]))
+		value := list[5 : 5+size]
+		list = list[5+size:]
+		name := string(value)
+		if kind == C.GEN_IPADD {
+			ip, ok := netip.AddrFromSlice(value)
+			if !ok {
+				continue // neither IPv4 nor IPv6, so that nothing matches it
+			}
+			name = ip.String()
+		}
+		names = append(names, name)
+	}
+	return names, altNamesRead
 }
 
 // chain copies the chain that OpenSSL built, leaf first, with the DER form of
@@ -153,6 +220,7 @@ func (h *sslHandle) chain() (infos []certInfo, ders [][]byte, ok bool) {
 	for i := range int(C.fssl_conn_chain(h.ptr, &stack)) {
 		cert := C.fssl_chain_cert(stack, C.int(i))
 		info, described := describe(cert)
+		info.notBefore, info.notAfter = dates(cert)
 		infos, ders = append(infos, info), append(ders, der(cert))
 		ok = ok && described && ders[i] != nil
 	}

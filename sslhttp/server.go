@@ -198,14 +198,8 @@ func admitted(c *sslnet.Conn) bool {
 func handshakeFailed(srv *http.Server, below net.Conn, err error) {
 	logf(srv, "http: TLS handshake error from %s: %v", below.RemoteAddr(), err)
 	var e *sslfilter.Error
-	if !errors.As(err, &e) {
-		return
-	}
-	for _, r := range e.Records {
-		if r.Reason == "http request" {
-			io.WriteString(below, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
-			return
-		}
+	if errors.As(err, &e) && e.PlainHTTP() {
+		io.WriteString(below, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 	}
 }
 

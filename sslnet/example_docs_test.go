@@ -106,7 +106,7 @@ func ExampleListen() {
 	conn := must(sslnet.Dial("tcp", listener.Addr().String(), clientCtx))
 	defer conn.Close()
 	io.Copy(os.Stdout, conn)
-	// Output: your certificate: invalid: certificate has expired (10) at depth 0
+	// Output: your certificate: invalid: certificate has expired (10) at depth 0: it was valid until 2021-01-01 00:00:00 UTC
 }
 
 func ExampleListener() {

@@ -198,18 +198,10 @@ func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
 const plainHTTPReply = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 51\r\nConnection: close\r\n\r\n" +
 	"This port speaks HTTPS. Use https:// in the address"
 
-// isPlainHTTP finds OpenSSL's reason for a client that speaks HTTP.
+// isPlainHTTP reports whether the client speaks HTTP without TLS.
 func isPlainHTTP(err error) bool {
 	var e *sslfilter.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	for _, r := range e.Records {
-		if r.Reason == "http request" || r.Reason == "https proxy request" {
-			return true
-		}
-	}
-	return false
+	return errors.As(err, &e) && e.PlainHTTP()
 }
 
 const (

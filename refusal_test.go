@@ -1,0 +1,181 @@
+package sslfilter_test
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
+)
+
+// refusal is the *VerifyError of a client that does not accept a server with this certificate.
+func refusal(t testing.TB, cert []byte, change func(*sslfilter.Options)) (*sslfilter.VerifyError, error) {
+	t.Helper()
+	server := sslfilter.Options{CrtMem: cert, Key: pki("client.key")}
+	p := pair(t, server, with(clientOptions(), change))
+	require.Error(t, p.Handshake())
+	err := p.Client.Filter.Err()
+	return asError[*sslfilter.VerifyError](t, err), err
+}
+
+// A wrong name is told with the name that was wanted and those of the certificate.
+func TestNamesOfAWrongServer(t *testing.T) {
+	long := make([]string, 3000)
+	for i := range long {
+		long[i] = "name.example"
+	}
+	for _, c := range []struct {
+		name  string
+		spec  certSpec
+		want  string
+		names []string
+		text  string
+	}{
+		{"DNS names", certSpec{names: []string{"localhost", "*.wild.example"}}, "a.example", []string{"localhost", "*.wild.example"},
+			": the certificate is for localhost, *.wild.example, not for a.example"},
+		{"addresses", certSpec{names: []string{"a.example"}, ips: []net.IP{net.ParseIP("192.0.2.1"), net.ParseIP("2001:db8::1")}}, "2001:db8::2", []string{"a.example", "192.0.2.1", "2001:db8::1"},
+			": the certificate is for a.example, 192.0.2.1, 2001:db8::1, not for 2001:db8::2"},
+		{"no subjectAltName", certSpec{cn: "a.example"}, "a.example", nil,
+			": the certificate has no subjectAltName, and its common name does not count; wanted a.example"},
+		{"mail address only", certSpec{emails: []string{"x@a.example"}}, "a.example", nil,
+			": the certificate's subjectAltName has no DNS name and no IP address; wanted a.example"},
+		{"control characters", certSpec{names: []string{"a\x1b[2J\nb"}}, "a.example", []string{"a\x1b[2J\nb"},
+			`: the certificate is for "a\x1b[2J\nb", not for a.example`},
+		{"many names", certSpec{names: long}, "a.example", long,
+			": the certificate is for " + bounded.Text(strings.Join(long, ", ")) + ", not for a.example"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.spec.serial = 0x700
+			e, err := refusal(t, mint(t, c.spec), func(o *sslfilter.Options) { o.ServerName = c.want })
+			require.Equal(t, c.want, e.ServerName)
+			require.Equal(t, c.names, e.Names)
+			require.True(t, strings.HasSuffix(err.Error(), c.text), "%v", err)
+			require.Less(t, len(err.Error()), 3*bounded.MaxText)
+		})
+	}
+}
+
+// The name of SetServerName is the one that is told.
+func TestNameOfSetServerNameIsTold(t *testing.T) {
+	p := pair(t, serverOptions(), clientOptions())
+	require.NoError(t, p.Client.SetServerName("b.example"))
+	require.Error(t, p.Handshake())
+	e := asError[*sslfilter.VerifyError](t, p.Client.Filter.Err())
+	require.Equal(t, "b.example", e.ServerName)
+	require.Contains(t, e.Names, "localhost")
+}
+
+// A wrong date is told with the date and the certificate, on both sides and in the verdict.
+func TestDatesOfARefusedCertificate(t *testing.T) {
+	e, err := refusal(t, mint(t, certSpec{serial: 0x701, cn: "old", names: []string{"localhost"}, expired: true}), nil)
+	require.Equal(t, sslfilter.VerifyCertHasExpired, e.Code)
+	require.Equal(t, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), e.NotBefore)
+	require.Equal(t, time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC), e.NotAfter)
+	require.True(t, strings.HasSuffix(err.Error(), " at depth 0: /CN=old: it was valid until 2021-01-01 00:00:00 UTC"), "%v", err)
+
+	for crt, text := range map[string]string{
+		"client-expired.crt": ": it was valid until ", "client-notyet.crt": ": it is valid from ",
+	} {
+		cert, err := x509.ParseCertificate(derOf(t, crt))
+		require.NoError(t, err)
+		when := cert.NotAfter
+		if crt == "client-notyet.crt" {
+			when = cert.NotBefore
+		}
+		text += when.Format("2006-01-02 15:04:05 UTC")
+		p := pair(t, requiring(nil), showing(crt, ""))
+		require.Error(t, p.Handshake())
+		e := asError[*sslfilter.VerifyError](t, p.Server.Filter.Err())
+		require.Equal(t, cert.NotBefore, e.NotBefore)
+		require.Equal(t, cert.NotAfter, e.NotAfter)
+		require.True(t, strings.HasSuffix(e.Error(), text), "%v", e)
+
+		p = connect(t, asking(nil), showing(crt, ""))
+		peer := p.Server.Peer()
+		require.Equal(t, cert.NotBefore, peer.Chain[0].NotBefore)
+		require.Equal(t, cert.NotAfter, peer.Chain[0].NotAfter)
+		require.True(t, strings.HasSuffix(peer.String(), text), "%v", peer)
+	}
+}
+
+// longSubject is a certificate whose subject fills 45,000 bytes, which nobody has signed.
+func longSubject(t testing.TB) []byte {
+	t.Helper()
+	key := signer(t, "client.key")
+	template := &x509.Certificate{
+		SerialNumber: new(big.Int).Lsh(big.NewInt(1), 8*3000), Subject: pkix.Name{CommonName: strings.Repeat("\x01", 45000)},
+		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// What a peer chooses is bounded in every text that leaves the library, and exact
+// in the fields.
+func TestTextsOfPeersAreBounded(t *testing.T) {
+	const most = 2*bounded.MaxText + 512
+	log := new(journal)
+	client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", longSubject(t) })
+	p := pair(t, requiring(func(o *sslfilter.Options) { o.Debug = slog.New(log) }), client)
+	require.Error(t, p.Handshake())
+	e := asError[*sslfilter.VerifyError](t, p.Server.Filter.Err())
+	require.Greater(t, len(e.Subject), 45000, "the field is exact")
+	require.Less(t, len(e.Error()), most)
+	require.Contains(t, e.Error(), " bytes cut]")
+	require.Less(t, len(p.Server.Filter.Err().Error()), most)
+	for _, message := range log.messages() {
+		for _, key := range []string{"error", "peer", "state"} {
+			for _, value := range log.values(message, key) {
+				require.Less(t, len(value), most, "%s: %s", message, key)
+			}
+		}
+	}
+
+	serial := new(big.Int).Lsh(big.NewInt(1), 8*3000)
+	p = connect(t, asking(func(o *sslfilter.Options) { o.CACRLMem = revocations(t, serial) }), client)
+	peer := p.Server.Peer()
+	require.Equal(t, sslfilter.CRLListed, peer.CRL.Status)
+	require.Len(t, peer.CRL.Serial, 3001, "the field is exact")
+	require.Greater(t, len(peer.CRL.Subject), 45000)
+	require.Less(t, len(peer.CRL.String()), 3*bounded.MaxText)
+	require.Less(t, len(peer.String()), 3*bounded.MaxText)
+	require.Greater(t, len(p.Server.ClientCertIDs()[0].Subject), 45000)
+}
+
+// A server that asks for certificates and trusts nobody says why everybody is invalid.
+func TestVerdictWithoutACA(t *testing.T) {
+	const why = "; this side trusts no CA, since CACrt is not given"
+	for name, c := range map[string]struct {
+		change func(*sslfilter.Options)
+		told   bool
+	}{
+		"no CA":             {func(o *sslfilter.Options) { o.CACrt = "" }, true},
+		"an empty CACrtMem": {func(o *sslfilter.Options) { o.CACrtMem = [][]byte{} }, true},
+		"another CA":        {func(o *sslfilter.Options) { o.CACrt = pki("other.crt") }, false},
+		"in memory":         {func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{pkiBytes(t, "other.crt")} }, false},
+	} {
+		log := new(journal)
+		p := connect(t, asking(func(o *sslfilter.Options) { c.change(o); o.Debug = slog.New(log) }), showing("client.crt", ""))
+		require.False(t, p.Server.ClientCertValid(), name)
+		require.Equal(t, c.told, strings.HasSuffix(p.Server.Peer().String(), why), "%s: %v", name, p.Server.Peer())
+		said := log.values("sslfilter: option has no effect", "option")
+		if c.told {
+			require.Contains(t, said, "ClientCert without CACrt: no client certificate can be valid", name)
+		} else {
+			require.NotContains(t, strings.Join(said, "\n"), "ClientCert without CACrt", name)
+		}
+	}
+	p := connect(t, asking(func(o *sslfilter.Options) { o.CACrt = "" }), clientOptions())
+	require.Equal(t, "no certificate", p.Server.Peer().String())
+}
