@@ -123,7 +123,9 @@ type FrontEnd struct {
 // HTTP is for mode http.
 type HTTP struct {
 	Headers          map[string]string `toml:"headers" flag:"header" usage:"<what=name>: the header that tells the backend verdict (valid, invalid, none), subject, issuer, serial, cipher or protocol of the connection; an empty name is not told. What a client sends under these names is removed" default:"X-Client-Verdict, X-Client-Subject, X-Client-Issuer, X-Client-Serial, X-TLS-Cipher, X-TLS-Protocol"`
-	TrustForwarded   bool              `toml:"trust-forwarded" usage:"keep the client's X-Forwarded-For and add to it; for relays behind another proxy"`
+	StripHeaders     []string          `toml:"strip-headers" usage:"<names> of more headers that no client may send to the backend, besides those that proxies usually set (docs/relay.md lists them); with * at its end a name is a prefix"`
+	TrustForwarded   bool              `toml:"trust-forwarded" usage:"keep the client's Forwarded, X-Forwarded-* and X-Real-IP, and add the client to Forwarded and X-Forwarded-For; for relays behind another proxy"`
+	ReuseAfterBody   bool              `toml:"reuse-after-body" usage:"keep a connection to the backend after POST, PUT and PATCH with a body; only for a backend that always reads the whole body, since it takes what it leaves for another request"`
 	NoPlainHTTPReply bool              `toml:"no-plain-http-reply" usage:"send no 400 to a client that speaks plain HTTP to a tls listener"`
 	MaxHeader        int               `toml:"max-header" usage:"<bytes> of a request's head" default:"65536"`
 }
@@ -134,6 +136,7 @@ type Limits struct {
 	CommandTimeout   Duration `toml:"command-timeout" usage:"<time> from the connection to a successful login (imap, pop3, smtp), or for the head of a request (http)" default:"1m"`
 	IdleTimeout      Duration `toml:"idle-timeout" usage:"<time> without a byte in either direction after which a connection is closed" default:"35m"`
 	BackendTimeout   Duration `toml:"backend-timeout" usage:"<time> to reach the backend, TLS and login included" default:"30s"`
+	ResponseTimeout  Duration `toml:"response-timeout" usage:"http: <time> for the head of the backend's answer, after the whole request has been sent; then the client gets status 504" default:"backend-timeout"`
 	MaxLine          int      `toml:"max-line" usage:"<bytes> of one command before the forwarding, literals included" default:"12288"`
 }
 
@@ -198,6 +201,7 @@ func (r *Relay) setDefaults() {
 	set(&r.CommandTimeout, Duration(time.Minute))
 	set(&r.IdleTimeout, Duration(35*time.Minute))
 	set(&r.BackendTimeout, Duration(30*time.Second))
+	set(&r.ResponseTimeout, r.BackendTimeout)
 	set(&r.MaxLine, 12<<10) // RFC 4954 section 4: AUTH of SMTP has the longest lines
 	if r.Capabilities == nil {
 		switch r.Mode {

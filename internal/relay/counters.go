@@ -18,7 +18,7 @@ type counters struct {
 	certValid, certInvalid, certNone   expvar.Int
 	logins, loginsRefused              expvar.Int
 	backendFailed, idle, forwarded     expvar.Int
-	requests                           expvar.Int
+	requests, httpRefused              expvar.Int
 	bytesFromClients, bytesFromBackend expvar.Int
 	notAfter                           expvar.Int
 }
@@ -32,7 +32,7 @@ func newCounters() *counters {
 		"client_cert_valid": &c.certValid, "client_cert_invalid": &c.certInvalid, "client_cert_none": &c.certNone,
 		"logins": &c.logins, "logins_refused": &c.loginsRefused,
 		"backend_failed": &c.backendFailed, "idle_closed": &c.idle, "forwarded": &c.forwarded,
-		"http_requests":      &c.requests,
+		"http_requests": &c.requests, "http_refused": &c.httpRefused,
 		"bytes_from_clients": &c.bytesFromClients, "bytes_from_backends": &c.bytesFromBackend,
 		"certificate_not_after": &c.notAfter,
 	} {

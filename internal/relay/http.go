@@ -2,27 +2,30 @@ package relay
 
 import (
 	"context"
-	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 // serveHTTP hands the connection to the relay's HTTP server and waits for its end.
 func (s *session) serveHTTP() error {
-	conn := &httpConn{duplex: s.client, session: s, closed: make(chan struct{})}
+	conn := newHTTPConn(s)
+	s.http.Store(conn)
 	select {
 	case s.relay.handoff.conns <- conn:
 	case <-s.relay.handoff.closed:
 		return errStopped
 	}
 	<-conn.closed
+	if conn.forwarded.Load() {
+		s.dest = s.state.backend.String()
+	}
 	return nil
 }
 
@@ -55,11 +58,46 @@ func (h *handoff) Addr() net.Addr { return &net.TCPAddr{} }
 
 // httpConn is a client's connection for net/http, which may not see what is
 // below: on a connection that has a ConnectionState it would begin other things.
+//
+// A client has one request at a time under way. What belongs to that request
+// alone is in an roundTrip.
 type httpConn struct {
 	duplex
 	session *session
-	once    sync.Once
-	closed  chan struct{}
+	backend *http.Transport // connections for the requests of this client alone
+	client  string          // IP address
+	from    []string        // X-Forwarded-For
+	proto   []string        // X-Forwarded-Proto
+
+	verdict *verdict     // of the last request
+	told    []toldHeader // the relay's headers, with the verdict
+
+	current atomic.Pointer[roundTrip]
+	tunnel  atomic.Bool // after an upgrade
+
+	forwarded atomic.Bool // a request has gone to the backend
+	broken    atomic.Bool // an answer broke off
+	unread    atomic.Bool // the client may still send what nobody will read
+
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newHTTPConn(s *session) *httpConn {
+	c := &httpConn{duplex: s.client, session: s, closed: make(chan struct{})}
+	c.client, _, _ = net.SplitHostPort(s.raw.RemoteAddr().String())
+	c.from, c.proto = []string{c.client}, []string{"http"}
+	if s.tls != nil {
+		c.proto = []string{"https"}
+	}
+	c.backend = c.newTransport()
+	return c
+}
+
+// awaitsAnswer reports whether the client waits for nothing but the backend.
+func (c *httpConn) awaitsAnswer() bool {
+	x := c.current.Load()
+	return x != nil && x.awaited()
 }
 
 func (c *httpConn) Read(b []byte) (int, error) {
@@ -80,13 +118,63 @@ func (c *httpConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// CloseWrite is what net/http calls when it closes a connection whose input it
+// has not read to the end.
+func (c *httpConn) CloseWrite() error {
+	c.unread.Store(true)
+	return c.duplex.CloseWrite()
+}
+
+// Close ends the client's connection, and with it the ones to the backend. An
+// answer that broke off ends with a reset: without a length or chunks, an
+// orderly end would make it look complete.
 func (c *httpConn) Close() error {
-	err := c.duplex.Close()
-	c.once.Do(func() { close(c.closed) })
+	var err error
+	c.once.Do(func() {
+		c.backend.CloseIdleConnections()
+		if c.broken.Load() {
+			reset(c.duplex)
+		} else if c.unread.Load() {
+			drain(c.duplex)
+		}
+		err = c.duplex.Close()
+		close(c.closed)
+	})
 	return err
 }
 
-type sessionKey struct{}
+// These bound how long the relay reads on after its last answer to a client
+// that is still sending. The values are those of nginx's lingering_timeout and
+// lingering_time.
+const (
+	drainPause = 5 * time.Second
+	drainTime  = 30 * time.Second
+)
+
+// drain reads and discards what a client still sends, until the client ends.
+// If the relay closed the connection with unread input, TCP would reset it, and
+// the client could lose the answer.
+func drain(conn duplex) {
+	conn.CloseWrite()
+	end := time.Now().Add(drainTime)
+	buf := bodyBuffers{}.Get()
+	defer bodyBuffers{}.Put(buf)
+	for {
+		limit := time.Now().Add(drainPause)
+		if limit.After(end) {
+			limit = end
+		}
+		conn.SetReadDeadline(limit)
+		if _, err := conn.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+type httpConnKey struct{}
+
+// connOf finds the client's connection of a request.
+func connOf(ctx context.Context) *httpConn { return ctx.Value(httpConnKey{}).(*httpConn) }
 
 func (s *Server) newHTTPServer(r *relay) *http.Server {
 	conf := r.current.Load().conf
@@ -97,202 +185,103 @@ func (s *Server) newHTTPServer(r *relay) *http.Server {
 		MaxHeaderBytes:    conf.MaxHeader,
 		ErrorLog:          slog.NewLogLogger(s.relayLog(r).Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, sessionKey{}, c.(*httpConn).session)
+			return context.WithValue(ctx, httpConnKey{}, c)
 		},
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" is for the backend
 	}
 }
 
 // serveRequest forwards one request.
 func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
-	s := req.Context().Value(sessionKey{}).(*session)
+	c := connOf(req.Context())
+	s := c.session
 	r.count.requests.Add(1)
-	v := verdict{Verdict: verdictNone}
-	if s.tls != nil {
-		v = s.state.verdict(s.tls) // per request: the list may have changed
+	if status, why := refusal(req); why != "" {
+		c.refuse(w, req, status, why)
+		return
 	}
+	v := c.currentVerdict()
 	if s.state.conf.RequireValidClientCert && s.tls != nil && v.Verdict != verdictValid {
 		s.log.Warn("request refused", v.attrs()...)
+		c.unread.Store(true)
 		w.Header().Set("Connection", "close")
 		http.Error(w, "The client certificate is not valid any more.", http.StatusForbidden)
 		return
 	}
-	ctx := context.WithValue(req.Context(), verdictKey{}, &v)
-	s.state.proxy.ServeHTTP(w, req.WithContext(ctx))
-}
-
-type verdictKey struct{}
-
-// makeProxy makes what forwards the requests.
-func (st *state) makeProxy(log *slog.Logger) {
-	conf := st.conf
-	st.pool = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, conf.BackendTimeout.Std())
-			defer cancel()
-			conn, err := st.dial(ctx, *st.backend)
-			if err != nil || st.backend.security == plain {
-				return conn, err
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler { // the head of the answer is written
+				http.NewResponseController(w).Flush() // what has come of the rest
 			}
-			tls, err := st.secureBackend(ctx, conn, *st.backend)
-			if err != nil {
-				return nil, err
-			}
-			return &backendConn{tls}, nil
-		},
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   32,
-		IdleConnTimeout:       time.Minute,
-		ResponseHeaderTimeout: conf.IdleTimeout.Std(),
-		// An answer's head may be as large as the requests' may.
-		MaxResponseHeaderBytes: int64(max(conf.MaxHeader, 64<<10)),
-	}
-	host := st.backend.address
-	if st.backend.network == "unix" {
-		host = "localhost"
-	}
-	target := &url.URL{Scheme: "http", Host: host}
-	st.proxy = &httputil.ReverseProxy{
-		Transport:     st.pool,
-		FlushInterval: -1,
-		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host
-			r.Out.URL.RawQuery = r.In.URL.RawQuery // as it came: SetURL's caller drops what url.ParseQuery does not like, "a;b" for one
-			onlyWebSocket(r.Out.Header)
-			if r.Out.Body != nil && r.Out.Body != http.NoBody {
-				r.Out.Body = clientBody{r.Out.Body}
-			}
-			st.setHeaders(r)
-		},
-		ModifyResponse: func(res *http.Response) error {
-			if st.retired.Load() && res.StatusCode != http.StatusSwitchingProtocols {
-				res.Header.Set("Connection", "close") // the next request comes with the new certificates and lists
-			}
-			return nil
-		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			s := r.Context().Value(sessionKey{}).(*session)
-			var broken *clientBodyError
-			if r.Context().Err() != nil && s.server.stop.Err() == nil {
-				s.log.Debug("request cancelled", "error", err)
-			} else if errors.As(err, &broken) {
-				s.log.Debug("request with a broken body", "error", err)
-			} else {
-				s.relay.count.backendFailed.Add(1)
-				s.log.Warn("backend failed", "backend", st.backend.String(), "error", err)
-			}
-			if st.retired.Load() {
-				w.Header().Set("Connection", "close")
-			}
-			status := http.StatusBadGateway
-			var slow net.Error
-			if errors.As(err, &slow) && slow.Timeout() {
-				status = http.StatusGatewayTimeout
-			}
-			if broken != nil {
-				w.Header().Set("Connection", "close") // where the next request begins nobody knows
-				status = http.StatusBadRequest
-			}
-			http.Error(w, http.StatusText(status), status)
-		},
-	}
-}
-
-// clientBody tells an error of the client's body from one of the backend.
-type clientBody struct{ io.ReadCloser }
-
-func (b clientBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = &clientBodyError{err}
-	}
-	return n, err
-}
-
-type clientBodyError struct{ error }
-
-func (e *clientBodyError) Unwrap() error { return e.error }
-
-// backendConn hides what net/http would look for in a TLS connection.
-type backendConn struct{ duplex }
-
-// setHeaders puts the relay's headers into a request. What the client sent
-// under their names is gone first, in every spelling that a program behind
-// might take for the same: small and capital letters, and '_' or another sign
-// for '-'. The client's trailers are not forwarded. Hop-by-hop headers, and those that the
-// client's Connection header names, were removed before, so that it cannot
-// have ours removed.
-func (st *state) setHeaders(r *httputil.ProxyRequest) {
-	conf := st.conf
-	strip := map[string]bool{
-		"forwarded": true, "x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true, "x-real-ip": true,
-	}
-	for _, name := range conf.Headers {
-		strip[headerKey(name)] = true
-	}
-	for _, name := range defaultHeaders() { // also one that is told under another name, or not at all
-		strip[headerKey(name)] = true
-	}
-	for name := range r.Out.Header {
-		if strip[headerKey(name)] {
-			delete(r.Out.Header, name)
+			c.broken.Store(true)
+			panic(p)
 		}
-	}
-	r.Out.Trailer = nil
-
-	s := r.In.Context().Value(sessionKey{}).(*session)
-	if conf.TrustForwarded {
-		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
-			if values := r.In.Header[name]; len(values) > 0 && !namedByConnection(r.In.Header, name) {
-				r.Out.Header[name] = values
-			}
-		}
-	}
-	host, proto := r.Out.Header["X-Forwarded-Host"], r.Out.Header["X-Forwarded-Proto"]
-	r.SetXForwarded()
-	if s.tls != nil {
-		r.Out.Header.Set("X-Forwarded-Proto", "https")
-	}
-	if len(host) > 0 {
-		r.Out.Header["X-Forwarded-Host"] = host
-	}
-	if len(proto) > 0 {
-		r.Out.Header["X-Forwarded-Proto"] = proto
-	}
-
-	v := r.In.Context().Value(verdictKey{}).(*verdict)
-	for what, value := range map[string]string{
-		headerVerdict: v.Verdict, headerSubject: v.Subject, headerIssuer: v.Issuer,
-		headerSerial: v.Serial, headerCipher: v.Cipher, headerProtocol: v.Protocol,
-	} {
-		if name := conf.Headers[what]; name != "" && value != "" {
-			r.Out.Header[http.CanonicalHeaderKey(name)] = []string{value}
-		}
-	}
+	}()
+	c.forwarded.Store(true)
+	c.newRoundTrip(req).serve(w, req)
 }
 
-// onlyWebSocket takes the wish for any other protocol out of a request; the
-// backend then answers it in HTTP/1.1 (RFC 9110 section 7.8). Behind an upgrade
-// the relay only forwards, and with h2c, or HTTP by another name, the client
-// would make requests there with headers of its own choice.
-func onlyWebSocket(h http.Header) {
-	if up := h["Upgrade"]; len(up) > 0 && (len(up) > 1 || !strings.EqualFold(up[0], "websocket")) {
-		h.Del("Upgrade")
-		h.Del("Connection")
+// refusal finds what is wrong with a request that no backend may see: methods
+// that make the rest of the connection something else than HTTP/1.1, and
+// targets that a backend could read in another way than the relay. The reason
+// is empty for a request that is forwarded.
+func refusal(req *http.Request) (status int, why string) {
+	u := req.URL
+	switch {
+	case strings.EqualFold(req.Method, http.MethodConnect):
+		return http.StatusMethodNotAllowed, "CONNECT is not served"
+	case req.ProtoMajor != 1 || strings.EqualFold(req.Method, "PRI"):
+		return http.StatusBadRequest, "not HTTP/1"
+	case req.RequestURI == "*":
+		if req.Method != http.MethodOptions {
+			return http.StatusBadRequest, "target * without OPTIONS"
+		}
+	case u.Opaque != "":
+		return http.StatusBadRequest, "opaque target"
+	case u.User != nil:
+		return http.StatusBadRequest, "user name in the target"
+	case u.Scheme != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https"):
+		return http.StatusBadRequest, "target is not an HTTP URL"
+	case !strings.HasPrefix(u.Path, "/") && (u.Scheme == "" || u.Path != ""):
+		return http.StatusBadRequest, "path does not begin with /"
 	}
-	h.Del("HTTP2-Settings")
+	return 0, ""
 }
 
-// namedByConnection reports whether a header is hop-by-hop by the word of
-// whoever sent it.
-func namedByConnection(h http.Header, name string) bool {
-	for _, value := range h["Connection"] {
-		for word := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(word), name) {
-				return true
-			}
-		}
+// refuse answers a request that no backend sees, and ends the connection.
+func (c *httpConn) refuse(w http.ResponseWriter, req *http.Request, status int, why string) {
+	c.session.relay.count.httpRefused.Add(1)
+	target, _, _ := strings.Cut(req.RequestURI, "?") // a query may hold secrets
+	c.session.log.Info("request refused", "reason", why, "method", bounded.Text(req.Method), "target", bounded.Text(target), "status", status)
+	c.unread.Store(true)
+	w.Header().Set("Connection", "close")
+	if status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
-	return false
+	http.Error(w, http.StatusText(status), status)
+}
+
+// currentVerdict is the verdict on the client's certificate, asked now: a
+// revocation may have come since the handshake. Its texts are made again only
+// if it has changed. The certificate cannot change: a TLS server of the library
+// refuses renegotiation.
+func (c *httpConn) currentVerdict() *verdict {
+	s := c.session
+	switch {
+	case s.tls == nil:
+		if c.verdict == nil {
+			c.setVerdict(verdict{Verdict: verdictNone})
+		}
+	case c.verdict == nil:
+		c.setVerdict(s.state.verdict(s.tls))
+	case c.verdict.Verdict == verdictNone: // without a certificate there is nothing to ask
+	case (c.verdict.Verdict == verdictValid) != s.tls.ClientCertValid():
+		c.setVerdict(s.state.verdict(s.tls))
+	}
+	return c.verdict
+}
+
+func (c *httpConn) setVerdict(v verdict) {
+	c.verdict = &v
+	c.told = c.session.state.headers.tell(c.verdict)
 }

@@ -41,6 +41,8 @@ type session struct {
 	fromClient  atomic.Int64
 	fromBackend atomic.Int64
 
+	http atomic.Pointer[httpConn] // mode http
+
 	mu      sync.Mutex
 	killed  bool
 	taken   []*cut.Socket // by kill; close ends them
@@ -229,6 +231,9 @@ func (s *session) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(idle, func() {
+		if c := s.http.Load(); c != nil && c.awaitsAnswer() {
+			s.touch() // the backend has response-timeout, and the client then gets an answer
+		}
 		rest := idle - (time.Since(s.opened) - time.Duration(s.moved.Load()))
 		s.mu.Lock()
 		if rest > 0 && !s.killed {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/http/httputil"
 	"sync/atomic"
 
@@ -21,7 +20,7 @@ type state struct {
 	backend *endpoint      // for users that are not named
 	users   userTable
 	proxy   *httputil.ReverseProxy // mode http
-	pool    *http.Transport        // of proxy
+	headers *headerRules           // mode http
 
 	show func(key, file string, data []byte) // of inspectState
 
@@ -236,18 +235,12 @@ func (st *state) release() {
 	if st.client != nil {
 		st.client.Close()
 	}
-	if st.pool != nil {
-		st.pool.CloseIdleConnections()
-	}
 }
 
 // retire gives the owner's reference back, once.
 func (st *state) retire() {
 	if !st.retired.CompareAndSwap(false, true) {
 		return // by Close and by a reload that was under way
-	}
-	if st.pool != nil {
-		st.pool.CloseIdleConnections()
 	}
 	st.release()
 }

@@ -79,7 +79,7 @@ func (r *Relay) validate() (all []error) {
 	for _, d := range []struct {
 		key string
 		d   Duration
-	}{{"handshake-timeout", r.HandshakeTimeout}, {"command-timeout", r.CommandTimeout}, {"idle-timeout", r.IdleTimeout}, {"backend-timeout", r.BackendTimeout}} {
+	}{{"handshake-timeout", r.HandshakeTimeout}, {"command-timeout", r.CommandTimeout}, {"idle-timeout", r.IdleTimeout}, {"backend-timeout", r.BackendTimeout}, {"response-timeout", r.ResponseTimeout}} {
 		if d.d > Duration(maxTimeout) {
 			add(wrongKey(d.key, "want at most %v, got %v", Duration(maxTimeout), d.d))
 		}
@@ -215,6 +215,12 @@ func (r *Relay) validateHTTP() error {
 		if len(r.Headers) > 0 {
 			return wrongKey("headers", "is for mode http, and this is %s", r.Mode)
 		}
+		if len(r.StripHeaders) > 0 {
+			return fmt.Errorf("strip-headers: is for mode http, and this is %s", r.Mode)
+		}
+		if r.ReuseAfterBody {
+			return fmt.Errorf("reuse-after-body: is for mode http, and this is %s", r.Mode)
+		}
 		return nil
 	}
 	if slices.Contains(r.ServerTLS.ALPN, "h2") || slices.Contains(r.BackendTLS.ALPN, "h2") {
@@ -239,6 +245,13 @@ func (r *Relay) validateHTTP() error {
 			return wrongKey("headers."+what, "%s has the name %s already", other, name)
 		}
 		seen[headerKey(name)] = what
+	}
+	for _, name := range r.StripHeaders {
+		if base := strings.TrimSuffix(name, "*"); !token(base) {
+			return fmt.Errorf("strip-headers: %q is not a header name", name)
+		} else if reserved(base) {
+			return fmt.Errorf("strip-headers: %s has a meaning of its own in HTTP", name)
+		}
 	}
 	if r.MaxHeader < 1024 || r.MaxHeader > maxLineBound {
 		return wrongKey("max-header", "want 1024 to %d, got %d", maxLineBound, r.MaxHeader)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -16,7 +17,8 @@ const (
 )
 
 // verdict is what is known of a client's TLS and certificate. The names are
-// the client's own: OpenSSL has escaped them to printable ASCII.
+// the client's own: OpenSSL has escaped them to printable ASCII. Each text has
+// at most bounded.MaxText bytes and a note about what was cut.
 type verdict struct {
 	Protocol, Cipher        string // empty without TLS
 	Providers               string // with fips: who serves the connection
@@ -43,11 +45,11 @@ func (st *state) verdict(conn *sslnet.Conn) verdict {
 		if peer.CRL.Status != sslfilter.CRLNotAsked {
 			peer.CRL.File = st.conf.ServerTLS.CACRL // it was read into memory
 		}
-		v.Why = peer.String()
+		v.Why = bounded.Text(peer.String())
 	}
 	if len(peer.Chain) > 0 {
 		own := peer.Chain[0]
-		v.Subject, v.Issuer, v.Serial = own.Subject, own.Issuer, sslfilter.Hexdump(own.Serial)
+		v.Subject, v.Issuer, v.Serial = bounded.Text(own.Subject), bounded.Text(own.Issuer), bounded.Text(sslfilter.Hexdump(own.Serial))
 	}
 	return v
 }
