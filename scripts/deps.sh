@@ -13,7 +13,7 @@
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	mail      dovecot's imapd and pop3d, and mbsync
-#	python3   Python, whose web server stands behind the relay in a test
+#	python3   Python and aiohttp, whose web servers stand behind the relay in tests
 #	mandoc    the linter of manual pages
 #	python    Python with the cryptography module, for make testdata
 #	valgrind  valgrind
@@ -72,7 +72,10 @@ look() {
 				lacks 'dovecot with IMAP and POP3' dovecot-imapd dovecot-pop3d
 			have mbsync || lacks mbsync isync
 			;;
-		python3) python3 -c 'import http.server' >/dev/null 2>&1 || lacks "Python's http.server module" python3 ;;
+		python3)
+			python3 -c 'import http.server' >/dev/null 2>&1 || lacks "Python's http.server module" python3
+			/usr/bin/python3 -c 'import aiohttp' >/dev/null 2>&1 || lacks "Python's aiohttp" python3 python3-aiohttp
+			;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
 		python)
 			python3 -c 'import cryptography' >/dev/null 2>&1 ||
