@@ -126,14 +126,14 @@ func (c *httpConn) CloseWrite() error {
 }
 
 // Close ends the client's connection, and with it the ones to the backend. An
-// answer that broke off ends with a reset: without a length or chunks, an
-// orderly end would make it look complete.
+// answer that broke off does not end in order: without a length or chunks, it
+// would look complete.
 func (c *httpConn) Close() error {
 	var err error
 	c.once.Do(func() {
 		c.backend.CloseIdleConnections()
 		if c.broken.Load() {
-			reset(c.duplex)
+			c.session.cutClient()
 		} else if c.unread.Load() {
 			drain(c.duplex)
 		}
