@@ -267,6 +267,7 @@ func TestSignals(t *testing.T) {
 
 func TestWrongStartsSaySo(t *testing.T) {
 	config := writeFile(t, "relay.toml", "[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\ncrtt = \"x\"\n")
+	bad := writeFile(t, "bad.toml", "counters = \"127.0.0.1:abc\"\n[[relay]]\nlisten = [\"plain:127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\n")
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -280,6 +281,11 @@ func TestWrongStartsSaySo(t *testing.T) {
 		{[]string{"-strict"}, 2, "-strict goes with -check"},
 		{[]string{"-config", config, "-tls"}, 2, "-config and -tls"},
 		{[]string{"-listen", "127.0.0.1:0"}, 2, `sslrelay: relay "tcp": backend: is missing`},
+		{[]string{"-listen", "plain:127.0.0.1:7", "-listen", "plain:0.0.0.0:7", "-backend", "h:1"}, 1, "its port is taken by plain:127.0.0.1:7"},
+		{[]string{"-check", "-listen", "plain:127.0.0.1:7", "-listen", "plain:0.0.0.0:7", "-backend", "h:1"}, 1, "ERROR: relay \"tcp\": listen: plain:0.0.0.0:7"},
+		{[]string{"-check", "-listen", "plain:127.0.0.1:7", "-counters", "127.0.0.1:7", "-backend", "h:1"}, 1, "ERROR: counters: 127.0.0.1:7"},
+		{[]string{"-check", "-listen", "plain:127.0.0.1:0", "-counters", "127.0.0.1:99999", "-backend", "h:1"}, 2, "counters: want a port from 0 to 65535"},
+		{[]string{"-check", "-config", bad}, 1, `line 1: counters: want a port from 0 to 65535 in "127.0.0.1:abc", got "abc"`},
 		{[]string{"-config", "nowhere.toml"}, 1, "nowhere.toml"},
 		{[]string{"-config", config}, 1, `line 4: unknown key "relay.crtt"`},
 		{[]string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1"}, 1, `relay "tcp": crt: is missing`},

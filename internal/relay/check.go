@@ -32,6 +32,11 @@ func Check(w io.Writer, c *Config, now time.Time) Findings {
 			r.weak("counters-remote: everybody who reaches the address can read the counters")
 		}
 	}
+	if err := c.checkAddresses(); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			r.wrong("%s", line)
+		}
+	}
 	for i := range c.Relays {
 		r.relay(&c.Relays[i])
 	}

@@ -8,25 +8,26 @@ import (
 
 // Config is the whole configuration. The toml tag of a field is its key in the
 // file and, for a flag, its name; the usage tag is its line in -help and in the
-// manual page, with the name of the value between backquotes.
+// manual page, with the name of the value between < and >. The restart tag says
+// that a reload cannot change the key: "always", or in one mode.
 type Config struct {
-	Log               string   `toml:"log" usage:"form of the log on standard error: text or json as a <form>" default:"text"`
-	LogLevel          string   `toml:"log-level" usage:"least <level> that is logged: debug, info, warn or error" default:"info"`
-	Counters          string   `toml:"counters" usage:"<address> on which counters are served over HTTP (/debug/vars); loopback only, see counters-remote"`
+	Log               string   `toml:"log" restart:"always" usage:"form of the log on standard error: text or json as a <form>" default:"text"`
+	LogLevel          string   `toml:"log-level" restart:"always" usage:"least <level> that is logged: debug, info, warn or error" default:"info"`
+	Counters          string   `toml:"counters" restart:"always" usage:"<address> on which counters are served over HTTP (/debug/vars); loopback only, see counters-remote"`
 	CountersRemote    bool     `toml:"counters-remote" usage:"admit an address in counters that is not loopback; everybody who reaches it can read the counters"`
-	DrainTimeout      Duration `toml:"drain-timeout" usage:"<time> that connections get to finish after SIGTERM" default:"30s"`
-	MaxConnections    int      `toml:"max-connections" usage:"<number> of client connections at a time, over all relays" default:"10000"`
-	MaxConnsPerClient int      `toml:"max-connections-per-client" usage:"<number> of connections at a time from one client address (an IPv6 /64 is one), over all relays; 0 is no limit" default:"0"`
-	MaxHandshakes     int      `toml:"max-handshakes" usage:"<number> of TLS handshakes with clients under way at a time, over all relays" default:"200"`
+	DrainTimeout      Duration `toml:"drain-timeout" restart:"always" usage:"<time> that connections get to finish after SIGTERM" default:"30s"`
+	MaxConnections    int      `toml:"max-connections" restart:"always" usage:"<number> of client connections at a time, over all relays" default:"10000"`
+	MaxConnsPerClient int      `toml:"max-connections-per-client" restart:"always" usage:"<number> of connections at a time from one client address (an IPv6 /64 is one), over all relays; 0 is no limit" default:"0"`
+	MaxHandshakes     int      `toml:"max-handshakes" restart:"always" usage:"<number> of TLS handshakes with clients under way at a time, over all relays" default:"200"`
 
 	Relays []Relay `toml:"relay"`
 }
 
 // Relay is one [[relay]] table: some listeners, and where their connections go.
 type Relay struct {
-	Name    string            `toml:"name" usage:"<name> in the log and in the counters" default:"the mode"`
-	Mode    string            `toml:"mode" usage:"<protocol> of the connections: tcp, http, imap, pop3 or smtp" default:"tcp"`
-	Listen  []string          `toml:"listen" usage:"<address> to listen on, tls:host:port, starttls:host:port (imap, pop3, smtp) or plain:host:port; without a prefix it is tls"`
+	Name    string            `toml:"name" restart:"always" usage:"<name> in the log and in the counters" default:"the mode"`
+	Mode    string            `toml:"mode" restart:"always" usage:"<protocol> of the connections: tcp, http, imap, pop3 or smtp" default:"tcp"`
+	Listen  []string          `toml:"listen" restart:"always" usage:"<address> to listen on, tls:host:port, starttls:host:port (imap, pop3, smtp) or plain:host:port; without a prefix it is tls"`
 	Backend string            `toml:"backend" usage:"<address> of the server behind, host:port or unix:/path, in front of it plain:, starttls: or tls:; without a prefix it is plain. With users it is for everybody whom they do not name"`
 	Users   map[string]string `toml:"users" flag:"user" usage:"<name=address>: the backend of one user (imap, pop3, smtp); @domain as the name stands for all users of a domain. Domains are compared without regard to case and a final dot, everything before the @ exactly"`
 	// UsersFile is for more users than a configuration should hold.
@@ -127,14 +128,14 @@ type HTTP struct {
 	TrustForwarded   bool              `toml:"trust-forwarded" usage:"keep the client's Forwarded, X-Forwarded-* and X-Real-IP, and add the client to Forwarded and X-Forwarded-For; for relays behind another proxy"`
 	ReuseAfterBody   bool              `toml:"reuse-after-body" usage:"keep a connection to the backend after POST, PUT and PATCH with a body; only for a backend that always reads the whole body, since it takes what it leaves for another request"`
 	NoPlainHTTPReply bool              `toml:"no-plain-http-reply" usage:"send no 400 to a client that speaks plain HTTP to a tls listener"`
-	MaxHeader        int               `toml:"max-header" usage:"<bytes> of a request's head" default:"65536"`
+	MaxHeader        int               `toml:"max-header" restart:"always" usage:"<bytes> of a request's head that are always taken; up to 4096 more may be, and then the answer is 431" default:"65536"`
 }
 
 // Limits bounds what one connection may take.
 type Limits struct {
 	HandshakeTimeout Duration `toml:"handshake-timeout" usage:"<time> for the handshake with a client" default:"10s"`
-	CommandTimeout   Duration `toml:"command-timeout" usage:"<time> from the connection to a successful login (imap, pop3, smtp), or for the head of a request (http)" default:"1m"`
-	IdleTimeout      Duration `toml:"idle-timeout" usage:"<time> without a byte in either direction after which a connection is closed" default:"35m"`
+	CommandTimeout   Duration `toml:"command-timeout" restart:"http" usage:"<time> from the connection to a successful login (imap, pop3, smtp), or for the head of a request (http)" default:"1m"`
+	IdleTimeout      Duration `toml:"idle-timeout" restart:"http" usage:"<time> without a byte in either direction after which a connection is closed" default:"35m"`
 	BackendTimeout   Duration `toml:"backend-timeout" usage:"<time> to reach the backend, TLS and login included" default:"30s"`
 	ResponseTimeout  Duration `toml:"response-timeout" usage:"http: <time> for the head of the backend's answer, after the whole request has been sent; then the client gets status 504" default:"backend-timeout"`
 	MaxLine          int      `toml:"max-line" usage:"<bytes> of one command before the forwarding, literals included" default:"12288"`

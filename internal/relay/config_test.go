@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -188,20 +189,33 @@ func TestWrongFilesNameRelayAndKey(t *testing.T) {
 		crt() + "crlcheck = \"all\"":                                               `crlcheck: want off, leaf or chain, got "all"`,
 		crt() + "crlcheck = \"leaf\"\nclientcert = true":                           `relay "r": crlcheck: has no CRL`,
 		crt() + "crlfiles = [\"nowhere.pem\"]":                                     `relay "r": crlfiles (nowhere.pem): cannot open it`,
-		crt() + fmt.Sprintf("crlfiles = [%q]", pki("crl.pem")):                     `relay "r": crlfiles: is given without CRLCheck`,
+		crt() + fmt.Sprintf("crlfiles = [%q]", pki("crl.pem")):                     `relay "r": crlfiles: is given without crlcheck`,
 		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", pki("root.crt"), pki("crl.pem"), pki("crl-trunc.pem")): `relay "r": crlfiles (` + pki("crl-trunc.pem"),
 		crt() + fmt.Sprintf("cacrl = %q", pki("crl-trunc.pem")):                                                               `relay "r": cacrl (` + pki("crl-trunc.pem"),
-		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")):                                           `key (` + pki("server-enc.key") + `): the private key is encrypted`,
+		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")):                                           `key (` + pki("server-enc.key") + `): the private key is encrypted; set keypassphrase`,
 		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")): `keypassphrase: the environment variable SSLRELAY_NOT_SET is not set`,
 		crt() + "backend-cacrt = \"nowhere.pem\"":                                                                             `backend-cacrt (nowhere.pem)`,
 		crt() + "fips = true\nfips-config = \"nowhere.cnf\"":                                                                  `relay "r": fips`, // fips-config (nowhere.cnf), or fips with OpenSSL 1.1.1
 		crt() + "backend-fips = true\nbackend-fips-config = \"nowhere.cnf\"":                                                  `relay "r": backend-fips`,
-		crt() + "fips-config = \"nowhere.cnf\"":                                                                               `relay "r": fips-config: is given without FIPS`,
+		crt() + "fips-config = \"nowhere.cnf\"":                                                                               `relay "r": fips-config: is given without fips`,
+		"":                                                                                                                    `relay "r": crt: is missing: a server needs a certificate and its key, unless cipher admits anonymous suites`,
+		crt() + "requirevalidclientcert = true":                                                                               `relay "r": requirevalidclientcert: would refuse everybody: set cacrt`,
+		crt() + "clientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [" + fmt.Sprintf("%q", pki("crl.pem")) + "]": `crlcheck: has no CA that could have signed a CRL: set cacrt`,
+		crt() + "crlcheck = \"leaf\"":                                              `crlcheck: has nobody to check: on a server it needs clientcert or requirevalidclientcert`,
+		crt() + "tls1_2 = true\nminversion = \"1.3\"":                              `minversion: is TLSv1.3, and tls1_2 asks for TLSv1.2 alone`,
+		crt() + "tls = true\nminversion = \"1.1\"":                                 `minversion: is TLSv1.1, and tls asks for TLSv1.2 or later`,
+		crt() + "maxversion = \"1.1\"":                                             `maxversion: is TLSv1.1, below the default minversion of TLSv1.2; set minversion too`,
+		crt() + "backend-maxversion = \"1.1\"":                                     `backend-maxversion: is TLSv1.1, below the default backend-minversion of TLSv1.2; set backend-minversion too`,
+		crt() + "backend-crt = \"x\"":                                              `backend-crt: is given without backend-key`,
+		crt() + "backend-key = \"x\"":                                              `backend-key: is given without backend-crt or backend-chain`,
+		crt() + "tls1_2 = true\nciphersuites = \"TLS_AES_128_GCM_SHA256\"":         `ciphersuites: names TLS 1.3 suites, and the highest version is TLSv1.2; TLS 1.2 suites go into cipher`,
+		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-ec.key")): `does not match the certificate of crt ` + pki("server.crt"),
 	} {
 		c, err := Parse([]byte(relayTable(`listen = ["127.0.0.1:0"]`, `backend = "tls:h:1"`, text)))
 		require.NoError(t, err)
 		_, err = New(c, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, want)
+		require.NotRegexp(t, fieldName, err)
 	}
 }
 
@@ -318,4 +332,94 @@ func TestWrongValuesHaveKeyAndLine(t *testing.T) {
 	_, err := Parse([]byte("crtt = 1\n[[relay]]\nlisten = 5\nbackend = 6\n"))
 	require.Equal(t, []string{`line 1: unknown key "crtt"`, `line 3: relay.listen: want a list of strings such as ["one", "two"], got a number`, `line 4: relay.backend: want a string, got a number`},
 		strings.Split(err.Error(), "\n"))
+}
+
+// Addresses that cannot be listened on together are found before a port is opened.
+func TestAddressesThatCollide(t *testing.T) {
+	config := func(counters string, listen ...string) string {
+		text := ""
+		if counters != "" {
+			text = fmt.Sprintf("counters = %q\n", counters)
+		}
+		for i, l := range listen {
+			text += fmt.Sprintf("[[relay]]\nname = \"%c\"\nlisten = [%s]\nbackend = \"h:1\"\n", 'a'+i, l)
+		}
+		return text
+	}
+	for text, want := range map[string]string{
+		config("", `"plain:127.0.0.1:7", "plain:127.0.0.1:7"`):          `relay "a": listen: plain:127.0.0.1:7: its port is taken by plain:127.0.0.1:7 of relay "a"`,
+		config("", `"plain:127.0.0.1:7"`, `"plain:0.0.0.0:7"`):          `relay "b": listen: plain:0.0.0.0:7: its port is taken by plain:127.0.0.1:7 of relay "a"`,
+		config("", `"plain::7"`, `"plain:127.0.0.1:7"`):                 `relay "b": listen: `,
+		config("", `"plain:[::]:7"`, `"plain:127.0.0.1:7"`):             `relay "b": listen: `,
+		config("", `"plain:0.0.0.0:7"`, `"plain:[::1]:7"`):              `relay "b": listen: `,
+		config("", `"plain:localhost:7"`, `"plain:127.0.0.1:7"`):        `relay "b": listen: `,
+		config("127.0.0.1:7", `"plain:127.0.0.1:7"`):                    `counters: 127.0.0.1:7: its port is taken by plain:127.0.0.1:7 of relay "a"`,
+		config("localhost:7", `"plain:127.0.0.1:8", "plain:0.0.0.0:7"`): `counters: localhost:7: its port is taken by plain:0.0.0.0:7`,
+	} {
+		c, err := Parse([]byte(text))
+		require.NoError(t, err)
+		_, err = New(c, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, want, text)
+		var out strings.Builder
+		require.Equal(t, 1, Check(&out, c, time.Now()).Errors, "%s", out.String())
+		require.Contains(t, out.String(), "ERROR: "+want)
+	}
+	for _, text := range []string{
+		config("127.0.0.1:0", `"plain:127.0.0.1:0", "plain:127.0.0.1:0"`, `"plain:0.0.0.0:0"`), config("", `"plain:127.0.0.1:7"`, `"plain:127.0.0.2:7"`),
+		config("127.0.0.1:9", `"plain:127.0.0.1:7"`, `"plain:127.0.0.1:8"`),
+	} {
+		c, err := Parse([]byte(text))
+		require.NoError(t, err)
+		require.NoError(t, c.checkAddresses(), text)
+	}
+	ok := "[[relay]]\nlisten = [\"plain:127.0.0.1:0\"]\nbackend = \"h:1\"\n"
+	for _, port := range []string{"99999", "abc", "-1", "+80", ""} {
+		_, err := Parse([]byte(fmt.Sprintf("counters = \"127.0.0.1:%s\"\n", port) + ok))
+		require.ErrorContains(t, err, "line 1: counters: want a port from 0 to 65535", port)
+		_, err = Parse([]byte(strings.Replace(ok, ":0", ":"+port, 1)))
+		require.ErrorContains(t, err, "line 2: relay \"tcp\": listen: ", port)
+	}
+}
+
+// What a reload refuses is what the documentation says.
+func TestReloadRefusesWhatIsDocumented(t *testing.T) {
+	page := string(contents(t, "../../docs/relay.md"))
+	_, part, ok := strings.Cut(page, "These need a restart:")
+	require.True(t, ok)
+	part, _, _ = strings.Cut(part, ".\n")
+	var documented []string
+	for i, key := range strings.Split(part, "`") {
+		if i%2 == 1 && key != "http" {
+			documented = append(documented, key)
+		}
+	}
+	var keys []string
+	note := func(f reflect.StructField, _ reflect.Value) {
+		if f.Tag.Get("restart") != "" {
+			keys = append(keys, f.Tag.Get("toml"))
+		}
+	}
+	eachField(reflect.ValueOf(Config{}), note)
+	eachField(reflect.ValueOf(Relay{}), note)
+	require.ElementsMatch(t, keys, documented)
+	require.Contains(t, part, "the number")
+
+	before := "max-handshakes = 5\n" + relayTable(`mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, `backend = "h:1"`)
+	f := startAll(t, before)
+	for text, want := range map[string]string{
+		"drain-timeout = \"1s\"\n" + before:                              "drain-timeout",
+		strings.Replace(before, "5", "6", 1):                             "max-handshakes",
+		before + "[[relay]]\nlisten = [\"plain::0\"]\nbackend = \"h:1\"": "the number of relays",
+		before + "idle-timeout = \"9s\"\n":                               `idle-timeout of relay "r"`,
+		before + "command-timeout = \"9s\"\n":                            `command-timeout of relay "r"`,
+		before + "max-header = 2000\n":                                   `max-header of relay "r"`,
+		strings.Replace(before, "127.0.0.1", "127.0.0.2", 1):             `listen of relay "r"`,
+	} {
+		c, err := Parse([]byte(text))
+		require.NoError(t, err)
+		require.ErrorContains(t, f.Reload(c), "a change of "+want+" needs a restart")
+	}
+	c, err := Parse([]byte("counters-remote = true\n" + before + "backend-timeout = \"9s\"\nmax-line = 600\n"))
+	require.NoError(t, err)
+	require.NoError(t, f.Reload(c))
 }

@@ -299,7 +299,7 @@ func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`)
 	for change, what := range map[string]string{
 		relayTable(`listen = ["127.0.0.1:1"]`, crt(), `backend = "127.0.0.1:1"`):                           `listen of relay "r"`,
-		relayTable(`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`):          `mode or order of relay "r"`,
+		relayTable(`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`):          `mode of relay "r"`,
 		"max-connections = 3\n" + relayTable(`listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`): "max-connections",
 	} {
 		c, err := Parse([]byte(change))
@@ -330,4 +330,28 @@ func TestCounters(t *testing.T) {
 	require.EqualValues(t, 1, r["forwarded"])
 	require.EqualValues(t, 5, r["bytes_from_backends"])
 	require.Greater(t, r["certificate_not_after"], int64(1<<31))
+}
+
+// max-header is what every request may have; net/http reads 4096 bytes more
+// before it refuses one.
+func TestMaxHeader(t *testing.T) {
+	const limit = 2000
+	served := backend(t, func(conn net.Conn) {
+		for in := bufio.NewReader(conn); ; {
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	})
+	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q\nmax-header = %d", served, limit))
+	for size, want := range map[int]int{limit: http.StatusNoContent, limit + 4096 + 1: http.StatusRequestHeaderFieldsTooLarge} {
+		conn := dial(t, f.addr())
+		head := "GET / HTTP/1.1\r\nHost: h\r\nX: "
+		_, err := io.WriteString(conn, head+strings.Repeat("x", size-len(head)-4)+"\r\n\r\n")
+		require.NoError(t, err)
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, want, answer.StatusCode, size)
+	}
 }

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/seed-014b8713/sslfilter"
@@ -76,7 +79,38 @@ func optionError(prefix string, err error) error {
 	if option.File != "" {
 		text += " (" + option.File + ")"
 	}
-	return fmt.Errorf("%s: %s", text, strings.TrimPrefix(option.Err.Error(), "sslfilter: "))
+	return fmt.Errorf("%s: %s", text, keysIn(prefix, strings.TrimPrefix(option.Err.Error(), "sslfilter: ")))
+}
+
+// keysIn writes the fields of the library's options in a text as the keys that
+// they come from. The forms in memory have none. Some fields are called like
+// ordinary words of such a text; these are known by the words around them.
+func keysIn(prefix, text string) string {
+	text = memoryForm.ReplaceAllString(text, "")
+	text = fieldName.ReplaceAllStringFunc(text, func(field string) string { return prefix + optionKey(field) })
+	return fieldAmongWords.ReplaceAllStringFunc(text, func(words string) string {
+		before, field, _ := strings.Cut(words, " ")
+		return before + " " + prefix + optionKey(field)
+	})
+}
+
+var (
+	memoryForm      = regexp.MustCompile(`,? (or|and) [A-Z]\w*Mem\b`)
+	fieldName       = regexp.MustCompile(`\b(` + strings.Join(fieldNames(), "|") + `)\b`)
+	fieldAmongWords = regexp.MustCompile(`\b(without|and|set) (` + strings.Join(ordinaryWords, "|") + `)\b`)
+	ordinaryWords   = []string{"TLS", "FIPS", "SNI", "ALPN", "Debug"}
+)
+
+// fieldNames are the fields whose names are no ordinary words, the longest first.
+func fieldNames() (names []string) {
+	t := reflect.TypeFor[sslfilter.Options]()
+	for i := range t.NumField() {
+		if name := t.Field(i).Name; name != "Client" && !slices.Contains(ordinaryWords, name) {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return len(b) - len(a) })
+	return names
 }
 
 // optionKey is the key of a field of the library's options.

@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +62,9 @@ func New(c *Config, log *slog.Logger) (*Server, error) {
 		log: log, conf: *c, handshakes: places.New(c.MaxHandshakes),
 		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
 		sessions: make(map[*session]struct{}),
+	}
+	if err := c.checkAddresses(); err != nil {
+		return nil, fmt.Errorf("sslrelay: %w", err)
 	}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
 	for i := range c.Relays {
@@ -344,33 +347,29 @@ func (s *Server) prepare(c *Config) (fresh []*state, err error) {
 	return fresh, nil
 }
 
-// needsRestart names what cannot be changed by a reload.
+// needsRestart names what cannot be changed by a reload: the keys with the tag
+// restart, whose value is the mode that it holds for, or "always".
 func (s *Server) needsRestart(c *Config) string {
-	var changed []string
-	note := func(key string, differs bool) {
-		if differs {
-			changed = append(changed, key)
-		}
-	}
-	old := &s.conf
-	note("log", c.Log != old.Log)
-	note("log-level", c.LogLevel != old.LogLevel)
-	note("counters", c.Counters != old.Counters)
-	note("drain-timeout", c.DrainTimeout != old.DrainTimeout)
-	note("max-connections", c.MaxConnections != old.MaxConnections)
-	note("max-connections-per-client", c.MaxConnsPerClient != old.MaxConnsPerClient)
-	note("max-handshakes", c.MaxHandshakes != old.MaxHandshakes)
-	if len(c.Relays) != len(old.Relays) {
-		note("the number of relays", true)
+	changed := changedKeys(&s.conf, c, "", "")
+	if len(c.Relays) != len(s.conf.Relays) {
+		changed = append(changed, "the number of relays")
 		return strings.Join(changed, ", ")
 	}
 	for i := range c.Relays {
-		a, b := &old.Relays[i], &c.Relays[i]
-		note(fmt.Sprintf("name, mode or order of relay %q", a.Name), a.Name != b.Name || a.Mode != b.Mode)
-		note(fmt.Sprintf("listen of relay %q", a.Name), !slices.Equal(a.Listen, b.Listen))
-		note(fmt.Sprintf("max-header of relay %q", a.Name), a.MaxHeader != b.MaxHeader)
-		note(fmt.Sprintf("command-timeout or idle-timeout of relay %q (mode http)", a.Name),
-			a.Mode == modeHTTP && (a.CommandTimeout != b.CommandTimeout || a.IdleTimeout != b.IdleTimeout))
+		old := &s.conf.Relays[i]
+		changed = append(changed, changedKeys(old, &c.Relays[i], old.Mode, fmt.Sprintf(" of relay %q", old.Name))...)
 	}
 	return strings.Join(changed, ", ")
+}
+
+// changedKeys names the keys of a struct that differ and need a restart.
+func changedKeys[T any](before, now *T, mode, of string) (changed []string) {
+	values := make(map[string]any)
+	eachField(reflect.ValueOf(before).Elem(), func(f reflect.StructField, v reflect.Value) { values[f.Name] = v.Interface() })
+	eachField(reflect.ValueOf(now).Elem(), func(f reflect.StructField, v reflect.Value) {
+		if needs := f.Tag.Get("restart"); (needs == "always" || needs != "" && needs == mode) && !reflect.DeepEqual(values[f.Name], v.Interface()) {
+			changed = append(changed, f.Tag.Get("toml")+of)
+		}
+	})
+	return changed
 }

@@ -1,0 +1,56 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net"
+)
+
+// binding is an address that the program listens on.
+type binding struct {
+	who  string // for the error: the address as it was written, and whose it is
+	addr *net.TCPAddr
+}
+
+// checkAddresses finds addresses that cannot be listened on together: the same
+// one twice, or one beside all addresses of the machine with its port. Go takes
+// 0.0.0.0, :: and an empty host for one another. Names are resolved as
+// net.Listen does. Whether another program has a port is not looked at.
+func (c *Config) checkAddresses() error {
+	var all []error
+	var taken []binding
+	add := func(key, written, address, whose string, wrap func(error) error) {
+		addr, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			all = append(all, wrap(wrongKey(key, "%w", err)))
+			return
+		}
+		for _, other := range taken {
+			if collide(addr, other.addr) {
+				all = append(all, wrap(wrongKey(key, "%s: its port is taken by %s", written, other.who)))
+				return
+			}
+		}
+		taken = append(taken, binding{fmt.Sprintf("%s of %s", written, whose), addr})
+	}
+	for i := range c.Relays {
+		r := &c.Relays[i]
+		for _, written := range r.Listen {
+			if e, err := parseEndpoint(written, directTLS); err == nil { // validate has said it
+				add("listen", written, e.address, fmt.Sprintf("relay %q", r.Name), func(err error) error { return &relayError{i, r.Name, err} })
+			}
+		}
+	}
+	if c.Counters != "" {
+		add("counters", c.Counters, c.Counters, "counters", func(err error) error { return err })
+	}
+	return errors.Join(all...)
+}
+
+func collide(a, b *net.TCPAddr) bool {
+	if a.Port == 0 || a.Port != b.Port { // the system chooses for port 0
+		return false
+	}
+	everything := func(a *net.TCPAddr) bool { return len(a.IP) == 0 || a.IP.IsUnspecified() }
+	return everything(a) || everything(b) || a.IP.Equal(b.IP) && a.Zone == b.Zone
+}
