@@ -119,6 +119,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 				c.SetDeadline(time.Now().Add(faultyDeadline))
 				var number [8]byte
 				if _, err := io.ReadFull(c, number[:]); err != nil {
+					c.NetConn().Close() // a close_notify here would be an end of what was never sent
 					return
 				}
 				id := binary.LittleEndian.Uint64(number[:])

@@ -272,6 +272,10 @@ func golden[T any](t *testing.T, topic string, got map[string]T) {
 
 const childEnv = "SSLFILTER_TEST_CHILD"
 
+// emulatorEnv is the command that runs a program of another processor, if that is
+// what this process is. The kernel does not run a child of it.
+const emulatorEnv = "SSLFILTER_EMULATOR"
+
 // inChild runs the calling test again in a process of its own, without a
 // terminal and with stdin to read, and reports whether this is that process.
 // The parent gets what the child wrote.
@@ -283,7 +287,8 @@ func inChild(t *testing.T, stdin string, env ...string) (child bool, output stri
 		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // or they would never end
 	}
 	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
-	cmd := exec.Command(os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")
+	argv := append(strings.Fields(os.Getenv(emulatorEnv)), os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(append(os.Environ(), childEnv+"="+t.Name()), env...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -355,7 +355,8 @@ func sameOpenSSL(t *testing.T) program {
 		}
 		seen = append(seen, path+" is "+version)
 	}
-	t.Skipf("no openssl command of %s: %s", sslfilter.OpenSSLVersion(), strings.Join(seen, ", "))
+	peers.SkipUnless(t, "openssl", "the openssl command of "+sslfilter.OpenSSLVersion(),
+		"install the one that belongs to the library; "+strings.Join(seen, ", "))
 	return program{}
 }
 
