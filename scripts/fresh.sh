@@ -95,15 +95,23 @@ skipped() {
 		}'
 }
 
-# failed reads the same, and writes what the packages that failed printed, but for
-# the tests that passed.
+# failed reads the same, and writes what the tests that failed printed, and all
+# that no test did.
 failed() {
 	awk '
-		/^(===|[ \t]*--- (PASS|SKIP):) / { next }
-		{ text = text $0 "\n" }
-		/^FAIL[ \t]/ { printf "%s", text }
-		/^(ok|FAIL|\?)[ \t]/ { text = "" }
-		END { printf "%s", text }'
+		function flush(i) {
+			for (i = 1; i <= n; i++) if (owner[i] in bad || lines[i] !~ /^    /) print lines[i]
+			n = 0
+			split("", bad)
+			test = ""
+		}
+		/^=== / { test = $3; next }
+		/^[ \t]*--- (PASS|SKIP): / { next }
+		{ lines[++n] = $0; owner[n] = test }
+		/^[ \t]*--- FAIL: / { bad[$3] }
+		/^FAIL[ \t]/ { flush() }
+		/^(ok|\?)[ \t]/ { n = 0; split("", bad); test = "" }
+		END { flush() }'
 }
 
 # asked are the reasons of tests that nobody asked for: they need a setting and
