@@ -341,6 +341,24 @@ func TestUnreadTicketsDestroyNothing(t *testing.T) {
 	}
 }
 
+// What the peer sent and nobody read makes TCP reset a connection that is closed.
+// That must not destroy what was sent to the peer before, also if the peer reads
+// it only after the Close.
+func TestUnreadInputDestroysNothing(t *testing.T) {
+	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+	data := random(200_000)
+	within(t, "Close with unread input", func() {
+		_, err := c.Write(random(50_000)) // the server reads nothing of it
+		require.NoError(t, err)
+		_, err = s.Write(data)
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		got, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, len(data), len(got))
+	})
+}
+
 // tapped tells of everything that is written.
 type tapped struct {
 	net.Conn

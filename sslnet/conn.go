@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
 // Conn is one end of a TLS connection over a net.Conn, as crypto/tls's Conn is.
@@ -269,7 +270,8 @@ func (c *Conn) closeNotify() error {
 // Write that are under way end. A peer that takes nothing holds it up for at
 // most a second, and not at all if a Write is under way: that is not waited for,
 // and where it has not sent all of its data, the peer is to see a connection
-// that was cut.
+// that was cut. If the peer has sent something that was not read, Close discards
+// it and waits for the peer to take what was sent, for another second at most.
 //
 // A second Close waits until the first has said that, two seconds at most, and
 // gives net.ErrClosed: so a program may end behind it. After a Detach it does
@@ -315,7 +317,7 @@ func (c *Conn) Close() error {
 		c.linger(limit)
 	}
 	close(c.said)
-	err := c.conn.Close()
+	err := c.closeBelow(c.ready.Load() && !writing && !passed(limit))
 	c.free()
 	return err
 }
@@ -332,6 +334,25 @@ func (c *Conn) discardTickets() {
 	c.conn.SetReadDeadline(never)
 	c.socket.discard()
 }
+
+// closeBelow closes the connection below. If input is unread, a close makes TCP
+// reset the connection and throw away what is on its way to the peer. With
+// deliver, that input is discarded first, and the peer gets a second to take what
+// was sent.
+func (c *Conn) closeBelow(deliver bool) error {
+	if !deliver || c.socket == nil || !cut.Unread(c.conn) {
+		return c.conn.Close()
+	}
+	cut.Take(c.conn).Finish(nil, atOnce, nil)
+	return nil
+}
+
+// atOnce stops a wait of package cut, which then ends within a second.
+var atOnce = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // linger lets the client have the alert that says why it was refused: what it
 // has sent behind its certificate, if nobody reads it, makes TCP throw the alert
