@@ -18,18 +18,26 @@ const Patience = time.Second
 
 // Places is a number of places. Its methods may be called by any goroutine.
 type Places struct {
-	max  int
-	turn chan struct{} // of who waits for a place; the others queue behind it
-	left chan struct{} // holds a token when a place was left
+	max int
 
-	mu     sync.Mutex
-	taken  []*Place // in order of arrival
-	counts map[netip.Addr]int
+	mu      sync.Mutex
+	taken   []*Place // in order of arrival
+	counts  map[netip.Addr]int
+	queues  map[netip.Addr][]*waiter // of each address in order of arrival; an empty one is deleted
+	arrived uint64                   // waiters so far
+	timer   *time.Timer              // looks again; nil before somebody waits
+}
+
+// waiter is a call of Take that waits.
+type waiter struct {
+	place  *Place
+	number uint64
+	given  chan struct{} // closed when it has the place
 }
 
 // New makes max places.
 func New(max int) *Places {
-	return &Places{max: max, turn: make(chan struct{}, 1), left: make(chan struct{}, 1), counts: make(map[netip.Addr]int)}
+	return &Places{max: max, counts: make(map[netip.Addr]int), queues: make(map[netip.Addr][]*waiter)}
 }
 
 // Place is that of one handshake. A nil Place is none, and its methods do
@@ -54,67 +62,137 @@ func (p *Places) Len() int {
 }
 
 // Take waits for a place for a connection from addr, until over is closed; then
-// the answer is nil. An addr that is not known yet is nil, and SetAddr
-// tells it later. If all are taken, one that has tried our Patience is given:
-// of the address that has the most of them the oldest, whose drop is called. drop
-// must not block.
+// the answer is nil. If addr is not known yet it is nil, and SetAddr tells it
+// later.
+//
+// Among those who wait, the address that has the fewest places is served first,
+// and of equal ones the connection that came first. If all places are taken, one
+// whose peer has exhausted our Patience is given away and its drop is called,
+// which must not block: the oldest of the address that has the most places. An
+// address does not get a place this way from another one that has fewer.
 func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
+	w := &waiter{place: &Place{places: p, addr: Client(addr), drop: drop}, given: make(chan struct{})}
+	p.mu.Lock()
+	w.number = p.arrived
+	p.arrived++
+	p.queues[w.place.addr] = append(p.queues[w.place.addr], w)
+	p.serve()
 	select {
-	case p.turn <- struct{}{}:
+	case <-w.given:
+		return w.place
 	case <-over:
-		return nil
 	}
-	defer func() { <-p.turn }()
-	place := &Place{places: p, addr: Client(addr), drop: drop}
-	for {
-		victim, wait, ok := p.try(place)
-		if ok {
-			if victim != nil {
-				victim.drop()
-			}
-			return place
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-p.left:
-		case <-timer.C:
-		case <-over:
-			timer.Stop()
-			return nil
-		}
-		timer.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-w.given: // meanwhile
+		return w.place
+	default:
+	}
+	p.unqueue(w)
+	return nil
+}
+
+// unqueue takes w out of its queue. The caller holds mu.
+func (p *Places) unqueue(w *waiter) {
+	addr := w.place.addr
+	p.queues[addr] = slices.DeleteFunc(p.queues[addr], func(other *waiter) bool { return other == w })
+	if len(p.queues[addr]) == 0 {
+		delete(p.queues, addr)
 	}
 }
 
-// try takes a place if one is free, or if one can be dropped; wait is when to
-// look again, unless one is left before.
-func (p *Places) try(place *Place) (victim *Place, wait time.Duration, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.taken) >= p.max {
-		now := time.Now()
-		wait = Patience
-		for _, t := range p.taken {
-			if t.kept {
-				continue
-			}
-			if left := Patience - t.waitedBy(now); left > 0 {
-				wait = min(wait, left)
-				continue
-			}
-			if victim == nil || p.counts[t.addr] > p.counts[victim.addr] {
-				victim = t
-			}
+// serve gives places to those who wait, as long as there are any to give. The
+// caller holds mu; serve gives it back.
+func (p *Places) serve() {
+	var victims []*Place
+	for len(p.queues) > 0 {
+		w, victim, wait := p.next()
+		if w == nil {
+			p.lookAgain(wait)
+			break
 		}
-		if victim == nil {
-			return nil, wait, false
+		if victim != nil {
+			victim.dropped = true
+			p.remove(victim)
+			victims = append(victims, victim)
 		}
-		victim.dropped = true
-		p.remove(victim)
+		p.unqueue(w)
+		p.taken = append(p.taken, w.place)
+		p.counts[w.place.addr]++
+		close(w.given)
 	}
-	p.taken = append(p.taken, place)
-	p.counts[place.addr]++
-	return victim, 0, true
+	p.mu.Unlock()
+	for _, victim := range victims {
+		victim.drop()
+	}
+}
+
+// lookAgain calls serve after some time. The caller holds mu.
+func (p *Places) lookAgain(wait time.Duration) {
+	if p.timer != nil {
+		p.timer.Reset(wait)
+		return
+	}
+	p.timer = time.AfterFunc(wait, func() {
+		p.mu.Lock()
+		p.serve()
+	})
+}
+
+// next chooses who gets a place, and who loses one for that unless one is free.
+// If nobody gets one, wait is when to look again, unless one is left before. The
+// caller holds mu.
+func (p *Places) next() (best *waiter, victim *Place, wait time.Duration) {
+	free := len(p.taken) < p.max
+	var most *Place // the one to drop for others
+	var own map[netip.Addr]*Place
+	if !free {
+		if most, own, wait = p.droppable(); most == nil {
+			return nil, nil, wait
+		}
+	}
+	for addr, queue := range p.queues {
+		w := queue[0]
+		switch {
+		case !free && p.counts[most.addr] < p.counts[addr] && own[addr] == nil:
+		case best == nil, p.counts[addr] < p.counts[best.place.addr],
+			p.counts[addr] == p.counts[best.place.addr] && w.number < best.number:
+			best = w
+		}
+	}
+	if best == nil || free {
+		return best, nil, wait
+	}
+	if mine := own[best.place.addr]; mine != nil && p.counts[most.addr] <= p.counts[best.place.addr] {
+		return best, mine, 0
+	}
+	return best, most, 0
+}
+
+// droppable finds the places whose peers have exhausted our Patience: the one
+// that is dropped for others, the oldest of each address, and how long until
+// there may be another. The caller holds mu.
+func (p *Places) droppable() (most *Place, own map[netip.Addr]*Place, wait time.Duration) {
+	now := time.Now()
+	wait = Patience
+	own = make(map[netip.Addr]*Place)
+	for _, t := range p.taken {
+		if t.kept {
+			continue
+		}
+		if left := Patience - t.waitedBy(now); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		if own[t.addr] == nil {
+			own[t.addr] = t
+		}
+		if most == nil || p.counts[t.addr] > p.counts[most.addr] {
+			most = t
+		}
+	}
+	return most, own, wait
 }
 
 // waitedBy is how long the peer has been waited for. The caller holds mu.
@@ -190,11 +268,7 @@ func (t *Place) Leave() {
 	if !t.dropped {
 		p.remove(t)
 	}
-	p.mu.Unlock()
-	select {
-	case p.left <- struct{}{}:
-	default:
-	}
+	p.serve()
 }
 
 // Client is the address that connections are counted under: that of the client,

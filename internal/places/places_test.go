@@ -94,16 +94,76 @@ func TestWhoHasTheMostGivesOne(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(places.Patience)
-		for range 5 {
+		for range 3 {
 			c.enter("new", "198.51.100.1")
 		}
+		// That address has three places now. Others are needed for those who have fewer.
+		c.enter("new", "198.51.100.2")
+		c.enter("new", "198.51.100.3")
 		// 2 is done and counts; the /64 has three places, then as many as 192.0.2.9
 		require.Equal(t, []string{"4", "1", "5", "0", "3"}, c.dropped)
-		go c.enter("never", "198.51.100.2")
+		go c.enter("never", "198.51.100.4")
 		synctest.Wait()
 		close(c.over)
 		synctest.Wait()
-		require.Nil(t, c.enter("after the end", "198.51.100.3"))
+		require.Nil(t, c.enter("after the end", "198.51.100.5"))
+	})
+}
+
+// A client does not queue behind those who come from an address that has many
+// places, and its own place is not given to them.
+func TestTheQueueIsFairByAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = "192.0.2.1"
+		c := newCrowd(5)
+		defer close(c.over)
+		slow := c.enter("slow", "192.0.2.7")
+		slow.Wait()
+		for range 4 {
+			c.enter("silent", many).Wait()
+		}
+		order := make(chan string, 200)
+		enter := func(name, ip string) {
+			go func() {
+				if p := c.enter(name, ip); p != nil {
+					order <- name
+					p.Wait()
+				}
+			}()
+			synctest.Wait()
+		}
+		for range 100 {
+			enter("silent", many)
+		}
+		enter("one", "192.0.2.2")
+		enter("another", "2001:db8::2")
+		time.Sleep(places.Patience + time.Millisecond)
+		synctest.Wait()
+		var served []string
+		for len(order) > 0 {
+			served = append(served, <-order)
+		}
+		// Two places for others, and two that change hands among those of the one address.
+		require.ElementsMatch(t, []string{"one", "another", "silent", "silent"}, served)
+		require.False(t, slow.Dropped(), "a client lost its place to an address that had as many")
+		require.Equal(t, []string{"silent", "silent", "silent", "silent"}, c.dropped)
+	})
+}
+
+// A connection that gives up waiting is not given a place.
+func TestWhoGivesUpLeavesTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(1)
+		first := c.enter("first", "192.0.2.1")
+		over := make(chan struct{})
+		gone := make(chan *places.Place)
+		go func() { gone <- c.Take(over, from("192.0.2.2"), nil) }()
+		synctest.Wait()
+		close(over)
+		require.Nil(t, <-gone)
+		first.Leave()
+		require.Zero(t, c.Len())
+		require.NotNil(t, c.enter("next", "192.0.2.3"))
 	})
 }
 

@@ -199,6 +199,28 @@ func TestNumberLimits(t *testing.T) {
 	})
 }
 
+// A client is served while very many silent connections of one address wait in
+// front of it.
+func TestAClientDoesNotQueueBehindSilentConnections(t *testing.T) {
+	const silent = 200
+	f := startAll(t, "max-handshakes = 2\n"+relayTable(`listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "1h"`,
+		fmt.Sprintf("backend = %q", backend(t, echo))))
+	for range silent {
+		dial(t, f.addr())
+	}
+	eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == silent }, "the silent connections were not accepted")
+	from := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	raw, err := from.Dial("tcp", f.addr())
+	if err != nil {
+		t.Skip("127.0.0.2 is not an address of this system: ", err)
+	}
+	defer raw.Close()
+	raw.SetDeadline(time.Now().Add(patience))
+	conn := tls.Client(raw, clientConfig(t))
+	exchange(t, conn, "x")
+	require.Less(t, f.count(func(c *counters) value64 { return &c.handshakesFailed }), int64(silent/2), "the client had to wait for the silent ones")
+}
+
 // One stuck client leaves the others alone, and no goroutine is left.
 func TestNothingIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()

@@ -141,13 +141,13 @@ func (s *session) run() error {
 // secure does the handshake with the client. What it reports, the log gets.
 func (s *session) secure() error {
 	conf := s.state.conf
-	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std())
-	defer cancel()
-	place := s.server.handshakes.Take(ctx.Done(), s.raw.RemoteAddr(), func() { s.raw.Close() })
+	place := s.takePlace(conf.HandshakeTimeout.Std())
 	if place == nil {
 		s.relay.count.handshakesFailed.Add(1)
-		return fmt.Errorf("handshake: max-handshakes are under way: %w", ctx.Err())
+		return errors.New("handshake: no place in max-handshakes became free within handshake-timeout")
 	}
+	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // of the handshake alone, not of the wait for the place
+	defer cancel()
 	conn := sslnet.Server(s.raw, s.state.server)
 	err := conn.HandshakeContext(places.With(ctx, place))
 	kept := place.Keep()
@@ -176,6 +176,14 @@ func (s *session) secure() error {
 	}
 	s.log.Debug("TLS", s.peer.attrs()...)
 	return nil
+}
+
+// takePlace waits for a place in max-handshakes. It is nil after limit, and once
+// the relay is stopped.
+func (s *session) takePlace(limit time.Duration) *places.Place {
+	ctx, cancel := context.WithTimeout(s.server.stop, limit)
+	defer cancel()
+	return s.server.handshakes.Take(ctx.Done(), s.raw.RemoteAddr(), func() { s.raw.Close() })
 }
 
 // handshakeError explains a failed handshake, to the log and, where it speaks
