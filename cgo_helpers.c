@@ -1381,6 +1381,7 @@ static int closed_by_peer(const fssl_conn *c)
 SELDOM static fssl_status outcome(fssl_conn *c, int ret)
 {
     c->stirred = 1;
+    c->unread = 0;
     c->ssl_error = SSL_get_error(c->ssl, ret);
     if (c->full) {
         clear_errors();
@@ -1413,6 +1414,8 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;
+    /* TLS 1.2: the record of the Finished may hold a message of the next handshake, and no input need come any more. */
+    c->unread = SSL_has_pending(c->ssl);
     c->records_only = SSL_version(c->ssl) == TLS1_3_VERSION;
     return FSSL_OK;
 }
@@ -1436,13 +1439,16 @@ static fssl_status answer_key_update(fssl_conn *c)
     return unlikely(SSL_get_key_update_type(c->ssl) != SSL_KEY_UPDATE_NONE) ? send_key_update(c) : FSSL_OK;
 }
 
-/* left: the last call may have left a part of a record behind. SSL_read_ex itself leaves one only where it fills plain. */
+/*
+ * left: the last call may have left a part of a record behind. SSL_read_ex itself leaves one only where it fills plain, and
+ * SSL_do_handshake one that is no data.
+ */
 static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, int left)
 {
     fssl_status status = FSSL_OK;
 
     /* without input SSL_read could only say so, at the price of a read buffer */
-    while (status == FSSL_OK && c->plain_len < cap && (c->in_left > 0 || (left && SSL_pending(c->ssl) > 0))) {
+    while (status == FSSL_OK && c->plain_len < cap && (c->in_left > 0 || (left && (SSL_pending(c->ssl) > 0 || c->unread)))) {
         size_t n = 0, before = c->in_left;
         int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
 
@@ -1474,12 +1480,16 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     c->plain_len = 0;
     c->more = 0;
     c->reading = 1;
-    status = unlikely(!c->handshaken) ? step_handshake(c) : FSSL_OK;
+    status = FSSL_OK;
+    if (unlikely(!c->handshaken)) {
+        status = step_handshake(c);
+        left = c->unread;
+    }
     if (status == FSSL_OK && likely(c->handshaken)) {
         status = read_records(c, plain, cap, left);
         if (unlikely(c->unproved) && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
             c->unproved = 0;
-        c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0);
+        c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0 || c->unread);
     }
     c->in_rest = c->in_left;
     c->in = NULL; /* a write reads too, in the middle of a handshake: it finds nothing */

@@ -158,6 +158,7 @@ typedef struct fssl_conn {
     int client, handshaken, reading, discard, full, starved, more;
     int dry; /* the BIO has said that it has no input */
     int records_only; /* TLS 1.3 after the handshake: there will be no other */
+    int unread; /* behind the handshake, OpenSSL may have the rest of a record that it has not looked at */
     int stirred; /* the crossing under way did more than move records, and may leave an error behind */
 
     const unsigned char *in;

@@ -161,12 +161,14 @@ type keyed struct {
 	out      *sealer
 	in       *sealer
 	log      keyLog
-	random   [2][]byte // of the client and the server
-	hello    []byte    // what the client said first
-	ended    bool      // it has sent close_notify
-	sent     string    // as data
-	last     [2][]byte // record of each
-	finished [2][]byte // verify_data of each, in TLS 1.2
+	random   [2][]byte           // of the client and the server
+	hello    []byte              // what the client said first
+	ended    bool                // it has sent close_notify
+	sent     string              // as data
+	last     [2][]byte           // record of each
+	finished [2][]byte           // verify_data of each, in TLS 1.2
+	feed     func(record []byte) // gives f a record of the handshake; nil is Receive(nil, record)
+	said     []byte              // the last that f said in the handshake
 }
 
 // keyedOptions is f's side: of a suite that sealer knows.
@@ -207,6 +209,14 @@ type alterRecord func(kind byte, body []byte) [][]byte
 func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Config, alter alterRecord) *keyed {
 	t.Helper()
 	k := &keyed{f: f, client: client}
+	k.connect(t, config, alter)
+	return k
+}
+
+// connect is connectKeyed for a peer that alter needs.
+func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
+	t.Helper()
+	f, client := k.f, k.client
 	config = config.Clone()
 	config.KeyLogWriter = &k.log
 	wire := &turns{hungry: make(chan struct{}), fed: make(chan struct{})}
@@ -225,11 +235,18 @@ func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Co
 		<-wire.hungry // or over
 		for _, record := range byRecord(wire.out) {
 			for _, r := range k.altered(record, alter, &open, &seal) {
-				f.Receive(nil, r)
+				if k.feed != nil {
+					k.feed(r)
+				} else {
+					f.Receive(nil, r)
+				}
 			}
 		}
 		wire.out = nil
 		said := f.Outgoing(nil)
+		if len(said) > 0 {
+			k.said = said
+		}
 		k.notice(said, client)
 		wire.in = append(wire.in, said...)
 		select {
@@ -239,7 +256,7 @@ func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Co
 				require.NoError(t, f.Err())
 				k.application()
 			}
-			return k
+			return
 		case wire.fed <- struct{}{}: // with nothing, that is the end
 		}
 	}
@@ -330,10 +347,7 @@ func (k *keyed) application() {
 		k.out, k.in = newSealer13(secret), newSealer13(k.log.secret(k.label("TRAFFIC_SECRET_0", k.client)))
 		return
 	}
-	master := k.log.secret("CLIENT_RANDOM")
-	keys := prf12(master, "key expansion", append(slices.Clone(k.random[1]), k.random[0]...), 2*16+2*4)
-	client := &sealer{aead: gcm(keys[:16]), iv: keys[32:36]}
-	server := &sealer{aead: gcm(keys[16:32]), iv: keys[36:40]}
+	client, server := k.sealers12()
 	for i, s := range []*sealer{client, server} {
 		if _, finished, err := s.open(k.last[i]); err == nil {
 			k.finished[i] = finished[4:]
@@ -343,6 +357,13 @@ func (k *keyed) application() {
 	if !k.client {
 		k.out, k.in = client, server
 	}
+}
+
+// sealers12 are those of TLS 1.2, of which each side's Finished is the first record.
+func (k *keyed) sealers12() (client, server *sealer) {
+	master := k.log.secret("CLIENT_RANDOM")
+	keys := prf12(master, "key expansion", append(slices.Clone(k.random[1]), k.random[0]...), 2*16+2*4)
+	return &sealer{aead: gcm(keys[:16]), iv: keys[32:36]}, &sealer{aead: gcm(keys[16:32]), iv: keys[36:40]}
 }
 
 // keyUpdating is that message (RFC 8446 section 4.6.3).
