@@ -478,7 +478,7 @@ int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
     return done(ret > 0, errs);
 }
 
-/* What ssl_add_cert_chain sends without an automatic chain: the own certificate, and then those of its chain. NULL behind the last one. */
+/* What ssl_add_cert_chain sends without an automatic chain: the own certificate, and then those of its chain. NULL after the last one. */
 X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i)
 {
     STACK_OF(X509) *chain = NULL;

@@ -115,7 +115,7 @@ func (r *report) listeners(conf *Relay) {
 		}
 	}
 	if conf.AllowUnauthenticated {
-		r.weak("allow-unauthenticated: mail without a login reaches the backend from the relay's address; it must not trust that")
+		r.weak("allow-unauthenticated: mail without a login reaches the backend from the relay's address; it must not trust that address")
 	}
 }
 
@@ -166,9 +166,9 @@ func (r *report) serverSide(st *state) {
 	asks := t.ClientCert || t.RequireValidClientCert
 	switch {
 	case t.RequireValidClientCert:
-		r.line("    ", "client certs", "required: the handshake refuses who has no valid one")
+		r.line("    ", "client certs", "required: the handshake refuses clients without a valid one")
 	case t.ClientCert && t.BlockBadClientCert:
-		r.line("    ", "client certs", "asked for; who has none is refused, and a bad one is not")
+		r.line("    ", "client certs", "asked for; clients without one are refused, clients with a bad one are not")
 		r.weak("blockbadclientcert: a bad or revoked certificate is not refused; requirevalidclientcert does that")
 	case t.ClientCert:
 		r.line("    ", "client certs", "asked for; nobody is refused")
@@ -409,10 +409,10 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 	r.line("    ", side+"crlcheck", check)
 	r.lists(side + "crlfiles")
 	if missing {
-		r.weak("%sallowmissingcrl: a revoked certificate passes where its list is not there", side)
+		r.weak("%sallowmissingcrl: a revoked certificate passes if the list of its issuer is missing", side)
 	}
 	if expired {
-		r.weak("%sallowexpiredcrl: what was revoked after a list has expired passes", side)
+		r.weak("%sallowexpiredcrl: a certificate that was revoked after a list expired passes", side)
 	}
 }
 
@@ -472,7 +472,7 @@ func (r *report) ignored(key string, numbers []int) {
 // maxPEM bounds a file that is searched for a private key, in bytes.
 const maxPEM = 64 << 20
 
-// secrets looks who can read the files with a private key or a passphrase.
+// secrets checks who can read the files with a private key or a passphrase.
 func (r *report) secrets(side, crt, key, chain, passphrase string) {
 	r.secretFile(side+"key", key)
 	for _, f := range []struct{ key, file string }{{"crt", crt}, {"chain", chain}} {
@@ -485,7 +485,7 @@ func (r *report) secrets(side, crt, key, chain, passphrase string) {
 	}
 }
 
-// secretFile looks who can read or change a file that others must not.
+// secretFile checks who can read or change a file that others must not.
 func (r *report) secretFile(key, file string) {
 	if file == "" {
 		return

@@ -53,7 +53,7 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"no CRL":              {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", pki("root.crt")), "cacrl: is missing"},
 		"empty CRL":           {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-empty.pem")), "blocks everybody"},
 		"no checked CRL":      {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl-expired.pem")), "blocks the certificates of its issuer, unless allowexpiredcrl is set"},
-		"missing allowed":     {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\nallowmissingcrl = true\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl.pem")), "passes where its list is not there"},
+		"missing allowed":     {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\nallowmissingcrl = true\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl.pem")), "passes if the list of its issuer is missing"},
 		"old CRL":             {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-expired.pem")), "a newer one was due"},
 		"no CA":               {crt() + "clientcert = true\n", "cacrt: is missing"},
 		"verdict in the log":  {crt() + "clientcert = true\n", "in mode tcp the verdict goes to the log alone"},
