@@ -105,11 +105,23 @@ func (s *stack) close() {
 
 // say sends one item of a put.
 func (s *stack) say(item any) {
-	if r, ok := item.(httpResponse); ok {
+	r, isResponse := item.(httpResponse)
+	if isResponse {
 		item = r.object()
 	}
-	s.Send(item)
-	// the original counts neither requests nor responses, and goes on
+	err := s.Send(item)
+	// The original counts neither requests nor responses. Here a response to no
+	// request is an error, so an encoder that has read a request sends it.
+	if isResponse && err != nil {
+		asked := new(filter.HTTPD)
+		if rec, _, _ := asked.Decode([]byte("GET / HTTP/1.0\r\n\r\n"), 0); rec != nil {
+			s.SetEncoder(asked)
+			s.Send(r.object())
+			s.SetEncoder(s.codec)
+		}
+		return
+	}
+	// Nor does it end a connection after a response, and goes on.
 	if h, ok := s.codec.(*filter.HTTPD); ok && h.Done() {
 		fresh := new(filter.HTTPD)
 		s.SetEncoder(fresh)
