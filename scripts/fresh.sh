@@ -100,7 +100,7 @@ skipped() {
 failed() {
 	awk '
 		function flush(i) {
-			for (i = 1; i <= n; i++) if (owner[i] in bad || lines[i] !~ /^    /) print lines[i]
+			for (i = 1; i <= n; i++) if (owner[i] in bad || lines[i] !~ /^    / || lines[i] ~ /--- FAIL: /) print lines[i]
 			n = 0
 			split("", bad)
 			test = ""
