@@ -44,14 +44,14 @@ type Conn struct {
 	writers  atomic.Int32 // calls of Write under way
 	closed   atomic.Bool  // Close or Detach was called
 	detached atomic.Bool  // by Detach: conn is not ours any more
-	refused  atomic.Bool  // a server has sent the alert of a failed handshake
+	refused  atomic.Bool  // the alert of a failure has been made
 }
 
 // closeTimeout is how long Close waits for a peer that takes nothing, to send
 // what waits and close_notify, and how long an alert in the handshake may take.
 const closeTimeout = time.Second
 
-// maxLinger bounds what Close reads of a client that was refused, in bytes.
+// maxLinger bounds what Close reads of a peer that was refused, in bytes.
 const maxLinger = 256 << 10
 
 // Client makes the client's end of a TLS connection over conn. ctx must be of a
@@ -135,6 +135,7 @@ func (c *Conn) fill(b []byte) (int, error) {
 	answer := !c.filter.Flushed()
 	c.mu.Unlock()
 	if answer {
+		c.refused.Store(err != nil && err != io.EOF)
 		c.flushLater()
 	}
 	c.in.err = err
@@ -311,7 +312,11 @@ func (c *Conn) Close() error {
 				c.send() // nothing, where a record was cut
 			}
 			c.out.Unlock()
-			c.discardTickets()
+			if c.refused.Load() {
+				c.linger(limit)
+			} else {
+				c.discardTickets()
+			}
 		}
 	case c.refused.Load():
 		c.linger(limit)
@@ -354,14 +359,16 @@ var atOnce = func() chan struct{} {
 	return c
 }()
 
-// linger lets the client have the alert that says why it was refused: what it
-// has sent behind its certificate, if nobody reads it, makes TCP throw the alert
-// away.
+// linger lets the peer have the alert that says why it was refused: if what the
+// peer is still sending is never read, TCP resets the connection and throws the
+// alert away.
 func (c *Conn) linger(limit time.Time) {
 	half, ok := c.conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
+	c.in.Lock() // the deadline has ended a Read under way
+	defer c.in.Unlock()
 	c.conn.SetReadDeadline(limit)
 	wire := getWire()
 	defer putWire(wire)

@@ -324,7 +324,7 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 		return nil
 	case err != nil:
 		c.limits.shorten(c.conn, time.Now().Add(closeTimeout))
-		c.refused.Store(c.flush() == nil && !c.client)
+		c.refused.Store(c.flush() == nil)
 		return err
 	}
 	return c.timeout(netErr)
