@@ -10,13 +10,15 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // Serve serves HTTP/1.1 and HTTP/2 on the connections of l, which are to be
-// *sslnet.Conn with the handshake done, as those of an *sslnet.Listener are. It
+// *sslnet.Conn with the handshake done, as those of an *sslnet.Listener are, or
+// wrappers that have NetConn or embed a net.Conn, as netutil.LimitListener's. It
 // is srv.Serve otherwise: Shutdown and Close end it, limits and timeouts of srv
 // hold, and Request.TLS is filled for both protocols.
 //
@@ -30,6 +32,12 @@ import (
 // written to srv.ErrorLog as net/http does, and a client that speaks plain HTTP
 // gets an answer in plain HTTP that says so.
 func Serve(srv *http.Server, l net.Listener) error {
+	switch {
+	case srv == nil:
+		return errors.New("sslhttp: no http.Server")
+	case l == nil:
+		return errors.New("sslhttp: no listener")
+	}
 	prepare(srv)
 	if l, ok := l.(*sslnet.Listener); ok && l.HandshakeError == nil {
 		l.HandshakeError = func(below net.Conn, err error) { handshakeFailed(srv, below, err) }
@@ -39,6 +47,9 @@ func Serve(srv *http.Server, l net.Listener) error {
 
 // ListenAndServe listens at srv.Addr, by default ":https", and calls Serve.
 func ListenAndServe(srv *http.Server, ctx *sslfilter.Ctx) error {
+	if srv == nil {
+		return errors.New("sslhttp: no http.Server")
+	}
 	addr := srv.Addr
 	if addr == "" {
 		addr = ":https"
@@ -55,6 +66,9 @@ func ListenAndServe(srv *http.Server, ctx *sslfilter.Ctx) error {
 // ClientCertValid, Peer and all else that a Conn tells. It is nil where neither
 // Serve nor ConnContext is in use.
 func FromContext(ctx context.Context) *sslnet.Conn {
+	if ctx == nil {
+		return nil
+	}
 	if c, ok := ctx.Value(contextKey{}).(*served); ok {
 		return c.Conn
 	}
@@ -66,30 +80,28 @@ func FromContext(ctx context.Context) *sslnet.Conn {
 //
 //	srv := &http.Server{ConnContext: sslhttp.ConnContext}
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	switch c := c.(type) {
-	case *sslnet.Conn:
-		return context.WithValue(ctx, contextKey{}, &served{Conn: c})
-	case *hidden:
-		state := c.Conn.(*sslnet.Conn).ConnectionState()
-		return context.WithValue(ctx, contextKey{}, &served{Conn: c.Conn.(*sslnet.Conn), state: &state})
+	conn := within(c)
+	if conn == nil {
+		return ctx
 	}
-	return ctx
+	s := &served{Conn: conn}
+	if _, knows := c.(interface{ ConnectionState() tls.ConnectionState }); !knows {
+		state := conn.ConnectionState()
+		s.state = &state
+	}
+	return context.WithValue(ctx, contextKey{}, s)
 }
 
 type contextKey struct{}
+
+// answerTimeout bounds the answer to a client that speaks plain HTTP.
+const answerTimeout = time.Second
 
 // served is what the context of a request has.
 type served struct {
 	*sslnet.Conn
 	state *tls.ConnectionState // of a hidden connection, whose net/http knows none
 }
-
-// hidden is a connection that speaks HTTP/2, without its ConnectionState:
-// net/http takes it for a plain one then, and does not insist on crypto/tls.
-type hidden struct{ net.Conn }
-
-// NetConn is the *sslnet.Conn.
-func (h *hidden) NetConn() net.Conn { return h.Conn }
 
 // preparing is held while a server is changed.
 var preparing sync.Mutex
@@ -129,13 +141,6 @@ func protocols(srv *http.Server) *http.Protocols {
 	return p
 }
 
-func shown(c net.Conn) net.Conn {
-	if h, ok := c.(*hidden); ok {
-		return h.Conn
-	}
-	return c
-}
-
 // handler fills Request.TLS where net/http cannot.
 type handler struct{ next http.Handler }
 
@@ -155,7 +160,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // listener hides the connections that speak HTTP/2.
 type listener struct {
 	net.Listener
-	srv *http.Server
+	srv   *http.Server
+	plain sync.Once // a connection without TLS was told of
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -164,9 +170,18 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, ok := conn.(*sslnet.Conn)
-		if !ok || c.ALPN() != "h2" {
+		c := within(conn)
+		if c == nil {
+			l.plain.Do(func() {
+				logf(l.srv, "sslhttp: no *sslnet.Conn is found in a connection, a %T without NetConn: Request.TLS and FromContext are nil", conn)
+			})
 			return conn, nil
+		}
+		if c.ALPN() != "h2" {
+			if conn == net.Conn(c) {
+				return c, nil
+			}
+			return &stated{conn, c}, nil
 		}
 		switch {
 		case !l.srv.Protocols.HTTP2():
@@ -174,10 +189,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		case !admitted(c):
 			err = errors.New("HTTP/2 does not admit the cipher suite " + c.Cipher() + " (RFC 9113 section 9.2.2)")
 		default:
-			return &hidden{c}, nil
+			return hide(l.srv, conn, c), nil
 		}
-		logf(l.srv, "sslhttp: connection from %s closed: %v", c.RemoteAddr(), err)
-		go c.Close()
+		go func() { // a connection below may take its time for both
+			logf(l.srv, "sslhttp: connection from %s closed: %v", c.RemoteAddr(), err)
+			conn.Close()
+		}()
 	}
 }
 
@@ -199,6 +216,7 @@ func handshakeFailed(srv *http.Server, below net.Conn, err error) {
 	logf(srv, "http: TLS handshake error from %s: %v", below.RemoteAddr(), err)
 	var e *sslfilter.Error
 	if errors.As(err, &e) && e.PlainHTTP() {
+		below.SetWriteDeadline(time.Now().Add(answerTimeout))
 		io.WriteString(below, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 	}
 }
