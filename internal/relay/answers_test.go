@@ -435,9 +435,13 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	ctx, err := sslfilter.NewCtx(sslfilter.Options{ // as the relay's, and it looks at the file itself
 		Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), ClientCert: true, CACRL: file("crl.pem")})
 	require.NoError(t, err)
-	st := f.relays[0].current.Load()
+	old := f.relays[0].current.Load()
+	st, err := newState(old.conf, f.Server.log)
+	require.NoError(t, err)
 	st.server.Close()
 	st.server = ctx
+	f.relays[0].current.Store(st)
+	old.retire()
 	c := newLines(t, dialTLS(t, f.addr(), "client-revoked"))
 	_, body := c.ask(getRoot)
 	require.Equal(t, []string{"valid"}, header(body, "X-Client-Verdict"))
