@@ -11,6 +11,9 @@
 # processes in a process namespace of their own, so that nothing is left when the
 # script ends, whatever ends it.
 #
+# Then, in the system of make test, the relay is installed as docs/relay.md says,
+# with systemd there to verify its unit.
+#
 # The tests that were skipped are listed. A test of the root package or of sslnet
 # that is skipped because something is missing is a failure.
 set -euo pipefail
@@ -153,6 +156,14 @@ try() {
 		echo 'fresh: these tests of the root package and of sslnet need nothing that a bare system lacks, and were skipped.' >&2
 		return 1
 	fi
+
+	[ -x scripts/check-install.sh ] || return 0
+	begin=$SECONDS
+	echo 'fresh: scripts/check-install.sh'
+	inside "$dir/test" DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends systemd man-db >"$dir/log" ||
+		{ tail -n 20 "$dir/log" >&2; echo 'fresh: systemd could not be installed.' >&2; return 1; }
+	inside "$dir/test" scripts/check-install.sh --here
+	echo "fresh: scripts/check-install.sh, $((SECONDS - begin)) s"
 }
 
 if [ "${1:-}" = --inside ]; then
