@@ -20,7 +20,7 @@ const (
 	statusFatal  = status(C.FSSL_FATAL)   // OpenSSL failed; failure has the error
 	statusNoCert = status(C.FSSL_NO_CERT) // the peer that we must verify showed no certificate
 	statusRounds = status(C.FSSL_ROUNDS)  // the server asked for too many renegotiations
-	statusFull   = status(C.FSSL_FULL)    // more than maxHeld bytes wait for the network
+	statusFull   = status(C.FSSL_FULL)    // more than FSSL_MAX_HELD bytes wait, or FSSL_MAX_ANSWERS for the network
 	statusMemory = status(C.FSSL_NO_MEMORY)
 )
 

@@ -65,9 +65,10 @@ func (l library) made() bool { return l.lib != nil }
 func newLibrary(conf []byte) (l library, err error) {
 	var errs C.fssl_errors
 	var providers *C.char
-	ok := C.fssl_lib_new(&l.lib, &providers, bytesPtr(conf), C.size_t(len(conf)), &errs)
+	var unserved C.int
+	ok := C.fssl_lib_new(&l.lib, &providers, &unserved, bytesPtr(conf), C.size_t(len(conf)), &errs)
 	l.providers = takeString(providers)
-	if ok == 0 {
+	if ok == 0 && unserved == 0 {
 		err = newError("CONF_modules_load", 0, records(&errs))
 	}
 	return l, err

@@ -78,7 +78,7 @@ enum {
     FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
     FSSL_MAX_SERVED = 16,         /* lines of what serves a connection: at most one for each of its uses */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may ask a client for: each costs as much as a handshake */
-    FSSL_MAX_ANSWERS = 256 << 10  /* of these, what the peer made us say after the handshake: key updates, refused renegotiations */
+    FSSL_MAX_ANSWERS = 256 << 10  /* of the bytes held, those that the peer made us say after the handshake: key updates, refused renegotiations */
 };
 
 /* One entry of OpenSSL's error queue, copied: the queue's own strings die with the next error. */
@@ -130,8 +130,8 @@ typedef enum fssl_status {
     FSSL_AGAIN = 2,    /* not now: a handshake is under way */
     FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
     FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
+    FSSL_FULL = -3,    /* FSSL_MAX_HELD or FSSL_MAX_ANSWERS exceeded */
     FSSL_ROUNDS = -4,  /* more than FSSL_MAX_ROUNDS renegotiations */
-    FSSL_FULL = -3,    /* FSSL_MAX_HELD exceeded */
     FSSL_NO_MEMORY = -5 /* for what is held, or for the error */
 } fssl_status;
 
@@ -267,10 +267,10 @@ const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
 
 /* cgo_provider.c: what OpenSSL 3.0 brought as a whole, and what its callers find before */
 #ifdef FSSL_OPENSSL_111
-static inline int fssl_lib_new(fssl_lib **lib, char **providers, const unsigned char *conf, size_t len, fssl_errors *errs)
+static inline int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
 {
     (void)conf, (void)len, (void)errs;
-    *lib = NULL, *providers = NULL;
+    *lib = NULL, *providers = NULL, *unserved = 0;
     return 0;
 }
 static inline X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs) { return (void)lib, (void)errs, NULL; }
@@ -281,7 +281,7 @@ static inline int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const ch
 static inline char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib) { return (void)ctx, (void)lib, NULL; }
 static inline int fssl_conn_served(const fssl_conn *c, fssl_served *list) { return (void)c, (void)list, 0; }
 #else
-int fssl_lib_new(fssl_lib **lib, char **providers, const unsigned char *conf, size_t len, fssl_errors *errs);
+int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs);
 char *fssl_providers(OSSL_LIB_CTX *ctx);
 X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs);
 int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs);

@@ -103,16 +103,18 @@ static int load_conf(OSSL_LIB_CTX *ctx, const unsigned char *conf, size_t len)
  * A library context as conf, the text of a configuration, describes it. It is
  * for the life of the process: OSSL_LIB_CTX_free needs every thread that ever
  * used it to have said good-bye (OPENSSL_thread_stop_ex), and goroutines change
- * threads. Returns 1, 0 where it failed, or -1 where nothing in it serves with
- * fips=yes; only this thread has used it then. providers are those that are active.
+ * threads. Returns 1 or 0. With 0, unserved tells that nothing in it serves with
+ * fips=yes, which is no error of OpenSSL; only this thread has used it then.
+ * providers are those that are active.
  */
-int fssl_lib_new(fssl_lib **lib, char **providers, const unsigned char *conf, size_t len, fssl_errors *errs)
+int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
 {
     OSSL_LIB_CTX *ctx;
     EVP_MD *served;
     int ret;
 
     fssl_take_errors(NULL);
+    *unserved = 0;
     *lib = OPENSSL_zalloc(sizeof(**lib));
     ctx = OSSL_LIB_CTX_new();
     if (*lib != NULL)
@@ -122,7 +124,8 @@ int fssl_lib_new(fssl_lib **lib, char **providers, const unsigned char *conf, si
     if (ret == 1) {
         served = EVP_MD_fetch(ctx, "SHA2-256", FSSL_PROPQ);
         (*lib)->ctx = ctx;
-        ret = served != NULL ? 1 : -1;
+        *unserved = served == NULL;
+        ret = served != NULL;
         EVP_MD_free(served);
     }
     if (ret != 1) {

@@ -97,10 +97,23 @@ func New(o Options) (*Filter, error) {
 //
 // Calls SSL_new(3).
 func (c *Ctx) NewFilter() (*Filter, error) {
-	if c.closed.Load() || !c.shared.acquire() {
+	if !c.acquire() {
 		return nil, ErrClosed
 	}
 	return newFilter(c.shared)
+}
+
+// acquire takes a reference to what connections share, if c is open.
+func (c *Ctx) acquire() bool {
+	return c != nil && c.shared != nil && !c.closed.Load() && c.shared.acquire()
+}
+
+// options are those that c was made with, or none.
+func (c *Ctx) options() *Options {
+	if c == nil || c.shared == nil {
+		return new(Options)
+	}
+	return &c.shared.opts
 }
 
 // Ciphers lists the exact cipher suites that a connection offers or accepts, in
@@ -108,7 +121,12 @@ func (c *Ctx) NewFilter() (*Filter, error) {
 // choose those that fit the type of its key.
 //
 // Calls SSL_get1_supported_ciphers(3).
-func (c *Ctx) Ciphers() []string { return slices.Clone(c.shared.ciphers) }
+func (c *Ctx) Ciphers() []string {
+	if c == nil || c.shared == nil {
+		return nil
+	}
+	return slices.Clone(c.shared.ciphers)
+}
 
 // Chain gives the certificates that a connection sends, as DER: its own first,
 // and then the others in the order in which they are sent. They are those that
@@ -124,14 +142,14 @@ func (c *Ctx) Chain() [][]byte { return c.certificates((*ctxHandle).sent) }
 //
 // Calls X509_STORE_get1_all_certs(3).
 func (c *Ctx) CAs() [][]byte {
-	if !c.shared.ownCAs {
+	if c == nil || c.shared == nil || !c.shared.ownCAs {
 		return nil
 	}
 	return c.certificates((*ctxHandle).trusted)
 }
 
 func (c *Ctx) certificates(list func(*ctxHandle) [][]byte) [][]byte {
-	if c.closed.Load() || !c.shared.acquire() {
+	if !c.acquire() {
 		return nil
 	}
 	defer c.shared.release()
@@ -139,16 +157,16 @@ func (c *Ctx) certificates(list func(*ctxHandle) [][]byte) [][]byte {
 }
 
 // Client reports whether the connections are clients (Options.Client).
-func (c *Ctx) Client() bool { return c.shared.opts.Client }
+func (c *Ctx) Client() bool { return c.options().Client }
 
 // ALPN lists the protocols of Options.ALPN, the most wanted first.
-func (c *Ctx) ALPN() []string { return slices.Clone(c.shared.opts.ALPN) }
+func (c *Ctx) ALPN() []string { return slices.Clone(c.options().ALPN) }
 
 // ServerName is the name that a client verifies where SetServerName gives none:
 // Options.ServerName, or else Options.SNI. It is empty where there is neither,
 // and on a server.
 func (c *Ctx) ServerName() string {
-	o := &c.shared.opts
+	o := c.options()
 	switch {
 	case !o.Client:
 		return ""
@@ -160,7 +178,7 @@ func (c *Ctx) ServerName() string {
 
 // Close gives the context up. Filters made from it live on. It is idempotent.
 func (c *Ctx) Close() error {
-	if c.closed.CompareAndSwap(false, true) {
+	if c != nil && c.shared != nil && c.closed.CompareAndSwap(false, true) {
 		c.shared.release()
 	}
 	return nil

@@ -238,7 +238,7 @@ var crlCodes = map[VerifyCode]CRLStatus{
 // ignored, and a revoked certificate in front of everything else.
 func (f *Filter) crlChecked() (r CRLResult) {
 	switch {
-	case f.ctx.opts.CRLCheck == CRLCheckOff:
+	case f.ctx == nil || f.ctx.opts.CRLCheck == CRLCheckOff:
 		return r
 	case f.ssl == nil || f.ssl.recorded() == 0:
 		r.Status = CRLNoCertificate

@@ -11,7 +11,11 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// ErrClosed is returned by every method of a Filter or Ctx after its Close.
+// ErrClosed is returned after the Close of a Filter or Ctx, and by one that
+// neither New nor NewCtx made, from every method that returns an error, except
+// Close and Err: Close can be called again, and Err still has the error that
+// ended the connection. Other methods then return what they return before a
+// handshake, and a Ctx what it was made with.
 var ErrClosed = errors.New("sslfilter: closed")
 
 // ErrBufferFull is returned where a named bound would be exceeded: MaxPlaintext
@@ -274,7 +278,7 @@ func (f *Filter) failure(op string, st status) error {
 	case statusMemory:
 		return f.fail(outOfMemory(op, nil))
 	case statusRounds:
-		return f.fail(&Error{Op: op, Hint: "the server asked for more than 16 renegotiations"})
+		return f.fail(&Error{Op: op, Hint: fmt.Sprintf("the server asked for more than %d renegotiations", renegotiationsFollowed)})
 	case statusNoCert:
 		hint := "the server showed no certificate, and this client verifies it"
 		if !f.ctx.opts.Client {

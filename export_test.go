@@ -28,7 +28,8 @@ func forget[T any](k *crlCache[T], free func(T)) {
 	k.files = nil
 }
 
-// CRLParsed tells how often the cache was asked and what it holds.
+// CRLCached reports whether the cache holds the file as info describes it, and
+// whether it would be read again because it was changed so recently.
 func CRLCached(file string, info fs.FileInfo) (cached, racy bool) {
 	c := serialFiles.get(file, info)
 	return c != nil, c != nil && c.racy

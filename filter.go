@@ -48,17 +48,18 @@ type Filter struct {
 //	failed: nothing is made any more      cut: ReceiveEOF without close_notify;
 //	                                      what Send accepted is still made
 //
-// Close leads from everywhere to shut.
+// Close leads from everywhere to shut, which is also where a Filter is that
+// nobody made.
 type phase uint8
 
 const (
-	phaseIdle      phase = iota // nothing has happened
+	phaseShut      phase = iota // closed, no C memory left
+	phaseIdle                   // nothing has happened
 	phaseHandshake              // the first handshake is under way
 	phaseOpen                   // data flow
 	phaseDetached               // TLS is off; Outgoing still empties
 	phaseCut                    // the input ended without close_notify
 	phaseFailed                 // frozen by an error
-	phaseShut                   // closed, no C memory left
 )
 
 const (
@@ -84,7 +85,7 @@ func newFilter(s *sharedCtx) (*Filter, error) {
 		s.release()
 		return nil, err
 	}
-	return &Filter{ctx: s, ssl: ssl, overhead: overheadMost}, nil
+	return &Filter{ctx: s, ssl: ssl, phase: phaseIdle, overhead: overheadMost}, nil
 }
 
 // Clone makes a new connection of the same Ctx, also after that was closed.

@@ -21,7 +21,8 @@ func (e *VersionError) Error() string {
 
 func needs(ability, version string) error { return &VersionError{Ability: ability, Needs: version} }
 
-// olderThan reports whether the OpenSSL at run time is older than version 3.minor.
+// olderThan reports whether the OpenSSL at run time is older than
+// version, which is a major and a minor number: "3.5".
 func olderThan(version string) bool {
 	var major, minor uint64
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {

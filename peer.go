@@ -159,7 +159,7 @@ func (f *Filter) CheckCRL(file string) CRLResult {
 
 // checkSerials is CheckCRL for CACRL or CACRLMem, where one is given.
 func (f *Filter) checkSerials() CRLResult {
-	if !f.ctx.asksSerials() {
+	if f.ctx == nil || !f.ctx.asksSerials() {
 		return CRLResult{}
 	}
 	r := CRLResult{}

@@ -51,6 +51,9 @@ func newSSL(ctx *sharedCtx) (*sslHandle, error) {
 
 func (h *sslHandle) close() { h.handle.close(freeConn) }
 
+// renegotiationsFollowed is the number of renegotiations that a client follows.
+const renegotiationsFollowed = C.FSSL_MAX_ROUNDS
+
 // zeroReturn is the code of a call that the peer's close_notify ended.
 const zeroReturn = C.SSL_ERROR_ZERO_RETURN
 

@@ -1,0 +1,75 @@
+package sslfilter_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// arguments are zero values for a call of method: nil slices, empty names.
+func arguments(method reflect.Type) (args []reflect.Value) {
+	n := method.NumIn()
+	if method.IsVariadic() {
+		n--
+	}
+	for i := range n {
+		args = append(args, reflect.Zero(method.In(i)))
+	}
+	return args
+}
+
+// A Filter or Ctx that was closed, or that nobody made, answers every call:
+// ErrClosed from each method that returns an error, nothing from the others.
+func TestClosedAndZero(t *testing.T) {
+	closed := mustCtx(t, serverOptions())
+	require.NoError(t, closed.Close())
+	failed := mustFilter(t, serverOptions())
+	_, err := failed.Receive(nil, []byte("GET / HTTP/1.1\r\n\r\n"))
+	require.Error(t, err)
+	require.NoError(t, failed.Close())
+	require.Equal(t, err, failed.Err(), "Err keeps what ended the connection")
+	detached := connect(t, serverOptions(), clientOptions())
+	require.NoError(t, detached.Client.CloseWrite())
+	detached.Transfer()
+	require.NoError(t, detach(detached.Server.Filter))
+	require.NoError(t, detached.Server.Close())
+
+	isError := reflect.TypeFor[error]()
+	for name, object := range map[string]any{
+		"closed Filter": closedFilter(t), "closed client": func() any {
+			f := mustFilter(t, clientOptions())
+			f.Close()
+			return f
+		}(),
+		"Filter that failed and was closed": failed, "Filter that was detached and closed": detached.Server.Filter,
+		"closed Filter with CACRL": func() any {
+			f := mustFilter(t, asking(crl(pki("crl.pem"))))
+			f.Close()
+			return f
+		}(),
+		"zero Filter": new(sslfilter.Filter),
+		"closed Ctx":  closed, "zero Ctx": new(sslfilter.Ctx), "nil Ctx": (*sslfilter.Ctx)(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := reflect.ValueOf(object)
+			require.NotZero(t, v.NumMethod())
+			for i := range v.NumMethod() {
+				method, call := v.Type().Method(i).Name, v.Method(i)
+				for range 2 {
+					var results []reflect.Value
+					require.NotPanics(t, func() { results = call.Call(arguments(call.Type())) }, method)
+					switch last := len(results) - 1; {
+					case last < 0 || results[last].Type() != isError || method == "Err":
+					case method == "Close":
+						require.Nil(t, results[last].Interface(), "Close can be called again")
+					default:
+						require.Equal(t, sslfilter.ErrClosed, results[last].Interface(), method)
+					}
+				}
+			}
+		})
+	}
+}
