@@ -163,9 +163,25 @@ key = %[2]q
 backend = "starttls:%[4]s"
 backend-cacrt = %[3]q
 backend-servername = "localhost"
+
+[[relay]]
+name = "transparent, plain backend"
+mode = "imap"
+listen = ["tls:127.0.0.1:0"]
+crt = %[1]q
+key = %[2]q
+backend = %[4]q
+
+[[relay]]
+name = "transparent, plain backend, pop3"
+mode = "pop3"
+listen = ["tls:127.0.0.1:0"]
+crt = %[1]q
+key = %[2]q
+backend = %[6]q
 `, pki("server.crt"), pki("server.key"), pki("root.crt"), d.IMAP, d.IMAPS, d.POP3))
 	r := startRelay(t, nil, "-config", config)
-	require.Len(t, r.addrs, 6)
+	require.Len(t, r.addrs, 8)
 	imap, imaps, pop, pops, open, opens := r.addrs[0], r.addrs[1], r.addrs[2], r.addrs[3], r.addrs[4], r.addrs[5]
 
 	t.Run("curl", func(t *testing.T) {
@@ -242,6 +258,22 @@ SyncState *
 			"A1 OK ID completed", "", "A2 BAD Unknown command", "", "A3 OK", "A4 LOGOUT\n", "A4 OK")
 		talk(t, "openssl", []string{"openssl", "s_client", "-connect", pop, "-starttls", "pop3", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 			"verify return:1", "USER user2\nPASS secret\n", "+OK Logged in", "QUIT\n", "+OK Logging out")
+	})
+	t.Run("a plain backend's STARTTLS", func(t *testing.T) { // dovecot announces it until the login
+		client := func(addr string) []string {
+			return []string{"openssl", "s_client", "-connect", addr, "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"}
+		}
+		out := talk(t, "openssl", client(r.addrs[6]), "* OK", "a CAPABILITY\nb STARTTLS\nc LOGIN user1 wrong\nd AUTHENTICATE PLAIN\n", "b BAD TLS is already active", "", "c NO", "",
+			"\n+", base64.StdEncoding.EncodeToString([]byte("\x00user1\x00secret"))+"\n", "d OK", "e LOGOUT\n", "e OK")
+		require.Contains(t, out, "AUTH=PLAIN")
+		require.NotContains(t, out, " STARTTLS")
+		out = talk(t, "openssl", client(r.addrs[7]), "+OK", "CAPA\nSTLS\nUSER user1\nPASS secret\n", "-ERR TLS is already active", "", "+OK Logged in", "QUIT\n", "+OK Logging out")
+		require.Contains(t, out, "SASL PLAIN")
+		require.NotContains(t, out, "\nSTLS")
+		for _, url := range []string{"imaps://localhost:" + port(r.addrs[6]), "pop3s://localhost:" + port(r.addrs[7])} {
+			out, err := curl(t, url, "--user", "user9:secret")
+			require.NoError(t, err, out)
+		}
 	})
 	t.Run("gnutls-cli", func(t *testing.T) {
 		talk(t, "gnutls-bin", []string{"gnutls-cli", "--starttls-proto=imap", "--x509cafile=" + pki("root.crt"), "--port=" + port(imap), "localhost"},

@@ -172,13 +172,13 @@ func (d *imapDialog) answer(s string) turn {
 	case tag == "+":
 		return failed("the server asks for more than the login")
 	case tag == "*":
-		return turn{pass: s + "\r\n"}
+		return turn{pass: withoutTLS(s) + "\r\n"}
 	case tag != d.login.tag:
 		return failed("an answer to another command")
 	case hasStatus(rest, "OK") && len(d.pieces) == 0:
 		return turn{do: dialogOpen, pass: s + "\r\n"}
 	case hasStatus(rest, "NO") || hasStatus(rest, "BAD"):
-		return turn{do: dialogDenied, pass: s + "\r\n"}
+		return turn{do: dialogDenied, pass: withoutTLS(s) + "\r\n"}
 	}
 	return failed("the answer to the login is none")
 }

@@ -129,12 +129,18 @@ func (s *session) attempt(f front, l *login, e endpoint, greet bool) (*step, err
 		hostname: s.state.conf.hostname(), ready: s.state.conf.Greeting,
 	})
 	t := talk{session: s, ctx: ctx, dialog: d, endpoint: e, conn: backend}
+	if l == nil && (s.tls != nil || e.security != plain) {
+		t.guard = newGuard(s.relay.mode, s.tls != nil)
+	}
 	how, err := t.run()
 	switch {
 	case how == dialogOpen:
 		if l != nil && l.mail == "" {
 			s.relay.count.logins.Add(1)
 			s.log.Info("login", s.where()...)
+		}
+		if t.guard != nil && !t.guard.open {
+			return nil, s.joinGuarded(t.conn, t.guard, f.rest(), t.rest())
 		}
 		return nil, s.join(t.conn, f.rest(), t.rest())
 	case how == dialogDenied:
@@ -191,6 +197,7 @@ type talk struct {
 	endpoint endpoint
 	conn     duplex
 	in       *bufio.Reader
+	guard    *guard // if the client logs in at the backend itself
 }
 
 // run ends with the dialog's last action; the error is that of dialogFailed.
@@ -220,7 +227,11 @@ func (t *talk) run() (turnAction, error) {
 // do carries one turn out. It is over when the dialog is.
 func (t *talk) do(next turn) (how turnAction, err error, over bool) {
 	if next.pass != "" {
-		if err := t.say([]byte(next.pass)); err != nil {
+		pass := []byte(next.pass)
+		if t.guard != nil {
+			pass, _ = t.guard.responses(pass) // talk.run bounds a line
+		}
+		if err := t.say(pass); err != nil {
 			return dialogFailed, err, true
 		}
 	}
