@@ -22,6 +22,21 @@ deps-build:
 demo: deps ## let curl visit examples/clientcert and cmd/sslrelay with every kind of certificate
 	@$(GO) run ./internal/demo
 
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+build: deps-build ## the relay as bin/sslrelay
+	$(GO) build -o bin/sslrelay ./cmd/sslrelay
+
+install: build ## the relay with its manual page, systemd unit and an example configuration, below PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/sslrelay \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 755 bin/sslrelay $(DESTDIR)$(PREFIX)/sbin/sslrelay
+	install -m 644 man/sslrelay.8 $(DESTDIR)$(PREFIX)/share/man/man8/sslrelay.8
+	install -m 644 cmd/sslrelay/sslrelay.toml $(DESTDIR)$(PREFIX)/share/doc/sslrelay/sslrelay.toml
+	sed 's|/usr/local/sbin/|$(PREFIX)/sbin/|' cmd/sslrelay/sslrelay.service >bin/sslrelay.service
+	install -m 644 bin/sslrelay.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sslrelay.service
+
 test: deps-build ## all tests
 	$(GO) test ./...
 	cd examples/grpc && $(GO) test ./...
@@ -148,5 +163,5 @@ check-arm64: deps-build ## the root package's tests, cross-built for arm64 and e
 check-go: deps-build ## build, vet and the root package's tests with the oldest Go of go.mod and the newest release; not part of check
 	@scripts/check-go.sh
 
-.PHONY: help deps deps-build demo test fresh interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
+.PHONY: help deps deps-build build install demo test fresh interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
 	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind check-arm64 check-go
