@@ -59,7 +59,7 @@ FUZZTIME ?= 5m
 fuzz: deps-build ## every fuzz target for FUZZTIME, 5m where it is not set
 	@scripts/fuzz.sh $(FUZZTIME)
 
-soak: deps-build ## 200,000 connections of every kind leave the process as it was
+soak: deps-build ## 200,000 connections of every kind: the last third may not make the process larger
 	$(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak 200000
 
 memfault: deps-build ## every allocation of OpenSSL fails once, and all behind it: an hour
