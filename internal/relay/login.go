@@ -55,7 +55,7 @@ func (s *session) serveFront() error {
 				s.linger(s.client, string(f.farewell(textTimeout)))
 				return errors.New("command-timeout")
 			case err != nil:
-				return &sideError{"client", "reading from", err}
+				return &sideError{side: "client", doing: "reading from", err: err}
 			}
 		case beginTLS:
 			if err := s.secure(); err != nil {
@@ -184,7 +184,7 @@ func (s *session) say(reply []byte) error {
 		return nil
 	}
 	if _, err := s.client.Write(reply); err != nil {
-		return &sideError{"client", "writing to", err}
+		return &sideError{side: "client", doing: "writing to", err: err}
 	}
 	return nil
 }

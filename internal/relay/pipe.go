@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/cut"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -18,12 +19,15 @@ type duplex interface {
 	CloseWrite() error
 }
 
-// pipeSize is the buffer of one direction of a connection, in bytes: one
-// record of TLS. It is all that a slow side makes the relay hold, besides the
-// buffers of the sockets and one record of the library.
-const pipeSize = 16 << 10
+// pipeSize is the buffer of one direction of a connection, in bytes, which it has
+// only while there is something in it. It is all that a slow side makes the relay
+// hold, besides the buffers of the sockets and four records of the library. Four
+// records go to a TLS side in one write.
+const pipeSize = 64 << 10
 
-var pipeBuffers = sync.Pool{New: func() any { return new([pipeSize]byte) }}
+type pipeBuffer [pipeSize]byte
+
+var pipeBuffers = sync.Pool{New: func() any { return new(pipeBuffer) }}
 
 // pipe joins two connections until both directions have ended, each in its own
 // time: the end of one side (close_notify or FIN) becomes that of the other. An
@@ -35,6 +39,7 @@ type pipe struct {
 	touch           func() // called for every movement of bytes
 	fromClient      *atomic.Int64
 	fromBackend     *atomic.Int64
+	clientEnded     atomic.Bool // in order
 	broken          atomic.Bool // a direction has failed; the other forwards what has come
 }
 
@@ -84,10 +89,15 @@ func (p *pipe) unread(src duplex, err error) bool {
 type sideError struct {
 	side, doing string
 	err         error
+	late        bool // the other side had ended in order before, so nothing that it waits for is missing
 }
 
 func (e *sideError) Error() string {
-	if errors.Is(e.err, io.ErrUnexpectedEOF) {
+	var cut *sslfilter.TruncatedError
+	switch {
+	case errors.As(e.err, &cut) && cut.InsideRecord:
+		return "the " + e.side + " ended inside a TLS record"
+	case errors.Is(e.err, io.ErrUnexpectedEOF):
 		return "the " + e.side + " ended without close_notify"
 	}
 	return e.doing + " the " + e.side + ": " + e.err.Error()
@@ -101,38 +111,73 @@ func (p *pipe) half(dst, src duplex, first []byte, count *atomic.Int64, side str
 	if side == "backend" {
 		other = "client"
 	}
+	out := &counted{pipe: p, dst: dst, src: src, count: count}
 	if len(first) > 0 {
-		if _, err := dst.Write(first); err != nil {
-			return &sideError{other, "writing to", err}
+		if _, err := out.Write(first); err != nil {
+			return &sideError{side: other, doing: "writing to", err: err}
 		}
-		count.Add(int64(len(first)))
-		p.touch()
 	}
-	buf := pipeBuffers.Get().(*[pipeSize]byte)
-	defer pipeBuffers.Put(buf)
+	from := source(src)
 	for {
-		n, err := src.Read(buf[:])
-		if n > 0 {
-			p.touch()
-			if p.broken.Load() {
-				p.hurry(dst, src)
-			}
-			if _, err := dst.Write(buf[:n]); err != nil {
-				return &sideError{other, "writing to", err}
-			}
-			count.Add(int64(n))
-			p.touch()
-		}
+		_, err := from.WriteTo(out)
 		switch {
-		case err == io.EOF:
+		case out.err != nil:
+			return &sideError{side: other, doing: "writing to", err: out.err}
+		case err != nil && p.unread(src, err):
+		case err != nil:
+			late := side == "backend" && p.clientEnded.Load() && errors.Is(err, io.ErrUnexpectedEOF)
+			return &sideError{side: side, doing: "reading from", err: err, late: late}
+		default:
+			if side == "client" {
+				p.clientEnded.Store(true)
+			}
 			if err := dst.CloseWrite(); err != nil {
-				return &sideError{other, "ending", err}
+				return &sideError{side: other, doing: "ending", err: err}
 			}
 			return nil
-		case err != nil && !p.unread(src, err):
-			return &sideError{side, "reading from", err}
 		}
 	}
+}
+
+// source reads a connection without holding a buffer while it waits.
+func source(conn net.Conn) io.WriterTo {
+	if tls, ok := conn.(*sslnet.Conn); ok {
+		return tls
+	}
+	if l := newLender(conn); l != nil {
+		return l
+	}
+	return plainSource{conn}
+}
+
+// plainSource reads what is not a socket.
+type plainSource struct{ net.Conn }
+
+func (s plainSource) WriteTo(w io.Writer) (int64, error) {
+	buf := pipeBuffers.Get().(*pipeBuffer)
+	defer pipeBuffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.Conn}, buf[:])
+}
+
+// counted is one side of a pipe that is written to. It counts what goes through,
+// and remembers that it was the writing that failed.
+type counted struct {
+	pipe     *pipe
+	dst, src duplex
+	count    *atomic.Int64
+	err      error
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.pipe.touch()
+	if c.pipe.broken.Load() {
+		c.pipe.hurry(c.dst, c.src)
+	}
+	n, err := c.dst.Write(b)
+	c.err = err
+	c.count.Add(int64(n))
+	c.pipe.touch()
+	return n, err
 }
 
 // below is the connection under TLS, or conn itself.
@@ -143,19 +188,22 @@ func below(conn net.Conn) net.Conn {
 	return conn
 }
 
-// cutRecord begins a record that does not follow. Some programs take the end of
-// a TLS connection between two records for an orderly one, without close_notify
-// too (crypto/tls does). None can take an end inside a record for one.
-var cutRecord = []byte{23} // application_data, RFC 8446 section 5.1
+// cutAlert is a fatal alert, internal_error, that is not encrypted. In an
+// encrypted connection it is an error for every TLS implementation. A missing
+// close_notify is not one for some of them: crypto/tls accepts it between two
+// records, and a program that sets SSL_OP_IGNORE_UNEXPECTED_EOF, as curl does,
+// accepts even an end inside a record.
+var cutAlert = []byte{21, 3, 3, 0, 2, 2, 80} // RFC 8446 section 5.1
 
 // cutOff ends a connection after everything that was written to it, so that the
-// peer does not take it for an orderly end: TLS without close_notify and inside
-// a record, and a plain connection with a reset. A peer that is slow but reads is
-// waited for; moved is called as it does. Nobody may write to conn meanwhile.
+// peer does not take it for an orderly end: TLS with cutAlert in place of a
+// close_notify, and a plain connection with a reset. A peer that is slow but
+// reads is waited for; moved is called as it does. Nobody may write to conn
+// meanwhile.
 func cutOff(conn net.Conn, stop <-chan struct{}, moved func()) {
 	socket := cut.Take(below(conn))
 	if _, ok := conn.(*sslnet.Conn); ok {
-		socket.Finish(cutRecord, stop, moved)
+		socket.Finish(cutAlert, stop, moved)
 	} else {
 		socket.Reset(stop, moved)
 	}

@@ -1,0 +1,85 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+// Python's ssl ends bodies by closing without close_notify. The relay does not
+// take that for the end of an answer, unless it is told to.
+func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
+	const size = 300_000
+	python := debianPython(t)
+	p := peers.StartForeign(t, nil, python, filepath.Join("testdata", "backends", "closing.py"), pki("server.crt"), pki("server.key"), strconv.Itoa(size))
+	where := fmt.Sprintf("backend = \"tls:%s\"\n", strings.TrimSpace(p.Await("port ")))
+	for _, mode := range []string{modeTCP, modeHTTP} {
+		for _, allow := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, backend-allowmissingclosenotify = %v", mode, allow), func(t *testing.T) {
+				f := start(t, fmt.Sprintf("mode = %q", mode), `listen = ["127.0.0.1:0"]`, crt(), trust(), where,
+					fmt.Sprintf("backend-allowmissingclosenotify = %v", allow))
+				_, port, err := net.SplitHostPort(f.addr())
+				require.NoError(t, err)
+				address := url.URL{Scheme: "https", Host: net.JoinHostPort("localhost", port), Path: "/"}
+				curl := exec.Command(peers.FindCurl(t, address.String()), "--silent", "--show-error", "--http1.1", "--max-time", "30",
+					"--resolve", "localhost:"+port+":127.0.0.1", "--cacert", pki("root.crt"), address.String())
+				curl.Env = peers.ForeignEnv()
+				body, err := curl.Output()
+				require.Len(t, body, size, "what came is delivered in any case")
+				if allow {
+					require.NoError(t, err)
+					return
+				}
+				var exit *exec.ExitError
+				require.True(t, errors.As(err, &exit), "curl took a truncated answer for a whole one")
+				t.Logf("curl: %v: %s", exit, exit.Stderr)
+			})
+		}
+	}
+}
+
+// The same for clients. An end inside a record is never an orderly one.
+func TestAClientThatClosesWithoutCloseNotify(t *testing.T) {
+	for name, last := range map[string][]byte{"between two records": nil, "inside a record": {23, 3, 3}} {
+		for _, allow := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, allowmissingclosenotify = %v", name, allow), func(t *testing.T) {
+				type result struct {
+					got []byte
+					err error
+				}
+				results := make(chan result, 1)
+				f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("allowmissingclosenotify = %v", allow),
+					fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+						got, err := io.ReadAll(conn)
+						results <- result{got, err}
+					})))
+				var conn *tls.Conn = dialTLS(t, f.addr())
+				io.WriteString(conn, "hello")
+				conn.NetConn().Write(last)
+				require.NoError(t, tcpOf(conn).CloseWrite())
+				r := <-results
+				require.Equal(t, "hello", string(r.got))
+				if allow && last == nil {
+					require.NoError(t, r.err)
+				} else {
+					require.Error(t, r.err)
+				}
+				if last != nil {
+					f.logs("the client ended inside a TLS record")
+				}
+			})
+		}
+	}
+}
