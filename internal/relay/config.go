@@ -17,7 +17,7 @@ type Config struct {
 	CountersRemote    bool     `toml:"counters-remote" usage:"admit an address in counters that is not loopback; everybody who reaches it can read the counters"`
 	DrainTimeout      Duration `toml:"drain-timeout" restart:"always" usage:"<time> that connections get to finish after SIGTERM" default:"30s"`
 	MaxConnections    int      `toml:"max-connections" restart:"always" usage:"<number> of client connections at a time, over all relays" default:"10000"`
-	MaxConnsPerClient int      `toml:"max-connections-per-client" restart:"always" usage:"<number> of connections at a time from one client address (an IPv6 /64 is one), over all relays; 0 is no limit" default:"0"`
+	MaxConnsPerClient int      `toml:"max-connections-per-client" restart:"always" usage:"<number> of connections at a time from one client address (an IPv6 /64 is one), over all relays. Behind a proxy that hides the addresses of its clients it must be as large as max-connections" default:"a quarter of max-connections, and at least 16"`
 	MaxHandshakes     int      `toml:"max-handshakes" restart:"always" usage:"<number> of TLS handshakes with clients under way at a time, over all relays" default:"200"`
 
 	Relays []Relay `toml:"relay"`
@@ -136,6 +136,7 @@ type Limits struct {
 	HandshakeTimeout Duration `toml:"handshake-timeout" usage:"<time> for the handshake with a client" default:"10s"`
 	CommandTimeout   Duration `toml:"command-timeout" restart:"http" usage:"<time> from the connection to a successful login (imap, pop3, smtp), or for the head of a request (http)" default:"1m"`
 	IdleTimeout      Duration `toml:"idle-timeout" restart:"http" usage:"<time> without a byte in either direction after which a connection is closed" default:"35m"`
+	KeepaliveTimeout Duration `toml:"keepalive-timeout" restart:"http" usage:"<time> that a kept connection of a client may wait for the next request (http)" default:"1m"`
 	BackendTimeout   Duration `toml:"backend-timeout" usage:"<time> to reach the backend, TLS and login included" default:"30s"`
 	ResponseTimeout  Duration `toml:"response-timeout" usage:"http: <time> for the head of the backend's answer, after the whole request has been sent; then the client gets status 504" default:"backend-timeout"`
 	MaxLine          int      `toml:"max-line" usage:"<bytes> of one command before the forwarding, literals included" default:"12288"`
@@ -187,6 +188,7 @@ func (c *Config) setDefaults() {
 	set(&c.LogLevel, "info")
 	set(&c.DrainTimeout, Duration(30*time.Second))
 	set(&c.MaxConnections, 10000)
+	set(&c.MaxConnsPerClient, max(c.MaxConnections/4, 16))
 	set(&c.MaxHandshakes, 200)
 	for i := range c.Relays {
 		c.Relays[i].setDefaults()
@@ -201,6 +203,7 @@ func (r *Relay) setDefaults() {
 	set(&r.HandshakeTimeout, Duration(10*time.Second))
 	set(&r.CommandTimeout, Duration(time.Minute))
 	set(&r.IdleTimeout, Duration(35*time.Minute))
+	set(&r.KeepaliveTimeout, Duration(time.Minute))
 	set(&r.BackendTimeout, Duration(30*time.Second))
 	set(&r.ResponseTimeout, r.BackendTimeout)
 	set(&r.MaxLine, 12<<10) // RFC 4954 section 4: AUTH of SMTP has the longest lines

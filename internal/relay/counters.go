@@ -13,6 +13,7 @@ type counters struct {
 	vars expvar.Map
 
 	accepted, active, refused          expvar.Int
+	empty                              expvar.Int // connections without a byte of the client
 	handshakes, handshakesFailed       expvar.Int
 	plainHTTP, injected                expvar.Int
 	certValid, certInvalid, certNone   expvar.Int
@@ -26,7 +27,7 @@ type counters struct {
 func newCounters() *counters {
 	c := new(counters)
 	for name, v := range map[string]*expvar.Int{
-		"connections": &c.accepted, "active": &c.active, "refused": &c.refused,
+		"connections": &c.accepted, "active": &c.active, "refused": &c.refused, "empty": &c.empty,
 		"handshakes": &c.handshakes, "handshakes_failed": &c.handshakesFailed,
 		"plain_http": &c.plainHTTP, "starttls_injections": &c.injected,
 		"client_cert_valid": &c.certValid, "client_cert_invalid": &c.certInvalid, "client_cert_none": &c.certNone,

@@ -181,9 +181,12 @@ func (s *Server) newHTTPServer(r *relay) *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(r.serveRequest),
 		ReadHeaderTimeout: conf.CommandTimeout.Std(),
-		IdleTimeout:       conf.IdleTimeout.Std(),
-		MaxHeaderBytes:    conf.MaxHeader,
-		ErrorLog:          slog.NewLogLogger(s.relayLog(r).Handler(), slog.LevelWarn),
+		IdleTimeout:       min(conf.KeepaliveTimeout.Std(), conf.IdleTimeout.Std()),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			c.(*httpConn).session.betweenRequests.Store(state == http.StateIdle)
+		},
+		MaxHeaderBytes: conf.MaxHeader,
+		ErrorLog:       slog.NewLogLogger(s.relayLog(r).Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, httpConnKey{}, c)
 		},

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/places"
 )
@@ -14,28 +15,33 @@ type gate struct {
 
 	mu      sync.Mutex
 	total   int
-	clients map[netip.Addr]int // kept only with maxPerClient
+	clients map[netip.Addr]int
 }
 
+// The limits of a gate, by the names of their keys.
+const (
+	limitAll       = "max-connections"
+	limitPerClient = "max-connections-per-client"
+)
+
 // enter counts a connection of addr, unless there are too many; why tells then
-// what was exceeded.
-func (g *gate) enter(addr net.Addr) (why string) {
+// what was exceeded. With force, it may be one too many in all: another one is
+// about to leave.
+func (g *gate) enter(addr net.Addr, force bool) (why string) {
 	client := places.Client(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.total >= g.max:
-		return "max-connections"
-	case g.maxPerClient > 0 && g.clients[client] >= g.maxPerClient:
-		return "max-connections-per-client"
+	case g.clients[client] >= g.maxPerClient:
+		return limitPerClient
+	case g.total >= g.max && !force:
+		return limitAll
 	}
 	g.total++
-	if g.maxPerClient > 0 {
-		if g.clients == nil {
-			g.clients = make(map[netip.Addr]int)
-		}
-		g.clients[client]++
+	if g.clients == nil {
+		g.clients = make(map[netip.Addr]int)
 	}
+	g.clients[client]++
 	return ""
 }
 
@@ -45,9 +51,53 @@ func (g *gate) leave(addr net.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.total--
-	if g.maxPerClient > 0 {
-		if g.clients[client]--; g.clients[client] == 0 {
-			delete(g.clients, client)
+	if g.clients[client]--; g.clients[client] == 0 {
+		delete(g.clients, client)
+	}
+}
+
+// quiet is how long a connection of a protocol that the relay does not know, or
+// one that was forwarded, must have been silent before it counts as idle for
+// makeRoom. A kept connection of mode http does so between two requests.
+const quiet = time.Minute
+
+// makeRoom ends an idle connection for a new one of addr: of the address that has
+// the most connections the one that was idle longest, and only of an address that
+// has more than addr. It reports whether there was one.
+func (s *Server) makeRoom(addr net.Addr) bool {
+	client := places.Client(addr)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	var victim *session
+	var most int
+	var longest time.Duration
+	for ses := range s.sessions {
+		n := s.gate.clients[places.Client(ses.raw.RemoteAddr())]
+		if n <= s.gate.clients[client] || n < most {
+			continue
+		}
+		if idle := ses.idleFor(); idle > 0 && (n > most || idle > longest) {
+			victim, most, longest = ses, n, idle
 		}
 	}
+	if victim == nil {
+		return false
+	}
+	victim.evicted.Store(true)
+	victim.kill()
+	return true
+}
+
+// idleFor is how long the session has been idle, or 0 if it is not.
+func (s *session) idleFor() time.Duration {
+	silent := time.Since(s.opened) - time.Duration(s.moved.Load())
+	switch {
+	case s.evicted.Load():
+		return 0
+	case s.betweenRequests.Load(), s.relay.mode != modeHTTP && silent >= quiet:
+		return silent
+	}
+	return 0
 }

@@ -183,7 +183,11 @@ func (s *Server) accept(r *relay, l listener) {
 		}
 		delay = least
 		r.count.accepted.Add(1)
-		if why := s.gate.enter(conn.RemoteAddr()); why != "" {
+		why := s.gate.enter(conn.RemoteAddr(), false)
+		if why == limitAll && s.makeRoom(conn.RemoteAddr()) {
+			why = s.gate.enter(conn.RemoteAddr(), true)
+		}
+		if why != "" {
 			r.count.refused.Add(1)
 			s.refuse(r, conn, why)
 			continue

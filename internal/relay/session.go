@@ -35,11 +35,14 @@ type session struct {
 	user   string       // as it stands in the table of users; nothing else is logged
 	dest   string       // where it was forwarded
 
-	opened      time.Time
-	moved       atomic.Int64 // when bytes moved last, in nanoseconds since opened
-	expired     atomic.Bool
-	fromClient  atomic.Int64
-	fromBackend atomic.Int64
+	opened  time.Time
+	moved   atomic.Int64 // when bytes moved last, in nanoseconds since opened
+	expired atomic.Bool
+	evicted atomic.Bool // by makeRoom
+
+	betweenRequests atomic.Bool // mode http: the client has its answer and makes no request
+	fromClient      atomic.Int64
+	fromBackend     atomic.Int64
 
 	http atomic.Pointer[httpConn] // mode http
 
@@ -77,6 +80,9 @@ func (s *session) serve() {
 	case s.expired.Load():
 		s.relay.count.idle.Add(1)
 		err = errIdle
+	case s.evicted.Load():
+		s.relay.count.idle.Add(1)
+		err = errEvicted
 	case s.server.stop.Err() != nil && errors.Is(err, net.ErrClosed):
 		err = errStopped
 	}
@@ -85,15 +91,26 @@ func (s *session) serve() {
 
 var (
 	errIdle    = errors.New("idle-timeout")
+	errEvicted = errors.New("idle, and another client needed a place in max-connections")
 	errStopped = errors.New("the relay was stopped")
+	// errEmpty is the end of a connection on which the client sent nothing, as a
+	// port check does.
+	errEmpty = errors.New("the client sent nothing")
 )
+
+// clientError is a failure that is the client's, and that nobody at this side can
+// do anything about.
+type clientError struct{ error }
+
+func (e clientError) Unwrap() error { return e.error }
 
 // ended is the end of a session that is no failure.
 type ended string
 
 func (e ended) Error() string { return string(e) }
 
-// logEnd writes the one line that each connection gets.
+// logEnd writes the one line that each connection gets. Its level is warning only
+// if somebody on this side has to look at it.
 func (s *session) logEnd(err error) {
 	attrs := []any{"seconds", seconds(time.Since(s.opened)), "from_client", s.fromClient.Load(), "from_backend", s.fromBackend.Load()}
 	if s.dest != "" {
@@ -108,15 +125,31 @@ func (s *session) logEnd(err error) {
 	var end ended
 	var side *sideError
 	switch {
+	case s.empty(err):
+		s.relay.count.empty.Add(1)
+		s.log.Debug("connection ended", append(attrs, "why", errEmpty.Error())...)
 	case err == nil:
 		s.log.Info("connection ended", attrs...)
 	case errors.As(err, &end):
 		s.log.Info("connection ended", append(attrs, "why", string(end))...)
-	case errors.As(err, &side) && side.side == "client": // every day's work: many programs end without close_notify
+	case errors.As(err, &side) && (side.side == "client" || side.late): // every day's work: many programs end without close_notify
 		s.log.Info("connection ended", append(attrs, "why", side.Error())...)
+	case errors.As(err, new(clientError)), err == errIdle, err == errEvicted, err == errStopped:
+		s.log.Info("connection failed", append(attrs, "error", err)...)
 	default:
 		s.log.Warn("connection failed", append(attrs, "error", err)...)
 	}
+}
+
+// empty reports whether nothing came from the client before it ended the
+// connection, and nothing was forwarded to it.
+func (s *session) empty(err error) bool {
+	if errors.Is(err, errEmpty) {
+		return true
+	}
+	var side *sideError
+	ended := err == nil || errors.As(err, &side) && (side.side == "client" || side.late)
+	return ended && s.tls == nil && !s.state.conf.frontEnd() && s.fromClient.Load() == 0 && s.fromBackend.Load() == 0
 }
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
@@ -155,7 +188,11 @@ func (s *session) secure() error {
 	if !kept {
 		s.relay.count.handshakesFailed.Add(1)
 		conn.Close()
-		return errors.New("handshake: the client was too slow while others waited for a place in max-handshakes")
+		return clientError{errors.New("handshake: the client was too slow while others waited for a place in max-handshakes")}
+	}
+	if err != nil && conn.Peer() == nil && s.listen.security == directTLS && s.server.stop.Err() == nil { // no byte has come
+		conn.Close()
+		return fmt.Errorf("handshake: %w", errEmpty)
 	}
 	if err != nil {
 		s.relay.count.handshakesFailed.Add(1)
@@ -202,7 +239,7 @@ func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
 		s.linger(s.raw, "")
 	}
 	conn.Close()
-	return fmt.Errorf("handshake: %w", err)
+	return clientError{fmt.Errorf("handshake: %w", err)}
 }
 
 const plainHTTPReply = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 51\r\nConnection: close\r\n\r\n" +
@@ -302,8 +339,8 @@ func (s *session) cutClient() { cutOff(s.client, s.server.stop.Done(), s.touch) 
 // forward connects the backend and joins it with the client: mode tcp.
 func (s *session) forward() error {
 	ctx, cancel := context.WithTimeout(s.server.stop, s.state.conf.BackendTimeout.Std())
-	defer cancel()
 	backend, err := s.dial(ctx, *s.state.backend)
+	cancel() // not deferred: its timer would live as long as the connection
 	if err != nil {
 		s.relay.count.backendFailed.Add(1)
 		s.cutClient() // no protocol is known that could say it

@@ -79,7 +79,7 @@ func (r *Relay) validate() (all []error) {
 	for _, d := range []struct {
 		key string
 		d   Duration
-	}{{"handshake-timeout", r.HandshakeTimeout}, {"command-timeout", r.CommandTimeout}, {"idle-timeout", r.IdleTimeout}, {"backend-timeout", r.BackendTimeout}, {"response-timeout", r.ResponseTimeout}} {
+	}{{"handshake-timeout", r.HandshakeTimeout}, {"command-timeout", r.CommandTimeout}, {"idle-timeout", r.IdleTimeout}, {"keepalive-timeout", r.KeepaliveTimeout}, {"backend-timeout", r.BackendTimeout}, {"response-timeout", r.ResponseTimeout}} {
 		if d.d > Duration(maxTimeout) {
 			add(wrongKey(d.key, "want at most %v, got %v", Duration(maxTimeout), d.d))
 		}
