@@ -58,7 +58,7 @@ func (w *guarded) clientHalf() error {
 			return err
 		case do == forward:
 			if _, err := w.backend.Write(send); err != nil {
-				return &sideError{"backend", "writing to", err}
+				return &sideError{side: "backend", doing: "writing to", err: err}
 			}
 			w.fromClient.Add(int64(len(send)))
 			w.touch()
@@ -71,7 +71,7 @@ func (w *guarded) clientHalf() error {
 			case timedOut(err) || err == io.EOF: // the backend's half is over, or join sees the end again
 				return nil
 			case err != nil:
-				return &sideError{"client", "reading from", err}
+				return &sideError{side: "client", doing: "reading from", err: err}
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func (w *guarded) pass(in []byte, err error) (over bool) {
 		w.fromBackend.Add(int64(len(out)))
 	}
 	if bad == nil && err != nil && err != io.EOF && !timedOut(err) {
-		bad = &sideError{"backend", "reading from", err}
+		bad = &sideError{side: "backend", doing: "reading from", err: err}
 	}
 	if bad == nil && err == nil && !w.guard.open {
 		return false
