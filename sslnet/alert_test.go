@@ -10,8 +10,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// A client that refuses its server tells why, though the server is still writing:
-// what the client has not read would make TCP throw the alert away.
+// A client that rejects its server delivers its alert even while the server is
+// writing: data that the client has not read would make TCP discard the alert.
 func TestRefusedServerGetsTheAlert(t *testing.T) {
 	protocols(t, func(t *testing.T, highest sslfilter.Version) {
 		l := listenTCP(t)

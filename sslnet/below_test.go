@@ -17,8 +17,8 @@ import (
 )
 
 // proxyListener accepts connections that begin with a header of the PROXY
-// protocol, version 1. Like those of github.com/pires/go-proxyproto they read it
-// when they are asked for anything that it decides.
+// protocol, version 1. Like those of github.com/pires/go-proxyproto, they read the
+// header at the first call of a method that depends on it.
 type proxyListener struct{ net.Listener }
 
 func (l proxyListener) Accept() (net.Conn, error) {
@@ -79,8 +79,8 @@ func visitBehindProxy(t testing.TB, l net.Listener, from, text string) {
 	say(t, conn, text)
 }
 
-// A connection below whose address depends on what its peer sends holds nobody
-// up but itself, and its time is that of the handshake.
+// An underlying connection whose address depends on what its peer sends delays no
+// other connection, and the time it takes counts as part of the handshake.
 func TestAddressThatWaitsForThePeer(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
@@ -114,8 +114,8 @@ func TestTimeOfAnAddressThatWaits(t *testing.T) {
 	within(t, "the handshake's time", func() { require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout) })
 }
 
-// Those that wait in RemoteAddr lose their places to others, like those that wait
-// in Read.
+// Connections that wait in RemoteAddr lose their places to others, like those that
+// wait in Read.
 func TestPlacesOfAddressesThatWait(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
@@ -161,7 +161,8 @@ func (l *stuckListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// The Close of a connection below that lost its place is not waited for either.
+// The Listener does not wait for Close of an underlying connection that lost its
+// place.
 func TestCloseOfADroppedConnection(t *testing.T) {
 	goOn := make(chan struct{})
 	l := listener(t, func(l *sslnet.Listener) {
@@ -178,8 +179,8 @@ func TestCloseOfADroppedConnection(t *testing.T) {
 	close(goOn)
 }
 
-// HandshakeError may close the listener, and Close from elsewhere still waits for
-// everything else.
+// HandshakeError may close the listener, and a Close from another goroutine still
+// waits for everything else.
 func TestListenerCloseInHandshakeError(t *testing.T) {
 	var l *sslnet.Listener
 	told, closed := make(chan error, 1), make(chan error, 1)

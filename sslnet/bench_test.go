@@ -18,7 +18,7 @@ type queue struct {
 	off  int
 }
 
-// inMemory is one end of such a connection. A Read without data fails.
+// inMemory is one end of a connection of two queues. A Read without data fails.
 type inMemory struct {
 	net.Conn
 	in, out *queue
@@ -46,11 +46,11 @@ func (inMemory) SetDeadline(time.Time) error      { return nil }
 func (inMemory) SetReadDeadline(time.Time) error  { return nil }
 func (inMemory) SetWriteDeadline(time.Time) error { return nil }
 
-// switched is a connection that changes from one to the other after the handshake.
+// switched is a connection whose Conn is replaced after the handshake.
 type switched struct{ net.Conn }
 
-// BenchmarkTransfer sends messages from client to server in memory: by two Conns,
-// and by two Filters with what a program needs to drive them.
+// BenchmarkTransfer sends messages from client to server in memory, with two Conns
+// and with two Filters and the code that a program needs to drive them.
 func BenchmarkTransfer(b *testing.B) {
 	for _, size := range []int{64, 1 << 10, 16 << 10, 256 << 10} {
 		message, got := make([]byte, size), make([]byte, size)

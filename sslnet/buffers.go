@@ -10,10 +10,10 @@ import (
 
 const (
 	maxRecord     = 16384           // plaintext of a full record (RFC 8446 section 5.1)
-	leastOverhead = 5 + 1 + 16      // of a record: header, type and tag of TLS 1.3
-	wireSize      = maxRecord + 512 // one read of the network: a full record with the overhead of any version
-	maxChunk      = 4 * maxRecord   // plaintext that Write encrypts before it sends
-	maxPooled     = 2 * maxChunk    // largest buffer that goes back into the pool
+	leastOverhead = 5 + 1 + 16      // smallest overhead of a record: header, content type and tag of TLS 1.3
+	wireSize      = maxRecord + 512 // one read from the network: a full record with the overhead of any version
+	maxChunk      = 4 * maxRecord   // plaintext that Write encrypts at a time, before it sends
+	maxPooled     = 2 * maxChunk    // largest buffer that is returned to the pool
 )
 
 var (
@@ -21,14 +21,14 @@ var (
 	bytesPool = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-// wireBuffer is what one read of the network takes.
+// wireBuffer holds the bytes of one read from the network.
 type wireBuffer [wireSize]byte
 
 func getWire() *wireBuffer  { return wirePool.Get().(*wireBuffer) }
 func putWire(b *wireBuffer) { wirePool.Put(b) }
 
-// readWire reads the network once. The caller has the turn and gives the buffer
-// back.
+// readWire reads from the network once. The caller holds the lock of c.in and
+// returns the buffer with putWire.
 func (c *Conn) readWire() (*wireBuffer, int, error) {
 	if c.socket == nil {
 		wire := getWire()
@@ -37,7 +37,7 @@ func (c *Conn) readWire() (*wireBuffer, int, error) {
 	}
 	wire, n, err := c.socket.read()
 	if err != nil && err != io.EOF {
-		if op, ok := err.(*net.OpError); ok { // of the RawConn
+		if op, ok := err.(*net.OpError); ok { // added by the RawConn
 			err = op.Err
 		}
 		err = c.opError("read", err)
@@ -45,11 +45,11 @@ func (c *Conn) readWire() (*wireBuffer, int, error) {
 	return wire, n, err
 }
 
-// pooled is a buffer that exists only while something is in it, so that idle
-// connections hold none.
+// pooled is a buffer from the pool. It is held only while there is data in it,
+// so that idle connections need no buffer.
 type pooled struct{ buf *[]byte }
 
-// room is an empty slice to append to.
+// room returns an empty slice to append to.
 func (p *pooled) room() []byte {
 	if p.buf == nil {
 		p.buf = bytesPool.Get().(*[]byte)
@@ -57,7 +57,8 @@ func (p *pooled) room() []byte {
 	return (*p.buf)[:0]
 }
 
-// grown notes what room has become by appending.
+// grown keeps the slice that the caller got by appending to room, if it was
+// reallocated.
 func (p *pooled) grown(grown []byte) {
 	if p.buf != nil && cap(grown) > cap(*p.buf) {
 		*p.buf = grown[:0]
@@ -71,23 +72,23 @@ func (p *pooled) release() {
 	p.buf = nil
 }
 
-// readSide is what one Read at a time works on. The lock is its turn: a
-// deadline and Close end the socket I/O of the holder, and so the wait for it.
+// readSide is the state of Read. One Read at a time holds the lock. A deadline
+// and Close end the socket I/O of the holder, and with it the wait for the lock.
 type readSide struct {
 	sync.Mutex
 	pooled
-	plain []byte // decrypted, not read yet
-	err   error  // stays, behind plain
+	plain []byte // decrypted and not yet read
+	err   error  // returned by every Read after plain is used up
 }
 
-// take moves plaintext to b.
+// take moves plaintext to b and returns its length.
 func (r *readSide) take(b []byte) int {
 	n := copy(b, r.plain)
 	r.keep(r.plain[n:])
 	return n
 }
 
-// keep keeps plaintext for the next Read.
+// keep stores plaintext for the next Read.
 func (r *readSide) keep(plain []byte) {
 	r.plain = plain
 	if len(plain) == 0 {
@@ -96,18 +97,18 @@ func (r *readSide) keep(plain []byte) {
 	}
 }
 
-// writeSide is what one call at a time works on that sends; the lock is its
-// turn, as in readSide.
+// writeSide is the state of the calls that send. One of them at a time holds the
+// lock, as in readSide.
 type writeSide struct {
 	sync.Mutex
 	pooled
-	wire  []byte      // made, not sent yet
-	waits atomic.Bool // a deadline left some of wire
-	part  bool        // of the last Write some was accepted, and not all
-	err   error       // stays: the network takes nothing more
+	wire  []byte      // encrypted and not yet sent
+	waits atomic.Bool // a deadline passed before all of wire was sent
+	part  bool        // the last Write accepted only a part of its data
+	err   error       // the network failed; every later call returns it
 }
 
-// lockUntil is Lock for who cannot wait longer than to limit.
+// lockUntil locks w, giving up at limit. It reports whether it got the lock.
 func (w *writeSide) lockUntil(limit time.Time) bool {
 	for pause := 50 * time.Microsecond; !w.TryLock(); pause = min(2*pause, 10*time.Millisecond) {
 		if passed(limit) {
@@ -118,8 +119,9 @@ func (w *writeSide) lockUntil(limit time.Time) bool {
 	return true
 }
 
-// send sends what waits, and then what the filter has made. What a Read makes
-// meanwhile is not waited for: the Read sees to it. The caller has the turn.
+// send sends what is left in c.out.wire, and then what the filter has produced.
+// It does not pick up what a Read produces in the meantime: that Read calls
+// flushLater. The caller holds the lock of c.out.
 func (c *Conn) send() error {
 	if err := c.drain(); err != nil {
 		return err
@@ -128,7 +130,7 @@ func (c *Conn) send() error {
 	return c.drain()
 }
 
-// drain sends what waits. The caller has the turn.
+// drain sends c.out.wire. The caller holds the lock of c.out.
 func (c *Conn) drain() error {
 	o := &c.out
 	for len(o.wire) > 0 && o.err == nil {
@@ -151,7 +153,8 @@ func (c *Conn) drain() error {
 	return o.err
 }
 
-// fetch takes what the filter has for the network. Nothing waits in c.out.
+// fetch moves what the filter has for the network to c.out.wire, which must be
+// empty.
 func (c *Conn) fetch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -161,23 +164,24 @@ func (c *Conn) fetch() {
 	}
 }
 
-// flush sends what is made, if anything is.
+// flush sends everything that is ready for the network.
 func (c *Conn) flush() error {
 	c.out.Lock()
 	defer c.out.Unlock()
 	return c.send()
 }
 
-// flushLater has everything sent that is made, without waiting: the peer may
-// read nothing before we do, over net.Pipe for example. At most one goroutine a
-// connection does so, and ends.
+// flushLater sends everything that is ready for the network, in a goroutine. The
+// caller does not wait for it, because the peer may not read before this end
+// does, over net.Pipe for example. At most one such goroutine per connection
+// waits for its turn to send. It ends when everything is sent.
 func (c *Conn) flushLater() {
 	if c.flushing.CompareAndSwap(false, true) {
 		go func() {
 			c.out.Lock()
 			defer c.out.Unlock()
-			c.flushing.Store(false) // what is made from now on is for the next
-			c.send()                // a failure is found by the next Write
+			c.flushing.Store(false) // the next call covers what is produced from now on
+			c.send()                // the next Write returns its error
 		}()
 	}
 }

@@ -63,7 +63,7 @@ func TestReset(t *testing.T) {
 	require.Equal(t, again, err)
 }
 
-// Close ends Read and Write, also where the peer takes nothing.
+// Close ends Read and Write, even if the peer does not read.
 func TestCloseEndsEverything(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		for name, use := range map[string]func(c *sslnet.Conn) error{
@@ -103,8 +103,8 @@ func TestCloseEndsEverything(t *testing.T) {
 	})
 }
 
-// A Write that is stuck is cut, and not waited for: the peer would have to read
-// on, and does not.
+// Close ends a Write that is stuck and does not wait for it: only a peer that reads
+// could let it finish, and this peer does not.
 func TestCloseCutsAWriteUnderWay(t *testing.T) {
 	begun := make(chan struct{}, 100)
 	c, _ := connect(t, func(t testing.TB) (a, b net.Conn) {
@@ -125,9 +125,9 @@ func TestCloseCutsAWriteUnderWay(t *testing.T) {
 	require.Empty(t, begun, "nothing more was sent")
 }
 
-// A Write that has sent everything and is about to return is none that is under
-// way: the peer had what it sent, and Close says close_notify. Behind a part of
-// what was to be written it says nothing, so that nobody takes it for the whole.
+// If a Write has sent all of its data and is about to return, Close still sends
+// close_notify. If a Write has sent only a part of its data, Close sends no
+// close_notify, so that the peer does not take the part for the whole.
 func TestCloseBehindAWrite(t *testing.T) {
 	for size, want := range map[int]error{1: io.EOF, 1 << 20: io.ErrUnexpectedEOF} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestCloseBehindAWrite(t *testing.T) {
 	}
 }
 
-// holding keeps the next Write from returning, until goOn.
+// holding keeps the next Write from returning until goOn is closed.
 type holding struct {
 	net.Conn
 	next, holds         atomic.Bool
@@ -180,7 +180,8 @@ func (h *holding) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline is what Close begins with.
+// SetWriteDeadline tells that Close has begun: Close sets the deadlines before it
+// does anything else.
 func (h *holding) SetWriteDeadline(t time.Time) error {
 	if h.holds.Load() {
 		select {
@@ -191,7 +192,7 @@ func (h *holding) SetWriteDeadline(t time.Time) error {
 	return h.Conn.SetWriteDeadline(t)
 }
 
-// A connection below may close the one above it, from its Write or its Close.
+// An underlying connection may close the Conn over it, from its Write or its Close.
 func TestCloseFromBelow(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(c *sslnet.Conn) error
@@ -215,7 +216,8 @@ func TestCloseFromBelow(t *testing.T) {
 	}
 }
 
-// hooked cannot write, and closes what is above it then and when it is closed.
+// hooked closes the Conn over it when it is written to, which fails, and when it is
+// closed.
 type hooked struct {
 	net.Conn
 	above atomic.Pointer[sslnet.Conn]
@@ -235,8 +237,8 @@ func (h *hooked) Close() error {
 	return h.Conn.Close()
 }
 
-// Who calls Close a second time may end the process next, and close_notify has
-// left by then.
+// The process may exit after a second Close has returned: close_notify has been
+// sent by then.
 func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 	begun := make(chan struct{}, 100)
 	c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
@@ -265,7 +267,7 @@ func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 	require.NoError(t, <-second)
 }
 
-// beginning tells when something is about to be written.
+// beginning tells when a Write begins.
 type beginning struct {
 	net.Conn
 	begun chan struct{}
@@ -276,7 +278,7 @@ func (c beginning) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Everything at once, for the race detector; at the end nothing hangs.
+// Calls all methods at once, for the race detector. At the end nothing hangs.
 func TestConcurrentUse(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {
@@ -311,8 +313,8 @@ func TestConcurrentUse(t *testing.T) {
 	})
 }
 
-// A client that only writes and closes has tickets of the server unread; what it
-// wrote arrives nevertheless.
+// A client that only writes and closes has not read the session tickets of the
+// server. What it wrote arrives nevertheless.
 func TestUnreadTicketsDestroyNothing(t *testing.T) {
 	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
 	require.NoError(t, err)
@@ -341,9 +343,9 @@ func TestUnreadTicketsDestroyNothing(t *testing.T) {
 	}
 }
 
-// What the peer sent and nobody read makes TCP reset a connection that is closed.
-// That must not destroy what was sent to the peer before, also if the peer reads
-// it only after the Close.
+// If there is unread input from the peer, TCP resets the connection when it is
+// closed. That must not destroy what was sent to the peer before, even if the peer
+// reads it only after the Close.
 func TestUnreadInputDestroysNothing(t *testing.T) {
 	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
 	data := random(200_000)
@@ -359,7 +361,7 @@ func TestUnreadInputDestroysNothing(t *testing.T) {
 	})
 }
 
-// tapped tells of everything that is written.
+// tapped reports everything that is written to it.
 type tapped struct {
 	net.Conn
 	wrote chan int
@@ -371,7 +373,7 @@ func (c *tapped) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// What TLS answers in a Read is sent though nobody writes, and though nobody
+// An answer of TLS that a Read produces is sent even if nobody writes and nobody
 // reads again.
 func TestReadAnswersByItself(t *testing.T) {
 	a, b := net.Pipe()
@@ -393,7 +395,7 @@ func TestReadAnswersByItself(t *testing.T) {
 	within(t, "the answer", func() { require.Positive(t, <-tap.wrote) })
 }
 
-// A Read that finds a broken record tells the peer why it fails.
+// A Read that receives a broken record sends the peer an alert.
 func TestReadSendsTheAlert(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {

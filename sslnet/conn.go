@@ -14,52 +14,56 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
-// Conn is one end of a TLS connection over a net.Conn, as crypto/tls's Conn is.
-// All methods may be called at the same time from any number of goroutines,
-// Read and Write too. No goroutine belongs to it while nothing is to be sent.
+// Conn is one end of a TLS connection over a net.Conn, like the Conn of
+// crypto/tls. Any number of goroutines may call its methods at the same time,
+// including Read and Write. A Conn has no goroutine of its own while there is
+// nothing to send.
 //
-// The handshake runs in the first Read, Write, CloseWrite or HandshakeContext.
+// The handshake runs in the first Read, Write, CloseWrite, KeyUpdate or
+// HandshakeContext.
 type Conn struct {
 	conn   net.Conn
-	socket *socket // reads conn, if it is one
+	socket *socket // reads conn if that is a socket, or nil
 	ctx    *sslfilter.Ctx
 	client bool
 
 	handshake handshake
 	ready     atomic.Bool // the handshake is done
 
-	mu     sync.Mutex        // of filter; never held during socket I/O
+	mu     sync.Mutex        // guards filter; never held during socket I/O
 	filter *sslfilter.Filter // nil before the handshake begins
-	name   string            // of SetServerName or SetVerifiedName
-	verify bool              // name is only verified, not sent: SetVerifiedName
+	name   string            // set by SetServerName or SetVerifiedName
+	verify bool              // SetVerifiedName: name is verified but not sent
 
-	protocols []string // of SetALPN
+	protocols []string // set by SetALPN
 
 	in     readSide
 	out    writeSide
 	limits deadlines
-	said   chan struct{} // closed when Close has sent what it had to say, or Detach is done
+	said   chan struct{} // closed after Close has sent its close_notify or alert, or Detach is done
 
-	flushing atomic.Bool  // a goroutine is about to send what a Read made
-	writers  atomic.Int32 // calls of Write under way
+	flushing atomic.Bool  // a goroutine is about to send what a Read produced
+	writers  atomic.Int32 // calls of Write, CloseWrite and KeyUpdate in progress
 	closed   atomic.Bool  // Close or Detach was called
-	detached atomic.Bool  // by Detach: conn is not ours any more
-	refused  atomic.Bool  // the alert of a failure has been made
+	detached atomic.Bool  // Detach gave conn to its caller
+	refused  atomic.Bool  // a failure has produced an alert for the peer
 }
 
-// closeTimeout is how long Close waits for a peer that takes nothing, to send
-// what waits and close_notify, and how long an alert in the handshake may take.
+// closeTimeout bounds the time that Close needs to send pending data and
+// close_notify to a peer that does not read, and the time to send an alert in the
+// handshake.
 const closeTimeout = time.Second
 
-// maxLinger bounds what Close reads of a peer that was refused, in bytes.
+// maxLinger bounds what Close reads from a peer after an alert was sent to it, in
+// bytes.
 const maxLinger = 256 << 10
 
-// Client makes the client's end of a TLS connection over conn. ctx must be of a
-// client and know the name to verify, or SetServerName must be called, or else
-// the handshake fails.
+// Client returns the client's end of a TLS connection over conn. ctx must be a
+// client's. The handshake fails unless ctx has the name to verify or
+// SetServerName sets it.
 func Client(conn net.Conn, ctx *sslfilter.Ctx) *Conn { return newConn(conn, ctx, true) }
 
-// Server makes the server's end of a TLS connection over conn.
+// Server returns the server's end of a TLS connection over conn.
 func Server(conn net.Conn, ctx *sslfilter.Ctx) *Conn { return newConn(conn, ctx, false) }
 
 func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
@@ -70,11 +74,12 @@ func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
 	}
 }
 
-// NetConn is the connection below, as crypto/tls has it. Writing to it or reading
-// from it corrupts the TLS connection; see Detach.
+// NetConn returns the underlying connection, as in crypto/tls. Writing to it or
+// reading from it corrupts the TLS connection; see Detach.
 func (c *Conn) NetConn() net.Conn { return c.conn }
 
-// LocalAddr is that of the connection below, or nil if there is no connection.
+// LocalAddr returns the local address of the underlying connection, or nil if
+// there is none.
 func (c *Conn) LocalAddr() net.Addr {
 	if c.conn == nil {
 		return nil
@@ -82,7 +87,8 @@ func (c *Conn) LocalAddr() net.Addr {
 	return c.conn.LocalAddr()
 }
 
-// RemoteAddr is that of the connection below, or nil if there is no connection.
+// RemoteAddr returns the remote address of the underlying connection, or nil if
+// there is none.
 func (c *Conn) RemoteAddr() net.Addr {
 	if c.conn == nil {
 		return nil
@@ -90,12 +96,13 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.conn.RemoteAddr()
 }
 
-// Read reads plaintext, after the handshake. It returns io.EOF only after the
-// peer's close_notify; a connection that ends without one is
-// io.ErrUnexpectedEOF. After a timeout it can be called again.
+// Read reads plaintext, and first does the handshake if it is not done. It
+// returns io.EOF only after the peer's close_notify. If the connection ends
+// without one, it returns io.ErrUnexpectedEOF. After a timeout Read can be called
+// again.
 //
-// What TLS itself has to answer meanwhile (a key update, an alert) is sent also
-// if nobody writes, and Read does not wait for it.
+// If TLS itself has to answer the peer (a key update, an alert), the answer is
+// sent even if nobody calls Write. Read does not wait for it.
 func (c *Conn) Read(b []byte) (int, error) {
 	if err := c.ensure(context.Background(), readGoverns, "read"); err != nil {
 		return 0, err
@@ -118,8 +125,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
-// fill reads the network once. Plaintext goes to b, as far as it fits and is
-// not more than what came, and else to c.in. The caller has c.in's turn.
+// fill reads from the network once. It decrypts directly to b if the plaintext of
+// what was read is certain to fit, and otherwise to c.in. The caller holds the
+// lock of c.in.
 func (c *Conn) fill(b []byte) (int, error) {
 	if c.out.waits.Load() {
 		c.flushLater()
@@ -142,15 +150,15 @@ func (c *Conn) fill(b []byte) (int, error) {
 	if !direct {
 		c.in.grown(plain)
 	}
-	if !direct || len(plain) > len(b) { // Receive grew dst: a part of a record had come before
+	if !direct || len(plain) > len(b) { // Receive grew dst: the filter already had a part of a record
 		c.in.keep(plain)
 		return c.in.take(b), c.timeout(netErr)
 	}
 	return len(plain), c.timeout(netErr)
 }
 
-// receive gives the filter what came from the network and how that ended.
-// The error is one that stays. The caller holds mu.
+// receive feeds the filter wire and, unless netErr is nil, the end of the
+// network. The error is permanent. The caller holds mu.
 func (c *Conn) receive(dst, wire []byte, netErr error) (plain []byte, err error) {
 	plain = dst
 	if len(wire) > 0 {
@@ -168,7 +176,8 @@ func (c *Conn) receive(dst, wire []byte, netErr error) (plain []byte, err error)
 	return plain, err
 }
 
-// timeout is err if it is one of a deadline, which does not stay.
+// timeout returns err if a deadline caused it, and otherwise nil. Such an error is
+// not permanent.
 func (c *Conn) timeout(err error) error {
 	if err == nil || !isTimeout(err) || c.closed.Load() {
 		return nil
@@ -181,11 +190,12 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-// Write sends b, after the handshake. It returns how much of b was accepted:
-// that is encrypted, in order, and will be sent. If a deadline ends the call,
-// what the network did not take yet waits for the next call of Write, also of
-// an empty b; nothing is lost and nothing is sent twice if the caller goes on
-// with b[n:]. At most maxChunk bytes of plaintext wait so.
+// Write sends b, and first does the handshake if it is not done. It returns the
+// number of bytes of b that were accepted: these are encrypted, in order, and
+// will be sent. If a deadline ends the call, the next call of Write sends what the
+// network has not taken yet, even if its b is empty. If the caller continues with
+// b[n:], no data is lost and none is sent twice. The data that waits for the next
+// call is at most 64 KiB of plaintext.
 func (c *Conn) Write(b []byte) (int, error) {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
@@ -202,7 +212,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// write is Write of something, for who has c.out's turn.
+// write does Write after the handshake. The caller holds the lock of c.out.
 func (c *Conn) write(b []byte) (n int, err error) {
 	for n < len(b) {
 		if c.out.waits.Load() {
@@ -225,8 +235,8 @@ func (c *Conn) write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// encrypt makes the records of chunk, behind tickets that have not been sent. The
-// caller has c.out's turn.
+// encrypt appends the records of chunk to c.out.wire, after session tickets that
+// have not been sent. The caller holds the lock of c.out.
 func (c *Conn) encrypt(chunk []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -244,9 +254,10 @@ func (c *Conn) encrypt(chunk []byte) error {
 	return nil
 }
 
-// CloseWrite ends our direction: the peer's Read gives io.EOF once it has read
-// everything. Reading goes on. It runs the handshake if need be. The connection
-// below stays open in both directions.
+// CloseWrite ends the data that this end sends, with close_notify: the peer's Read
+// returns io.EOF after it has read everything. This end can still read.
+// CloseWrite does the handshake if it is not done. The underlying connection stays
+// open in both directions.
 func (c *Conn) CloseWrite() error {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
@@ -267,16 +278,18 @@ func (c *Conn) closeNotify() error {
 	return c.filter.CloseWrite()
 }
 
-// Close sends close_notify and closes the connection below. Calls of Read and
-// Write that are under way end. A peer that takes nothing holds it up for at
-// most a second, and not at all if a Write is under way: that is not waited for,
-// and where it has not sent all of its data, the peer is to see a connection
-// that was cut. If the peer has sent something that was not read, Close discards
-// it and waits for the peer to take what was sent, for another second at most.
+// Close sends close_notify and closes the underlying connection. It ends calls of
+// Read and Write that are in progress. If the peer does not read, Close waits for
+// it for at most a second, and not at all if a Write is in progress. If that Write
+// has not sent all of its data, Close sends no close_notify, so that the peer sees
+// a truncated connection. If there is input from the peer that was not read,
+// Close discards it and waits for the peer to take what was sent, for at most
+// another second.
 //
-// A second Close waits until the first has said that, two seconds at most, and
-// gives net.ErrClosed: so a program may end behind it. After a Detach it does
-// nothing: the connection below is not ours then.
+// A second Close returns net.ErrClosed after the first has sent close_notify, or
+// after at most two seconds, so that a program may exit after it. After Detach,
+// Close does nothing and returns nil: the connection belongs to the caller of
+// Detach.
 func (c *Conn) Close() error {
 	if c.conn == nil {
 		return errNoConn
@@ -284,7 +297,7 @@ func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		select {
 		case <-c.said:
-		case <-time.After(2 * closeTimeout): // of who closes it from inside of the first
+		case <-time.After(2 * closeTimeout): // the first Close itself may have caused this call
 		}
 		if c.detached.Load() {
 			return nil
@@ -296,20 +309,20 @@ func (c *Conn) Close() error {
 	if writing {
 		writes = aLongTimeAgo
 	}
-	limited := c.limits.close(c.conn, writes) == nil // not if it has no deadlines
+	limited := c.limits.close(c.conn, writes) == nil // false if conn does not support deadlines
 	if !limited {
 		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
 	}
 	switch {
-	case writing && !(limited && c.ready.Load()): // it may be stuck
+	case writing && !(limited && c.ready.Load()): // the Write may be stuck
 	case c.ready.Load():
-		if c.out.lockUntil(limit) { // a Write under way has ended, a flush does with the limit
+		if c.out.lockUntil(limit) { // the deadline has ended a Write in progress; a flush ends by limit
 			if writing {
 				c.conn.SetWriteDeadline(limit)
 			}
 			if !writing || !c.out.part {
 				c.closeNotify()
-				c.send() // nothing, where a record was cut
+				c.send() // sends nothing if a record was cut
 			}
 			c.out.Unlock()
 			if c.refused.Load() {
@@ -327,23 +340,23 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// discardTickets reads what has come to a client, up to one buffer: session
-// tickets that nobody has read would make TCP throw away what is on its way to
-// the server.
+// discardTickets reads what a client has received, up to one buffer. If session
+// tickets were left unread, TCP would reset the connection and discard data on its
+// way to the server.
 func (c *Conn) discardTickets() {
 	if !c.client || c.socket == nil {
 		return
 	}
-	c.in.Lock() // the deadline has ended a Read under way
+	c.in.Lock() // the deadline has ended a Read in progress
 	defer c.in.Unlock()
 	c.conn.SetReadDeadline(never)
 	c.socket.discard()
 }
 
-// closeBelow closes the connection below. If input is unread, a close makes TCP
-// reset the connection and throw away what is on its way to the peer. With
-// deliver, that input is discarded first, and the peer gets a second to take what
-// was sent.
+// closeBelow closes the underlying connection. If there is unread input, TCP
+// resets the connection at a close and discards data on its way to the peer. With
+// deliver, closeBelow therefore discards that input first, and gives the peer a
+// second to take what was sent.
 func (c *Conn) closeBelow(deliver bool) error {
 	if !deliver || c.socket == nil || !cut.Unread(c.conn) {
 		return c.conn.Close()
@@ -352,22 +365,22 @@ func (c *Conn) closeBelow(deliver bool) error {
 	return nil
 }
 
-// atOnce stops a wait of package cut, which then ends within a second.
+// atOnce is a closed channel. It tells package cut to end its wait within a second.
 var atOnce = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// linger lets the peer have the alert that says why it was refused: if what the
-// peer is still sending is never read, TCP resets the connection and throws the
-// alert away.
+// linger gives the peer time to receive the alert that says why it was rejected.
+// If nobody read what the peer is still sending, TCP would reset the connection
+// and discard the alert.
 func (c *Conn) linger(limit time.Time) {
 	half, ok := c.conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.in.Lock() // the deadline has ended a Read under way
+	c.in.Lock() // the deadline has ended a Read in progress
 	defer c.in.Unlock()
 	c.conn.SetReadDeadline(limit)
 	wire := getWire()
@@ -381,7 +394,7 @@ func (c *Conn) linger(limit time.Time) {
 	}
 }
 
-// free gives the memory in C back.
+// free releases the C memory of the connection.
 func (c *Conn) free() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -46,7 +46,8 @@ func TestDialAndListen(t *testing.T) {
 	})
 }
 
-// A connection that ends without close_notify is told from one with it.
+// A Conn distinguishes a connection that ends without close_notify from one that
+// ends with it.
 func TestEnds(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		t.Run("close_notify", func(t *testing.T) {
@@ -122,8 +123,8 @@ func TestConnectionState(t *testing.T) {
 	})
 }
 
-// What a deadline stops in a Write is sent by the next call, in order; Write's
-// result tells where to go on.
+// Data that a deadline kept in a Write is sent by the next call, in order. The
+// result of Write says where to continue.
 func TestDeadlineInWriteLosesNothing(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {
@@ -163,8 +164,8 @@ func TestDeadlineInWriteLosesNothing(t *testing.T) {
 	})
 }
 
-// Both ends only write, until both have read what the other asked for: nothing
-// that TLS has to answer may hold a Read up, nor a Write once its data are taken.
+// Each end asks the other for key updates while both write. The answers must block
+// neither a Read, nor a Write whose data was taken.
 func TestKeyUpdatesFromBothSides(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		c, s := connect(t, join, serverOptions(), clientOptions())
@@ -193,7 +194,7 @@ func TestKeyUpdatesFromBothSides(t *testing.T) {
 	})
 }
 
-// Below a Conn may be any net.Conn, another Conn too.
+// A Conn may run over any net.Conn, including another Conn.
 func TestOverAnything(t *testing.T) {
 	for name, join := range map[string]joiner{
 		"unix": func(t testing.TB) (a, b net.Conn) {
@@ -233,12 +234,12 @@ func TestOverAnything(t *testing.T) {
 	}
 }
 
-// slowly is a connection that gives one byte in a Read.
+// slowly is a connection whose Read returns one byte.
 type slowly struct{ net.Conn }
 
 func (c slowly) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(1, len(b))]) }
 
-// Reads of every size get the same bytes, however the records were cut.
+// Reads of every size get the same bytes, however the records are split.
 func TestReadSizes(t *testing.T) {
 	data := random(300000)
 	for _, size := range []int{1, 100, 16384, 16385, 20000, 32768, 1 << 20} {

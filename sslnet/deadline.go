@@ -9,41 +9,45 @@ import (
 	"time"
 )
 
-// deadlines are what the caller asked for, and how they hold for the connection
-// below: a handshake in a Write reads too, and only the deadline for writes may
-// end it.
+// deadlines has the deadlines that the caller has set, and applies them to the
+// underlying connection. The two are not always the same: a handshake in a Write
+// also reads, but only the write deadline may end it.
 type deadlines struct {
 	mu          sync.Mutex
-	read, write time.Time     // of the caller; zero is none
-	limit       time.Time     // of our own: of the handshake or of Close; zero is none
-	governs     governs       // which of the caller's count
-	closed      bool          // none is set any more
-	changed     chan struct{} // closed by the next change, if anybody waits for one
+	read, write time.Time     // set by the caller; zero means no deadline
+	limit       time.Time     // of the handshake or of Close; zero means no limit
+	governs     governs       // which of the caller's deadlines apply
+	closed      bool          // deadlines cannot be set any more
+	changed     chan struct{} // closed by the next change, if a goroutine waits for one
 }
 
-// governs says which of the caller's deadlines count for both directions.
+// governs says which of the caller's deadlines apply to both directions.
 type governs uint8
 
 const (
-	eachItsOwn   governs = iota // data flow
-	readGoverns                 // a handshake in a Read
-	writeGoverns                // a handshake in a Write
-	bothGovern                  // a handshake for its own sake
+	eachItsOwn   governs = iota // each to its own direction: no handshake is in progress
+	readGoverns                 // the read deadline: a handshake in a Read
+	writeGoverns                // the write deadline: a handshake in a Write
+	bothGovern                  // the earlier one: a handshake in HandshakeContext
 )
 
-// SetDeadline sets both deadlines.
+// SetDeadline sets the read and the write deadline. See SetReadDeadline and
+// SetWriteDeadline.
 func (c *Conn) SetDeadline(t time.Time) error { return c.limits.set(c.conn, &t, &t) }
 
-// SetReadDeadline ends Read, also one under way, at t. A zero t is no deadline.
-// A Read that it ended can be called again.
+// SetReadDeadline sets the time at which Read fails with a timeout, including a
+// Read in progress. A zero t means no deadline. After a timeout Read can be called
+// again.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.limits.set(c.conn, &t, nil) }
 
-// SetWriteDeadline ends Write, also one under way, at t. A zero t is no
-// deadline. See Write for what becomes of data that it did not send: unlike
-// with crypto/tls, the connection stays whole.
+// SetWriteDeadline sets the time at which Write fails with a timeout, including a
+// Write in progress. A zero t means no deadline. Unlike with crypto/tls, the
+// connection can still be used after a timeout; see Write for the data that was
+// not sent.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.limits.set(c.conn, nil, &t) }
 
-// set notes the caller's deadlines; nil leaves one as it is.
+// set stores the caller's deadlines and applies them. nil leaves a deadline
+// unchanged.
 func (d *deadlines) set(conn net.Conn, read, write *time.Time) error {
 	if conn == nil {
 		return errNoConn
@@ -66,7 +70,7 @@ func (d *deadlines) set(conn net.Conn, read, write *time.Time) error {
 	return d.apply(conn, read != nil, write != nil)
 }
 
-// apply sets what holds now on the connection below. The caller holds mu.
+// apply sets the deadlines of the underlying connection. The caller holds mu.
 func (d *deadlines) apply(conn net.Conn, reads, writes bool) error {
 	if d.governs != eachItsOwn {
 		return conn.SetDeadline(earlier(d.of(d.governs), d.limit))
@@ -85,7 +89,8 @@ func (d *deadlines) apply(conn net.Conn, reads, writes bool) error {
 	return nil
 }
 
-// of is the caller's deadline for a call. The caller holds mu.
+// of returns the deadline that the caller has set for a kind of call. The caller
+// of this method holds mu.
 func (d *deadlines) of(who governs) time.Time {
 	switch who {
 	case readGoverns:
@@ -96,8 +101,9 @@ func (d *deadlines) of(who governs) time.Time {
 	return earlier(d.read, d.write)
 }
 
-// restrict lets who's deadline hold for both directions, and limit beside it. An
-// error is a connection that has no deadlines.
+// restrict applies the deadline that who names to both directions, or limit if
+// that is earlier. It returns an error if the connection does not support
+// deadlines.
 func (d *deadlines) restrict(conn net.Conn, who governs, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,10 +114,10 @@ func (d *deadlines) restrict(conn net.Conn, who governs, limit time.Time) error 
 	return d.apply(conn, true, true)
 }
 
-// free ends restrict.
+// free ends the effect of restrict.
 func (d *deadlines) free(conn net.Conn) { d.restrict(conn, eachItsOwn, time.Time{}) }
 
-// shorten sets another limit. An error is as in restrict.
+// shorten sets another limit. It returns an error in the same case as restrict.
 func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,8 +128,8 @@ func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
 	return d.apply(conn, true, true)
 }
 
-// close ends reads now and writes at the given time; the caller's deadlines count
-// no more. An error is as in restrict.
+// close ends reads now and writes at the given time. The caller's deadlines no
+// longer apply. It returns an error in the same case as restrict.
 func (d *deadlines) close(conn net.Conn, writes time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -131,14 +137,14 @@ func (d *deadlines) close(conn net.Conn, writes time.Time) error {
 	return errors.Join(conn.SetReadDeadline(aLongTimeAgo), conn.SetWriteDeadline(writes))
 }
 
-// leave gives the connection up with the caller's deadlines as they are.
+// leave stops setting deadlines, and leaves the caller's deadlines as they are.
 func (d *deadlines) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
 }
 
-// expired reports whether who's deadline has passed.
+// expired reports whether the deadline that who names has passed.
 func (d *deadlines) expired(who governs) bool {
 	d.mu.Lock()
 	t := d.of(who)
@@ -146,7 +152,8 @@ func (d *deadlines) expired(who governs) bool {
 	return passed(t)
 }
 
-// wait waits for a token in turn, as long as ctx and who's deadline allow.
+// wait puts a token into turn. It gives up when ctx ends or the deadline that who
+// names passes.
 func (d *deadlines) wait(ctx context.Context, turn chan<- struct{}, who governs) error {
 	select {
 	case turn <- struct{}{}:
@@ -186,7 +193,7 @@ var (
 
 func passed(t time.Time) bool { return !t.IsZero() && time.Until(t) <= 0 }
 
-// earlier is the earlier of two deadlines, of which zero is none.
+// earlier returns the earlier of two deadlines. A zero time means no deadline.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

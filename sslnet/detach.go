@@ -8,15 +8,16 @@ import (
 	"sync"
 )
 
-// Detach takes TLS off and keeps the connection, the reverse of STARTTLS: it
-// sends what waits and close_notify, waits for the peer's, and returns the
-// connection below, for plain text in both directions. Bytes that came behind
-// the peer's close_notify are the first that it reads. The caller owns it from
-// then on, with the deadlines that were set here, and this Conn is closed.
+// Detach ends TLS and returns the underlying connection for plain text in both
+// directions, the reverse of STARTTLS. It sends pending data and close_notify,
+// and waits for the peer's close_notify. Bytes that arrived after the peer's
+// close_notify are the first that the returned connection reads. The caller owns
+// that connection, which keeps the deadlines that were set on the Conn. The Conn
+// is closed.
 //
-// Plaintext that came over TLS and is not read yet is an error that says how
-// much it is; read until io.EOF and call Detach again. After a timeout too it
-// can be called again.
+// If there is plaintext from TLS that was not read, Detach returns an error with
+// its length. Read until io.EOF and call Detach again. Detach can also be called
+// again after a timeout.
 func (c *Conn) Detach() (net.Conn, error) {
 	if err := c.CloseWrite(); err != nil {
 		return nil, err
@@ -25,7 +26,7 @@ func (c *Conn) Detach() (net.Conn, error) {
 	defer c.in.Unlock()
 	for c.in.err != io.EOF || len(c.in.plain) > 0 {
 		if n := len(c.in.plain); n > 0 {
-			return nil, fmt.Errorf("sslnet: Detach: %d bytes of plaintext are not read yet", n)
+			return nil, fmt.Errorf("sslnet: Detach: %d bytes of plaintext have not been read", n)
 		}
 		if c.in.err != nil {
 			return nil, c.in.err
@@ -34,7 +35,7 @@ func (c *Conn) Detach() (net.Conn, error) {
 			return nil, err
 		}
 	}
-	c.out.Lock() // a flush under way is over
+	c.out.Lock() // waits for a flush in progress
 	defer c.out.Unlock()
 	if err := c.send(); err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func (c *Conn) Detach() (net.Conn, error) {
 	}
 	defer close(c.said)
 	first, err := c.release()
-	if err != nil { // nobody else can close it any more
+	if err != nil { // Close of the Conn would not close it
 		c.conn.Close()
 		return nil, err
 	}
@@ -56,7 +57,7 @@ func (c *Conn) Detach() (net.Conn, error) {
 	return &resumed{Conn: c.conn, first: first}, nil
 }
 
-// release takes what came behind the peer's close_notify and frees the filter.
+// release returns what arrived after the peer's close_notify and frees the filter.
 func (c *Conn) release() ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,14 +65,14 @@ func (c *Conn) release() ([]byte, error) {
 	return c.filter.Detach()
 }
 
-// resumed is a connection of which some was read before.
+// resumed is a connection whose first bytes were already read from the network.
 type resumed struct {
 	net.Conn
-	mu    sync.Mutex // of first; not held during socket I/O
+	mu    sync.Mutex // guards first; not held during socket I/O
 	first []byte
 }
 
-// Read gives what was read before, and then what comes.
+// Read returns the bytes in first, and then reads from the connection.
 func (r *resumed) Read(b []byte) (int, error) {
 	r.mu.Lock()
 	n := copy(b, r.first)
@@ -83,7 +84,7 @@ func (r *resumed) Read(b []byte) (int, error) {
 	return r.Conn.Read(b)
 }
 
-// CloseWrite is that of the connection below, if it has one.
+// CloseWrite calls CloseWrite of the underlying connection, if it has that method.
 func (r *resumed) CloseWrite() error {
 	if c, ok := r.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -91,5 +92,6 @@ func (r *resumed) CloseWrite() error {
 	return fmt.Errorf("sslnet: CloseWrite of a %T: %w", r.Conn, errors.ErrUnsupported)
 }
 
-// NetConn is the connection below, without what was read of it.
+// NetConn returns the underlying connection, which does not return the bytes in
+// first.
 func (r *resumed) NetConn() net.Conn { return r.Conn }

@@ -9,39 +9,39 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// Dial connects to addr, does the handshake and verifies the server. The name
-// that is verified is that of Options.ServerName or Options.SNI, and else the
-// host of addr. The handshake is bounded by DefaultHandshakeTimeout; a Dialer
-// has more to set.
+// Dial connects to addr, does the handshake and verifies the server. It verifies
+// the name in Options.ServerName or Options.SNI, or the host of addr if both are
+// empty. The handshake is bounded by DefaultHandshakeTimeout. Use a Dialer to set
+// other bounds.
 func Dial(network, addr string, ctx *sslfilter.Ctx) (*Conn, error) {
 	d := Dialer{Ctx: ctx}
 	return d.dial(context.Background(), network, addr)
 }
 
-// Dialer makes connections, as crypto/tls's Dialer does. Its fields may not be
-// changed while it is in use; its methods are safe for concurrent use.
+// Dialer makes TLS connections, like the Dialer of crypto/tls. Its fields must not
+// be changed while it is in use. Its methods are safe for concurrent use.
 type Dialer struct {
-	// Ctx is that of a client. It must be set.
+	// Ctx is the context of a client. It must be set.
 	Ctx *sslfilter.Ctx
-	// NetDialer makes the connections below. Default: a zero net.Dialer.
+	// NetDialer makes the underlying connections. Default: a zero net.Dialer.
 	NetDialer *net.Dialer
-	// HandshakeTimeout bounds the handshake. Default: DefaultHandshakeTimeout.
-	// Below 0 there is no bound of its own.
+	// HandshakeTimeout bounds the handshake. Default: DefaultHandshakeTimeout. If
+	// it is negative, only the context and the deadlines bound the handshake.
 	HandshakeTimeout time.Duration
 }
 
-// Dial is DialContext without a context.
+// Dial is DialContext with the background context.
 func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, addr)
 }
 
-// DialContext connects to addr, does the handshake and verifies the server, as
-// the function Dial does. The net.Conn is a *Conn. Once the connection is made,
-// the end of ctx does not concern it.
+// DialContext connects to addr, does the handshake and verifies the server, like
+// the function Dial. The net.Conn is a *Conn. After DialContext has returned, the
+// end of ctx does not affect the connection.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := d.dial(ctx, network, addr)
 	if err != nil {
-		return nil, err // no nil *Conn in the interface
+		return nil, err // not a nil *Conn in a net.Conn that is not nil
 	}
 	return conn, nil
 }
@@ -61,10 +61,10 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 	return d.Client(ctx, below, addr)
 }
 
-// Client makes a TLS connection over below, which leads to addr: through a proxy,
-// for example. It does the handshake and verifies the server as DialContext
-// does; NetDialer does not count. If protocols are given, they are offered in
-// place of Options.ALPN. After an error below is closed.
+// Client makes a TLS connection over below, an existing connection to addr, for
+// example through a proxy. It does the handshake and verifies the server as
+// DialContext does. It does not use NetDialer. If there are protocols, they are
+// offered in place of Options.ALPN. Client closes below if it fails.
 func (d *Dialer) Client(ctx context.Context, below net.Conn, addr string, protocols ...string) (*Conn, error) {
 	if below == nil {
 		return nil, errNoConn
@@ -100,7 +100,7 @@ func (d *Dialer) check(ctx context.Context) error {
 	return nil
 }
 
-// located adds the addresses to an error of the handshake that has none.
+// located adds the addresses to an error of the handshake that does not have them.
 func (c *Conn) located(err error) error {
 	var op *net.OpError
 	switch {
@@ -108,7 +108,7 @@ func (c *Conn) located(err error) error {
 		if err != op || op.Op == "handshake" {
 			return err
 		}
-		located := *op // of a Read or Write
+		located := *op // an error of Read or Write
 		located.Op = "handshake"
 		return &located
 	case errors.As(err, new(*sslfilter.UsageError)),
@@ -118,7 +118,7 @@ func (c *Conn) located(err error) error {
 	return c.opError("handshake", err)
 }
 
-// handshakeTimeoutOr is d or its default.
+// handshakeTimeoutOr returns d, or DefaultHandshakeTimeout if d is 0.
 func handshakeTimeoutOr(d time.Duration) time.Duration {
 	if d == 0 {
 		return DefaultHandshakeTimeout

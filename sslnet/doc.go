@@ -1,12 +1,13 @@
-// Package sslnet puts TLS connections of package sslfilter where those of
-// crypto/tls are expected: [Conn] is a net.Conn, [Listener] a net.Listener, and
-// [Dial], [Listen], [Client] and [Server] are as there, with an
+// Package sslnet provides TLS connections over package sslfilter with the
+// interface of crypto/tls: [Conn] is a net.Conn, [Listener] is a net.Listener,
+// and [Dial], [Listen], [Client] and [Server] work as in crypto/tls, with an
 // [sslfilter.Ctx] in place of the Config.
 //
-// Beyond crypto/tls a Conn has OpenSSL's verdict on the peer's certificate
-// ([Conn.ClientCertValid], [Conn.Peer]), loses nothing when a deadline ends a
-// Write, takes over connections that began in plain text ([ServerBuffered],
-// [ClientBuffered]) and gives them back ([Conn.Detach]).
+// A Conn does more than that of crypto/tls. It has OpenSSL's verdict on the
+// peer's certificate ([Conn.ClientCertValid], [Conn.Peer]), it loses no data when
+// a deadline ends a Write, it can start TLS on a connection that began in plain
+// text ([ServerBuffered], [ClientBuffered]), and it can end TLS and return the
+// connection ([Conn.Detach]).
 //
-// Package sslhttp serves and fetches HTTP/1.1 and HTTP/2 over it.
+// Package sslhttp adds HTTP/1.1 and HTTP/2 clients and servers.
 package sslnet

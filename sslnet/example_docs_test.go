@@ -1,7 +1,7 @@
 package sslnet_test
 
 // The Go code of docs/net.md, and the examples of go doc. Each region between
-// "begin" and "end" stands in the document word for word.
+// "begin" and "end" is repeated word for word in the document.
 
 import (
 	"bufio"
@@ -155,8 +155,8 @@ func ExampleDialer() {
 
 func ExampleNewListener() {
 	ctx := must(sslfilter.NewCtx(serverOptions()))
-	// On a socket that systemd or somebody else has opened, or over a connection
-	// of another kind: what below accepts is what TLS runs on.
+	// below can be a socket that systemd or another program has opened, or a
+	// listener for connections of another kind. TLS runs over what it accepts.
 	below := must(net.Listen("tcp", "127.0.0.1:0"))
 	listener := sslnet.NewListener(below, ctx)
 	fmt.Println(listener.Addr() == below.Addr())
@@ -164,7 +164,7 @@ func ExampleNewListener() {
 	// Output: true
 }
 
-// The handshake in the hands of the program, as with crypto/tls.
+// The program does the handshake itself, as with crypto/tls.
 func ExampleServer() {
 	serverCtx, clientCtx := must(sslfilter.NewCtx(serverOptions())), must(sslfilter.NewCtx(clientOptions()))
 	a, b := net.Pipe()

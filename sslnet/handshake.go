@@ -13,54 +13,56 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/places"
 )
 
-// DefaultHandshakeTimeout is how long a handshake may take on a connection of a
-// Dialer or a Listener that does not say otherwise.
+// DefaultHandshakeTimeout bounds the handshake of the connections of a Dialer or
+// a Listener whose HandshakeTimeout is 0.
 const DefaultHandshakeTimeout = 10 * time.Second
 
-// ErrHandshakeTimeout is in the error of a handshake that took longer than
-// HandshakeTimeout of the Dialer or Listener. It is a timeout of net.Error.
+// ErrHandshakeTimeout is the error that a handshake wraps if it took longer than
+// the HandshakeTimeout of its Dialer or Listener. It is a net.Error whose Timeout
+// method returns true.
 var ErrHandshakeTimeout error = handshakeTimeout{}
 
 type handshakeTimeout struct{}
 
 func (handshakeTimeout) Error() string   { return "TLS handshake timeout" }
 func (handshakeTimeout) Timeout() bool   { return true }
-func (handshakeTimeout) Temporary() bool { return true } // as net.Error of a deadline has it
+func (handshakeTimeout) Temporary() bool { return true } // as in os.ErrDeadlineExceeded
 func (handshakeTimeout) Unwrap() error   { return os.ErrDeadlineExceeded }
 
-// ErrHandshakeDropped is what Listener.HandshakeError is told where a peer kept
-// others waiting: all of MaxHandshakes were under way, and it had been waited for
-// longest.
-var ErrHandshakeDropped = errors.New("sslnet: the peer was too slow while others waited for a place in MaxHandshakes")
+// ErrHandshakeDropped is passed to Listener.HandshakeError if the Listener dropped
+// a slow handshake because MaxHandshakes was reached and other connections were
+// waiting. See Listener.MaxHandshakes for the handshake that is chosen.
+var ErrHandshakeDropped = errors.New("sslnet: handshake dropped: too slow, and other connections were waiting because MaxHandshakes was reached")
 
-// What is missing where something must be given.
+// The errors of missing or wrong arguments.
 var (
 	errNoCtx     = errors.New("sslnet: no Ctx")
 	errNoContext = errors.New("sslnet: no context.Context")
-	errNoConn    = errors.New("sslnet: no connection below")
+	errNoConn    = errors.New("sslnet: no underlying connection")
 	errNotClient = errors.New("sslnet: a client needs a Ctx with Options.Client set")
 	errNotServer = errors.New("sslnet: a server needs a Ctx without Options.Client")
 )
 
-// handshake is what the one call works on that does the handshake.
+// handshake is the state of the handshake. One call at a time, the one that has
+// put its token into turn, uses it.
 type handshake struct {
 	turn     chan struct{} // holds one token
-	timeout  time.Duration // above 0: bounds it from its first call on
-	deadline time.Time     // that follows from it
-	err      error         // stays
-	cut      atomic.Bool   // the connection was closed, as it has no deadlines
-	first    []byte        // from the network, before the first read
+	timeout  time.Duration // if above 0, bounds the handshake from the first call on
+	deadline time.Time     // start of the first call plus timeout
+	err      error         // permanent error
+	cut      atomic.Bool   // the connection was closed because it does not support deadlines
+	first    []byte        // bytes of the peer that were read before the handshake
 }
 
-// SetServerName sets the name that this connection verifies and sends as SNI.
-// It must be called on a client before the handshake.
+// SetServerName sets the server name that this connection verifies and sends as
+// SNI. It must be called on a client, before the handshake.
 func (c *Conn) SetServerName(name string) error {
 	return c.nameServer("SetServerName", name, false)
 }
 
-// SetVerifiedName sets the name that this connection verifies, and leaves the
-// name that is sent to Options.SNI. If SNI is empty, it does what SetServerName
-// does. It must be called on a client before the handshake.
+// SetVerifiedName sets the server name that this connection verifies. The name
+// that it sends is still Options.SNI. If Options.SNI is empty, SetVerifiedName does
+// the same as SetServerName. It must be called on a client, before the handshake.
 func (c *Conn) SetVerifiedName(name string) error {
 	return c.nameServer("SetVerifiedName", name, true)
 }
@@ -85,9 +87,9 @@ func nameFilter(f *sslfilter.Filter, name string, verify bool) error {
 	return f.SetServerName(name)
 }
 
-// SetALPN sets the protocols that this connection offers, in place of those of
-// Options.ALPN. There must be at least one. It must be called on a client before
-// the handshake.
+// SetALPN sets the protocols that this connection offers, in place of
+// Options.ALPN. There must be at least one. SetALPN must be called on a client,
+// before the handshake.
 func (c *Conn) SetALPN(protocols ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,20 +105,21 @@ func (c *Conn) SetALPN(protocols ...string) error {
 	return nil
 }
 
-// Handshake does the handshake if it is not done. Read and Write call it.
+// Handshake does the handshake if it is not done. Read and Write do so too.
 func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
 
-// HandshakeContext does the handshake if it is not done. If ctx ends first, the
-// handshake stops with its error. After that and after a deadline it can be
-// called again and goes on where it was; any other error stays.
+// HandshakeContext does the handshake if it is not done. If ctx ends first,
+// HandshakeContext returns the error of ctx. After that, or after a timeout of a
+// deadline, the next call continues the handshake. Any other error is permanent.
 //
-// Both deadlines can end it. Of a handshake in a Read only that for reads can,
-// and in a Write that for writes.
+// Both the read and the write deadline end HandshakeContext. A handshake in a Read
+// is ended by the read deadline only, and one in a Write by the write deadline.
 func (c *Conn) HandshakeContext(ctx context.Context) error {
 	return c.ensure(ctx, bothGovern, "handshake")
 }
 
-// ensure does the handshake if it is not done, for a call of op.
+// ensure does the handshake if it is not done. op is the operation that errors
+// name.
 func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 	switch {
 	case c.closed.Load():
@@ -165,9 +168,9 @@ func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 	return err
 }
 
-// interruptible does the handshake until it is done, or who's deadline or limit
-// passes, or ctx ends. A connection that has no deadlines, a channel of SSH for
-// example, is closed instead.
+// interruptible does the handshake until it is done, the deadline that who names
+// or limit passes, or ctx ends. A connection that does not support deadlines, such
+// as an SSH channel, is closed at limit or at the end of ctx.
 func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) error {
 	err := c.limits.restrict(c.conn, who, limit)
 	defer c.limits.free(c.conn)
@@ -196,7 +199,8 @@ func (c *Conn) cut() {
 	c.conn.Close()
 }
 
-// exchange moves messages until the handshake is done. place may be nil.
+// exchange sends and receives messages until the handshake is done. place may be
+// nil.
 func (c *Conn) exchange(place *places.Place) error {
 	c.in.Lock()
 	defer c.in.Unlock()
@@ -229,7 +233,7 @@ func (c *Conn) exchange(place *places.Place) error {
 	}
 }
 
-// check finds a Ctx that does not fit.
+// check returns an error if there is no Ctx or it is for the other role.
 func (c *Conn) check() error {
 	switch {
 	case c.ctx == nil:
@@ -242,8 +246,9 @@ func (c *Conn) check() error {
 	return nil
 }
 
-// begin makes the filter and starts a client. A server does so when the first
-// bytes have come, so that a peer that says nothing costs no memory in C.
+// begin makes the filter, and starts the handshake of a client. A server calls it
+// after the first bytes have arrived, so that a peer that sends nothing needs no C
+// memory.
 func (c *Conn) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -269,19 +274,21 @@ func (c *Conn) begin() error {
 	return c.filter.Handshake()
 }
 
-// advance sends what is to be sent, and reports whether the handshake is done.
+// advance sends what is ready for the network, and reports whether the handshake
+// is done.
 func (c *Conn) advance() (done bool, err error) {
 	c.mu.Lock()
 	begun := c.filter != nil
 	done = begun && c.filter.HandshakeDone()
 	if done && !c.client && c.filter.Version() == sslfilter.VersionTLS13.String() {
-		// These are tickets. They go with what is sent next: a client that only
-		// writes would have them unread when it closes, which in TCP destroys
-		// what it wrote, and over net.Pipe it would have to read them first.
+		// What is left to send are session tickets. They go out together with the
+		// next data. A client that only writes would not read them before it
+		// closes, and TCP would then discard what it wrote. Over net.Pipe, it
+		// could not write before it has read them.
 		c.out.wire = c.filter.Outgoing(nil)
 		c.mu.Unlock()
 		c.ready.Store(true)
-		if c.in.err != nil { // there may be an alert
+		if c.in.err != nil { // an alert may have to be sent
 			c.flushLater()
 		}
 		return true, nil
@@ -299,7 +306,8 @@ func (c *Conn) advance() (done bool, err error) {
 	return done, nil
 }
 
-// digest gives the filter what came. If that fails it sends the alert.
+// digest feeds the filter what came from the network. If the handshake fails, it
+// sends the alert.
 func (c *Conn) digest(wire []byte, netErr error) error {
 	if !c.client && len(wire) > 0 {
 		if err := c.begin(); err != nil {
@@ -307,7 +315,7 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 		}
 	}
 	c.mu.Lock()
-	if c.filter == nil { // nothing came and the network has ended
+	if c.filter == nil { // the network ended before the first byte
 		c.mu.Unlock()
 		if netErr == io.EOF {
 			return io.ErrUnexpectedEOF
@@ -318,7 +326,7 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 	done := c.filter.HandshakeDone()
 	c.mu.Unlock()
 	switch {
-	case done: // data and errors that came behind it belong to Read
+	case done: // data and errors after the handshake are for Read
 		c.in.keep(plain)
 		c.in.err = err
 		return nil
@@ -330,8 +338,8 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 	return c.timeout(netErr)
 }
 
-// explain looks whether the peer said why it takes nothing more: its alert may
-// have come before the connection broke.
+// explain replaces the error of a failed write by the peer's alert, if one arrived
+// before the connection broke.
 func (c *Conn) explain(err error) error {
 	if isTimeout(err) {
 		return err

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// A handshake that a deadline or a context stopped goes on in the next call.
+// The next call continues a handshake that a deadline or a context stopped.
 func TestHandshakeGoesOn(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {
@@ -68,8 +68,8 @@ func TestHandshakeGoesOn(t *testing.T) {
 	})
 }
 
-// While one goroutine is in the handshake, another that waits for it has its own
-// deadline, also one that is set later.
+// If one goroutine does the handshake and another waits for it, the other has its
+// own deadline, even if that is set later.
 func TestDeadlineWhileAnotherHandshakes(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		c, s := pair(t, join, serverOptions(), clientOptions())
@@ -96,7 +96,7 @@ func TestDeadlineWhileAnotherHandshakes(t *testing.T) {
 	})
 }
 
-// A handshake with a bound of its own fails for good when that is over.
+// A handshake that exceeds its timeout fails permanently.
 func TestHandshakeTimeout(t *testing.T) {
 	l := listenTCP(t)
 	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions()), HandshakeTimeout: 50 * time.Millisecond}
@@ -126,7 +126,7 @@ func TestDialerContext(t *testing.T) {
 	require.Equal(t, context.Canceled, err)
 }
 
-// The name to verify comes from the address unless the options have one.
+// The name to verify is taken from the address unless the options have one.
 func TestDialNames(t *testing.T) {
 	l := echo(t, serverOptions())
 	_, port, err := net.SplitHostPort(l.Addr().String())
@@ -158,7 +158,7 @@ func TestDialNames(t *testing.T) {
 	}
 }
 
-// What a caller does wrong is an error, and no panic.
+// A mistake of the caller is an error, not a panic.
 func TestUsage(t *testing.T) {
 	client, server := mustCtx(t, clientOptions()), mustCtx(t, serverOptions())
 	a, b := net.Pipe()
@@ -196,8 +196,8 @@ func TestUsage(t *testing.T) {
 	require.False(t, c.ClientCertValid())
 }
 
-// A client that is refused in TLS 1.3 has finished its handshake and may have
-// sent more; it still gets the alert, not a reset.
+// A client that is rejected in TLS 1.3 has finished its handshake and may have sent
+// data. It still gets the alert, not a reset.
 func TestRefusedClientGetsTheAlert(t *testing.T) {
 	protocols(t, func(t *testing.T, highest sslfilter.Version) {
 		l := echo(t, serverOptions(func(o *sslfilter.Options) {
@@ -233,8 +233,8 @@ func TestPlainHTTPOnTheTLSPort(t *testing.T) {
 	})
 }
 
-// The client and the server of crypto/tls are peers with every version, key and
-// client certificate, and agree with us about the connection.
+// A Conn works with the client and the server of crypto/tls, with every version,
+// kind of key and client certificate, and both ends agree about the connection.
 func TestCryptoTLSPeers(t *testing.T) {
 	pool := x509.NewCertPool()
 	pem, err := os.ReadFile(pki + "root.crt")

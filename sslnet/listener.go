@@ -12,13 +12,13 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/places"
 )
 
-// Listen makes a listener of TLS servers at addr. It is a *Listener with its
-// defaults.
+// Listen listens for TLS connections at addr. It returns a *Listener with default
+// settings.
 func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
 	switch {
 	case ctx == nil:
 		return nil, errNoCtx
-	case ctx.Client(): // each handshake would fail, and nobody be told why
+	case ctx.Client(): // without this, every handshake would fail with no visible reason
 		return nil, errNotServer
 	}
 	below, err := net.Listen(network, addr)
@@ -28,42 +28,45 @@ func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
 	return NewListener(below, ctx), nil
 }
 
-// NewListener makes a listener of TLS servers over the connections that below
-// accepts. It is a *Listener with its defaults.
+// NewListener returns a listener for TLS over the connections that below accepts.
+// It is a *Listener with default settings.
 func NewListener(below net.Listener, ctx *sslfilter.Ctx) net.Listener {
 	return &Listener{Listener: below, Ctx: ctx}
 }
 
-// Listener accepts TLS connections. Unlike that of crypto/tls its Accept returns
-// a connection when the handshake is done. So a peer that is slow or no TLS
-// client holds nobody up and never reaches the caller; the handshakes under way
-// are bounded in one place; and ConnectionState is filled from the start, which
-// net/http looks at before it reads. Whoever wants the handshake in the first
-// Read gives Server the connections of a net.Listener.
+// Listener accepts TLS connections and does their handshakes. Unlike the listener
+// of crypto/tls, its Accept returns a connection after the handshake is done.
+// Therefore a peer that is slow or is not a TLS client neither delays others nor
+// reaches the caller, the number of handshakes in progress is bounded in one
+// place, and ConnectionState, which net/http examines before it reads, is complete
+// from the start. For a handshake in the first Read, use a net.Listener and call
+// Server with its connections.
 //
-// The first Accept starts a goroutine that accepts, and each handshake under way
-// has one. Close ends them all. The fields may not be changed after the first
-// Accept.
+// The first Accept starts a goroutine that accepts connections, and each handshake
+// runs in a goroutine of its own. Close ends them all. The fields must not be
+// changed after the first Accept.
 type Listener struct {
-	// Listener accepts the connections below. It must be set.
+	// Listener accepts the underlying connections. It must be set.
 	net.Listener
-	// Ctx is that of a server. It must be set. SetCtx can replace it later.
+	// Ctx is the context of a server. It must be set. SetCtx can replace it later.
 	Ctx *sslfilter.Ctx
-	// HandshakeTimeout bounds each handshake, from its first byte's wait on.
-	// Default: DefaultHandshakeTimeout. Below 0 there is no bound.
+	// HandshakeTimeout bounds each handshake, including the wait for its first
+	// byte. Default: DefaultHandshakeTimeout. If it is negative, there is no bound.
 	HandshakeTimeout time.Duration
-	// MaxHandshakes bounds the handshakes under way at once, connections counted
-	// in that wait for Accept. Beyond it connections wait in the system's queue,
-	// until a place is left or can be taken from a peer that was waited for, a
-	// second in all or longer: of the address that has the most places (an IPv6
-	// /64 is one) the oldest. So peers that say nothing, or a byte now and then,
-	// do not hold up who comes after them. A peer that has said nothing holds a
-	// goroutine and no memory in C. Default: DefaultMaxHandshakes.
+	// MaxHandshakes bounds the number of connections whose handshake is in progress
+	// or that are ready for Accept. Further connections wait in the system's queue
+	// until one of these is finished or dropped. A handshake can be dropped once the
+	// Listener has waited for its peer for a second in all. The Listener chooses the
+	// oldest such handshake of the address that has the most connections here (an
+	// IPv6 /64 counts as one address). Therefore peers that send nothing, or a byte
+	// now and then, do not lock out others. A peer that has sent nothing holds a
+	// goroutine but no C memory. Default: DefaultMaxHandshakes.
 	MaxHandshakes int
-	// HandshakeError is called for each handshake that failed, in the goroutine of
-	// that handshake, with the connection below, which is closed afterwards, and
-	// the error. It may call Close of the Listener. Default: nothing is called;
-	// Options.ErrorHandler hears of errors of TLS.
+	// HandshakeError is called with the error of each handshake that failed and the
+	// underlying connection, in the goroutine of that handshake. The Listener closes
+	// the connection afterwards. HandshakeError may call Close of the Listener.
+	// Default: nothing is called. Options.ErrorHandler is called for TLS errors in
+	// any case.
 	HandshakeError func(below net.Conn, err error)
 
 	once  sync.Once
@@ -71,8 +74,7 @@ type Listener struct {
 	state *accepting
 }
 
-// DefaultMaxHandshakes is how many handshakes of a Listener may be under way at
-// once.
+// DefaultMaxHandshakes is the default of Listener.MaxHandshakes.
 const DefaultMaxHandshakes = 1024
 
 // accepting is what the goroutines of a Listener share.
@@ -87,7 +89,7 @@ type accepting struct {
 
 	mu   sync.Mutex
 	done bool
-	open map[*Conn]struct{} // whose handshake is under way
+	open map[*Conn]struct{} // connections whose handshake is in progress
 }
 
 func (l *Listener) init() *accepting {
@@ -106,20 +108,20 @@ func (l *Listener) init() *accepting {
 	return l.state
 }
 
-// SetCtx replaces Ctx for the connections to come: new certificates, for
-// example. It may be called at any time, by any goroutine. Do not Close the old
-// one before its handshakes are over; it need not be closed at all.
+// SetCtx replaces Ctx for new connections, for example to change certificates. It
+// may be called at any time, from any goroutine. Do not Close the old Ctx before
+// its handshakes are finished; it does not need to be closed at all.
 func (l *Listener) SetCtx(ctx *sslfilter.Ctx) { l.init().ctx.Store(ctx) }
 
-// Accept returns the next connection whose handshake is done; it is a *Conn. A
-// passing failure of the listener below, such as a lack of file descriptors, is
-// waited out. Any other error stays, once the connections that are done are
-// fetched; after Close it is net.ErrClosed.
+// Accept returns the next connection whose handshake is done, a *Conn. It retries
+// after a temporary error of the underlying listener, such as a lack of file
+// descriptors. After any other error of that listener it returns the connections
+// that are ready, and then always the error. After Close it returns net.ErrClosed.
 func (l *Listener) Accept() (net.Conn, error) {
 	a := l.init()
 	switch {
 	case l.Listener == nil:
-		return nil, errors.New("sslnet: a Listener without a listener below")
+		return nil, errors.New("sslnet: Listener without an underlying net.Listener")
 	case a.ctx.Load() == nil:
 		return nil, errNoCtx
 	}
@@ -159,7 +161,7 @@ func (l *Listener) closedError() error {
 	return e
 }
 
-// Addr is the address of the listener below, or nil if there is no listener.
+// Addr returns the address of the underlying listener, or nil if there is none.
 func (l *Listener) Addr() net.Addr {
 	if l.Listener == nil {
 		return nil
@@ -167,10 +169,11 @@ func (l *Listener) Addr() net.Addr {
 	return l.Listener.Addr()
 }
 
-// Close closes the listener below, ends the handshakes under way and closes the
-// connections that nobody has accepted. It returns when that is done, and does
-// not wait for calls of HandshakeError under way: HandshakeError may call it.
-// Options.ErrorHandler must not, as it is called in the middle of a handshake.
+// Close closes the underlying listener, ends the handshakes in progress and closes
+// the connections that Accept has not returned. It returns after that is done, but
+// does not wait for calls of HandshakeError in progress, because HandshakeError
+// may call Close. Options.ErrorHandler must not call it: it runs in the middle of
+// a handshake.
 func (l *Listener) Close() error {
 	a := l.init()
 	a.mu.Lock()
@@ -179,7 +182,7 @@ func (l *Listener) Close() error {
 		a.done = true
 		close(a.closed)
 		for c := range a.open {
-			a.wait.Go(func() { c.conn.Close() }) // it may take its time, as that of a *Conn does
+			a.wait.Go(func() { c.conn.Close() }) // may take a while, like Close of a *Conn
 		}
 	}
 	a.mu.Unlock()
@@ -191,8 +194,9 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// run accepts until the listener ends. It calls nothing that waits for a peer: a
-// connection below may read its address from what the peer sends first.
+// run accepts connections until the listener fails or is closed. It calls nothing
+// that waits for a peer. RemoteAddr can do so: an underlying connection may read
+// its address from the first bytes of the peer.
 func (l *Listener) run(a *accepting) {
 	defer a.wait.Done()
 	for {
@@ -223,7 +227,7 @@ func (l *Listener) run(a *accepting) {
 	}
 }
 
-// accept waits passing failures out, as net/http does.
+// accept retries after temporary errors, as net/http does.
 func (a *accepting) accept(below net.Listener) (net.Conn, error) {
 	const least, most = 5 * time.Millisecond, time.Second
 	for delay := least; ; delay = min(2*delay, most) {
@@ -243,7 +247,7 @@ func (a *accepting) accept(below net.Listener) (net.Conn, error) {
 	}
 }
 
-// add notes a connection for Close, unless that was before.
+// add registers a connection with Close. It reports false if Close was called.
 func (a *accepting) add(c *Conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -255,7 +259,7 @@ func (a *accepting) add(c *Conn) bool {
 	return true
 }
 
-// remove reports whether Close has not been called.
+// remove undoes add, and reports whether Close has not been called.
 func (a *accepting) remove(c *Conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -263,7 +267,8 @@ func (a *accepting) remove(c *Conn) bool {
 	return !a.done
 }
 
-// again goes on being waited for by Close, unless that was called.
+// again makes Close wait for this goroutine again. It reports false if Close was
+// called.
 func (a *accepting) again() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -273,8 +278,8 @@ func (a *accepting) again() bool {
 	return !a.done
 }
 
-// serve does the handshake and hands the connection over. known says that the
-// place has the peer's address.
+// serve does the handshake and passes the connection to Accept. known says that
+// the place has the peer's address.
 func (l *Listener) serve(a *accepting, c *Conn, place *places.Place, known bool) {
 	defer place.Leave()
 	if !known {
@@ -296,7 +301,7 @@ func (l *Listener) serve(a *accepting, c *Conn, place *places.Place, known bool)
 	}
 	waited := true
 	if open && l.HandshakeError != nil {
-		a.wait.Done() // so that it may call Close
+		a.wait.Done() // so that HandshakeError may call Close
 		l.HandshakeError(c.conn, err)
 		waited = a.again()
 	}
@@ -306,9 +311,9 @@ func (l *Listener) serve(a *accepting, c *Conn, place *places.Place, known bool)
 	}
 }
 
-// identify finds out the address that the place counts for. A connection below
-// that reads it from a PROXY header waits for that here, and the time counts as
-// that of the handshake.
+// identify gives the place the peer's address. An underlying connection that reads
+// the address from a PROXY header waits for that header here. The time counts as
+// part of the handshake.
 func (c *Conn) identify(place *places.Place) {
 	if h := &c.handshake; h.timeout > 0 {
 		h.deadline = time.Now().Add(h.timeout)

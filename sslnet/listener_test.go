@@ -15,7 +15,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// listener makes a Listener of the test PKI over TCP.
+// listener makes a Listener over TCP, with certificates of the test PKI.
 func listener(t testing.TB, change func(*sslnet.Listener)) *sslnet.Listener {
 	t.Helper()
 	l := &sslnet.Listener{Listener: listenTCP(t), Ctx: mustCtx(t, serverOptions())}
@@ -26,7 +26,7 @@ func listener(t testing.TB, change func(*sslnet.Listener)) *sslnet.Listener {
 	return l
 }
 
-// visit dials and says text.
+// visit dials and sends text.
 func visit(t testing.TB, l net.Listener, text string) {
 	t.Helper()
 	c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions()))
@@ -35,7 +35,7 @@ func visit(t testing.TB, l net.Listener, text string) {
 	say(t, c, text)
 }
 
-// silent connects and says nothing.
+// silent connects and sends nothing.
 func silent(t testing.TB, l net.Listener) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", l.Addr().String())
@@ -44,8 +44,8 @@ func silent(t testing.TB, l net.Listener) net.Conn {
 	return c
 }
 
-// Peers that say nothing, say half of it or speak something else do not hold up
-// who comes after them.
+// Peers that send nothing, a part of a ClientHello or another protocol do not delay
+// the peers that come after them.
 func TestAcceptIsNotHeldUp(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
@@ -66,7 +66,8 @@ func TestAcceptIsNotHeldUp(t *testing.T) {
 	require.ErrorAs(t, <-failed, new(*sslfilter.Error))
 }
 
-// Handshakes beyond the bound wait until one is over, at the latest by its time.
+// Handshakes above the bound wait until another one ends, at the latest by its
+// timeout.
 func TestMaxHandshakes(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
@@ -87,8 +88,8 @@ func TestMaxHandshakes(t *testing.T) {
 	}
 }
 
-// Silent peers that have every place lose one to who comes after them, long
-// before their time is over.
+// If silent peers have all places, one of them loses its place to a new peer, long
+// before its handshake times out.
 func TestSilentPeersLoseTheirPlaces(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
@@ -109,7 +110,8 @@ func TestSilentPeersLoseTheirPlaces(t *testing.T) {
 	}
 }
 
-// shaky fails sometimes, as a listener does when file descriptors are short.
+// shaky is a listener that sometimes fails, as if there were no file descriptors
+// left.
 type shaky struct {
 	net.Listener
 	failures atomic.Int32
@@ -144,8 +146,8 @@ func TestLastingAcceptErrors(t *testing.T) {
 	}
 }
 
-// Close ends Accept, the handshakes under way and connections that nobody has
-// accepted, and waits for its goroutines.
+// Close ends Accept, the handshakes in progress and connections that Accept has not
+// returned, and waits for its goroutines.
 func TestListenerClose(t *testing.T) {
 	l := listener(t, nil)
 	accepted := make(chan error)
@@ -180,7 +182,7 @@ func TestListenerClose(t *testing.T) {
 	require.NoError(t, <-accepted)
 }
 
-// New connections have the new certificate, old ones go on.
+// After SetCtx, new connections have the new certificate and old ones continue.
 func TestSetCtx(t *testing.T) {
 	l := listener(t, nil)
 	go func() {

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// patience is how long anything may take that must happen.
+// patience bounds the time that a test waits for something that must happen.
 const patience = 30 * time.Second
 
 const pki = "../testdata/pki/"
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked are the stacks of goroutines that are in the package when those that
-// only need a moment have ended.
+// leaked returns the stacks of goroutines that are still in the package after all
+// others had time to end.
 func leaked() string {
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		var left []string
@@ -51,12 +51,14 @@ func leaked() string {
 	}
 }
 
-// serverOptions is a server with the RSA certificate for localhost, server.test and 127.0.0.1.
+// serverOptions returns options of a server with the RSA certificate for localhost,
+// server.test and 127.0.0.1.
 func serverOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
 	return with(sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key"}, change)
 }
 
-// clientOptions is a client that trusts the test PKI and has no name to verify.
+// clientOptions returns options of a client that trusts the test PKI, without a
+// name to verify.
 func clientOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
 	return with(sslfilter.Options{Client: true, CACrt: pki + "root.crt"}, change)
 }
@@ -123,8 +125,8 @@ func listenTCP(t testing.TB) net.Listener {
 	return l
 }
 
-// pair is a client and a server, not connected by a handshake yet. Both plain
-// ends are closed with the test.
+// pair returns a client and a server that have not done the handshake. Both
+// underlying connections are closed at the end of the test.
 func pair(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *sslnet.Conn) {
 	t.Helper()
 	a, b := join(t)
@@ -137,7 +139,7 @@ func pair(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *ss
 	return c, s
 }
 
-// connect is pair and a handshake that must succeed.
+// connect returns a pair after the handshake, which must succeed.
 func connect(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *sslnet.Conn) {
 	t.Helper()
 	c, s = pair(t, join, server, client)
@@ -193,17 +195,17 @@ func hear(t testing.TB, r io.Reader, text string) {
 
 var never time.Time
 
-// soon is a deadline that lets something happen first.
+// soon returns a deadline that leaves a moment for something to happen first.
 func soon() time.Time { return time.Now().Add(50 * time.Millisecond) }
 
-// random gives n bytes that are hard to mistake for others.
+// random returns n random bytes.
 func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
 	return b
 }
 
-// echo is a listener whose connections get back what they send.
+// echo starts a listener whose connections get back what they send.
 func echo(t testing.TB, o sslfilter.Options) net.Listener {
 	t.Helper()
 	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
@@ -224,7 +226,7 @@ func echo(t testing.TB, o sslfilter.Options) net.Listener {
 	return l
 }
 
-// waitReadable waits until something has come, and leaves it there.
+// waitReadable waits until there is something to read, without reading it.
 func waitReadable(t testing.TB, conn net.Conn) {
 	t.Helper()
 	raw, err := conn.(*net.TCPConn).SyscallConn()

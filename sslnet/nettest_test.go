@@ -9,8 +9,8 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// TestNettest runs the tests that every net.Conn must pass, on connections that
-// are ready and on those whose handshake comes with the first Read or Write.
+// TestNettest runs the tests that every net.Conn must pass, on connections after
+// the handshake and on those that do the handshake in the first Read or Write.
 func TestNettest(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// timeless is a connection without deadlines, as a channel of SSH is.
+// timeless is a connection that does not support deadlines, like an SSH channel.
 type timeless struct{ net.Conn }
 
 func (timeless) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
@@ -54,7 +54,7 @@ func TestWithoutDeadlines(t *testing.T) {
 	})
 }
 
-// oneConn accepts one connection, and then those of Listener.
+// oneConn accepts one given connection, and then those of Listener.
 type oneConn struct {
 	net.Listener
 	conn net.Conn

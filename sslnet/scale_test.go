@@ -34,7 +34,7 @@ const (
 )
 
 // TestScale holds 10,000 idle connections and 1,000 active ones in this process,
-// and prints what they cost. A child process is the clients. Run it by hand:
+// and prints what they cost. The clients are in a child process. Run it by hand:
 //
 //	SSLNET_SCALE=1 go test -count=1 -v -run TestScale ./sslnet
 func TestScale(t *testing.T) {
@@ -94,7 +94,8 @@ func TestScale(t *testing.T) {
 
 func per(bytes, n int) float64 { return float64(bytes) / float64(n) / 1024 }
 
-// scaleClients is the child: it makes the connections and uses some.
+// scaleClients runs in the child process. It makes the connections and uses some of
+// them.
 func scaleClients(t *testing.T, addr string) {
 	step := func(format string, args ...any) {
 		fmt.Printf("step: "+format+"\n", args...)
@@ -159,7 +160,8 @@ func each(t *testing.T, n, workers int, f func(i int) error) {
 
 type usage struct{ goroutines, resident, heap, stacks int }
 
-// measure tells what this process uses, in bytes, once garbage is gone.
+// measure returns the memory that this process uses after a garbage collection, in
+// bytes.
 func measure() usage {
 	debug.FreeOSMemory()
 	var m runtime.MemStats

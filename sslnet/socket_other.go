@@ -4,7 +4,7 @@ package sslnet
 
 import "net"
 
-// socket is for Unix alone.
+// socket is implemented on Unix only.
 type socket struct{}
 
 func newSocket(net.Conn) *socket { return nil }

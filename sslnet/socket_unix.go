@@ -9,20 +9,20 @@ import (
 	"syscall"
 )
 
-// socket reads a TCP or Unix connection with a buffer that it takes only once
-// there is something to read, so that waiting costs no memory. net.Conn has no
+// socket reads a TCP or Unix connection. It gets a buffer only when there is
+// something to read, so that a waiting connection holds no buffer. net.Conn has no
 // call for that: its Read holds the caller's buffer while it waits.
 type socket struct {
 	raw syscall.RawConn
-	try func(fd uintptr) bool // s.readOnce, made once
+	try func(fd uintptr) bool // s.readOnce, allocated once
 
 	wire *wireBuffer // the result of one read
 	n    int
 	err  error
 }
 
-// newSocket is nil for other connections, those that wrap one of these among
-// them: what they do in Read may not be passed by.
+// newSocket returns nil for other connections. These include wrappers of TCP and
+// Unix connections, whose Read must not be bypassed.
 func newSocket(conn net.Conn) *socket {
 	var raw syscall.RawConn
 	var err error
@@ -45,7 +45,8 @@ func newSocket(conn net.Conn) *socket {
 	return s
 }
 
-// read is net.Conn's Read. The caller gives the buffer back.
+// read waits for data and reads it, like Read of a net.Conn. The caller returns
+// the buffer with putWire.
 func (s *socket) read() (wire *wireBuffer, n int, err error) {
 	s.n, s.err = 0, nil
 	if err = s.raw.Read(s.try); err == nil {
@@ -58,7 +59,7 @@ func (s *socket) read() (wire *wireBuffer, n int, err error) {
 	return wire, s.n, err
 }
 
-// readOnce reports whether there is a result.
+// readOnce reads without waiting, and reports whether there is a result.
 func (s *socket) readOnce(fd uintptr) bool {
 	s.wire = getWire()
 	for {
@@ -81,7 +82,7 @@ func (s *socket) readOnce(fd uintptr) bool {
 	}
 }
 
-// discard reads what has come, up to one buffer, without waiting.
+// discard reads and drops what has arrived, up to one buffer, without waiting.
 func (s *socket) discard() {
 	s.raw.Read(func(fd uintptr) bool {
 		s.readOnce(fd)

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// startTLS is a server that reads a line and then takes TLS up.
+// startTLS is a server that reads a line and then starts TLS.
 func startTLS(t *testing.T, conn net.Conn, leftover sslnet.Leftover) (*sslnet.Conn, error) {
 	r := bufio.NewReader(conn)
 	line, err := r.ReadString('\n')
@@ -65,7 +65,7 @@ func TestSTARTTLS(t *testing.T) {
 	})
 }
 
-// Plaintext behind the command is refused and counted (CVE-2011-0411).
+// Plaintext after the command is an error with the number of bytes (CVE-2011-0411).
 func TestSTARTTLSInjection(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
@@ -85,8 +85,8 @@ func TestSTARTTLSInjection(t *testing.T) {
 	require.Equal(t, len("250 forged\r\n"), left.N)
 }
 
-// Where it is allowed, a ClientHello right behind the command is the first that
-// TLS gets, and an injected command is no ClientHello.
+// With KeepLeftover, a ClientHello right after the command is the first input of
+// TLS, and an injected command fails because it is not a ClientHello.
 func TestSTARTTLSPipelined(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		a, b := join(t)
@@ -123,7 +123,7 @@ func TestSTARTTLSPipelined(t *testing.T) {
 	})
 }
 
-// prefixing writes prefix together with the first that is written.
+// prefixing writes prefix together with the data of the first Write.
 type prefixing struct {
 	net.Conn
 	prefix string
@@ -136,8 +136,8 @@ func (c *prefixing) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TLS comes off again with data in flight: what was said over TLS is read before,
-// what was said in plain text is read after it, by both ends.
+// Detach with data in flight: both ends read what was sent over TLS before it, and
+// what was sent in plain text after it.
 func TestDetach(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {
@@ -195,8 +195,8 @@ func TestDetach(t *testing.T) {
 	})
 }
 
-// What came behind the peer's close_notify is the first that is read, also by
-// many readers, and the deadlines are those of before.
+// Bytes that arrived after the peer's close_notify are read first, even by several
+// readers, and the deadlines are unchanged.
 func TestDetachKeepsWhatArrived(t *testing.T) {
 	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
 	go func() {
@@ -221,7 +221,8 @@ func TestDetachKeepsWhatArrived(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 }
 
-// A peer that does not answer close_notify holds Detach up to the deadline only.
+// Detach waits for a peer that does not answer close_notify only until the
+// deadline.
 func TestDetachAgainAfterADeadline(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		c, s := connect(t, join, serverOptions(), clientOptions())

@@ -9,16 +9,16 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// ConnectionState is what crypto/tls tells of a connection. Before the
-// handshake is done it is empty but for HandshakeComplete, and so it is after
-// Close.
+// ConnectionState describes the connection in the form of crypto/tls. Before the
+// handshake is done and after Close, HandshakeComplete is false and the other
+// fields are empty.
 //
-// PeerCertificates are those that the peer sent, as far as crypto/x509 can
-// parse them. Its first is always the peer's own: if that cannot be parsed, the
-// list is empty. VerifiedChains holds the chain that OpenSSL built, if
-// ClientCertValid is true. SignedCertificateTimestamps, ECHAccepted and
-// HelloRetryRequest are not filled. ExportKeyingMaterial of the state is always
-// an error; Conn has a method of that name.
+// PeerCertificates has the certificates that the peer sent and that crypto/x509
+// can parse. The first is always the peer's own certificate: if that cannot be
+// parsed, the list is empty. If ClientCertValid is true, VerifiedChains has the
+// chain that OpenSSL built. SignedCertificateTimestamps, ECHAccepted and
+// HelloRetryRequest are not set. ExportKeyingMaterial of the state always returns
+// an error; use the method of Conn.
 func (c *Conn) ConnectionState() tls.ConnectionState {
 	state := noExporter
 	if !c.ready.Load() {
@@ -37,8 +37,8 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return state
 }
 
-// describe fills in what needs no parsing, and gives the verdict, or nil after
-// Close.
+// describe sets the fields that need no parsing. It returns the filter's Peer, or
+// nil after Close.
 func (c *Conn) describe(state *tls.ConnectionState) *sslfilter.Peer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,9 +59,9 @@ func (c *Conn) describe(state *tls.ConnectionState) *sslfilter.Peer {
 	return peer
 }
 
-// parseSent gives what crypto/x509 can parse of the certificates that the peer
-// sent, or nothing if it cannot parse the peer's own: everybody takes the first
-// for that, and it would be a CA's.
+// parseSent returns the certificates of the peer that crypto/x509 can parse, or nil
+// if it cannot parse the peer's own. Programs take the first certificate for the
+// peer's own, and without that one the first would be a CA's.
 func parseSent(sent [][]byte) (certs []*x509.Certificate) {
 	for i, der := range sent {
 		cert, err := x509.ParseCertificate(der)
@@ -75,8 +75,8 @@ func parseSent(sent [][]byte) (certs []*x509.Certificate) {
 	return certs
 }
 
-// parseChain gives a chain as crypto/x509 sees it, or nil if it cannot parse
-// all of it.
+// parseChain parses a chain with crypto/x509. It returns nil if one certificate
+// cannot be parsed.
 func parseChain(certs []sslfilter.Certificate) []*x509.Certificate {
 	var chain []*x509.Certificate
 	for i := range certs {
@@ -96,14 +96,14 @@ var versions = map[string]uint16{
 	sslfilter.VersionTLS13.String(): tls.VersionTLS13,
 }
 
-// noExporter is an empty state whose ExportKeyingMaterial fails. In a zero one
-// it would panic, and only crypto/tls can set it; this is how it does so where
-// renegotiation is allowed.
+// noExporter is an empty state whose ExportKeyingMaterial returns an error. That of
+// a zero ConnectionState panics, and only crypto/tls can set it. It sets a function
+// that returns an error if renegotiation is enabled.
 var noExporter = tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
 
-// VerifyHostname checks that the server's certificate is for host, as crypto/tls
-// does and with crypto/x509's rules. The handshake has verified the name that it
-// was given; this is for another one.
+// VerifyHostname checks that the server's certificate is valid for host, as in
+// crypto/tls and by the rules of crypto/x509. The handshake has already verified
+// the server name; use VerifyHostname for another name.
 func (c *Conn) VerifyHostname(host string) error {
 	switch {
 	case !c.client:
@@ -118,7 +118,8 @@ func (c *Conn) VerifyHostname(host string) error {
 	return state.VerifiedChains[0][0].VerifyHostname(host)
 }
 
-// ask asks the filter, if there is one.
+// ask calls question with the filter. It returns a zero value if there is no
+// filter.
 func ask[T any](c *Conn, question func(*sslfilter.Filter) T) (answer T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,20 +129,21 @@ func ask[T any](c *Conn, question func(*sslfilter.Filter) T) (answer T) {
 	return question(c.filter)
 }
 
-// OCSPResponse is the OCSP response that the server stapled, or nil. Nobody has
-// verified it. See [sslfilter.Filter.OCSPResponse].
+// OCSPResponse returns the OCSP response that the server stapled, or nil. It is not
+// verified. See [sslfilter.Filter.OCSPResponse].
 func (c *Conn) OCSPResponse() []byte { return ask(c, (*sslfilter.Filter).OCSPResponse) }
 
-// Cipher is OpenSSL's name of the cipher suite, or empty before there is one.
+// Cipher returns OpenSSL's name of the cipher suite. It returns "" before the
+// handshake begins. See [sslfilter.Filter.Cipher].
 func (c *Conn) Cipher() string { return ask(c, (*sslfilter.Filter).Cipher) }
 
-// Version is OpenSSL's name of the protocol version, "TLSv1.3", or empty before
-// there is one.
+// Version returns OpenSSL's name of the protocol version, such as "TLSv1.3". It
+// returns "" before the handshake begins. See [sslfilter.Filter.Version].
 func (c *Conn) Version() string { return ask(c, (*sslfilter.Filter).Version) }
 
-// Providers lists the algorithms in use, and which provider of OpenSSL serves
-// each. Before the handshake is done it is an error, and so it is with OpenSSL
-// 1.1.1. See [sslfilter.Filter.Providers].
+// Providers lists the algorithms in use, and the OpenSSL provider of each. It
+// returns an error before the handshake is done, and always with OpenSSL 1.1.1.
+// See [sslfilter.Filter.Providers].
 func (c *Conn) Providers() (list []sslfilter.AlgorithmProvider, err error) {
 	err = errors.New("sslnet: Providers before the handshake is done")
 	if !c.ready.Load() {
@@ -154,17 +156,19 @@ func (c *Conn) Providers() (list []sslfilter.AlgorithmProvider, err error) {
 	return list, err
 }
 
-// Bits is the strength of the cipher in bits, or 0 before there is one.
+// Bits returns the strength of the cipher in bits, or 0 before a cipher is
+// negotiated.
 func (c *Conn) Bits() int { return ask(c, (*sslfilter.Filter).Bits) }
 
-// ALPN is the application protocol that was agreed on, or empty.
+// ALPN returns the negotiated application protocol, or "" if there is none.
 func (c *Conn) ALPN() string { return ask(c, (*sslfilter.Filter).ALPN) }
 
-// ServerName is the host name in the ClientHello (SNI), or empty. A server must
-// not trust it.
+// ServerName returns the host name in the ClientHello (SNI), or "" if there is
+// none. A server must not trust it.
 func (c *Conn) ServerName() string { return ask(c, (*sslfilter.Filter).ServerName) }
 
-// ExportKeyingMaterial is [sslfilter.Filter.ExportKeyingMaterial].
+// ExportKeyingMaterial derives a secret that only the two ends know (RFC 5705).
+// See [sslfilter.Filter.ExportKeyingMaterial].
 func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,30 +178,31 @@ func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([
 	return c.filter.ExportKeyingMaterial(label, context, length)
 }
 
-// ClientCertExists reports whether the peer showed a certificate, trusted or
-// not. On a client it is about the server's.
+// ClientCertExists reports whether the peer sent a certificate, trusted or not. On
+// a client, this is the server's certificate.
 //
-// WARNING: It may be revoked or invalid. Ask ClientCertValid.
+// WARNING: The certificate may be revoked or invalid. Use ClientCertValid to check
+// it.
 func (c *Conn) ClientCertExists() bool { return ask(c, (*sslfilter.Filter).ClientCertExists) }
 
 // ClientCertValid reports whether the peer proved to own a certificate that is
-// valid and, with Options.CACRL, not revoked. On a client it is about the
-// server's. See [sslfilter.Filter.ClientCertValid].
+// valid and, with Options.CACRL, not revoked. On a client, this is the server's
+// certificate. See [sslfilter.Filter.ClientCertValid].
 //
-// Like all verdicts it is false before the handshake is done and after Close.
+// Like all verdicts, it is false before the handshake is done and after Close.
 func (c *Conn) ClientCertValid() bool { return ask(c, (*sslfilter.Filter).ClientCertValid) }
 
-// ClientCertIDs lists the certificates of the peer as the original does. See
-// [sslfilter.Filter.ClientCertIDs].
+// ClientCertIDs lists the certificates of the peer in the form that the original
+// uses. See [sslfilter.Filter.ClientCertIDs].
 func (c *Conn) ClientCertIDs() []sslfilter.CertID { return ask(c, (*sslfilter.Filter).ClientCertIDs) }
 
-// ClientCertNotOnCRL reports whether no serial of the peer's chain is on any CRL
-// in file. See [sslfilter.Filter.ClientCertNotOnCRL] for its warnings.
+// ClientCertNotOnCRL reports whether none of the serial numbers in the peer's chain
+// is on a CRL in file. See [sslfilter.Filter.ClientCertNotOnCRL] for its warnings.
 func (c *Conn) ClientCertNotOnCRL(file string) bool {
 	return ask(c, func(f *sslfilter.Filter) bool { return f.ClientCertNotOnCRL(file) })
 }
 
-// CheckCRL is ClientCertNotOnCRL with the reason.
+// CheckCRL does the check of ClientCertNotOnCRL and also returns the reason.
 func (c *Conn) CheckCRL(file string) sslfilter.CRLResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,12 +212,13 @@ func (c *Conn) CheckCRL(file string) sslfilter.CRLResult {
 	return c.filter.CheckCRL(file)
 }
 
-// Peer tells all that is known of the other side's certificate, or nil before
-// the handshake begins and after Close.
+// Peer returns everything that is known about the peer's certificate. It returns
+// nil before the handshake begins and after Close.
 func (c *Conn) Peer() *sslfilter.Peer { return ask(c, (*sslfilter.Filter).Peer) }
 
-// KeyUpdate changes the key of our direction (TLS 1.3), and asks the peer to
-// change its own if requestPeer is set. It runs the handshake if need be.
+// KeyUpdate changes the key with which this end encrypts (TLS 1.3). If requestPeer
+// is set, it asks the peer to do the same. KeyUpdate does the handshake if it is
+// not done.
 func (c *Conn) KeyUpdate(requestPeer bool) error {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)

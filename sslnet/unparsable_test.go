@@ -12,8 +12,9 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// OpenSSL takes certificates that crypto/x509 does not. What it cannot parse is
-// left out, and never is a CA's certificate the first of the peer's.
+// OpenSSL accepts certificates that crypto/x509 does not. Those that crypto/x509
+// cannot parse are left out, and a CA's certificate never is the first of the
+// peer's.
 func TestCertificateThatGoCannotParse(t *testing.T) {
 	read := func(name string) []byte {
 		data, err := os.ReadFile("../testdata/pki/" + name)

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Every entry point that gets nothing where it needs something gives an error. A
-// panic would be one of a goroutine of the package, which nobody can recover from.
+// Every function returns an error if a required argument is missing. A panic could
+// be in a goroutine of the package, and callers cannot recover from that.
 func TestNothingIsGiven(t *testing.T) {
 	client, server := mustCtx(t, clientOptions()), mustCtx(t, serverOptions())
 	addr := echo(t, serverOptions()).Addr().String()
@@ -71,8 +71,8 @@ func TestNothingIsGiven(t *testing.T) {
 	}
 }
 
-// The methods of a Conn that Client and Server have not made, or have made over
-// nothing.
+// The methods of a Conn that was not made by Client or Server, or was made without
+// an underlying connection.
 func TestConnOverNothing(t *testing.T) {
 	for name, c := range map[string]*sslnet.Conn{
 		"zero":   new(sslnet.Conn),
@@ -112,8 +112,8 @@ func TestConnOverNothing(t *testing.T) {
 	}
 }
 
-// The error of a Dial says where and when: a peer that closes, one that resets
-// and one that is not trusted.
+// The error of a Dial has the addresses and the operation: for a peer that closes,
+// one that resets the connection and one that is not trusted.
 func TestDialErrors(t *testing.T) {
 	hangUp := func(reset bool) net.Listener {
 		l := listenTCP(t)
