@@ -1,5 +1,5 @@
-// Package places bounds the handshakes that are under way at a time, in a way
-// that peers who say nothing cannot hold up those who do.
+// Package places bounds the number of handshakes in progress, so that peers that
+// send nothing cannot lock out others.
 package places
 
 import (
@@ -11,65 +11,65 @@ import (
 	"time"
 )
 
-// Patience is how long a peer may be waited for in all, in one handshake, before
-// it can lose its place to somebody who waits for one. An honest handshake waits
-// for one or two answers; time that this side works or queues does not count.
+// Patience is the total time that this end waits for a peer in one handshake before
+// the peer's place can be given to another connection. An honest handshake waits
+// for one or two answers. Time in which this end works or queues does not count.
 const Patience = time.Second
 
-// Places is a number of places. Its methods may be called by any goroutine.
+// Places is a limited number of places for handshakes. Its methods may be called
+// from any goroutine.
 type Places struct {
 	max int
 
 	mu      sync.Mutex
-	taken   []*Place // in order of arrival
-	counts  map[netip.Addr]int
-	queues  map[netip.Addr][]*waiter // of each address in order of arrival; an empty one is deleted
-	arrived uint64                   // waiters so far
-	timer   *time.Timer              // looks again; nil before somebody waits
+	taken   []*Place                 // in order of arrival
+	counts  map[netip.Addr]int       // places that each address has
+	queues  map[netip.Addr][]*waiter // for each address, in order of arrival; an empty queue is deleted
+	arrived uint64                   // number of waiters so far
+	timer   *time.Timer              // calls serve again; nil until a waiter needs it
 }
 
-// waiter is a call of Take that waits.
+// waiter is a call of Take that waits for a place.
 type waiter struct {
 	place  *Place
 	number uint64
-	given  chan struct{} // closed when it has the place
+	given  chan struct{} // closed when the waiter has got its place
 }
 
-// New makes max places.
+// New returns max places.
 func New(max int) *Places {
 	return &Places{max: max, counts: make(map[netip.Addr]int), queues: make(map[netip.Addr][]*waiter)}
 }
 
-// Place is that of one handshake. A nil Place is none, and its methods do
-// nothing.
+// Place is the place of one handshake. Wait and Heard do nothing on a nil Place.
 type Place struct {
 	places *Places
 	addr   netip.Addr
 	drop   func()
 
-	// under mu of places
-	since   time.Time     // when the wait for the peer began; zero is none
-	waited  time.Duration // in all, before
+	// guarded by mu of places
+	since   time.Time     // start of the current wait for the peer; zero if there is none
+	waited  time.Duration // total of the earlier waits
 	kept    bool          // cannot be dropped any more
 	dropped bool
 }
 
-// Len counts the places that are taken.
+// Len returns the number of places that are taken.
 func (p *Places) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.taken)
 }
 
-// Take waits for a place for a connection from addr, until over is closed; then
-// the answer is nil. If addr is not known yet it is nil, and SetAddr tells it
-// later.
+// Take waits for a place for a connection from addr. It returns nil if over is
+// closed first. If addr is not known yet, pass nil and call SetAddr later.
 //
-// Among those who wait, the address that has the fewest places is served first,
-// and of equal ones the connection that came first. If all places are taken, one
-// whose peer has exhausted our Patience is given away and its drop is called,
-// which must not block: the oldest of the address that has the most places. An
-// address does not get a place this way from another one that has fewer.
+// Among the waiting connections, the address that has the fewest places is served
+// first. Between equal addresses, the connection that arrived first is served
+// first. If all places are taken, a place whose peer has used up Patience is given
+// away: the oldest such place of the address that has the most places. Its drop
+// function is called, which must not block. An address never gets a place this way
+// from another address that has fewer places.
 func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
 	w := &waiter{place: &Place{places: p, addr: Client(addr), drop: drop}, given: make(chan struct{})}
 	p.mu.Lock()
@@ -85,7 +85,7 @@ func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-w.given: // meanwhile
+	case <-w.given: // in the meantime
 		return w.place
 	default:
 	}
@@ -93,7 +93,7 @@ func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
 	return nil
 }
 
-// unqueue takes w out of its queue. The caller holds mu.
+// unqueue removes w from its queue. The caller holds mu.
 func (p *Places) unqueue(w *waiter) {
 	addr := w.place.addr
 	p.queues[addr] = slices.DeleteFunc(p.queues[addr], func(other *waiter) bool { return other == w })
@@ -102,8 +102,8 @@ func (p *Places) unqueue(w *waiter) {
 	}
 }
 
-// serve gives places to those who wait, as long as there are any to give. The
-// caller holds mu; serve gives it back.
+// serve gives places to the waiters, as long as there are places to give. The
+// caller holds mu, and serve unlocks it.
 func (p *Places) serve() {
 	var victims []*Place
 	for len(p.queues) > 0 {
@@ -128,7 +128,7 @@ func (p *Places) serve() {
 	}
 }
 
-// lookAgain calls serve after some time. The caller holds mu.
+// lookAgain calls serve after wait. The caller holds mu.
 func (p *Places) lookAgain(wait time.Duration) {
 	if p.timer != nil {
 		p.timer.Reset(wait)
@@ -140,13 +140,13 @@ func (p *Places) lookAgain(wait time.Duration) {
 	})
 }
 
-// next chooses who gets a place, and who loses one for that unless one is free.
-// If nobody gets one, wait is when to look again, unless one is left before. The
-// caller holds mu.
+// next chooses the waiter that gets a place, and the place that is dropped for it
+// if no place is free. If best is nil, no waiter gets a place now, and wait is the
+// time after which to try again. The caller holds mu.
 func (p *Places) next() (best *waiter, victim *Place, wait time.Duration) {
 	free := len(p.taken) < p.max
-	var most *Place // the one to drop for others
-	var own map[netip.Addr]*Place
+	var most *Place               // the place to drop for another address
+	var own map[netip.Addr]*Place // the place of each address to drop for the same address
 	if !free {
 		if most, own, wait = p.droppable(); most == nil {
 			return nil, nil, wait
@@ -170,9 +170,9 @@ func (p *Places) next() (best *waiter, victim *Place, wait time.Duration) {
 	return best, most, 0
 }
 
-// droppable finds the places whose peers have exhausted our Patience: the one
-// that is dropped for others, the oldest of each address, and how long until
-// there may be another. The caller holds mu.
+// droppable finds the places whose peers have used up Patience. most is the one to
+// drop for another address, own has the oldest one of each address, and wait is
+// the time until there may be a further one. The caller holds mu.
 func (p *Places) droppable() (most *Place, own map[netip.Addr]*Place, wait time.Duration) {
 	now := time.Now()
 	wait = Patience
@@ -195,7 +195,8 @@ func (p *Places) droppable() (most *Place, own map[netip.Addr]*Place, wait time.
 	return most, own, wait
 }
 
-// waitedBy is how long the peer has been waited for. The caller holds mu.
+// waitedBy returns the total time that the handshake has waited for the peer. The
+// caller holds mu.
 func (t *Place) waitedBy(now time.Time) time.Duration {
 	if t.since.IsZero() {
 		return t.waited
@@ -203,23 +204,23 @@ func (t *Place) waitedBy(now time.Time) time.Duration {
 	return t.waited + now.Sub(t.since)
 }
 
-// remove takes a place out. The caller holds mu.
+// remove removes a place from those that are taken. The caller holds mu.
 func (p *Places) remove(place *Place) {
 	p.taken = slices.DeleteFunc(p.taken, func(t *Place) bool { return t == place })
 	p.uncount(place)
 }
 
-// uncount takes a place out of the count of its address. The caller holds mu.
+// uncount subtracts a place from the count of its address. The caller holds mu.
 func (p *Places) uncount(place *Place) {
 	if p.counts[place.addr]--; p.counts[place.addr] == 0 {
 		delete(p.counts, place.addr)
 	}
 }
 
-// Wait says that the peer is waited for from now on, and Heard that it was heard.
+// Wait records that a wait for the peer begins. Heard ends it.
 func (t *Place) Wait() { t.set(time.Now()) }
 
-// Heard ends Wait.
+// Heard records that a wait for the peer has ended.
 func (t *Place) Heard() { t.set(time.Time{}) }
 
 func (t *Place) set(since time.Time) {
@@ -231,8 +232,8 @@ func (t *Place) set(since time.Time) {
 	t.waited, t.since = t.waitedBy(time.Now()), since
 }
 
-// SetAddr tells the address of a connection for which Take did not have it. Until
-// then all such connections count as those of one address.
+// SetAddr sets the address of a connection for which Take got none. Until then, all
+// such connections count as those of one address.
 func (t *Place) SetAddr(addr net.Addr) {
 	p := t.places
 	p.mu.Lock()
@@ -245,8 +246,8 @@ func (t *Place) SetAddr(addr net.Addr) {
 	p.counts[t.addr]++
 }
 
-// Keep says that the handshake is done: who has the place keeps it until Leave.
-// It is false if it was dropped before.
+// Keep records that the handshake is done, so that the place cannot be dropped
+// before Leave. It returns false if the place was already dropped.
 func (t *Place) Keep() bool {
 	t.places.mu.Lock()
 	defer t.places.mu.Unlock()
@@ -254,14 +255,14 @@ func (t *Place) Keep() bool {
 	return t.kept
 }
 
-// Dropped reports whether the place was given to somebody else.
+// Dropped reports whether the place was given to another connection.
 func (t *Place) Dropped() bool {
 	t.places.mu.Lock()
 	defer t.places.mu.Unlock()
 	return t.dropped
 }
 
-// Leave gives the place back, once.
+// Leave gives the place back. It must be called once.
 func (t *Place) Leave() {
 	p := t.places
 	p.mu.Lock()
@@ -271,9 +272,9 @@ func (t *Place) Leave() {
 	p.serve()
 }
 
-// Client is the address that connections are counted under: that of the client,
-// or the /64 that it can choose its IPv6 addresses from. Other networks than
-// those of IP have one for all.
+// Client returns the address under which connections are counted: the client's IPv4
+// address, or the /64 from which the client can choose its IPv6 addresses. It
+// returns the same zero address for everything that is not a TCP address.
 func Client(addr net.Addr) netip.Addr {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -290,10 +291,11 @@ func Client(addr net.Addr) netip.Addr {
 
 type key struct{}
 
-// With gives the place to a handshake under ctx, which tells it when it waits.
+// With returns a context that passes t to a handshake. The handshake calls Wait and
+// Heard of t.
 func With(ctx context.Context, t *Place) context.Context { return context.WithValue(ctx, key{}, t) }
 
-// From is the place that With gave, or nil.
+// From returns the place that With stored in ctx, or nil.
 func From(ctx context.Context) *Place {
 	t, _ := ctx.Value(key{}).(*Place)
 	return t

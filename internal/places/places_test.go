@@ -15,7 +15,7 @@ import (
 
 func from(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip)} }
 
-// crowd is a number of places and who lost theirs.
+// crowd is a number of places, with the names of those that were dropped.
 type crowd struct {
 	*places.Places
 	over    chan struct{}
@@ -28,7 +28,8 @@ func (c *crowd) enter(name, ip string) *places.Place {
 	return c.Take(c.over, from(ip), func() { c.dropped = append(c.dropped, name) })
 }
 
-// Nobody who is not waited for loses his place; who waits has it when one is left.
+// A place is not dropped while this end does not wait for its peer. A waiter gets a
+// place after another one is given back.
 func TestWhoWorksKeepsThePlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(2)
@@ -38,7 +39,7 @@ func TestWhoWorksKeepsThePlace(t *testing.T) {
 			c.enter("c", "192.0.2.2")
 			entered <- time.Since(begun)
 		}()
-		time.Sleep(time.Hour) // this side is slow, and not the peer
+		time.Sleep(time.Hour) // this end is slow, not the peer
 		b.Leave()
 		require.Equal(t, time.Hour, <-entered)
 		require.True(t, a.Keep())
@@ -47,8 +48,9 @@ func TestWhoWorksKeepsThePlace(t *testing.T) {
 	})
 }
 
-// Who is waited for longer than Patience, in all, loses the place as soon as
-// somebody needs it, and no sooner: a byte now and then is no way around it.
+// A peer that is waited for longer than Patience in all loses its place as soon as
+// another connection needs it, and not before. Sending a byte now and then does not
+// help.
 func TestWhoIsSilentLosesThePlace(t *testing.T) {
 	for name, each := range map[string]time.Duration{"silent": places.Patience, "a byte now and then": places.Patience / 4} {
 		t.Run(name, func(t *testing.T) {
@@ -80,8 +82,8 @@ func TestWhoIsSilentLosesThePlace(t *testing.T) {
 	}
 }
 
-// Of those who tried our patience, the address that has the most places gives
-// one, the oldest; who has completed the handshake gives none.
+// Among the peers that have used up Patience, the address that has the most places
+// loses its oldest place. A completed handshake does not lose its place.
 func TestWhoHasTheMostGivesOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(6)
@@ -97,10 +99,10 @@ func TestWhoHasTheMostGivesOne(t *testing.T) {
 		for range 3 {
 			c.enter("new", "198.51.100.1")
 		}
-		// That address has three places now. Others are needed for those who have fewer.
+		// That address has three places now. Two other addresses, with fewer places, come next.
 		c.enter("new", "198.51.100.2")
 		c.enter("new", "198.51.100.3")
-		// 2 is done and counts; the /64 has three places, then as many as 192.0.2.9
+		// 2 is done and still counts: the /64 has three places first, and later as many as 192.0.2.9
 		require.Equal(t, []string{"4", "1", "5", "0", "3"}, c.dropped)
 		go c.enter("never", "198.51.100.4")
 		synctest.Wait()
@@ -110,7 +112,7 @@ func TestWhoHasTheMostGivesOne(t *testing.T) {
 	})
 }
 
-// A client does not queue behind those who come from an address that has many
+// A client does not queue behind the connections of an address that has many
 // places, and its own place is not given to them.
 func TestTheQueueIsFairByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +145,7 @@ func TestTheQueueIsFairByAddress(t *testing.T) {
 		for len(order) > 0 {
 			served = append(served, <-order)
 		}
-		// Two places for others, and two that change hands among those of the one address.
+		// Two places go to other addresses, and two pass between connections of the same address.
 		require.ElementsMatch(t, []string{"one", "another", "silent", "silent"}, served)
 		require.False(t, slow.Dropped(), "a client lost its place to an address that had as many")
 		require.Equal(t, []string{"silent", "silent", "silent", "silent"}, c.dropped)
