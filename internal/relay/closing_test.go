@@ -83,3 +83,43 @@ func TestAClientThatClosesWithoutCloseNotify(t *testing.T) {
 		}
 	}
 }
+
+// The original never sends a close_notify. What it sent reaches the other side in
+// full, and the end is an orderly one only with the option.
+func TestTheOriginalClosesWithoutCloseNotify(t *testing.T) {
+	const size = 2_000_006
+	script := filepath.Join("testdata", "backends", "original.pl")
+	perl := peers.FindFor(t, script, "libpoe-filter-ssl-perl", "perl")
+	for _, allow := range []bool{false, true} {
+		check := func(t *testing.T, got []byte, err error) {
+			require.Len(t, got, size)
+			if allow {
+				require.NoError(t, err)
+			} else {
+				require.Error(t, err, "the end looks like an orderly one")
+			}
+		}
+		t.Run(fmt.Sprintf("backend, backend-allowmissingclosenotify = %v", allow), func(t *testing.T) {
+			p := peers.StartForeign(t, nil, perl, script, "listen", strconv.Itoa(size), pki("server.crt"), pki("server.key"))
+			f := start(t, `listen = ["127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend-allowmissingclosenotify = %v", allow),
+				fmt.Sprintf("backend = \"tls:127.0.0.1:%s\"", strings.TrimSpace(p.Await("port "))))
+			got, err := slowly(dialTLS(t, f.addr()))
+			check(t, got, err)
+		})
+		t.Run(fmt.Sprintf("client, allowmissingclosenotify = %v", allow), func(t *testing.T) {
+			var got []byte
+			var err error
+			done := make(chan struct{})
+			f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("allowmissingclosenotify = %v", allow),
+				fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
+					defer close(done)
+					got, err = slowly(conn)
+				})))
+			_, port, splitErr := net.SplitHostPort(f.addr())
+			require.NoError(t, splitErr)
+			peers.StartForeign(t, nil, perl, script, "connect", strconv.Itoa(size), port).Await("sent")
+			<-done
+			check(t, got, err)
+		})
+	}
+}
