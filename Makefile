@@ -42,7 +42,6 @@ test: deps-build ## all tests
 	cd examples/grpc && $(GO) test ./...
 
 fresh: ## demo and test, each in a new Debian that has nothing but git, make, ca-certificates and Go
-	@scripts/deps.sh debootstrap
 	@scripts/fresh.sh
 
 interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md

@@ -18,6 +18,7 @@
 # that is skipped because something is missing is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/sbin:/sbin
 
 # cannot SENTENCE ends the script where it cannot run. In CI that is a failure.
 cannot() {
@@ -176,9 +177,10 @@ if [ "${1:-}" = --inside ]; then
 fi
 
 [ "$(id -u)" = 0 ] || cannot 'making a bare Debian needs root.'
-for tool in debootstrap apt-get unshare; do
-	command -v $tool >/dev/null || cannot "$tool is missing; scripts/deps.sh debootstrap installs it on Debian."
+for tool in apt-get unshare; do
+	command -v $tool >/dev/null || cannot "$tool is missing; this needs a Debian system."
 done
+scripts/deps.sh debootstrap || cannot 'debootstrap is missing.'
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 [ -n "$codename" ] && [ -e "/usr/share/debootstrap/scripts/$codename" ] || cannot 'debootstrap does not know the release of this system.'
 [ -n "$(mirror "$codename")" ] || apt-get -qq update
