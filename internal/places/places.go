@@ -33,7 +33,8 @@ type Places struct {
 type waiter struct {
 	place  *Place
 	number uint64
-	given  chan struct{} // closed when the waiter has got its place
+	served bool          // guarded by mu of Places: the waiter has its place
+	given  chan struct{} // closed after that, and after drop of the place's previous owner
 }
 
 // New returns max places.
@@ -68,7 +69,7 @@ func (p *Places) Len() int {
 // first. Between equal addresses, the connection that arrived first is served
 // first. If all places are taken, a place whose peer has used up Patience is given
 // away: the oldest such place of the address that has the most places. Its drop
-// function is called, which must not block. An address never gets a place this way
+// function is called, from any goroutine, and must not block. An address never gets a place this way
 // from another address that has fewer places.
 func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
 	w := &waiter{place: &Place{places: p, addr: Client(addr), drop: drop}, given: make(chan struct{})}
@@ -84,10 +85,8 @@ func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-w.given: // in the meantime
+	if w.served { // in the meantime
 		return w.place
-	default:
 	}
 	p.unqueue(w)
 	return nil
@@ -106,6 +105,7 @@ func (p *Places) unqueue(w *waiter) {
 // caller holds mu, and serve unlocks it.
 func (p *Places) serve() {
 	var victims []*Place
+	var served []*waiter
 	for len(p.queues) > 0 {
 		w, victim, wait := p.next()
 		if w == nil {
@@ -120,11 +120,15 @@ func (p *Places) serve() {
 		p.unqueue(w)
 		p.taken = append(p.taken, w.place)
 		p.counts[w.place.addr]++
-		close(w.given)
+		w.served = true
+		served = append(served, w)
 	}
 	p.mu.Unlock()
 	for _, victim := range victims {
 		victim.drop()
+	}
+	for _, w := range served {
+		close(w.given)
 	}
 }
 

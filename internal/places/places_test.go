@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,13 +20,18 @@ func from(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip)} }
 type crowd struct {
 	*places.Places
 	over    chan struct{}
+	mu      sync.Mutex
 	dropped []string
 }
 
 func newCrowd(max int) *crowd { return &crowd{Places: places.New(max), over: make(chan struct{})} }
 
 func (c *crowd) enter(name, ip string) *places.Place {
-	return c.Take(c.over, from(ip), func() { c.dropped = append(c.dropped, name) })
+	return c.Take(c.over, from(ip), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.dropped = append(c.dropped, name)
+	})
 }
 
 // A place is not dropped while this end does not wait for its peer. A waiter gets a
