@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/cpeer"
 )
 
 // Content types of records (RFC 8446 section 5.1).
@@ -153,9 +154,19 @@ func (l *keyLog) secret(label string) []byte {
 	return l.keys[label]
 }
 
+// tlsEnd is what is common to a Filter and to OpenSSL itself.
+type tlsEnd interface {
+	Handshake() error
+	Receive(dst, wire []byte) ([]byte, error)
+	Send(plain []byte) error
+	Outgoing(dst []byte) []byte
+	Err() error
+}
+
 // keyed is a peer of a Filter that has the keys of the connection and makes its
 // records by hand, with whatever in them. crypto/tls has done the handshake.
 type keyed struct {
+	plain    *cpeer.End // instead of f, if it is not nil
 	f        *sslfilter.Filter
 	client   bool // of f
 	out      *sealer
@@ -216,7 +227,11 @@ func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Co
 // connect is connectKeyed for a peer that alter needs.
 func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
 	t.Helper()
-	f, client := k.f, k.client
+	var f tlsEnd = k.f
+	if k.plain != nil {
+		f = k.plain
+	}
+	client := k.client
 	config = config.Clone()
 	config.KeyLogWriter = &k.log
 	wire := &turns{hungry: make(chan struct{}), fed: make(chan struct{})}

@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <string.h>
 
 static int any_client(int ok, X509_STORE_CTX *store)
 {
@@ -10,10 +11,24 @@ static int any_client(int ok, X509_STORE_CTX *store)
     return 1;
 }
 
+static int add_ssl(cpeer *p)
+{
+    BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+
+    p->ssl = SSL_new(p->ctx);
+    if (p->ssl == NULL || in == NULL || out == NULL) {
+        BIO_free(in);
+        BIO_free(out);
+        return 0;
+    }
+    BIO_set_mem_eof_return(in, -1);
+    SSL_set_bio(p->ssl, in, out); /* owns them now */
+    return 1;
+}
+
 cpeer *cpeer_new(const char *crt, const char *key, int ask_client)
 {
     cpeer *p = OPENSSL_zalloc(sizeof(*p));
-    BIO *in, *out;
 
     if (p == NULL)
         return NULL;
@@ -25,22 +40,78 @@ cpeer *cpeer_new(const char *crt, const char *key, int ask_client)
     SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET); /* a resumed session shows no certificate */
     if (ask_client)
         SSL_CTX_set_verify(p->ctx, SSL_VERIFY_PEER, any_client);
-    p->ssl = SSL_new(p->ctx);
-    in = BIO_new(BIO_s_mem());
-    out = BIO_new(BIO_s_mem());
-    if (p->ssl == NULL || in == NULL || out == NULL) {
-        BIO_free(in);
-        BIO_free(out);
+    if (!add_ssl(p))
         goto err;
-    }
-    BIO_set_mem_eof_return(in, -1);
-    SSL_set_bio(p->ssl, in, out); /* owns them now */
     SSL_set_accept_state(p->ssl);
     return p;
 err:
     ERR_clear_error();
     cpeer_free(p);
     return NULL;
+}
+
+/* A side of one version and with one suite, which takes any certificate of the other and resumes nothing. */
+cpeer *cpeer_end_new(int client, int version, const char *crt, const char *key, const char *ciphers, const char *suites)
+{
+    cpeer *p = OPENSSL_zalloc(sizeof(*p));
+
+    if (p == NULL)
+        return NULL;
+    p->ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
+    if (p->ctx == NULL || SSL_CTX_set_min_proto_version(p->ctx, version) != 1 || SSL_CTX_set_max_proto_version(p->ctx, version) != 1 ||
+        SSL_CTX_set_cipher_list(p->ctx, ciphers) != 1 || SSL_CTX_set_ciphersuites(p->ctx, suites) != 1 ||
+        SSL_CTX_use_certificate_chain_file(p->ctx, crt) != 1 || SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1)
+        goto err;
+    SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(p->ctx, 0);
+    SSL_CTX_set_mode(p->ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
+    SSL_CTX_set_verify(p->ctx, SSL_VERIFY_PEER, any_client);
+    if (!add_ssl(p))
+        goto err;
+    if (client)
+        SSL_set_connect_state(p->ssl);
+    else
+        SSL_set_accept_state(p->ssl);
+    return p;
+err:
+    ERR_clear_error();
+    cpeer_free(p);
+    return NULL;
+}
+
+/* Begins, so that a client has something to say. */
+int cpeer_handshake(cpeer *p)
+{
+    int ok;
+
+    ERR_clear_error();
+    ok = SSL_get_error(p->ssl, SSL_do_handshake(p->ssl)) == SSL_ERROR_WANT_READ;
+    ERR_clear_error();
+    return ok;
+}
+
+/* Reads until SSL_read has no more. Returns the bytes of plaintext. */
+int cpeer_feed(cpeer *p, cpeer_outcome *outcome, unsigned char *plain, int cap, const unsigned char *wire, int len)
+{
+    unsigned long code;
+    int got = 0, n = 0;
+
+    ERR_clear_error();
+    memset(outcome, 0, sizeof(*outcome));
+    if (len > 0)
+        BIO_write(SSL_get_rbio(p->ssl), wire, len);
+    while (got < cap && (n = SSL_read(p->ssl, plain + got, cap - got)) > 0)
+        got += n;
+    outcome->why = SSL_get_error(p->ssl, n);
+    outcome->shutdown = SSL_get_shutdown(p->ssl);
+    while ((code = ERR_get_error()) != 0) {
+        const char *reason = ERR_reason_error_string(code);
+        size_t used = strlen(outcome->reasons), room = sizeof(outcome->reasons) - used;
+
+        BIO_snprintf(outcome->reasons + used, room, "%s\n", reason != NULL ? reason : "");
+    }
+    return got;
 }
 
 void cpeer_free(cpeer *p)

@@ -1,6 +1,6 @@
-// Package cpeer is a TLS 1.2 server in C, over OpenSSL's own memory BIOs, for
-// tests alone. It does what neither a Filter nor crypto/tls does as a server: it asks
-// for renegotiations.
+// Package cpeer has ends of connections in C, over OpenSSL's own memory BIOs, for
+// tests alone. Server does what neither a Filter nor crypto/tls does as a server: it
+// asks for renegotiations. End is what a Filter is compared with.
 package cpeer
 
 /*
@@ -13,6 +13,8 @@ import "C"
 
 import (
 	"errors"
+	"io"
+	"strings"
 	"unsafe"
 )
 
@@ -76,6 +78,102 @@ func (s *Server) Rounds() int { return int(C.cpeer_rounds(s.p)) }
 func (s *Server) Outgoing() []byte {
 	wire := make([]byte, 64<<10)
 	return wire[:C.cpeer_outgoing(s.p, ptr(wire), C.int(len(wire)))]
+}
+
+// End is one side of a connection, driven as OpenSSL's manual pages say. Close it
+// after use.
+type End struct {
+	s       Server
+	err     error
+	waiting []byte // what SSL_write has not taken
+}
+
+// NewEnd makes a side of one version and of one suite of it. It takes any
+// certificate of the other side, and resumes nothing.
+func NewEnd(client bool, version uint16, crt, key, ciphers, suites string) (*End, error) {
+	var args [4]*C.char
+	for i, s := range []string{crt, key, ciphers, suites} {
+		args[i] = C.CString(s)
+		defer C.free(unsafe.Pointer(args[i]))
+	}
+	role := C.int(0)
+	if client {
+		role = 1
+	}
+	p := C.cpeer_end_new(role, C.int(version), args[0], args[1], args[2], args[3])
+	if p == nil {
+		return nil, errors.New("cpeer: cannot make an end of " + crt)
+	}
+	return &End{s: Server{p}}, nil
+}
+
+// Close frees the end.
+func (e *End) Close() { e.s.Close() }
+
+// Handshake starts the handshake of a client.
+func (e *End) Handshake() error {
+	if C.cpeer_handshake(e.s.p) != 1 {
+		return errors.New("cpeer: SSL_do_handshake failed")
+	}
+	return nil
+}
+
+// Receive takes bytes from the network and appends the plaintext in them to dst.
+// The error is io.EOF after a close_notify, and otherwise an *EndError.
+func (e *End) Receive(dst, wire []byte) ([]byte, error) {
+	if e.err != nil {
+		return dst, e.err
+	}
+	plain := make([]byte, 64<<10)
+	var o C.cpeer_outcome
+	n := C.cpeer_feed(e.s.p, &o, ptr(plain), C.int(len(plain)), ptr(wire), C.int(len(wire)))
+	reasons := strings.Split(C.GoString(&o.reasons[0]), "\n")
+	reasons = reasons[:len(reasons)-1] // behind the last line
+	switch {
+	case o.why == C.SSL_ERROR_WANT_READ:
+	case o.why == C.SSL_ERROR_ZERO_RETURN, o.why == C.SSL_ERROR_SYSCALL && o.shutdown&C.SSL_RECEIVED_SHUTDOWN != 0 && len(reasons) == 0:
+		e.err = io.EOF
+	default:
+		e.err = &EndError{Code: int(o.why), Reasons: reasons}
+	}
+	return append(dst, plain[:n]...), e.err
+}
+
+// EndError is what OpenSSL says of a failure.
+type EndError struct {
+	Code    int      // SSL_get_error
+	Reasons []string // of the error queue, oldest first
+}
+
+func (e *EndError) Error() string { return "cpeer: " + strings.Join(e.Reasons, ", ") }
+
+// Err is the error that ended the connection, io.EOF apart.
+func (e *End) Err() error {
+	if e.err == io.EOF {
+		return nil
+	}
+	return e.err
+}
+
+// Send keeps plain for Outgoing.
+func (e *End) Send(plain []byte) error {
+	e.waiting = append(e.waiting, plain...)
+	return nil
+}
+
+// Outgoing encrypts what was sent, unless a handshake is under way, and appends
+// what waits for the network to dst.
+func (e *End) Outgoing(dst []byte) []byte {
+	if len(e.waiting) > 0 && e.Err() == nil && e.s.Send(e.waiting) == nil {
+		e.waiting = nil
+	}
+	for {
+		wire := e.s.Outgoing()
+		if len(wire) == 0 {
+			return dst
+		}
+		dst = append(dst, wire...)
+	}
 }
 
 func ptr(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }

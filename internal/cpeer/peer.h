@@ -1,4 +1,4 @@
-/* A TLS 1.2 server in C over OpenSSL's own memory BIOs, which asks for renegotiations. */
+/* Ends of connections in C over OpenSSL's own memory BIOs: a TLS 1.2 server that asks for renegotiations, and plain ends. */
 #ifndef SSLFILTER_CPEER_H
 #define SSLFILTER_CPEER_H
 
@@ -17,5 +17,16 @@ int cpeer_send(cpeer *p, const unsigned char *plain, int len);
 int cpeer_renegotiate(cpeer *p);
 int cpeer_outgoing(cpeer *p, unsigned char *wire, int cap);
 long cpeer_rounds(cpeer *p);
+
+/* What SSL_read ended with. */
+typedef struct cpeer_outcome {
+    int why;      /* SSL_get_error */
+    int shutdown; /* SSL_get_shutdown */
+    char reasons[512]; /* of the whole error queue, oldest first, a line each */
+} cpeer_outcome;
+
+cpeer *cpeer_end_new(int client, int version, const char *crt, const char *key, const char *ciphers, const char *suites);
+int cpeer_handshake(cpeer *p);
+int cpeer_feed(cpeer *p, cpeer_outcome *outcome, unsigned char *plain, int cap, const unsigned char *wire, int len);
 
 #endif

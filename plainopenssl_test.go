@@ -1,0 +1,192 @@
+package sslfilter_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/cpeer"
+	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+)
+
+// step is what a peer with the keys sends next.
+type step struct {
+	name string
+	wire func(k *keyed) []byte
+}
+
+// sealed is a step of one record for each body.
+func sealed(name string, kind byte, bodies ...[]byte) step {
+	return step{name, func(k *keyed) []byte { return k.send(kind, bodies...) }}
+}
+
+// steps are records that a peer may send after the handshake, honest and not.
+func steps() (list []step) {
+	for _, level := range []byte{warning, fatal, 0, 3} {
+		for _, description := range []byte{closeNotify, userCanceled, noRenegotiation, 10, 80, 41, 112, 255} {
+			list = append(list, sealed(fmt.Sprintf("alert %d %d", level, description), typeAlert, alert(level, description)))
+		}
+	}
+	data := sealed("data", typeData, []byte("data"))
+	return append(list, data, data, data, data, // more often than the others
+		sealed("no data", typeData, nil), sealed("full record", typeData, make([]byte, 16384)),
+		sealed("too much data", typeData, make([]byte, 16385)),
+		sealed("close_notify, as Java says it", typeAlert, alert(warning, userCanceled), alert(warning, closeNotify)),
+		sealed("user_canceled", typeAlert, alert(warning, userCanceled)),
+		sealed("two alerts in a record", typeAlert, slices.Concat(alert(warning, userCanceled), alert(warning, closeNotify))),
+		sealed("half an alert", typeAlert, []byte{warning}), sealed("no alert", typeAlert, nil),
+		sealed("change_cipher_spec", typeCCS, []byte{1}),
+		sealed("HelloRequest", typeHandshake, message(0)), sealed("two HelloRequests", typeHandshake, slices.Concat(message(0), message(0))),
+		sealed("a part of a HelloRequest", typeHandshake, message(0)[:2]), sealed("HelloRequest with a body", typeHandshake, message(0, 1)),
+		step{"ClientHello", func(k *keyed) []byte { return k.send(typeHandshake, k.clientHello()) }},
+		step{"two ClientHellos", func(k *keyed) []byte { return k.send(typeHandshake, slices.Repeat(k.clientHello(), 2)) }},
+		sealed("KeyUpdate", typeHandshake, keyUpdating(0)), sealed("KeyUpdate that asks", typeHandshake, keyUpdating(1)),
+		sealed("KeyUpdate of another kind", typeHandshake, keyUpdating(2)), sealed("two KeyUpdates", typeHandshake, slices.Concat(keyUpdating(0), keyUpdating(0))),
+		sealed("a part of a KeyUpdate", typeHandshake, keyUpdating(0)[:4]),
+		sealed("NewSessionTicket", typeHandshake, message(4, 1, 2, 3)), sealed("Finished", typeHandshake, message(20, make([]byte, 12)...)),
+		sealed("unknown message", typeHandshake, message(99)), sealed("no message", typeHandshake, nil),
+		sealed("heartbeat", typeHeartbeat, []byte{1, 0, 1, 0}), sealed("unknown type", 99, []byte{1}),
+		step{"record that is damaged", func(k *keyed) []byte {
+			wire := k.out.seal(typeData, []byte("data"))
+			wire[len(wire)-1] ^= 1
+			return wire
+		}},
+		step{"alert in plain text", func(*keyed) []byte { return tlsRecord(typeAlert, fatal, 40) }},
+		step{"change_cipher_spec in plain text", func(*keyed) []byte { return tlsRecord(typeCCS, 1) }},
+		step{"HTTP", func(*keyed) []byte { return []byte("GET / HTTP/1.1\r\n\r\n") }},
+		step{"record that is too long", func(*keyed) []byte { return []byte{typeData, 3, 3, 0x7f, 0xff, 0} }},
+	)
+}
+
+// clientHello is the first one of the connection. Only a server may get it again.
+func (k *keyed) clientHello() []byte { return k.hello[5:] }
+
+// behaviour is what one end made of what it was sent.
+type behaviour struct {
+	plain   string
+	said    []string // records, opened
+	ended   bool     // the peer's close_notify came
+	reasons []string // of OpenSSL's queue
+}
+
+// behave plays steps to the end of k, in pieces of cut, until the end.
+func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut enginetest.Chunker) (b behaviour) {
+	var plain []byte
+	defer func() { b.plain = string(plain) }()
+	listen := func() {
+		for _, record := range byRecord(end.Outgoing(nil)) {
+			if len(record) == 0 {
+				continue
+			}
+			kind, body, err := k.in.open(record)
+			require.NoError(t, err)
+			if kind == typeHandshake && body[0] == 1 { // random bytes are in it
+				body = body[:1]
+			}
+			b.said = append(b.said, fmt.Sprintf("%d: %x", kind, body))
+			if kind == typeHandshake && body[0] == 24 {
+				k.in.rekey()
+			}
+		}
+	}
+	for _, s := range play {
+		var err error
+		for _, piece := range cut(s.wire(k)) {
+			if plain, err = end.Receive(plain, piece); err != nil {
+				break
+			}
+		}
+		listen()
+		if err == nil {
+			require.NoError(t, end.Send([]byte("on"))) // so that OpenSSL answers a KeyUpdate
+		}
+		listen()
+		var failure *sslfilter.Error
+		var direct *cpeer.EndError
+		switch {
+		case err == nil:
+			continue
+		case err == io.EOF:
+			b.ended = true
+			require.NoError(t, end.Send([]byte("behind")))
+			listen()
+		case errors.As(err, &failure):
+			for _, r := range failure.Records {
+				b.reasons = append(b.reasons, r.Reason)
+			}
+		case errors.As(err, &direct):
+			b.reasons = direct.Reasons
+		default:
+			t.Fatal(err)
+		}
+		return b
+	}
+	listen()
+	return b
+}
+
+// A peer that has the keys gets from a Filter what it gets from OpenSSL itself:
+// plaintext, answers, alerts, the end, and the same queue of errors.
+func TestAsPlainOpenSSL(t *testing.T) {
+	toServer, toClient := keyedConfigs(t)
+	all := steps()
+	protocols(t, func(t *testing.T, v sslfilter.Version) {
+		for _, client := range []bool{false, true} {
+			t.Run(fmt.Sprintf("client %v", client), func(t *testing.T) {
+				o := keyedOptions(client, v)
+				ctx := mustCtx(t, o)
+				play := func(steps []step, cut enginetest.Chunker) (ours, theirs behaviour) {
+					var config *tls.Config = toServer
+					if client {
+						config = toClient
+					}
+					f := filterOf(t, ctx)
+					defer f.Close()
+					k := connectKeyed(t, f, client, config, nil)
+					f.Outgoing(nil)
+					ours = k.behave(t, f, steps, cut)
+
+					end, err := cpeer.NewEnd(client, uint16(v), o.Crt, o.Key, o.Cipher, "TLS_AES_128_GCM_SHA256")
+					require.NoError(t, err)
+					defer end.Close()
+					k = &keyed{plain: end, client: client}
+					k.connect(t, config, nil)
+					end.Outgoing(nil)
+					return ours, k.behave(t, end, steps, enginetest.Whole)
+				}
+				compare := func(steps []step, name string, cut enginetest.Chunker) {
+					ours, theirs := play(steps, cut)
+					var names []string
+					for _, s := range steps {
+						names = append(names, s.name)
+					}
+					require.Equal(t, theirs, ours, "%q, %s", names, name)
+				}
+				for _, s := range all {
+					compare([]step{s}, "whole", enginetest.Whole)
+					compare([]step{s}, "byte at a time", enginetest.Size(1))
+				}
+				seed := rand.Uint64()
+				random := rand.New(rand.NewPCG(seed, seed))
+				rounds := 150
+				if testing.Short() {
+					rounds = 30
+				}
+				for range rounds {
+					var steps []step
+					for range 2 + random.IntN(4) {
+						steps = append(steps, all[random.IntN(len(all))])
+					}
+					compare(steps, fmt.Sprintf("seed %d", seed), enginetest.Random(random.Uint64()))
+				}
+			})
+		}
+	})
+}
