@@ -13,19 +13,18 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// fields is what the fields of Transport come to.
+// fields has the settings that follow from the fields of Transport.
 type fields struct {
 	base    *http.Transport // a copy of Base
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	timeout time.Duration // above 0: of a handshake, by Base.TLSHandshakeTimeout
-	alpn    []string      // offered
-	alpnH1  []string      // offered where HTTP/1.1 is all that will do
-	h1, h2  bool          // what https may speak
+	timeout time.Duration // Base.TLSHandshakeTimeout; bounds a handshake if above 0
+	alpn    []string      // protocols to offer
+	alpnH1  []string      // protocols to offer if the request needs HTTP/1.1
+	h1, h2  bool          // protocols that https may use
 }
 
-// fieldsOf looks at every field of Transport. One that cannot have its effect is an
-// error: an egress guard that is left out, or a CA that is not asked, would be
-// noticed by nobody.
+// fieldsOf evaluates every field of Transport. A field that cannot have its effect
+// is an error: if an egress filter or a CA were ignored, nobody would notice.
 func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 	if dialer == nil || dialer.Ctx == nil {
 		return nil, errors.New("sslhttp: Transport without Dialer or its Ctx")
@@ -33,11 +32,11 @@ func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 	f := &fields{base: given, alpn: dialer.Ctx.ALPN()}
 	if given == nil {
 		f.base, _ = http.DefaultTransport.(*http.Transport)
-		if f.base == nil { // somebody has replaced it
+		if f.base == nil { // the program has replaced it
 			f.base = new(http.Transport)
 		}
 	}
-	f.base = f.base.Clone() // which leaves out what net/http itself has set there
+	f.base = f.base.Clone() // without the fields that net/http itself has set
 	if given == nil {
 		f.base.Proxy = nil
 	} else {
@@ -53,14 +52,14 @@ func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 	return f, nil
 }
 
-// refuse finds fields that would do TLS without the Dialer.
+// refuse returns an error if a field would make net/http do TLS without the Dialer.
 func (f *fields) refuse() error {
 	b := f.base
 	switch {
 	case b.DialTLSContext != nil, b.DialTLS != nil:
-		return errors.New("sslhttp: Base.DialTLSContext and Base.DialTLS cannot be used, as TLS is that of Dialer; Base.DialContext makes the connections below")
+		return errors.New("sslhttp: Base.DialTLSContext and Base.DialTLS cannot be used: Dialer does TLS; set Base.DialContext to make the underlying connections")
 	case len(b.TLSNextProto) > 0:
-		return errors.New("sslhttp: Base.TLSNextProto cannot be used, as its functions need connections of crypto/tls")
+		return errors.New("sslhttp: Base.TLSNextProto cannot be used: its functions need connections of crypto/tls")
 	case b.TLSClientConfig == nil:
 		return nil
 	}
@@ -69,20 +68,21 @@ func (f *fields) refuse() error {
 		field := config.Type().Field(i)
 		switch {
 		case !field.IsExported(), config.Field(i).IsZero():
-		case field.Name == "NextProtos" && slices.Contains(b.TLSClientConfig.NextProtos, "h2"): // net/http sets it by itself
+		case field.Name == "NextProtos" && slices.Contains(b.TLSClientConfig.NextProtos, "h2"): // set by net/http itself
 		default:
-			return fmt.Errorf("sslhttp: Base.TLSClientConfig.%s cannot be used, as TLS is that of Dialer.Ctx; set its Options", field.Name)
+			return fmt.Errorf("sslhttp: Base.TLSClientConfig.%s cannot be used: Dialer does TLS; set the Options of Dialer.Ctx", field.Name)
 		}
 	}
 	return nil
 }
 
-// setDial chooses what makes the connections below, for http and https alike.
+// setDial chooses the function that makes the underlying connections, for http and
+// https.
 func (f *fields) setDial(dialer *sslnet.Dialer, given bool) error {
 	b := f.base
 	switch {
 	case dialer.NetDialer != nil && given && (b.DialContext != nil || b.Dial != nil):
-		return errors.New("sslhttp: Dialer.NetDialer and Base.DialContext are both set, and one of them would not be used")
+		return errors.New("sslhttp: Dialer.NetDialer and Base.DialContext are both set; set one of them")
 	case dialer.NetDialer != nil:
 		f.dial = dialer.NetDialer.DialContext
 	case b.DialContext != nil:
@@ -96,9 +96,9 @@ func (f *fields) setDial(dialer *sslnet.Dialer, given bool) error {
 	return nil
 }
 
-// setProtocols finds out what may be spoken and is offered.
+// setProtocols determines which protocols may be used and which are offered.
 func (f *fields) setProtocols() {
-	f.h1, f.h2 = true, f.base.TLSNextProto == nil // an empty map is the old way to switch HTTP/2 off
+	f.h1, f.h2 = true, f.base.TLSNextProto == nil // an empty map is the old way to disable HTTP/2
 	if p := f.base.Protocols; p != nil {
 		f.h1, f.h2 = p.HTTP1(), p.HTTP2()
 	}
@@ -117,8 +117,8 @@ func (f *fields) setProtocols() {
 	}
 }
 
-// plain makes the net/http transport for http URLs. It differs from Base in what
-// dials alone: a proxy that is reached over TLS is reached by the Dialer.
+// plain makes the net/http transport for http URLs. It differs from Base only in
+// how it dials: it uses the Dialer for TLS with an https proxy.
 func (t *Transport) plain() *http.Transport {
 	pool := t.base.Clone()
 	forgetTLS(pool)
@@ -133,19 +133,20 @@ func (t *Transport) plain() *http.Transport {
 	return pool
 }
 
-// pool makes the net/http transport for one protocol over TLS. It takes HTTP/2 on
-// our connections if it knows nothing else, and then without looking into them.
+// pool makes the net/http transport for one protocol over TLS. With unencrypted
+// HTTP/2 as its only protocol, net/http uses HTTP/2 on the connections of the
+// Dialer without checking their type.
 func (t *Transport) pool(h2 bool) *http.Transport {
 	pool := t.base.Clone()
 	forgetTLS(pool)
-	pool.Proxy = nil // the connections are made through it
+	pool.Proxy = nil // connect dials through the proxy
 	pool.Protocols = new(http.Protocols)
 	pool.Protocols.SetHTTP1(!h2)
 	pool.Protocols.SetUnencryptedHTTP2(h2)
 	pool.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		r, ok := ctx.Value(routeKey{}).(*route)
 		if !ok {
-			return nil, errors.New("sslhttp: net/http dials without the context of a request")
+			return nil, errors.New("sslhttp: net/http dialed without the context of a request")
 		}
 		return t.connect(ctx, r, h2)
 	}
@@ -156,16 +157,16 @@ func forgetTLS(pool *http.Transport) {
 	pool.TLSClientConfig, pool.TLSNextProto, pool.ForceAttemptHTTP2 = nil, nil, false
 }
 
-// dialBelow makes a connection without TLS.
+// dialBelow makes an underlying connection.
 func (t *Transport) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := t.dial(ctx, "tcp", addr)
 	if err == nil && conn == nil {
-		err = errors.New("sslhttp: the dial function of Base gives neither a connection nor an error")
+		err = errors.New("sslhttp: the dial function of Base returned neither a connection nor an error")
 	}
 	return conn, err
 }
 
-// secure does the handshake over below with the server at addr.
+// secure does the TLS handshake over below with the server at addr.
 func (t *Transport) secure(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
 	limited := ctx
 	if t.timeout > 0 {

@@ -39,8 +39,8 @@ func goSite(t testing.TB, h http.Handler) (url string) {
 	return s.URL
 }
 
-// A WebSocket to a server that offers HTTP/2, also where the first request has
-// found out that it does, and through a reverse proxy.
+// A WebSocket to a server that offers HTTP/2: as the first request, after a request
+// over HTTP/2, and through a reverse proxy.
 func TestWebSocket(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/echo", websocket.Handler(func(c *websocket.Conn) { io.Copy(c, c) }))
@@ -79,7 +79,7 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
-// The connection below, for http and https, is that of Base or of the Dialer.
+// Base or the Dialer makes the underlying connections, for http and https.
 func TestDialFunctions(t *testing.T) {
 	secure, plain := goSite(t, http.NotFoundHandler()), httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
@@ -122,8 +122,8 @@ func TestDialFunctions(t *testing.T) {
 	}
 }
 
-// tunnels is an HTTP proxy that connects by CONNECT alone, to backend whatever is
-// asked for, and tells what it was asked.
+// tunnels is an HTTP proxy that supports only CONNECT. It always connects to
+// backend, and sends each request to asked.
 type tunnels struct {
 	backend string
 	asked   chan *http.Request
@@ -164,8 +164,8 @@ func proxyURL(u string) func(*http.Request) (*url.URL, error) {
 	return func(*http.Request) (*url.URL, error) { return url.Parse(u) }
 }
 
-// https goes through proxies with TLS that is the Dialer's from end to end: the
-// server sees its own client, and the name is verified.
+// Through a proxy, the Dialer does TLS with the server from end to end: the server
+// gets the client certificate, and the client verifies the server's name.
 func TestProxies(t *testing.T) {
 	s := serve(t, serverOptions(), http.HandlerFunc(whoami))
 	_, port, err := net.SplitHostPort(s.addr)
@@ -240,7 +240,8 @@ func TestProxies(t *testing.T) {
 	fails("refused", &http.Transport{Proxy: proxyURL(strings.Replace(plain.URL, "//", "//joe:secret@", 1))}, "with 403 Forbidden")
 }
 
-// A proxy that says nothing is waited for as long as the request allows.
+// The Transport waits for a proxy that sends nothing as long as the context of the
+// request allows.
 func TestSilentProxy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -257,7 +258,7 @@ func TestSilentProxy(t *testing.T) {
 	}
 }
 
-// Requests that go different ways share no connection, though the server is one.
+// Requests to one server through different proxies do not share connections.
 func TestProxiesShareNothing(t *testing.T) {
 	s := serve(t, serverOptions(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RemoteAddr) }))
 	asked := make(chan *http.Request, 10)
@@ -294,8 +295,8 @@ func TestProxiesShareNothing(t *testing.T) {
 	}
 }
 
-// socksServer is a server of SOCKS 5 that connects to backend whatever is asked
-// for, and tells what that was.
+// socksServer is a SOCKS 5 proxy that always connects to backend, and sends the
+// address of each request to asked.
 func socksServer(t *testing.T, backend, user, password string, code byte) (addr string, asked chan string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -414,8 +415,8 @@ func TestSOCKS(t *testing.T) {
 	}
 }
 
-// fieldsOfBase says what becomes of each field of http.Transport. A field that a
-// later Go brings has to be looked at before it gets a line here.
+// fieldsOfBase says what handles each field of http.Transport. If a new version of
+// Go adds a field, decide how to handle it before you add a line here.
 var fieldsOfBase = map[string]string{
 	"Proxy":                  "routeOf, through; net/http for http URLs",
 	"OnProxyConnectResponse": "askHTTP; net/http for http URLs",
@@ -453,8 +454,8 @@ func TestEveryFieldOfBaseIsLookedAt(t *testing.T) {
 	}
 }
 
-// What cannot have its effect is refused by its name, and what net/http itself
-// sets in a Transport is not.
+// The error for a field that cannot have its effect names the field. Fields that
+// net/http itself sets in a Transport are not errors.
 func TestRefusedFields(t *testing.T) {
 	site := goSite(t, http.NotFoundHandler())
 	dial := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("not called") }
@@ -489,7 +490,7 @@ func TestRefusedFields(t *testing.T) {
 	}
 }
 
-// Protocols of Base decide what https speaks, within Options.ALPN.
+// Protocols of Base restrict the protocols of https, within Options.ALPN.
 func TestProtocolsOfBase(t *testing.T) {
 	site := goSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
 	only := func(set ...func(*http.Protocols, bool)) *http.Transport {
@@ -531,8 +532,8 @@ func TestProtocolsOfBase(t *testing.T) {
 	require.ErrorContains(t, err, "HTTP1")
 }
 
-// TLSHandshakeTimeout of Base ends a handshake, also where the Dialer has more
-// patience.
+// TLSHandshakeTimeout of Base ends a handshake even if the Dialer's timeout is
+// longer.
 func TestTLSHandshakeTimeoutOfBase(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -543,7 +544,7 @@ func TestTLSHandshakeTimeoutOfBase(t *testing.T) {
 	require.ErrorIs(t, err, sslnet.ErrHandshakeTimeout)
 }
 
-// A scheme that Base was taught goes to Base.
+// A request with a scheme that is registered in Base goes to Base.
 func TestRegisteredSchemes(t *testing.T) {
 	base := new(http.Transport)
 	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(pki)))

@@ -13,20 +13,22 @@ import (
 )
 
 const (
-	// preface is what a client of HTTP/2 begins with (RFC 9113 section 3.4).
+	// preface is the client connection preface of HTTP/2 (RFC 9113 section 3.4).
 	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	// prefaceTimeout is how long a client may take for it, as in net/http.
+	// prefaceTimeout bounds the wait for the preface, as in net/http.
 	prefaceTimeout = 10 * time.Second
-	// maxWrappers bounds the connections around an *sslnet.Conn that are looked into.
+	// maxWrappers bounds the number of nested wrappers in which within looks for an
+	// *sslnet.Conn.
 	maxWrappers = 16
 )
 
-var errNoPreface = errors.New("sslhttp: ALPN chose h2, and the client does not speak HTTP/2")
+var errNoPreface = errors.New("sslhttp: ALPN chose h2, but the client does not speak HTTP/2")
 
-// hidden is a connection on which ALPN chose HTTP/2, without its ConnectionState:
-// net/http takes it for a plain one then, and does not insist on crypto/tls. On a
-// plain one net/http would wait for the client's preface without a limit and serve
-// HTTP/1.1 in its absence, so this sees to the preface itself.
+// hidden is a connection on which ALPN chose HTTP/2. It has no ConnectionState
+// method, so that net/http takes it for a connection without TLS and does not
+// insist on crypto/tls. On such a connection net/http would wait for the client's
+// preface without a limit, and serve HTTP/1.1 if there is none. Therefore hidden
+// reads and checks the preface itself.
 type hidden struct {
 	net.Conn
 	tls   *sslnet.Conn
@@ -34,17 +36,17 @@ type hidden struct {
 	timer *time.Timer // closes Conn
 
 	first        [len(preface)]byte
-	heard, given int // bytes of the preface
+	heard, given int // bytes of the preface that were read from Conn, and returned by Read
 }
 
 func hide(srv *http.Server, conn net.Conn, c *sslnet.Conn) *hidden {
 	return &hidden{Conn: conn, tls: c, srv: srv, timer: time.AfterFunc(prefaceTimeout, func() { conn.Close() })}
 }
 
-// NetConn is the connection as the listener gave it.
+// NetConn returns the connection that the listener accepted.
 func (h *hidden) NetConn() net.Conn { return h.Conn }
 
-// Read gives the preface once it is there as a whole, and then what follows.
+// Read returns the preface after all of it has arrived, and then what follows.
 func (h *hidden) Read(b []byte) (int, error) {
 	for h.heard < len(preface) {
 		n, err := h.Conn.Read(h.first[h.heard:])
@@ -72,20 +74,20 @@ func (h *hidden) Close() error {
 	return h.Conn.Close()
 }
 
-// stated is a wrapper around an *sslnet.Conn, with the ConnectionState that
-// net/http fills Request.TLS from.
+// stated adds the method ConnectionState to a wrapper around an *sslnet.Conn.
+// net/http sets Request.TLS from it.
 type stated struct {
 	net.Conn
 	tls *sslnet.Conn
 }
 
-// NetConn is the connection as the listener gave it.
+// NetConn returns the connection that the listener accepted.
 func (s *stated) NetConn() net.Conn { return s.Conn }
 
-// ConnectionState is that of the *sslnet.Conn.
+// ConnectionState returns the state of the *sslnet.Conn.
 func (s *stated) ConnectionState() tls.ConnectionState { return s.tls.ConnectionState() }
 
-// shown is the connection as the listener gave it.
+// shown returns the connection that the listener accepted.
 func shown(c net.Conn) net.Conn {
 	switch c := c.(type) {
 	case *hidden:
@@ -96,12 +98,12 @@ func shown(c net.Conn) net.Conn {
 	return c
 }
 
-// within finds the *sslnet.Conn inside of wrappers, or nil. A wrapper has a method
-// NetConn, or embeds a net.Conn, as that of golang.org/x/net/netutil does.
+// within returns the *sslnet.Conn inside wrappers, or nil. A wrapper has a method
+// NetConn or embeds a net.Conn, like that of golang.org/x/net/netutil.
 func within(c net.Conn) *sslnet.Conn {
 	for range maxWrappers {
 		switch w := c.(type) {
-		case nil, *tls.Conn: // what is below another TLS is not the client's
+		case nil, *tls.Conn: // an *sslnet.Conn below another TLS connection is not the client's
 			return nil
 		case *sslnet.Conn:
 			return w
@@ -114,7 +116,7 @@ func within(c net.Conn) *sslnet.Conn {
 	return nil
 }
 
-// embedded is the net.Conn that a struct embeds, or nil.
+// embedded returns the net.Conn that a struct embeds, or nil.
 func embedded(c net.Conn) net.Conn {
 	v := reflect.ValueOf(c)
 	if v.Kind() == reflect.Pointer {

@@ -23,8 +23,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// A client that agreed on h2 and speaks HTTP/1.1 is not answered, however its
-// bytes are cut.
+// A client that negotiated h2 and speaks HTTP/1.1 gets no answer, however its bytes
+// are split.
 func TestHTTP1AfterH2(t *testing.T) {
 	s := serve(t, serverOptions(), http.HandlerFunc(whoami))
 	for name, pieces := range map[string][]string{
@@ -49,7 +49,7 @@ func TestHTTP1AfterH2(t *testing.T) {
 	}
 }
 
-// pipes is a listener of in-memory connections, so that time can be synctest's.
+// pipes is a listener of in-memory connections, as synctest needs them.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -66,8 +66,8 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// A client that agreed on h2 and says nothing is closed after ten seconds, as
-// net/http does with connections of crypto/tls.
+// The server closes the connection of a client that negotiated h2 and sends nothing
+// after ten seconds, as net/http does on connections of crypto/tls.
 func TestSilentClientOfHTTP2(t *testing.T) {
 	server, client := mustCtx(t, serverOptions()), mustCtx(t, clientOptions(both...))
 	synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestSilentClientOfHTTP2(t *testing.T) {
 	})
 }
 
-// wrapper has NetConn and nothing that is embedded.
+// wrapper has a method NetConn and embeds nothing.
 type wrapper struct{ conn net.Conn }
 
 func (w wrapper) NetConn() net.Conn                  { return w.conn }
@@ -114,7 +114,7 @@ func (l wrapping) Accept() (net.Conn, error) {
 	return wrapper{c}, nil
 }
 
-// Wrappers around an sslnet.Listener take nothing away, in both protocols.
+// Everything works with wrappers around an sslnet.Listener, in both protocols.
 func TestWrappedListeners(t *testing.T) {
 	for name, wrap := range map[string]func(net.Listener) net.Listener{
 		"netutil": func(l net.Listener) net.Listener { return netutil.LimitListener(l, 1) },
@@ -164,9 +164,9 @@ func TestServeNothing(t *testing.T) {
 	require.NotNil(t, sslhttp.ConnContext(context.Background(), nil))
 }
 
-// A response without a length from a server that never sends close_notify, as
-// those in Perl: whole with AllowMissingCloseNotify if the connection ends between
-// two records, and never if a record is cut.
+// A response without a length from a server that never sends close_notify, as Perl
+// servers do. It counts as complete with AllowMissingCloseNotify if the connection
+// ends between two records, and never if a record is cut.
 func TestMissingCloseNotify(t *testing.T) {
 	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
 	require.NoError(t, err)

@@ -1,11 +1,12 @@
-// Package sslhttp serves and fetches HTTP/1.1 and HTTP/2 over connections of
-// package sslnet, with net/http.
+// Package sslhttp provides HTTP/1.1 and HTTP/2 servers and clients with net/http
+// over connections of package sslnet.
 //
-// An http.Server can serve an sslnet.Listener by itself, and an http.Transport
-// can dial with an sslnet.Dialer, as long as HTTP/1.1 is all that is spoken:
-// net/http starts HTTP/2 only on connections of crypto/tls. [Serve] and
-// [Transport] hand it those on which ALPN chose "h2" in a form that it takes.
-// Options.ALPN must offer the protocols; without it HTTP/1.1 is spoken.
+// For HTTP/1.1 alone you do not need this package: an http.Server can serve an
+// sslnet.Listener, and an http.Transport can dial with an sslnet.Dialer. But
+// net/http uses HTTP/2 only on connections of crypto/tls. [Serve] and [Transport]
+// make it use HTTP/2 on connections of package sslnet, if ALPN chose "h2".
+// Options.ALPN must list the protocols; without it, HTTP/1.1 is used.
 //
-// Handlers find OpenSSL's verdict on the client's certificate by [FromContext].
+// In a handler, [FromContext] returns the connection, which has OpenSSL's verdict
+// on the client's certificate.
 package sslhttp

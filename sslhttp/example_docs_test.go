@@ -1,7 +1,7 @@
 package sslhttp_test
 
 // The Go code of docs/net.md, and the examples of go doc. Each region between
-// "begin" and "end" stands in the document word for word.
+// "begin" and "end" is repeated word for word in the document.
 
 import (
 	"context"
@@ -84,7 +84,7 @@ func ExampleServe() {
 	// HTTP/2.0 h2
 }
 
-// HTTP/1.1 alone needs net/http and sslnet only.
+// For HTTP/1.1 alone, net/http and sslnet are sufficient.
 func ExampleConnContext() {
 	ctx := must(sslfilter.NewCtx(sslfilter.Options{Crt: certFile, Key: keyFile}))
 	mux := http.NewServeMux()

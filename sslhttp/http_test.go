@@ -19,7 +19,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Every client and protocol finds Request.TLS and the verdict filled.
+// Request.TLS and the verdict on the certificate are set for every client and
+// protocol.
 func TestServe(t *testing.T) {
 	for _, highest := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
 		t.Run(highest.String(), func(t *testing.T) {
@@ -56,7 +57,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// A server of crypto/tls is the peer of our own client.
+// Transport works with a server of crypto/tls.
 func TestTransportToNetHTTP(t *testing.T) {
 	for _, h2 := range []bool{true, false} {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +95,7 @@ func TestParallelStreams(t *testing.T) {
 	l := &counting{Listener: below}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		all.Done()
-		all.Wait() // nobody is answered before all are here
+		all.Wait() // no request is answered before all have arrived
 		io.Copy(w, strings.NewReader(strings.Repeat(r.URL.Path, 10000)))
 	})}
 	go sslhttp.Serve(srv, sslnet.NewListener(l, mustCtx(t, serverOptions())))
@@ -117,7 +118,8 @@ func TestParallelStreams(t *testing.T) {
 	require.Equal(t, 1, l.count())
 }
 
-// Shutdown waits for the requests that run, in both protocols, and Serve ends.
+// Shutdown waits for the requests in progress, in both protocols, and Serve
+// returns.
 func TestShutdown(t *testing.T) {
 	for _, protocols := range [][]string{both, {"http/1.1"}} {
 		t.Run(protocols[0], func(t *testing.T) {
@@ -159,7 +161,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// Plain HTTP on the TLS port is answered in plain HTTP, and logged.
+// A client that speaks plain HTTP to the TLS port gets an answer in plain HTTP, and
+// the error is logged.
 func TestPlainHTTP(t *testing.T) {
 	s := serve(t, serverOptions(), http.HandlerFunc(whoami))
 	resp, err := http.Get("http://" + s.addr)
@@ -173,8 +176,8 @@ func TestPlainHTTP(t *testing.T) {
 	require.Contains(t, s.log.String(), "plain HTTP")
 }
 
-// A client that has agreed on HTTP/1.1 cannot speak HTTP/2 nevertheless, nor
-// where it is switched off.
+// A client cannot use HTTP/2 after it negotiated HTTP/1.1, or if HTTP/2 is disabled
+// in the server.
 func TestProtocolsHold(t *testing.T) {
 	t.Run("preface after http/1.1", func(t *testing.T) {
 		s := serve(t, serverOptions(), http.HandlerFunc(whoami))
@@ -213,7 +216,7 @@ func TestProtocolsHold(t *testing.T) {
 	})
 }
 
-// The hooks of the server see *sslnet.Conn, and keep their effect.
+// The hooks of the server get the *sslnet.Conn, and keep their effect.
 func TestHooks(t *testing.T) {
 	type key struct{}
 	var mu sync.Mutex
@@ -240,7 +243,7 @@ func TestHooks(t *testing.T) {
 	require.True(t, seen[http.StateActive])
 }
 
-// A server that changes its protocols is followed, and no request is lost.
+// Transport adapts to a server that changes its protocols, and no request is lost.
 func TestTransportFollowsTheServer(t *testing.T) {
 	ctx := func(protocols ...string) *sslfilter.Ctx {
 		o := serverOptions()
@@ -272,7 +275,7 @@ func TestTransportFollowsTheServer(t *testing.T) {
 	}
 }
 
-// What cannot work is an error, and the body of the request is closed.
+// If a request cannot be sent, RoundTrip returns an error and closes its body.
 func TestTransportErrors(t *testing.T) {
 	good := &sslnet.Dialer{Ctx: mustCtx(t, clientOptions(both...))}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -309,10 +312,10 @@ func (c *closing) Close() error {
 	return nil
 }
 
-// Waiting for another request's connection ends with the request's context, and
-// a request that is given up hands the search over to the next.
+// A request stops waiting for another request's connection when its context ends.
+// If the request that makes the connection is canceled, the next one makes it.
 func TestTransportWaiting(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // the handshake waits until a server takes it over
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a handshake waits until a server accepts the connection
 	require.NoError(t, err)
 	defer l.Close()
 	tr := transport(t, both...)

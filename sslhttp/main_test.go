@@ -24,7 +24,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// patience is how long anything may take that must happen.
+// patience bounds the time that a test waits for something that must happen.
 const patience = 30 * time.Second
 
 const pki = "../testdata/pki/"
@@ -53,7 +53,7 @@ func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
 	return ctx
 }
 
-// logBuffer is a log that many may write to.
+// logBuffer is a log for concurrent writers.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -100,14 +100,14 @@ func serve(t testing.TB, o sslfilter.Options, h http.Handler, changes ...func(*h
 	return s
 }
 
-// whoami tells what a handler sees of the connection.
+// whoami answers with what a handler sees of the connection.
 func whoami(w http.ResponseWriter, r *http.Request) {
 	c := sslhttp.FromContext(r.Context())
 	fmt.Fprintf(w, "%s tls=%t cert=%t alpn=%q valid=%t", r.Proto, r.TLS != nil && r.TLS.HandshakeComplete,
 		r.TLS != nil && len(r.TLS.PeerCertificates) > 0, c.ALPN(), c.ClientCertValid())
 }
 
-// transport makes our own client, offering protocols.
+// transport makes a Transport that offers protocols.
 func transport(t testing.TB, protocols ...string) *sslhttp.Transport {
 	t.Helper()
 	tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: mustCtx(t, clientOptions(protocols...))}}
@@ -138,7 +138,7 @@ func roots(t testing.TB) *x509.CertPool {
 	return pool
 }
 
-// get fetches url and gives the text and the response.
+// get fetches url and returns the text and the response.
 func get(t testing.TB, rt http.RoundTripper, url string) (string, *http.Response) {
 	t.Helper()
 	text, resp, err := tryGet(rt, url)

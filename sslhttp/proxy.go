@@ -17,24 +17,24 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// proxyTimeout bounds what a proxy is asked and answers before TLS begins, as in
-// net/http.
+// proxyTimeout bounds the request to a proxy and its answer, before TLS with the
+// server begins, as in net/http.
 const proxyTimeout = time.Minute
 
-// maxConnectHeader bounds the answer to CONNECT if MaxResponseHeaderBytes does
-// not, as in net/http.
+// maxConnectHeader bounds the answer to CONNECT in bytes if MaxResponseHeaderBytes
+// is not set, as in net/http.
 const maxConnectHeader = 10 << 20
 
-// route is what a connection depends on.
+// route says how to connect to the server of a request.
 type route struct {
-	addr  string   // of the server
-	proxy *url.URL // nil is none
-	h1    bool     // HTTP/1.1 is all that will do
+	addr  string   // address of the server
+	proxy *url.URL // nil if there is no proxy
+	h1    bool     // the request needs HTTP/1.1
 }
 
 type routeKey struct{}
 
-// routeOf finds out where a request goes.
+// routeOf returns the route of a request.
 func (t *Transport) routeOf(req *http.Request) (*route, error) {
 	addr, err := address(req)
 	if err != nil {
@@ -50,12 +50,12 @@ func (t *Transport) routeOf(req *http.Request) (*route, error) {
 	case !t.h1 && !t.h2:
 		err = errors.New("sslhttp: Base.Protocols has neither HTTP1 nor HTTP2")
 	case r.h1 && !t.h1:
-		err = errors.New("sslhttp: the request asks for an upgrade, which is of HTTP/1.1, and Base.Protocols has no HTTP1")
+		err = errors.New("sslhttp: the request asks for an upgrade, which needs HTTP/1.1, but Base.Protocols does not have HTTP1")
 	}
 	return r, err
 }
 
-// key names what serves all requests of the same route.
+// key returns the key under which the hosts map has the server of this route.
 func (r *route) key() string {
 	if r.proxy == nil {
 		return r.addr
@@ -63,8 +63,9 @@ func (r *route) key() string {
 	return r.proxy.String() + " " + r.addr
 }
 
-// hidden is the request as the pools see it. They keep connections by the host of
-// the URL, so connections through different proxies get different hosts.
+// hidden returns the request to pass to a pool. The pools keep connections by the
+// host of the URL. Therefore a request through a proxy gets a made-up host that
+// depends on the proxy.
 func (r *route) hidden(req *http.Request) *http.Request {
 	req = req.WithContext(context.WithValue(req.Context(), routeKey{}, r))
 	if r.proxy == nil {
@@ -80,7 +81,7 @@ func (r *route) hidden(req *http.Request) *http.Request {
 	return req
 }
 
-// below makes the connection that TLS with the server runs over.
+// below makes the underlying connection for TLS with the server.
 func (t *Transport) below(ctx context.Context, r *route) (net.Conn, error) {
 	if r.proxy == nil {
 		return t.dialBelow(ctx, r.addr)
@@ -102,7 +103,7 @@ func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
 	case "socks5", "socks5h":
 		port, ask = "1080", askSOCKS
 	default:
-		return nil, fmt.Errorf("want http, https, socks5 or socks5h as its scheme, got %q", r.proxy.Scheme)
+		return nil, fmt.Errorf("want a proxy URL with http, https, socks5 or socks5h, got %q", r.proxy.Scheme)
 	}
 	if p := r.proxy.Port(); p != "" {
 		port = p
@@ -123,7 +124,7 @@ func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(limited, func() { conn.Close() })
 	err = ask(limited, conn, r)
-	if !stop() { // it is closed, or about to be
+	if !stop() { // conn is closed, or about to be
 		err = limited.Err()
 	}
 	if err != nil {
@@ -133,7 +134,7 @@ func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
 	return conn, nil
 }
 
-// askHTTP asks a proxy for a connection by CONNECT, as net/http does.
+// askHTTP asks an HTTP proxy for a connection with CONNECT, as net/http does.
 func (t *Transport) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
 	header := t.base.ProxyConnectHeader
 	if t.base.GetProxyConnectHeader != nil {
@@ -169,9 +170,9 @@ func (t *Transport) askHTTP(ctx context.Context, conn net.Conn, r *route) error 
 	}
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("it answers CONNECT %s with %s", r.addr, bounded.Text(resp.Status))
-	case br.Buffered() > 0: // the server says nothing before it is spoken to
-		return fmt.Errorf("%d bytes follow its answer to CONNECT %s", br.Buffered(), r.addr)
+		return fmt.Errorf("the proxy answered CONNECT %s with %s", r.addr, bounded.Text(resp.Status))
+	case br.Buffered() > 0: // a TLS server sends nothing before the ClientHello
+		return fmt.Errorf("%d bytes follow the proxy's answer to CONNECT %s", br.Buffered(), r.addr)
 	}
 	return nil
 }

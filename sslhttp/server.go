@@ -16,21 +16,23 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Serve serves HTTP/1.1 and HTTP/2 on the connections of l, which are to be
-// *sslnet.Conn with the handshake done, as those of an *sslnet.Listener are, or
-// wrappers that have NetConn or embed a net.Conn, as netutil.LimitListener's. It
-// is srv.Serve otherwise: Shutdown and Close end it, limits and timeouts of srv
-// hold, and Request.TLS is filled for both protocols.
+// Serve serves HTTP/1.1 and HTTP/2 on the connections of l. These must be
+// *sslnet.Conn after the handshake, as those of an *sslnet.Listener are, or
+// wrappers around them that have a method NetConn or embed a net.Conn, like those
+// of netutil.LimitListener. Otherwise Serve works like srv.Serve: Shutdown and
+// Close end it, the limits and timeouts of srv apply, and Request.TLS is set for
+// both protocols.
 //
-// It changes srv, once: ConnContext, ConnState and Handler are wrapped, and
-// Protocols also has UnencryptedHTTP2 if it has HTTP2, which is how net/http
-// takes HTTP/2 on a connection that it cannot look into. So srv must not serve
-// plain connections besides if it is to refuse HTTP/2 there. Several calls for
-// one srv are fine; all of them must come before a change of these fields.
+// The first call for srv changes it: ConnContext, ConnState and Handler are
+// wrapped, and UnencryptedHTTP2 is added to Protocols if they have HTTP2, because
+// net/http uses HTTP/2 on these connections only with that setting. Therefore, if
+// srv also serves connections without TLS, it accepts HTTP/2 there too. Serve may
+// be called several times for one srv. Do not change these fields between the
+// calls.
 //
-// If l is an *sslnet.Listener without HandshakeError, failed handshakes are
-// written to srv.ErrorLog as net/http does, and a client that speaks plain HTTP
-// gets an answer in plain HTTP that says so.
+// If l is an *sslnet.Listener without HandshakeError, failed handshakes are logged
+// to srv.ErrorLog as in net/http, and a client that speaks plain HTTP gets an error
+// response in plain HTTP.
 func Serve(srv *http.Server, l net.Listener) error {
 	switch {
 	case srv == nil:
@@ -45,7 +47,8 @@ func Serve(srv *http.Server, l net.Listener) error {
 	return srv.Serve(&listener{Listener: l, srv: srv})
 }
 
-// ListenAndServe listens at srv.Addr, by default ":https", and calls Serve.
+// ListenAndServe listens at srv.Addr, or at ":https" if that is empty, and calls
+// Serve.
 func ListenAndServe(srv *http.Server, ctx *sslfilter.Ctx) error {
 	if srv == nil {
 		return errors.New("sslhttp: no http.Server")
@@ -62,9 +65,9 @@ func ListenAndServe(srv *http.Server, ctx *sslfilter.Ctx) error {
 	return Serve(srv, l)
 }
 
-// FromContext is the connection of a request, from its context: for
-// ClientCertValid, Peer and all else that a Conn tells. It is nil where neither
-// Serve nor ConnContext is in use.
+// FromContext returns the connection of a request, given the context of the
+// request. Use it to call ClientCertValid, Peer and the other methods of the Conn.
+// It returns nil if the server uses neither Serve nor ConnContext.
 func FromContext(ctx context.Context) *sslnet.Conn {
 	if ctx == nil {
 		return nil
@@ -75,8 +78,8 @@ func FromContext(ctx context.Context) *sslnet.Conn {
 	return nil
 }
 
-// ConnContext puts the connection where FromContext finds it. It is for an
-// http.Server that serves an sslnet.Listener without Serve:
+// ConnContext returns a context in which FromContext finds the connection. It is
+// for an http.Server that serves an sslnet.Listener without Serve:
 //
 //	srv := &http.Server{ConnContext: sslhttp.ConnContext}
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
@@ -97,13 +100,13 @@ type contextKey struct{}
 // answerTimeout bounds the answer to a client that speaks plain HTTP.
 const answerTimeout = time.Second
 
-// served is what the context of a request has.
+// served is the value in the context of a request.
 type served struct {
 	*sslnet.Conn
-	state *tls.ConnectionState // of a hidden connection, whose net/http knows none
+	state *tls.ConnectionState // nil if net/http gets the state from the connection itself
 }
 
-// preparing is held while a server is changed.
+// preparing is held while prepare changes a server.
 var preparing sync.Mutex
 
 // prepare changes srv so that it serves hidden connections.
@@ -127,7 +130,8 @@ func prepare(srv *http.Server) {
 	}
 }
 
-// protocols is what srv speaks, and HTTP/2 also on hidden connections.
+// protocols returns the protocols of srv, with UnencryptedHTTP2 for hidden
+// connections if they have HTTP2.
 func protocols(srv *http.Server) *http.Protocols {
 	p := new(http.Protocols)
 	if srv.Protocols != nil {
@@ -135,13 +139,13 @@ func protocols(srv *http.Server) *http.Protocols {
 	} else {
 		p.SetHTTP1(true)
 		_, h2 := srv.TLSNextProto["h2"]
-		p.SetHTTP2(srv.TLSNextProto == nil || h2) // an empty map is the old way to switch it off
+		p.SetHTTP2(srv.TLSNextProto == nil || h2) // an empty map is the old way to disable HTTP/2
 	}
 	p.SetUnencryptedHTTP2(p.HTTP2() || p.UnencryptedHTTP2())
 	return p
 }
 
-// handler fills Request.TLS where net/http cannot.
+// handler sets Request.TLS if net/http cannot.
 type handler struct{ next http.Handler }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -161,7 +165,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type listener struct {
 	net.Listener
 	srv   *http.Server
-	plain sync.Once // a connection without TLS was told of
+	plain sync.Once // logs the first connection without an *sslnet.Conn
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -173,7 +177,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		c := within(conn)
 		if c == nil {
 			l.plain.Do(func() {
-				logf(l.srv, "sslhttp: no *sslnet.Conn is found in a connection, a %T without NetConn: Request.TLS and FromContext are nil", conn)
+				logf(l.srv, "sslhttp: no *sslnet.Conn found in a connection of type %T, which has no method NetConn: Request.TLS and FromContext are nil", conn)
 			})
 			return conn, nil
 		}
@@ -185,21 +189,21 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		switch {
 		case !l.srv.Protocols.HTTP2():
-			err = errors.New("the client and Options.ALPN chose h2, and the server's Protocols have no HTTP/2")
+			err = errors.New("ALPN chose h2, but the server's Protocols have no HTTP/2")
 		case !admitted(c):
-			err = errors.New("HTTP/2 does not admit the cipher suite " + c.Cipher() + " (RFC 9113 section 9.2.2)")
+			err = errors.New("HTTP/2 prohibits the cipher suite " + c.Cipher() + " (RFC 9113 section 9.2.2)")
 		default:
 			return hide(l.srv, conn, c), nil
 		}
-		go func() { // a connection below may take its time for both
+		go func() { // RemoteAddr and Close of an underlying connection may block
 			logf(l.srv, "sslhttp: connection from %s closed: %v", c.RemoteAddr(), err)
 			conn.Close()
 		}()
 	}
 }
 
-// admitted reports whether HTTP/2 may use the cipher suite: in TLS 1.2 it must
-// be ephemeral and authenticate what it encrypts.
+// admitted reports whether HTTP/2 may use the cipher suite: in TLS 1.2 it must have
+// an ephemeral key exchange and an AEAD cipher.
 func admitted(c *sslnet.Conn) bool {
 	cipher := c.Cipher()
 	switch {
@@ -211,7 +215,8 @@ func admitted(c *sslnet.Conn) bool {
 	return strings.Contains(cipher, "GCM") || strings.Contains(cipher, "CCM") || strings.Contains(cipher, "POLY1305")
 }
 
-// handshakeFailed does what net/http does for a connection of crypto/tls.
+// handshakeFailed logs the error and answers plain HTTP, as net/http does for a
+// connection of crypto/tls.
 func handshakeFailed(srv *http.Server, below net.Conn, err error) {
 	logf(srv, "http: TLS handshake error from %s: %v", below.RemoteAddr(), err)
 	var e *sslfilter.Error

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// SOCKS version 5 (RFC 1928) with a name and a password (RFC 1929).
+// SOCKS version 5 (RFC 1928) with a user name and a password (RFC 1929).
 const (
 	socksVersion    = 5
 	socksNoAuth     = 0
@@ -28,8 +28,8 @@ var socksErrors = []string{
 	"connection refused", "TTL expired", "command not supported", "address type not supported",
 }
 
-// askSOCKS asks a proxy for a connection to the server. As in net/http it is the
-// proxy that resolves the name, in socks5 too.
+// askSOCKS asks a SOCKS proxy for a connection to the server. The proxy resolves
+// the host name, also for a socks5 URL, as in net/http.
 func askSOCKS(_ context.Context, conn net.Conn, r *route) error {
 	methods := []byte{socksNoAuth}
 	if r.proxy.User != nil {
@@ -41,14 +41,14 @@ func askSOCKS(_ context.Context, conn net.Conn, r *route) error {
 	case err != nil:
 		return err
 	case answer[0] != socksVersion:
-		return fmt.Errorf("it does not speak SOCKS 5: it answers with version %d", answer[0])
+		return fmt.Errorf("the proxy does not speak SOCKS 5: it answered with version %d", answer[0])
 	case answer[1] == socksNoAuth:
 	case answer[1] == socksPassword && r.proxy.User != nil:
 		if err := socksLogin(conn, r); err != nil {
 			return err
 		}
 	default:
-		return errors.New("it wants another authentication than the URL of the proxy has")
+		return errors.New("the proxy wants another authentication method than its URL has")
 	}
 	request, err := socksRequest(r.addr)
 	if err != nil {
@@ -63,12 +63,12 @@ func askSOCKS(_ context.Context, conn net.Conn, r *route) error {
 		if code > 0 && code < len(socksErrors) {
 			text = socksErrors[code]
 		}
-		return fmt.Errorf("it cannot connect to %s: %s", r.addr, text)
+		return fmt.Errorf("the proxy cannot connect to %s: %s", r.addr, text)
 	}
 	return socksBound(conn, reply[3])
 }
 
-// converse writes what is said and reads the answer, which has a fixed length.
+// converse writes say and reads answer, which has a fixed length.
 func converse(conn net.Conn, say, answer []byte) error {
 	if _, err := conn.Write(say); err != nil {
 		return err
@@ -81,7 +81,7 @@ func socksLogin(conn net.Conn, r *route) error {
 	name := r.proxy.User.Username()
 	password, _ := r.proxy.User.Password()
 	if name == "" || len(name) > socksMaxString || len(password) > socksMaxString {
-		return fmt.Errorf("its user name must have 1 to %d bytes, and its password at most as many", socksMaxString)
+		return fmt.Errorf("proxy URL: want a user name of 1 to %d bytes and a password of at most %d bytes", socksMaxString, socksMaxString)
 	}
 	say := append([]byte{socksPasswordV1, byte(len(name))}, name...)
 	say = append(append(say, byte(len(password))), password...)
@@ -90,12 +90,12 @@ func socksLogin(conn net.Conn, r *route) error {
 		return err
 	}
 	if answer[1] != 0 {
-		return errors.New("it refuses the user name and the password")
+		return errors.New("the proxy refuses the user name and password")
 	}
 	return nil
 }
 
-// socksRequest is CONNECT to addr.
+// socksRequest returns the request to connect to addr.
 func socksRequest(addr string) ([]byte, error) {
 	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -120,7 +120,7 @@ func socksRequest(addr string) ([]byte, error) {
 	return append(request, byte(port>>8), byte(port)), nil
 }
 
-// socksBound reads the address that the proxy connects from, which nobody needs.
+// socksBound reads and drops the address from which the proxy connects.
 func socksBound(conn net.Conn, kind byte) error {
 	length := make([]byte, 1)
 	switch kind {
@@ -133,7 +133,7 @@ func socksBound(conn net.Conn, kind byte) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("it answers with an address of an unknown type, %d", kind)
+		return fmt.Errorf("the proxy answered with an address of unknown type %d", kind)
 	}
 	_, err := io.ReadFull(conn, make([]byte, int(length[0])+2))
 	return err

@@ -14,42 +14,43 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Transport is an http.RoundTripper that speaks HTTP/1.1 and HTTP/2 over
-// connections of Dialer, as ALPN chooses, and fills Response.TLS. A request that
-// asks for an upgrade (a WebSocket) gets a connection on which HTTP/1.1 is spoken,
-// whatever the server speaks otherwise. It is safe for concurrent use, and its
-// fields may not be changed once it is in use.
+// Transport is an http.RoundTripper that uses HTTP/1.1 or HTTP/2, as ALPN chooses,
+// over connections of Dialer. It sets Response.TLS. A request that asks for an
+// upgrade, such as a WebSocket, gets a connection with HTTP/1.1, even if the server
+// also supports HTTP/2. A Transport is safe for concurrent use. Its fields must not
+// be changed after the first use.
 //
-// Requests for http URLs go through Base. A host name must be in its ASCII form.
+// Requests for http URLs go through Base. Host names must be in ASCII form.
 type Transport struct {
-	// Dialer does TLS, and makes the connections below unless Base does. It must be
-	// set. For HTTP/2 its Ctx needs Options.ALPN with "h2" and "http/1.1".
+	// Dialer does TLS. It also makes the underlying connections, unless Base has a
+	// dial function. It must be set. For HTTP/2, its Ctx needs Options.ALPN with
+	// "h2" and "http/1.1".
 	Dialer *sslnet.Dialer
-	// Base has everything else; it is copied. Its fields have the effect that they
-	// have in net/http:
+	// Base has all other settings. Transport uses a copy. The fields have the same
+	// effect as in net/http, with these additions:
 	//
-	//   - DialContext, or else Dial, makes the connections below, those to a proxy
-	//     too, in place of Dialer.NetDialer, which must be nil then. A NetDialer
-	//     serves http URLs as well.
+	//   - DialContext, or else Dial, makes the underlying connections, including
+	//     those to a proxy, in place of Dialer.NetDialer, which must be nil then. A
+	//     NetDialer is also used for http URLs.
 	//   - Proxy, ProxyConnectHeader, GetProxyConnectHeader, OnProxyConnectResponse:
-	//     https goes through HTTP proxies by CONNECT and through SOCKS 5. TLS with
-	//     an https proxy is that of Dialer, too. A request trace sees a made-up host
-	//     where a proxy is in use.
-	//   - TLSHandshakeTimeout: the shorter one of it and Dialer.HandshakeTimeout
-	//     ends a handshake.
-	//   - Protocols, or an empty TLSNextProto, can exclude HTTP/1.1 or HTTP/2; what
-	//     is not excluded is offered as far as Options.ALPN does, so
+	//     https requests go through HTTP proxies with CONNECT, and through SOCKS 5
+	//     proxies. Dialer also does TLS with an https proxy. If a proxy is used, a
+	//     request trace sees a made-up host.
+	//   - TLSHandshakeTimeout: a handshake ends at the shorter of this timeout and
+	//     Dialer.HandshakeTimeout.
+	//   - Protocols, or an empty TLSNextProto, can exclude HTTP/1.1 or HTTP/2. The
+	//     protocols of Options.ALPN that are not excluded are offered, so
 	//     ForceAttemptHTTP2 is not needed.
-	//   - MaxIdleConns counts for each protocol on its own.
+	//   - MaxIdleConns applies to each protocol separately.
 	//
-	// Fields that would do TLS in another way are an error: DialTLSContext, DialTLS,
-	// a TLSNextProto that is not empty, and a TLSClientConfig in which more is set
-	// than net/http itself sets. Default: a copy of http.DefaultTransport without
-	// its proxy.
+	// It is an error to set a field that would do TLS in another way:
+	// DialTLSContext, DialTLS, a TLSNextProto that is not empty, or a field of
+	// TLSClientConfig that net/http does not set itself. Default: a copy of
+	// http.DefaultTransport without its proxy.
 	Base *http.Transport
 
 	once sync.Once
-	err  error // of the fields
+	err  error // from fieldsOf
 	*fields
 
 	forHTTP        *http.Transport // for http URLs
@@ -59,24 +60,24 @@ type Transport struct {
 	hosts map[string]*host // by the key of the route
 }
 
-// host is what is known of a server.
+// host is what Transport knows about a server.
 type host struct {
-	settled chan struct{} // closed once a connection is in the pool, or err is set
-	err     error         // of the first connection
+	settled chan struct{} // closed when a connection is in the pool, or err is set
+	err     error         // error of the first connection
 
-	h2    bool         // what ALPN chose
-	ready *sslnet.Conn // made and not in a pool yet
+	h2    bool         // ALPN chose HTTP/2
+	ready *sslnet.Conn // first connection, not yet in a pool
 }
 
 const (
-	maxHosts = 10000 // servers that Transport remembers; others are found out anew
-	maxTries = 3     // how often a server may change its protocols while a request waits
+	maxHosts = 10000 // servers whose protocol Transport remembers
+	maxTries = 3     // attempts to send a request to a server that changes its protocols
 )
 
-// errOtherProtocol says that a new connection is for the other pool.
-var errOtherProtocol = errors.New("sslhttp: the server speaks another protocol than before")
+// errOtherProtocol says that a new connection belongs in the other pool.
+var errOtherProtocol = errors.New("sslhttp: the server uses another protocol than before")
 
-// RoundTrip does one request.
+// RoundTrip sends one request and returns the response.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.once.Do(t.init)
 	switch {
@@ -84,7 +85,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fail(req, t.err)
 	case req.URL != nil && req.URL.Scheme == "https":
 	case req.URL != nil && req.URL.Scheme != "http" && t.Base != nil:
-		return t.Base.RoundTrip(req) // it may know the scheme, by RegisterProtocol
+		return t.Base.RoundTrip(req) // the scheme may be registered there with RegisterProtocol
 	default:
 		return t.forHTTP.RoundTrip(req)
 	}
@@ -103,7 +104,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// CloseIdleConnections closes the connections that serve no request.
+// CloseIdleConnections closes the connections that are not serving a request.
 func (t *Transport) CloseIdleConnections() {
 	t.once.Do(t.init)
 	if t.err == nil {
@@ -120,8 +121,8 @@ func (t *Transport) init() {
 	}
 }
 
-// exchange does the request on a connection of the pool that the server's
-// protocol, or else the request, asks for.
+// exchange sends the request on a connection of one pool: that for HTTP/1.1 if the
+// request needs it, and otherwise that for the server's protocol.
 func (t *Transport) exchange(req *http.Request, r *route) (*http.Response, error) {
 	pool := t.poolH1
 	var h *host
@@ -162,7 +163,7 @@ func (t *Transport) exchange(req *http.Request, r *route) (*http.Response, error
 }
 
 // needsHTTP1 reports whether a request asks for an upgrade, which HTTP/2 does not
-// have (RFC 9113 section 8.6). net/http looks for that to a WebSocket alone.
+// have (RFC 9113 section 8.6). net/http checks this for WebSocket only.
 func needsHTTP1(req *http.Request) bool {
 	if req.Header.Get("Upgrade") == "" {
 		return false
@@ -177,8 +178,8 @@ func needsHTTP1(req *http.Request) bool {
 	return false
 }
 
-// host finds out what the server at the end of a route speaks. The first to ask makes a
-// connection; the others wait for it, in HTTP/2 until they can share it.
+// host determines the protocol of the server of a route. The first caller makes a
+// connection. The others wait for it and, with HTTP/2, until they can share it.
 func (t *Transport) host(ctx context.Context, r *route) (h *host, first bool, err error) {
 	key := r.key()
 	for {
@@ -204,10 +205,11 @@ func (t *Transport) host(ctx context.Context, r *route) (h *host, first bool, er
 	}
 }
 
-// errGaveUp says that the request whose connection others wait for was given up.
-var errGaveUp = errors.New("sslhttp: the first request was given up")
+// errGaveUp says that the request that made the first connection was canceled while
+// others waited for that connection.
+var errGaveUp = errors.New("sslhttp: the first request was canceled")
 
-// newHost makes the entry of a route. The caller holds mu.
+// newHost adds the entry of a route to hosts. The caller holds mu.
 func (t *Transport) newHost(key string) *host {
 	for other := range t.hosts {
 		if len(t.hosts) < maxHosts {
@@ -220,7 +222,7 @@ func (t *Transport) newHost(key string) *host {
 	return h
 }
 
-// discover makes the first connection.
+// discover makes the first connection to a server.
 func (t *Transport) discover(ctx context.Context, h *host, r *route) error {
 	conn, err := t.reach(ctx, r)
 	if err != nil {
@@ -237,12 +239,13 @@ func (t *Transport) discover(ctx context.Context, h *host, r *route) error {
 	h.ready = conn
 	h.h2 = h.ready.ALPN() == "h2"
 	if !h.h2 {
-		close(h.settled) // the others need connections of their own
+		close(h.settled) // with HTTP/1.1, the others need connections of their own
 	}
 	return nil
 }
 
-// settle lets the others go on. A connection that is not in use by now will not be.
+// settle lets the other requests continue. It closes the first connection if no
+// pool has taken it, as no pool will.
 func (t *Transport) settle(h *host) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -257,7 +260,7 @@ func (t *Transport) settle(h *host) {
 	}
 }
 
-// forget drops what is known of a route, if that is h.
+// forget removes the entry of a route, if it still is h.
 func (t *Transport) forget(r *route, h *host) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -289,7 +292,7 @@ func (t *Transport) connect(ctx context.Context, r *route, h2 bool) (net.Conn, e
 	return conn, nil
 }
 
-// reach makes a connection to the server at the end of a route.
+// reach makes a TLS connection to the server of a route.
 func (t *Transport) reach(ctx context.Context, r *route) (*sslnet.Conn, error) {
 	below, err := t.below(ctx, r)
 	if err != nil {
@@ -305,12 +308,12 @@ func (t *Transport) reach(ctx context.Context, r *route) (*sslnet.Conn, error) {
 	}
 	if !t.h1 && conn.ALPN() != "h2" {
 		go conn.Close()
-		return nil, fmt.Errorf("sslhttp: %s does not agree on h2, and Base.Protocols has no HTTP1", r.addr)
+		return nil, fmt.Errorf("sslhttp: %s did not choose h2, and Base.Protocols does not have HTTP1", r.addr)
 	}
 	return conn, nil
 }
 
-// again makes the request anew that failed with err before it was sent.
+// again returns a request to retry req, which failed with err before it was sent.
 func again(req *http.Request, err error) (*http.Request, error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req, nil
@@ -327,12 +330,13 @@ func again(req *http.Request, err error) (*http.Request, error) {
 	return &anew, nil
 }
 
-// address is where an https request goes, as net/http gives it to connect.
+// address returns the host and port of an https request, as net/http would dial
+// them.
 func address(req *http.Request) (string, error) {
 	name, port := req.URL.Hostname(), req.URL.Port()
 	for i := range len(name) {
 		if name[i] >= 0x80 {
-			return "", fmt.Errorf("sslhttp: the host name %q is not in its ASCII form", name)
+			return "", fmt.Errorf("sslhttp: the host name %q is not in ASCII form", name)
 		}
 	}
 	if name == "" {
@@ -344,7 +348,7 @@ func address(req *http.Request) (string, error) {
 	return net.JoinHostPort(name, port), nil
 }
 
-// fail closes the body, as a RoundTripper must.
+// fail closes the body of the request, as a RoundTripper must, and returns err.
 func fail(req *http.Request, err error) error {
 	if req.Body != nil {
 		req.Body.Close()
