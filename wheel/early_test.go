@@ -11,7 +11,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
-// What was put early is at its bound, and only reading the handshake frees it.
+// Output that was put before the handshake is at its bound, and the wheel must still
+// read: only the peer's handshake messages let the output leave.
 func TestEarlyPutAtItsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
-// An echo of lines over TLS.
+// A server that echoes lines over TLS.
 func ExampleNew() {
 	tls, err := sslfilter.New(sslfilter.Options{Crt: "../testdata/pki/server.crt", Key: "../testdata/pki/server.key"})
 	if err != nil {
@@ -22,12 +22,12 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	conn, peer := net.Pipe() // or a connection that Accept has given
+	conn, peer := net.Pipe() // or a connection from Accept
 	w, err := wheel.New(conn, stack, wheel.Events{
 		Input: func(w *wheel.ReadWrite, rec any) {
 			if rec == "quit" {
 				w.Put("goodbye")
-				w.ShutdownOutput() // behind it
+				w.ShutdownOutput() // after "goodbye"
 				return
 			}
 			w.Put(rec)
@@ -72,7 +72,7 @@ func visit(conn net.Conn) {
 	w.Put("hello\nquit\n")
 }
 
-// A server of STARTTLS.
+// A server that supports STARTTLS.
 func ExampleReadWrite_Push() {
 	ctx, err := sslfilter.NewCtx(sslfilter.Options{Crt: "../testdata/pki/server.crt", Key: "../testdata/pki/server.key"})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/filter"
 )
 
-// reader reads one block at a time, and the next one when that is used up. It
-// ends with the first error.
+// reader reads one block from conn each time the event loop asks for one. It ends
+// after the first error.
 func (w *ReadWrite) reader() {
 	var buf []byte
 	for {
@@ -32,8 +32,8 @@ func (w *ReadWrite) reader() {
 	}
 }
 
-// writer writes what the stack has for the network. What was put while it was
-// busy leaves together.
+// writer writes the output of the stack to conn. Output that was put during a write
+// goes into the next write together.
 func (w *ReadWrite) writer() {
 	var buf []byte
 	w.mu.Lock()
@@ -49,7 +49,7 @@ func (w *ReadWrite) writer() {
 		buf = w.stack.Outgoing(buf[:0])
 		ends := w.last && w.stack.Flushed()
 		if len(buf) == 0 && !ends {
-			w.poke() // for its error, and because wantsInput may see it otherwise now
+			w.poke() // the stack may have an error, and the result of wantsInput may have changed
 			continue
 		}
 		w.writing = len(buf)
@@ -96,9 +96,9 @@ func closeWrite(conn io.ReadWriteCloser) error {
 	return nil
 }
 
-// loop gives the stack what the reader has read, and calls the handlers.
+// loop feeds the stack what the reader has read, and calls the handlers.
 func (w *ReadWrite) loop() {
-	reading := false // the reader has been asked
+	reading := false // the reader is reading a block
 	for {
 		for w.event() {
 		}
@@ -106,11 +106,11 @@ func (w *ReadWrite) loop() {
 		if reading || !w.wantsInput() {
 			more = nil
 		}
-		select { // no default: the loop sleeps until there is something
+		select { // no default case: the loop sleeps until there is something to do
 		case more <- struct{}{}:
 			reading = true
 		case r := <-w.input:
-			reading = r.err != nil // no reader any more
+			reading = r.err != nil // after an error the reader has ended
 			w.receive(r)
 		case <-w.wake:
 		case <-w.closed:
@@ -119,10 +119,11 @@ func (w *ReadWrite) loop() {
 	}
 }
 
-// wantsInput reports whether the reader may read on: somebody wants it, and
-// neither input nor output, which it may cause, is at its bound. Output at its
-// bound that the writer can do nothing about waits for input: the rest of a
-// handshake, or the error that says why nothing leaves any more.
+// wantsInput reports whether the reader may read another block. It may if input is
+// wanted and neither input nor output is at its bound, because input may cause
+// more output. It may also read while output is at its bound if the writer cannot
+// reduce it: then the output waits for input, such as the rest of a handshake, or
+// the error that explains a failed write.
 func (w *ReadWrite) wantsInput() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,7 +133,7 @@ func (w *ReadWrite) wantsInput() bool {
 	return w.octets() < MaxOutput || w.writing == 0 && !w.dirty || w.writeErr != nil
 }
 
-// receive gives the stack what was read.
+// receive feeds the stack what was read.
 func (w *ReadWrite) receive(r read) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,8 +145,8 @@ func (w *ReadWrite) receive(r read) {
 	w.feed()
 }
 
-// feed gives the stack what it takes. ErrBufferFull is a codec that waits, for
-// an answer to what came before; every other error is in Next too.
+// feed passes unread input to the stack. ErrBufferFull means that the codec waits
+// for an answer to earlier input. Next returns every other error too.
 func (w *ReadWrite) feed() {
 	if len(w.unread) > 0 {
 		if errors.Is(w.stack.Receive(w.unread), filter.ErrBufferFull) {
@@ -159,8 +160,7 @@ func (w *ReadWrite) feed() {
 	w.send()
 }
 
-// event calls one handler, if there is something to tell, and reports whether
-// it did.
+// event calls one handler if an event is due, and reports whether it did.
 func (w *ReadWrite) event() bool {
 	w.mu.Lock()
 	call := w.next()
@@ -172,7 +172,8 @@ func (w *ReadWrite) event() bool {
 	return true
 }
 
-// next gives the call of the handler that is due.
+// next returns a function that calls the handler for the next event, or nil if no
+// event is due.
 func (w *ReadWrite) next() func() {
 	switch {
 	case w.shut:
@@ -198,7 +199,7 @@ func (w *ReadWrite) next() func() {
 	}
 	waiting := w.stack.Waiting()
 	rec, err := w.stack.Next()
-	if w.stack.Waiting() > waiting { // the codec answers by itself
+	if w.stack.Waiting() > waiting { // the codec has answered by itself
 		w.send()
 	}
 	if rec != nil {
@@ -214,7 +215,7 @@ func (w *ReadWrite) next() func() {
 	return func() { w.events.Error(w, OpRead, err) }
 }
 
-// tell makes a call of a handler that may be missing.
+// tell returns a function that calls handler, if that is not nil.
 func (w *ReadWrite) tell(handler func(*ReadWrite)) func() {
 	return func() {
 		if handler != nil {
@@ -223,7 +224,7 @@ func (w *ReadWrite) tell(handler func(*ReadWrite)) func() {
 	}
 }
 
-// flushed reports whether all that was put has been written.
+// flushed reports whether all output has been written.
 func (w *ReadWrite) flushed() bool {
 	return w.writing == 0 && w.stack.Flushed() && w.writeErr == nil && (w.lastDone || !w.last)
 }

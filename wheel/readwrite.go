@@ -1,6 +1,7 @@
-// Package wheel drives a filter.Stack over a connection, with the events of
-// POE::Wheel::ReadWrite: a record came, something failed or ended, everything
-// that was put has been written, too much waits, and no longer.
+// Package wheel drives a filter.Stack over a connection and calls event handlers.
+// The events are those of POE::Wheel::ReadWrite: a record has arrived, reading or
+// writing has failed or ended, all output has been written, and the output has
+// reached the high or the low watermark.
 //
 //	w, err := wheel.New(conn, filter.NewStack(&filter.Line{}), wheel.Events{
 //		Input: func(w *wheel.ReadWrite, rec any) {
@@ -11,10 +12,10 @@
 //		},
 //	})
 //
-// Events come one at a time and in order, all from one goroutine. A handler
-// may call every method of the wheel but Wait, and should not block: the next
-// event waits for it, while what was put is still written. STARTTLS is Push,
-// called in the handler of the record that asks for it.
+// A single goroutine calls the handlers, one at a time and in order. A handler may
+// call every method of the wheel except Wait. It should not block: the next event
+// waits for it, although output is still written. For STARTTLS, call Push in the
+// handler of the record that asks for it.
 package wheel
 
 import (
@@ -29,70 +30,71 @@ import (
 )
 
 const (
-	// MaxOutput bounds what was put and the connection has not taken, in bytes:
-	// Put refuses when as much waits. The last record that is accepted may
-	// exceed it by its own length. What comes in is bounded by filter.MaxUnread,
-	// and nothing is read while output is at its bound: what is read may cause
-	// more. So two wheels that both put as much before either has read wait for
-	// each other, as two programs do that both write first and read then. Pace
-	// what is put by High and Low where the peer may do the same.
+	// MaxOutput bounds the output that the connection has not taken yet, in bytes:
+	// Put fails if this much is waiting. The last record that Put accepts may exceed
+	// the bound by its own length. Input is bounded by filter.MaxUnread. While output
+	// is at its bound, nothing is read, because input may cause more output.
+	// Therefore two wheels wait for each other forever if both put this much before
+	// either has read, like two programs that both write first and then read. If the
+	// peer may do the same, use High and Low to pace the output.
 	MaxOutput = filter.MaxWaiting
 
 	readSize = 32 << 10 // bytes of a Read; two TLS records
-	maxIdle  = 64 << 10 // largest buffer for output that an idle wheel keeps
+	maxIdle  = 64 << 10 // largest output buffer that an idle wheel keeps
 )
 
-// The operations that Events.Error names.
+// The values of op in Events.Error.
 const (
 	OpRead  = "read"
 	OpWrite = "write"
 )
 
 var (
-	// ErrClosed is returned by methods of a wheel after its Close, and by those of
-	// a wheel that New has not made.
+	// ErrClosed is returned by the methods of a wheel after its Close, and by those
+	// of a wheel that was not made by New.
 	ErrClosed = errors.New("wheel: closed")
-	// ErrBufferFull is returned by Put where MaxOutput would be exceeded.
+	// ErrBufferFull is returned by Put if MaxOutput bytes or more are waiting.
 	ErrBufferFull = errors.New("wheel: buffer full")
 )
 
-// Events are the handlers of a wheel. Input and Error must be there: without
-// Error nobody would learn that the connection is to be closed.
+// Events are the handlers of a wheel. Input and Error must be set: without Error,
+// nothing would close the connection after a failure.
 type Events struct {
-	// Input gets each record.
+	// Input is called with each record.
 	//
 	// Corresponds to InputEvent.
 	Input func(w *ReadWrite, rec any)
-	// Error is told what stopped reading or writing, once for each op; again for
-	// OpRead only when a change of filters has made reading possible again. For OpRead, io.EOF is a clean end: the
-	// peer's close_notify, or the end of a connection without TLS;
-	// io.ErrUnexpectedEOF is a connection or a record that was cut off. Writing
-	// goes on after an error of reading, so that an answer or an alert can leave.
-	// The wheel does not close itself.
+	// Error is called when reading or writing has ended, once for each op. It is
+	// called again for OpRead only after a change of filters has made reading
+	// possible again. For OpRead, io.EOF is a clean end: the peer's close_notify, or
+	// the end of a connection without TLS. io.ErrUnexpectedEOF is a connection or a
+	// record that was truncated. Writing continues after an error of reading, so that
+	// an answer or an alert can be sent. The wheel does not close itself.
 	//
 	// Corresponds to ErrorEvent.
 	Error func(w *ReadWrite, op string, err error)
-	// Flushed is told that all that was put has been written, also what was put
-	// before a handshake was done, and after ShutdownOutput that the output has
-	// ended. Bytes of a handshake alone are not reported. May be nil.
+	// Flushed is called when all output has been written, including output that was
+	// put before a handshake was done, and after ShutdownOutput when the output has
+	// ended. It is not called if only bytes of a handshake were written. May be nil.
 	//
 	// Corresponds to FlushedEvent.
 	Flushed func(w *ReadWrite)
-	// High is told that OutOctets has reached HighMark, Low that it has come down
-	// to LowMark after that. May be nil.
+	// High is called when OutOctets has reached HighMark, and Low when it has fallen
+	// to LowMark after that. Both may be nil.
 	//
 	// Corresponds to HighEvent and LowEvent.
 	High, Low func(w *ReadWrite)
 
-	// HighMark and LowMark are in bytes; 0 is no mark.
+	// HighMark and LowMark are in bytes. If HighMark is 0, High and Low are not
+	// called.
 	//
 	// Corresponds to HighMark and LowMark.
 	HighMark, LowMark int
 }
 
-// ReadWrite drives a stack over a connection. Its methods may be called from
-// any goroutine. It has three goroutines, one that reads, one that writes and
-// one for the events, which end after Close; none of them polls.
+// ReadWrite drives a stack over a connection. Its methods may be called from any
+// goroutine. It has three goroutines: one reads, one writes and one calls the
+// handlers. They end after Close. None of them polls.
 //
 // Corresponds to POE::Wheel::ReadWrite.
 type ReadWrite struct {
@@ -105,35 +107,36 @@ type ReadWrite struct {
 	ended  sync.WaitGroup
 
 	mu       sync.Mutex
-	write    sync.Cond // something is to be written, or closed
+	write    sync.Cond // signaled when there is output to write, and by Close
 	stack    *filter.Stack
-	unread   []byte // read, and more than the stack takes now
-	dirty    bool   // the stack may have something for the writer
-	writing  int    // bytes that the writer has taken
-	unsaid   bool   // there was a Put since Flushed was told
-	high     bool   // above the high mark
-	sayHigh  bool
-	sayLow   bool
-	paused   bool
-	noInput  bool  // ShutdownInput
-	last     bool  // ShutdownOutput: the output ends behind what waits
-	lastDone bool  // it has
-	writeErr error // what stopped writing
-	sayWrite bool
-	readErr  error // how reading ended, until the filters are changed
-	connErr  error // what Read said, other than io.EOF
-	shut     bool
+	unread   []byte // read from conn, but the stack cannot take it yet
+	dirty    bool   // the stack may have output for the writer
+	writing  int    // bytes that the writer is writing to conn
+	unsaid   bool   // Flushed is due after the output is written
+	high     bool   // above the high watermark
+	sayHigh  bool   // High is due
+	sayLow   bool   // Low is due
+	paused   bool   // by PauseInput
+	noInput  bool   // ShutdownInput was called
+	last     bool   // ShutdownOutput was called: the output ends after what is waiting
+	lastDone bool   // the output has ended
+	writeErr error  // what stopped writing
+	sayWrite bool   // Error is due for writeErr
+	readErr  error  // what ended reading, until the filters are changed
+	connErr  error  // error of the last Read of conn
+	shut     bool   // Close was called
 }
 
-// read is what a Read gave.
+// read is the result of a Read of conn.
 type read struct {
 	data []byte
 	err  error
 }
 
-// New starts a wheel. It owns conn and stack from then on, and starts the
-// handshake of a client. A nil stack is one with a filter.Line, as in the
-// original. Close of conn must end its Read and Write, as that of a net.Conn does.
+// New starts a wheel, which takes ownership of conn and stack. If the stack has a
+// TLS client, the handshake starts. A nil stack means a new stack with a
+// filter.Line, as in the original. Close of conn must end its Read and Write, as it
+// does in a net.Conn.
 //
 // Corresponds to POE::Wheel::ReadWrite new.
 func New(conn io.ReadWriteCloser, stack *filter.Stack, events Events) (*ReadWrite, error) {
@@ -141,9 +144,9 @@ func New(conn io.ReadWriteCloser, stack *filter.Stack, events Events) (*ReadWrit
 	case conn == nil:
 		return nil, errors.New("wheel: no connection")
 	case events.Input == nil || events.Error == nil:
-		return nil, errors.New("wheel: Events needs Input and Error")
+		return nil, errors.New("wheel: Events must have Input and Error")
 	case events.HighMark < 0 || events.LowMark < 0 || events.HighMark > 0 && events.LowMark >= events.HighMark:
-		return nil, fmt.Errorf("wheel: HighMark %d and LowMark %d; LowMark must be the lower one", events.HighMark, events.LowMark)
+		return nil, fmt.Errorf("wheel: want 0 <= LowMark < HighMark, got HighMark %d and LowMark %d", events.HighMark, events.LowMark)
 	}
 	if stack == nil {
 		stack = filter.NewStack(new(filter.Line))
@@ -153,18 +156,19 @@ func New(conn io.ReadWriteCloser, stack *filter.Stack, events Events) (*ReadWrit
 		input: make(chan read), more: make(chan struct{}), wake: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	w.write.L = &w.mu
-	w.dirty = true // a client speaks first
+	w.dirty = true // a TLS client sends first
 	w.ended.Go(w.reader)
 	w.ended.Go(w.writer)
 	w.ended.Go(w.loop)
 	return w, nil
 }
 
-// Put sends records, each of a type that the codec takes. It never blocks. What
-// is put before a handshake is done is sent behind it. An error names the
-// record it stopped at; those in front of it were accepted.
+// Put sends records, which must be of a type that the codec encodes. It never
+// blocks. Records that are put before a handshake is done are sent after it. An
+// error names the record that failed. The records before it were accepted.
 //
-// Corresponds to POE::Wheel::ReadWrite put; what that returns is AboveHighMark.
+// Corresponds to POE::Wheel::ReadWrite put, which returns the value of
+// AboveHighMark.
 func (w *ReadWrite) Put(records ...any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,33 +189,33 @@ func (w *ReadWrite) put(rec any) error {
 	case w.last:
 		return errors.New("the output was shut down")
 	case w.octets() >= MaxOutput:
-		return fmt.Errorf("%w: %d bytes wait, which is MaxOutput or more", ErrBufferFull, w.octets())
+		return fmt.Errorf("%w: %d bytes are waiting and MaxOutput is %d", ErrBufferFull, w.octets(), MaxOutput)
 	}
 	if err := w.stack.Send(rec); err != nil {
 		return err
 	}
 	w.unsaid = true
 	w.send()
-	w.poke() // a codec may have waited for the answer
+	w.poke() // the codec may have been waiting for an answer
 	return nil
 }
 
-// send makes the writer look into the stack.
+// send wakes the writer, which takes the output of the stack.
 func (w *ReadWrite) send() {
 	w.dirty = true
 	w.marks()
 	w.write.Signal()
 }
 
-// octets counts what waits.
+// octets returns the number of bytes of output that are waiting.
 func (w *ReadWrite) octets() int {
-	if w.stack == nil { // a zero wheel
+	if w.stack == nil { // not made by New
 		return 0
 	}
 	return w.writing + w.stack.Waiting()
 }
 
-// marks looks whether a water mark was crossed.
+// marks checks whether the output has crossed a watermark.
 func (w *ReadWrite) marks() {
 	n := w.octets()
 	switch {
@@ -223,7 +227,7 @@ func (w *ReadWrite) marks() {
 	}
 }
 
-// poke makes the event loop look again.
+// poke wakes the event loop.
 func (w *ReadWrite) poke() {
 	select {
 	case w.wake <- struct{}{}:
@@ -231,8 +235,8 @@ func (w *ReadWrite) poke() {
 	}
 }
 
-// OutOctets counts the bytes that were put and not written: encrypted ones, and
-// those that wait for a handshake.
+// OutOctets returns the number of bytes of output that have not been written:
+// encrypted bytes, and plaintext that waits for a handshake.
 //
 // Corresponds to POE::Wheel::ReadWrite get_driver_out_octets.
 func (w *ReadWrite) OutOctets() int {
@@ -241,17 +245,18 @@ func (w *ReadWrite) OutOctets() int {
 	return w.octets()
 }
 
-// AboveHighMark reports whether OutOctets has reached HighMark and not come
-// down to LowMark since.
+// AboveHighMark reports whether OutOctets has reached HighMark and has not fallen to
+// LowMark since.
 func (w *ReadWrite) AboveHighMark() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.high
 }
 
-// Do calls f with the stack, which no other goroutine uses meanwhile. f may
-// change it, or ask its filters. What it sends is written, and what its
-// changes have made readable comes as Input. f must not call the wheel.
+// Do calls f with the stack, which no other goroutine uses in the meantime. f may
+// change the stack and call its filters. Data that f sends is written, and records
+// that its changes made readable are passed to Input. f must not call methods of
+// the wheel.
 func (w *ReadWrite) Do(f func(*filter.Stack) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -264,7 +269,7 @@ func (w *ReadWrite) Do(f func(*filter.Stack) error) error {
 	before := w.stack.Filters()
 	err := f(w.stack)
 	if !slices.EqualFunc(before, w.stack.Filters(), same) {
-		w.readErr = nil // a filter that had ended may be gone
+		w.readErr = nil // the filter that had ended may have been removed
 	}
 	w.send()
 	w.poke()
@@ -273,15 +278,15 @@ func (w *ReadWrite) Do(f func(*filter.Stack) error) error {
 
 func same(a, b filter.Filter) bool { return reflect.TypeOf(a).Comparable() && a == b }
 
-// Push puts a filter on top of the others: STARTTLS. See filter.Stack.Push.
+// Push puts a filter on top of the others, as for STARTTLS. See filter.Stack.Push.
 //
 // Corresponds to POE::Wheel::ReadWrite set_filter with a POE::Filter::SSL.
 func (w *ReadWrite) Push(f filter.Filter, opts ...filter.Option) error {
 	return w.Do(func(s *filter.Stack) error { return s.Push(f, opts...) })
 }
 
-// Pop takes the top filter off, TLS once the peer has ended it, which Error
-// reports as io.EOF of OpRead. Reading goes on. See filter.Stack.Pop.
+// Pop removes the top filter. TLS can be removed after the peer has ended it, which
+// Error reports as io.EOF of OpRead. Reading continues. See filter.Stack.Pop.
 func (w *ReadWrite) Pop(opts ...filter.Option) (f filter.Filter, err error) {
 	err = w.Do(func(s *filter.Stack) (err error) {
 		f, err = s.Pop(opts...)
@@ -290,7 +295,7 @@ func (w *ReadWrite) Pop(opts ...filter.Option) (f filter.Filter, err error) {
 	return f, err
 }
 
-// SetFilter changes the codec, from the next record on. See
+// SetFilter replaces the codec, starting with the next record. See
 // filter.Stack.SetCodec.
 //
 // Corresponds to POE::Wheel::ReadWrite set_filter.
@@ -298,16 +303,16 @@ func (w *ReadWrite) SetFilter(c filter.Codec) error {
 	return w.setDecoder(func(s *filter.Stack) error { return s.SetCodec(c) })
 }
 
-// SetInputFilter changes the codec of what comes in. The filters under it serve
-// both directions and cannot be halved.
+// SetInputFilter replaces the codec for input only. The filters below the codec
+// serve both directions and cannot be replaced for one of them.
 //
 // Corresponds to POE::Wheel::ReadWrite set_input_filter.
 func (w *ReadWrite) SetInputFilter(d filter.Decoder) error {
 	return w.setDecoder(func(s *filter.Stack) error { return s.SetDecoder(d) })
 }
 
-// setDecoder hands the part of a record at the end of the input to the new
-// codec.
+// setDecoder calls set. If reading had ended with an incomplete record in the
+// input, the new codec gets that.
 func (w *ReadWrite) setDecoder(set func(*filter.Stack) error) error {
 	return w.Do(func(s *filter.Stack) error {
 		err := set(s)
@@ -318,20 +323,20 @@ func (w *ReadWrite) setDecoder(set func(*filter.Stack) error) error {
 	})
 }
 
-// SetOutputFilter changes the codec of what is put.
+// SetOutputFilter replaces the codec for output only.
 //
 // Corresponds to POE::Wheel::ReadWrite set_output_filter.
 func (w *ReadWrite) SetOutputFilter(e filter.Encoder) error {
 	return w.Do(func(s *filter.Stack) error { return s.SetEncoder(e) })
 }
 
-// PauseInput stops Input and reading, so that the peer has to wait, until
-// ResumeInput. A record that is being handed out is the last.
+// PauseInput stops reading and calls of Input until ResumeInput, so that the peer
+// has to wait. A call of Input that is in progress is the last one.
 //
 // Corresponds to POE::Wheel::ReadWrite pause_input.
 func (w *ReadWrite) PauseInput() { w.setPaused(true) }
 
-// ResumeInput goes on reading.
+// ResumeInput continues reading after PauseInput.
 //
 // Corresponds to POE::Wheel::ReadWrite resume_input.
 func (w *ReadWrite) ResumeInput() { w.setPaused(false) }
@@ -343,8 +348,9 @@ func (w *ReadWrite) setPaused(paused bool) {
 	w.poke()
 }
 
-// ShutdownInput ends reading: no Input and no error of OpRead comes any more. A
-// connection that has CloseRead, as a TCP connection does, is told.
+// ShutdownInput ends reading: Input is not called any more, nor is Error for OpRead.
+// If the connection has a method CloseRead, as a TCP connection does, ShutdownInput
+// calls it.
 //
 // Corresponds to POE::Wheel::ReadWrite shutdown_input.
 func (w *ReadWrite) ShutdownInput() error {
@@ -358,11 +364,13 @@ func (w *ReadWrite) ShutdownInput() error {
 	return nil
 }
 
-// ShutdownOutput ends the output behind what was put: with close_notify where
-// there is TLS, and CloseWrite of a connection that has it, as a TCP connection
-// does. Then Flushed is told. Before a handshake is done it waits for that.
+// ShutdownOutput ends the output after all records that were put. It sends
+// close_notify if there is TLS, and calls CloseWrite of the connection if it has
+// that method, as a TCP connection does. After that, Flushed is called. If a
+// handshake is not done yet, all this happens after the handshake.
 //
-// Corresponds to POE::Wheel::ReadWrite shutdown_output, which drops what waits.
+// Corresponds to POE::Wheel::ReadWrite shutdown_output, which drops output that is
+// waiting.
 func (w *ReadWrite) ShutdownOutput() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -378,10 +386,11 @@ func (w *ReadWrite) ShutdownOutput() error {
 	return err
 }
 
-// Close closes the connection and the filters at once, whatever waits, and
-// ends the goroutines; Wait waits for them. If a handler calls it, no event
-// follows; otherwise the one that is under way does. It is idempotent. For an
-// orderly end call ShutdownOutput first and Close in Flushed.
+// Close closes the connection and the filters immediately, dropping output that is
+// waiting, and ends the goroutines. Use Wait to wait for them. If a handler calls
+// Close, no event follows. Otherwise an event in progress may still follow. Close
+// may be called more than once. For an orderly end, call ShutdownOutput first and
+// Close in Flushed.
 //
 // Corresponds to the end of the last reference to a POE::Wheel::ReadWrite.
 func (w *ReadWrite) Close() error {
@@ -399,6 +408,6 @@ func (w *ReadWrite) Close() error {
 	return errors.Join(w.conn.Close(), err)
 }
 
-// Wait returns when the wheel's goroutines have ended after Close. A handler
-// must not call it.
+// Wait waits until the wheel's goroutines have ended after Close. A handler must not
+// call it.
 func (w *ReadWrite) Wait() { w.ended.Wait() }

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
-// hang is how long a test waits for what must come.
+// hang bounds the time that a test waits for an event that must come.
 const hang = 30 * time.Second
 
 func pki(name string) string { return "../testdata/pki/" + name }
@@ -52,14 +52,15 @@ func stackOf(t testing.TB, codec filter.Codec, filters ...filter.Filter) *filter
 	return s
 }
 
-// log is the events of a wheel, as text, in order.
+// log has the events of a wheel, as text, in order.
 type log struct {
 	*wheel.ReadWrite
 	events chan string
 	busy   sync.Mutex // held while a handler runs
 }
 
-// start makes a wheel that logs. It is closed, and has ended, when the test ends.
+// start makes a wheel that logs its events. At the end of the test the wheel is
+// closed, and its goroutines have ended.
 func start(t testing.TB, conn io.ReadWriteCloser, s *filter.Stack, input func(w *log, rec any)) *log {
 	t.Helper()
 	return startMarks(t, conn, s, input, 0, 0)
@@ -104,10 +105,10 @@ func startMarks(t testing.TB, conn io.ReadWriteCloser, s *filter.Stack, input fu
 	return l
 }
 
-// want is the events that have come since it was asked last, where nothing moves
-// any more. When everything is flushed is a matter of chance beside what comes
-// in, and so is whether two Puts are flushed together; "flushed" therefore
-// stands for one or more, at any place.
+// want compares the events since the last call, after everything has come to rest.
+// The position of "flushed" among the input events depends on timing, and so does
+// whether two Puts are flushed together. Therefore "flushed" in events stands for
+// one or more, at any position.
 func (l *log) want(t testing.TB, events ...string) {
 	t.Helper()
 	isFlushed := func(event string) bool { return event == "flushed" }
@@ -119,7 +120,7 @@ func (l *log) want(t testing.TB, events ...string) {
 	require.Equal(t, slices.DeleteFunc(events, isFlushed), slices.DeleteFunc(got, isFlushed))
 }
 
-// wantNext is the events that must come, flushed left out.
+// wantNext waits for events, and ignores "flushed".
 func (l *log) wantNext(t testing.TB, events ...string) {
 	t.Helper()
 	for _, want := range events {
@@ -142,7 +143,7 @@ func (l *log) next(t testing.TB) string {
 	}
 }
 
-// none is that no event has come, where nothing moves any more.
+// none fails if an event has come. Call it after everything has come to rest.
 func (l *log) none(t testing.TB) {
 	t.Helper()
 	select {
@@ -163,13 +164,13 @@ func TestLines(t *testing.T) {
 	server.wantNext(t, "read: EOF")
 }
 
-// What is put before the handshake is flushed behind it, and reported once.
+// Output that is put before the handshake is flushed after it, and reported once.
 func TestEarlyPut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		client := start(t, b, stackOf(t, &filter.Line{}, tlsClient(t)), nil)
 		require.NoError(t, client.Put("early", "data"))
-		synctest.Wait() // it does not spin while nobody answers
+		synctest.Wait() // the wheel does not spin while nobody answers
 		client.none(t)
 		require.Equal(t, len("early\r\ndata\r\n")+client.writing(t), client.OutOctets())
 
@@ -183,7 +184,7 @@ func TestEarlyPut(t *testing.T) {
 	})
 }
 
-// writing is the ClientHello, which nobody has read.
+// writing returns the length of the ClientHello, which nobody has read.
 func (l *log) writing(t testing.TB) int {
 	t.Helper()
 	f := stackOf(t, nil, tlsClient(t))
@@ -191,7 +192,8 @@ func (l *log) writing(t testing.TB) int {
 	return len(f.Outgoing(nil))
 }
 
-// put and shutdown: the original closes without sending anything.
+// Put and ShutdownOutput: everything is sent. The original closes without sending
+// anything.
 func TestPutAndShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -241,7 +243,7 @@ func tcp(t testing.TB) (a, b net.Conn) {
 	return a, b
 }
 
-// The connection is cut: no close_notify.
+// A connection that ends without close_notify.
 func TestCutConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -261,7 +263,7 @@ func TestCutConnection(t *testing.T) {
 	})
 }
 
-// Error is told once, and Do in a handler of it does not tell it again.
+// Error is called once, and Do in that handler does not cause another call.
 func TestErrorIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -303,7 +305,7 @@ func TestSTARTTLSAndBack(t *testing.T) {
 		server.want(t, "input STARTTLS", "flushed", "input secret")
 		client.want(t, "flushed", "input go ahead", "flushed")
 
-		// and off again: the client ends TLS, and not its output
+		// and back to plain text: the client ends TLS, but not its output
 		require.NoError(t, client.Do(func(*filter.Stack) error { return tls.CloseWrite() }))
 		synctest.Wait()
 		server.want(t, "read: EOF")
@@ -315,7 +317,7 @@ func TestSTARTTLSAndBack(t *testing.T) {
 		_, err = client.Pop()
 		require.NoError(t, err)
 		synctest.Wait()
-		server.want(t, "flushed") // not before the client reads on, unless it left together with close_notify
+		server.want(t, "flushed") // only after the client reads on, unless it was sent together with close_notify
 		client.want(t, "input in plain text")
 		client.none(t)
 		server.none(t)
@@ -366,7 +368,7 @@ func TestSetFilters(t *testing.T) {
 	})
 }
 
-// The part of a line at the end can still be had.
+// After the end of input, a new codec can still read an incomplete line.
 func TestSetFilterAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -411,7 +413,8 @@ func TestWaterMarks(t *testing.T) {
 	})
 }
 
-// A peer that reads nothing: the wheel keeps a bounded part and says so.
+// If the peer does not read, the wheel keeps a bounded amount of output, and Put
+// fails above it.
 func TestSlowPeer(t *testing.T) {
 	for name, filters := range map[string]func(t *testing.T) []filter.Filter{
 		"plain":          func(*testing.T) []filter.Filter { return nil },
@@ -435,7 +438,7 @@ func TestSlowPeer(t *testing.T) {
 	}
 }
 
-// A peer that sends without end, and a handler that answers nothing.
+// PauseInput, ResumeInput and ShutdownInput while the peer sends.
 func TestPausedInput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -474,8 +477,8 @@ func TestPausedInput(t *testing.T) {
 	})
 }
 
-// The codec waits for an answer, and the peer goes on sending: the wheel keeps
-// what it has and reads no further, and nothing is lost.
+// If the codec waits for an answer while the peer keeps sending, the wheel keeps its
+// input and stops reading, and nothing is lost.
 func TestCodecThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -523,8 +526,8 @@ func TestWriteError(t *testing.T) {
 	})
 }
 
-// From any goroutine, all the time, until it is closed: nothing is lost, no
-// handler runs beside another, and all goroutines end.
+// Several goroutines call Put until the wheel is closed: nothing is lost, handlers
+// do not run at the same time, and all goroutines end.
 func TestPutFromManyGoroutines(t *testing.T) {
 	a, b := tcp(t)
 	const writers, lines = 4, 200

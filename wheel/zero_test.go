@@ -10,8 +10,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
-// A wheel over nothing is an error. It would panic in one of its goroutines,
-// which nobody can recover from.
+// New returns an error without a connection. The wheel would panic in one of its
+// goroutines, and the caller could not recover from that.
 func TestNothingIsGiven(t *testing.T) {
 	events := wheel.Events{Input: func(*wheel.ReadWrite, any) {}, Error: func(*wheel.ReadWrite, string, error) {}}
 	a, b := net.Pipe()
@@ -37,7 +37,7 @@ func TestNothingIsGiven(t *testing.T) {
 	w.Wait()
 }
 
-// The methods of a wheel that New has not made.
+// The methods of a wheel that was not made by New.
 func TestZeroWheel(t *testing.T) {
 	w := new(wheel.ReadWrite)
 	for call, err := range map[string]error{
@@ -61,7 +61,7 @@ func TestZeroWheel(t *testing.T) {
 	w.Wait()
 }
 
-// The zero Stack will do, in the wheel's goroutines too.
+// A wheel works with a zero Stack.
 func TestWheelOfAZeroStack(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
