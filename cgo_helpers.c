@@ -619,6 +619,108 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     return text;
 }
 
+/* Whether a key signs in TLS 1.3: a curve needs a signature algorithm of its own there (RFC 8446 section 4.2.3). */
+static int signs_in_13(EVP_PKEY *key, int type)
+{
+    char curve[64] = "";
+
+    if (type == NID_undef || type == EVP_PKEY_DSA)
+        return 0;
+    if (type != EVP_PKEY_EC)
+        return 1;
+#ifdef FSSL_OPENSSL_111
+    copy_text(curve, sizeof(curve), OBJ_nid2sn(EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)))));
+#else
+    EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL);
+#endif
+    return strcmp(curve, "secp256k1") != 0 && strstr(curve, "224") == NULL && strstr(curve, "192") == NULL &&
+           (OPENSSL_VERSION_NUMBER >= 0x30200000L || strncmp(curve, "brainpool", 9) != 0);
+}
+
+/*
+ * Whether a server with this key can choose a suite, as OpenSSL's ssl_set_masks decides it. signs tells that the
+ * certificate is for signatures.
+ */
+static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, int dhe, int ecdhe)
+{
+    int kx = SSL_CIPHER_get_kx_nid(cipher);
+
+    if ((kx == NID_kx_dhe && !dhe) || (kx == NID_kx_ecdhe && !ecdhe))
+        return 0;
+    switch (SSL_CIPHER_get_auth_nid(cipher)) {
+    case NID_auth_any: /* TLS 1.3 */
+        return signs_in_13(key, type);
+    case NID_auth_rsa:
+        return type == EVP_PKEY_RSA || (type == EVP_PKEY_RSA_PSS && kx != NID_kx_rsa);
+    case NID_auth_ecdsa:
+        return (type == EVP_PKEY_EC && signs) || type == EVP_PKEY_ED25519 || type == EVP_PKEY_ED448;
+    case NID_auth_dss:
+        return type == EVP_PKEY_DSA;
+    default:
+        return 1;
+    }
+}
+
+/*
+ * Of what fssl_ctx_ciphers lists, what a server of ctx can really choose; key is the type of its key, or 0. dhe and
+ * ecdhe tell that there are parameters and groups for them.
+ */
+char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *errs)
+{
+    EVP_PKEY *own = SSL_CTX_get0_privatekey(ctx);
+    X509 *cert = SSL_CTX_get0_certificate(ctx);
+    STACK_OF(SSL_CIPHER) *list;
+    int i, signs = cert != NULL && (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits, if it does not say */
+    char *text = NULL;
+    SSL *ssl;
+
+    clear_errors();
+    *key = own != NULL ? EVP_PKEY_base_id(own) : NID_undef;
+    ssl = SSL_new(ctx);
+    if (ssl == NULL) {
+        done(0, errs);
+        return NULL;
+    }
+    list = SSL_get1_supported_ciphers(ssl);
+    if (list == NULL) { /* the caller knows that there are some, so this is for want of memory */
+        SSL_free(ssl);
+        done(0, errs);
+        return NULL;
+    }
+    for (i = sk_SSL_CIPHER_num(list) - 1; i >= 0; i--)
+        if (!usable(sk_SSL_CIPHER_value(list, i), own, *key, signs, dhe, ecdhe))
+            sk_SSL_CIPHER_delete(list, i);
+    text = join_names(list);
+    sk_SSL_CIPHER_free(list);
+    SSL_free(ssl);
+    done(text != NULL, errs);
+    return text;
+}
+
+/* The bytes that the names of the CAs take in a CertificateRequest, and the certificates in a Certificate message of TLS 1.3. */
+void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain)
+{
+    const STACK_OF(X509_NAME) *cas = SSL_CTX_get_client_CA_list(ctx);
+    STACK_OF(X509) *rest = NULL;
+    X509 *cert = SSL_CTX_get0_certificate(ctx);
+    int i, n;
+
+    clear_errors();
+    *names = *chain = 0;
+    for (i = 0; cas != NULL && i < sk_X509_NAME_num(cas); i++) {
+        n = i2d_X509_NAME(sk_X509_NAME_value(cas, i), NULL);
+        *names += 2 + (size_t)(n > 0 ? n : 0);
+    }
+    SSL_CTX_get0_chain_certs(ctx, &rest);
+    for (i = -1; cert != NULL && i < sk_X509_num(rest); i++) {
+        n = i2d_X509(i < 0 ? cert : sk_X509_value(rest, i), NULL);
+        *chain += 5 + (size_t)(n > 0 ? n : 0); /* three bytes of length, two for extensions */
+    }
+    if (cert != NULL)
+        *chain += 4;
+    clear_errors();
+}
+
 /* ---------------------------------------------------------------------- DH */
 
 /* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
@@ -1630,18 +1732,10 @@ int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *l
     return done(SSL_export_keying_material(c->ssl, out, len, label, label_len, context, context_len, use_context) == 1, errs);
 }
 
-/* The suites that the client offered (server only) or that this side allows; freed with OPENSSL_free. */
-char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer)
+/* The suites that the client of a server offered; freed with OPENSSL_free. */
+char *fssl_conn_offered(fssl_conn *c)
 {
-    STACK_OF(SSL_CIPHER) *own;
-    char *text;
-
-    if (of_peer)
-        return join_names(SSL_get_client_ciphers(c->ssl));
-    own = SSL_get1_supported_ciphers(c->ssl);
-    text = join_names(own);
-    sk_SSL_CIPHER_free(own);
-    return text;
+    return join_names(SSL_get_client_ciphers(c->ssl));
 }
 
 /* The chain that OpenSSL built, leaf first; it belongs to the SSL. */

@@ -213,6 +213,8 @@ STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
 X509_STORE *fssl_system_store(fssl_errors *errs);
 void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
+char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *errs);
+void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
 
 /* PEM */
@@ -256,7 +258,7 @@ size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, s
 int fssl_conn_extended_secret(const fssl_conn *c);
 int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,
                      size_t context_len, int use_context, fssl_errors *errs);
-char *fssl_conn_cipher_lists(fssl_conn *c, int of_peer);
+char *fssl_conn_offered(fssl_conn *c);
 int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain);
 int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own);
 X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i);

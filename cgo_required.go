@@ -2,4 +2,5 @@
 
 package sslfilter
 
-var _ = sslfilter_needs_CGO_ENABLED_1_and_a_C_compiler_and_libssl_dev_and_pkg_config
+// Without cgo this is the only file with code, so the compiler's one error is this sentence.
+const _ int = "sslfilter needs cgo: set CGO_ENABLED=1, and install a C compiler, pkg-config and OpenSSL's headers (Debian: gcc pkg-config libssl-dev); a cross build needs a C compiler and OpenSSL for its target"

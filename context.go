@@ -1,7 +1,10 @@
+//go:build cgo
+
 package sslfilter
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +26,8 @@ type sharedCtx struct {
 	opts    Options
 	ignore  []VerifyCode
 	ciphers []string
-	trusts  bool // any CA at all
+	usable  []string // of ciphers, what this side can really negotiate
+	trusts  bool     // any CA at all
 	refs    atomic.Int64
 
 	ownCAs bool // the trust store is that of CACrt
@@ -117,8 +121,9 @@ func (c *Ctx) options() *Options {
 }
 
 // Ciphers lists the exact cipher suites that a connection offers or accepts, in
-// order and under OpenSSL's names, TLS 1.3 suites included. A server can only
-// choose those that fit the type of its key.
+// order and under OpenSSL's names, TLS 1.3 suites included: what is left of Cipher
+// and CipherSuites at these versions and this security level. UsableCiphers leaves
+// out what a server cannot choose.
 //
 // Calls SSL_get1_supported_ciphers(3).
 func (c *Ctx) Ciphers() []string {
@@ -156,6 +161,17 @@ func (c *Ctx) certificates(list func(*ctxHandle) [][]byte) [][]byte {
 	return list(c.shared.ctxHandle)
 }
 
+// UsableCiphers lists those of Ciphers that a connection can really negotiate. On
+// a server these fit the type of its key, the groups, and DHCert: without DHCert no
+// DHE suite is among them (OpenSSL 4.0 has parameters of its own). On a client the
+// server decides, and the list is that of Ciphers.
+func (c *Ctx) UsableCiphers() []string {
+	if c == nil || c.shared == nil {
+		return nil
+	}
+	return slices.Clone(c.shared.usable)
+}
+
 // Client reports whether the connections are clients (Options.Client).
 func (c *Ctx) Client() bool { return c.options().Client }
 
@@ -188,7 +204,7 @@ func (c *Ctx) Close() error {
 // Cipher also holds for DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.applyVerify, s.applyCRLs, s.checkFIPS,
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.checkSizes, s.applyVerify, s.applyCRLs, s.checkFIPS, s.checkUsable,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -204,7 +220,7 @@ func (s *sharedCtx) configure() error {
 				log.Debug("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error", int(code), "text", code.String())
 			}
 		}
-		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "fips", s.lib.providers, "ciphers", strings.Join(s.ciphers, ":"))
+		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "fips", s.lib.providers, "ciphers", strings.Join(s.ciphers, ":"), "usable", strings.Join(s.usable, ":"))
 	}
 	return nil
 }
@@ -236,95 +252,6 @@ func (s *sharedCtx) applyVersions() error {
 		return &OptionError{Option: option, Err: err}
 	}
 	return nil
-}
-
-func (s *sharedCtx) applyCiphers() error {
-	o := &s.opts
-	if !o.Client && !o.NoHonor {
-		s.setServerPreference()
-	}
-	for _, list := range []struct {
-		option, value string
-		set           func(string) error
-	}{
-		{"Cipher", o.Cipher, s.setCiphers},
-		{"CipherSuites", o.CipherSuites, s.setSuites},
-		{"Groups", o.Groups, s.setGroups},
-	} {
-		if list.value == "" {
-			continue
-		}
-		if err := list.set(list.value); err != nil {
-			if newer := needsNewer(list.option, list.value); newer != nil {
-				return &OptionError{Option: list.option, Err: newer}
-			}
-			return badOption(list.option, "%q: %w", list.value, bare(err))
-		}
-	}
-	if len(o.ALPN) > 0 {
-		if err := s.setALPN(o.Client, o.alpn()); err != nil {
-			return &OptionError{Option: "ALPN", Err: err}
-		}
-	}
-	names, _, err := s.ctxHandle.ciphers()
-	if err != nil {
-		return err
-	}
-	if len(names) == 0 && o.Client { // a ClientHello cannot even be made
-		option := "Cipher"
-		if o.Cipher == "" && o.CipherSuites != "" {
-			option = "CipherSuites"
-		}
-		return badOption(option, "no suite is left that the versions and the security level admit")
-	}
-	s.ciphers = names
-	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
-		if newer := needsNewer("CipherSuites", o.CipherSuites); newer != nil {
-			return &OptionError{Option: "CipherSuites", Err: newer}
-		}
-		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
-	}
-	if o.Debug != nil {
-		if len(names) == 0 { // as in the original, each handshake fails
-			o.Debug.Debug("sslfilter: no cipher suite is left that the versions and the security level admit")
-		}
-		for _, name := range s.lib.unknownCiphers(o.Cipher) {
-			o.Debug.Debug("sslfilter: Cipher holds a name that OpenSSL drops", "name", name)
-		}
-	}
-	return nil
-}
-
-// unknownSuites lists what OpenSSL 3 drops from a TLS 1.3 list without a word.
-func unknownSuites(list string, have []string) []string {
-	var unknown []string
-	for name := range strings.SplitSeq(list, ":") {
-		if name = strings.TrimSpace(name); name != "" && !slices.Contains(have, name) {
-			unknown = append(unknown, name)
-		}
-	}
-	return unknown
-}
-
-// unknownCiphers lists the names in a cipher list that stand for no cipher.
-func (l library) unknownCiphers(list string) []string {
-	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(":, ;", r) })
-	var unknown []string
-	for _, name := range names {
-		bare, _, _ := strings.Cut(strings.TrimLeft(name, "+-!"), "@")
-		if bare == "" {
-			continue
-		}
-		h, err := newCtxHandle(l, false)
-		if err != nil {
-			return unknown
-		}
-		if h.setCiphers(bare+":@SECLEVEL=0") != nil {
-			unknown = append(unknown, bare)
-		}
-		h.close()
-	}
-	return unknown
 }
 
 func (s *sharedCtx) applyDH() error {
@@ -425,6 +352,53 @@ func (s *sharedCtx) applyCertificate() error {
 	return nil
 }
 
+const (
+	// maxCANames bounds the names of the CAs in the request for a certificate, in
+	// bytes: TLS 1.3 has 65,535 for all extensions of the message.
+	maxCANames = 64<<10 - 512
+	// maxOwnChain bounds the message with this side's certificates, in bytes:
+	// OpenSSL's peers take no longer one (SSL_MAX_CERT_LIST_DEFAULT).
+	maxOwnChain = 100 << 10
+)
+
+// checkSizes refuses what OpenSSL finds too long only while it builds a message, or
+// the peer when it reads one.
+func (s *sharedCtx) checkSizes() error {
+	o := &s.opts
+	names, chain := s.sizes()
+	if o.asksClient() && names > maxCANames {
+		err := fmt.Errorf("the names of its certificates take %d bytes in the request for a client certificate; at most %d are possible", names, maxCANames)
+		return &OptionError{Option: o.pickCAs(), File: o.caFile(), Err: err}
+	}
+	if chain > maxOwnChain {
+		option, file, mem := "Crt", o.Crt, o.CrtMem
+		if o.Chain != "" || o.ChainMem != nil {
+			option, file, mem = "Chain", o.Chain, o.ChainMem
+		}
+		if mem != nil {
+			file = ""
+		}
+		err := fmt.Errorf("the certificates that are sent take %d bytes; peers with OpenSSL take at most %d", chain, maxOwnChain)
+		return &OptionError{Option: o.pick(option, mem), File: file, Err: err}
+	}
+	return nil
+}
+
+// pickCAs and caFile name the form of CACrt that is in use.
+func (o *Options) pickCAs() string {
+	if o.CACrtMem != nil {
+		return "CACrtMem"
+	}
+	return "CACrt"
+}
+
+func (o *Options) caFile() string {
+	if o.CACrtMem != nil {
+		return ""
+	}
+	return o.CACrt
+}
+
 // checkAnonymous refuses a server that could serve nobody.
 func (s *sharedCtx) checkAnonymous() error {
 	if s.opts.Client {
@@ -435,7 +409,7 @@ func (s *sharedCtx) checkAnonymous() error {
 		return err
 	}
 	if !anonymous {
-		return badOption("Crt", "is missing: a server needs a certificate and its Key, unless Cipher admits anonymous suites")
+		return badOption("Crt", "is missing: a server needs a certificate and its Key, unless Cipher admits anonymous suites; for a client set Client")
 	}
 	return nil
 }
@@ -539,10 +513,30 @@ func (o *Options) decryptKey(lib library, in input) (privateKey, error) {
 		passphrase = []byte{} // an empty one is an answer too
 	}
 	key, _, err := lib.parseKey(in.data, passphrase)
+	if algorithm, missing := missingAlgorithm(err); missing {
+		return privateKey{}, in.wrap(fmt.Errorf("the private key is encrypted with an algorithm that the loaded providers do not have (%s); "+
+			"\"openssl pkcs8 -topk8 -provider default -provider legacy -in FILE\" converts it: %w", algorithm, bare(err)))
+	}
 	if err != nil {
 		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", bare(err)))
 	}
 	return key, nil
+}
+
+// missingAlgorithm finds the algorithm that no provider has, as OpenSSL 3 names it.
+func missingAlgorithm(err error) (name string, missing bool) {
+	var e *Error
+	if !errors.As(err, &e) {
+		return "", false
+	}
+	for _, r := range e.Records {
+		if r.Reason == "unsupported" {
+			_, name, _ = strings.Cut(r.Data, "Algorithm (")
+			name, _, _ = strings.Cut(name, " : ")
+			return cmp.Or(name, "unknown"), true
+		}
+	}
+	return "", false
 }
 
 func (s *sharedCtx) applyVerify() error {

@@ -128,6 +128,51 @@ func (h *ctxHandle) ciphers() (list []string, anonymous bool, err error) {
 	return list, anon != 0, nil
 }
 
+// cipherName is OpenSSL's name of the suite that TLS calls name, or "". A suite of
+// TLS 1.3 has one name.
+func cipherName(name string) string {
+	known := withCString(name, func(s *C.char) string { return C.GoString(C.OPENSSL_cipher_name(s)) })
+	if known == "(NONE)" {
+		return ""
+	}
+	return known
+}
+
+// usable lists what a server can really choose of ciphers, and names the type of
+// its key. dhe and ecdhe tell that there are parameters and groups for them.
+func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, key string, err error) {
+	defer runtime.KeepAlive(h)
+	var errs C.fssl_errors
+	var nid C.int
+	s := C.fssl_ctx_usable(h.ptr, &nid, cBool(dhe), cBool(ecdhe), &errs)
+	if s == nil {
+		return nil, "", newError("SSL_get1_supported_ciphers", 0, records(&errs))
+	}
+	if text := takeString(s); text != "" {
+		list = strings.Split(text, ":")
+	}
+	switch nid {
+	case C.NID_undef:
+		return list, "", nil
+	case C.EVP_PKEY_RSA:
+		key = "RSA"
+	case C.EVP_PKEY_EC:
+		key = "EC"
+	default:
+		key = C.GoString(C.OBJ_nid2sn(nid))
+	}
+	return list, key, nil
+}
+
+// sizes counts the bytes of the CAs' names in a CertificateRequest, and of the
+// certificates in a Certificate message.
+func (h *ctxHandle) sizes() (names, chain int) {
+	defer runtime.KeepAlive(h)
+	var n, c C.size_t
+	C.fssl_ctx_sizes(h.ptr, &n, &c)
+	return int(n), int(c)
+}
+
 // certList is a STACK_OF(X509) that is freed by hand.
 type certList struct{ stack *C.struct_stack_st_X509 }
 

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package sslfilter
 
 import (
@@ -333,8 +335,8 @@ func (f *Filter) explain(e *Error) {
 	case len(e.Records) == 0:
 		e.Hint = "OpenSSL gives no reason, as happens when memory is short"
 	case e.has("no shared cipher"):
-		offered, allowed := f.ssl.cipherLists()
-		e.Hint = fmt.Sprintf("this side allows %s, as far as its certificate fits", allowed)
+		offered := f.ssl.offered()
+		e.Hint = "this side can negotiate " + strings.Join(f.ctx.usable, ":")
 		if offered != "" { // OpenSSL does not tell in TLS 1.3
 			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
 		}

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package sslfilter
 
 import (
@@ -47,4 +49,6 @@ const (
 	MaxALPN      = maxALPN
 	MaxLogged    = maxLoggedOnce
 	MaxLibraries = maxLibraries
+	MaxCANames   = maxCANames
+	MaxOwnChain  = maxOwnChain
 )

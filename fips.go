@@ -1,3 +1,5 @@
+//go:build cgo
+
 package sslfilter
 
 import (
@@ -39,7 +41,7 @@ func (o *Options) library() (library, error) {
 	wrap := func(err error) error { return &OptionError{Option: option, File: file, Err: err} }
 	conf, err := readConfig(file)
 	if err != nil {
-		return library{}, wrap(unwrapPath(err))
+		return library{}, wrap(fmt.Errorf("%w; %s", unwrapPath(err), library{}.loaded()))
 	}
 	libraries.Lock()
 	defer libraries.Unlock()
@@ -48,7 +50,7 @@ func (o *Options) library() (library, error) {
 		return l, nil
 	}
 	if len(libraries.byConfig) >= maxLibraries {
-		return library{}, wrap(fmt.Errorf("it would be the configuration number %d in this process; %d are possible", maxLibraries+1, maxLibraries))
+		return library{}, wrap(fmt.Errorf("it would be the configuration number %d in this process; %d are possible; %s", maxLibraries+1, maxLibraries, library{}.loaded()))
 	}
 	l, err := newLibrary(conf)
 	switch {

@@ -1,9 +1,12 @@
+//go:build cgo
+
 package sslfilter
 
 import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"strings"
 )
 
@@ -302,6 +305,8 @@ func (o *Options) validateRole() error {
 		return badOption("NumTickets", "is %d, but a server that asks for client certificates sends no tickets", o.NumTickets)
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
+	case o.Client && o.DHCertMem != nil && len(o.DHCertMem) == 0:
+		return badOption("DHCertMem", "it is empty")
 	case o.FIPSConfig != "" && !o.FIPS:
 		return badOption("FIPSConfig", "is given without FIPS")
 	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
@@ -335,6 +340,8 @@ func (o *Options) validateCRLs() error {
 	switch {
 	case !o.Client && !o.asksClient():
 		return badOption("CRLCheck", "has nobody to check: on a server it needs ClientCert or RequireValidClientCert")
+	case o.CRLMem != nil && len(o.CRLMem) == 0:
+		return badOption("CRLMem", "it is empty")
 	case len(o.CRLFiles)+len(o.CRLMem) == 0:
 		return badOption("CRLCheck", "has no CRL: set CRLFiles or CRLMem")
 	case !o.trustsAny() && (!o.Client || o.InsecureSkipVerify || o.CACrtMem != nil):
@@ -365,6 +372,11 @@ func (o *Options) validateNames() error {
 	if !o.Client {
 		return nil
 	}
+	if _, err := netip.ParseAddr(strings.Trim(o.SNI, "[]")); o.SNI != "" && err != nil {
+		if err := misspelled(o.SNI); err != nil {
+			return &OptionError{Option: "SNI", Err: err}
+		}
+	}
 	if o.ServerName != "" {
 		if _, err := parseServerName(o.ServerName); err != nil {
 			return &OptionError{Option: "ServerName", Err: err}
@@ -391,6 +403,9 @@ func (o *Options) validateALPN() error {
 	for i, p := range o.ALPN {
 		if len(p) < 1 || len(p) > 255 {
 			return badOption("ALPN", "protocol %d has %d bytes; 1 to 255 are possible", i, len(p))
+		}
+		if strings.ContainsRune(p, 0) {
+			return badOption("ALPN", "protocol %d holds a NUL byte", i)
 		}
 	}
 	if n := len(o.alpn()); n > maxALPN {

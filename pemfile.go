@@ -1,12 +1,17 @@
+//go:build cgo
+
 package sslfilter
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 // maxPEMFile bounds a file that is named in Options and the content of one, in
@@ -134,13 +139,14 @@ func (in input) certs(lib library) (certList, error) {
 
 // What a PEM block is called, and how its BEGIN line ends.
 var (
-	pemCertificate = pemKind{"certificate", "CERTIFICATE-----"}
-	pemKey         = pemKind{"private key", "PRIVATE KEY-----"}
-	pemCRL         = pemKind{"CRL", "X509 CRL-----"}
-	pemDH          = pemKind{"DH parameters", "DH PARAMETERS-----"}
+	pemCertificate = pemKind{"certificate", "CERTIFICATE-----", "x509"}
+	pemKey         = pemKind{"private key", "PRIVATE KEY-----", "pkey"}
+	pemCRL         = pemKind{"CRL", "X509 CRL-----", "crl"}
+	pemDH          = pemKind{"DH parameters", "DH PARAMETERS-----", "dhparam"}
 )
 
-type pemKind struct{ name, end string }
+// pemKind also has the command of openssl that converts such a thing.
+type pemKind struct{ name, end, command string }
 
 func (k pemKind) in(data []byte) bool { return bytes.Contains(data, []byte(k.end)) }
 
@@ -152,9 +158,11 @@ func (in input) notPEM(kind pemKind, err error) error {
 	case len(in.data) == 0:
 		return errors.New("it is empty")
 	case in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin): // an ASN.1 SEQUENCE
-		return fmt.Errorf("no PEM %s in it; it looks like DER, which \"openssl x509\", \"pkey\" or \"crl -inform DER\" converts", kind.name)
+		return fmt.Errorf("no PEM %s in it; %s", kind.name, derForm(in.data, kind))
+	case bytes.Contains(in.data, []byte("-----BEGIN OPENSSH PRIVATE KEY-----")):
+		return fmt.Errorf("no PEM %s in it; it has a private key in the form of OpenSSH, which \"ssh-keygen -p -m PKCS8 -f FILE\" converts", kind.name)
 	case !kind.in(in.data):
-		return fmt.Errorf("no PEM %s in it", kind.name)
+		return fmt.Errorf("no PEM %s in it%s", kind.name, otherBlock(in.data))
 	case beginsLate(in.data):
 		return errors.New("a BEGIN line in it does not start its line")
 	}
@@ -163,6 +171,50 @@ func (in input) notPEM(kind pemKind, err error) error {
 		return errors.New("a PEM block in it holds more than it should")
 	}
 	return err
+}
+
+// otherForms are kinds of PEM blocks that are mistaken for certificates and keys.
+var otherForms = []struct{ kind, what string }{
+	{"PKCS7", `; it is PKCS #7, whose certificates "openssl pkcs7 -print_certs -in FILE" writes`},
+	{"CMS", `; it is PKCS #7, whose certificates "openssl pkcs7 -print_certs -in FILE" writes`},
+	{"CERTIFICATE REQUEST", `; it is a certificate request, which a CA has to sign, as "openssl x509 -req -in FILE -CA ca.crt -CAkey ca.key" does`},
+	{"PUBLIC KEY", "; it is a public key, of which no private key can be made"},
+}
+
+// otherBlock says what the first PEM block in data is, or "".
+func otherBlock(data []byte) string {
+	for line := range bytes.Lines(data) {
+		begin, found := bytes.CutPrefix(trimBegin(line), pemBegin)
+		kind, _, ended := bytes.Cut(begin, []byte("-----"))
+		if !found || !ended {
+			continue
+		}
+		for _, form := range otherForms {
+			if bytes.HasSuffix(kind, []byte(form.kind)) {
+				return form.what
+			}
+		}
+		return ", but " + bounded.Text(printable(string(kind)))
+	}
+	return ""
+}
+
+// derForm says what data, which begins as ASN.1 does, seems to be, and what converts it.
+func derForm(data []byte, kind pemKind) string {
+	var outer, first asn1.RawValue
+	if _, err := asn1.Unmarshal(data, &outer); err == nil {
+		if _, err := asn1.Unmarshal(outer.Bytes, &first); err == nil {
+			var version int
+			var content asn1.ObjectIdentifier
+			if _, err := asn1.Unmarshal(first.FullBytes, &version); err == nil && version == 3 && kind.command != "dhparam" {
+				return `it looks like PKCS #12, which "openssl pkcs12 -nodes -in FILE" converts`
+			}
+			if _, err := asn1.Unmarshal(first.FullBytes, &content); err == nil {
+				return `it looks like PKCS #7 in DER, whose certificates "openssl pkcs7 -inform DER -print_certs -in FILE" writes`
+			}
+		}
+	}
+	return fmt.Sprintf(`it looks like DER, which "openssl %s -inform DER -in FILE" converts`, kind.command)
 }
 
 // beginsLate reports whether blanks or a byte order mark stand in front of a

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package sslfilter
 
 import (
@@ -161,5 +163,22 @@ func parseServerName(name string) (serverName, error) {
 	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return serverName{}, fmt.Errorf("the server name %q holds a space or a control character", name)
 	}
+	if err := misspelled(host); err != nil {
+		return serverName{}, err
+	}
 	return serverName{host: host}, nil
+}
+
+// misspelled refuses what cannot be the name of a host in a ClientHello (RFC 6066
+// section 3): text that is not ASCII, a URL, and a name with a port.
+func misspelled(host string) error {
+	switch {
+	case strings.ContainsFunc(host, func(r rune) bool { return r > '~' }):
+		return fmt.Errorf("the server name %q is not ASCII: give its A-label, which begins with xn-- (RFC 5890)", host)
+	case strings.ContainsAny(host, "/?#@"):
+		return fmt.Errorf("the server name %q is a URL or a part of one: give the bare host", host)
+	case strings.Contains(host, ":"):
+		return fmt.Errorf("the server name %q has a port: give the bare host", host)
+	}
+	return nil
 }

@@ -126,11 +126,10 @@ func (h *sslHandle) failure(op string) *Error {
 	return newError(op, int(h.ptr.ssl_error), records(h.ptr.errs))
 }
 
-// cipherLists gives what the client offered, as far as a server knows it, and
-// what this side allows.
-func (h *sslHandle) cipherLists() (offered, allowed string) {
+// offered gives the suites that the client offered, as far as a server knows them.
+func (h *sslHandle) offered() string {
 	defer runtime.KeepAlive(h)
-	return takeString(C.fssl_conn_cipher_lists(h.ptr, 1)), takeString(C.fssl_conn_cipher_lists(h.ptr, 0))
+	return takeString(C.fssl_conn_offered(h.ptr))
 }
 
 func (h *sslHandle) cipher() string {

@@ -253,7 +253,7 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher, low, high st
 	if min < sslfilter.VersionTLS12 {
 		r.weak("%sminversion: TLS 1.0 and 1.1 are obsolete (RFC 8996)", side)
 	}
-	suites := ctx.Ciphers()
+	suites := ctx.UsableCiphers()
 	r.line("    ", "ciphers", fmt.Sprintf("%d, in this order:", len(suites)))
 	groups := make(map[string][]string)
 	for _, name := range suites {

@@ -51,11 +51,24 @@ var differences = []difference{
 	{from: 305, name: "A06-sha1-cert", why: "3.5 admits a SHA-1 signature on the own certificate at level 2",
 		server: map[string]any{"new_error": nil, "done": true}, client: map[string]any{"done": true, "valid": false}},
 
+	{to: 399, name: "E03-dh-none", why: noSuite, server: refusedByNew, client: unanswered},
+	{name: "E11-cipher-anull-tls12", why: noSuite, server: refusedByNew, client: unanswered},
+	{name: "E11-cipher-null-tls12", why: noSuite, server: refusedByNew, client: unanswered},
+	{name: "E11-cipher-psk-tls12", why: noSuite, server: refusedByNew, client: unanswered},
+
 	{from: 400, name: "E03-dh-none", why: autoDH, server: autoDHDone(pingFromClient), client: autoDHDone(pongFromServer)},
 	{from: 400, name: "E11-cipher-doc-tls12", why: autoDH, server: suite("DHE-RSA-AES256-GCM-SHA384"), client: suite("DHE-RSA-AES256-GCM-SHA384")},
 	{from: 400, name: "E12-cipher-doc-client", why: autoDH, server: suite("DHE-RSA-AES256-GCM-SHA384"), client: suite("DHE-RSA-AES256-GCM-SHA384")},
 	{from: 400, name: "E13-anull-both-sec0", why: autoDH, server: suite("ADH-AES256-GCM-SHA384"), client: suite("ADH-AES256-GCM-SHA384")},
 }
+
+// A server that can negotiate nothing: the original lets each handshake fail.
+const noSuite = "NewCtx refuses a server that could complete no handshake"
+
+var (
+	refusedByNew = map[string]any{"new_error": true}
+	unanswered   = map[string]any{"error": nil}
+)
 
 const (
 	autoDH = "4.0 has DHE without dhcert"

@@ -1,0 +1,37 @@
+package sslfilter_test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A build without cgo, as every cross build is, says in its first lines what is missing.
+func TestBuildWithoutCgo(t *testing.T) {
+	goTool, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("the go command is not in PATH")
+	}
+	for _, c := range []struct {
+		env  string
+		args []string
+	}{
+		{"CGO_ENABLED=0", []string{"build", "."}},
+		{"CGO_ENABLED=0", []string{"build", "./sslnet"}},
+		{"CGO_ENABLED=0", []string{"vet", "."}},
+		{"GOOS=darwin", []string{"build", "."}},
+		{"GOOS=windows", []string{"build", "."}},
+	} {
+		cmd := exec.Command(goTool, c.args...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", c.env)
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err, "%v", c)
+		lines := strings.SplitN(string(out), "\n", 5)
+		first := strings.Join(lines[:min(4, len(lines))], "\n")
+		require.Contains(t, first, "sslfilter needs cgo: set CGO_ENABLED=1, and install a C compiler, pkg-config and OpenSSL's headers", "%v:\n%s", c, out)
+		require.Equal(t, 1, strings.Count(string(out), "sslfilter needs cgo: set CGO_ENABLED=1, and install a C compiler, pkg-config and"), "%v:\n%s", c, out)
+	}
+}

@@ -1,0 +1,206 @@
+//go:build cgo
+
+package sslfilter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+func (s *sharedCtx) applyCiphers() error {
+	o := &s.opts
+	if !o.Client && !o.NoHonor {
+		s.setServerPreference()
+	}
+	for _, list := range []struct {
+		option, value string
+		set           func(string) error
+	}{
+		{"Cipher", o.Cipher, s.setCiphers},
+		{"CipherSuites", o.CipherSuites, s.setSuites},
+		{"Groups", o.Groups, s.setGroups},
+	} {
+		if list.value == "" {
+			continue
+		}
+		if err := list.set(list.value); err != nil {
+			if newer := needsNewer(list.option, list.value); newer != nil {
+				return &OptionError{Option: list.option, Err: newer}
+			}
+			return badOption(list.option, "%q: %w%s", list.value, bare(err), s.lib.blame(list.option, list.value))
+		}
+	}
+	if len(o.ALPN) > 0 {
+		if err := s.setALPN(o.Client, o.alpn()); err != nil {
+			return &OptionError{Option: "ALPN", Err: err}
+		}
+	}
+	names, _, err := s.ctxHandle.ciphers()
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return badOption(o.cipherOption(), "no suite is left that the versions and the security level admit")
+	}
+	s.ciphers = names
+	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
+		if newer := needsNewer("CipherSuites", o.CipherSuites); newer != nil {
+			return &OptionError{Option: "CipherSuites", Err: newer}
+		}
+		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
+	}
+	if o.Debug != nil {
+		for _, name := range s.lib.unknownCiphers(o.Cipher) {
+			o.Debug.Debug("sslfilter: Cipher holds a name that OpenSSL drops", "name", name)
+		}
+	}
+	return nil
+}
+
+// blame says which names of a list that OpenSSL refused are to blame, or "".
+func (l library) blame(option, list string) string {
+	var notes []string
+	switch option {
+	case "Cipher":
+		for _, name := range l.unknownCiphers(list) {
+			switch known := cipherName(name); {
+			case known == "":
+				notes = append(notes, fmt.Sprintf("OpenSSL does not know %q", name))
+			case known == name:
+				notes = append(notes, fmt.Sprintf("%q is a suite of TLS 1.3, which belongs in CipherSuites", name))
+			default:
+				notes = append(notes, fmt.Sprintf("%q has the name %s in OpenSSL", name, known))
+			}
+		}
+	case "CipherSuites":
+		for name := range strings.SplitSeq(list, ":") {
+			name = strings.TrimSpace(name)
+			switch known := cipherName(name); {
+			case name == "" || known == name:
+			case known != "":
+				notes = append(notes, fmt.Sprintf("%q is a suite of TLS 1.2, which belongs in Cipher as %s", name, known))
+			case len(l.unknownCiphers(name)) == 0:
+				notes = append(notes, fmt.Sprintf("%q belongs in Cipher", name))
+			default:
+				notes = append(notes, fmt.Sprintf("OpenSSL does not know %q", name))
+			}
+		}
+	case "Groups":
+		for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return strings.ContainsRune(":/", r) }) {
+			name = strings.TrimLeft(strings.TrimSpace(name), "?*-")
+			if strings.EqualFold(name, "DEFAULT") || !l.refusesGroup(name) {
+				continue
+			}
+			notes = append(notes, fmt.Sprintf("OpenSSL does not know the group %q, or the providers do not have it", name))
+		}
+	}
+	if len(notes) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(notes, "; ")
+}
+
+func (l library) refusesGroup(name string) bool {
+	h, err := newCtxHandle(l, false)
+	if err != nil {
+		return false
+	}
+	defer h.close()
+	return h.setGroups(name) != nil
+}
+
+// cipherOption is the option that an empty list of suites is blamed on.
+func (o *Options) cipherOption() string {
+	if o.Cipher == "" && o.CipherSuites != "" {
+		return "CipherSuites"
+	}
+	return "Cipher"
+}
+
+// checkUsable finds out what can really be negotiated, and refuses a server that
+// could complete no handshake.
+func (s *sharedCtx) checkUsable() error {
+	o := &s.opts
+	if o.Client {
+		s.usable = s.ciphers
+		return nil
+	}
+	ec, ff := groupKinds(o.Groups)
+	dhe := o.DHCert != "" || o.DHCertMem != nil || ff && !olderThan("4.0")
+	usable, key, err := s.ctxHandle.usable(dhe, ec)
+	if err != nil {
+		return err
+	}
+	s.usable = usable
+	if len(usable) > 0 {
+		return nil
+	}
+	text := "no handshake can be completed: this server can negotiate none of " + strings.Join(s.ciphers, ":")
+	if key != "" {
+		text += " with a key of the type " + key
+	}
+	has := func(kx string) bool {
+		return slices.ContainsFunc(s.ciphers, func(name string) bool { return strings.HasPrefix(name, kx) })
+	}
+	if !dhe && (has("DHE-") || has("ADH-")) {
+		text += "; DHE suites need DHCert"
+	}
+	if !ec && (has("ECDHE-") || has("AECDH-")) {
+		text += "; ECDHE suites need an elliptic curve in Groups"
+	}
+	return badOption(o.cipherOption(), "%s", text)
+}
+
+// groupKinds tells whether a list of groups has some for ECDHE, and some for DHE,
+// before TLS 1.3.
+func groupKinds(list string) (ec, ff bool) {
+	if list == "" {
+		return true, true
+	}
+	for name := range strings.FieldsFuncSeq(strings.ToLower(list), func(r rune) bool { return strings.ContainsRune(":/, ", r) }) {
+		switch bare := strings.TrimLeft(name, "?*"); {
+		case strings.HasPrefix(bare, "-"): // taken out of the list
+		case bare == "default":
+			return true, true
+		case strings.HasPrefix(bare, "ffdhe"):
+			ff = true
+		case strings.Contains(bare, "mlkem"): // TLS 1.3 alone
+		default:
+			ec = true
+		}
+	}
+	return ec, ff
+}
+
+// unknownSuites lists what OpenSSL 3 drops from a TLS 1.3 list without a word.
+func unknownSuites(list string, have []string) []string {
+	var unknown []string
+	for name := range strings.SplitSeq(list, ":") {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(have, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
+// unknownCiphers lists the names in a cipher list that stand for no cipher.
+func (l library) unknownCiphers(list string) []string {
+	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(":, ;", r) })
+	var unknown []string
+	for _, name := range names {
+		bare, _, _ := strings.Cut(strings.TrimLeft(name, "+-!"), "@")
+		if bare == "" {
+			continue
+		}
+		h, err := newCtxHandle(l, false)
+		if err != nil {
+			return unknown
+		}
+		if h.setCiphers(bare+":@SECLEVEL=0") != nil {
+			unknown = append(unknown, bare)
+		}
+		h.close()
+	}
+	return unknown
+}

@@ -1,0 +1,88 @@
+package sslfilter_test
+
+import (
+	"encoding/asn1"
+	"encoding/pem"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// Keys that nobody uses, with the passphrase "right".
+const (
+	keyRC2 = `-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGxMBwGCiqGSIb3DQEMAQYwDgQIv4ZaWpx1sUkCAggABIGQMqxFGlyErVL3B89x
+RgP3gVU0K+kbyEEprcUzKeZe4RrmjKdk9ji5JqsH7abtlDjwbXV+bWHKtBFrdBdK
+gp9PW2gwl6D4k4ADdmhKFdbOyzETfV/cifmxW75lEBI1pF1KbbzOvIamo66Pd7dV
+IAqyJoPPMcurQ5h87VS1aWGhYQo5bDzMZS4tNY0RZIy/Smnc
+-----END ENCRYPTED PRIVATE KEY-----
+`
+	keyDES = `-----BEGIN EC PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: DES-CBC,AD7C389D4A4A378A
+
+T5JjjdA/2j+d8NshSKDwcA4LB7xxCmJrcqp9E+34+/qZtXlsxJpMBSAOZSCaxcRW
+nhd+y3jk0+NB/Nd3NkODiaTRPeiqkTB3nerh4ivXYT5UV8BPg94a/z2xhygSiACF
+EJz4kcI3/vI1RQ/RbCIlKqnHgJHxNmpDtDctmhHKfA4=
+-----END EC PRIVATE KEY-----
+`
+)
+
+// A key whose encryption the providers do not have is told so, with the algorithm;
+// the passphrase is asked about only if it may be wrong.
+func TestKeyEncryptionIsNamed(t *testing.T) {
+	for algorithm, key := range map[string]string{"RC2-40-CBC": keyRC2, "DES-CBC": keyDES} {
+		for _, passphrase := range []string{"right", "wrong"} {
+			err := accepted(sslfilter.Options{Crt: pki("server-ec.crt"), KeyMem: []byte(key), KeyPassphrase: saying(passphrase)})
+			switch {
+			case since(openssl30):
+				require.ErrorContains(t, err, "an algorithm that the loaded providers do not have ("+algorithm+")")
+				require.NotContains(t, err.Error(), "KeyPassphrase right?")
+			case passphrase == "right":
+				require.ErrorContains(t, err, "does not match the certificate", "1.1.1 has it")
+			default:
+				require.ErrorContains(t, err, "is KeyPassphrase right?")
+			}
+		}
+	}
+	err := refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong") }), "Key", pki("server-enc.key"))
+	require.ErrorContains(t, err, "is KeyPassphrase right?")
+}
+
+// What is no PEM certificate or key is told by what it is, with the command that converts it.
+func TestOtherFormsAreNamed(t *testing.T) {
+	block := func(kind string) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("0\x03\x02\x01\x03")})
+	}
+	der := func(v any) []byte {
+		text, err := asn1.Marshal(v)
+		require.NoError(t, err)
+		return text
+	}
+	data := asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
+	p12 := der(struct {
+		Version int
+		Safe    struct{ Kind asn1.ObjectIdentifier }
+	}{3, struct{ Kind asn1.ObjectIdentifier }{data}})
+	p7b := der(struct{ Kind asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}})
+	for _, c := range []struct {
+		name     string
+		data     []byte
+		crt, key string
+	}{
+		{"PKCS #7", block("PKCS7"), `"openssl pkcs7 -print_certs -in FILE"`, "PKCS #7"},
+		{"PKCS #7 in DER", p7b, `"openssl pkcs7 -inform DER -print_certs -in FILE"`, "PKCS #7"},
+		{"PKCS #12", p12, `"openssl pkcs12 -nodes -in FILE"`, `"openssl pkcs12 -nodes -in FILE"`},
+		{"request", block("CERTIFICATE REQUEST"), `"openssl x509 -req -in FILE`, "certificate request"},
+		{"OpenSSH", block("OPENSSH PRIVATE KEY"), "OpenSSH", `"ssh-keygen -p -m PKCS8 -f FILE"`},
+		{"public key", block("PUBLIC KEY"), "a public key", "a public key"},
+		{"DER", pemDER(t, pkiBytes(t, "server.crt")), `"openssl x509 -inform DER -in FILE"`, `"openssl pkey -inform DER -in FILE"`},
+	} {
+		require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.CrtMem = c.data }), "CrtMem", ""), c.crt, c.name)
+		require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.KeyMem = c.data }), "KeyMem", ""), c.key, c.name)
+		require.ErrorContains(t, refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{c.data} }), "CACrtMem[0]", ""), c.crt, c.name)
+	}
+	require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Crt = pki("server.key") }), "Crt", pki("server.key")), "no PEM certificate in it, but PRIVATE KEY")
+}
