@@ -18,9 +18,7 @@ import (
 // stands for the root of the system.
 func installed(t *testing.T, prefix string) string {
 	t.Helper()
-	if _, err := exec.LookPath("make"); err != nil {
-		peers.SkipWithout(t, "make", "make")
-	}
+	peers.Find(t, "make", "make")
 	root := t.TempDir()
 	cmd := exec.Command("make", "-C", filepath.Join("..", ".."), "install", "DESTDIR="+root, "PREFIX="+prefix)
 	out, err := cmd.CombinedOutput()
@@ -84,9 +82,7 @@ func TestInstall(t *testing.T) {
 		require.Contains(t, out, `relay "imap"`)
 	})
 	t.Run("unit", func(t *testing.T) {
-		if _, err := exec.LookPath("systemd-analyze"); err != nil {
-			peers.SkipWithout(t, "systemd", "systemd-analyze")
-		}
+		peers.Find(t, "systemd", "systemd-analyze")
 		verify := func() (string, error) {
 			out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--root="+root, "sslrelay.service").CombinedOutput()
 			return string(out), err
@@ -113,10 +109,7 @@ func TestInstall(t *testing.T) {
 		require.NoError(t, os.Rename(relay+".moved", relay))
 	})
 	t.Run("manual", func(t *testing.T) {
-		mandoc, err := exec.LookPath("mandoc")
-		if err != nil {
-			peers.SkipWithout(t, "mandoc", "mandoc")
-		}
+		mandoc := peers.Find(t, "mandoc", "mandoc")
 		out, err := exec.Command(mandoc, "-T", "lint", "-W", "warning", filepath.Join(root, "usr/share/man/man8/sslrelay.8")).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	})

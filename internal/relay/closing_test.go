@@ -22,9 +22,8 @@ import (
 // take that for the end of an answer, unless it is told to.
 func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	const size = 300_000
-	python := debianPython(t)
-	p := peers.StartForeign(t, nil, python, filepath.Join("testdata", "backends", "closing.py"), pki("server.crt"), pki("server.key"), strconv.Itoa(size))
-	where := fmt.Sprintf("backend = \"tls:%s\"\n", strings.TrimSpace(p.Await("port ")))
+	_, addr := pythonServer(t, "python3", "closing.py", pki("server.crt"), pki("server.key"), strconv.Itoa(size))
+	where := fmt.Sprintf("backend = \"tls:%s\"\n", addr)
 	for _, mode := range []string{modeTCP, modeHTTP} {
 		for _, allow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, backend-allowmissingclosenotify = %v", mode, allow), func(t *testing.T) {

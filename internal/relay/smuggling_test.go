@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,20 +20,16 @@ import (
 // handlers of Python's http.server that read no body leave it on the connection.
 var webServers = map[string]func(t *testing.T) (p *peers.Program, addr string){
 	"aiohttp": func(t *testing.T) (*peers.Program, string) {
-		python := debianPython(t)
-		if exec.Command(python, "-c", "import aiohttp").Run() != nil {
-			peers.SkipWithout(t, "python3-aiohttp", "Python's aiohttp")
-		}
-		return scriptServer(t, python, "aiohttpserver.py")
+		return pythonServer(t, "python3-aiohttp", "aiohttpserver.py")
 	},
 	"http.server": func(t *testing.T) (*peers.Program, string) {
-		return scriptServer(t, debianPython(t), "httpserver.py")
+		return pythonServer(t, "python3", "httpserver.py")
 	},
 	"node": func(t *testing.T) (*peers.Program, string) {
 		return scriptServer(t, peers.Find(t, "nodejs", "node"), "node.js")
 	},
 	"nginx": func(t *testing.T) (*peers.Program, string) {
-		nginx := peers.Find(t, "nginx-light", "nginx")
+		nginx := peers.FindDaemon(t, "nginx-light", "nginx")
 		text, err := os.ReadFile(filepath.Join("testdata", "backends", "nginx.conf"))
 		require.NoError(t, err)
 		dir, port := t.TempDir(), peers.FreePort(t)
@@ -46,19 +41,15 @@ var webServers = map[string]func(t *testing.T) (p *peers.Program, addr string){
 	},
 }
 
-// debianPython is the Python that Debian's packages are for.
-func debianPython(t *testing.T) string {
+// pythonServer runs a script with the Python that Debian's packages are for.
+func pythonServer(t *testing.T, debianPackage, script string, args ...string) (*peers.Program, string) {
 	t.Helper()
-	const python = "/usr/bin/python3"
-	if _, err := os.Stat(python); err != nil {
-		peers.SkipWithout(t, "python3", python)
-	}
-	return python
+	return scriptServer(t, peers.FindFor(t, filepath.Join("testdata", "backends", script), debianPackage, "/usr/bin/python3"), script, args...)
 }
 
-func scriptServer(t *testing.T, program, script string) (*peers.Program, string) {
+func scriptServer(t *testing.T, program, script string, args ...string) (*peers.Program, string) {
 	t.Helper()
-	p := peers.StartForeign(t, nil, program, filepath.Join("testdata", "backends", script))
+	p := peers.StartForeign(t, nil, program, append([]string{filepath.Join("testdata", "backends", script)}, args...)...)
 	return p, "127.0.0.1:" + strings.TrimSpace(p.Await("port "))
 }
 

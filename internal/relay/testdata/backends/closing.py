@@ -6,7 +6,7 @@ context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1], sys.argv[2])
 size = int(sys.argv[3])
 listener = socket.create_server(("127.0.0.1", 0))
-print("port 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+print("port %d" % listener.getsockname()[1], flush=True)
 while True:
     conn, _ = listener.accept()
     try:
