@@ -81,10 +81,14 @@ type httpConn struct {
 
 	once   sync.Once
 	closed chan struct{}
+
+	killed context.Context // ends with cancel, and with it the request or tunnel
+	cancel context.CancelFunc
 }
 
 func newHTTPConn(s *session) *httpConn {
 	c := &httpConn{duplex: s.client, session: s, closed: make(chan struct{})}
+	c.killed, c.cancel = context.WithCancel(context.Background())
 	c.client, _, _ = net.SplitHostPort(s.raw.RemoteAddr().String())
 	c.from, c.proto = []string{c.client}, []string{"http"}
 	if s.tls != nil {
@@ -188,7 +192,9 @@ func (s *Server) newHTTPServer(r *relay) *http.Server {
 		MaxHeaderBytes: conf.MaxHeader,
 		ErrorLog:       slog.NewLogLogger(s.relayLog(r).Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, httpConnKey{}, c)
+			ctx, cancel := context.WithCancel(context.WithValue(ctx, httpConnKey{}, c))
+			context.AfterFunc(c.(*httpConn).killed, cancel)
+			return ctx
 		},
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is for the backend
 	}

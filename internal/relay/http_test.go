@@ -171,7 +171,7 @@ func TestUpgradesPassThrough(t *testing.T) {
 func TestOtherUpgradesAreNotForwarded(t *testing.T) {
 	f := httpRelay(t)
 	c := newLines(t, dialTLS(t, f.addr()))
-	for _, upgrade := range []string{"h2c", "websocket, h2c", "TLS/1.2", "HTTP/2.0", "h2c\r\nUpgrade: websocket"} {
+	for _, upgrade := range []string{"h2c", "websocket, h2c", "TLS/1.2", "HTTP/2.0", "h2c\r\nUpgrade: websocket", "\xff"} {
 		status, body := c.ask("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade + "\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
 		require.Equal(t, 200, status, upgrade)
 		require.NotContains(t, strings.ToLower(body), "upgrade", upgrade)

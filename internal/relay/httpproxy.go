@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 const (
@@ -154,6 +157,7 @@ func (x *roundTrip) serve(w http.ResponseWriter, req *http.Request) {
 		}
 		w = in
 	}
+	onlyWebSocket(req, x)
 	x.conn.session.state.proxy.ServeHTTP(w, req)
 }
 
@@ -199,8 +203,8 @@ func (st *state) makeProxy(log *slog.Logger) {
 		ModifyResponse: func(res *http.Response) error {
 			x := roundTripOf(res.Request.Context())
 			if res.StatusCode == http.StatusSwitchingProtocols {
-				if res.Request.Header.Get("Upgrade") == "" {
-					return errors.New("status 101 to a request without Upgrade")
+				if err := checkSwitch(res); err != nil {
+					return err
 				}
 				x.conn.tunnel.Store(true)
 				return nil
@@ -225,7 +229,6 @@ func (st *state) rewrite(r *httputil.ProxyRequest, host string) {
 	r.Out.Host = r.In.Host
 	x := roundTripOf(r.In.Context())
 	r.Out.Close = x.lastOfBackend(r.In.Method)
-	onlyWebSocket(r, x)
 	r.Out.Header.Del("Expect")
 	if r.Out.Body != nil && r.Out.Body != http.NoBody {
 		x.body.ReadCloser = r.Out.Body
@@ -242,14 +245,31 @@ func (st *state) rewrite(r *httputil.ProxyRequest, host string) {
 // the relay only forwards, and with h2c, or HTTP by another name, the client
 // would make requests there with headers of its own choice. WebSocket begins
 // with a GET of HTTP/1.1 without a body (RFC 6455 section 4.1).
-func onlyWebSocket(r *httputil.ProxyRequest, x *roundTrip) {
-	h := r.Out.Header
-	if up := h["Upgrade"]; len(up) > 0 && (len(up) > 1 || !strings.EqualFold(up[0], "websocket") ||
-		r.In.Method != http.MethodGet || !r.In.ProtoAtLeast(1, 1) || x.hasBody) {
+//
+// This happens before httputil sees the request, because httputil answers some
+// values of Upgrade itself. The Connection header stays: it may name more headers.
+func onlyWebSocket(req *http.Request, x *roundTrip) {
+	h := req.Header
+	if up := h["Upgrade"]; len(up) > 0 && (len(up) > 1 || !strings.EqualFold(up[0], websocket) ||
+		req.Method != http.MethodGet || !req.ProtoAtLeast(1, 1) || x.hasBody) {
 		h.Del("Upgrade")
-		h.Del("Connection")
 	}
 	h.Del("HTTP2-Settings")
+}
+
+const websocket = "websocket"
+
+// checkSwitch looks at status 101. httputil refuses an answer with the wrong
+// protocol too, but leaves the backend's connection open.
+func checkSwitch(res *http.Response) error {
+	if res.Request.Header.Get("Upgrade") == "" {
+		return errors.New("status 101 to a request without Upgrade")
+	}
+	if to := res.Header.Get("Upgrade"); !strings.EqualFold(to, websocket) || !namedByConnection(res.Header, "Upgrade") {
+		return fmt.Errorf("status 101 with Upgrade: %q and Connection: %q, want a switch to websocket",
+			bounded.Text(to), bounded.Text(res.Header.Get("Connection")))
+	}
+	return nil
 }
 
 // roundTripper sends each request with the connections of its client.
@@ -268,6 +288,7 @@ func (roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 // backendError answers a request that the backend did not answer.
 func backendError(w http.ResponseWriter, r *http.Request, err error) {
 	x := roundTripOf(r.Context())
+	x.answered.Store(true)
 	s := x.conn.session
 	status := http.StatusBadGateway
 	var broken *clientBodyError

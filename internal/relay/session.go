@@ -304,6 +304,9 @@ func (s *session) kill() {
 	if s.backend != nil {
 		s.taken = append(s.taken, cut.Take(s.backend))
 	}
+	if c := s.http.Load(); c != nil {
+		c.cancel() // the relay may be writing to a backend that does not read
+	}
 }
 
 // setBackend makes the connection known to kill. It is false if that has come
