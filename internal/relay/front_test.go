@@ -277,6 +277,21 @@ func TestFrontsBoundALine(t *testing.T) {
 	}
 }
 
+// What a byte costs does not depend on the literals that came before it in the
+// same command: a client may send thousands, and then one byte at a time.
+func TestLiteralsAreReadOnce(t *testing.T) {
+	for kind, literal := range map[string]string{"LITERAL+": "{0+}\r\n", "synchronizing": "{0}\r\n"} {
+		t.Run(kind, func(t *testing.T) {
+			f := testFront(modeIMAP, func(c *frontConfig) { c.tls, c.maxLine = true, 12<<10 })
+			play(f, "a "+strings.Repeat("x", 3000)+" "+strings.Repeat(literal, 1000), 4096)
+			require.LessOrEqual(t, testing.AllocsPerRun(20, func() {
+				f.feed([]byte("x"))
+				require.Equal(t, more, f.next().do)
+			}), 10.0)
+		})
+	}
+}
+
 // Invariant: whatever comes and however it is cut, a front answers with whole
 // lines of printable text, holds no more than one line and one piece, takes no
 // login without TLS unless that is allowed, and decides the same for the same

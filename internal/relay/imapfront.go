@@ -13,6 +13,7 @@ import (
 type imapFront struct {
 	lineFront
 	continued int    // a continuation was sent for the literal that begins there
+	scanned   int    // the literals of the command in buf are whole up to there
 	authTag   string // of an AUTHENTICATE that waits for the client's response
 }
 
@@ -40,7 +41,7 @@ func (f *imapFront) greeting() []byte {
 func (f *imapFront) farewell(why string) []byte { return []byte("* BYE " + why + "\r\n") }
 
 func (f *imapFront) secured() {
-	f.tls, f.authTag, f.continued = true, "", 0
+	f.tls, f.authTag, f.continued, f.scanned = true, "", 0, 0
 	f.rest()
 }
 
@@ -93,9 +94,14 @@ func (f *imapFront) next() step {
 		return s
 	}
 	text := string(f.buf[:last]) + trimBlanks(trimEnd(string(f.buf[last:end])))
-	f.drop(end)
-	f.continued = 0
+	f.dropCommand(end)
 	return f.run(text)
+}
+
+// dropCommand drops a command that ends at end.
+func (f *imapFront) dropCommand(end int) {
+	f.drop(end)
+	f.continued, f.scanned = 0, 0
 }
 
 // command finds the end of one command with its literals, and where the part
@@ -105,8 +111,13 @@ func (f *imapFront) next() step {
 // Every command may have literals. A line that ends like a literal is always
 // read as one, whatever the command is and whether the relay knows it, so that
 // the bytes of a literal never become a command.
+//
+// The search goes on where it ended, and the first line is read for an answer
+// alone: a client may send thousands of literals in one command, and the last
+// bytes of it one at a time.
 func (f *imapFront) command() (last, end int, s step, ok bool) {
 	for {
+		end = f.scanned
 		line := f.lineEnd(end)
 		if line < 0 || line > f.maxLine {
 			if f.tooLong() {
@@ -118,26 +129,32 @@ func (f *imapFront) command() (last, end int, s step, ok bool) {
 		if !is {
 			return end, line, step{}, true
 		}
-		tag, name := f.head(line)
 		switch {
 		case !sync && (size > f.maxNonSync() || size > f.maxLine-line):
+			tag, _ := f.head(line)
 			return 0, 0, f.bye("literal too big", tag+" BAD literal too big"), false // the client sends it in any case: RFC 7888 section 4
-		case sync && size > f.maxLine-line:
-			f.drop(line)
-			f.continued = 0
-			return 0, 0, f.bad(tag, "literal too big"), false
-		case sync && (name == "LOGIN" || name == "AUTHENTICATE") && !f.loginAllowed(): // the client should not send a password that is refused
-			f.drop(line)
-			f.continued = 0
-			return 0, 0, f.loginDisabled(tag), false
 		case sync && f.continued < line:
-			f.continued = line
-			return 0, 0, f.reply(again, "+ OK"), false
+			return 0, 0, f.proceed(line, size), false
 		case len(f.buf) < line+size:
 			return 0, 0, step{do: more}, false
 		}
-		end = line + size
+		f.scanned = line + size
 	}
+}
+
+// proceed answers a client that waits before it sends the literal behind line.
+func (f *imapFront) proceed(line, size int) step {
+	tag, name := f.head(line)
+	switch {
+	case size > f.maxLine-line:
+		f.dropCommand(line)
+		return f.bad(tag, "literal too big")
+	case (name == "LOGIN" || name == "AUTHENTICATE") && !f.loginAllowed(): // the client should not send a password that is refused
+		f.dropCommand(line)
+		return f.loginDisabled(tag)
+	}
+	f.continued = line
+	return f.reply(again, "+ OK")
 }
 
 // maxNonSync is the size of a literal that a client may send without waiting.
