@@ -3,6 +3,7 @@ package sslnet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -15,17 +16,31 @@ import (
 // Listen listens for TLS connections at addr. It returns a *Listener with default
 // settings.
 func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
-	switch {
-	case ctx == nil:
-		return nil, errNoCtx
-	case ctx.Client(): // without this, every handshake would fail with no visible reason
-		return nil, errNotServer
+	if err := serves(ctx); err != nil {
+		return nil, err
 	}
 	below, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, err
 	}
 	return NewListener(below, ctx), nil
+}
+
+// serves reports why no handshake of a server can succeed with ctx: it is of a
+// client, zero or closed. Without this, every handshake would fail with no visible
+// reason.
+func serves(ctx *sslfilter.Ctx) error {
+	switch {
+	case ctx == nil:
+		return errNoCtx
+	case ctx.Client():
+		return errNotServer
+	}
+	f, err := ctx.NewFilter()
+	if err != nil {
+		return fmt.Errorf("sslnet: Ctx: %w", err)
+	}
+	return f.Close()
 }
 
 // NewListener returns a listener for TLS over the connections that below accepts.
@@ -128,10 +143,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 	l.start.Do(func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if !a.done {
-			a.wait.Add(1)
-			go l.run(a)
+		if a.done {
+			return
 		}
+		if a.err = serves(a.ctx.Load()); a.err != nil {
+			close(a.failed)
+			return
+		}
+		a.wait.Add(1)
+		go l.run(a)
 	})
 	select {
 	case <-a.closed:

@@ -18,6 +18,8 @@ import (
 // be in a goroutine of the package, and callers cannot recover from that.
 func TestNothingIsGiven(t *testing.T) {
 	client, server := mustCtx(t, clientOptions()), mustCtx(t, serverOptions())
+	zero, closed := new(sslfilter.Ctx), mustCtx(t, serverOptions())
+	require.NoError(t, closed.Close())
 	addr := echo(t, serverOptions()).Addr().String()
 	conn := func() net.Conn {
 		a, b := net.Pipe()
@@ -46,6 +48,13 @@ func TestNothingIsGiven(t *testing.T) {
 		"Dialer.Client without a Ctx":     func() error { return failing(new(sslnet.Dialer).Client(context.Background(), conn(), addr)) },
 		"Listen without a Ctx":            func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", nil)) },
 		"Listen with the Ctx of a client": func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", client)) },
+		"Dial with a zero Ctx":            func() error { return failing(sslnet.Dial("tcp", addr, zero)) },
+		"Listen with a zero Ctx":          func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", zero)) },
+		"Listen with a closed Ctx":        func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", closed)) },
+		"Listener with a zero Ctx":        func() error { return accept(sslnet.NewListener(listenTCP(t), zero)) },
+		"Listener with a closed Ctx":      func() error { return accept(sslnet.NewListener(listenTCP(t), closed)) },
+		"Listener with a client's Ctx":    func() error { return accept(sslnet.NewListener(listenTCP(t), client)) },
+		"Client with a zero Ctx":          func() error { return sslnet.Client(conn(), zero).Handshake() },
 		"Listener without anything":       func() error { return accept(&sslnet.Listener{}) },
 		"Listener without a listener":     func() error { return accept(sslnet.NewListener(nil, server)) },
 		"Listener without a Ctx":          func() error { return accept(sslnet.NewListener(listenTCP(t), nil)) },
