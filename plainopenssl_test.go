@@ -115,7 +115,10 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut enginetest.Chu
 			continue
 		case err == io.EOF:
 			b.ended = true
-			require.NoError(t, end.Send([]byte("behind")))
+			if err := end.Send([]byte("behind")); err != nil { // a handshake that can never be complete; OpenSSL itself waits for ever
+				require.Equal(t, k.f.Err(), err)
+				require.ErrorContains(t, err, "in the middle of a renegotiation")
+			}
 			listen()
 		case errors.As(err, &failure):
 			for _, r := range failure.Records {
@@ -175,7 +178,7 @@ func TestAsPlainOpenSSL(t *testing.T) {
 				}
 				seed := rand.Uint64()
 				random := rand.New(rand.NewPCG(seed, seed))
-				rounds := 150
+				rounds := 100
 				if testing.Short() {
 					rounds = 30
 				}

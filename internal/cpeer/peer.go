@@ -162,9 +162,11 @@ func (e *End) Send(plain []byte) error {
 }
 
 // Outgoing encrypts what was sent, unless a handshake is under way, and appends
-// what waits for the network to dst.
+// what waits for the network to dst. After the peer's close_notify in the middle
+// of a later handshake nothing is encrypted any more.
 func (e *End) Outgoing(dst []byte) []byte {
-	if len(e.waiting) > 0 && e.Err() == nil && e.s.Send(e.waiting) == nil {
+	endless := e.err == io.EOF && C.SSL_in_init(e.s.p.ssl) != 0
+	if len(e.waiting) > 0 && !endless && e.Err() == nil && e.s.Send(e.waiting) == nil {
 		e.waiting = nil
 	}
 	for {
