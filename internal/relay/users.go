@@ -43,7 +43,7 @@ func (t userTable) add(name, where string, e endpoint) error {
 		return fmt.Errorf("%q is listed twice, also in %s", name, other.where)
 	case twice:
 		return fmt.Errorf("%q is the same as %q in %s: the case of a domain and a final dot do not count", name, other.name, other.where)
-	case name == "" || strings.HasSuffix(key, "@") || !utf8.ValidString(name):
+	case name == "" || strings.HasSuffix(key, "@") || strings.HasPrefix(key, "@") && strings.Count(key, "@") > 1 || !utf8.ValidString(name):
 		return fmt.Errorf("%q is not a user name or @domain", name)
 	case len(t) >= maxUsers:
 		return fmt.Errorf("more than %d users", maxUsers)

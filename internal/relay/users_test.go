@@ -63,6 +63,7 @@ func TestUsersThatAreTheSame(t *testing.T) {
 		{"\"@other.de\" = \"a:1\"", "@OTHER.DE b:1\n", `users line 1: "@OTHER.DE" is the same as "@other.de" in users`},
 		{"\"@\" = \"a:1\"", "", `"@" is not a user name or @domain`},
 		{"\"bob@.\" = \"a:1\"", "", `"bob@." is not a user name or @domain`},
+		{"\"@a@b.example\" = \"a:1\"", "", `"@a@b.example" is not a user name or @domain`},
 		{"", "bob@\xff.de a:1\n", `users line 1: "bob@\xff.de" is not a user name`},
 	} {
 		_, err := loadUserTable(t, c.table, c.file)
