@@ -279,11 +279,10 @@ func (s *sharedCtx) applyTrust() error {
 	}
 	inputs := make([]input, 0, max(1, len(o.CACrtMem)))
 	if o.CACrtMem == nil {
-		in, err := o.read("CACrt", o.CACrt, nil)
-		if err != nil {
+		var err error
+		if inputs, err = o.caInputs(); err != nil {
 			return err
 		}
-		inputs = append(inputs, in)
 	}
 	for i, pem := range o.CACrtMem {
 		in := input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem}

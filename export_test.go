@@ -51,4 +51,5 @@ const (
 	MaxLibraries = maxLibraries
 	MaxCANames   = maxCANames
 	MaxOwnChain  = maxOwnChain
+	MaxCAFiles   = maxCAFiles
 )

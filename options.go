@@ -49,7 +49,9 @@ type Options struct {
 	// CACrt is a PEM file with the certificates that this side trusts, all of
 	// them. A server sends their names to clients that it asks for a
 	// certificate. An empty CACrt means nobody on a server, and the system's
-	// store on a client.
+	// store on a client. It may also be a directory: NewCtx then reads every
+	// *.pem, *.crt and *.cer in it, and the links of "openssl rehash"; files
+	// without a certificate are passed over, and there must be one with.
 	CACrt string
 	// CACrtMem holds the contents of such files, and wins over CACrt. Each
 	// element must hold at least one certificate.

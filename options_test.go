@@ -114,7 +114,9 @@ func TestBadFilesAreNamed(t *testing.T) {
 		require.ErrorIs(t, missing, fs.ErrNotExist)
 		keep(o.name+", missing", missing)
 		directory := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, "testdata") }), o.name, "testdata")
-		require.ErrorIs(t, directory, syscall.EISDIR)
+		if o.name != "CACrt" { // which takes one, if there are certificates in it
+			require.ErrorIs(t, directory, syscall.EISDIR)
+		}
 		keep(o.name+", a directory", directory)
 		keep(o.name+", too large", refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, tooLarge(t, dir)) }), o.name, filepath.Join(dir, "large.pem")))
 		refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, pki(o.good)+"\x00") }), o.name, "")

@@ -46,7 +46,7 @@ type ServerTLS struct {
 	Key                     string   `toml:"key" usage:"<file> with the private key of crt"`
 	KeyPassphrase           string   `toml:"keypassphrase" usage:"<source> of the passphrase of an encrypted key: file:/path, env:NAME or credential:name (of systemd)"`
 	Chain                   string   `toml:"chain" usage:"<file> with the certificate and its intermediates, and the key if there is no key option"`
-	CACrt                   string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against"`
+	CACrt                   string   `toml:"cacrt" usage:"<file> with the CAs that client certificates are verified against, or a directory of such files"`
 	CAVerifyDepth           int      `toml:"caverifydepth" usage:"<number> of intermediates that a chain may have; 0 means 5"`
 	CACRL                   string   `toml:"cacrl" usage:"<file> with revocation lists; a list without entries blocks everybody"`
 	CRLCheck                string   `toml:"crlcheck" usage:"which <certificates> OpenSSL looks up in crlfiles: leaf (the client's own), chain (all of its chain) or off" default:"off"`
@@ -83,7 +83,7 @@ type BackendTLS struct {
 	Key                     string   `toml:"backend-key" usage:"<file> with the private key of backend-crt"`
 	KeyPassphrase           string   `toml:"backend-keypassphrase" usage:"<source> of its passphrase, as in keypassphrase"`
 	Chain                   string   `toml:"backend-chain" usage:"<file> with the certificate and its intermediates, and the key if there is no backend-key"`
-	CACrt                   string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against" default:"the CAs of the system"`
+	CACrt                   string   `toml:"backend-cacrt" usage:"<file> with the CAs that the backend is verified against, or a directory of such files" default:"the CAs of the system"`
 	CAVerifyDepth           int      `toml:"backend-caverifydepth" usage:"<number> of intermediates that its chain may have; 0 means 5"`
 	CACRL                   string   `toml:"backend-cacrl" usage:"<file> with revocation lists that the backend's chain must not be on"`
 	CRLCheck                string   `toml:"backend-crlcheck" usage:"which <certificates> OpenSSL looks up in backend-crlfiles, as in crlcheck" default:"off"`

@@ -1,0 +1,89 @@
+package sslfilter_test
+
+import (
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// CACrt may be a directory, as OpenSSL's users know it: plain files and the links
+// of openssl rehash count, and a file without a certificate does not.
+func TestCACrtIsADirectory(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string, data []byte) string {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, data, 0o600))
+		return file
+	}
+	server := func(change func(*sslfilter.Options)) sslfilter.Options {
+		return asking(func(o *sslfilter.Options) {
+			o.CACrt = dir
+			if change != nil {
+				change(o)
+			}
+		})
+	}
+	valid := func(crt string) bool {
+		return connect(t, server(nil), showing(crt, "")).Server.ClientCertValid()
+	}
+
+	err := refuse(t, server(nil), "CACrt", dir)
+	require.ErrorContains(t, err, "none of its files (*.pem, *.crt, *.cer and hashed names such as 5ed36f99.0) holds a PEM certificate")
+	key := put("server.pem", pkiBytes(t, "server.key"))
+	put("5ed36f99.r0", pkiBytes(t, "crl.pem"))
+	put("README", pkiBytes(t, "root.crt"))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "more.pem"), 0o700))
+	refuse(t, server(nil), "CACrt", dir)
+
+	put("other.crt", pkiBytes(t, "other.crt"))
+	require.False(t, valid("client.crt"), "the name README is no certificate's")
+	require.True(t, valid("client-unknown.crt"))
+	elsewhere := tempFile(t, "root", pkiBytes(t, "root.crt"))
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, "5ed36f99.0")))
+	require.NoError(t, os.Symlink("5ed36f99.0", filepath.Join(dir, "root.pem")))
+	require.True(t, valid("client.crt"), "a hashed link")
+	require.True(t, valid("client-unknown.crt"), "a plain file")
+	require.NoError(t, connect(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.CACrt = dir })).Client.Filter.Err())
+	log := new(journal)
+	mustCtx(t, server(func(o *sslfilter.Options) { o.Debug = slog.New(log) }))
+	require.Equal(t, []string{key}, log.values("sslfilter: CACrt: a file without a certificate is passed over", "file"))
+
+	for name, data := range map[string][]byte{"broken.pem": pkiBytes(t, "root.crt")[:600], "der.crt": pemDER(t, pkiBytes(t, "root.crt"))} {
+		file := put(name, data)
+		refuse(t, server(nil), "CACrt", file)
+		require.NoError(t, os.Remove(file))
+	}
+	gone := filepath.Join(dir, "gone.pem")
+	require.NoError(t, os.Symlink("nowhere", gone))
+	require.ErrorIs(t, refuse(t, server(nil), "CACrt", gone), fs.ErrNotExist)
+	require.NoError(t, os.Remove(gone))
+
+	for i := range sslfilter.MaxCAFiles {
+		put(strconv.Itoa(i)+".pem", nil)
+	}
+	require.ErrorContains(t, refuse(t, server(nil), "CACrt", dir), "more than 4096 certificate files")
+}
+
+// What options.md says of pinning: a self-signed certificate alone is enough, one that
+// a CA has issued is not, and the certificate that was sent can be compared.
+func TestPinningAServer(t *testing.T) {
+	pinned := func(file string) sslfilter.Options {
+		return with(clientOptions(), func(o *sslfilter.Options) { o.CACrt = pki(file) })
+	}
+	connect(t, serving("server-selfsigned"), pinned("server-selfsigned.crt"))
+	p := pair(t, serverOptions(), pinned("server-selfsigned.crt"))
+	require.Error(t, p.Handshake())
+	p = pair(t, serverOptions(), pinned("server.crt"))
+	require.Error(t, p.Handshake())
+	code := asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code
+	require.Contains(t, []sslfilter.VerifyCode{sslfilter.VerifyUnableToGetIssuer, sslfilter.VerifyUnableToGetIssuerLoc}, code)
+	p = connect(t, serverOptions(), sslfilter.Options{Client: true, InsecureSkipVerify: true})
+	require.Equal(t, derOf(t, "server.crt"), p.Client.Peer().Sent[0])
+}
