@@ -193,7 +193,7 @@ func TestProxies(t *testing.T) {
 						return nil
 					},
 				}
-				for range 2 { // one connection
+				for range 2 { // both requests use one connection
 					text, resp := get(t, tr, site)
 					require.Contains(t, text, "tls=true cert=true")
 					require.Contains(t, text, "valid=true")
@@ -504,7 +504,7 @@ func TestProtocolsOfBase(t *testing.T) {
 	for name, test := range map[string]struct {
 		base *http.Transport
 		alpn []string
-		want string // nothing is an error
+		want string // empty if an error is wanted
 	}{
 		"both":                  {only(h1, h2), both, "HTTP/2.0"},
 		"HTTP1":                 {only(h1), both, "HTTP/1.1"},

@@ -132,7 +132,7 @@ func TestShutdown(t *testing.T) {
 				whoami(w, r)
 			}))
 			tr := transport(t, protocols...)
-			get(t, tr, s.url) // a connection that is idle then
+			get(t, tr, s.url) // leaves an idle connection
 			type result struct {
 				text string
 				err  error

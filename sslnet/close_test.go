@@ -49,7 +49,7 @@ func TestReset(t *testing.T) {
 	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
 	require.NoError(t, c.NetConn().(*net.TCPConn).SetLinger(0))
 	require.NoError(t, c.NetConn().Close())
-	for range 2 { // it stays
+	for range 2 { // the result is permanent
 		_, err := s.Read(make([]byte, 1))
 		require.ErrorIs(t, err, syscall.ECONNRESET)
 		var op *net.OpError
@@ -146,7 +146,7 @@ func TestCloseBehindAWrite(t *testing.T) {
 			closed := make(chan error)
 			go func() { closed <- c.Close() }()
 			<-below.closing
-			time.Sleep(20 * time.Millisecond) // for a Close that would not wait
+			time.Sleep(20 * time.Millisecond) // a Close that does not wait would end now
 			close(below.goOn)
 			got, err := io.Copy(io.Discard, s)
 			require.NotZero(t, got)
@@ -350,7 +350,7 @@ func TestUnreadInputDestroysNothing(t *testing.T) {
 	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
 	data := random(200_000)
 	within(t, "Close with unread input", func() {
-		_, err := c.Write(random(50_000)) // the server reads nothing of it
+		_, err := c.Write(random(50_000)) // the server does not read it
 		require.NoError(t, err)
 		_, err = s.Write(data)
 		require.NoError(t, err)

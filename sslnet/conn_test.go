@@ -72,7 +72,7 @@ func TestEnds(t *testing.T) {
 		})
 		t.Run("closed here", func(t *testing.T) {
 			c, _ := connect(t, join, serverOptions(), clientOptions())
-			c.NetConn().Close() // so that nothing waits for the other side
+			c.NetConn().Close() // so that nothing waits for the peer
 			c.Close()
 			_, err := c.Read(make([]byte, 1))
 			require.ErrorIs(t, err, net.ErrClosed)

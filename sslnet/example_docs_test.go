@@ -70,7 +70,7 @@ func ExampleDial() {
 }
 
 // docs:begin
-// greet tells each client what its certificate is worth.
+// greet tells each client the verdict on its certificate.
 func greet(listener net.Listener) error {
 	for {
 		conn, err := listener.Accept() // the handshake is done
@@ -187,7 +187,7 @@ func ExampleServer() {
 }
 
 // docs:begin
-// serveMail is a server whose clients begin in plain text and may go over to TLS.
+// serveMail serves clients that begin in plain text and may start TLS.
 func serveMail(conn net.Conn, ctx *sslfilter.Ctx) error {
 	r := bufio.NewReader(conn)
 	for {
@@ -199,21 +199,21 @@ func serveMail(conn net.Conn, ctx *sslfilter.Ctx) error {
 			fmt.Fprint(conn, "502 only STARTTLS here\r\n")
 			continue
 		}
-		// First the check for what was injected behind the command, then the answer.
+		// Check for injected bytes after the command before sending the answer.
 		secured, err := sslnet.ServerBuffered(conn, r, ctx, sslnet.RefuseLeftover)
 		if err != nil {
 			return err // *sslnet.LeftoverError
 		}
 		fmt.Fprint(conn, "220 go ahead\r\n")
 		defer secured.Close()
-		return serveOverTLS(bufio.NewReader(secured), secured) // nothing that was read before counts
+		return serveOverTLS(bufio.NewReader(secured), secured) // forgets everything received in plain text
 	}
 }
 
 // docs:end
 
 // docs:begin
-// secure asks a server for TLS and takes it up.
+// secure asks a server for TLS and starts it.
 func secure(conn net.Conn, name string, ctx *sslfilter.Ctx) (*sslnet.Conn, error) {
 	fmt.Fprint(conn, "STARTTLS\r\n")
 	r := bufio.NewReader(conn)
@@ -267,18 +267,18 @@ func ExampleConn_Detach() {
 	conn.SetServerName("localhost")
 	go func() {
 		server := sslnet.Server(b, must(sslfilter.NewCtx(serverOptions())))
-		io.Copy(io.Discard, server) // until the client takes TLS off
+		io.Copy(io.Discard, server) // until the client ends TLS
 		plain := must(server.Detach())
 		fmt.Fprintln(plain, "in plain text again")
 		plain.Close()
 	}()
 	// docs:begin
 	fmt.Fprintln(conn, "the last line over TLS")
-	plain, err := conn.Detach() // close_notify goes out, and the peer's comes
+	plain, err := conn.Detach() // sends close_notify and waits for the peer's
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer plain.Close() // conn is used up
+	defer plain.Close() // conn can no longer be used
 	line, err := bufio.NewReader(plain).ReadString('\n')
 	// docs:end
 	fmt.Printf("%q %v", line, err)

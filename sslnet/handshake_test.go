@@ -90,7 +90,7 @@ func TestDeadlineWhileAnotherHandshakes(t *testing.T) {
 		case <-time.After(patience):
 			require.Fail(t, "Write does not end")
 		}
-		shake(t, s) // c does it in Read
+		shake(t, s) // c does the handshake in Read
 		say(t, s, "hello")
 		require.NoError(t, <-read)
 	})
@@ -210,7 +210,7 @@ func TestRefusedClientGetsTheAlert(t *testing.T) {
 					return err
 				}
 				defer c.Close()
-				for err == nil { // until the refusal has come
+				for err == nil { // until the alert has arrived
 					_, err = c.Write(make([]byte, 1000))
 				}
 				_, err = c.Read(make([]byte, 1))

@@ -26,9 +26,9 @@ func Listen(network, addr string, ctx *sslfilter.Ctx) (net.Listener, error) {
 	return NewListener(below, ctx), nil
 }
 
-// serves reports why no handshake of a server can succeed with ctx: it is of a
-// client, zero or closed. Without this, every handshake would fail with no visible
-// reason.
+// serves returns an error if no handshake of a server can succeed with ctx, because
+// it is nil, a client's, zero or closed. Without this check, every handshake would
+// fail with no visible reason.
 func serves(ctx *sslfilter.Ctx) error {
 	switch {
 	case ctx == nil:

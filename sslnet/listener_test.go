@@ -105,7 +105,7 @@ func TestSilentPeersLoseTheirPlaces(t *testing.T) {
 		require.NoError(t, err)
 		hear(t, c, "hello")
 	})
-	for range 2 { // the third has what the first had, and the visitor that of the second
+	for range 2 { // the third has the place of the first, and the visitor that of the second
 		require.ErrorIs(t, <-failed, sslnet.ErrHandshakeDropped)
 	}
 }

@@ -27,7 +27,7 @@ func TestNettest(t *testing.T) {
 					nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
 						c1, c2 = prepare(t)
 						return c1, c2, func() {
-							c2.(interface{ NetConn() net.Conn }).NetConn().Close() // so that c1 waits for nobody
+							c2.(interface{ NetConn() net.Conn }).NetConn().Close() // so that c1 does not wait for it
 							c1.Close()
 							c2.Close()
 						}, nil

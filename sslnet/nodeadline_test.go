@@ -27,7 +27,7 @@ func TestWithoutDeadlines(t *testing.T) {
 		require.NoError(t, c.SetServerName("localhost"))
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() {
-			io.CopyN(io.Discard, b, 1) // the handshake is under way
+			io.CopyN(io.Discard, b, 1) // the handshake has begun
 			cancel()
 		}()
 		within(t, "the handshake", func() { require.ErrorIs(t, c.HandshakeContext(ctx), context.Canceled) })

@@ -30,7 +30,7 @@ const (
 	idleConns   = 10000
 	activeConns = 1000
 	activeTime  = 10 * time.Second
-	dialers     = 64 // handshakes that the child has under way
+	dialers     = 64 // handshakes that the child runs at a time
 )
 
 // TestScale holds 10,000 idle connections and 1,000 active ones in this process,

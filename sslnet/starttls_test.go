@@ -209,7 +209,7 @@ func TestDetachKeepsWhatArrived(t *testing.T) {
 		io.WriteString(plain, "behind")
 	}()
 	require.NoError(t, c.CloseWrite())
-	waitReadable(t, c.NetConn()) // close_notify, and with luck what is behind it
+	waitReadable(t, c.NetConn()) // close_notify, and perhaps what follows it
 	plain, err := c.Detach()
 	require.NoError(t, err)
 	hear(t, plain, "behind")

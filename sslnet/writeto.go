@@ -5,10 +5,10 @@ import (
 	"io"
 )
 
-// WriteTo writes to w what Read would return, until the peer's close_notify.
-// io.Copy calls it. While it waits for the peer it holds no buffer, unlike a Read,
-// which holds that of its caller. Other calls do not wait for w. After a timeout
-// it can be called again, but what w has not taken by then is lost.
+// WriteTo writes to w what Read would return, until the peer's close_notify. io.Copy
+// calls it. Unlike Read, which holds the buffer of its caller, WriteTo holds no
+// buffer while it waits for the peer. Other calls do not wait for w. After a timeout
+// WriteTo can be called again, but data that w has not taken by then is lost.
 func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	for {
 		plain, buf, err := c.next()
@@ -27,8 +27,8 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// next is a Read that hands over its buffer: plain is in buf, which belongs to
-// the pool.
+// next does a Read and returns the buffer with the data: plain is in buf, which
+// belongs to the pool.
 func (c *Conn) next() (plain []byte, buf *[]byte, err error) {
 	if err := c.ensure(context.Background(), readGoverns, "read"); err != nil {
 		return nil, nil, err

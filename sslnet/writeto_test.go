@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// WriteTo writes what Read would return, in order, also what a Read has left.
+// WriteTo writes what Read would return, in order, including what an earlier Read
+// has left.
 func TestWriteTo(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		c, s := connect(t, join, serverOptions(), clientOptions())
@@ -29,14 +30,14 @@ func TestWriteTo(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, len(data)-len(head), n)
 			require.True(t, bytes.Equal(data, append(head, got.Bytes()...)))
-			n, err = s.WriteTo(io.Discard) // the end stays
+			n, err = s.WriteTo(io.Discard) // a second call returns the end again
 			require.NoError(t, err)
 			require.Zero(t, n)
 		})
 	})
 }
 
-// A timeout ends WriteTo and not the connection; an error of the writer ends it too.
+// A timeout ends WriteTo but not the connection. An error of the writer ends it too.
 func TestWriteToEnds(t *testing.T) {
 	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
 	within(t, "WriteTo", func() {

@@ -110,7 +110,7 @@ func serve(ctx context.Context, tls *sslfilter.Ctx, conn net.Conn, greeting stri
 			// docs:begin
 			above, err := sslnet.ServerBuffered(conn, in, tls, sslnet.RefuseLeftover)
 			if err != nil {
-				return err // a command was injected behind STARTTLS (CVE-2011-0411)
+				return err // a command was injected after STARTTLS (CVE-2011-0411)
 			}
 			fmt.Fprintf(conn, "%s OK Begin SSL/TLS negotiation now.\r\n", tag) // still in plain text
 			// docs:end

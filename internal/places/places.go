@@ -69,8 +69,8 @@ func (p *Places) Len() int {
 // first. Between equal addresses, the connection that arrived first is served
 // first. If all places are taken, a place whose peer has used up Patience is given
 // away: the oldest such place of the address that has the most places. Its drop
-// function is called, from any goroutine, and must not block. An address never gets a place this way
-// from another address that has fewer places.
+// function is called, from any goroutine, and must not block. An address never
+// gets a place this way from another address that has fewer places.
 func (p *Places) Take(over <-chan struct{}, addr net.Addr, drop func()) *Place {
 	w := &waiter{place: &Place{places: p, addr: Client(addr), drop: drop}, given: make(chan struct{})}
 	p.mu.Lock()
