@@ -624,7 +624,7 @@ static int signs_in_13(EVP_PKEY *key, int type)
 {
     char curve[64] = "";
 
-    if (type == NID_undef || type == EVP_PKEY_DSA)
+    if (key == NULL || type == EVP_PKEY_DSA) /* a key that only a provider knows, such as ML-DSA, has no type */
         return 0;
     if (type != EVP_PKEY_EC)
         return 1;
