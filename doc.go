@@ -21,11 +21,17 @@
 //		out = f.Outgoing(out[:0])  // 1. send what is ready for the network
 //		conn.Write(out)
 //		n, err := conn.Read(in)    // 2. read from the network
+//		if err == io.EOF {
+//			err = f.ReceiveEOF()   //    io.EOF: a clean end; io.ErrUnexpectedEOF: truncated
+//		}
 //		if err != nil {
-//			return f.ReceiveEOF()  //    io.EOF: a clean end; io.ErrUnexpectedEOF: truncated
+//			return err
 //		}
 //		plain, err = f.Receive(plain[:0], in[:n])
 //		...                        // 3. use plain, and call f.Send with the answer
+//		if err == io.EOF {
+//			f.CloseWrite()         //    the peer has closed: answer with close_notify
+//		}
 //		if err != nil {
 //			conn.Write(f.Outgoing(nil))
 //			return err

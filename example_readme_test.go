@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"strings"
@@ -19,16 +20,22 @@ import (
 func answer(conn net.Conn, f *sslfilter.Filter) error {
 	for in := make([]byte, 16384); ; {
 		n, err := conn.Read(in) // bytes from the network
+		if err == io.EOF {
+			err = f.ReceiveEOF() // io.EOF: a clean end; io.ErrUnexpectedEOF: truncated
+		}
 		if err != nil {
-			return f.ReceiveEOF() // io.ErrUnexpectedEOF: cut without close_notify
+			return err
 		}
 		plain, err := f.Receive(nil, in[:n]) // the plaintext in them
 		if len(plain) > 0 {
 			err = errors.Join(err, f.Send(fmt.Appendf(nil, "your certificate: %v\n", f.Peer())))
 		}
-		_, writeErr := conn.Write(f.Outgoing(nil)) // bytes for the network, an alert too
+		if errors.Is(err, io.EOF) { // the peer's close_notify: answer with ours
+			f.CloseWrite()
+		}
+		_, writeErr := conn.Write(f.Outgoing(nil)) // bytes for the network, also an alert
 		if err = errors.Join(err, writeErr); err != nil {
-			return err // io.EOF among them: the peer's close_notify
+			return err // io.EOF if the peer has closed
 		}
 	}
 }
