@@ -126,6 +126,11 @@ func (s *sharedCtx) checkUsable() error {
 		s.usable = s.ciphers
 		return nil
 	}
+	// Their signatures are made with MD5 and SHA-1, which OpenSSL 3.0 and later
+	// accept at level 0 only; a server checks that for suites without a signature too.
+	if _, high := s.versions(); high != 0 && high < VersionTLS12 && !olderThan("3.0") && s.securityLevel() > 0 {
+		return badOption("MaxVersion", "no handshake can be completed: a server needs @SECLEVEL=0 in Cipher for %v with this OpenSSL", high)
+	}
 	ec, ff := groupKinds(o.Groups)
 	dhe := o.DHCert != "" || o.DHCertMem != nil || ff && !olderThan("4.0")
 	usable, key, err := s.ctxHandle.usable(dhe, ec)

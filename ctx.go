@@ -62,6 +62,12 @@ func (h *ctxHandle) versions() (low, high Version) {
 	return Version(C.fssl_ctx_min_version(h.ptr)), Version(C.fssl_ctx_max_version(h.ptr))
 }
 
+// securityLevel returns the security level, which Cipher or openssl.cnf may have set.
+func (h *ctxHandle) securityLevel() int {
+	defer runtime.KeepAlive(h)
+	return int(C.SSL_CTX_get_security_level(h.ptr))
+}
+
 func (h *ctxHandle) setVersions(low, high Version) error {
 	return h.try("SSL_CTX_set_min_proto_version", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_set_versions(ctx, C.int(low), C.int(high), errs)

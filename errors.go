@@ -347,6 +347,8 @@ func (f *Filter) explain(e *Error) {
 		if f.proved() {
 			e.Hint = "the peer sent something that is not TLS"
 		}
+	case (e.has("no suitable signature algorithm") || e.has("legacy sigalg disallowed or unsupported")) && strings.HasPrefix(f.ssl.version(), "TLSv1") && f.ssl.version() < "TLSv1.2":
+		e.Hint = "with OpenSSL 3.0 and later, " + f.ssl.version() + " needs @SECLEVEL=0 in Cipher"
 	case e.has("unsupported protocol"), e.has("wrong ssl version"):
 		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
 	}

@@ -89,6 +89,40 @@ func TestServerThatCanNegotiateNothing(t *testing.T) {
 	}
 }
 
+// A server of TLS 1.0 or 1.1 alone is refused if its security level makes every
+// handshake fail, and only then.
+func TestServerOfOldVersionsAlone(t *testing.T) {
+	needsUnserved(t, "MD5")
+	for _, v := range []sslfilter.Version{sslfilter.VersionTLS10, sslfilter.VersionTLS11} {
+		for level := range 3 {
+			o := with(listing(serverOptions(), fmt.Sprintf("AES128-SHA:@SECLEVEL=%d", level)), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v })
+			if since(openssl30) && level > 0 {
+				require.ErrorContains(t, refuse(t, o, "MaxVersion", ""), "needs @SECLEVEL=0 in Cipher for "+v.String())
+				continue
+			}
+			client := with(listing(clientOptions(), "AES128-SHA:@SECLEVEL=0"), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v })
+			p := pair(t, o, client)
+			require.NoError(t, p.Handshake())
+			require.Equal(t, v.String(), p.Client.Version())
+		}
+	}
+}
+
+// A server that admits old versions beside others says why they fail.
+func TestOldVersionsNeedALowLevel(t *testing.T) {
+	needsUnserved(t, "MD5")
+	if !since(openssl30) {
+		t.Skip("OpenSSL 1.1.1 makes their signatures at every security level")
+	}
+	old := func(o *sslfilter.Options) {
+		o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS11
+	}
+	server := with(serverOptions(), func(o *sslfilter.Options) { o.MinVersion = sslfilter.VersionTLS10 })
+	p := pair(t, server, with(listing(clientOptions(), "ALL:@SECLEVEL=0"), old))
+	require.ErrorContains(t, p.Handshake(), "internal_error")
+	require.ErrorContains(t, p.Server.Filter.Err(), "with OpenSSL 3.0 and later, TLSv1.1 needs @SECLEVEL=0 in Cipher")
+}
+
 // The text of "no shared cipher" names what this server can negotiate, not what its list has.
 func TestNoSharedCipherNamesWhatIsUsable(t *testing.T) {
 	p := pair(t, in12(listing(serverOptions(), "ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA")), in12(listing(clientOptions(), "ECDHE-RSA-AES256-GCM-SHA384")))
