@@ -93,7 +93,7 @@ func parse(args []string) (*program, int) {
 		fs.PrintDefaults()
 		return nil, 0
 	case err == nil && fs.NArg() > 0:
-		err = fmt.Errorf("%q is no flag", fs.Arg(0))
+		err = fmt.Errorf("%q is not a flag; -config names a configuration file", fs.Arg(0))
 	}
 	if err == nil && version {
 		fmt.Println("sslrelay", moduleVersion(), "with", sslfilter.OpenSSLVersion())

@@ -274,7 +274,7 @@ func TestWrongStartsSaySo(t *testing.T) {
 		says   string
 	}{
 		{[]string{"-nonsense"}, 2, "-nonsense"},
-		{[]string{"server.crt"}, 2, `"server.crt" is no flag`},
+		{[]string{"server.crt"}, 2, `"server.crt" is not a flag; -config names a configuration file`},
 		{[]string{"-check", "-check=false"}, 2, "given twice"},
 		{[]string{"-config", config, "-config", config}, 2, "given twice"},
 		{[]string{"-requirevalidclientcert", "-requirevalidclientcert=false"}, 2, "-requirevalidclientcert: it is given twice"},

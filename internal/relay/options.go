@@ -87,6 +87,7 @@ func optionError(prefix string, err error) error {
 // ordinary words of such a text; these are known by the words around them.
 func keysIn(prefix, text string) string {
 	text = memoryForm.ReplaceAllString(text, "")
+	text = strings.TrimSuffix(text, "; for a client set Client") // the relay has no such key
 	text = fieldName.ReplaceAllStringFunc(text, func(field string) string { return prefix + optionKey(field) })
 	return fieldAmongWords.ReplaceAllStringFunc(text, func(words string) string {
 		before, field, _ := strings.Cut(words, " ")

@@ -311,7 +311,7 @@ func (s *Server) Reload(c *Config) error {
 	fresh, err := s.prepare(c)
 	if err != nil {
 		s.process.reloadsFailed.Add(1)
-		return fmt.Errorf("sslrelay: reload: %w; everything stays as it was", err)
+		return fmt.Errorf("sslrelay: reload: %w", err)
 	}
 	for i, r := range s.relays {
 		r.count.notAfter.Set(fresh[i].notAfter())
