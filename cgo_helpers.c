@@ -676,6 +676,8 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *e
 
     clear_errors();
     *key = own != NULL ? EVP_PKEY_base_id(own) : NID_undef;
+    if (own != NULL && *key == NID_undef) /* of a provider alone, as ML-DSA */
+        *key = -1;
     ssl = SSL_new(ctx);
     if (ssl == NULL) {
         done(0, errs);

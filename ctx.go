@@ -164,6 +164,8 @@ func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, key string, err erro
 		key = "RSA"
 	case C.EVP_PKEY_EC:
 		key = "EC"
+	case -1: // OpenSSL has no number for it
+		key = "another kind"
 	default:
 		key = C.GoString(C.OBJ_nid2sn(nid))
 	}

@@ -34,6 +34,9 @@ EJz4kcI3/vI1RQ/RbCIlKqnHgJHxNmpDtDctmhHKfA4=
 // the passphrase is asked about only if it may be wrong.
 func TestKeyEncryptionIsNamed(t *testing.T) {
 	for algorithm, key := range map[string]string{"RC2-40-CBC": keyRC2, "DES-CBC": keyDES} {
+		if sslfilter.FIPS() && key == keyRC2 {
+			algorithm = "PKCS12KDF" // its key derivation is missing too, and comes first
+		}
 		for _, passphrase := range []string{"right", "wrong"} {
 			err := accepted(sslfilter.Options{Crt: pki("server-ec.crt"), KeyMem: []byte(key), KeyPassphrase: saying(passphrase)})
 			switch {
