@@ -12,7 +12,7 @@
 # script ends, whatever ends it.
 #
 # Then, in the system of make test, the relay is installed as docs/relay.md says,
-# with systemd there to verify its unit.
+# with systemd there to verify its unit, and procps, which has the kill of its reload.
 #
 # The tests that were skipped are listed. A test of the root package or of sslnet
 # that is skipped because something is missing is a failure.
@@ -160,7 +160,7 @@ try() {
 
 	begin=$SECONDS
 	echo 'fresh: scripts/check-install.sh'
-	inside "$dir/test" DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends systemd man-db >"$dir/log" ||
+	inside "$dir/test" DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends systemd procps man-db >"$dir/log" ||
 		{ tail -n 20 "$dir/log" >&2; echo 'fresh: systemd could not be installed.' >&2; return 1; }
 	inside "$dir/test" scripts/check-install.sh --here
 	echo "fresh: scripts/check-install.sh, $((SECONDS - begin)) s"
