@@ -156,7 +156,7 @@ check-arm64: deps-build ## the root package's tests, cross-built for arm64 and e
 	@echo '== arm64'
 	@scripts/deps.sh arm64
 	@scripts/mkssl.sh .openssl arm64
-	@. .openssl/arm64/env.sh && SSLFILTER_EMULATOR='$(QEMU)' $(GO) test -count=1 -short -timeout 30m -exec '$(QEMU)' \
+	@. .openssl/arm64/env.sh && SSLFILTER_EMULATOR='$(QEMU)' $(GO) test -count=1 -short -timeout 60m -exec '$(QEMU)' \
 		-skip '^($(NOT_EMULATED))$$' .
 
 check-go: deps-build ## build, vet and the root package's tests with the oldest Go of go.mod and the newest release; not part of check
