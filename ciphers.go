@@ -58,7 +58,8 @@ func (s *sharedCtx) applyCiphers() error {
 	return nil
 }
 
-// blame says which names of a list that OpenSSL refused are to blame, or "".
+// blame names the entries because of which OpenSSL refused a list. It returns ""
+// if it finds none.
 func (l library) blame(option, list string) string {
 	var notes []string
 	switch option {
@@ -110,7 +111,7 @@ func (l library) refusesGroup(name string) bool {
 	return h.setGroups(name) != nil
 }
 
-// cipherOption is the option that an empty list of suites is blamed on.
+// cipherOption returns the option that an error about an empty list of suites names.
 func (o *Options) cipherOption() string {
 	if o.Cipher == "" && o.CipherSuites != "" {
 		return "CipherSuites"
@@ -118,16 +119,16 @@ func (o *Options) cipherOption() string {
 	return "Cipher"
 }
 
-// checkUsable finds out what can really be negotiated, and refuses a server that
-// could complete no handshake.
+// checkUsable determines which suites can be negotiated, and returns an error for
+// a server that could not complete any handshake.
 func (s *sharedCtx) checkUsable() error {
 	o := &s.opts
 	if o.Client {
 		s.usable = s.ciphers
 		return nil
 	}
-	// Their signatures are made with MD5 and SHA-1, which OpenSSL 3.0 and later
-	// accept at level 0 only; a server checks that for suites without a signature too.
+	// Versions before TLS 1.2 sign with MD5 and SHA-1, which OpenSSL 3.0 and later
+	// accept only at level 0. A server checks this even for suites without a signature.
 	if _, high := s.versions(); high != 0 && high < VersionTLS12 && !olderThan("3.0") && s.securityLevel() > 0 {
 		return badOption("MaxVersion", "no handshake can be completed: a server needs @SECLEVEL=0 in Cipher for %v with this OpenSSL", high)
 	}
@@ -157,20 +158,20 @@ func (s *sharedCtx) checkUsable() error {
 	return badOption(o.cipherOption(), "%s", text)
 }
 
-// groupKinds tells whether a list of groups has some for ECDHE, and some for DHE,
-// before TLS 1.3.
+// groupKinds reports whether a list of groups has groups for ECDHE and groups for
+// DHE in versions before TLS 1.3.
 func groupKinds(list string) (ec, ff bool) {
 	if list == "" {
 		return true, true
 	}
 	for name := range strings.FieldsFuncSeq(strings.ToLower(list), func(r rune) bool { return strings.ContainsRune(":/, ", r) }) {
 		switch bare := strings.TrimLeft(name, "?*"); {
-		case strings.HasPrefix(bare, "-"): // taken out of the list
+		case strings.HasPrefix(bare, "-"): // removed from the list
 		case bare == "default":
 			return true, true
 		case strings.HasPrefix(bare, "ffdhe"):
 			ff = true
-		case strings.Contains(bare, "mlkem"): // TLS 1.3 alone
+		case strings.Contains(bare, "mlkem"): // TLS 1.3 only
 		default:
 			ec = true
 		}
@@ -178,7 +179,7 @@ func groupKinds(list string) (ec, ff bool) {
 	return ec, ff
 }
 
-// unknownSuites lists what OpenSSL 3 drops from a TLS 1.3 list without a word.
+// unknownSuites returns the names that OpenSSL 3 silently drops from a TLS 1.3 list.
 func unknownSuites(list string, have []string) []string {
 	var unknown []string
 	for name := range strings.SplitSeq(list, ":") {
@@ -189,7 +190,7 @@ func unknownSuites(list string, have []string) []string {
 	return unknown
 }
 
-// unknownCiphers lists the names in a cipher list that stand for no cipher.
+// unknownCiphers returns the names in a cipher list that select no cipher.
 func (l library) unknownCiphers(list string) []string {
 	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(":, ;", r) })
 	var unknown []string

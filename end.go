@@ -7,16 +7,16 @@ import (
 	"io"
 )
 
-// TruncatedError is the error of a transport that ended without the peer's
-// close_notify, so that what was received may be less than what the peer sent.
-// ReceiveEOF returns it. errors.Is finds io.ErrUnexpectedEOF in it.
+// TruncatedError reports that the transport ended without the peer's
+// close_notify, so that data which the peer sent may be missing. ReceiveEOF
+// returns it. errors.Is matches it with io.ErrUnexpectedEOF.
 type TruncatedError struct {
-	// InsideRecord is true if the transport ended within a record, of which a
-	// part is missing, and false if it ended between two records. A peer that
-	// closes its connection without a close_notify ends it between two
-	// records; a crash, or a network that fails, can end it anywhere.
+	// InsideRecord is true if the transport ended inside a record, so that a
+	// part of the record is missing, and false if it ended between two records.
+	// A peer that closes its connection without a close_notify ends it between
+	// two records; a crash, or a network that fails, can end it anywhere.
 	InsideRecord bool
-	// InHandshake is true if a handshake was under way, the first one or, in
+	// InHandshake is true if a handshake was in progress: the first one or, in
 	// TLS 1.2, a renegotiation.
 	InHandshake bool
 }
@@ -36,13 +36,13 @@ func (e *TruncatedError) Error() string {
 func (e *TruncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // ReceiveEOF tells the filter that the transport ended. It returns io.EOF if
-// the peer had sent its close_notify, and otherwise a *TruncatedError, which
-// freezes the input as a fatal error does. Outgoing still hands out what Send
-// accepted before.
+// the peer had sent its close_notify, and otherwise a *TruncatedError. After a
+// *TruncatedError the filter accepts no more input, as after a fatal error, but
+// Outgoing still returns what Send accepted before.
 //
-// With AllowMissingCloseNotify, a transport that ends between two records after
-// the handshake is io.EOF too. Sending then goes on as after a close_notify, and
-// Detach stays a *UsageError.
+// With AllowMissingCloseNotify, ReceiveEOF also returns io.EOF if the transport
+// ends between two records after the handshake. Sending is then possible as after
+// a close_notify, but Detach returns a *UsageError.
 //
 // Calls SSL_has_pending(3), SSL_rstate_string(3).
 func (f *Filter) ReceiveEOF() error {
@@ -72,8 +72,8 @@ func (f *Filter) ReceiveEOF() error {
 	return f.err
 }
 
-// keepTrailing keeps what came behind the peer's close_notify. The usual
-// answer is io.EOF.
+// keepTrailing keeps bytes that came after the peer's close_notify. It normally
+// returns io.EOF.
 func (f *Filter) keepTrailing(wire []byte) error {
 	if len(f.trailing)+len(wire) > MaxTrailing {
 		return fmt.Errorf("%w: more than %d bytes behind the peer's close_notify; Detach hands them out", ErrBufferFull, MaxTrailing)
@@ -82,9 +82,9 @@ func (f *Filter) keepTrailing(wire []byte) error {
 	return io.EOF
 }
 
-// CloseWrite ends our direction: Outgoing hands out what was sent and then our
-// close_notify. Reading goes on until the peer's. Before the handshake is done
-// it takes effect afterwards.
+// CloseWrite ends this side's direction: Outgoing returns the records of what was
+// sent and then this side's close_notify. Reading is possible until the peer's
+// close_notify. If the handshake is not done, CloseWrite takes effect after it.
 //
 // Calls SSL_shutdown(3).
 func (f *Filter) CloseWrite() error {
@@ -99,13 +99,13 @@ func (f *Filter) CloseWrite() error {
 	return nil
 }
 
-// Detach takes TLS off and keeps the connection, the reverse of STARTTLS. It
-// can be called once the peer's close_notify has come, which is when Receive
-// gives io.EOF. It returns the plain bytes that came behind it, which belong
-// to the caller. Outgoing then hands out what was sent and our close_notify,
-// which must be transmitted before any plain byte.
+// Detach ends TLS and keeps the connection, the reverse of STARTTLS. It can be
+// called once the peer's close_notify has come, which is when Receive returns
+// io.EOF. It returns the plain bytes that came after the close_notify, which
+// belong to the caller. Outgoing then returns the records of what was sent and
+// this side's close_notify. The caller must transmit them before any plain byte.
 //
-// Any other call is a *UsageError, and nothing has changed.
+// A call at any other time is a *UsageError and changes nothing.
 func (f *Filter) Detach() ([]byte, error) {
 	f.calls++
 	switch {

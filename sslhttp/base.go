@@ -23,8 +23,9 @@ type fields struct {
 	h1, h2  bool          // protocols that https may use
 }
 
-// fieldsOf evaluates every field of Transport. A field that cannot have its effect
-// is an error: if an egress filter or a CA were ignored, nobody would notice.
+// fieldsOf evaluates every field of Transport. It returns an error if a field
+// cannot have its effect: nobody would notice an egress filter or a CA that is
+// silently ignored.
 func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 	if dialer == nil || dialer.Ctx == nil {
 		return nil, errors.New("sslhttp: Transport without Dialer or its Ctx")
@@ -36,7 +37,7 @@ func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 			f.base = new(http.Transport)
 		}
 	}
-	f.base = f.base.Clone() // without the fields that net/http itself has set
+	f.base = f.base.Clone() // leaves out fields that net/http itself has set
 	if given == nil {
 		f.base.Proxy = nil
 	} else {
@@ -98,7 +99,7 @@ func (f *fields) setDial(dialer *sslnet.Dialer, given bool) error {
 
 // setProtocols determines which protocols may be used and which are offered.
 func (f *fields) setProtocols() {
-	f.h1, f.h2 = true, f.base.TLSNextProto == nil // an empty map is the old way to disable HTTP/2
+	f.h1, f.h2 = true, f.base.TLSNextProto == nil // an empty map was the way to disable HTTP/2 before Protocols
 	if p := f.base.Protocols; p != nil {
 		f.h1, f.h2 = p.HTTP1(), p.HTTP2()
 	}

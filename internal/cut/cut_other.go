@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// Socket is a connection that nobody in this program waits for any more.
+// Socket is a connection that the rest of the program no longer uses. Reset or
+// Finish must be called on it.
 type Socket struct{ conn net.Conn }
 
-// Take ends calls of Read and Write that are under way.
+// Take makes pending calls of Read and Write return with an error.
 func Take(conn net.Conn) *Socket {
 	conn.SetDeadline(time.Unix(1, 0))
 	return &Socket{conn}
 }
 
-// Reset waits a moment, since it cannot know what is still on its way, and resets
-// the connection.
+// Reset waits a moment and then resets the connection. It cannot know how much
+// data the peer's system has not acknowledged.
 func (s *Socket) Reset(stop <-chan struct{}, moved func()) {
 	if s == nil {
 		return
@@ -32,7 +33,7 @@ func (s *Socket) Reset(stop <-chan struct{}, moved func()) {
 	s.conn.Close()
 }
 
-// Finish sends last and a FIN, and waits a moment before it closes.
+// Finish sends last and a FIN, waits a moment, and closes the connection.
 func (s *Socket) Finish(last []byte, stop <-chan struct{}, moved func()) {
 	if s == nil {
 		return
@@ -49,5 +50,5 @@ func (s *Socket) Finish(last []byte, stop <-chan struct{}, moved func()) {
 	s.conn.Close()
 }
 
-// Unread cannot be known here.
+// Unread returns false, since this system does not report unread input.
 func Unread(net.Conn) bool { return false }

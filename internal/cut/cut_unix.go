@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is the socket of a connection that is closed for everybody in this
-// program and still open for the peer. Reset or Finish must be called on it. A
-// nil Socket has ended already, and its methods do nothing.
+// Socket is the socket of a connection that is closed for the rest of the program
+// but still open for the peer. Reset or Finish must be called on it. A nil Socket
+// stands for a connection that has ended already, and its methods do nothing.
 type Socket struct{ fd int }
 
-// Take closes conn: calls of Read and Write that are under way end with
-// net.ErrClosed. The socket below stays open, so the peer notices nothing yet.
+// Take closes conn: pending calls of Read and Write return net.ErrClosed. The
+// underlying socket stays open, so the peer notices nothing yet.
 // The result is nil if conn was closed before or is not a TCP connection. In the
-// latter case the kernel delivers what was written after the close, and the peer
-// sees an ordinary end.
+// latter case the kernel still delivers, after the close, what was written before
+// it, and the peer sees an ordinary end.
 func Take(conn net.Conn) *Socket {
 	defer conn.Close()
 	tcp, ok := conn.(*net.TCPConn)
@@ -37,17 +37,17 @@ func Take(conn net.Conn) *Socket {
 	if err := raw.Control(func(open uintptr) { fd, dupErr = unix.FcntlInt(open, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
 		return nil
 	}
-	if dupErr != nil { // no file descriptor is left: the peer must at least not take this for an orderly end
+	if dupErr != nil { // no file descriptor is left; with the reset, at least the peer does not see an orderly end
 		tcp.SetLinger(0)
 		return nil
 	}
 	return &Socket{fd}
 }
 
-// Reset waits until the peer's system has everything that was written, and then
-// resets the connection. Input is discarded meanwhile. Reset gives up after Stall
-// without progress, or a second after stop is closed. It calls moved, which may
-// be nil, for each progress.
+// Reset waits until the peer's system has acknowledged everything that was
+// written, and then resets the connection. Meanwhile it discards input. It stops
+// waiting after Stall without progress, or a second after stop is closed. Reset
+// calls moved, which may be nil, each time there is progress.
 func (s *Socket) Reset(stop <-chan struct{}, moved func()) {
 	if s == nil {
 		return
@@ -57,9 +57,10 @@ func (s *Socket) Reset(stop <-chan struct{}, moved func()) {
 	unix.Close(s.fd)
 }
 
-// Finish sends last and a FIN after everything that was written, and closes the
-// socket once the peer's system has that and the peer has ended too, which it is
-// given a second for. The other limits and moved are those of Reset.
+// Finish sends last and a FIN after everything that was written. It closes the
+// socket when the peer's system has acknowledged all of it and the peer has sent
+// its FIN too; it waits for that FIN for at most a second. The other limits and
+// moved are as for Reset.
 func (s *Socket) Finish(last []byte, stop <-chan struct{}, moved func()) {
 	if s == nil {
 		return
@@ -70,12 +71,12 @@ func (s *Socket) Finish(last []byte, stop <-chan struct{}, moved func()) {
 
 var buffers = sync.Pool{New: func() any { return new([discardSize]byte) }}
 
-// deliver waits as Reset and Finish say.
+// deliver does the waiting that Reset and Finish describe.
 func (s *Socket) deliver(fin bool, last []byte, stop <-chan struct{}, moved func()) {
 	buf := buffers.Get().(*[discardSize]byte)
 	defer buffers.Put(buf)
 	least, progress, finSent := math.MaxInt, time.Now(), false
-	var end time.Time // of everything, once stop is closed
+	var end time.Time // when to give up, once stop is closed
 	for pause := shortPause; ; pause = min(2*pause, longPause) {
 		if fin && !finSent {
 			finSent = s.sendLast(&last)
@@ -111,7 +112,7 @@ func (s *Socket) deliver(fin bool, last []byte, stop <-chan struct{}, moved func
 	}
 }
 
-// sendLast writes last and ends our direction. It reports whether that is done.
+// sendLast writes last and then a FIN. It reports whether both are done.
 func (s *Socket) sendLast(last *[]byte) bool {
 	for len(*last) > 0 {
 		n, err := unix.Write(s.fd, *last)
@@ -121,7 +122,7 @@ func (s *Socket) sendLast(last *[]byte) bool {
 		case err == unix.EAGAIN:
 			return false
 		case err != nil:
-			return true // discard sees it too
+			return true // discard gets the error too
 		}
 		*last = (*last)[n:]
 	}
@@ -129,8 +130,9 @@ func (s *Socket) sendLast(last *[]byte) bool {
 	return true
 }
 
-// discard reads what has come, for a while. Unread input would make the kernel
-// reset the connection at once, and keep a peer from reading that writes first.
+// discard reads and drops input that has arrived, with at most 16 reads. Unread
+// input would make the kernel reset the connection on close. It would also block
+// a peer that finishes writing before it reads.
 func (s *Socket) discard(buf []byte) (ended, broken bool) {
 	for range 16 {
 		n, err := unix.Read(s.fd, buf)

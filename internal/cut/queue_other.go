@@ -2,8 +2,8 @@
 
 package cut
 
-// unsent is for Linux alone.
+// unsent is implemented only on Linux.
 func unsent(int) (n int, known bool) { return 0, false }
 
-// unread is for Linux alone.
+// unread is implemented only on Linux.
 func unread(int) int { return 0 }

@@ -7,36 +7,36 @@ import (
 	"strings"
 )
 
-// guard watches a client and a backend that talk to each other until the login,
-// while the relay has TLS with at least one of them. What the backend announces
-// about its own connection does not hold for the client's: STARTTLS, STLS and
-// LOGINDISABLED are taken out of its responses, and the commands are refused
-// (RFC 3207 section 4.2). It has no socket.
+// guard follows the dialog of a client and a backend until the login. It is used
+// if the relay has TLS with at least one of them. STARTTLS, STLS and LOGINDISABLED
+// apply to the backend's connection and not to the client's. So guard removes
+// these words from the backend's responses, and refuses the commands STARTTLS and
+// STLS (RFC 3207 section 4.2). guard does not use a socket.
 //
-// It passes one command at a time: the next one waits until the backend has
-// answered. So it always knows whether a line of the client is a command, a
-// part of a login or the rest of a literal.
+// It forwards one command at a time: the next command waits until the backend has
+// answered the one before. So guard always knows whether a line of the client is
+// a command, a part of a login or the rest of a literal.
 type guard struct {
 	mode string
 	tls  bool // the client has TLS
 
-	open    bool // the login, or the first mail, has come: nothing is looked at any more
-	hangUp  bool // nothing more of the client can be understood
+	open    bool // the login is done or the first mail has begun: everything is forwarded unchanged
+	hangUp  bool // further input of the client cannot be parsed
 	busy    bool // a command waits for its answer
-	login   bool // and is a login
-	sasl    bool // the next line of the client is a response of SASL
-	raw     int  // bytes of the client's literal that are to come
+	login   bool // the current command is a login
+	sasl    bool // the next line of the client is a SASL response
+	raw     int  // bytes of the client's literal that have not come yet
 	tag     string
-	part    bool // IMAP: the next line of the client goes on with a command
+	part    bool // IMAP: the next line of the client continues a command
 	early   bool // IMAP: the answer came before the whole command
 	literal int  // IMAP: size of a literal that waits for the backend's "+", or -1
-	list    bool // POP3: the answer to the command is a list up to "."
+	list    bool // POP3: a positive answer to the command is a list that ends with "."
 
-	in     []byte // of the backend; no complete line
-	rawIn  int    // bytes of the backend's literal that are to come
-	partIn bool   // IMAP: the next line of the backend goes on with a response
-	inList bool   // POP3: within a list
-	held   string // SMTP: a line of a reply, since the next one may be taken out
+	in     []byte // input of the backend without a complete line
+	rawIn  int    // bytes of the backend's literal that have not come yet
+	partIn bool   // IMAP: the next line of the backend continues a response
+	inList bool   // POP3: the backend's next line belongs to a list
+	held   string // SMTP: a line of a reply, held back because the next line may be removed
 	first  bool   // SMTP: the next line is the first of a reply
 }
 
@@ -44,7 +44,7 @@ func newGuard(mode string, tls bool) *guard {
 	return &guard{mode: mode, tls: tls, literal: -1, first: true}
 }
 
-// refusal is the text for a command that begins TLS.
+// refusal is the text of the reply to STARTTLS and STLS.
 func (g *guard) refusal() string {
 	if g.tls {
 		return textTLSActive
@@ -52,8 +52,8 @@ func (g *guard) refusal() string {
 	return textNoTLS
 }
 
-// command looks at a line of the client, with its end. A reply means that the
-// line is not forwarded and the client gets this.
+// command takes a line of the client, including the line ending. If reply is not
+// empty, the caller sends it to the client and does not forward the line.
 func (g *guard) command(line string) (reply string) {
 	if g.sasl {
 		g.sasl, g.busy = false, true
@@ -82,7 +82,7 @@ func (g *guard) command(line string) (reply string) {
 				return "554 5.5.1 Error: TLS already active\r\n"
 			}
 			return "502 5.5.1 Error: command not implemented\r\n"
-		case "MAIL", "DATA", "BDAT": // from here on lines need not be commands
+		case "MAIL", "DATA", "BDAT": // the lines that follow need not be commands
 			g.open = true
 		}
 		g.login = word(0) == "AUTH"
@@ -103,7 +103,7 @@ func (g *guard) imapCommand(line string, words []string, name string) (reply str
 			if tag == "" {
 				tag = "*"
 			}
-			g.hangUp = is // the literal would be taken for commands
+			g.hangUp = is // the bytes of the literal would be taken for commands
 			return tag + " BAD " + g.refusal() + "\r\n"
 		}
 		g.login = name == "LOGIN" || name == "AUTHENTICATE"
@@ -120,8 +120,8 @@ func (g *guard) imapCommand(line string, words []string, name string) (reply str
 	return ""
 }
 
-// responses takes bytes of the backend and gives those for the client. What is
-// left in rest goes to the client when nothing is looked at any more.
+// responses takes bytes of the backend and returns the bytes for the client. Once
+// g.open is set, it returns everything, and the caller forwards what rest returns.
 func (g *guard) responses(in []byte) (out []byte, err error) {
 	g.in = append(g.in, in...)
 	for !g.open {
@@ -144,14 +144,14 @@ func (g *guard) responses(in []byte) (out []byte, err error) {
 	return append(out, g.rest()...), nil
 }
 
-// rest is what was held back.
+// rest returns the bytes that were held back, and forgets them.
 func (g *guard) rest() []byte {
 	rest := append([]byte(g.held), g.in...)
 	g.held, g.in = "", nil
 	return rest
 }
 
-// response gives what the client gets of a line of the backend.
+// response takes a line of the backend and returns what the client gets.
 func (g *guard) response(line string) string {
 	switch g.mode {
 	case modeIMAP:
@@ -183,7 +183,7 @@ func (g *guard) imapResponse(line string) string {
 	case tag == "*" && !hasStatus(rest, "BAD"):
 	case tag == "*" || tag == g.tag && tag != "":
 		g.open = g.open || tag != "*" && g.login && hasStatus(rest, "OK")
-		if g.literal >= 0 { // the client does not send it
+		if g.literal >= 0 { // after this answer the client does not send the literal
 			g.literal, g.part = -1, false
 		}
 		g.early, g.busy = g.part, false
@@ -191,8 +191,8 @@ func (g *guard) imapResponse(line string) string {
 	return withoutTLS(text) + line[len(text):]
 }
 
-// withoutTLS takes what holds for one connection alone out of the capabilities
-// in a line of an IMAP server.
+// withoutTLS removes STARTTLS and LOGINDISABLED from the capabilities in a line
+// of an IMAP server.
 func withoutTLS(line string) string {
 	tag, rest := cutWord(line)
 	begin := len(line) - len(rest)
@@ -247,7 +247,7 @@ func (g *guard) smtpResponse(line string) (out string) {
 	name, _ := cutWord(text)
 	announced := !g.first && code[0] == '2' && strings.EqualFold(trimBlanks(name), "STARTTLS")
 	switch {
-	case announced && last: // the line before is the last one now
+	case announced && last: // the line before becomes the last line of the reply
 		out, g.held = g.held[:3]+" "+g.held[4:], ""
 	case announced:
 	case last:

@@ -20,24 +20,24 @@ import (
 
 const (
 	// flushDelay is how long the beginning of an answer may wait for the rest,
-	// so that head and body share a TLS record. It is for answers whose length is
-	// known; net/http/httputil flushes all others at once.
+	// so that head and body share a TLS record. It applies only to answers whose
+	// length is known; net/http/httputil flushes all others at once.
 	flushDelay = 5 * time.Millisecond
 
 	// maxBackendIdle is how long a connection to the backend is kept between two
-	// requests of a client. It is less than the 5 seconds after which Node.js,
-	// Apache and uvicorn close such a connection: a request that is sent at that
-	// moment fails.
+	// requests of a client. Node.js, Apache and uvicorn close such a connection
+	// after 5 seconds, and a request that is sent at that moment fails, so the
+	// relay closes it earlier.
 	maxBackendIdle = 4 * time.Second
 
-	// expectTimeout is how long a client that has asked for 100 (Continue) waits
-	// for the backend's answer. A backend that knows nothing of the expectation
-	// says nothing, and then the body is sent without it.
+	// expectTimeout is how long the relay waits for the backend's answer to a
+	// request with "Expect: 100-continue". A backend that does not support the
+	// expectation sends nothing, and the relay then asks the client for the body.
 	expectTimeout = time.Second
 
-	// bodySize is the buffer for the body of an answer, in bytes. It is what
-	// sslnet.Conn encrypts with one call: with 16 KiB an answer of 1 MiB takes 30 %
-	// more processor time.
+	// bodySize is the size of the buffer for the body of an answer, in bytes.
+	// sslnet.Conn encrypts as much with one call. With 16 KiB an answer of 1 MiB
+	// takes 30 % more processor time.
 	bodySize = 64 << 10
 )
 
@@ -49,16 +49,17 @@ var bodyPool = sync.Pool{New: func() any { return new([bodySize]byte) }}
 func (bodyBuffers) Get() []byte  { return bodyPool.Get().(*[bodySize]byte)[:] }
 func (bodyBuffers) Put(b []byte) { bodyPool.Put((*[bodySize]byte)(b)) }
 
-// newTransport makes what talks to the backend for one client's connection.
+// newTransport makes the http.Transport that connects one client's connection to
+// the backend.
 //
-// A connection to the backend is never used for two clients. If a backend
-// disagrees with the relay about the end of a request or of an answer, what
-// follows is therefore at most another answer for the same client; and
-// authentication that belongs to the connection, such as NTLM, stays with the
-// client that did it. (docs/decisions/0041)
+// A connection to the backend is never used for two clients. So if a backend
+// disagrees with the relay about the end of a request or of an answer, only the
+// same client can get a wrong answer. Authentication that belongs to the
+// connection, such as NTLM, stays with the client that authenticated.
+// (docs/decisions/0041)
 //
-// The zero value of a field of http.Transport is often not its default, so all
-// of them are looked at here. Proxy and the TLS fields stay unset: the relay
+// The zero value of a field of http.Transport is often not its default, so this
+// function considers every field. Proxy and the TLS fields stay unset: the relay
 // connects by itself. MaxConnsPerHost stays 0, since a client has one request
 // at a time. TLSHandshakeTimeout is part of backend-timeout.
 func (c *httpConn) newTransport() *http.Transport {
@@ -104,8 +105,8 @@ func (c *httpConn) dialBackend(ctx context.Context) (net.Conn, error) {
 	return &backendConn{conn, c, st.responseTimeout()}, nil
 }
 
-// backendConn hides what net/http would look for in a TLS connection, and ends
-// a Write that the backend does not take.
+// backendConn hides the methods that net/http would look for in a TLS connection.
+// It also ends a Write whose data the backend does not read.
 type backendConn struct {
 	duplex
 	client   *httpConn
@@ -126,18 +127,19 @@ type roundTrip struct {
 	conn *httpConn
 	body clientBody
 
-	hasBody  bool // be it an empty one in chunks
-	unclear  bool // the framing may be read in more than one way
+	hasBody  bool // true for an empty chunked body too
+	unclear  bool // the framing is ambiguous
 	answered atomic.Bool
 }
 
-// roundTripOf finds the request that is under way.
+// roundTripOf returns the round trip of the current request.
 func roundTripOf(ctx context.Context) *roundTrip { return connOf(ctx).current.Load() }
 
-// newRoundTrip begins a request. net/http takes Content-Length beside
-// Transfer-Encoding out of a request with a chunked body, and Transfer-Encoding
-// out of one in HTTP/1.0, and does not say so. RFC 9112 section 6.1 wants the
-// connection to end then, so it ends after every request that could be one.
+// newRoundTrip begins a request. If a chunked request also has a Content-Length,
+// net/http silently removes that header. It does the same with Transfer-Encoding
+// in an HTTP/1.0 request. RFC 9112 section 6.1 requires the connection to be
+// closed after such a request. The relay cannot recognize one any more, so it
+// closes the connection after every chunked and every HTTP/1.0 request.
 func (c *httpConn) newRoundTrip(req *http.Request) *roundTrip {
 	x := &roundTrip{
 		conn:    c,
@@ -161,11 +163,11 @@ func (x *roundTrip) serve(w http.ResponseWriter, req *http.Request) {
 	x.conn.session.state.proxy.ServeHTTP(w, req)
 }
 
-// last reports whether the client's connection ends with this answer. Where the
-// next request begins is unknown if the body was not read to its end.
+// last reports whether the client's connection ends with this answer. If the body
+// was not read to its end, the relay does not know where the next request begins.
 func (x *roundTrip) last() bool {
 	return x.unclear || x.hasBody && !x.body.ended.Load() ||
-		x.conn.session.state.retired.Load() // the next request comes with the new certificates and lists
+		x.conn.session.state.retired.Load() // after a reload, the next request must use the new certificates and lists
 }
 
 // awaited reports whether the backend has the whole request and has not begun
@@ -174,11 +176,11 @@ func (x *roundTrip) awaited() bool {
 	return !x.answered.Load() && (!x.hasBody || x.body.ended.Load())
 }
 
-// lastOfBackend reports whether the backend's connection ends with the answer
-// to req. A backend that leaves a body unread takes it for the next request,
-// with whatever headers the client put there; at the end of a connection it does
-// not. Methods that usually have a body are an exception only if the operator
-// vouches for the backend.
+// lastOfBackend reports whether the backend's connection ends with the answer to
+// a request with this method. A backend that leaves a body unread may take it for
+// the next request, with headers of the client's choice, unless the connection
+// ends. For methods that usually have a body, reuse-after-body keeps the
+// connection: with it the operator states that the backend reads every body.
 func (x *roundTrip) lastOfBackend(method string) bool {
 	switch method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
@@ -187,7 +189,7 @@ func (x *roundTrip) lastOfBackend(method string) bool {
 	return x.hasBody
 }
 
-// makeProxy makes what forwards the requests.
+// makeProxy makes the httputil.ReverseProxy that forwards the requests.
 func (st *state) makeProxy(log *slog.Logger) {
 	host := st.backend.address
 	if st.backend.network == "unix" {
@@ -218,8 +220,8 @@ func (st *state) makeProxy(log *slog.Logger) {
 	}
 }
 
-// rewrite makes the request for the backend. The target is the one that came,
-// and not what url.ParseQuery or path.Clean would make of it.
+// rewrite makes the request for the backend. It keeps the client's target
+// unchanged: url.ParseQuery and path.Clean would normalize it.
 func (st *state) rewrite(r *httputil.ProxyRequest, host string) {
 	in := r.In.URL
 	r.Out.URL = &url.URL{Scheme: "http", Host: host, Path: in.Path, RawPath: in.RawPath, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery}
@@ -234,20 +236,21 @@ func (st *state) rewrite(r *httputil.ProxyRequest, host string) {
 		x.body.ReadCloser = r.Out.Body
 		r.Out.Body = &x.body
 		if x.body.interim != nil {
-			r.Out.Header["Expect"] = []string{"100-continue"} // whatever else stood there
+			r.Out.Header["Expect"] = []string{"100-continue"} // whatever the client's header had
 		}
 	}
 	st.setHeaders(r, x.conn)
 }
 
-// onlyWebSocket takes the request for any other protocol out of a request; the
-// backend then answers it in HTTP/1.1 (RFC 9110 section 7.8). After an upgrade
-// the relay only forwards, and with h2c, or HTTP by another name, the client
-// would make requests there with headers of its own choice. WebSocket begins
-// with a GET of HTTP/1.1 without a body (RFC 6455 section 4.1).
+// onlyWebSocket removes an Upgrade to any protocol but WebSocket from a request;
+// the backend then answers in HTTP/1.1 (RFC 9110 section 7.8). After an upgrade
+// the relay only forwards bytes. If the new protocol were h2c, or HTTP under
+// another name, the client could send requests with headers of its own choice.
+// WebSocket begins with an HTTP/1.1 GET without a body (RFC 6455 section 4.1).
 //
 // This happens before httputil sees the request, because httputil answers some
-// values of Upgrade itself. The Connection header stays: it may name more headers.
+// values of Upgrade itself. The Connection header stays, since it may name other
+// headers too.
 func onlyWebSocket(req *http.Request, x *roundTrip) {
 	h := req.Header
 	if up := h["Upgrade"]; len(up) > 0 && (len(up) > 1 || !strings.EqualFold(up[0], websocket) ||
@@ -259,8 +262,8 @@ func onlyWebSocket(req *http.Request, x *roundTrip) {
 
 const websocket = "websocket"
 
-// checkSwitch looks at status 101. httputil refuses an answer with the wrong
-// protocol too, but leaves the backend's connection open.
+// checkSwitch checks an answer with status 101. httputil also refuses an answer
+// with the wrong protocol, but leaves the backend's connection open.
 func checkSwitch(res *http.Response) error {
 	if res.Request.Header.Get("Upgrade") == "" {
 		return errors.New("status 101 to a request without Upgrade")
@@ -272,7 +275,7 @@ func checkSwitch(res *http.Response) error {
 	return nil
 }
 
-// roundTripper sends each request with the connections of its client.
+// roundTripper sends each request over the backend connection of its client.
 type roundTripper struct{}
 
 func (roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -280,12 +283,12 @@ func (roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	s := x.conn.session
 	s.touch()
 	res, err := x.conn.backend.RoundTrip(req)
-	s.touch() // the wait for the backend had a limit of its own
+	s.touch() // the wait for the backend has a limit of its own and is not idle time
 	x.answered.Store(true)
 	return res, err
 }
 
-// backendError answers a request that the backend did not answer.
+// backendError sends the relay's own answer if the backend has not answered.
 func backendError(w http.ResponseWriter, r *http.Request, err error) {
 	x := roundTripOf(r.Context())
 	x.answered.Store(true)
@@ -312,9 +315,9 @@ func backendError(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// clientBody is the body of a client's request while it is forwarded. It tells
-// an error of the client's body from one of the backend, and gives the client
-// the permission to send once the body is wanted.
+// clientBody is the body of a client's request while it is forwarded. It
+// distinguishes errors of the client's body from errors of the backend, and sends
+// 100 (Continue) to the client when the body is first read.
 type clientBody struct {
 	io.ReadCloser
 	interim *interim    // of a client that expects 100 (Continue)
@@ -323,7 +326,7 @@ type clientBody struct {
 
 func (b *clientBody) Read(p []byte) (int, error) {
 	if b.interim != nil && !b.interim.proceed() {
-		return 0, http.ErrBodyReadAfterClose // it has its answer, and sends nothing
+		return 0, http.ErrBodyReadAfterClose // the client has its final answer and sends no body
 	}
 	n, err := b.ReadCloser.Read(p)
 	switch {
@@ -344,7 +347,7 @@ func (e *clientBodyError) Unwrap() error { return e.error }
 // sends them, and net/http writes them without a lock.
 type interim struct {
 	to     http.ResponseWriter
-	mute   bool // a client that speaks HTTP/1.0 knows no interim answers
+	mute   bool // the client speaks HTTP/1.0, which has no interim answers
 	header http.Header
 
 	mu        sync.Mutex
@@ -360,8 +363,8 @@ func (w *interim) Write(b []byte) (int, error) {
 	return w.to.Write(b)
 }
 
-// Header is a map of its own until the final status, so that the 100 that
-// another goroutine sends has nothing of it.
+// Header returns a separate map until the final status is known, so that a 100
+// that another goroutine sends does not contain these headers.
 func (w *interim) Header() http.Header {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -393,7 +396,8 @@ func (w *interim) WriteHeader(status int) {
 	}
 }
 
-// proceed makes sure that the client has its 100, unless it has a final answer.
+// proceed sends 100 to the client unless that has been done or the final status
+// is known. It reports whether the client has got a 100.
 func (w *interim) proceed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
