@@ -105,7 +105,8 @@ func (f *Filter) CloseWrite() error {
 // belong to the caller. Outgoing then returns the records of what was sent and
 // this side's close_notify. The caller must transmit them before any plain byte.
 //
-// A call at any other time is a *UsageError and changes nothing.
+// Before that, Detach returns a *UsageError and changes nothing. After Close and
+// after a fatal error it returns what every method does.
 func (f *Filter) Detach() ([]byte, error) {
 	f.calls++
 	switch {
