@@ -1,5 +1,7 @@
 package sslhttp
 
+//lint:file-ignore SA1019 every field of http.Transport has its effect or is refused, the deprecated ones too
+
 import (
 	"context"
 	"errors"

@@ -160,7 +160,8 @@ func TestServeNothing(t *testing.T) {
 	require.Error(t, sslhttp.Serve(new(http.Server), new(sslnet.Listener)))
 	require.Error(t, sslhttp.ListenAndServe(nil, nil))
 	require.Error(t, sslhttp.ListenAndServe(new(http.Server), nil))
-	require.Nil(t, sslhttp.FromContext(nil))
+	var none context.Context
+	require.Nil(t, sslhttp.FromContext(none))
 	require.NotNil(t, sslhttp.ConnContext(context.Background(), nil))
 }
 
