@@ -43,7 +43,7 @@ func TestCACrtIsADirectory(t *testing.T) {
 	refuse(t, server(nil), "CACrt", dir)
 
 	put("other.crt", pkiBytes(t, "other.crt"))
-	require.False(t, valid("client.crt"), "the name README is no certificate's")
+	require.False(t, valid("client.crt"), "README holds no certificate and is passed over")
 	require.True(t, valid("client-unknown.crt"))
 	elsewhere := tempFile(t, "root", pkiBytes(t, "root.crt"))
 	require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, "5ed36f99.0")))

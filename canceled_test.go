@@ -85,7 +85,7 @@ func TestUserCanceled(t *testing.T) {
 	})
 }
 
-// What is not that end stays an error: user_canceled alone is no end, a fatal
+// What is not that end stays an error: user_canceled alone is not an end, a fatal
 // alert behind it is that alert, and two alerts in one record of TLS 1.3 are
 // refused (RFC 8446 section 5.1).
 func TestUserCanceledIsNoEndAlone(t *testing.T) {

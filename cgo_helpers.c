@@ -1545,7 +1545,7 @@ static fssl_status answer_key_update(fssl_conn *c)
 
 /*
  * left: the last call may have left a part of a record behind. SSL_read_ex itself leaves one only where it fills plain, and
- * SSL_do_handshake one that is no data.
+ * SSL_do_handshake one that is not data.
  */
 static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, int left)
 {

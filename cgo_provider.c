@@ -104,7 +104,7 @@ static int load_conf(OSSL_LIB_CTX *ctx, const unsigned char *conf, size_t len)
  * for the life of the process: OSSL_LIB_CTX_free needs every thread that ever
  * used it to have said good-bye (OPENSSL_thread_stop_ex), and goroutines change
  * threads. Returns 1 or 0. With 0, unserved tells that nothing in it serves with
- * fips=yes, which is no error of OpenSSL; only this thread has used it then.
+ * fips=yes, which OpenSSL does not treat as an error; only this thread has used it then.
  * providers are those that are active.
  */
 int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
