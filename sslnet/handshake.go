@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/places"
+	"github.com/seed-014b8713/sslfilter/internal/admission"
 )
 
 // DefaultHandshakeTimeout bounds the handshake of the connections of a Dialer or
@@ -191,7 +191,7 @@ func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) 
 			}
 		}()
 	}
-	return c.exchange(places.From(ctx))
+	return c.exchange(admission.SlotFrom(ctx))
 }
 
 func (c *Conn) cut() {
@@ -199,9 +199,9 @@ func (c *Conn) cut() {
 	c.conn.Close()
 }
 
-// exchange sends and receives messages until the handshake is done. place may be
+// exchange sends and receives messages until the handshake is done. slot may be
 // nil.
-func (c *Conn) exchange(place *places.Place) error {
+func (c *Conn) exchange(slot *admission.Slot) error {
 	c.in.Lock()
 	defer c.in.Unlock()
 	if err := c.check(); err != nil {
@@ -221,9 +221,9 @@ func (c *Conn) exchange(place *places.Place) error {
 			c.handshake.first = nil
 			err = c.digest(first, nil)
 		} else {
-			place.Wait()
+			slot.StartWait()
 			wire, n, netErr := c.readWire()
-			place.Heard()
+			slot.EndWait()
 			err = c.digest(wire[:n], netErr)
 			putWire(wire)
 		}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/places"
+	"github.com/seed-014b8713/sslfilter/internal/admission"
 )
 
 // Listen listens for TLS connections at addr. It returns a *Listener with default
@@ -96,7 +96,7 @@ const DefaultMaxHandshakes = 1024
 type accepting struct {
 	ctx    atomic.Pointer[sslfilter.Ctx]
 	ready  chan *Conn
-	places *places.Places
+	queue  *admission.Queue
 	closed chan struct{}
 	failed chan struct{} // closed when err is set
 	err    error
@@ -114,7 +114,7 @@ func (l *Listener) init() *accepting {
 			n = DefaultMaxHandshakes
 		}
 		l.state = &accepting{
-			ready: make(chan *Conn), places: places.New(n),
+			ready: make(chan *Conn), queue: admission.New(n),
 			closed: make(chan struct{}), failed: make(chan struct{}),
 			open: make(map[*Conn]struct{}),
 		}
@@ -237,13 +237,13 @@ func (l *Listener) run(a *accepting) {
 		if known {
 			addr = tcp.RemoteAddr()
 		}
-		place := a.places.Take(a.closed, addr, func() { a.wait.Go(func() { below.Close() }) })
-		if place == nil {
+		slot := a.queue.Acquire(a.closed, addr, func() { a.wait.Go(func() { below.Close() }) })
+		if slot == nil {
 			a.remove(c)
 			a.wait.Done()
 			return
 		}
-		go l.serve(a, c, place, known)
+		go l.serve(a, c, slot, known)
 	}
 }
 
@@ -299,14 +299,14 @@ func (a *accepting) again() bool {
 }
 
 // serve does the handshake and passes the connection to Accept. known says that
-// the place has the peer's address.
-func (l *Listener) serve(a *accepting, c *Conn, place *places.Place, known bool) {
-	defer place.Leave()
+// the slot has the peer's address.
+func (l *Listener) serve(a *accepting, c *Conn, slot *admission.Slot, known bool) {
+	defer slot.Release()
 	if !known {
-		c.identify(place)
+		c.identify(slot)
 	}
-	err := c.HandshakeContext(places.With(context.Background(), place))
-	if !place.Keep() {
+	err := c.HandshakeContext(admission.WithSlot(context.Background(), slot))
+	if !slot.Keep() {
 		err = ErrHandshakeDropped
 	}
 	open := a.remove(c)
@@ -331,16 +331,16 @@ func (l *Listener) serve(a *accepting, c *Conn, place *places.Place, known bool)
 	}
 }
 
-// identify gives the place the peer's address. An underlying connection that reads
+// identify gives the slot the peer's address. An underlying connection that reads
 // the address from a PROXY header waits for that header here. The time counts as
 // part of the handshake.
-func (c *Conn) identify(place *places.Place) {
+func (c *Conn) identify(slot *admission.Slot) {
 	if h := &c.handshake; h.timeout > 0 {
 		h.deadline = time.Now().Add(h.timeout)
 		defer time.AfterFunc(h.timeout, c.cut).Stop()
 	}
-	place.Wait()
+	slot.StartWait()
 	addr := c.RemoteAddr()
-	place.Heard()
-	place.SetAddr(addr)
+	slot.EndWait()
+	slot.SetAddr(addr)
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-014b8713/sslfilter/internal/places"
+	"github.com/seed-014b8713/sslfilter/internal/admission"
 )
 
 // gate bounds the connections at a time, all in all and for each client.
@@ -28,7 +28,7 @@ const (
 // what was exceeded. With force, it may be one too many in all: another one is
 // about to leave.
 func (g *gate) enter(addr net.Addr, force bool) (why string) {
-	client := places.Client(addr)
+	client := admission.ClientAddr(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -47,7 +47,7 @@ func (g *gate) enter(addr net.Addr, force bool) (why string) {
 
 // leave takes back what enter counted.
 func (g *gate) leave(addr net.Addr) {
-	client := places.Client(addr)
+	client := admission.ClientAddr(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.total--
@@ -65,7 +65,7 @@ const quiet = time.Minute
 // the most connections the one that was idle longest, and only of an address that
 // has more than addr. It reports whether there was one.
 func (s *Server) makeRoom(addr net.Addr) bool {
-	client := places.Client(addr)
+	client := admission.ClientAddr(addr)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.mu.Lock()
@@ -74,7 +74,7 @@ func (s *Server) makeRoom(addr net.Addr) bool {
 	var most int
 	var longest time.Duration
 	for ses := range s.sessions {
-		n := s.gate.clients[places.Client(ses.raw.RemoteAddr())]
+		n := s.gate.clients[admission.ClientAddr(ses.raw.RemoteAddr())]
 		if n <= s.gate.clients[client] || n < most {
 			continue
 		}

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-014b8713/sslfilter/internal/places"
+	"github.com/seed-014b8713/sslfilter/internal/admission"
 )
 
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
@@ -23,7 +23,7 @@ type Server struct {
 	conf       Config // what a restart alone can change
 	relays     []*relay
 	gate       *gate
-	handshakes *places.Places
+	handshakes *admission.Queue
 	process    process
 
 	stop    context.Context // ends with Close
@@ -59,7 +59,7 @@ type listener struct {
 // before Serve. An error names the relay and the key.
 func New(c *Config, log *slog.Logger) (*Server, error) {
 	s := &Server{
-		log: log, conf: *c, handshakes: places.New(c.MaxHandshakes),
+		log: log, conf: *c, handshakes: admission.New(c.MaxHandshakes),
 		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
 		sessions: make(map[*session]struct{}),
 	}

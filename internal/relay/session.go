@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/admission"
 	"github.com/seed-014b8713/sslfilter/internal/cut"
-	"github.com/seed-014b8713/sslfilter/internal/places"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -174,17 +174,17 @@ func (s *session) run() error {
 // secure does the handshake with the client. What it reports, the log gets.
 func (s *session) secure() error {
 	conf := s.state.conf
-	place := s.takePlace(conf.HandshakeTimeout.Std())
-	if place == nil {
+	slot := s.acquireSlot(conf.HandshakeTimeout.Std())
+	if slot == nil {
 		s.relay.count.handshakesFailed.Add(1)
 		return errors.New("handshake: no place in max-handshakes became free within handshake-timeout")
 	}
-	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // of the handshake alone, not of the wait for the place
+	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // of the handshake alone, not of the wait for the slot
 	defer cancel()
 	conn := sslnet.Server(s.raw, s.state.server)
-	err := conn.HandshakeContext(places.With(ctx, place))
-	kept := place.Keep()
-	place.Leave()
+	err := conn.HandshakeContext(admission.WithSlot(ctx, slot))
+	kept := slot.Keep()
+	slot.Release()
 	if !kept {
 		s.relay.count.handshakesFailed.Add(1)
 		conn.Close()
@@ -215,12 +215,12 @@ func (s *session) secure() error {
 	return nil
 }
 
-// takePlace waits for a place in max-handshakes. It is nil after limit, and once
-// the relay is stopped.
-func (s *session) takePlace(limit time.Duration) *places.Place {
+// acquireSlot waits until max-handshakes allows another handshake. It returns nil
+// after limit, and when the relay is stopped.
+func (s *session) acquireSlot(limit time.Duration) *admission.Slot {
 	ctx, cancel := context.WithTimeout(s.server.stop, limit)
 	defer cancel()
-	return s.server.handshakes.Take(ctx.Done(), s.raw.RemoteAddr(), func() { s.raw.Close() })
+	return s.server.handshakes.Acquire(ctx.Done(), s.raw.RemoteAddr(), func() { s.raw.Close() })
 }
 
 // handshakeError explains a failed handshake, to the log and, where it speaks

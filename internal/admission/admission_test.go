@@ -1,4 +1,4 @@
-package places_test
+package admission_test
 
 import (
 	"fmt"
@@ -11,32 +11,32 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-014b8713/sslfilter/internal/places"
+	"github.com/seed-014b8713/sslfilter/internal/admission"
 )
 
 func from(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip)} }
 
-// crowd is a number of places, with the names of those that were dropped.
+// crowd is a Queue that records the names of the handshakes that were dropped.
 type crowd struct {
-	*places.Places
+	*admission.Queue
 	over    chan struct{}
 	mu      sync.Mutex
 	dropped []string
 }
 
-func newCrowd(max int) *crowd { return &crowd{Places: places.New(max), over: make(chan struct{})} }
+func newCrowd(max int) *crowd { return &crowd{Queue: admission.New(max), over: make(chan struct{})} }
 
-func (c *crowd) enter(name, ip string) *places.Place {
-	return c.Take(c.over, from(ip), func() {
+func (c *crowd) enter(name, ip string) *admission.Slot {
+	return c.Acquire(c.over, from(ip), func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.dropped = append(c.dropped, name)
 	})
 }
 
-// A place is not dropped while this end does not wait for its peer. A waiter gets a
-// place after another one is given back.
-func TestWhoWorksKeepsThePlace(t *testing.T) {
+// A slot is not dropped while this end does not wait for its peer. A waiter gets a
+// slot as soon as another one is released.
+func TestNoSlotIsDroppedWhileThisEndWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(2)
 		a, b := c.enter("a", "192.0.2.1"), c.enter("b", "192.0.2.1")
@@ -46,7 +46,7 @@ func TestWhoWorksKeepsThePlace(t *testing.T) {
 			entered <- time.Since(begun)
 		}()
 		time.Sleep(time.Hour) // this end is slow, not the peer
-		b.Leave()
+		b.Release()
 		require.Equal(t, time.Hour, <-entered)
 		require.True(t, a.Keep())
 		require.Empty(t, c.dropped)
@@ -54,11 +54,11 @@ func TestWhoWorksKeepsThePlace(t *testing.T) {
 	})
 }
 
-// A peer that is waited for longer than Patience in all loses its place as soon as
+// A peer that is waited for longer than Patience in all loses its slot as soon as
 // another connection needs it, and not before. Sending a byte now and then does not
 // help.
-func TestWhoIsSilentLosesThePlace(t *testing.T) {
-	for name, each := range map[string]time.Duration{"silent": places.Patience, "a byte now and then": places.Patience / 4} {
+func TestSilentPeerLosesItsSlot(t *testing.T) {
+	for name, each := range map[string]time.Duration{"silent": admission.Patience, "a byte now and then": admission.Patience / 4} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCrowd(1)
@@ -67,21 +67,21 @@ func TestWhoIsSilentLosesThePlace(t *testing.T) {
 				go func() {
 					defer close(gone)
 					for !a.Dropped() {
-						a.Wait()
+						a.StartWait()
 						time.Sleep(each)
-						a.Heard()
+						a.EndWait()
 					}
 				}()
 				begun := time.Now()
 				b := c.enter("b", "192.0.2.2")
-				require.Equal(t, places.Patience, time.Since(begun))
+				require.Equal(t, admission.Patience, time.Since(begun))
 				synctest.Wait() // for the call that drops a
 				require.Equal(t, []string{"a"}, c.dropped)
 				require.True(t, a.Dropped())
 				require.False(t, a.Keep())
-				a.Leave()
+				a.Release()
 				require.Equal(t, 1, c.Len())
-				b.Leave()
+				b.Release()
 				require.Zero(t, c.Len())
 				<-gone
 			})
@@ -89,27 +89,27 @@ func TestWhoIsSilentLosesThePlace(t *testing.T) {
 	}
 }
 
-// Among the peers that have used up Patience, the address that has the most places
-// loses its oldest place. A completed handshake does not lose its place.
-func TestWhoHasTheMostGivesOne(t *testing.T) {
+// Among the peers that have used up Patience, the address that has the most slots
+// loses its oldest slot. A completed handshake does not lose its slot.
+func TestAddressWithMostSlotsLosesOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(6)
 		for i, ip := range []string{"192.0.2.1", "192.0.2.9", "2001:db8::1", "192.0.2.9", "2001:db8::2", "2001:db8::3"} {
 			p := c.enter(fmt.Sprint(i), ip)
-			p.Wait()
+			p.StartWait()
 			if i == 2 {
 				require.True(t, p.Keep())
 			}
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(places.Patience)
+		time.Sleep(admission.Patience)
 		for range 3 {
 			c.enter("new", "198.51.100.1")
 		}
-		// That address has three places now. Two other addresses, with fewer places, come next.
+		// That address has three slots now. Two other addresses, with fewer slots, come next.
 		c.enter("new", "198.51.100.2")
 		c.enter("new", "198.51.100.3")
-		// 2 is done and still counts: the /64 has three places first, and later as many as 192.0.2.9
+		// 2 is done and still counts: the /64 has three slots first, and later as many as 192.0.2.9
 		synctest.Wait() // for the calls that drop them
 		require.Equal(t, []string{"4", "1", "5", "0", "3"}, c.dropped)
 		go c.enter("never", "198.51.100.4")
@@ -121,23 +121,23 @@ func TestWhoHasTheMostGivesOne(t *testing.T) {
 }
 
 // A client does not queue behind the connections of an address that has many
-// places, and its own place is not given to them.
-func TestTheQueueIsFairByAddress(t *testing.T) {
+// slots, and its own slot is not given to them.
+func TestQueueIsFairByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many = "192.0.2.1"
 		c := newCrowd(5)
 		defer close(c.over)
 		slow := c.enter("slow", "192.0.2.7")
-		slow.Wait()
+		slow.StartWait()
 		for range 4 {
-			c.enter("silent", many).Wait()
+			c.enter("silent", many).StartWait()
 		}
 		order := make(chan string, 200)
 		enter := func(name, ip string) {
 			go func() {
 				if p := c.enter(name, ip); p != nil {
 					order <- name
-					p.Wait()
+					p.StartWait()
 				}
 			}()
 			synctest.Wait()
@@ -147,40 +147,40 @@ func TestTheQueueIsFairByAddress(t *testing.T) {
 		}
 		enter("one", "192.0.2.2")
 		enter("another", "2001:db8::2")
-		time.Sleep(places.Patience + time.Millisecond)
+		time.Sleep(admission.Patience + time.Millisecond)
 		synctest.Wait()
 		var served []string
 		for len(order) > 0 {
 			served = append(served, <-order)
 		}
-		// Two places go to other addresses, and two pass between connections of the same address.
+		// Two slots go to other addresses, and two pass between connections of the same address.
 		require.ElementsMatch(t, []string{"one", "another", "silent", "silent"}, served)
-		require.False(t, slow.Dropped(), "a client lost its place to an address that had as many")
+		require.False(t, slow.Dropped(), "a client lost its slot to an address that had as many")
 		require.Equal(t, []string{"silent", "silent", "silent", "silent"}, c.dropped)
 	})
 }
 
-// A connection that gives up waiting is not given a place.
-func TestWhoGivesUpLeavesTheQueue(t *testing.T) {
+// A connection that gives up waiting is not given a slot.
+func TestCanceledWaiterLeavesTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(1)
 		first := c.enter("first", "192.0.2.1")
 		over := make(chan struct{})
-		gone := make(chan *places.Place)
-		go func() { gone <- c.Take(over, from("192.0.2.2"), nil) }()
+		gone := make(chan *admission.Slot)
+		go func() { gone <- c.Acquire(over, from("192.0.2.2"), nil) }()
 		synctest.Wait()
 		close(over)
 		require.Nil(t, <-gone)
-		first.Leave()
+		first.Release()
 		require.Zero(t, c.Len())
 		require.NotNil(t, c.enter("next", "192.0.2.3"))
 	})
 }
 
 func TestClientsAreCountedByNetwork(t *testing.T) {
-	a := places.Client(&net.TCPAddr{IP: net.ParseIP("2001:db8::1")})
-	require.Equal(t, a, places.Client(&net.TCPAddr{IP: net.ParseIP("2001:db8::ffff:1")}))
-	require.NotEqual(t, a, places.Client(&net.TCPAddr{IP: net.ParseIP("2001:db8:0:1::1")}))
-	require.Equal(t, places.Client(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}), places.Client(&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1")}))
+	a := admission.ClientAddr(&net.TCPAddr{IP: net.ParseIP("2001:db8::1")})
+	require.Equal(t, a, admission.ClientAddr(&net.TCPAddr{IP: net.ParseIP("2001:db8::ffff:1")}))
+	require.NotEqual(t, a, admission.ClientAddr(&net.TCPAddr{IP: net.ParseIP("2001:db8:0:1::1")}))
+	require.Equal(t, admission.ClientAddr(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}), admission.ClientAddr(&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1")}))
 	require.False(t, strings.Contains(a.String(), "%"))
 }
