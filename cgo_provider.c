@@ -1,4 +1,4 @@
-#include "cgo_helpers.h"
+#include "cgo_internal.h"
 
 /*
  * Library contexts with the FIPS provider, and the question which provider
@@ -9,14 +9,7 @@
 
 #include <openssl/core_names.h>
 #include <openssl/kdf.h>
-#include <string.h>
 #include <strings.h>
-
-static int done(int ok, fssl_errors *errs)
-{
-    fssl_take_errors(ok ? NULL : errs);
-    return ok;
-}
 
 /* ------------------------------------------------------- library contexts */
 

@@ -265,7 +265,7 @@ type part struct {
 	size int
 }
 
-// build compiles testdata/round.c with the OpenSSL that cgo takes.
+// build compiles testdata/round.c and the C side of the library, with the OpenSSL that cgo uses.
 func build(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "round")
@@ -275,7 +275,11 @@ func build(t *testing.T) string {
 		return strings.Fields(string(out))
 	}
 	args := append([]string{"-O2", "-std=gnu11", "-D_GNU_SOURCE", "-DOPENSSL_API_COMPAT=30000", "-I../..", "-I../internal/cend"}, flags("--cflags")...)
+	library, err := filepath.Glob("../../cgo_*.c")
+	require.NoError(t, err)
+	require.NotEmpty(t, library)
 	args = append(append(args, strings.Fields(os.Getenv("CGO_CFLAGS"))...), "testdata/round.c", "-o", program)
+	args = append(args, library...)
 	args = append(append(args, strings.Fields(os.Getenv("CGO_LDFLAGS"))...), flags("--libs")...)
 	cc, err := exec.Command("go", "env", "CC").Output()
 	require.NoError(t, err)

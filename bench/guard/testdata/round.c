@@ -5,9 +5,9 @@
  *
  *	round PKI-FOLDER
  *
- * No Go takes part: cgo_helpers.c and cend.c are compiled in.
+ * No Go takes part: the library's cgo_*.c are linked, and cend.c is compiled in.
  */
-#include "cgo_helpers.c"
+#include "cgo_helpers.h"
 
 #include "cend.c"
 

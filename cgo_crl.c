@@ -1,0 +1,326 @@
+/* CRLs: by serial number, as the original compares them, and checked by OpenSSL. */
+#include "cgo_internal.h"
+
+static int key_len(const unsigned char *key)
+{
+    return key[0] << 8 | key[1];
+}
+
+static int compare_keys(const unsigned char *a, const unsigned char *b)
+{
+    int n = key_len(a), m = key_len(b);
+
+    return n != m ? (n < m ? -1 : 1) : memcmp(a + 2, b + 2, (size_t)n + 1);
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return compare_keys(*(unsigned char *const *)a, *(unsigned char *const *)b);
+}
+
+enum { MAX_SERIAL = 4096 };
+
+/* Writes the key of serial to key (3 + MAX_SERIAL bytes), returns its size or 0. */
+static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
+{
+    int n = ASN1_STRING_length(serial);
+
+    if (n < 0 || n > MAX_SERIAL)
+        return 0;
+    key[0] = (unsigned char)(n >> 8);
+    key[1] = (unsigned char)n;
+    key[2] = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
+    memcpy(key + 3, ASN1_STRING_get0_data(serial), (size_t)n);
+    return (size_t)n + 3;
+}
+
+/* Adds the serials of one list to the blob. extra is set where one has too many bytes. */
+static int add_list(int *extra, fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
+{
+    STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
+    int i;
+
+    crl->lists++;
+    for (i = 0; i < sk_X509_REVOKED_num(revoked); i++) {
+        const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(sk_X509_REVOKED_value(revoked, i));
+        size_t need = *used + 3 + (size_t)ASN1_STRING_length(serial), n;
+
+        if (need > *cap) {
+            size_t grown = need * 2 + 4096;
+            unsigned char *blob = OPENSSL_realloc(crl->blob, grown);
+
+            if (blob == NULL)
+                return 0;
+            crl->blob = blob;
+            *cap = grown;
+        }
+        n = serial_key(crl->blob + *used, serial);
+        if (n == 0) {
+            *extra = 1;
+            return 0;
+        }
+        *used += n;
+        crl->n++;
+    }
+    return 1;
+}
+
+static int sort_keys(fssl_crl *crl)
+{
+    unsigned char *p = crl->blob;
+    size_t i;
+
+    if (crl->n == 0)
+        return 1;
+    crl->keys = OPENSSL_malloc(crl->n * sizeof(*crl->keys));
+    if (crl->keys == NULL)
+        return 0;
+    for (i = 0; i < crl->n; i++) {
+        crl->keys[i] = p;
+        p += 3 + key_len(p);
+    }
+    qsort(crl->keys, crl->n, sizeof(*crl->keys), compare_entries);
+    return 1;
+}
+
+typedef struct crl_walk {
+    fssl_crl *crl;
+    size_t used, cap;
+} crl_walk;
+
+static int take_serials(void *into, int *extra, const char *name, const unsigned char *data, long len)
+{
+    crl_walk *w = into;
+    const unsigned char *p = data;
+    X509_CRL *list;
+    int ok;
+
+    if (strcmp(name, PEM_STRING_X509_CRL) != 0)
+        return 1;
+    list = d2i_X509_CRL(NULL, &p, len);
+    *extra = list != NULL && p != data + len;
+    ok = list != NULL && !*extra && add_list(extra, w->crl, &w->used, &w->cap, list);
+    X509_CRL_free(list);
+    return ok;
+}
+
+/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
+fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    crl_walk w = {OPENSSL_zalloc(sizeof(*w.crl)), 0, 0};
+    int extra = 0;
+
+    clear_errors();
+    *blocks = 0;
+    if (w.crl == NULL || !fssl_walk_pem(blocks, &extra, pem, len, take_serials, &w) || !sort_keys(w.crl)) {
+        fssl_crl_free(w.crl);
+        if (fssl_starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
+    }
+    done(1, errs);
+    return w.crl;
+}
+
+void fssl_crl_free(fssl_crl *crl)
+{
+    if (crl == NULL)
+        return;
+    OPENSSL_free(crl->keys);
+    OPENSSL_free(crl->blob);
+    OPENSSL_free(crl);
+}
+
+/* Sign and all bytes count, the issuer does not: the original's rule. */
+int fssl_listed(const fssl_crl *crl, const X509 *cert)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+    unsigned char key[3 + MAX_SERIAL];
+    size_t low = 0, high = crl->n;
+
+    if (serial_key(key, serial) == 0)
+        return 1; /* no list can hold it, and nobody issues it: refuse */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare_keys(key, crl->keys[middle]);
+
+        if (order == 0)
+            return 1;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return 0;
+}
+
+/* The first recorded certificate that is listed, or -1. */
+int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl)
+{
+    int i;
+
+    for (i = 0; i < c->n_rec; i++)
+        if (c->rec[i].cert == NULL || fssl_listed(crl, c->rec[i].cert))
+            return i;
+    return -1;
+}
+
+/* ------------------------------------------------ CRLs that OpenSSL checks */
+
+/*
+ * Without extended CRL support OpenSSL passes indirect lists and lists of some
+ * reasons over, and takes a delta list for a complete one: get_crl_score looks
+ * for the delta CRL indicator with that support only.
+ */
+static int crl_unfit(X509_CRL *list)
+{
+    ISSUING_DIST_POINT *idp;
+    int unfit = FSSL_CRL_COMPLETE;
+
+    if (X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0)
+        return FSSL_CRL_DELTA;
+    idp = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    if (idp != NULL && idp->indirectCRL > 0)
+        unfit = FSSL_CRL_INDIRECT;
+    else if (idp != NULL && idp->onlysomereasons != NULL)
+        unfit = FSSL_CRL_REASONS;
+    ISSUING_DIST_POINT_free(idp);
+    return unfit;
+}
+
+/* OpenSSL sorts a list under a lock when it is first looked into; that belongs to loading it, and not into a handshake. */
+static int sort_list(X509_CRL *list)
+{
+    ASN1_INTEGER *serial = ASN1_INTEGER_new();
+    X509_REVOKED *entry;
+
+    if (serial == NULL)
+        return 0;
+    X509_CRL_get0_by_serial(list, &entry, serial);
+    ASN1_INTEGER_free(serial);
+    return 1;
+}
+
+typedef struct crls_walk {
+    STACK_OF(X509_CRL) *crls;
+    int *lists, *unfit;
+} crls_walk;
+
+static int take_list(void *into, int *extra, const char *name, const unsigned char *data, long len)
+{
+    crls_walk *w = into;
+    const unsigned char *p = data;
+    X509_CRL *list;
+
+    if (strcmp(name, PEM_STRING_X509_CRL) != 0)
+        return 1;
+    list = d2i_X509_CRL(NULL, &p, len);
+    ++*w->lists;
+    if (list != NULL)
+        *w->unfit = crl_unfit(list);
+    *extra = list != NULL && p != data + len;
+    if (list != NULL && !*extra && *w->unfit == FSSL_CRL_COMPLETE && sort_list(list) && sk_X509_CRL_push(w->crls, list))
+        return 1;
+    X509_CRL_free(list);
+    return 0;
+}
+
+/*
+ * Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to
+ * it. blocks is -1 for want of memory.
+ */
+STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    crls_walk w = {sk_X509_CRL_new_null(), lists, unfit};
+    int extra = 0;
+
+    clear_errors();
+    *blocks = *lists = 0;
+    *unfit = FSSL_CRL_COMPLETE;
+    if (w.crls == NULL || !fssl_walk_pem(blocks, &extra, pem, len, take_list, &w)) {
+        fssl_crls_free(w.crls);
+        if (*unfit == FSSL_CRL_COMPLETE && fssl_starved(!extra, errs))
+            *blocks = -1;
+        return NULL;
+    }
+    done(1, errs);
+    return w.crls;
+}
+
+/* A list for lib: itself, or a copy in the library context of lib, which then verifies its signature. */
+static X509_CRL *list_for(fssl_lib *lib, X509_CRL *list)
+{
+    unsigned char *der = NULL;
+    const unsigned char *p;
+    X509_CRL *copy;
+    int n;
+
+    if (lib == NULL)
+        return X509_CRL_up_ref(list) ? list : NULL;
+    n = i2d_X509_CRL(list, &der);
+    copy = n > 0 ? fssl_new_crl(lib) : NULL;
+    p = der;
+    if (copy != NULL && (d2i_X509_CRL(&copy, &p, n) == NULL || !sort_list(copy))) {
+        X509_CRL_free(copy); /* NULL where d2i_X509_CRL freed it */
+        copy = NULL;
+    }
+    OPENSSL_free(der);
+    return copy;
+}
+
+/* One stack of the lists of n others, for lib. */
+STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
+{
+    STACK_OF(X509_CRL) *all;
+    int i, j, ok;
+
+    clear_errors();
+    all = sk_X509_CRL_new_null();
+    ok = all != NULL;
+    for (i = 0; ok && i < n; i++) {
+        for (j = 0; ok && j < sk_X509_CRL_num(from[i]); j++) {
+            X509_CRL *list = list_for(lib, sk_X509_CRL_value(from[i], j));
+
+            ok = list != NULL && sk_X509_CRL_push(all, list);
+            if (!ok)
+                X509_CRL_free(list);
+        }
+    }
+    if (!ok) {
+        fssl_crls_free(all);
+        all = NULL;
+    }
+    done(ok, errs);
+    return all;
+}
+
+void fssl_crls_free(STACK_OF(X509_CRL) *crls)
+{
+    sk_X509_CRL_pop_free(crls, X509_CRL_free);
+}
+
+/* X509_verify_cert with the connection's lists. They are no part of the trust store, which any number of connections share. */
+static int verify_with_crls(X509_STORE_CTX *store, void *arg)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
+    int ok = 0;
+
+    (void)arg;
+    if (c != NULL) {
+        X509_STORE_CTX_set0_crls(store, c->crls); /* keeps the pointer only */
+        ok = X509_verify_cert(store) > 0;
+    }
+    if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+    return ok;
+}
+
+int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
+{
+    unsigned long flags = X509_V_FLAG_CRL_CHECK | (whole_chain ? X509_V_FLAG_CRL_CHECK_ALL : 0);
+
+    clear_errors();
+    SSL_CTX_set_cert_verify_callback(ctx, verify_with_crls, NULL);
+    return done(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), flags) == 1, errs);
+}

@@ -1,0 +1,486 @@
+/* SSL_CTX: versions, ciphers, groups, ALPN, certificates, trust, DH parameters. */
+#include "cgo_internal.h"
+
+SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
+{
+    SSL_CTX *ctx;
+
+    clear_errors();
+    ctx = fssl_new_ctx(lib, client ? TLS_client_method() : TLS_server_method());
+    if (ctx != NULL) {
+        SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+        SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
+        /* CVE-2009-3555. 3.x: off by default, but openssl.cnf may have set them. */
+        SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
+        SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+        if (client)
+            SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
+    }
+    done(ctx != NULL, errs);
+    return ctx;
+}
+
+int fssl_ctx_min_version(SSL_CTX *ctx)
+{
+    return (int)SSL_CTX_get_min_proto_version(ctx);
+}
+
+int fssl_ctx_max_version(SSL_CTX *ctx)
+{
+    return (int)SSL_CTX_get_max_proto_version(ctx);
+}
+
+int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_CTX_set_min_proto_version(ctx, min) == 1 && SSL_CTX_set_max_proto_version(ctx, max) == 1, errs);
+}
+
+int fssl_ctx_set_ciphers(SSL_CTX *ctx, const char *list, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_CTX_set_cipher_list(ctx, list) == 1, errs);
+}
+
+int fssl_ctx_set_suites(SSL_CTX *ctx, const char *list, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_CTX_set_ciphersuites(ctx, list) == 1, errs);
+}
+
+int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_CTX_set1_groups_list(ctx, list) == 1, errs);
+}
+
+/* What a server may choose from, in the form of the extension; it belongs to the SSL_CTX. */
+typedef struct alpn_list {
+    size_t len;
+    unsigned char protos[];
+} alpn_list;
+
+static int alpn_index = -1; /* set once, atomically; what failed for want of memory is tried again */
+
+static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    OPENSSL_free(list);
+}
+
+static int get_alpn_index(void)
+{
+    int index = __atomic_load_n(&alpn_index, __ATOMIC_ACQUIRE), none = -1;
+
+    if (index >= 0)
+        return index;
+    index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+    if (index >= 0 && !__atomic_compare_exchange_n(&alpn_index, &none, index, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        index = none; /* another thread was faster */
+    return index;
+}
+
+/* The server's order decides; nothing in common is a fatal alert (RFC 7301 section 3.2). */
+static int alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned int in_len, void *arg)
+{
+    const alpn_list *own = arg;
+
+    (void)ssl;
+    if (SSL_select_next_proto((unsigned char **)out, out_len, own->protos, (unsigned int)own->len, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs)
+{
+    alpn_list *own;
+    int index;
+
+    clear_errors();
+    if (client)
+        return done(SSL_CTX_set_alpn_protos(ctx, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
+    index = get_alpn_index();
+    if (index < 0)
+        return done(0, errs);
+    own = OPENSSL_malloc(sizeof(*own) + len);
+    if (own == NULL || !SSL_CTX_set_ex_data(ctx, index, own)) {
+        OPENSSL_free(own);
+        return done(0, errs);
+    }
+    own->len = len;
+    memcpy(own->protos, protos, len);
+    SSL_CTX_set_alpn_select_cb(ctx, alpn_cb, own);
+    return done(1, errs);
+}
+
+void fssl_ctx_set_server_preference(SSL_CTX *ctx)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
+}
+
+/* How many tickets a handshake of TLS 1.3 hands out. With 0 there are none in TLS 1.2 either, and no session is resumed. */
+void fssl_ctx_set_tickets(SSL_CTX *ctx, size_t n)
+{
+    if (n == 0)
+        SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    SSL_CTX_set_num_tickets(ctx, n);
+}
+
+void fssl_ctx_no_renegotiation(SSL_CTX *ctx)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
+}
+
+/* chain[0] is the leaf; all of it is sent. */
+int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
+{
+    int i, ok;
+
+    clear_errors();
+    ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1; /* takes a reference of its own */
+    for (i = 1; ok && i < sk_X509_num(chain); i++)
+        ok = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
+    return done(ok, errs);
+}
+
+int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
+{
+    clear_errors();
+    if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1)
+        return done(SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
+    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* and not a failure of something else */
+    return done(0, errs);
+}
+
+/* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
+int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
+{
+    STACK_OF(X509) *chain = NULL;
+    int i, ret = 2;
+
+    for (i = 0; i < 2 && ret == 2; i++) {
+        clear_errors();
+        ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
+    }
+    /* Without memory for its copy OpenSSL says that all is well, and leaves no chain; one that is built may have no element, but it is there. */
+    if (ret > 0 && (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL))
+        return done(0, errs);
+    if (ret == 2) /* no whole chain, twice, which is no error, unless it is for want of memory */
+        return !fssl_starved(0, errs);
+    return done(ret > 0, errs);
+}
+
+/* What ssl_add_cert_chain sends without an automatic chain: the own certificate, and then those of its chain. NULL after the last one. */
+X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i)
+{
+    STACK_OF(X509) *chain = NULL;
+
+    if (i == 0)
+        return SSL_CTX_get0_certificate(ctx);
+    if (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL || i > sk_X509_num(chain))
+        return NULL;
+    return sk_X509_value(chain, i - 1);
+}
+
+/* The certificates in the trust store, with references of their own; NULL if memory is short. */
+STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx)
+{
+    STACK_OF(X509) *cas;
+
+    clear_errors();
+#ifdef FSSL_OPENSSL_111
+    cas = sk_X509_new_null();
+    for (int i = 0; cas != NULL && i < sk_X509_OBJECT_num(X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx))); i++) {
+        X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx)), i));
+
+        if (ca == NULL)
+            continue; /* a CRL */
+        if (!sk_X509_push(cas, ca)) {
+            sk_X509_pop_free(cas, X509_free);
+            cas = NULL;
+        } else {
+            X509_up_ref(ca);
+        }
+    }
+#else
+    cas = X509_STORE_get1_all_certs(SSL_CTX_get_cert_store(ctx));
+#endif
+    clear_errors();
+    return cas;
+}
+
+static int announce_ca(SSL_CTX *ctx, X509 *ca)
+{
+    const STACK_OF(X509_NAME) *names = SSL_CTX_get_client_CA_list(ctx);
+    int i;
+
+    for (i = 0; names != NULL && i < sk_X509_NAME_num(names); i++)
+        if (X509_NAME_cmp(sk_X509_NAME_value(names, i), X509_get_subject_name(ca)) == 0)
+            return 1;
+    return SSL_CTX_add_client_CA(ctx, ca) == 1;
+}
+
+/* Trusts cas and nothing else; announce sends their names in the CertificateRequest. */
+int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs)
+{
+    X509_STORE *store;
+    int i, ok;
+
+    clear_errors();
+    store = X509_STORE_new();
+    ok = store != NULL;
+    for (i = 0; ok && i < sk_X509_num(cas); i++) {
+        X509 *ca = sk_X509_value(cas, i);
+
+        ok = X509_STORE_add_cert(store, ca) == 1 && (!announce || announce_ca(ctx, ca));
+    }
+    if (ok)
+        SSL_CTX_set_cert_store(ctx, store); /* owns it now */
+    else
+        X509_STORE_free(store);
+    return done(ok, errs);
+}
+
+X509_STORE *fssl_system_store(fssl_errors *errs)
+{
+    X509_STORE *store;
+
+    clear_errors();
+    store = X509_STORE_new();
+    if (store != NULL && X509_STORE_set_default_paths(store) != 1) {
+        X509_STORE_free(store);
+        store = NULL;
+    }
+    done(store != NULL, errs);
+    return store;
+}
+
+void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store)
+{
+    SSL_CTX_set1_cert_store(ctx, store);
+}
+
+/* The names of list with ':' between them; freed with OPENSSL_free. */
+char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list)
+{
+    size_t len = 1;
+    char *text, *p;
+    int i;
+
+    for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
+        len += strlen(SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i))) + 1;
+    p = text = OPENSSL_zalloc(len);
+    for (i = 0; text != NULL && i < sk_SSL_CIPHER_num(list); i++) {
+        const char *name = SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i));
+
+        if (i > 0)
+            *p++ = ':';
+        memcpy(p, name, strlen(name));
+        p += strlen(name);
+    }
+    return text;
+}
+
+/* What a connection of ctx offers or accepts; anonymous tells that a suite without certificates is among it. */
+char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
+{
+    STACK_OF(SSL_CIPHER) *list = NULL;
+    SSL *ssl;
+    char *text = NULL;
+    int i;
+
+    clear_errors();
+    *anonymous = 0;
+    ssl = SSL_new(ctx);
+    if (ssl != NULL) {
+        list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL)
+            list = SSL_get1_supported_ciphers(ssl);
+        if (list == NULL && fssl_starved(0, errs)) { /* NULL is also "no cipher" */
+            SSL_free(ssl);
+            return NULL;
+        }
+        text = fssl_join_names(list);
+        for (i = 0; i < sk_SSL_CIPHER_num(list); i++)
+            if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(list, i)) == NID_auth_null)
+                *anonymous = 1;
+    }
+    sk_SSL_CIPHER_free(list);
+    SSL_free(ssl);
+    done(text != NULL, errs);
+    return text;
+}
+
+/* Whether a key signs in TLS 1.3: a curve needs a signature algorithm of its own there (RFC 8446 section 4.2.3). */
+static int signs_in_13(EVP_PKEY *key, int type)
+{
+    char curve[64] = "";
+
+    if (key == NULL || type == EVP_PKEY_DSA) /* a key that only a provider knows, such as ML-DSA, has no type */
+        return 0;
+    if (type != EVP_PKEY_EC)
+        return 1;
+#ifdef FSSL_OPENSSL_111
+    fssl_copy_text(curve, sizeof(curve), OBJ_nid2sn(EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)))));
+#else
+    EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL);
+#endif
+    return strcmp(curve, "secp256k1") != 0 && strstr(curve, "224") == NULL && strstr(curve, "192") == NULL &&
+           (OPENSSL_VERSION_NUMBER >= 0x30200000L || strncmp(curve, "brainpool", 9) != 0);
+}
+
+/*
+ * Whether a server with this key can choose a suite, as OpenSSL's ssl_set_masks decides it. signs tells that the
+ * certificate is for signatures.
+ */
+static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, int dhe, int ecdhe)
+{
+    int kx = SSL_CIPHER_get_kx_nid(cipher);
+
+    if ((kx == NID_kx_dhe && !dhe) || (kx == NID_kx_ecdhe && !ecdhe))
+        return 0;
+    switch (SSL_CIPHER_get_auth_nid(cipher)) {
+    case NID_auth_any: /* TLS 1.3 */
+        return signs_in_13(key, type);
+    case NID_auth_rsa:
+        return type == EVP_PKEY_RSA || (type == EVP_PKEY_RSA_PSS && kx != NID_kx_rsa);
+    case NID_auth_ecdsa:
+        return (type == EVP_PKEY_EC && signs) || type == EVP_PKEY_ED25519 || type == EVP_PKEY_ED448;
+    case NID_auth_dss:
+        return type == EVP_PKEY_DSA;
+    default:
+        return 1;
+    }
+}
+
+/*
+ * Of what fssl_ctx_ciphers lists, what a server of ctx can really choose; key is the type of its key, or 0. dhe and
+ * ecdhe tell that there are parameters and groups for them.
+ */
+char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *errs)
+{
+    EVP_PKEY *own = SSL_CTX_get0_privatekey(ctx);
+    X509 *cert = SSL_CTX_get0_certificate(ctx);
+    STACK_OF(SSL_CIPHER) *list;
+    int i, signs = cert != NULL && (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits, if it does not say */
+    char *text = NULL;
+    SSL *ssl;
+
+    clear_errors();
+    *key = own != NULL ? EVP_PKEY_base_id(own) : NID_undef;
+    if (own != NULL && *key == NID_undef) /* of a provider alone, as ML-DSA */
+        *key = -1;
+    ssl = SSL_new(ctx);
+    if (ssl == NULL) {
+        done(0, errs);
+        return NULL;
+    }
+    list = SSL_get1_supported_ciphers(ssl);
+    if (list == NULL) { /* the caller knows that there are some, so this is for want of memory */
+        SSL_free(ssl);
+        done(0, errs);
+        return NULL;
+    }
+    for (i = sk_SSL_CIPHER_num(list) - 1; i >= 0; i--)
+        if (!usable(sk_SSL_CIPHER_value(list, i), own, *key, signs, dhe, ecdhe))
+            sk_SSL_CIPHER_delete(list, i);
+    text = fssl_join_names(list);
+    sk_SSL_CIPHER_free(list);
+    SSL_free(ssl);
+    done(text != NULL, errs);
+    return text;
+}
+
+/* The bytes that the names of the CAs take in a CertificateRequest, and the certificates in a Certificate message of TLS 1.3. */
+void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain)
+{
+    const STACK_OF(X509_NAME) *cas = SSL_CTX_get_client_CA_list(ctx);
+    STACK_OF(X509) *rest = NULL;
+    X509 *cert = SSL_CTX_get0_certificate(ctx);
+    int i, n;
+
+    clear_errors();
+    *names = *chain = 0;
+    for (i = 0; cas != NULL && i < sk_X509_NAME_num(cas); i++) {
+        n = i2d_X509_NAME(sk_X509_NAME_value(cas, i), NULL);
+        *names += 2 + (size_t)(n > 0 ? n : 0);
+    }
+    SSL_CTX_get0_chain_certs(ctx, &rest);
+    for (i = -1; cert != NULL && i < sk_X509_num(rest); i++) {
+        n = i2d_X509(i < 0 ? cert : sk_X509_value(rest, i), NULL);
+        *chain += 5 + (size_t)(n > 0 ? n : 0); /* three bytes of length, two for extensions */
+    }
+    if (cert != NULL)
+        *chain += 4;
+    clear_errors();
+}
+
+/* ---------------------------------------------------------------------- DH */
+
+/* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
+static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *data, long len)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    EVP_PKEY *params = NULL;
+
+    if (bio != NULL && PEM_write_bio(bio, name, "", data, len) > 0)
+        params = fssl_read_params(lib, bio);
+    BIO_free(bio);
+    return params;
+}
+
+/* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
+EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    EVP_PKEY *params = NULL;
+    BIO *bio;
+    int found = 0;
+
+    clear_errors();
+    bio = fssl_read_only(pem, len);
+    while (bio != NULL && !found) {
+        char *name = NULL;
+        unsigned char *data = NULL;
+        long n = 0;
+
+        if (fssl_next_block(bio, &name, &data, &n) != 1)
+            break;
+        found = strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0;
+        if (found)
+            params = block_dh(lib, name, data, n);
+        OPENSSL_free(name);
+        OPENSSL_clear_free(data, (size_t)n);
+    }
+    BIO_free(bio);
+    done(params != NULL, errs);
+    return params;
+}
+
+/* Broken parameters fail; a prime that is not a safe one (dhparam -dsaparam) passes: keys are used once. */
+int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs)
+{
+    EVP_PKEY_CTX *ctx;
+    int i, ok;
+
+    clear_errors();
+    ctx = fssl_new_pkey_ctx(lib, params);
+    ok = ctx != NULL && EVP_PKEY_param_check(ctx) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    if (done(ok, errs))
+        return 1;
+    for (i = 0; i < errs->n; i++)
+        if (ERR_GET_LIB(errs->e[i].code) != ERR_LIB_DH || ERR_GET_REASON(errs->e[i].code) != DH_R_CHECK_P_NOT_SAFE_PRIME)
+            return 0;
+    return errs->n > 0;
+}
+
+int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs)
+{
+    clear_errors();
+    return done(fssl_set_tmp_dh(ctx, params), errs); /* checks the size against the security level */
+}

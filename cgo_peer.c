@@ -1,0 +1,164 @@
+/* Facts of a connection that Go asks for: cipher, group, certificates, exporters. */
+#include "cgo_internal.h"
+
+#include <time.h>
+
+int fssl_conn_bits(const fssl_conn *c)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
+
+    return cipher != NULL ? SSL_CIPHER_get_bits(cipher, NULL) : 0;
+}
+
+/* The TLS number of the key exchange group, or 0. OpenSSL gives a NID where it has one, and else the number with a bit on top. */
+int fssl_conn_group(const fssl_conn *c)
+{
+    long group = SSL_get0_session(c->ssl) != NULL ? fssl_negotiated_group(c->ssl) : 0; /* 3.0 follows the pointer unseen */
+
+    switch (group) {
+    case NID_X9_62_prime256v1:
+        return 23;
+    case NID_secp384r1:
+        return 24;
+    case NID_secp521r1:
+        return 25;
+    case NID_X25519:
+        return 29;
+    case NID_X448:
+        return 30;
+    default:
+        return (group & 0x1000000) != 0 ? (int)(group & 0xffff) : 0; /* TLSEXT_nid_unknown */
+    }
+}
+
+/* The stapled OCSP response that a client was sent; it belongs to the SSL. */
+size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
+{
+    long n = SSL_get_tlsext_status_ocsp_resp(c->ssl, response);
+
+    return n > 0 && *response != NULL ? (size_t)n : 0;
+}
+
+/* The Finished message of one side, for tls-unique (RFC 5929); the size that it has. */
+size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap)
+{
+    return of_peer ? SSL_get_peer_finished(c->ssl, buf, cap) : SSL_get_finished(c->ssl, buf, cap);
+}
+
+/* Whether the master secret belongs to this handshake alone (RFC 7627); in TLS 1.3 it always does. */
+int fssl_conn_extended_secret(const fssl_conn *c)
+{
+    return SSL_version(c->ssl) >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
+}
+
+int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,
+                     size_t context_len, int use_context, fssl_errors *errs)
+{
+    clear_errors();
+    return done(SSL_export_keying_material(c->ssl, out, len, label, label_len, context, context_len, use_context) == 1, errs);
+}
+
+/* The suites that the client of a server offered; freed with OPENSSL_free. */
+char *fssl_conn_offered(fssl_conn *c)
+{
+    return fssl_join_names(SSL_get_client_ciphers(c->ssl));
+}
+
+/* The chain that OpenSSL built, leaf first; it belongs to the SSL. */
+int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
+{
+    *chain = SSL_get0_verified_chain(c->ssl);
+    return *chain != NULL ? sk_X509_num(*chain) : 0;
+}
+
+/* What the peer sent. own is a reference to its certificate where that is not the first of chain, as on a server. */
+int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own)
+{
+    *chain = SSL_get_peer_cert_chain(c->ssl);
+    *own = c->client ? NULL : fssl_peer_certificate(c->ssl);
+    return *chain != NULL ? sk_X509_num(*chain) : 0;
+}
+
+X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i)
+{
+    return sk_X509_value(chain, i);
+}
+
+/* X509_NAME_oneline of the subject or issuer; freed with OPENSSL_free. */
+char *fssl_cert_name(const X509 *cert, int issuer)
+{
+    return X509_NAME_oneline(issuer ? X509_get_issuer_name(cert) : X509_get_subject_name(cert), NULL, 0);
+}
+
+/* The serial's magnitude, big endian, as the original hands it out; it belongs to cert. */
+const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
+{
+    const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+
+    *len = ASN1_STRING_length(serial);
+    *negative = ASN1_STRING_type(serial) == V_ASN1_NEG_INTEGER;
+    return ASN1_STRING_get0_data(serial);
+}
+
+static int to_seconds(int64_t *seconds, const ASN1_TIME *when)
+{
+    struct tm tm;
+
+    if (when == NULL || ASN1_TIME_to_tm(when, &tm) != 1) /* without a time it would be now */
+        return 0;
+    *seconds = (int64_t)timegm(&tm);
+    return 1;
+}
+
+/* The dates of cert in seconds since 1970; 0 if one cannot be read. */
+int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after)
+{
+    int ok;
+
+    clear_errors();
+    ok = to_seconds(not_before, X509_get0_notBefore(cert)) && to_seconds(not_after, X509_get0_notAfter(cert));
+    clear_errors();
+    return ok;
+}
+
+/*
+ * The DNS names and IP addresses in the subjectAltName of cert, each behind its type (GEN_DNS or GEN_IPADD) and four
+ * bytes of length, big endian. NULL for want of memory, and otherwise freed with OPENSSL_free.
+ */
+unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found)
+{
+    GENERAL_NAMES *names;
+    unsigned char *list = NULL;
+    int i, round, critical = 0;
+
+    clear_errors();
+    names = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
+    *found = names != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
+    for (round = 0; round < 2; round++) { /* the first one counts */
+        *len = 0;
+        for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+            int type;
+            const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+            size_t n;
+
+            if (type != GEN_DNS && type != GEN_IPADD)
+                continue;
+            n = (size_t)ASN1_STRING_length(value);
+            if (list != NULL) {
+                unsigned char *p = list + *len;
+
+                p[0] = (unsigned char)type;
+                p[1] = (unsigned char)(n >> 24), p[2] = (unsigned char)(n >> 16), p[3] = (unsigned char)(n >> 8), p[4] = (unsigned char)n;
+                memcpy(p + 5, ASN1_STRING_get0_data(value), n);
+            }
+            *len += 5 + n;
+        }
+        if (round == 0)
+            list = OPENSSL_malloc(*len + 1);
+        if (list == NULL)
+            break;
+    }
+    GENERAL_NAMES_free(names);
+    clear_errors();
+    return list;
+}
