@@ -71,7 +71,7 @@ func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 	})
 }
 
-func TestALPN(t *testing.T) {
+func TestConnectionALPN(t *testing.T) {
 	for name, test := range map[string]struct {
 		server, client []string
 		agreed         string
@@ -105,7 +105,7 @@ func TestALPN(t *testing.T) {
 }
 
 // SetALPN counts for its connection alone.
-func TestSetALPN(t *testing.T) {
+func TestConnectionSetALPN(t *testing.T) {
 	both := func(o *sslfilter.Options) { o.ALPN = []string{"h2", "http/1.1"} }
 	server, client := mustCtx(t, with(serverOptions(), both)), mustCtx(t, with(clientOptions(), both))
 	require.Equal(t, []string{"h2", "http/1.1"}, client.ALPN())
@@ -120,7 +120,7 @@ func TestSetALPN(t *testing.T) {
 	}
 }
 
-func TestNothingIsKnownOutsideAConnection(t *testing.T) {
+func TestConnectionUnknownBeforeAndAfter(t *testing.T) {
 	f := mustFilter(t, serverOptions())
 	for _, when := range []string{"before the handshake", "after Close"} {
 		require.Zero(t, f.CipherSuite(), when)
@@ -139,7 +139,7 @@ func TestNothingIsKnownOutsideAConnection(t *testing.T) {
 	}
 }
 
-func TestExportKeyingMaterialIsBounded(t *testing.T) {
+func TestConnectionExportKeyingMaterialIsBounded(t *testing.T) {
 	p := connect(t, serverOptions(), clientOptions())
 	for _, n := range []int{-1, 0, sslfilter.MaxKeyingMaterial + 1} {
 		_, err := p.Client.ExportKeyingMaterial("label", nil, n)
@@ -152,7 +152,7 @@ func TestExportKeyingMaterialIsBounded(t *testing.T) {
 	require.Equal(t, theirs, ours)
 }
 
-func TestCtxTellsRoleAndName(t *testing.T) {
+func TestCtxClientAndServerName(t *testing.T) {
 	for name, c := range map[string]struct {
 		options sslfilter.Options
 		client  bool

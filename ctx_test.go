@@ -86,7 +86,7 @@ func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 }
 
 // New makes a context for one connection, and nothing is left of it.
-func TestNewOwnsItsContext(t *testing.T) {
+func TestCtxOfNew(t *testing.T) {
 	before := nothingLives(t)
 	server, err := sslfilter.New(serverOptions())
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestNewOwnsItsContext(t *testing.T) {
 }
 
 // A clone is a new connection: nothing of the first one goes over.
-func TestCloneIsANewConnection(t *testing.T) {
+func TestCtxCloneIsANewConnection(t *testing.T) {
 	client := mustFilter(t, with(clientOptions(), hostname("example.org")))
 	require.NoError(t, client.SetServerName("localhost"))
 	p := enginetest.New(client, mustFilter(t, serverOptions()))
@@ -133,7 +133,7 @@ func TestCloneIsANewConnection(t *testing.T) {
 }
 
 // NewFilter in many goroutines while the Ctx is closed: it works or is ErrClosed.
-func TestConcurrentNewFilterAndClose(t *testing.T) {
+func TestCtxConcurrentNewFilterAndClose(t *testing.T) {
 	const goroutines, rounds = 8, 20
 	nothingLives(t)
 	client := mustCtx(t, clientOptions())
@@ -183,7 +183,7 @@ func TestConcurrentNewFilterAndClose(t *testing.T) {
 
 // Who forgets Close leaks nothing for long: not filters in any state, and not
 // the context behind them.
-func TestGarbageIsFreedWithoutClose(t *testing.T) {
+func TestCtxGarbageIsFreed(t *testing.T) {
 	before := nothingLives(t)
 	forgotten := forget(t)
 	require.GreaterOrEqual(t, sslfilter.LiveHandles(), before+42)
@@ -220,7 +220,7 @@ func forget(t testing.TB) (list []*enginetest.Pair) {
 }
 
 // A Filter keeps its context alive, even if nobody else knows it any more.
-func TestFilterKeepsItsCtxAlive(t *testing.T) {
+func TestCtxLivesWithItsFilters(t *testing.T) {
 	fresh := func(o sslfilter.Options) *sslfilter.Filter {
 		ctx, err := sslfilter.NewCtx(o)
 		require.NoError(t, err)
@@ -259,7 +259,7 @@ func TestCtxIsImmutable(t *testing.T) {
 	require.Equal(t, "h2", p.Server.ALPN())
 }
 
-func TestOpenSSLVersion(t *testing.T) {
+func TestVersionsOpenSSL(t *testing.T) {
 	require.Regexp(t, regexp.MustCompile(`^OpenSSL \d+\.\d+\.\d+`), sslfilter.OpenSSLVersion())
 	require.True(t, strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL "+opensslName()), "%s is not %s", sslfilter.OpenSSLVersion(), opensslName())
 }

@@ -94,7 +94,7 @@ func TestDataArrivesHoweverItIsCut(t *testing.T) {
 	}
 }
 
-func TestTenMebibytesInOneSend(t *testing.T) {
+func TestDataTenMebibytesInOneSend(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		big := noise(10<<20, 7)
@@ -106,7 +106,7 @@ func TestTenMebibytesInOneSend(t *testing.T) {
 }
 
 // The original drops a record "0" and stalls what follows (Perl's idea of false).
-func TestRecordZeroAndEmptyWrites(t *testing.T) {
+func TestDataRecordZeroAndEmptyWrites(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Client.Send([]byte("0")))
 		require.NoError(t, p.Handshake())
@@ -120,7 +120,7 @@ func TestRecordZeroAndEmptyWrites(t *testing.T) {
 	})
 }
 
-func TestEarlyDataIsKeptInOrder(t *testing.T) {
+func TestDataSentEarlyIsInOrder(t *testing.T) {
 	for version := range versions {
 		for name, chunk := range chunkers(t) {
 			t.Run(version+"/"+name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestEarlyDataIsKeptInOrder(t *testing.T) {
 }
 
 // Finished and data in one delivery: the original hands such data out raw.
-func TestDataInTheDeliveryOfTheLastFlight(t *testing.T) {
+func TestDataWithTheLastFlight(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Client.Send([]byte("GET / HTTP/1.0\r\n\r\n")))
 	hello := p.Client.Outgoing(nil)
@@ -158,14 +158,14 @@ func TestDataInTheDeliveryOfTheLastFlight(t *testing.T) {
 	require.Equal(t, "kept: GET / HTTP/1.0\r\n\r\n", string(plain))
 }
 
-func TestSendStartsAClient(t *testing.T) {
+func TestDataSendStartsAClient(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Client.Send(nil))
 	require.NotEmpty(t, p.Client.Outgoing(nil))
 	require.Empty(t, p.Server.Outgoing(nil))
 }
 
-func TestEarlyDataAreBounded(t *testing.T) {
+func TestDataSentEarlyIsBounded(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Client.Handshake())
 	part := noise(1<<20, 3)
@@ -183,7 +183,7 @@ func TestEarlyDataAreBounded(t *testing.T) {
 	requireSame(t, append(sent, "afterwards"...), p.Server.Got)
 }
 
-func TestOutgoingIsBounded(t *testing.T) {
+func TestDataOutgoingIsBounded(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		big := noise(sslfilter.MaxPlaintext, 4)
@@ -197,7 +197,7 @@ func TestOutgoingIsBounded(t *testing.T) {
 	})
 }
 
-func TestSmallSendsShareARecord(t *testing.T) {
+func TestDataSmallSendsShareARecord(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Handshake())
 	for range 100 {
@@ -211,7 +211,7 @@ func TestSmallSendsShareARecord(t *testing.T) {
 
 // A slice that has room is appended to, one that has none is replaced, and
 // neither shares memory with what the Filter uses later.
-func TestOutputIsAppended(t *testing.T) {
+func TestDataIsAppended(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Client.Send([]byte("first")))
@@ -232,7 +232,7 @@ func TestOutputIsAppended(t *testing.T) {
 	require.Equal(t, "\x00\x00\x00first", string(plain))
 }
 
-func TestTheHotPathDoesNotAllocate(t *testing.T) {
+func TestDataDoesNotAllocate(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		for _, n := range []int{1, 64, 16384, 100000} {
@@ -254,7 +254,7 @@ func TestTheHotPathDoesNotAllocate(t *testing.T) {
 }
 
 // What waits in several pieces comes out in order and whole, however it was sent.
-func TestMuchWaits(t *testing.T) {
+func TestDataQueuedInPieces(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		for round, size := range []int{1, 1000, 262143, 262144, 262145, 3 << 20} {

@@ -122,7 +122,7 @@ func TestDHE(t *testing.T) {
 }
 
 // Without parameters of ours there is no DHE, before OpenSSL 4.0.
-func TestNoDHEWithoutDHCert(t *testing.T) {
+func TestDHNoneWithoutDHCert(t *testing.T) {
 	if since(openssl40) {
 		require.Equal(t, dhSuite, connect(t, dhServer("2", nil), clientOptions()).Client.Cipher())
 		return
@@ -145,7 +145,7 @@ func TestDHCertAndNamedGroups(t *testing.T) {
 }
 
 // A client's own level decides what it takes from a server.
-func TestClientRefusesWeakDH(t *testing.T) {
+func TestDHClientRefusesWeak(t *testing.T) {
 	needsUnserved(t, "own DH")
 	server := dhServer("0", func(o *sslfilter.Options) { o.DHCert = pki("dh1024.pem") })
 	for level, admitted := range map[string]bool{"0": true, "1": true, "2": false} {

@@ -163,7 +163,7 @@ func (f failure) play(t testing.TB, p *enginetest.Pair) {
 }
 
 // What both sides say of the common failures.
-func TestErrorTexts(t *testing.T) {
+func TestErrorsTexts(t *testing.T) {
 	texts := make(map[string][]string)
 	for _, f := range failures() {
 		t.Run(f.name, func(t *testing.T) {
@@ -188,7 +188,7 @@ func text(t testing.TB, err error) string {
 }
 
 // Every fatal alert of RFC 8446 and its predecessors, by name.
-func TestAlertsByName(t *testing.T) {
+func TestErrorsAlertNames(t *testing.T) {
 	texts := make(map[string][]string)
 	for _, n := range []byte{10, 20, 21, 22, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 60, 70, 71, 80, 86, 90, 109, 110, 111, 112, 113, 114, 115, 116, 120, 255} {
 		p := pair(t, serverOptions(), clientOptions())
@@ -204,7 +204,7 @@ func TestAlertsByName(t *testing.T) {
 }
 
 // Warnings are no errors, but for close_notify and in TLS 1.3.
-func TestAlertWarningIsNoError(t *testing.T) {
+func TestErrorsWarningIsNotAnError(t *testing.T) {
 	p := pair(t, serverOptions(), in12(clientOptions()))
 	require.NoError(t, p.Client.Handshake())
 	hello := p.Client.Outgoing(nil)
@@ -216,7 +216,7 @@ func TestAlertWarningIsNoError(t *testing.T) {
 
 // After the handshake the hint does not say that the peer does not speak TLS, since
 // it did. Debug names an alert without encryption, with which a peer gives up.
-func TestNotTLSAfterTheHandshake(t *testing.T) {
+func TestErrorsNotTLSAfterTheHandshake(t *testing.T) {
 	protocols(t, func(t *testing.T, highest sslfilter.Version) {
 		for data, told := range map[string]string{
 			"\x15\x03\x03\x00\x02\x02\x28": "sslfilter: the peer sent an alert without encryption, handshake_failure (40)",
@@ -242,7 +242,7 @@ func TestNotTLSAfterTheHandshake(t *testing.T) {
 }
 
 // What is no record in the clear is not taken for one.
-func TestTamperedRecordIsNotCalledPlain(t *testing.T) {
+func TestErrorsTamperedRecordHasNoHint(t *testing.T) {
 	p := pair(t, serverOptions(), clientOptions())
 	tampered(t, p)
 	e := asError[*sslfilter.Error](t, p.Server.Filter.Err())
@@ -250,7 +250,7 @@ func TestTamperedRecordIsNotCalledPlain(t *testing.T) {
 }
 
 // The peer's alert has the same name in every text, whatever OpenSSL's words are.
-func TestAlertIsNamedInTheText(t *testing.T) {
+func TestErrorsAlertInTheText(t *testing.T) {
 	p := pair(t, requiring(nil), in12(showing("client-unknown.crt", "")))
 	require.Error(t, p.Handshake())
 	e := asError[*sslfilter.Error](t, p.Client.Filter.Err())
@@ -258,7 +258,7 @@ func TestAlertIsNamedInTheText(t *testing.T) {
 }
 
 // A client that forgot TLS is recognized by a method, whatever OpenSSL's words are.
-func TestPlainHTTP(t *testing.T) {
+func TestErrorsPlainHTTP(t *testing.T) {
 	for request, plain := range map[string]bool{
 		"GET / HTTP/1.1\r\n\r\n": true, "POST / HTTP/1.1\r\n\r\n": true, "HEAD / HTTP/1.1\r\n\r\n": true, "PUT /x HTTP/1.1\r\n\r\n": true,
 		"CONNECT a:443 HTTP/1.1\r\n\r\n": true, "EHLO client.example\r\n": false, "SSH-2.0-OpenSSH_9.2\r\n": false,

@@ -142,7 +142,7 @@ func TestFIPSVerdicts(t *testing.T) {
 }
 
 // What the list names, in each kind of handshake. The words are those of OpenSSL.
-func TestProviders(t *testing.T) {
+func TestFIPSProviders(t *testing.T) {
 	if !since(openssl30) {
 		p := connect(t, serverOptions(), clientOptions())
 		_, err := p.Server.Providers()
@@ -195,7 +195,7 @@ func TestProviders(t *testing.T) {
 	require.ErrorIs(t, err, sslfilter.ErrClosed)
 }
 
-func TestProviderTexts(t *testing.T) {
+func TestFIPSProviderTexts(t *testing.T) {
 	for want, line := range map[string]sslfilter.AlgorithmProvider{
 		"cipher AES-256-GCM: fips":         {Use: sslfilter.UseCipher, Algorithm: "AES-256-GCM", Provider: "fips"},
 		"peer signature ED25519: default":  {Use: sslfilter.UsePeerSignature, Algorithm: "ED25519", Provider: "default"},

@@ -74,7 +74,7 @@ func TestKeyUpdateFloodIsBounded(t *testing.T) {
 	})
 }
 
-func TestKeyUpdateWhereThereIsNone(t *testing.T) {
+func TestKeyUpdateNotPossible(t *testing.T) {
 	var usage *sslfilter.UsageError
 	p := versionPair(t, "TLSv1.2")
 	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "before the handshake")
@@ -102,7 +102,7 @@ func TestHandshakeIsIdempotent(t *testing.T) {
 
 // What OpenSSL says after the handshake is there at once: the tickets of TLS
 // 1.3, which a server that asks for certificates does not send.
-func TestTicketsAreInOutgoingAtOnce(t *testing.T) {
+func TestHandshakeTicketsAreSentAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		server  sslfilter.Options
 		tickets bool
@@ -185,7 +185,7 @@ func talk(client, server *sslfilter.Ctx) error {
 
 // Every single byte that travels can be damaged: no side takes wrong data, and
 // what fails stays failed.
-func TestAlteredBytesNeverPass(t *testing.T) {
+func TestHandshakeAlteredBytesNeverPass(t *testing.T) {
 	for version := range versions {
 		t.Run(version, func(t *testing.T) {
 			server, client := versions[version], versions[version]

@@ -25,7 +25,7 @@ func byRecord(wire []byte) (cut [][]byte) {
 // A certificate whose signature is wrong leaves errors in OpenSSL's queue even
 // where the verdict is only recorded. They must not end a handshake that waits
 // for the next record: the outcome would hang on how the bytes are cut.
-func TestBadSignatureIsAVerdict(t *testing.T) {
+func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
 	der := derOf(t, "client.crt")
 	der[len(der)-1] ^= 1
 	crt := tempFile(t, "bad.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
@@ -57,7 +57,7 @@ func TestBadSignatureIsAVerdict(t *testing.T) {
 // A server that knows no secure renegotiation may be an attacker who splices
 // his own beginning onto the connection (CVE-2009-3555). openssl.cnf does not
 // bring it back.
-func TestServerWithoutSecureRenegotiation(t *testing.T) {
+func TestHostileServerWithoutSecureRenegotiation(t *testing.T) {
 	for name, option := range map[string]string{
 		"plain": "", "UnsafeLegacyServerConnect": "Options = UnsafeLegacyServerConnect", "UnsafeLegacyRenegotiation": "Options = UnsafeLegacyRenegotiation",
 	} {
@@ -94,7 +94,7 @@ func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 
 // What does not fit into C's int would arrive there as another number: 1<<32
 // as a depth of 0, and 1<<32 + 20 as the error 20.
-func TestNumbersBeyondAnInt(t *testing.T) {
+func TestOptionsNumbersBeyondAnInt(t *testing.T) {
 	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
 		_, err := sslfilter.NewCtx(asking(depth(n)))
 		require.Equal(t, "CAVerifyDepth", asError[*sslfilter.OptionError](t, err).Option)
@@ -109,7 +109,7 @@ func tlsRecord(kind byte, body ...byte) []byte {
 }
 
 // Who sends nonsense is told off at once, costs next to nothing, and is not listened to any more.
-func TestNonsenseEndsAtOnce(t *testing.T) {
+func TestHostileNonsenseEndsAtOnce(t *testing.T) {
 	const flood, patience = 1 << 20, 20_000 // bytes sent, and bytes listened to at most: one record and a piece of it
 	client := mustFilter(t, clientOptions())
 	require.NoError(t, client.Handshake())

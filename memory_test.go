@@ -23,7 +23,7 @@ func inStruct(data []byte) []byte {
 	return s.text[:copy(s.text[:], data):len(data)]
 }
 
-func TestBuffersInsideAStruct(t *testing.T) {
+func TestMemoryBuffersInsideAStruct(t *testing.T) {
 	mem := func(name string) []byte { return inStruct(pkiBytes(t, name)) }
 	crl := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
 	server := mustFilter(t, sslfilter.Options{
@@ -50,7 +50,7 @@ func TestBuffersInsideAStruct(t *testing.T) {
 
 // C measures in int: content beyond that would have a negative length, which
 // OpenSSL takes for "up to the NUL byte".
-func TestContentBeyondAnInt(t *testing.T) {
+func TestMemoryContentBeyondAnInt(t *testing.T) {
 	huge, err := syscall.Mmap(-1, 0, 1<<31+1, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON) // nothing touches it
 	require.NoError(t, err)
 	defer syscall.Munmap(huge)
@@ -70,7 +70,7 @@ func TestContentBeyondAnInt(t *testing.T) {
 
 // Decrypting in place works, although a record that was begun in the last
 // delivery gives more plaintext than this one has bytes in front of the next.
-func TestPlaintextOverTheWire(t *testing.T) {
+func TestMemoryDecryptInPlace(t *testing.T) {
 	p := connect(t, serverOptions(), clientOptions())
 	sent := noise(1<<20, 5)
 	require.NoError(t, p.Client.Send(sent))
@@ -87,7 +87,7 @@ func TestPlaintextOverTheWire(t *testing.T) {
 }
 
 // Files of any size are read whole, those that do not tell their size too.
-func TestFilesOfAnySize(t *testing.T) {
+func TestPEMFilesOfAnySize(t *testing.T) {
 	crt, key := pkiBytes(t, "server.crt"), pkiBytes(t, "server.key")
 	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
 		padded := append(bytes.Repeat([]byte("\n"), n), crt...)
@@ -104,7 +104,7 @@ func TestFilesOfAnySize(t *testing.T) {
 }
 
 // An empty passphrase is an answer like any other, and so is none.
-func TestEmptyPassphrase(t *testing.T) {
+func TestPEMEmptyPassphrase(t *testing.T) {
 	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
 		_, err := sslfilter.NewCtx(sslfilter.Options{
 			Crt: pki("server.crt"), Key: pki("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },

@@ -17,7 +17,7 @@ import (
 // up to the first NUL (CVE-2009-2408, CVE-2013-4073, CVE-2013-4238), not in a
 // text of all names (CVE-2021-44532), not against an URI (CVE-2021-44531), a mail
 // address or the common name, and no wildcard stands for more than one label.
-func TestNamesThatLookLikeIt(t *testing.T) {
+func TestMistakesLookalikeNames(t *testing.T) {
 	const host, deep, ip = "www.example.org", "a.b.example.org", "192.0.2.7"
 	for _, c := range []struct {
 		name, want string
@@ -61,7 +61,7 @@ func TestNamesThatLookLikeIt(t *testing.T) {
 
 // Calls that others have made mistakes with, and that this library does without.
 // Every file with C is searched: TestLayering holds that the two lists have all.
-func TestCallsThatAreNotMade(t *testing.T) {
+func TestMistakesForbiddenCalls(t *testing.T) {
 	var code []byte
 	for _, name := range slices.Concat(cFiles, cgoFiles) {
 		text, err := os.ReadFile(name)
@@ -92,7 +92,7 @@ func TestCallsThatAreNotMade(t *testing.T) {
 }
 
 // An ErrorHandler may not close the filter; one that does ends no process.
-func TestHandlerThatCloses(t *testing.T) {
+func TestMistakesHandlerThatCloses(t *testing.T) {
 	o := keyedOptions(true, sslfilter.VersionTLS12)
 	told := 0
 	o.ErrorHandler = func(f *sslfilter.Filter, err error) {

@@ -128,10 +128,10 @@ func effects(t testing.TB) []effect {
 			met(prefers, func(p *enginetest.Pair) string { return p.Client.Cipher() }), "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"},
 		{"NumTickets", serverOptions(), func(o *sslfilter.Options) { o.NumTickets = -1 }, func(t *testing.T, o sslfilter.Options) string {
 			return fmt.Sprint(tickets(t, o, sslfilter.VersionTLS13))
-		}, "2", "0"}, // TestNumTickets has the rest
+		}, "2", "0"}, // TestHandshakeNumTickets has the rest
 		{"NoRenegotiation", in12(clientOptions()), func(o *sslfilter.Options) { o.NoRenegotiation = true }, func(t *testing.T, o sslfilter.Options) string {
 			return truth(answersHelloRequest(t, o))
-		}, "true", "false"}, // TestNoRenegotiation has the rest
+		}, "true", "false"}, // TestHandshakeNoRenegotiation has the rest
 		{"DHCert", serverOptions(), func(o *sslfilter.Options) { o.DHCert = pki("server.crt") }, serial, "10:01", "bad DHCert"}, // TestDHE has the rest
 		{"DHCertMem", with(serverOptions(), func(o *sslfilter.Options) { o.DHCert = pki("server.crt") }),
 			func(o *sslfilter.Options) { o.DHCertMem = pkiBytes(t, "dh2048.pem") }, serial, "bad DHCert", "10:01"},
@@ -159,7 +159,7 @@ func effects(t testing.TB) []effect {
 	}
 }
 
-func TestEveryOptionHasItsEffect(t *testing.T) {
+func TestOptionsHaveTheirEffect(t *testing.T) {
 	left := make(map[string]bool)
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[sslfilter.Options]()) {
 		left[field.Name] = true
@@ -179,7 +179,7 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 
 // Options of the original that do nothing where they stand are accepted, and
 // Debug says so, once for each.
-func TestOptionsWithoutEffectAreTold(t *testing.T) {
+func TestOptionsWithoutEffectAreLogged(t *testing.T) {
 	const topic = "sslfilter: option has no effect"
 	for _, c := range []struct {
 		base   sslfilter.Options
@@ -231,7 +231,7 @@ func TestOptionsWithoutEffectAreTold(t *testing.T) {
 }
 
 // Names in Cipher that OpenSSL drops without a word are told, and those that it knows are not.
-func TestDroppedCipherNamesAreTold(t *testing.T) {
+func TestOptionsDroppedCipherNamesAreLogged(t *testing.T) {
 	for list, told := range map[string][]string{
 		"":                                       nil,
 		"HIGH:!aNULL:!MD5:@STRENGTH:@SECLEVEL=1": nil,

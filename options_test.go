@@ -91,7 +91,7 @@ func badContents(t testing.TB, o pemOption) map[string][]byte {
 }
 
 // Every way in which the file of an option can be wrong, and the texts.
-func TestBadFilesAreNamed(t *testing.T) {
+func TestOptionsBadFiles(t *testing.T) {
 	texts := make(map[string]string)
 	dir := t.TempDir()
 	keep := func(name string, refused *sslfilter.OptionError) {
@@ -143,7 +143,7 @@ func tooLarge(t testing.TB, dir string) string {
 }
 
 // Root may read everything, so this thread is somebody else for a moment.
-func TestUnreadableFilesAreNamed(t *testing.T) {
+func TestOptionsUnreadableFiles(t *testing.T) {
 	const nobody = 65534
 	file := tempFile(t, "secret.pem", pkiBytes(t, "chain-with-key.pem"))
 	require.NoError(t, os.Chmod(file, 0))
@@ -177,7 +177,7 @@ func TestUnreadableFilesAreNamed(t *testing.T) {
 }
 
 // A wrong value is an error that names the option.
-func TestBadValuesAreNamed(t *testing.T) {
+func TestOptionsBadValues(t *testing.T) {
 	texts := make(map[string]string)
 	for _, c := range badValues(t) {
 		t.Run(c.name, func(t *testing.T) {
@@ -359,14 +359,14 @@ func longALPN(n int) (list []string) {
 }
 
 // What the length checks of ALPN let through works.
-func TestLongestALPN(t *testing.T) {
+func TestOptionsLongestALPN(t *testing.T) {
 	longest := func(o *sslfilter.Options) { o.ALPN = longALPN(sslfilter.MaxALPN) }
 	p := connect(t, with(serverOptions(), longest), with(clientOptions(), longest))
 	require.Equal(t, strings.Repeat("x", 255), p.Server.ALPN())
 }
 
 // The security level also decides about the signature of the own certificate.
-func TestWeakSignature(t *testing.T) {
+func TestOptionsWeakSignature(t *testing.T) {
 	sha1 := func(level string) sslfilter.Options {
 		return sslfilter.Options{Crt: pki("server-sha1.crt"), Key: pki("server-sha1.key"), Cipher: "DEFAULT@SECLEVEL=" + level}
 	}
@@ -379,7 +379,7 @@ func TestWeakSignature(t *testing.T) {
 }
 
 // New and NewCtx say the same.
-func TestNewRefusesWhatNewCtxRefuses(t *testing.T) {
+func TestOptionsNewAndNewCtxRefuseTheSame(t *testing.T) {
 	bad := with(serverOptions(), func(o *sslfilter.Options) { o.Key = pki("client.key") })
 	f, err := sslfilter.New(bad)
 	require.Nil(t, f)

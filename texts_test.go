@@ -11,7 +11,7 @@ import (
 )
 
 // The one-line descriptions, which programs put into their logs.
-func TestVerdictTexts(t *testing.T) {
+func TestTextsVerdict(t *testing.T) {
 	name := clientName + "client revoked"
 	for want, p := range map[string]*sslfilter.Peer{
 		"no certificate":                         nil,
@@ -44,7 +44,7 @@ func TestVerdictTexts(t *testing.T) {
 }
 
 // The numbers are OpenSSL's, and so are the sentences.
-func TestVerifyCodes(t *testing.T) {
+func TestTextsVerifyCodes(t *testing.T) {
 	for code, c := range map[sslfilter.VerifyCode]struct {
 		number   int
 		sentence string
@@ -71,7 +71,7 @@ func TestVerifyCodes(t *testing.T) {
 }
 
 // Errors are public types: whoever makes one gets a text too.
-func TestTextsOfBareErrors(t *testing.T) {
+func TestTextsBareErrors(t *testing.T) {
 	for want, err := range map[string]error{
 		"sslfilter: SSL_read: failed (SSL_get_error 5)":                       &sslfilter.Error{Op: "SSL_read", Code: 5},
 		"sslfilter: SSL_CTX_new: failed":                                      &sslfilter.Error{Op: "SSL_CTX_new"},
@@ -91,7 +91,7 @@ func TestTextsOfBareErrors(t *testing.T) {
 	require.Equal(t, "error:0A0000C1:SSL routines::no shared cipher", sslfilter.ErrorRecord{Code: 0x0A0000C1, Library: "SSL routines", Reason: "no shared cipher"}.String())
 }
 
-func TestHexdump(t *testing.T) {
+func TestTextsHexdump(t *testing.T) {
 	for want, b := range map[string][]byte{
 		"": nil, "00": {0}, "0A:FF": {10, 255}, "74:65:73:74": []byte("test"), "01:23:45:67:89:AB:CD:EF": {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef},
 	} {

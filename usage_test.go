@@ -151,7 +151,7 @@ func requireGoesOn(t *testing.T, p *enginetest.Pair, m mistake) {
 }
 
 // KeyUpdate needs TLS 1.3, and a name needs a client that has one.
-func TestUsageErrorsOfTheKind(t *testing.T) {
+func TestUsageKeyUpdateInTLS12(t *testing.T) {
 	p := connect(t, in12(serverOptions()), clientOptions())
 	usage := asError[*sslfilter.UsageError](t, p.Client.KeyUpdate(false))
 	require.Contains(t, usage.Msg, "TLSv1.2")
@@ -162,7 +162,7 @@ func TestUsageErrorsOfTheKind(t *testing.T) {
 }
 
 // After Detach the calls that have nothing to do any more do nothing.
-func TestHarmlessAfterDetach(t *testing.T) {
+func TestUsageAfterDetach(t *testing.T) {
 	p := connect(t, serverOptions(), clientOptions())
 	require.NoError(t, p.Server.CloseWrite())
 	p.Transfer()
@@ -240,7 +240,7 @@ func zero(call func(*sslfilter.Filter) any) func(*testing.T, *sslfilter.Filter) 
 
 // Every method, on a filter that was closed in every state: nothing panics, and
 // nothing is remembered.
-func TestMethodsAfterClose(t *testing.T) {
+func TestUsageAfterClose(t *testing.T) {
 	methods := reflect.TypeFor[*sslfilter.Filter]()
 	for i := range methods.NumMethod() {
 		require.Contains(t, afterClose, methods.Method(i).Name)

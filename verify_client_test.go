@@ -33,7 +33,7 @@ func named(t testing.TB, names []string, ips ...string) sslfilter.Options {
 	return sslfilter.Options{CrtMem: mint(t, spec), Key: pki("client.key")}
 }
 
-func TestClientVerifiesTheServer(t *testing.T) {
+func TestVerifyServerCertificate(t *testing.T) {
 	const ok = sslfilter.VerifyOK
 	for _, c := range []struct {
 		name   string
@@ -117,7 +117,7 @@ func requireServerRefused(t *testing.T, p *enginetest.Pair, code sslfilter.Verif
 }
 
 // The original's way: any server, and a verdict afterwards, without the name.
-func TestInsecureSkipVerifyFinishes(t *testing.T) {
+func TestVerifyInsecureSkipVerify(t *testing.T) {
 	for _, c := range []struct {
 		server string
 		valid  bool
@@ -149,7 +149,7 @@ func TestInsecureSkipVerifyFinishes(t *testing.T) {
 }
 
 // A mismatch of the name stands in ClientCertIDs, but only where the name is verified.
-func TestNameMismatchIsInTheIDs(t *testing.T) {
+func TestVerifyNameMismatchIsInTheIDs(t *testing.T) {
 	count := func(f *sslfilter.Filter) (n int) {
 		for _, id := range f.ClientCertIDs() {
 			if id.Err == sslfilter.VerifyHostnameMismatch {
@@ -170,7 +170,7 @@ func TestNameMismatchIsInTheIDs(t *testing.T) {
 }
 
 // Without a name anybody with any certificate of the CA could be the server.
-func TestNoNameNoHandshake(t *testing.T) {
+func TestVerifyNoNameNoHandshake(t *testing.T) {
 	nameless := with(clientOptions(), hostname(""))
 	for name, start := range map[string]func(*sslfilter.Filter) error{
 		"Handshake": (*sslfilter.Filter).Handshake,
@@ -198,7 +198,7 @@ func TestNoNameNoHandshake(t *testing.T) {
 }
 
 // What crypto/tls sees as SNI, and which name is verified.
-func TestServerNames(t *testing.T) {
+func TestVerifyServerNames(t *testing.T) {
 	long := strings.Repeat("x", 255)
 	for _, c := range []struct {
 		name      string
@@ -258,7 +258,7 @@ func TestServerNames(t *testing.T) {
 }
 
 // OpenSSL's verification has nothing to say about a server without a certificate.
-func TestAnonymousServer(t *testing.T) {
+func TestVerifyAnonymousServer(t *testing.T) {
 	anonymous := func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "aNULL:@SECLEVEL=0", true }
 	server := with(sslfilter.Options{}, anonymous)
 	p := pair(t, server, with(clientOptions(), anonymous))
@@ -277,7 +277,7 @@ func TestAnonymousServer(t *testing.T) {
 	require.Empty(t, p.Client.ClientCertIDs())
 }
 
-func TestClientWithCRL(t *testing.T) {
+func TestCRLClientRefusesListedServer(t *testing.T) {
 	lists := func(n ...int64) string { return tempFile(t, "crl.pem", revocations(t, serials(n...)...)) }
 	for _, c := range []struct {
 		name string
@@ -311,7 +311,7 @@ func TestClientWithCRL(t *testing.T) {
 }
 
 // A client without CACrt trusts what the system trusts.
-func TestSystemStoreIsTheDefault(t *testing.T) {
+func TestVerifySystemStoreIsTheDefault(t *testing.T) {
 	for _, c := range []struct {
 		ca    string
 		valid bool

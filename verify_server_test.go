@@ -23,7 +23,7 @@ func requiring(change func(*sslfilter.Options)) sslfilter.Options {
 }
 
 // The handshake refuses exactly those whom ClientCertValid tells bad, and tells them why.
-func TestRequireValidClientCert(t *testing.T) {
+func TestVerifyRequireValidClientCert(t *testing.T) {
 	for _, v := range verdicts() {
 		t.Run(v.name, func(t *testing.T) {
 			server := mustCtx(t, requiring(v.server))
@@ -91,7 +91,7 @@ func requireFirstError(t *testing.T, f *sslfilter.Filter, v verdict) {
 	}
 }
 
-func TestRequireValidClientCertWithoutItsCRL(t *testing.T) {
+func TestCRLGoneWithRequireValidClientCert(t *testing.T) {
 	for name, damage := range map[string]func(file string) error{
 		"vanished": os.Remove,
 		"emptied":  func(file string) error { return os.WriteFile(file, nil, 0o600) },
@@ -141,7 +141,7 @@ func (l liar) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, err
 }
 
 // Somebody who shows another's certificate passes every check of it but the last.
-func TestNeverValidBeforeTheKeyIsProved(t *testing.T) {
+func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 	victim := signer(t, "client.key").Public()
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -178,7 +178,7 @@ func TestNeverValidBeforeTheKeyIsProved(t *testing.T) {
 }
 
 // At no byte of a handshake is the verdict ahead of the proof.
-func TestValidNotBeforeHandshakeDone(t *testing.T) {
+func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 	protocols(t, func(t *testing.T, highest sslfilter.Version) {
 		p := pair(t, asking(nil), with(showing("client.crt", ""), func(o *sslfilter.Options) { o.MaxVersion = highest }))
 		shown := 0
@@ -205,7 +205,7 @@ func TestValidNotBeforeHandshakeDone(t *testing.T) {
 }
 
 // A resumed session has no verify callback, so there would be no verdict.
-func TestNoResumptionWithClientCert(t *testing.T) {
+func TestVerifyNoResumptionWithClientCert(t *testing.T) {
 	for name, c := range map[string]struct {
 		server  sslfilter.Options
 		resumes bool
@@ -237,7 +237,7 @@ func TestNoResumptionWithClientCert(t *testing.T) {
 }
 
 // A client chooses its certificate by these names.
-func TestCANamesAreSent(t *testing.T) {
+func TestVerifyCANamesAreSent(t *testing.T) {
 	root, other := pkiBytes(t, "root.crt"), pkiBytes(t, "other.crt")
 	both := []string{"root.crt", "other.crt"}
 	for name, c := range map[string]struct {

@@ -182,7 +182,7 @@ func showing(crt, key string) sslfilter.Options {
 	return o
 }
 
-func TestVerdicts(t *testing.T) {
+func TestVerifyVerdicts(t *testing.T) {
 	for _, v := range verdicts() {
 		t.Run(v.name, func(t *testing.T) {
 			server := mustCtx(t, asking(v.server))
@@ -248,7 +248,7 @@ func requireErrors(t *testing.T, v verdict, f *sslfilter.Filter, peer *sslfilter
 }
 
 // The DER of a chain is the file's, and the depth of an issue is the place in the chain.
-func TestPeerChainIsTheCertificates(t *testing.T) {
+func TestVerifyPeerChain(t *testing.T) {
 	p := connect(t, asking(nil), showing("client-deep-chain.pem", "client-deep.key"))
 	peer := p.Server.Peer()
 	for i, file := range []string{"client-deep.crt", "inter3.crt", "inter2.crt", "inter.crt", "root.crt"} {
@@ -260,7 +260,7 @@ func TestPeerChainIsTheCertificates(t *testing.T) {
 }
 
 // Errors at several depths come leaf first.
-func TestPeerErrorsAreByDepth(t *testing.T) {
+func TestVerifyPeerErrorsAreByDepth(t *testing.T) {
 	expired := mint(t, certSpec{serial: 0x51, ca: "inter.crt", caKey: "inter.key", client: true, expired: true})
 	chain := slices.Concat(expired, pkiBytes(t, "inter.crt"))
 	client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", chain })

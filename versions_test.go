@@ -17,7 +17,7 @@ const (
 )
 
 // Which versions of a peer each combination of options admits.
-func TestProtocolVersions(t *testing.T) {
+func TestVersionsAdmitted(t *testing.T) {
 	all := []sslfilter.Version{v10, v11, v12, v13}
 	for _, c := range []struct {
 		name    string
@@ -74,13 +74,13 @@ func TestProtocolVersions(t *testing.T) {
 }
 
 // The highest version that both know is taken.
-func TestHighestCommonVersion(t *testing.T) {
+func TestVersionsHighestCommon(t *testing.T) {
 	require.Equal(t, "TLSv1.3", connect(t, serverOptions(), clientOptions()).Client.Version())
 	require.Equal(t, "TLSv1.2", connect(t, in12(serverOptions()), clientOptions()).Client.Version())
 	require.Equal(t, "TLSv1.2", connect(t, serverOptions(), in12(clientOptions())).Client.Version())
 }
 
-func TestVersionNames(t *testing.T) {
+func TestVersionsNames(t *testing.T) {
 	for v, name := range map[sslfilter.Version]string{v10: "TLSv1", v11: "TLSv1.1", v12: "TLSv1.2", v13: "TLSv1.3", 0x0300: "0x0300", 0: "0x0000"} {
 		require.Equal(t, name, v.String())
 	}
@@ -125,7 +125,7 @@ func TestVersionsOfTheSystem(t *testing.T) {
 }
 
 // A server that hears MinProtocol 1.0 would admit what RFC 8996 forbids.
-func TestOldVersionsOfTheSystem(t *testing.T) {
+func TestVersionsOldOfTheSystem(t *testing.T) {
 	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\nMinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0\n"))
 	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
 		p := pair(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }))

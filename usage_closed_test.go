@@ -23,7 +23,7 @@ func arguments(method reflect.Type) (args []reflect.Value) {
 
 // A Filter or Ctx that was closed, or that nobody made, answers every call:
 // ErrClosed from each method that returns an error, nothing from the others.
-func TestClosedAndZero(t *testing.T) {
+func TestUsageOfClosedAndZeroValues(t *testing.T) {
 	closed := mustCtx(t, serverOptions())
 	require.NoError(t, closed.Close())
 	failed := mustFilter(t, serverOptions())

@@ -407,7 +407,7 @@ func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
 
 // A record by hand is as good as one of crypto/tls: what the tests and fuzz
 // targets with keys show is not that their records are wrong.
-func TestKeyedPeer(t *testing.T) {
+func TestHostileKeyedPeer(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	protocols(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
@@ -443,7 +443,7 @@ func TestKeyedPeer(t *testing.T) {
 // A peer may end in the middle of a message of a later handshake, with anything
 // behind its close_notify. OpenSSL then wants the rest of the message before it
 // writes; there is none, and what stands behind the end is not ours to read.
-func TestEndInsideALaterHandshake(t *testing.T) {
+func TestHostileCloseInALaterHandshake(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	begun := map[sslfilter.Version][]byte{
 		sslfilter.VersionTLS12: message(0),    // HelloRequest

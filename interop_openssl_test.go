@@ -137,7 +137,7 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut enginetest.Chu
 
 // A peer that has the keys gets from a Filter what it gets from OpenSSL itself:
 // plaintext, answers, alerts, the end, and the same queue of errors.
-func TestAsPlainOpenSSL(t *testing.T) {
+func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	all := steps()
 	protocols(t, func(t *testing.T, v sslfilter.Version) {

@@ -46,7 +46,7 @@ func truncatedBy(t testing.TB, err error) sslfilter.TruncatedError {
 
 // An end inside a record is told from one between two records at every byte, and
 // only the latter can be a clean end, if the option says so.
-func TestTruncation(t *testing.T) {
+func TestClosingTruncation(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
 			eachRole(t, func(o *sslfilter.Options) { o.AllowMissingCloseNotify = allow }, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
@@ -79,7 +79,7 @@ func TestTruncation(t *testing.T) {
 }
 
 // An end in the handshake is never a clean one, whatever the option says.
-func TestTruncatedHandshake(t *testing.T) {
+func TestClosingTruncatedHandshake(t *testing.T) {
 	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
 		for cut, flight := 0, 1; cut < flight; cut += 1 + cut/40 {
 			p, a, b := join()
@@ -101,7 +101,7 @@ func TestTruncatedHandshake(t *testing.T) {
 }
 
 // An end in the middle of a renegotiation is not a clean one either.
-func TestTruncatedRenegotiation(t *testing.T) {
+func TestClosingTruncatedRenegotiation(t *testing.T) {
 	_, toClient := keyedConfigs(t)
 	f := mustFilter(t, with(keyedOptions(true, sslfilter.VersionTLS12), allowMissingEnd))
 	k := connectKeyed(t, f, true, toClient, nil)
@@ -114,7 +114,7 @@ func TestTruncatedRenegotiation(t *testing.T) {
 
 // After an end that the option admits, this side can still speak, as after a
 // close_notify; but the peer has not agreed to go on in plain text.
-func TestAllowMissingCloseNotify(t *testing.T) {
+func TestClosingAllowMissingCloseNotify(t *testing.T) {
 	var told []error
 	eachRole(t, func(o *sslfilter.Options) {
 		o.AllowMissingCloseNotify = true
@@ -145,7 +145,7 @@ func TestAllowMissingCloseNotify(t *testing.T) {
 }
 
 // A close_notify still counts, and bytes behind it are for Detach.
-func TestCloseNotifyWhereItMayBeMissing(t *testing.T) {
+func TestClosingCloseNotifyWithAllowMissing(t *testing.T) {
 	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
 		p, a, b := join()
 		require.NoError(t, p.Handshake())

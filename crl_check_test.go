@@ -214,7 +214,7 @@ func TestCRLCheckOnAClient(t *testing.T) {
 }
 
 // Nobody is "not on the CRL" before there was a look.
-func TestCRLCheckBeforeTheLook(t *testing.T) {
+func TestCRLCheckNotReached(t *testing.T) {
 	o := asking(checking(sslfilter.CRLCheckLeaf, "crl.pem"))
 	require.Equal(t, sslfilter.CRLNoCertificate, mustFilter(t, o).Peer().CRLCheck.Status)
 	none := connect(t, o, clientOptions()).Server.Filter
@@ -228,7 +228,7 @@ func TestCRLCheckBeforeTheLook(t *testing.T) {
 
 // A list that is renewed on the disk counts from the next handshake on, in a
 // context that lives; one that is gone or broken blocks everybody and says why.
-func TestCRLFilesChange(t *testing.T) {
+func TestCRLCheckFilesChange(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "crl.pem")
 	without, listing := crlBy(t, "root", nil, 0x2002), crlBy(t, "root", nil, 0x2001)
 	write := func(data []byte) {
@@ -296,7 +296,7 @@ func TestCRLFilesChange(t *testing.T) {
 }
 
 // More files than the cache of the process has room for, in one context.
-func TestManyCRLFiles(t *testing.T) {
+func TestCRLCheckManyFiles(t *testing.T) {
 	dir := t.TempDir()
 	var files []string
 	for i := range 40 {
@@ -320,7 +320,7 @@ func TestManyCRLFiles(t *testing.T) {
 }
 
 // One context serves any number of goroutines while its file is replaced.
-func TestConcurrentRenewalOfCRLs(t *testing.T) {
+func TestCRLCheckConcurrentRenewal(t *testing.T) {
 	const goroutines, rounds = 8, 20
 	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
 	server := mustCtx(t, requiring(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }))
@@ -389,7 +389,7 @@ func ofList(t testing.TB, e pkix.Extension) func(*sslfilter.Options) {
 }
 
 // Lists for users' certificates alone are complete for those.
-func TestCRLScopes(t *testing.T) {
+func TestCRLCheckScopes(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		scope  pkix.Extension
@@ -426,7 +426,7 @@ func TestCRLCheckUnderFIPS(t *testing.T) {
 // removeFromCRL is for delta lists. In a complete one the comparison of serials
 // takes it for an entry like any other, as the original does, and OpenSSL for
 // none.
-func TestRemoveFromCRL(t *testing.T) {
+func TestCRLCheckRemoveFromCRL(t *testing.T) {
 	const removeFromCRL = 8
 	list := crlBy(t, "root", func(l *x509.RevocationList) { l.RevokedCertificateEntries[0].ReasonCode = removeFromCRL }, 0x2001)
 	file := tempFile(t, "crl.pem", list)

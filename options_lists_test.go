@@ -9,7 +9,7 @@ import (
 )
 
 // A list that OpenSSL refuses is told with the name that is to blame, and with what to do.
-func TestListsNameWhatIsWrong(t *testing.T) {
+func TestOptionsListsNameTheCulprit(t *testing.T) {
 	for _, c := range []struct {
 		option, list, want string
 	}{
@@ -34,7 +34,7 @@ func TestListsNameWhatIsWrong(t *testing.T) {
 
 // A server's name that no certificate can have is an error of the option that says
 // what to give instead, and nothing of it is sent.
-func TestNamesThatAreNoHosts(t *testing.T) {
+func TestOptionsBadHostNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"bücher.example": "is not ASCII: give its A-label, which begins with xn--", "localhost:443": "has a port: give the bare host",
 		"https://localhost": "is a URL or a part of one: give the bare host", "localhost/": "is a URL or a part of one",
@@ -55,7 +55,7 @@ func TestNamesThatAreNoHosts(t *testing.T) {
 }
 
 // What options.md says of NUL bytes and of empty contents holds for every option.
-func TestEmptyAndNULAreRefused(t *testing.T) {
+func TestOptionsEmptyAndNUL(t *testing.T) {
 	refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.ALPN = []string{"h2", "a\x00b"} }), "ALPN", "")
 	refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.DHCertMem = []byte{} }), "DHCertMem", "")
 	refuse(t, with(clientOptions(), func(o *sslfilter.Options) {

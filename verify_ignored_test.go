@@ -136,7 +136,7 @@ func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) 
 // Which numbers of IgnoreVerifyErrors, each alone, let a stranger in: measured for
 // each number that OpenSSL has, with every attack and on both sides. The method
 // that the warnings are made from says the same.
-func TestIgnoredErrorsThatAdmitAnyone(t *testing.T) {
+func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	all := attacks(t)
 	numbers := verifyErrors()
 	require.Contains(t, numbers, sslfilter.VerifyHostnameMismatch)
@@ -155,7 +155,7 @@ func TestIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 }
 
 // Debug names the numbers that let a stranger in, and no other.
-func TestDebugTellsWhatAdmitsAnyone(t *testing.T) {
+func TestVerifyIgnoredErrorsAreLogged(t *testing.T) {
 	log := new(journal)
 	mustCtx(t, asking(func(o *sslfilter.Options) {
 		o.IgnoreVerifyErrors, o.Debug = []sslfilter.VerifyCode{9, 20, 21, 7}, slog.New(log)
@@ -164,7 +164,7 @@ func TestDebugTellsWhatAdmitsAnyone(t *testing.T) {
 }
 
 // Ignoring exactly what OpenSSL finds lets the attacker in, and one number less does not.
-func TestIgnoredErrorsTogether(t *testing.T) {
+func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 	for _, a := range attacks(t) {
 		for _, server := range []bool{true, false} {
 			require.True(t, letsIn(t, server, a.codes, a), "%s, server: %v", a.name, server)
@@ -179,7 +179,7 @@ func TestIgnoredErrorsTogether(t *testing.T) {
 // What a certificate can do that a trusted CA has issued for something else, by the
 // errors that have to be ignored: issue certificates itself. It is no stranger, but
 // on a client that trusts public CAs everybody can have one.
-func TestCertificateOfTheCAIsNoCA(t *testing.T) {
+func TestVerifyLeafIsNotACA(t *testing.T) {
 	a := &attacker{t: t}
 	holder, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, "client.crt")))
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ import (
 
 // CACrt may be a directory, as OpenSSL's users know it: plain files and the links
 // of openssl rehash count, and a file without a certificate does not.
-func TestCACrtIsADirectory(t *testing.T) {
+func TestCertsCACrtDirectory(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name string, data []byte) string {
 		file := filepath.Join(dir, name)
@@ -73,7 +73,7 @@ func TestCACrtIsADirectory(t *testing.T) {
 
 // What options.md says of pinning: a self-signed certificate alone is enough, one that
 // a CA has issued is not, and the certificate that was sent can be compared.
-func TestPinningAServer(t *testing.T) {
+func TestCertsPinning(t *testing.T) {
 	pinned := func(file string) sslfilter.Options {
 		return with(clientOptions(), func(o *sslfilter.Options) { o.CACrt = pki(file) })
 	}

@@ -28,7 +28,7 @@ func reporting(o sslfilter.Options, list *[]report) sslfilter.Options {
 
 // Both sides of every common failure are reported once, in the handshake and
 // after it, with what Err has.
-func TestErrorHandlerIsToldOnce(t *testing.T) {
+func TestErrorsHandlerIsCalledOnce(t *testing.T) {
 	for _, f := range failures() {
 		if f.name == "key updates that nobody answers" {
 			continue // it takes its time, and is no other case here
@@ -62,7 +62,7 @@ func TestErrorHandlerIsToldOnce(t *testing.T) {
 }
 
 // An orderly end, a mistake of the program and a full buffer are not reported.
-func TestErrorHandlerIsNotToldOfThese(t *testing.T) {
+func TestErrorsHandlerIsNotCalled(t *testing.T) {
 	var list []report
 	p := pair(t, reporting(serverOptions(), &list), reporting(clientOptions(), &list))
 	require.ErrorIs(t, p.Server.Send(make([]byte, sslfilter.MaxPlaintext+1)), sslfilter.ErrBufferFull)
@@ -82,7 +82,7 @@ func TestErrorHandlerIsNotToldOfThese(t *testing.T) {
 }
 
 // The handler belongs to the context, the reports to each Filter.
-func TestErrorHandlerOfClones(t *testing.T) {
+func TestErrorsHandlerOfClones(t *testing.T) {
 	var list []report
 	first := mustFilter(t, reporting(serverOptions(), &list))
 	second, err := first.Clone()
@@ -104,7 +104,7 @@ func fail(t testing.TB, handler sslfilter.ErrorHandler) error {
 	return err
 }
 
-func TestReadyMadeHandlers(t *testing.T) {
+func TestErrorsReadyMadeHandlers(t *testing.T) {
 	text := fail(t, nil).Error()
 	defer slog.SetDefault(slog.Default())
 	defaults := new(journal)
@@ -127,13 +127,13 @@ func TestReadyMadeHandlers(t *testing.T) {
 	fail(t, sslfilter.LogErrorsWithStack(slog.New(log)))
 	require.Equal(t, []string{text}, log.messages())
 	require.Equal(t, slog.LevelError, log.entries[0].level)
-	require.Contains(t, log.values(text, "stack")[0], "TestReadyMadeHandlers", "the stack that led to the error")
+	require.Contains(t, log.values(text, "stack")[0], "TestErrorsReadyMadeHandlers", "the stack that led to the error")
 	fail(t, sslfilter.LogErrorsWithStack(nil))
 	require.Equal(t, []string{text, text}, defaults.messages())
 }
 
 // "carponetime" of the original is per object; it promises "over all".
-func TestLogErrorsOnce(t *testing.T) {
+func TestErrorsLogErrorsOnce(t *testing.T) {
 	if child, _ := inChild(t, ""); !child { // what was logged is remembered by the process
 		return
 	}

@@ -23,7 +23,7 @@ const (
 // RFC 8446 section 6.1: user_canceled, followed by close_notify. Java's
 // SSLSocket.close() ends every connection with it. It is an end as after any
 // close_notify, with data in front of it and speech behind it.
-func TestUserCanceled(t *testing.T) {
+func TestClosingUserCanceled(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	protocols(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
@@ -88,7 +88,7 @@ func TestUserCanceled(t *testing.T) {
 // What is not that end stays an error: user_canceled alone is not an end, a fatal
 // alert behind it is that alert, and two alerts in one record of TLS 1.3 are
 // refused (RFC 8446 section 5.1).
-func TestUserCanceledIsNoEndAlone(t *testing.T) {
+func TestClosingUserCanceledAlone(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	for _, client := range []bool{false, true} {
 		config := toServer
@@ -118,7 +118,7 @@ func TestUserCanceledIsNoEndAlone(t *testing.T) {
 }
 
 // In the handshake the two are a failure that says so.
-func TestUserCanceledInTheHandshake(t *testing.T) {
+func TestClosingUserCanceledInTheHandshake(t *testing.T) {
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
 		p := pair(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.MaxVersion = v }))
 		require.NoError(t, p.Client.Handshake())

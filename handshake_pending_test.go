@@ -14,7 +14,7 @@ import (
 // Finished. OpenSSL then has it in its record buffer when the first handshake is
 // done, and no more input comes: it must be answered nevertheless, or both ends
 // wait for each other.
-func TestMessageInTheRecordOfTheFinished(t *testing.T) {
+func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
 		name           string

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/enginetest"
 )
 
-func TestCloseWriteAndReadingOn(t *testing.T) {
+func TestClosingWriteThenRead(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Client.Send([]byte("request")))
@@ -37,7 +37,7 @@ func TestCloseWriteAndReadingOn(t *testing.T) {
 	})
 }
 
-func TestDataInFrontOfTheEnd(t *testing.T) {
+func TestClosingDataBeforeCloseNotify(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Client.Send([]byte("last words")))
@@ -51,7 +51,7 @@ func TestDataInFrontOfTheEnd(t *testing.T) {
 	})
 }
 
-func TestCloseWriteBeforeTheHandshake(t *testing.T) {
+func TestClosingBeforeTheHandshake(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Client.Send([]byte("all there is")))
 		require.NoError(t, p.Client.CloseWrite())
@@ -62,7 +62,7 @@ func TestCloseWriteBeforeTheHandshake(t *testing.T) {
 	})
 }
 
-func TestReceiveEOF(t *testing.T) {
+func TestClosingReceiveEOF(t *testing.T) {
 	var handled []error
 	options := func() (server, client sslfilter.Options) {
 		server = sslfilter.Options{Crt: "testdata/pki/server-ec.crt", Key: "testdata/pki/server-ec.key"}
@@ -114,7 +114,7 @@ func TestReceiveEOF(t *testing.T) {
 }
 
 // A close_notify inside the handshake is a failure, not an end.
-func TestCloseNotifyInTheHandshake(t *testing.T) {
+func TestClosingInTheHandshake(t *testing.T) {
 	p := versionPair(t, "TLSv1.2")
 	require.NoError(t, p.Client.Handshake())
 	p.Client.Deliver([]byte{21, 3, 3, 0, 2, 1, 0}) // record: alert, TLS 1.2, warning, close_notify
@@ -125,7 +125,7 @@ func TestCloseNotifyInTheHandshake(t *testing.T) {
 	require.Same(t, failure, p.Client.Filter.Err())
 }
 
-func TestDetach(t *testing.T) {
+func TestClosingDetach(t *testing.T) {
 	for version := range versions {
 		for name, chunk := range chunkers(t) {
 			t.Run(version+"/"+name, func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestDetach(t *testing.T) {
 	}
 }
 
-func TestTrailingBytesAreBounded(t *testing.T) {
+func TestClosingTrailingBytesAreBounded(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Client.CloseWrite())
@@ -194,7 +194,7 @@ func TestTrailingBytesAreBounded(t *testing.T) {
 
 // Bytes that OpenSSL would still say after our close_notify would garble the
 // plain text behind it: here the answer to a key update.
-func TestNothingFollowsCloseNotify(t *testing.T) {
+func TestClosingNothingFollowsCloseNotify(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Server.CloseWrite())
@@ -211,7 +211,7 @@ func TestNothingFollowsCloseNotify(t *testing.T) {
 
 // Nor does the alert of a failure that comes then: the peer that has read our
 // close_notify takes what follows for plain text.
-func TestNoAlertFollowsCloseNotify(t *testing.T) {
+func TestClosingNoAlertFollowsCloseNotify(t *testing.T) {
 	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Server.CloseWrite())
@@ -227,7 +227,7 @@ func TestNoAlertFollowsCloseNotify(t *testing.T) {
 	})
 }
 
-func TestCloseIsIdempotentAndFinal(t *testing.T) {
+func TestClosingCloseIsIdempotent(t *testing.T) {
 	p := versionPair(t, "TLSv1.3")
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Server.Send([]byte("never fetched")))

@@ -32,7 +32,7 @@ EJz4kcI3/vI1RQ/RbCIlKqnHgJHxNmpDtDctmhHKfA4=
 
 // A key whose encryption the providers do not have is told so, with the algorithm;
 // the passphrase is asked about only if it may be wrong.
-func TestKeyEncryptionIsNamed(t *testing.T) {
+func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 	keys := map[string]string{"RC2-40-CBC": keyRC2, "DES-CBC": keyDES}
 	if sslfilter.FIPS() { // what makes the key of the passphrase is missing too, and comes first
 		keys = map[string]string{"PKCS12KDF": keyRC2, "MD5": keyDES}
@@ -56,7 +56,7 @@ func TestKeyEncryptionIsNamed(t *testing.T) {
 }
 
 // What is no PEM certificate or key is told by what it is, with the command that converts it.
-func TestOtherFormsAreNamed(t *testing.T) {
+func TestPEMOtherFormsAreNamed(t *testing.T) {
 	block := func(kind string) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("0\x03\x02\x01\x03")})
 	}

@@ -38,7 +38,7 @@ func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 
 // A renegotiation is refused with a warning, in both roles, and the connection
 // goes on. A server refuses without the option too.
-func TestNoRenegotiation(t *testing.T) {
+func TestHandshakeNoRenegotiation(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
 		name           string
@@ -107,7 +107,7 @@ func (c *countingCache) Put(_ string, s *tls.ClientSessionState) {
 	}
 }
 
-func TestNumTickets(t *testing.T) {
+func TestHandshakeNumTickets(t *testing.T) {
 	for _, c := range []struct{ n, in12, in13 int }{{-1, 0, 0}, {0, 1, 2}, {1, 1, 1}, {2, 1, 2}, {16, 1, 16}} {
 		o := serverOptions()
 		o.NumTickets = c.n

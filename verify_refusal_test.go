@@ -29,7 +29,7 @@ func refusal(t testing.TB, cert []byte, change func(*sslfilter.Options)) (*sslfi
 }
 
 // A wrong name is told with the name that was wanted and those of the certificate.
-func TestNamesOfAWrongServer(t *testing.T) {
+func TestVerifyNamesInARefusal(t *testing.T) {
 	long := make([]string, 3000)
 	for i := range long {
 		long[i] = "name.example"
@@ -66,7 +66,7 @@ func TestNamesOfAWrongServer(t *testing.T) {
 }
 
 // The name of SetServerName is the one that is told.
-func TestNameOfSetServerNameIsTold(t *testing.T) {
+func TestVerifySetServerNameInARefusal(t *testing.T) {
 	p := pair(t, serverOptions(), clientOptions())
 	require.NoError(t, p.Client.SetServerName("b.example"))
 	require.Error(t, p.Handshake())
@@ -76,7 +76,7 @@ func TestNameOfSetServerNameIsTold(t *testing.T) {
 }
 
 // A wrong date is told with the date and the certificate, on both sides and in the verdict.
-func TestDatesOfARefusedCertificate(t *testing.T) {
+func TestVerifyDatesInARefusal(t *testing.T) {
 	e, err := refusal(t, mint(t, certSpec{serial: 0x701, cn: "old", names: []string{"localhost"}, expired: true}), nil)
 	require.Equal(t, sslfilter.VerifyCertHasExpired, e.Code)
 	require.Equal(t, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), e.NotBefore)
@@ -123,7 +123,7 @@ func longSubject(t testing.TB) []byte {
 
 // What a peer chooses is bounded in every text that leaves the library, and exact
 // in the fields.
-func TestTextsOfPeersAreBounded(t *testing.T) {
+func TestVerifyPeerTextsAreBounded(t *testing.T) {
 	const most = 2*bounded.MaxText + 512
 	log := new(journal)
 	client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", longSubject(t) })
@@ -154,7 +154,7 @@ func TestTextsOfPeersAreBounded(t *testing.T) {
 }
 
 // A server that asks for certificates and trusts nobody says why everybody is invalid.
-func TestVerdictWithoutACA(t *testing.T) {
+func TestVerifyWithoutACA(t *testing.T) {
 	const why = "; this side trusts no CA, since CACrt is not given"
 	for name, c := range map[string]struct {
 		change func(*sslfilter.Options)

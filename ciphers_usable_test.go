@@ -31,7 +31,7 @@ func offering(suite string) sslfilter.Options {
 }
 
 // What UsableCiphers lists can be negotiated, and nothing else of Ciphers can.
-func TestUsableCiphers(t *testing.T) {
+func TestCiphersUsable(t *testing.T) {
 	type change = func(*sslfilter.Options)
 	keys := map[string]sslfilter.Options{"RSA": serverOptions(), "EC": serving("server-ec")}
 	if served(t, "X25519") {
@@ -72,7 +72,7 @@ func TestUsableCiphers(t *testing.T) {
 }
 
 // A server that could complete no handshake is refused, and so is one without any suite.
-func TestServerThatCanNegotiateNothing(t *testing.T) {
+func TestCiphersServerCannotNegotiate(t *testing.T) {
 	why := func(o sslfilter.Options, option string) string { t.Helper(); return refuse(t, o, option, "").Error() }
 	if !since(openssl40) { // which has parameters of its own
 		text := why(in12(listing(serverOptions(), "DHE-RSA-AES256-GCM-SHA384")), "Cipher")
@@ -91,7 +91,7 @@ func TestServerThatCanNegotiateNothing(t *testing.T) {
 
 // A server of TLS 1.0 or 1.1 alone is refused if its security level makes every
 // handshake fail, and only then.
-func TestServerOfOldVersionsAlone(t *testing.T) {
+func TestCiphersOldVersionsAlone(t *testing.T) {
 	needsUnserved(t, "MD5")
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS10, sslfilter.VersionTLS11} {
 		for level := range 3 {
@@ -113,7 +113,7 @@ func TestServerOfOldVersionsAlone(t *testing.T) {
 }
 
 // A server that admits old versions beside others says why they fail.
-func TestOldVersionsNeedALowLevel(t *testing.T) {
+func TestCiphersOldVersionsNeedALowLevel(t *testing.T) {
 	needsUnserved(t, "MD5")
 	old := func(o *sslfilter.Options) {
 		o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS11
@@ -132,7 +132,7 @@ func TestOldVersionsNeedALowLevel(t *testing.T) {
 }
 
 // The text of "no shared cipher" names what this server can negotiate, not what its list has.
-func TestNoSharedCipherNamesWhatIsUsable(t *testing.T) {
+func TestCiphersNoSharedCipherText(t *testing.T) {
 	p := pair(t, in12(listing(serverOptions(), "ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA")), in12(listing(clientOptions(), "ECDHE-RSA-AES256-GCM-SHA384")))
 	require.Error(t, p.Handshake())
 	require.ErrorContains(t, p.Server.Filter.Err(), "the peer offered ECDHE-RSA-AES256-GCM-SHA384; this side can negotiate AES256-SHA")
@@ -161,7 +161,7 @@ func authorities(t testing.TB, n int) (text []byte, size int) {
 
 // The names of the CAs have to fit into the request for a certificate. Up to the
 // bound both versions carry them; beyond it NewCtx says so.
-func TestNamesOfCAsAreBounded(t *testing.T) {
+func TestCertsCANamesAreBounded(t *testing.T) {
 	root := pkiBytes(t, "root.crt")
 	rootCert, err := x509.ParseCertificate(pemDER(t, root))
 	require.NoError(t, err)
@@ -182,7 +182,7 @@ func TestNamesOfCAsAreBounded(t *testing.T) {
 }
 
 // A chain that OpenSSL's clients would not read is refused; one of the bound arrives.
-func TestOwnChainIsBounded(t *testing.T) {
+func TestCertsOwnChainIsBounded(t *testing.T) {
 	key := signer(t, "client.key")
 	leaf := mint(t, certSpec{serial: 0x900, names: []string{"localhost"}})
 	filler := func(n int) []byte {

@@ -13,7 +13,7 @@ import (
 
 // What OpenSSL makes of cipher strings, in order. The lists that begin with
 // TLS_ are those of TLS 1.3, which Cipher does not touch.
-func TestCipherLists(t *testing.T) {
+func TestCiphersLists(t *testing.T) {
 	lists := make(map[string][]string)
 	for _, list := range []string{
 		"",
@@ -50,7 +50,7 @@ func TestCipherLists(t *testing.T) {
 }
 
 // Ciphers is what is offered in fact.
-func TestCiphersAreWhatIsOffered(t *testing.T) {
+func TestCiphersOffered(t *testing.T) {
 	ctx := mustCtx(t, with(clientOptions(), func(o *sslfilter.Options) {
 		o.Cipher = "ECDHE-RSA-AES128-GCM-SHA256:AES256-SHA:ECDHE-RSA-AES256-GCM-SHA384"
 		o.CipherSuites = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
@@ -73,7 +73,7 @@ func TestCiphersAreWhatIsOffered(t *testing.T) {
 }
 
 // SSL_OP_CIPHER_SERVER_PREFERENCE, in both protocols.
-func TestNoHonor(t *testing.T) {
+func TestCiphersNoHonor(t *testing.T) {
 	const strong, quick = "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"
 	const strong13, quick13 = "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"
 	server := with(serverOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = strong+":"+quick, strong13+":"+quick13 })
@@ -98,7 +98,7 @@ func TestNoHonor(t *testing.T) {
 }
 
 // Cipher is about TLS 1.2, CipherSuites about TLS 1.3, and neither touches the other.
-func TestCipherAndCipherSuites(t *testing.T) {
+func TestCiphersCipherAndCipherSuites(t *testing.T) {
 	for _, c := range []struct {
 		cipher, suites string
 		in12, in13     string
@@ -134,7 +134,7 @@ func TestCipherAndCipherSuites(t *testing.T) {
 }
 
 // The man page's string: in TLS 1.3 it decides nothing, and DHE needs parameters before OpenSSL 4.0.
-func TestCipherOfTheManPage(t *testing.T) {
+func TestCiphersOfTheManPage(t *testing.T) {
 	const list, first, second = "DHE-RSA-AES256-GCM-SHA384:AES256-SHA", "DHE-RSA-AES256-GCM-SHA384", "AES256-SHA"
 	server := listing(serverOptions(), list)
 	withDH := with(server, func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") })
@@ -150,7 +150,7 @@ func TestCipherOfTheManPage(t *testing.T) {
 
 // Groups decides the key exchange of both protocols, and a client that guessed
 // another group is asked again (RFC 8446 section 4.1.4).
-func TestGroups(t *testing.T) {
+func TestCiphersGroups(t *testing.T) {
 	for name, id := range map[string]uint16{"X25519": 29, "X448": 30, "P-256": 23, "P-384": 24, "P-521": 25} {
 		t.Run(name, func(t *testing.T) {
 			if !served(t, name) {
@@ -189,7 +189,7 @@ func groups(t testing.TB, list string) string {
 
 // "@SECLEVEL" in Cipher decides which certificates are admitted: the own one, by
 // NewCtx, and the peer's.
-func TestSecurityLevelAndCertificates(t *testing.T) {
+func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 	const keyTooSmall = sslfilter.VerifyCode(66) // X509_V_ERR_EE_KEY_TOO_SMALL
 	level := func(o sslfilter.Options, n string) sslfilter.Options { return listing(o, "DEFAULT@SECLEVEL="+n) }
 	for n, admitted := range map[string]bool{"0": true, "1": true, "2": false, "3": false} { // RSA-1024 is worth 80 bits
@@ -232,7 +232,7 @@ func TestSecurityLevelAndCertificates(t *testing.T) {
 }
 
 // A server may go without a certificate where its list needs none.
-func TestAnonymousSuites(t *testing.T) {
+func TestCiphersAnonymous(t *testing.T) {
 	anonymous := in12(sslfilter.Options{Cipher: "AECDH-AES256-SHA:ADH-AES256-SHA:@SECLEVEL=0"})
 	client := in12(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: anonymous.Cipher})
 	p := connect(t, anonymous, client)
@@ -253,7 +253,7 @@ func TestAnonymousSuites(t *testing.T) {
 // A list that OpenSSL takes, and of which the versions and the security level
 // leave nothing, is refused: a client could make no ClientHello, and a server
 // could complete no handshake. The original lets each handshake fail.
-func TestNoSuiteIsLeft(t *testing.T) {
+func TestCiphersNoneLeft(t *testing.T) {
 	for name, change := range map[string]func(*sslfilter.Options){
 		"no suite of TLS 1.2": func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true },
 		"none of the level":   func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "AES128-SHA@SECLEVEL=5", true },

@@ -11,7 +11,7 @@ import (
 
 // What a later OpenSSL brought is an error on an earlier one that names the
 // version, and works on a later one.
-func TestNewerAbilities(t *testing.T) {
+func TestOptionsOfNewerOpenSSL(t *testing.T) {
 	newer := func(name string) string { return filepath.Join("testdata", "newer", name) }
 	groups := func(list string) func(*sslfilter.Options) { return func(o *sslfilter.Options) { o.Groups = list } }
 	suites := func(list string) func(*sslfilter.Options) {
@@ -72,7 +72,7 @@ func TestNewerAbilities(t *testing.T) {
 }
 
 // A name that no OpenSSL knows is not taken for a newer one.
-func TestNoVersionForNonsense(t *testing.T) {
+func TestOptionsUnknownNamesNeedNoVersion(t *testing.T) {
 	for option, change := range map[string]func(*sslfilter.Options){
 		"Groups":       func(o *sslfilter.Options) { o.Groups = "P-256:NO-SUCH-GROUP" },
 		"CipherSuites": func(o *sslfilter.Options) { o.CipherSuites = "TLS_NO_SUCH_SUITE" },

@@ -73,7 +73,7 @@ func speak(c *sslnet.Conn, data []byte, first []byte) (g got) {
 
 // Whatever the network does, in the handshake, in the data or at the end: no
 // connection hangs, no byte is wrong, a cut is no end, and nothing is left.
-func TestFaultyNetwork(t *testing.T) {
+func TestDataOverAFaultyNetwork(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed: %d", seed)
 	protocols(t, func(t *testing.T, highest sslfilter.Version) {

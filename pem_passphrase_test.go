@@ -33,7 +33,7 @@ func (a *asked) passphrase() ([]byte, error) {
 	return a.given, a.err
 }
 
-func TestKeyPassphrase(t *testing.T) {
+func TestPEMKeyPassphrase(t *testing.T) {
 	broken := errors.New("the vault is closed")
 	combined := joinFiles(t, "server.crt", "server-enc.key")
 	for _, c := range []struct {
@@ -90,7 +90,7 @@ func TestKeyPassphrase(t *testing.T) {
 }
 
 // A nil slice is an empty passphrase, not a missing one.
-func TestKeyPassphraseOfNothing(t *testing.T) {
+func TestPEMNilPassphrase(t *testing.T) {
 	a := new(asked)
 	err := refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
 		o.Key, o.KeyPassphrase = pki("server-enc.key"), a.passphrase
@@ -127,7 +127,7 @@ func encryptedBlock(kind string, text, iv []byte) []byte {
 
 // OpenSSL would ask the terminal, and standard input where there is none: a
 // server that is started again at night would wait for ever.
-func TestNothingPrompts(t *testing.T) {
+func TestPEMNothingPrompts(t *testing.T) {
 	const typed = passphrase + "\n" + passphrase + "\n"
 	child, _ := inChild(t, typed)
 	if !child {

@@ -139,7 +139,7 @@ func keyedFloods() []keyedFlood {
 
 // A peer with the keys may send any of these for ever: it makes nothing grow,
 // costs no more than handshakes would, and an honest connection beside it goes on.
-func TestFloodsOfAPeerWithKeys(t *testing.T) {
+func TestHostileFloods(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	contexts := make(map[string]*sslfilter.Ctx)
 	costs := make(map[sslfilter.Version][2]float64)
@@ -198,7 +198,7 @@ func TestFloodsOfAPeerWithKeys(t *testing.T) {
 
 // Nobody who has the keys is needed for these: a ClientHello in 16,000 records,
 // one byte at a time, costs no more than as many bytes of handshakes, and works.
-func TestHandshakeInPieces(t *testing.T) {
+func TestHostileHandshakeInPieces(t *testing.T) {
 	protocols(t, func(t *testing.T, v sslfilter.Version) {
 		server := mustCtx(t, keyedOptions(false, v))
 		perByte := honest(t, server, mustCtx(t, keyedOptions(true, v)))[0]
@@ -237,7 +237,7 @@ func TestHandshakeInPieces(t *testing.T) {
 
 // A peer's list of certificates is bounded by OpenSSL's 100 KiB, on both sides,
 // and a list below that costs no more than its bytes.
-func TestHugeCertificates(t *testing.T) {
+func TestHostileHugeCertificates(t *testing.T) {
 	root := pemDER(t, pkiBytes(t, "ecroot.crt"))
 	repeated := func(n int) (chain [][]byte) { return slices.Repeat([][]byte{root}, n) }
 	padded := func(n int) [][]byte { return [][]byte{derOfNames(t, n)} }

@@ -44,7 +44,7 @@ func kinds(err error) (list []string) {
 }
 
 // Whose fault it is can be told without a look at the text.
-func TestErrorKinds(t *testing.T) {
+func TestErrorsKinds(t *testing.T) {
 	byName := make(map[string]failure)
 	for _, f := range failures() {
 		byName[f.name] = f
@@ -90,7 +90,7 @@ func closedFilter(t testing.TB) *sslfilter.Filter {
 }
 
 // Every entry of OpenSSL's queue is there, oldest first, and none twice.
-func TestErrorHasTheWholeQueue(t *testing.T) {
+func TestErrorsHaveTheWholeQueue(t *testing.T) {
 	queues := make(map[string][]string)
 	named := false
 	keep := func(name string, err error) {
@@ -139,7 +139,7 @@ func TestErrorHasTheWholeQueue(t *testing.T) {
 
 // After a fatal error a filter says the same for ever, hands out its alert once,
 // and keeps nothing of what still comes.
-func TestFrozenAfterAnError(t *testing.T) {
+func TestErrorsFreezeTheFilter(t *testing.T) {
 	for _, f := range failures() {
 		switch f.name {
 		case "no shared cipher", "HTTP at the server", "server of another name", "client expired", "tampered record",
@@ -191,7 +191,7 @@ func requireFrozen(t *testing.T, side *enginetest.Side) {
 }
 
 // The alert can be fetched after the error, and comes once.
-func TestAlertIsFetchedAfterTheError(t *testing.T) {
+func TestErrorsLeaveTheAlert(t *testing.T) {
 	for name, f := range map[string]failure{
 		"in the handshake": {server: in12(serving("server-ec")), client: in12(listing(clientOptions(), "AES256-SHA"))},
 		"in the data":      {server: in13(serverOptions()), client: clientOptions(), run: func(t testing.TB, p *enginetest.Pair) { require.NoError(t, p.Handshake()) }},
@@ -223,7 +223,7 @@ func TestAlertIsFetchedAfterTheError(t *testing.T) {
 
 // What was sent or ended before a handshake that fails never leaves, and so
 // nothing waits once the alert is taken.
-func TestNothingWaitsAfterAnError(t *testing.T) {
+func TestErrorsLeaveNothingToSend(t *testing.T) {
 	for name, prepare := range map[string]func(f *sslfilter.Filter) error{
 		"early data":   func(f *sslfilter.Filter) error { return f.Send([]byte("early")) },
 		"close_notify": (*sslfilter.Filter).CloseWrite,
@@ -256,7 +256,7 @@ func residentKiB(t *testing.T) int {
 }
 
 // The original keeps all that a failed connection is sent: 1 kB for each kB.
-func TestNothingGrowsAfterAnError(t *testing.T) {
+func TestErrorsStopGrowth(t *testing.T) {
 	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB, and KiB that the Go side may need
 	for _, f := range failures() {
 		if f.name != "HTTP at the server" && f.name != "tampered record" {

@@ -33,7 +33,7 @@ const (
 	unusable  = sslfilter.CRLUnusable
 )
 
-func TestCheckCRL(t *testing.T) {
+func TestCRLSerials(t *testing.T) {
 	for _, c := range []struct {
 		crt, file string
 		want      sslfilter.CRLStatus
@@ -105,7 +105,7 @@ func TestCheckCRL(t *testing.T) {
 }
 
 // Serials that "openssl ca" does not put on a list.
-func TestCheckCRLSigns(t *testing.T) {
+func TestCRLSerialSigns(t *testing.T) {
 	for _, c := range []struct {
 		listed int64
 		crt    string
@@ -131,7 +131,7 @@ func TestCheckCRLSigns(t *testing.T) {
 }
 
 // One broken list could be the one that matters.
-func TestCheckCRLOneBrokenListBlocks(t *testing.T) {
+func TestCRLOneBrokenListBlocks(t *testing.T) {
 	f := visited(t, "client.crt")
 	good, broken := pkiBytes(t, "crl.pem"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no CRL")})
 	der := pemDER(t, good)
@@ -172,7 +172,7 @@ func TestCheckCRLOneBrokenListBlocks(t *testing.T) {
 }
 
 // Who shows nothing is never "not on the CRL".
-func TestCheckCRLWithoutACertificate(t *testing.T) {
+func TestCRLWithoutACertificate(t *testing.T) {
 	for _, file := range []string{"crl.pem", "no-such-file.pem", "crl-empty.pem"} {
 		for name, f := range map[string]*sslfilter.Filter{
 			"no certificate":       connect(t, asking(nil), clientOptions()).Server.Filter,
@@ -190,14 +190,14 @@ func TestCheckCRLWithoutACertificate(t *testing.T) {
 }
 
 // A client is asked about the server's certificate.
-func TestCheckCRLOnAClient(t *testing.T) {
+func TestCRLSerialsOnAClient(t *testing.T) {
 	f := connect(t, serverOptions(), clientOptions()).Client.Filter
 	require.True(t, f.ClientCertNotOnCRL(pki("crl.pem")))
 	require.False(t, f.ClientCertNotOnCRL(tempFile(t, "crl.pem", revocations(t, big.NewInt(0x1001)))))
 }
 
 // A change of the file counts at the next question, on connections that are open too.
-func TestCRLFileChanges(t *testing.T) {
+func TestCRLSerialsFileChanges(t *testing.T) {
 	without, listing := revocations(t, serials(0x2002)...), revocations(t, serials(0x2001)...)
 	require.Len(t, listing, len(without), "nothing but the content differs")
 	replace := func(file string, data []byte) error {
@@ -252,14 +252,14 @@ func TestCRLFileChanges(t *testing.T) {
 	}
 }
 
-// manySerials is the size of the list in TestLargeCRL.
+// manySerials is the size of the list in TestCRLLarge.
 const manySerials = 100_000
 
 // leastSpeedup is how much faster the second question must be. It was 5,000 to
 // 20,000 times when this was written.
 const leastSpeedup = 50
 
-func TestLargeCRL(t *testing.T) {
+func TestCRLLarge(t *testing.T) {
 	list := make([]*big.Int, manySerials) // 2, 5, 8, … in an order of its own; the root's 10 is not among them
 	for i := range list {
 		list[i] = big.NewInt(int64(i*7919%manySerials)*3 + 2)
@@ -297,7 +297,7 @@ func TestLargeCRL(t *testing.T) {
 }
 
 // One parsed file serves any number of goroutines while it is replaced.
-func TestConcurrentQuestions(t *testing.T) {
+func TestCRLConcurrentQuestions(t *testing.T) {
 	const goroutines, questions = 16, 100
 	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
 	server, client := mustCtx(t, asking(crl(file))), mustCtx(t, showing("client.crt", ""))
@@ -347,7 +347,7 @@ func TestConcurrentQuestions(t *testing.T) {
 
 // Serials far beyond the 20 bytes of RFC 5280 are compared like others; what is
 // longer than any list can hold is refused.
-func TestOverlongSerials(t *testing.T) {
+func TestCRLOverlongSerials(t *testing.T) {
 	for n, want := range map[int]sslfilter.CRLStatus{20: isListed, 4096: isListed, 4097: unusable} {
 		serial := new(big.Int).Lsh(big.NewInt(1), uint(8*n-2))
 		crt := mint(t, certSpec{big: serial, client: true})
@@ -360,7 +360,7 @@ func TestOverlongSerials(t *testing.T) {
 }
 
 // Many who ask at the same time for a list that is new share one reading of it.
-func TestTheFirstQuestionIsReadOnce(t *testing.T) {
+func TestCRLFirstReadingIsShared(t *testing.T) {
 	const goroutines = 16
 	list := make([]*big.Int, manySerials/10)
 	for i := range list {
@@ -388,7 +388,7 @@ func TestTheFirstQuestionIsReadOnce(t *testing.T) {
 
 // A pipe or a device has no end, or no second reading, and a pipe that nobody
 // writes to would block NewCtx and every question.
-func TestOnlyARegularFileIsACRL(t *testing.T) {
+func TestCRLOnlyRegularFiles(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
 	f := visited(t, "client.crt")

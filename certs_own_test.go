@@ -13,7 +13,7 @@ import (
 )
 
 // The forms in which certificate, key and chain can be given, and what is sent.
-func TestOwnCertificate(t *testing.T) {
+func TestCertsOwn(t *testing.T) {
 	leaf, inter, root := derOf(t, "server-inter.crt"), derOf(t, "inter.crt"), derOf(t, "root.crt")
 	file := func(parts ...string) string { return tempFile(t, "file.pem", joinFiles(t, parts...)) }
 	for _, c := range []struct {
@@ -82,7 +82,7 @@ func crlf(t testing.TB, name string) []byte {
 }
 
 // The Mem form is taken, and the file not even looked at.
-func TestMemFormsWin(t *testing.T) {
+func TestCertsMemOptionsWin(t *testing.T) {
 	for _, o := range pemOptions(t) {
 		if o.mem == nil || o.name == "CRLFiles" { // both CRLFiles and CRLMem count
 			continue
@@ -99,7 +99,7 @@ func TestMemFormsWin(t *testing.T) {
 }
 
 // The error has the index of the element.
-func TestCACrtMemElements(t *testing.T) {
+func TestCertsCACrtMemElements(t *testing.T) {
 	root, other := pkiBytes(t, "root.crt"), pkiBytes(t, "other.crt")
 	server := func(elements ...[]byte) sslfilter.Options {
 		return asking(func(o *sslfilter.Options) { o.CACrtMem = elements })
@@ -121,7 +121,7 @@ func TestCACrtMemElements(t *testing.T) {
 }
 
 // In the original CAVerifyDepth holds for cacrtmem alone.
-func TestCAVerifyDepthHoldsForBothForms(t *testing.T) {
+func TestCertsCAVerifyDepth(t *testing.T) {
 	for n, valid := range map[int]bool{0: true, 1: false, 2: false, 3: true, 100: true} { // three intermediates
 		for name, trust := range map[string]func(*sslfilter.Options){
 			"CACrt":    nil,
@@ -139,7 +139,7 @@ func TestCAVerifyDepthHoldsForBothForms(t *testing.T) {
 }
 
 // A context tells what it has loaded, without a second look at any file.
-func TestWhatAContextHasLoaded(t *testing.T) {
+func TestCertsLoadedByACtx(t *testing.T) {
 	root, other := derOf(t, "root.crt"), derOf(t, "other.crt")
 	cas := tempFile(t, "cas.pem", joinFiles(t, "root.crt", "other.crt"))
 	for name, c := range map[string]struct {
