@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"runtime"
@@ -33,6 +34,7 @@ type engine struct {
 	pki          string
 	cert         string
 	server, user *sslfilter.Ctx
+	options      sslfilter.Options // of the server
 }
 
 func openEngine(pki, cert string, change func(server, client *sslfilter.Options)) (*engine, error) {
@@ -40,7 +42,7 @@ func openEngine(pki, cert string, change func(server, client *sslfilter.Options)
 	if change != nil {
 		change(&server, &client)
 	}
-	e := &engine{pki: pki, cert: cert}
+	e := &engine{pki: pki, cert: cert, options: server}
 	var err error
 	if e.server, err = sslfilter.NewCtx(server); err != nil {
 		return nil, err
@@ -333,7 +335,8 @@ func engineSubject(pki string) subject.Subject {
 			return f(e, n)
 		}
 	}
-	return &subject.Funcs{What: sslfilter.OpenSSLVersion(), Runs: map[string]func(string, int) ([]float64, error){
+	runs := choiceKinds(pki)
+	maps.Copy(runs, map[string]func(string, int) ([]float64, error){
 		"handshake": func(arg string, n int) ([]float64, error) {
 			return of(arg, func(e *engine) ([]float64, error) { return e.handshakes(n) })
 		},
@@ -373,7 +376,8 @@ func engineSubject(pki string) subject.Subject {
 		},
 		"variant handshake": variant(func(e *engine, n int) ([]float64, error) { return e.handshakes(n) }),
 		"variant message":   variant(func(e *engine, n int) ([]float64, error) { return e.messages(16384, 1, n) }),
-	}}
+	})
+	return &subject.Funcs{What: sslfilter.OpenSSLVersion(), Runs: runs}
 }
 
 // lookups asks n times whether the client's certificate is on the CRL in file.

@@ -38,7 +38,7 @@ func main() {
 	flag.IntVar(&f.holding, "connections", 2000, "connections that are held to measure their memory")
 	flag.IntVar(&f.cpu, "cpu", runtime.NumCPU()-1, "processor to work on")
 	flag.StringVar(&f.out, "out", "", "folder for JSON and plots; rows that are not measured stay as they were")
-	flag.StringVar(&f.doc, "doc", "", "document whose marked parts are written anew, from all that is in -out")
+	flag.StringVar(&f.doc, "doc", "", "document whose marked parts are rewritten, from everything in -out; with choices, from this run")
 	flag.BoolVar(&f.keep, "write-only", false, "measure nothing: only write plots and document from what is in -out")
 	flag.Parse()
 	if err := run(&f, flag.Args()); err != nil {
@@ -55,8 +55,10 @@ func run(f *flags, args []string) error {
 		return serve(f.pki, args[1], args[2])
 	case len(args) == 3 && args[0] == "visit":
 		return visit(f.pki, args[1], args[2])
+	case len(args) == 1 && args[0] == "choices":
+		return measureChoices(f)
 	case len(args) > 0:
-		return errors.New("no arguments beside flags are known")
+		return errors.New("unknown arguments; choices is the only one")
 	}
 	var r *Results
 	if !f.keep {
@@ -75,7 +77,7 @@ func run(f *flags, args []string) error {
 func answer(pki, name string) error {
 	var s subject.Subject
 	switch name {
-	case engineName, singleName, plainName:
+	case engineName, singleName, plainName, plainSingleName:
 		s = engineSubject(pki)
 	case connName:
 		s = connSubject(pki)

@@ -20,6 +20,8 @@ const (
 	perlName   = "Perl original"
 	singleName = "sslfilter, GOMAXPROCS=1"
 	plainName  = "sslfilter, OpenSSL's defaults" // without the settings that make all alike
+
+	plainSingleName = plainName + ", GOMAXPROCS=1"
 )
 
 // bindingName is the other binding of OpenSSL: spacemonkeygo's, or its fork where

@@ -140,6 +140,7 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 	open[engineName] = own(engineName, s.conf, 2)
 	open[singleName] = own(singleName, s.conf, 1)
 	open[plainName] = own(plainName, os.DevNull, 2)
+	open[plainSingleName] = own(plainSingleName, os.DevNull, 1)
 	open[otherName] = func() (subject.Subject, error) {
 		program, err := s.buildBinding()
 		if err != nil {

@@ -88,7 +88,7 @@ func Repeat(n int, f func() error) (spent []float64, err error) {
 				}
 			}
 		}
-		work(warm(n))
+		work(Warm(n))
 		start := cend.ProcessTime()
 		work(n)
 		spent = []float64{cend.ProcessTime() - start}
@@ -99,16 +99,17 @@ func Repeat(n int, f func() error) (spent []float64, err error) {
 
 // InC is Repeat for work of C, which runs on one thread and times itself.
 func InC(n int, f func(n int) (float64, error)) ([]float64, error) {
-	if _, err := f(warm(n)); err != nil {
+	if _, err := f(Warm(n)); err != nil {
 		return nil, err
 	}
 	spent, err := f(n)
 	return []float64{spent}, err
 }
 
-// warm is how many pieces are done before the clock runs: whoever has waited for
-// its turn is slow at first, and a Go process for some milliseconds.
-func warm(n int) int { return (n + 3) / 4 }
+// Warm is the number of pieces that are done before the clock starts: a process
+// that has waited for its turn is slow at first, and one of Go for some
+// milliseconds.
+func Warm(n int) int { return (n + 3) / 4 }
 
 // question is one line to a child, answer one line from it.
 type question struct {

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
+	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
+)
+
+// choice is a decision of the operator of a server, and what follows from it.
+// Everything else is as the library and OpenSSL have it by default.
+type choice struct {
+	title   string
+	cert    string // name of the test certificate; empty means "ec"
+	change  func(server *sslfilter.Options)
+	suite   uint16 // that the handshake must negotiate; 0 means any
+	group   uint16 // the same for the group
+	fresh   bool   // each connection gets a server Ctx of its own
+	subject string // empty means plainName
+	message bool   // also measured with messages of 16 KiB
+}
+
+const asDefault = "defaults"
+
+var choices = []choice{
+	{title: asDefault, message: true},
+	{title: "AES-128 before AES-256", change: aes128First, suite: 0x1301, message: true},
+	{title: "X25519 alone", change: func(s *sslfilter.Options) { s.Groups = "X25519" }, group: 29},
+	{title: "AES-128 first and X25519 alone", change: func(s *sslfilter.Options) { aes128First(s); s.Groups = "X25519" }, suite: 0x1301, group: 29},
+	{title: "one ticket instead of two", change: func(s *sslfilter.Options) { s.NumTickets = 1 }},
+	{title: "no tickets", change: func(s *sslfilter.Options) { s.NumTickets = -1 }},
+	{title: "RSA-2048 instead of P-256", cert: "rsa"},
+	{title: "a Ctx for each connection", fresh: true},
+	{title: "a Ctx for each connection, RSA-2048", cert: "rsa", fresh: true},
+	{title: "GOMAXPROCS=1", subject: plainSingleName},
+}
+
+func aes128First(s *sslfilter.Options) {
+	s.CipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+}
+
+func findChoice(title string) (choice, bool) {
+	for _, c := range choices {
+		if c.title == title {
+			return c, true
+		}
+	}
+	return choice{}, false
+}
+
+func (c choice) open(pki string) (*engine, error) {
+	cert := c.cert
+	if cert == "" {
+		cert = "ec"
+	}
+	return openEngine(pki, cert, func(server, _ *sslfilter.Options) {
+		if c.change != nil {
+			c.change(server)
+		}
+	})
+}
+
+// negotiated requires what the choice is about.
+func (c choice) negotiated(s *sslfilter.Filter) error {
+	if c.suite != 0 && s.CipherSuite() != c.suite || c.group != 0 && s.Group() != 0 && s.Group() != c.group {
+		return fmt.Errorf("%s: negotiated suite %#x, group %d", c.title, s.CipherSuite(), s.Group())
+	}
+	return nil
+}
+
+// serverHandshakes makes n full handshakes and returns the processor time of the
+// process while the server worked: from making the Filter to closing it. The
+// client works in between.
+func (c choice) serverHandshakes(pki string, n int) ([]float64, error) {
+	e, err := c.open(pki)
+	if err != nil {
+		return nil, err
+	}
+	defer e.server.Close()
+	defer e.user.Close()
+	var b buffers
+	var spent float64
+	done := 0
+	_, err = subject.Repeat(n, func() error {
+		t, err := c.serverHandshake(e, &b)
+		if done++; done > subject.Warm(n) {
+			spent += t
+		}
+		return err
+	})
+	return []float64{spent}, err
+}
+
+func (c choice) serverHandshake(e *engine, b *buffers) (spent float64, err error) {
+	client, err := e.user.NewFilter()
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	if err := client.Handshake(); err != nil {
+		return 0, err
+	}
+	var server *sslfilter.Filter
+	ctx := e.server
+	// timed adds the time of a part of the server's work.
+	timed := func(f func() error) error {
+		start := cend.ProcessTime()
+		err := f()
+		spent += cend.ProcessTime() - start
+		return err
+	}
+	err = timed(func() (err error) {
+		if c.fresh {
+			if ctx, err = sslfilter.NewCtx(e.options); err != nil {
+				return err
+			}
+		}
+		server, err = ctx.NewFilter()
+		return err
+	})
+	for range 10 {
+		if err != nil || client.HandshakeDone() && server.HandshakeDone() {
+			break
+		}
+		b.wire = client.Outgoing(b.wire[:0])
+		err = timed(func() (err error) {
+			b.plain, err = server.Receive(b.plain[:0], b.wire)
+			b.wire = server.Outgoing(b.wire[:0])
+			return err
+		})
+		if err == nil {
+			b.plain, err = client.Receive(b.plain[:0], b.wire)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	if !server.HandshakeDone() {
+		return 0, errors.New("the handshake is not done")
+	}
+	if err := c.negotiated(server); err != nil {
+		return 0, err
+	}
+	return spent, timed(func() error {
+		server.Close()
+		if c.fresh {
+			ctx.Close()
+		}
+		return nil
+	})
+}
+
+// choiceKinds are the kinds of work for choices; an argument is the title of one.
+func choiceKinds(pki string) map[string]func(string, int) ([]float64, error) {
+	return map[string]func(string, int) ([]float64, error){
+		"choice handshake": func(title string, n int) ([]float64, error) {
+			c, known := findChoice(title)
+			if !known {
+				return nil, subject.Cannot("no such choice")
+			}
+			return c.serverHandshakes(pki, n)
+		},
+		"choice message": func(title string, n int) ([]float64, error) {
+			c, known := findChoice(title)
+			if !known {
+				return nil, subject.Cannot("no such choice")
+			}
+			e, err := c.open(pki)
+			if err != nil {
+				return nil, err
+			}
+			defer e.server.Close()
+			defer e.user.Close()
+			return e.messages(16384, 1, n)
+		},
+	}
+}
+
+func choiceRows() []row {
+	handshake := timed("choices/handshake", "choices", "server's part of a full handshake", nil)
+	message := timed("choices/message", "choices", "16 KiB, sent and received", nil)
+	handshake.base, message.base = asDefault, asDefault
+	for _, c := range choices {
+		in := c.subject
+		if in == "" {
+			in = plainName
+		}
+		handshake.contenders = append(handshake.contenders, contender{c.title, in, "choice handshake", c.title})
+		if c.message {
+			message.contenders = append(message.contenders, contender{c.title, in, "choice message", c.title})
+		}
+	}
+	return []row{handshake, message}
+}
+
+// measureChoices measures the choices and prints them, and writes them into the
+// marked part of f.doc for this series of OpenSSL.
+func measureChoices(f *flags) error {
+	runtime.LockOSThread() // the children inherit the processor of this thread
+	s, err := newSite(f.pki)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := cend.Pin(f.cpu); err != nil {
+		return err
+	}
+	r := &runner{rounds: f.rounds, slice: f.slice, open: s.openers(), subjects: make(map[string]subject.Subject),
+		left: make(map[string]string), versions: make(map[string]string)}
+	defer r.close()
+	res := &Results{OpenSSL: cend.OpenSSL(), Go: runtime.Version(), Machine: machine(), Rounds: f.rounds}
+	for _, w := range choiceRows() {
+		progress("%s", w.title)
+		got, err := r.measure(&w)
+		if err != nil {
+			return err
+		}
+		res.Rows = append(res.Rows, got)
+	}
+	text := choiceTable(res)
+	fmt.Print(text)
+	if f.doc == "" {
+		return nil
+	}
+	return replaceChoices(f.doc, res.series(), text)
+}
+
+// choiceTable has one line for each choice and row: the ratio of the time to
+// that of the defaults.
+func choiceTable(r *Results) string {
+	lines := [][]string{{"choice", "work", "µs", "ratio", "quartiles of the ratio"}}
+	for _, row := range r.Rows {
+		for _, c := range row.Cells {
+			line := []string{c.Name, row.Title, figure(c.Median), "1", ""}
+			switch {
+			case c.Left != "":
+				continue
+			case c.Name != row.Base: // Ratio is that of the base to this one
+				line[3] = fmt.Sprintf("**%.2f**", 1/c.Ratio.Median)
+				line[4] = fmt.Sprintf("%.2f–%.2f", 1/c.Ratio.Q3, 1/c.Ratio.Q1)
+			}
+			lines = append(lines, line)
+		}
+	}
+	first := r.Rows[0]
+	return fmt.Sprintf("%s, %s, %s; %s UTC, %d rounds, load average %s:\n\n%s",
+		r.OpenSSL, r.Go, r.Machine, first.When, r.Rounds, figure(first.Load), table(lines))
+}
+
+func replaceChoices(path, series, text string) error {
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	part := regexp.MustCompile(`(?s)(<!-- choices:begin ` + regexp.QuoteMeta(series) + ` -->\n).*?(<!-- choices:end -->)`)
+	if !part.Match(page) {
+		return fmt.Errorf("%s has no part for the choices with OpenSSL %s", filepath.Base(path), series)
+	}
+	written := part.ReplaceAllStringFunc(string(page), func(old string) string {
+		m := part.FindStringSubmatch(old)
+		return m[1] + "\n" + strings.TrimRight(text, "\n") + "\n\n" + m[2]
+	})
+	return os.WriteFile(path, []byte(written), 0o644)
+}
