@@ -55,23 +55,23 @@ matrix: deps-build ## test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debi
 
 FUZZTIME ?= 5m
 
-fuzz: deps-build ## every fuzz target for FUZZTIME, 5m where it is not set
+fuzz: deps-build ## every fuzz target for FUZZTIME (5m)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 soak: deps-build ## 200,000 connections of every kind: the last third may not make the process larger
 	$(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak 200000
 
-memfault: deps-build ## every allocation of OpenSSL fails once, and all behind it: an hour
+memfault: deps-build ## every allocation of OpenSSL fails, one after the other, and together with all later ones; takes an hour
 	$(GO) test -count=1 -timeout 0 -v ./internal/memfault -stride 1
 
 cover: deps-build ## coverage of the root package: Go and C
 	@scripts/cover.sh
 
-testdata: ## make testdata/pki anew
+testdata: ## regenerate testdata/pki
 	@scripts/deps.sh openssl python
 	testdata/mkpki.sh
 
-check: deps-build check-format check-vet check-staticcheck check-tidy check-layering check-c ## all that CI checks besides the tests
+check: deps-build check-format check-vet check-staticcheck check-tidy check-generate check-layering check-c ## all that CI checks besides the tests
 check: check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind
 	@echo '== all checks passed'
 
@@ -97,7 +97,13 @@ check-tidy: ## go mod tidy has nothing to change
 	@cd bench && $(GO) mod tidy -diff
 	@cd examples/grpc && $(GO) mod tidy -diff
 
-check-layering: ## who may import whom
+# Files may be changed already, so the state before is compared with that after.
+check-generate: deps-build ## go generate has nothing to change
+	@echo '== go generate'
+	@state() { git diff; git ls-files --others --exclude-standard | xargs -r cksum; }; before=$$(state); \
+		$(GO) generate ./... && test "$$before" = "$$(state)" || { echo 'go generate changed files:'; git status --short; exit 1; }
+
+check-layering: ## packages import only the layers below them
 	@echo '== layering'
 	@out=$$($(GO) test -run '^TestLayering' -v . 2>&1) || { echo "$$out"; exit 1; }; \
 		echo "$$out" | grep -q -e '--- PASS: TestLayering ' || { echo 'TestLayering did not run'; exit 1; }
@@ -163,4 +169,4 @@ check-go: deps-build ## build, vet and the root package's tests with the oldest 
 	@scripts/check-go.sh
 
 .PHONY: help deps deps-build build install demo test fresh interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
-	check-tidy check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind check-arm64 check-go
+	check-tidy check-generate check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind check-arm64 check-go

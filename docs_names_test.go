@@ -1,6 +1,6 @@
 package sslfilter_test
 
-// What the documents say of names in the code: options, methods, bounds, files.
+// Options and methods that the documents name exist, and are complete.
 
 import (
 	"go/ast"
@@ -18,37 +18,23 @@ import (
 
 // source is what the root package declares.
 type source struct {
-	files   []string            // of Go and C, tests left out
 	options []string            // the fields of Options, in order
 	types   map[string]string   // their types
 	funcs   []string            // exported functions
 	methods map[string][]string // exported methods by receiver
-	bounds  map[string]string   // constants of Go and C, as they are written
 }
-
-var cBound = regexp.MustCompile(`\b((?:FSSL_)?MAX_[A-Z_]+) = ([0-9][0-9 <*]*[0-9])`)
 
 func readSource(t testing.TB) *source {
 	t.Helper()
-	s := &source{types: make(map[string]string), methods: make(map[string][]string), bounds: make(map[string]string)}
+	s := &source{types: make(map[string]string), methods: make(map[string][]string)}
 	entries, err := os.ReadDir(".")
 	require.NoError(t, err)
 	for _, e := range entries {
 		name := e.Name()
-		switch {
-		case strings.HasSuffix(name, "_test.go"):
-		case strings.HasSuffix(name, ".go"):
-			s.files = append(s.files, name)
+		if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
 			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
 			require.NoError(t, err)
 			s.read(file)
-		case strings.HasSuffix(name, ".c"), strings.HasSuffix(name, ".h"):
-			s.files = append(s.files, name)
-			text, err := os.ReadFile(name)
-			require.NoError(t, err)
-			for _, m := range cBound.FindAllStringSubmatch(string(text), -1) {
-				s.bounds[m[1]] = m[2]
-			}
 		}
 	}
 	require.NotEmpty(t, s.options)
@@ -66,12 +52,6 @@ func (s *source) read(file *ast.File) {
 				case *ast.TypeSpec:
 					if fields, ok := spec.Type.(*ast.StructType); ok && spec.Name.Name == "Options" {
 						s.readOptions(fields)
-					}
-				case *ast.ValueSpec:
-					if d.Tok == token.CONST && len(spec.Values) == len(spec.Names) {
-						for i, name := range spec.Names {
-							s.bounds[name.Name] = types.ExprString(spec.Values[i])
-						}
 					}
 				}
 			}
@@ -218,35 +198,4 @@ func TestDocsOptions(t *testing.T) {
 	require.Equal(t, src.options, named)
 	slices.Sort(original)
 	require.Equal(t, slices.Sorted(slices.Values(manOptions)), original)
-}
-
-// ARCHITECTURE.md has the bounds as they are in the code, and all of them.
-func TestDocsBounds(t *testing.T) {
-	src, p := readSource(t), readPage(t, "ARCHITECTURE.md")
-	listed := make(map[string]bool)
-	for _, cells := range p.rows("Bounds")[1:] {
-		name, value := spans(cells[0]), spans(cells[1])
-		require.Len(t, name, 1, "%v", cells)
-		require.Len(t, value, 1, "%v", cells)
-		require.Equal(t, src.bounds[name[0]], value[0], "the bound %s", name[0])
-		listed[name[0]] = true
-	}
-	for name := range src.bounds {
-		if regexp.MustCompile(`^([mM]ax[A-Z]|(FSSL_)?MAX_)`).MatchString(name) {
-			require.True(t, listed[name], "%s has no line for the bound %s", p.path, name)
-		}
-	}
-}
-
-// ARCHITECTURE.md tells what each file of the root package is for.
-func TestDocsFiles(t *testing.T) {
-	src, p := readSource(t), readPage(t, "ARCHITECTURE.md")
-	named := firstSpans(p, "Files")
-	for _, name := range named {
-		_, err := os.Stat(name)
-		require.NoError(t, err)
-	}
-	for _, name := range src.files {
-		require.Contains(t, named, name, "%s has no line for the file", p.path)
-	}
 }

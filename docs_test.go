@@ -1,6 +1,9 @@
 package sslfilter_test
 
-// The documents must not rot: code in them compiles, and what they name exists.
+// The documents must not rot: code in them compiles, the names in them exist, and
+// pages that repeat the source are generated.
+
+//go:generate go run ./internal/docgen
 
 import (
 	"bufio"

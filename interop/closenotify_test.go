@@ -1,3 +1,5 @@
+// Package interop tests the packages of this module against the Perl original,
+// openssl s_server, and other programs that do not use this library.
 package interop_test
 
 import (
