@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 const (
@@ -27,8 +26,8 @@ type wireBuffer [wireSize]byte
 func getWire() *wireBuffer  { return wirePool.Get().(*wireBuffer) }
 func putWire(b *wireBuffer) { wirePool.Put(b) }
 
-// readWire reads from the network once. The caller holds the lock of c.in and
-// returns the buffer with putWire.
+// readWire reads from the network once. The caller holds the turn to read,
+// and returns the buffer with putWire.
 func (c *Conn) readWire() (*wireBuffer, int, error) {
 	if c.socket == nil {
 		wire := getWire()
@@ -72,10 +71,10 @@ func (p *pooled) release() {
 	p.buf = nil
 }
 
-// readSide is the state of Read. One Read at a time holds the lock. A deadline
-// and Close end the socket I/O of the holder, and with it the wait for the lock.
+// readSide is the state of the calls that read. The call that holds the turn uses
+// it.
 type readSide struct {
-	sync.Mutex
+	turn
 	pooled
 	plain []byte // decrypted and not yet read
 	err   error  // returned by every Read after plain is used up
@@ -97,31 +96,20 @@ func (r *readSide) keep(plain []byte) {
 	}
 }
 
-// writeSide is the state of the calls that send. One of them at a time holds the
-// lock, as in readSide.
+// writeSide is the state of the calls that send. The call that holds the turn uses
+// it.
 type writeSide struct {
-	sync.Mutex
+	turn
 	pooled
 	wire  []byte      // encrypted and not yet sent
 	waits atomic.Bool // a deadline passed before all of wire was sent
-	part  bool        // the last Write accepted only a part of its data
+	part  bool        // the last Write that accepted any data accepted only a part of it
 	err   error       // the network failed; every later call returns it
-}
-
-// lockUntil locks w, giving up at limit. It reports whether it got the lock.
-func (w *writeSide) lockUntil(limit time.Time) bool {
-	for pause := 50 * time.Microsecond; !w.TryLock(); pause = min(2*pause, 10*time.Millisecond) {
-		if passed(limit) {
-			return false
-		}
-		time.Sleep(pause)
-	}
-	return true
 }
 
 // send sends what is left in c.out.wire, and then what the filter has produced.
 // It does not pick up what a Read produces in the meantime: that Read calls
-// flushLater. The caller holds the lock of c.out.
+// flushLater. The caller holds the turn to send.
 func (c *Conn) send() error {
 	if err := c.drain(); err != nil {
 		return err
@@ -130,7 +118,7 @@ func (c *Conn) send() error {
 	return c.drain()
 }
 
-// drain sends c.out.wire. The caller holds the lock of c.out.
+// drain sends c.out.wire. The caller holds the turn to send.
 func (c *Conn) drain() error {
 	o := &c.out
 	for len(o.wire) > 0 && o.err == nil {
@@ -166,8 +154,8 @@ func (c *Conn) fetch() {
 
 // flush sends everything that is ready for the network.
 func (c *Conn) flush() error {
-	c.out.Lock()
-	defer c.out.Unlock()
+	c.out.lock()
+	defer c.out.unlock()
 	return c.send()
 }
 
@@ -178,8 +166,8 @@ func (c *Conn) flush() error {
 func (c *Conn) flushLater() {
 	if c.flushing.CompareAndSwap(false, true) {
 		go func() {
-			c.out.Lock()
-			defer c.out.Unlock()
+			c.out.lock()
+			defer c.out.unlock()
 			c.flushing.Store(false) // the next call covers what is produced from now on
 			c.send()                // the next Write returns its error
 		}()

@@ -128,9 +128,21 @@ func TestCloseCutsAWriteUnderWay(t *testing.T) {
 // If a Write has sent all of its data and is about to return, Close still sends
 // close_notify. If a Write has sent only a part of its data, Close sends no
 // close_notify, so that the peer does not take the part for the whole.
-func TestCloseBehindAWrite(t *testing.T) {
-	for size, want := range map[int]error{1: io.EOF, 1 << 20: io.ErrUnexpectedEOF} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
+//
+// A second Write that waits for the first changes nothing about that.
+func TestCloseAfterAWrite(t *testing.T) {
+	for name, test := range map[string]struct {
+		size   int
+		second bool
+		want   error
+	}{
+		"all sent":                  {1, false, io.EOF},
+		"cut":                       {1 << 20, false, io.ErrUnexpectedEOF},
+		"all sent, another waiting": {1, true, io.EOF},
+		"cut, another waiting":      {1 << 20, true, io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			size, want := test.size, test.want
 			below := &holding{sent: make(chan struct{}), closing: make(chan struct{}, 1), goOn: make(chan struct{})}
 			c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
 				below.Conn, b = joinTCP(t)
@@ -143,6 +155,16 @@ func TestCloseBehindAWrite(t *testing.T) {
 				wrote <- err
 			}()
 			<-below.sent
+			second := make(chan error, 1)
+			second <- net.ErrClosed
+			if test.second {
+				<-second
+				go func() {
+					_, err := c.Write([]byte("x"))
+					second <- err
+				}()
+				time.Sleep(20 * time.Millisecond) // the second Write waits now
+			}
 			closed := make(chan error)
 			go func() { closed <- c.Close() }()
 			<-below.closing
@@ -159,6 +181,7 @@ func TestCloseBehindAWrite(t *testing.T) {
 				require.Less(t, got, int64(size))
 			}
 			require.NoError(t, <-closed)
+			require.ErrorIs(t, <-second, net.ErrClosed)
 		})
 	}
 }

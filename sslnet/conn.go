@@ -8,10 +8,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
 // Conn is one end of a TLS connection over a net.Conn, like the Conn of
@@ -37,26 +35,12 @@ type Conn struct {
 
 	protocols []string // set by SetALPN
 
-	in     readSide
-	out    writeSide
-	limits deadlines
-	said   chan struct{} // closed after Close has sent its close_notify or alert, or Detach is done
-
-	flushing atomic.Bool  // a goroutine is about to send what a Read produced
-	writers  atomic.Int32 // calls of Write, CloseWrite and KeyUpdate in progress
-	closed   atomic.Bool  // Close or Detach was called
-	detached atomic.Bool  // Detach gave conn to its caller
-	refused  atomic.Bool  // a failure has produced an alert for the peer
+	in       readSide
+	out      writeSide
+	flushing atomic.Bool // a goroutine is about to send what a Read produced
+	limits   deadlines
+	ending
 }
-
-// closeTimeout bounds the time that Close needs to send pending data and
-// close_notify to a peer that does not read, and the time to send an alert in the
-// handshake.
-const closeTimeout = time.Second
-
-// maxLinger bounds what Close reads from a peer after an alert was sent to it, in
-// bytes.
-const maxLinger = 256 << 10
 
 // Client returns the client's end of a TLS connection over conn. ctx must be a
 // client's. The handshake fails unless ctx has the name to verify or
@@ -69,8 +53,8 @@ func Server(conn net.Conn, ctx *sslfilter.Ctx) *Conn { return newConn(conn, ctx,
 func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
 	return &Conn{
 		conn: conn, socket: newSocket(conn), ctx: ctx, client: client,
-		handshake: handshake{turn: make(chan struct{}, 1)},
-		said:      make(chan struct{}),
+		handshake: handshake{turn: newTurn()}, in: readSide{turn: newTurn()}, out: writeSide{turn: newTurn()},
+		ending: ending{said: make(chan struct{})},
 	}
 }
 
@@ -104,11 +88,13 @@ func (c *Conn) RemoteAddr() net.Addr {
 // If TLS itself has to answer the peer (a key update, an alert), the answer is
 // sent even if nobody calls Write. Read does not wait for it.
 func (c *Conn) Read(b []byte) (int, error) {
-	if err := c.ensure(context.Background(), readGoverns, "read"); err != nil {
+	if err := c.ensure(context.Background(), readGoverns); err != nil {
 		return 0, err
 	}
-	c.in.Lock()
-	defer c.in.Unlock()
+	if err := c.lockIn(); err != nil {
+		return 0, err
+	}
+	defer c.in.unlock()
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -127,7 +113,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 
 // fill reads from the network once. It decrypts directly to b if the plaintext of
 // what was read is certain to fit, and otherwise to c.in. The caller holds the
-// lock of c.in.
+// turn to read.
 func (c *Conn) fill(b []byte) (int, error) {
 	if c.out.waits.Load() {
 		c.flushLater()
@@ -199,20 +185,22 @@ func isTimeout(err error) bool {
 func (c *Conn) Write(b []byte) (int, error) {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
-	if err := c.ensure(context.Background(), writeGoverns, "write"); err != nil {
+	if err := c.ensure(context.Background(), writeGoverns); err != nil {
 		return 0, err
 	}
-	c.out.Lock()
-	defer c.out.Unlock()
+	if err := c.lockOut(); err != nil {
+		return 0, err
+	}
+	defer c.out.unlock()
 	if len(b) == 0 {
 		return 0, c.send()
 	}
 	n, err := c.write(b)
-	c.out.part = n > 0 && n < len(b)
+	c.out.part = n < len(b) && (n > 0 || c.out.part)
 	return n, err
 }
 
-// write does Write after the handshake. The caller holds the lock of c.out.
+// write does Write after the handshake. The caller holds the turn to send.
 func (c *Conn) write(b []byte) (n int, err error) {
 	for n < len(b) {
 		if c.out.waits.Load() {
@@ -236,7 +224,7 @@ func (c *Conn) write(b []byte) (n int, err error) {
 }
 
 // encrypt appends the records of chunk to c.out.wire, after session tickets that
-// have not been sent. The caller holds the lock of c.out.
+// have not been sent. The caller holds the turn to send.
 func (c *Conn) encrypt(chunk []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,155 +240,6 @@ func (c *Conn) encrypt(chunk []byte) error {
 	c.out.wire = c.filter.Outgoing(append(c.out.room(), c.out.wire...))
 	c.out.grown(c.out.wire)
 	return nil
-}
-
-// CloseWrite ends the data that this end sends, with close_notify: the peer's Read
-// returns io.EOF after it has read everything. This end can still read.
-// CloseWrite does the handshake if it is not done. The underlying connection stays
-// open in both directions.
-func (c *Conn) CloseWrite() error {
-	c.writers.Add(1)
-	defer c.writers.Add(-1)
-	if err := c.ensure(context.Background(), writeGoverns, "write"); err != nil {
-		return err
-	}
-	c.out.Lock()
-	defer c.out.Unlock()
-	if err := c.closeNotify(); err != nil {
-		return err
-	}
-	return c.send()
-}
-
-func (c *Conn) closeNotify() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.filter.CloseWrite()
-}
-
-// Close sends close_notify and closes the underlying connection. It ends calls of
-// Read and Write that are in progress. If the peer does not read, Close waits for
-// it for at most a second, and not at all if a Write is in progress. If that Write
-// has not sent all of its data, Close sends no close_notify, so that the peer sees
-// a truncated connection. If there is input from the peer that was not read,
-// Close discards it and waits for the peer to take what was sent, for at most
-// another second.
-//
-// A second Close returns net.ErrClosed after the first has sent close_notify, or
-// after at most two seconds, so that a program may exit after it. After Detach,
-// Close does nothing and returns nil: the connection belongs to the caller of
-// Detach.
-func (c *Conn) Close() error {
-	if c.conn == nil {
-		return errNoConn
-	}
-	if !c.closed.CompareAndSwap(false, true) {
-		select {
-		case <-c.said:
-		case <-time.After(2 * closeTimeout): // the first Close itself may have caused this call
-		}
-		if c.detached.Load() {
-			return nil
-		}
-		return net.ErrClosed
-	}
-	limit, writing := time.Now().Add(closeTimeout), c.writers.Load() > 0
-	writes := limit
-	if writing {
-		writes = aLongTimeAgo
-	}
-	limited := c.limits.close(c.conn, writes) == nil // false if conn does not support deadlines
-	if !limited {
-		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
-	}
-	switch {
-	case writing && !(limited && c.ready.Load()): // the Write may be stuck
-	case c.ready.Load():
-		if c.out.lockUntil(limit) { // the deadline has ended a Write in progress; a flush ends by limit
-			if writing {
-				c.conn.SetWriteDeadline(limit)
-			}
-			if !writing || !c.out.part {
-				c.closeNotify()
-				c.send() // sends nothing if a record was cut
-			}
-			c.out.Unlock()
-			if c.refused.Load() {
-				c.linger(limit)
-			} else {
-				c.discardTickets()
-			}
-		}
-	case c.refused.Load():
-		c.linger(limit)
-	}
-	close(c.said)
-	err := c.closeBelow(c.ready.Load() && !writing && !passed(limit))
-	c.free()
-	return err
-}
-
-// discardTickets reads what a client has received, up to one buffer. If session
-// tickets were left unread, TCP would reset the connection and discard data on its
-// way to the server.
-func (c *Conn) discardTickets() {
-	if !c.client || c.socket == nil {
-		return
-	}
-	c.in.Lock() // the deadline has ended a Read in progress
-	defer c.in.Unlock()
-	c.conn.SetReadDeadline(never)
-	c.socket.discard()
-}
-
-// closeBelow closes the underlying connection. If there is unread input, TCP
-// resets the connection at a close and discards data on its way to the peer. With
-// deliver, closeBelow therefore discards that input first, and gives the peer a
-// second to take what was sent.
-func (c *Conn) closeBelow(deliver bool) error {
-	if !deliver || c.socket == nil || !cut.Unread(c.conn) {
-		return c.conn.Close()
-	}
-	cut.Take(c.conn).Finish(nil, atOnce, nil)
-	return nil
-}
-
-// atOnce is a closed channel. It tells package cut to end its wait within a second.
-var atOnce = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
-// linger gives the peer time to receive the alert that says why it was rejected.
-// If nobody read what the peer is still sending, TCP would reset the connection
-// and discard the alert.
-func (c *Conn) linger(limit time.Time) {
-	half, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		return
-	}
-	c.in.Lock() // the deadline has ended a Read in progress
-	defer c.in.Unlock()
-	c.conn.SetReadDeadline(limit)
-	wire := getWire()
-	defer putWire(wire)
-	for left := maxLinger; left > 0; {
-		n, err := c.conn.Read(wire[:])
-		if err != nil {
-			return
-		}
-		left -= n
-	}
-}
-
-// free releases the C memory of the connection.
-func (c *Conn) free() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.filter != nil {
-		c.filter.Close()
-	}
 }
 
 func (c *Conn) opError(op string, err error) error {

@@ -66,9 +66,26 @@ func TestEnds(t *testing.T) {
 		})
 		t.Run("cut in the handshake", func(t *testing.T) {
 			c, s := pair(t, join, serverOptions(), clientOptions())
+			go func() {
+				c.NetConn().Write([]byte{22, 3, 1}) // the beginning of a record
+				c.NetConn().Close()
+			}()
+			for range 2 {
+				_, err := s.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+				require.ErrorContains(t, err, "during the handshake")
+			}
+		})
+		t.Run("cut before the handshake", func(t *testing.T) {
+			c, s := pair(t, join, serverOptions(), clientOptions())
 			go c.NetConn().Close()
-			_, err := s.Read(make([]byte, 1))
-			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			for range 2 {
+				_, err := s.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+				require.ErrorAs(t, err, new(*net.OpError))
+				require.ErrorContains(t, err, "handshake ")
+				require.ErrorContains(t, err, "the peer closed the connection before the handshake")
+			}
 		})
 		t.Run("closed here", func(t *testing.T) {
 			c, _ := connect(t, join, serverOptions(), clientOptions())

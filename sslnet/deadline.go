@@ -1,10 +1,8 @@
 package sslnet
 
 import (
-	"context"
 	"errors"
 	"net"
-	"os"
 	"sync"
 	"time"
 )
@@ -29,7 +27,21 @@ const (
 	readGoverns                 // the read deadline: a handshake in a Read
 	writeGoverns                // the write deadline: a handshake in a Write
 	bothGovern                  // the earlier one: a handshake in HandshakeContext
+	closeGoverns                // neither, but the limit of Close
 )
+
+// op returns the operation that an error of such a call names, as in net.OpError.
+func (g governs) op() string {
+	switch g {
+	case readGoverns:
+		return "read"
+	case writeGoverns:
+		return "write"
+	case closeGoverns:
+		return "close"
+	}
+	return "handshake"
+}
 
 // SetDeadline sets the read and the write deadline. See SetReadDeadline and
 // SetWriteDeadline.
@@ -97,6 +109,8 @@ func (d *deadlines) of(who governs) time.Time {
 		return d.read
 	case writeGoverns:
 		return d.write
+	case closeGoverns:
+		return d.limit
 	}
 	return earlier(d.read, d.write)
 }
@@ -128,12 +142,13 @@ func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
 	return d.apply(conn, true, true)
 }
 
-// close ends reads now and writes at the given time. The caller's deadlines no
-// longer apply. It returns an error in the same case as restrict.
-func (d *deadlines) close(conn net.Conn, writes time.Time) error {
+// close ends reads now and writes at the given time, and sets the limit of Close.
+// The caller's deadlines no longer apply to the connection. It returns an error in
+// the same case as restrict.
+func (d *deadlines) close(conn net.Conn, limit, writes time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.closed = true
+	d.closed, d.limit = true, limit
 	return errors.Join(conn.SetReadDeadline(aLongTimeAgo), conn.SetWriteDeadline(writes))
 }
 
@@ -152,38 +167,15 @@ func (d *deadlines) expired(who governs) bool {
 	return passed(t)
 }
 
-// wait puts a token into turn. It gives up when ctx ends or the deadline that who
-// names passes.
-func (d *deadlines) wait(ctx context.Context, turn chan<- struct{}, who governs) error {
-	select {
-	case turn <- struct{}{}:
-		return nil
-	default:
+// watch returns the deadline that who names, and a channel that is closed when the
+// caller sets another one.
+func (d *deadlines) watch(who governs) (deadline time.Time, changed <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.changed == nil {
+		d.changed = make(chan struct{})
 	}
-	for {
-		d.mu.Lock()
-		t := d.of(who)
-		if d.changed == nil {
-			d.changed = make(chan struct{})
-		}
-		changed := d.changed
-		d.mu.Unlock()
-		var late <-chan time.Time
-		if !t.IsZero() {
-			timer := time.NewTimer(time.Until(t))
-			defer timer.Stop()
-			late = timer.C
-		}
-		select {
-		case turn <- struct{}{}:
-			return nil
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-late:
-			return os.ErrDeadlineExceeded
-		}
-	}
+	return d.of(who), d.changed
 }
 
 var (

@@ -3,6 +3,7 @@ package sslnet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -34,6 +35,10 @@ func (handshakeTimeout) Unwrap() error   { return os.ErrDeadlineExceeded }
 // waiting. See Listener.MaxHandshakes for the handshake that is chosen.
 var ErrHandshakeDropped = errors.New("sslnet: handshake dropped: too slow, and other connections were waiting because MaxHandshakes was reached")
 
+// errNothingReceived is the error of a server's handshake if the peer closes the
+// connection without sending anything, as port scanners and health checks do.
+var errNothingReceived = fmt.Errorf("the peer closed the connection before the handshake: %w", io.ErrUnexpectedEOF)
+
 // The errors of missing or wrong arguments.
 var (
 	errNoCtx     = errors.New("sslnet: no Ctx")
@@ -43,10 +48,9 @@ var (
 	errNotServer = errors.New("sslnet: a server needs a Ctx without Options.Client")
 )
 
-// handshake is the state of the handshake. One call at a time, the one that has
-// put its token into turn, uses it.
+// handshake is the state of the handshake. The call that holds the turn uses it.
 type handshake struct {
-	turn     chan struct{} // holds one token
+	turn
 	timeout  time.Duration // if above 0, bounds the handshake from the first call on
 	deadline time.Time     // start of the first call plus timeout
 	err      error         // permanent error
@@ -115,12 +119,11 @@ func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background(
 // Both the read and the write deadline end HandshakeContext. A handshake in a Read
 // is ended by the read deadline only, and one in a Write by the write deadline.
 func (c *Conn) HandshakeContext(ctx context.Context) error {
-	return c.ensure(ctx, bothGovern, "handshake")
+	return c.ensure(ctx, bothGovern)
 }
 
-// ensure does the handshake if it is not done. op is the operation that errors
-// name.
-func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
+// ensure does the handshake if it is not done.
+func (c *Conn) ensure(ctx context.Context, who governs) error {
 	switch {
 	case c.closed.Load():
 		return net.ErrClosed
@@ -132,12 +135,10 @@ func (c *Conn) ensure(ctx context.Context, who governs, op string) error {
 		return errNoContext
 	}
 	h := &c.handshake
-	if err := c.limits.wait(ctx, h.turn, who); err == os.ErrDeadlineExceeded {
-		return c.opError(op, err)
-	} else if err != nil {
+	if err := c.lock(ctx, h.turn, who); err != nil {
 		return err
 	}
-	defer func() { <-h.turn }()
+	defer h.unlock()
 	switch {
 	case c.ready.Load():
 		return nil
@@ -194,16 +195,11 @@ func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) 
 	return c.exchange(admission.SlotFrom(ctx))
 }
 
-func (c *Conn) cut() {
-	c.handshake.cut.Store(true)
-	c.conn.Close()
-}
-
 // exchange sends and receives messages until the handshake is done. slot may be
 // nil.
 func (c *Conn) exchange(slot *admission.Slot) error {
-	c.in.Lock()
-	defer c.in.Unlock()
+	c.in.lock()
+	defer c.in.unlock()
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -318,7 +314,7 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 	if c.filter == nil { // the network ended before the first byte
 		c.mu.Unlock()
 		if netErr == io.EOF {
-			return io.ErrUnexpectedEOF
+			return errNothingReceived
 		}
 		return netErr
 	}

@@ -222,11 +222,13 @@ func (c *Conn) Peer() *sslfilter.Peer { return ask(c, (*sslfilter.Filter).Peer) 
 func (c *Conn) KeyUpdate(requestPeer bool) error {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
-	if err := c.ensure(context.Background(), writeGoverns, "write"); err != nil {
+	if err := c.ensure(context.Background(), writeGoverns); err != nil {
 		return err
 	}
-	c.out.Lock()
-	defer c.out.Unlock()
+	if err := c.lockOut(); err != nil {
+		return err
+	}
+	defer c.out.unlock()
 	if err := c.updateKey(requestPeer); err != nil {
 		return err
 	}

@@ -30,11 +30,13 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 // next does a Read and returns the buffer with the data: plain is in buf, which
 // belongs to the pool.
 func (c *Conn) next() (plain []byte, buf *[]byte, err error) {
-	if err := c.ensure(context.Background(), readGoverns, "read"); err != nil {
+	if err := c.ensure(context.Background(), readGoverns); err != nil {
 		return nil, nil, err
 	}
-	c.in.Lock()
-	defer c.in.Unlock()
+	if err := c.lockIn(); err != nil {
+		return nil, nil, err
+	}
+	defer c.in.unlock()
 	for {
 		if plain, buf = c.in.plain, c.in.buf; len(plain) > 0 {
 			c.in.plain, c.in.buf = nil, nil

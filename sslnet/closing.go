@@ -1,0 +1,339 @@
+package sslnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/cut"
+)
+
+// ending is the state of the calls that end a connection. The table lists all ways
+// in which a connection or one of its directions ends. "same" means the error in
+// the column to its left.
+//
+//	event                              Read returns            Write returns   sent to the peer
+//	CloseWrite                         data as before          an error        close_notify
+//	Close, no Write in progress        net.ErrClosed           same            close_notify
+//	Close, a Write in progress         net.ErrClosed           same            close_notify if the Write had sent all of its data
+//	Close before the handshake is done net.ErrClosed           same            nothing
+//	Detach                             net.ErrClosed           same            close_notify
+//	a deadline                         a timeout, can go on    same            nothing
+//	a deadline, in the handshake       a timeout, can go on    same            nothing
+//	the end of a Context, likewise     its error, can go on    same            nothing
+//	Dialer's or Listener's timeout     ErrHandshakeTimeout     same            nothing
+//	the peer's close_notify            io.EOF                  as before       nothing
+//	the peer's FIN without it          io.ErrUnexpectedEOF     as before       nothing
+//	a failed handshake                 the cause               same            the alert
+//	an invalid record                  the cause               the cause       the alert
+//	the peer's alert                   the cause               the cause       nothing
+//	an error of the network            that error              that error      nothing
+//
+// Except after a timeout, the same call returns the same error again. Close ends
+// the underlying connection in all cases, and farewell says how.
+type ending struct {
+	writers  atomic.Int32  // calls of Write, CloseWrite and KeyUpdate in progress
+	refused  atomic.Bool   // a failure has produced an alert for the peer
+	closed   atomic.Bool   // Close or Detach was called
+	detached atomic.Bool   // Detach gave the underlying connection to its caller
+	said     chan struct{} // closed when Close has sent its close_notify or alert, or Detach is done
+}
+
+// closeTimeout bounds the time that Close needs to send pending data and
+// close_notify to a peer that does not read, and the time to send an alert in the
+// handshake.
+const closeTimeout = time.Second
+
+// maxLinger bounds what Close reads from a peer after an alert was sent to it, in
+// bytes.
+const maxLinger = 256 << 10
+
+// CloseWrite ends the data that this end sends, with close_notify: the peer's Read
+// returns io.EOF after it has read everything. This end can still read.
+// CloseWrite does the handshake if it is not done. The underlying connection stays
+// open in both directions.
+func (c *Conn) CloseWrite() error {
+	c.writers.Add(1)
+	defer c.writers.Add(-1)
+	if err := c.ensure(context.Background(), writeGoverns); err != nil {
+		return err
+	}
+	if err := c.lockOut(); err != nil {
+		return err
+	}
+	defer c.out.unlock()
+	if err := c.closeNotify(); err != nil {
+		return err
+	}
+	return c.send()
+}
+
+func (c *Conn) closeNotify() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.filter.CloseWrite()
+}
+
+// Close sends close_notify and closes the underlying connection. It ends calls of
+// Read and Write that are in progress. If the peer does not read, Close waits for
+// it for at most a second, and not at all if a Write is in progress. If that Write
+// has not sent all of its data, Close sends no close_notify, so that the peer sees
+// a truncated connection. If there is input from the peer that was not read,
+// Close discards it and waits for the peer to take what was sent, for at most
+// another second.
+//
+// A second Close returns net.ErrClosed after the first has sent close_notify, or
+// after at most two seconds, so that a program may exit after it. After Detach,
+// Close does nothing and returns nil: the connection belongs to the caller of
+// Detach.
+func (c *Conn) Close() error {
+	if c.conn == nil {
+		return errNoConn
+	}
+	if !c.closed.CompareAndSwap(false, true) {
+		return c.closeAgain()
+	}
+	limit, writing := time.Now().Add(closeTimeout), c.writers.Load() > 0
+	writes := limit
+	if writing {
+		writes = aLongTimeAgo
+	}
+	limited := c.limits.close(c.conn, limit, writes) == nil // false if conn does not support deadlines
+	if !limited {
+		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()
+	}
+	c.farewell(limit, writing, limited)
+	close(c.said)
+	err := c.closeBelow(c.ready.Load() && !writing && !passed(limit))
+	c.free()
+	return err
+}
+
+// closeAgain is a second Close. The first Close itself may have caused the call, so
+// the wait for it is bounded.
+func (c *Conn) closeAgain() error {
+	select {
+	case <-c.said:
+	case <-time.After(2 * closeTimeout):
+	}
+	if c.detached.Load() {
+		return nil
+	}
+	return net.ErrClosed
+}
+
+// farewell sends the peer what it has to receive before the underlying connection
+// is closed:
+//
+//	handshake   a Write in progress   an alert was sent   farewell
+//	not done    no                    no                  nothing
+//	not done    no                    yes                 linger, so that the peer receives the alert
+//	not done    yes                   -                   nothing, because the Write may not end
+//	done        no                    no                  what is pending, and close_notify
+//	done        no                    yes                 the same, then linger
+//	done        yes, all sent         -                   as without a Write
+//	done        yes, cut short        -                   nothing: the peer sees a truncated connection
+//	done        yes, no deadlines     -                   nothing, because the Write may not end
+//
+// Deadlines end a Write in progress, if the underlying connection supports them.
+// Nothing takes longer than limit.
+func (c *Conn) farewell(limit time.Time, writing, limited bool) {
+	ready := c.ready.Load()
+	switch {
+	case writing && !(ready && limited):
+		return
+	case !ready:
+		if c.refused.Load() {
+			c.linger(limit)
+		}
+		return
+	}
+	if c.lock(context.Background(), c.out.turn, closeGoverns) != nil {
+		return
+	}
+	if writing {
+		c.conn.SetWriteDeadline(limit)
+	}
+	if !writing || !c.out.part {
+		c.closeNotify()
+		c.send() // sends nothing if a record was cut
+	}
+	c.out.unlock()
+	if c.refused.Load() {
+		c.linger(limit)
+	} else {
+		c.discardTickets()
+	}
+}
+
+// linger gives the peer time to receive the alert that says why it was rejected.
+// If nobody read what the peer is still sending, TCP would reset the connection
+// and discard the alert.
+func (c *Conn) linger(limit time.Time) {
+	half, ok := c.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	if c.lock(context.Background(), c.in.turn, closeGoverns) != nil { // the deadline has ended a Read in progress
+		return
+	}
+	defer c.in.unlock()
+	c.conn.SetReadDeadline(limit)
+	wire := getWire()
+	defer putWire(wire)
+	for left := maxLinger; left > 0; {
+		n, err := c.conn.Read(wire[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// discardTickets reads what a client has received, up to one buffer. If session
+// tickets were left unread, TCP would reset the connection and discard data on its
+// way to the server.
+func (c *Conn) discardTickets() {
+	if !c.client || c.socket == nil {
+		return
+	}
+	if c.lock(context.Background(), c.in.turn, closeGoverns) != nil { // the deadline has ended a Read in progress
+		return
+	}
+	defer c.in.unlock()
+	c.conn.SetReadDeadline(never)
+	c.socket.discard()
+}
+
+// closeBelow closes the underlying connection. If there is unread input, TCP
+// resets the connection at a close and discards data on its way to the peer. With
+// deliver, closeBelow therefore discards that input first, and gives the peer a
+// second to take what was sent.
+func (c *Conn) closeBelow(deliver bool) error {
+	if !deliver || c.socket == nil || !cut.Unread(c.conn) {
+		return c.conn.Close()
+	}
+	cut.Take(c.conn).Finish(nil, atOnce, nil)
+	return nil
+}
+
+// atOnce is a closed channel. It tells package cut to end its wait within a second.
+var atOnce = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// free releases the C memory of the connection.
+func (c *Conn) free() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.filter != nil {
+		c.filter.Close()
+	}
+}
+
+// cut closes an underlying connection that does not support deadlines, to end a
+// handshake.
+func (c *Conn) cut() {
+	c.handshake.cut.Store(true)
+	c.conn.Close()
+}
+
+// Detach ends TLS and returns the underlying connection for plain text in both
+// directions, the reverse of STARTTLS. It sends pending data and close_notify,
+// and waits for the peer's close_notify. Bytes that arrived after the peer's
+// close_notify are the first that the returned connection reads. The caller owns
+// that connection, which keeps the deadlines that were set on the Conn. The Conn
+// is closed.
+//
+// If there is plaintext from TLS that was not read, Detach returns an error with
+// its length. Read until io.EOF and call Detach again. Detach can also be called
+// again after a timeout.
+func (c *Conn) Detach() (net.Conn, error) {
+	if err := c.CloseWrite(); err != nil {
+		return nil, err
+	}
+	if err := c.lockIn(); err != nil {
+		return nil, err
+	}
+	defer c.in.unlock()
+	for c.in.err != io.EOF || len(c.in.plain) > 0 {
+		if n := len(c.in.plain); n > 0 {
+			return nil, fmt.Errorf("sslnet: Detach: %d bytes of plaintext have not been read", n)
+		}
+		if c.in.err != nil {
+			return nil, c.in.err
+		}
+		if _, err := c.fill(nil); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.lockOut(); err != nil { // waits for a flush in progress
+		return nil, err
+	}
+	defer c.out.unlock()
+	if err := c.send(); err != nil {
+		return nil, err
+	}
+	if !c.closed.CompareAndSwap(false, true) {
+		return nil, net.ErrClosed
+	}
+	defer close(c.said)
+	first, err := c.detachFilter()
+	if err != nil { // Close of the Conn would not close it
+		c.conn.Close()
+		return nil, err
+	}
+	c.detached.Store(true)
+	c.limits.leave()
+	if len(first) == 0 {
+		return c.conn, nil
+	}
+	return &resumed{Conn: c.conn, first: first}, nil
+}
+
+// detachFilter returns what arrived after the peer's close_notify and frees the
+// filter.
+func (c *Conn) detachFilter() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer c.filter.Close()
+	return c.filter.Detach()
+}
+
+// resumed is a connection whose first bytes were already read from the network.
+type resumed struct {
+	net.Conn
+	mu    sync.Mutex // guards first; not held during socket I/O
+	first []byte
+}
+
+// Read returns the bytes in first, and then reads from the connection.
+func (r *resumed) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	n := copy(b, r.first)
+	r.first = r.first[n:]
+	r.mu.Unlock()
+	if n > 0 || len(b) == 0 {
+		return n, nil
+	}
+	return r.Conn.Read(b)
+}
+
+// CloseWrite calls CloseWrite of the underlying connection, if it has that method.
+func (r *resumed) CloseWrite() error {
+	if c, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return fmt.Errorf("sslnet: CloseWrite of a %T: %w", r.Conn, errors.ErrUnsupported)
+}
+
+// NetConn returns the underlying connection, which does not return the bytes in
+// first.
+func (r *resumed) NetConn() net.Conn { return r.Conn }
