@@ -66,6 +66,7 @@ var layers = []layer{
 	{folder: "internal/cut", modules: true, why: "how a socket ends is a matter of the system"},
 	{folder: "internal/admission", why: "admission needs clocks and addresses, and nothing else"},
 	{folder: "internal/enginetest", imports: []string{"."}, why: "it joins two filters"},
+	{folder: "internal/relay/protocol", std: withoutNet, why: "a protocol is bytes in and bytes out"},
 	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers are made of what everybody can use"},
 	{folder: "interop", imports: append([]string{"internal"}, public...), why: "peers are programs of others"},
 }
@@ -368,6 +369,8 @@ func TestLayeringRefuses(t *testing.T) {
 		{"examples/tcpserver", module + "/internal/relay", true},
 		{"examples/tcpserver", module + "/cmd/sslrelay", true},
 		{"internal/testpki", module, true},
+		{"internal/relay/protocol", "net", true},
+		{"internal/relay/protocol", module + "/internal/relay", true},
 		{"internal/demo", module + "/examples/clientcert", true},
 		{"interop", module + "/interop/oracle", false},
 		{"interop", module + "/cmd/sslrelay", true},

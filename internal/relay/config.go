@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
 // Config is the whole configuration. The toml tag of a field is its key in the
@@ -177,9 +179,6 @@ func (d Duration) Std() time.Duration { return time.Duration(d) }
 const (
 	modeTCP  = "tcp"
 	modeHTTP = "http"
-	modeIMAP = "imap"
-	modePOP3 = "pop3"
-	modeSMTP = "smtp"
 )
 
 // setDefaults fills in what is not given.
@@ -207,18 +206,8 @@ func (r *Relay) setDefaults() {
 	set(&r.BackendTimeout, Duration(30*time.Second))
 	set(&r.ResponseTimeout, r.BackendTimeout)
 	set(&r.MaxLine, 12<<10) // RFC 4954 section 4: AUTH of SMTP has the longest lines
-	if r.Capabilities == nil {
-		switch r.Mode {
-		case modeIMAP:
-			r.Capabilities = []string{"IMAP4rev1", "SASL-IR", "LITERAL-", "ID"}
-			if r.MaxLine < 2*maxLiteralMinus { // no room for such a literal and the rest of its command
-				r.Capabilities = remove(r.Capabilities, "LITERAL-")
-			}
-		case modePOP3:
-			r.Capabilities = []string{"USER"}
-		case modeSMTP:
-			r.Capabilities = []string{"8BITMIME"}
-		}
+	if p := protocol.Find(r.Mode); p != nil && p.Capabilities != nil && r.Capabilities == nil {
+		r.Capabilities = p.Capabilities(r.MaxLine)
 	}
 	if r.Mode == modeHTTP {
 		headers := defaultHeaders()
@@ -254,9 +243,7 @@ func defaultHeaders() map[string]string {
 }
 
 // frontEnd reports whether the relay speaks the protocol itself before it forwards.
-func (r *Relay) frontEnd() bool {
-	return r.Mode == modeIMAP || r.Mode == modePOP3 || r.Mode == modeSMTP
-}
+func (r *Relay) frontEnd() bool { return protocol.Find(r.Mode) != nil }
 
 // byUser reports whether a login chooses the backend.
 func (r *Relay) byUser() bool { return len(r.Users) > 0 || r.UsersFile != "" }

@@ -1,21 +1,21 @@
 package relay
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
-// readSize is how much of a client's input is read at a time before the
-// forwarding, in bytes.
+// readSize is the size of a read until the login, in bytes.
 const readSize = 4096
 
-// transparent reports whether the client's login is between it and the backend:
-// there is no choice to make, and TLS is on or not wanted.
+// transparent reports whether the client logs in at the backend itself: the login
+// does not choose the backend, and TLS is active or not wanted.
 func (s *session) transparent() bool {
 	return !s.state.conf.byUser() && (s.tls != nil || s.listen.security == plain)
 }
@@ -23,138 +23,147 @@ func (s *session) transparent() bool {
 // serveFront speaks the protocol with the client until a backend takes over.
 func (s *session) serveFront() error {
 	conf := s.state.conf
-	f := newFront(s.relay.mode, frontConfig{
-		greeting: conf.Greeting, hostname: conf.hostname(), capabilities: conf.Capabilities,
-		canTLS: s.listen.security == startTLS, tls: s.tls != nil,
-		plainLogin: conf.AllowPlaintext || s.listen.security == plain,
-		anonymous:  conf.AllowUnauthenticated, maxLine: conf.MaxLine,
+	f := s.relay.protocol.Front(protocol.FrontConfig{
+		Greeting: conf.Greeting, Hostname: conf.hostname(), Capabilities: conf.Capabilities,
+		CanTLS: s.listen.security == startTLS, TLS: s.tls != nil,
+		PlainLogin: conf.AllowPlaintext || s.listen.security == plain,
+		Anonymous:  conf.AllowUnauthenticated, MaxLine: conf.MaxLine,
 	})
 	deadline := time.Now().Add(conf.CommandTimeout.Std())
 	s.client.SetDeadline(deadline)
 	if s.transparent() {
-		return s.hand(f, nil, true)
+		return s.hand(f, true)
 	}
-	if err := s.say(f.greeting()); err != nil {
+	if err := s.say(f.Greeting()); err != nil {
 		return err
 	}
 	buf := make([]byte, readSize)
-	next := f.next()
+	next := f.Next()
 	for {
-		if err := s.say(next.reply); err != nil {
+		if err := s.say(next.ToClient); err != nil {
 			return err
 		}
-		switch next.do {
-		case more:
+		switch next.Do {
+		case protocol.More:
 			n, err := s.client.Read(buf)
 			switch {
 			case n > 0:
-				f.feed(buf[:n])
+				f.Feed(buf[:n])
 				clear(buf[:n])
 				s.touch()
 			case timedOut(err):
-				s.linger(s.client, string(f.farewell(textTimeout)))
+				s.linger(s.client, f.Farewell(textTimeout))
 				return errors.New("command-timeout")
 			case err != nil:
 				return &sideError{side: "client", doing: "reading from", err: err}
 			}
-		case beginTLS:
+		case protocol.StartTLS:
+			if n := len(f.Rest()); n > 0 { // the front should have refused it
+				return s.hangUp(protocol.Step{Injected: n, Why: protocol.Injected(n)})
+			}
 			if err := s.secure(); err != nil {
 				return err
 			}
 			s.client.SetDeadline(deadline)
-			f.secured()
+			f.Secured()
 			if s.transparent() {
-				return s.hand(f, nil, false)
+				return s.hand(f, false)
 			}
-		case hangUp:
+		case protocol.HangUp:
 			return s.hangUp(next)
-		case forward:
-			answer, err := s.try(f, next.login)
+		case protocol.Connect:
+			if next.Login == nil {
+				return s.hand(f, false)
+			}
+			answer, err := s.try(f, next.Login)
 			if answer == nil {
 				return err
 			}
 			next = *answer
 			continue
 		}
-		next = f.next()
+		next = f.Next()
 	}
 }
 
-// hangUp ends a connection that the front end has said goodbye to.
-func (s *session) hangUp(last step) error {
+// textTimeout is the reason that a client is told when command-timeout has passed.
+const textTimeout = "timeout exceeded"
+
+// hangUp ends a connection after the last words of the front.
+func (s *session) hangUp(last protocol.Step) error {
 	s.linger(s.client, "")
-	if last.injected > 0 {
+	if last.Injected > 0 {
 		s.relay.count.injected.Add(1)
-		return fmt.Errorf("refused: %s", last.why)
+		return fmt.Errorf("refused: %s", last.Why)
 	}
-	return ended(last.why)
+	return ended(last.Why)
 }
 
-// hand connects a backend for a client that has not logged in; it does so itself.
-func (s *session) hand(f front, l *login, greet bool) error {
-	answer, err := s.attempt(f, l, *s.state.backend, greet)
+// hand connects the backend for a client that logs in at the backend itself.
+func (s *session) hand(f protocol.Front, greet bool) error {
+	answer, err := s.attempt(f, nil, *s.state.backend, greet)
 	if answer == nil {
 		return err
 	}
-	s.say(answer.reply)
+	s.say(answer.ToClient)
 	s.linger(s.client, "")
-	return ended("the backend failed") // the log has why
+	return ended("the backend failed") // the log has the reason
 }
 
-// try forwards a login. A step that is not nil is how it goes on with the
-// client; otherwise the connection is over.
-func (s *session) try(f front, l *login) (*step, error) {
-	e, known, ok := s.state.route(l.user)
+// try connects the backend of a login. If it returns a step, the dialog with the
+// client goes on with that; otherwise the connection is over.
+func (s *session) try(f protocol.Front, l *protocol.Login) (*protocol.Step, error) {
+	e, known, ok := s.state.route(l.User)
 	if !ok {
 		s.relay.count.loginsRefused.Add(1)
 		s.log.Info("login refused", "why", "the user has no backend")
-		answer := f.unknown(l)
+		answer := f.(protocol.LoginFront).Unknown(l)
 		return &answer, nil
 	}
 	s.user = known
 	return s.attempt(f, l, e, false)
 }
 
-// attempt runs the dialog with a backend and, if that takes the client, joins
-// both.
-func (s *session) attempt(f front, l *login, e endpoint, greet bool) (*step, error) {
+// attempt runs the dialog with a backend and joins the client and the backend if
+// the backend accepts the client.
+func (s *session) attempt(f protocol.Front, l *protocol.Login, e endpoint, greet bool) (*protocol.Step, error) {
 	ctx, cancel := context.WithTimeout(s.server.stop, s.state.conf.BackendTimeout.Std())
 	defer cancel()
 	backend, err := s.dial(ctx, e)
 	if err != nil {
 		return s.noBackend(f, l, err)
 	}
-	d := newDialog(s.relay.mode, dialogConfig{
-		login: l, startTLS: e.security == startTLS, greet: greet,
-		hostname: s.state.conf.hostname(), ready: s.state.conf.Greeting,
-	})
-	t := talk{session: s, ctx: ctx, dialog: d, endpoint: e, conn: backend}
-	if l == nil && (s.tls != nil || e.security != plain) {
-		t.guard = newGuard(s.relay.mode, s.tls != nil)
+	p := s.relay.protocol
+	t := talk{session: s, ctx: ctx, endpoint: e, conn: backend, dialog: p.Dialog(protocol.DialogConfig{
+		Login: l, StartTLS: e.security == startTLS, Greet: greet,
+		Hostname: s.state.conf.hostname(), Ready: s.state.conf.Greeting,
+	})}
+	if l == nil && p.Guard != nil && (s.tls != nil || e.security != plain) {
+		t.guard = p.Guard(protocol.GuardConfig{TLS: s.tls != nil, MaxLine: s.state.conf.MaxLine})
 	}
 	how, err := t.run()
-	switch {
-	case how == dialogOpen:
-		if l != nil && l.mail == "" {
+	switch how {
+	case protocol.Open:
+		if l != nil && !l.Unauthenticated() {
 			s.relay.count.logins.Add(1)
 			s.log.Info("login", s.where()...)
 		}
-		if t.guard != nil && !t.guard.open {
-			return nil, s.joinGuarded(t.conn, t.guard, f.rest(), t.rest())
+		if t.guard != nil && !t.guard.Open() {
+			return nil, s.joinGuarded(t.conn, t.guard, f.Rest(), t.dialog.Rest())
 		}
-		return nil, s.join(t.conn, f.rest(), t.rest())
-	case how == dialogDenied:
+		return nil, s.join(t.conn, f.Rest(), t.dialog.Rest())
+	case protocol.Denied:
 		t.conn.Close()
 		s.relay.count.loginsRefused.Add(1)
-		s.log.Info("login refused", append(s.where(), "why", "the backend says no")...)
-		answer := f.refused()
+		s.log.Info("login refused", append(s.where(), "why", "the backend rejected it")...)
+		answer := f.(protocol.LoginFront).Refused()
 		return &answer, nil
 	}
 	t.conn.Close()
 	return s.noBackend(f, l, err)
 }
 
-// where is the backend and, if the table of users has it, the user.
+// where returns the backend and, if the table of users contains it, the user.
 func (s *session) where() []any {
 	attrs := []any{"backend", s.dest}
 	if s.user != "" {
@@ -164,7 +173,7 @@ func (s *session) where() []any {
 }
 
 // noBackend tells the log and the client that the backend cannot be used.
-func (s *session) noBackend(f front, l *login, err error) (*step, error) {
+func (s *session) noBackend(f protocol.Front, l *protocol.Login, err error) (*protocol.Step, error) {
 	if s.server.stop.Err() != nil {
 		return nil, errStopped
 	}
@@ -174,16 +183,16 @@ func (s *session) noBackend(f front, l *login, err error) (*step, error) {
 	}
 	s.relay.count.backendFailed.Add(1)
 	s.log.Warn("backend failed", "error", err)
-	answer := f.unavailable(l)
+	answer := f.Unavailable(l)
 	return &answer, nil
 }
 
 // say sends a reply to the client.
-func (s *session) say(reply []byte) error {
-	if len(reply) == 0 {
+func (s *session) say(reply string) error {
+	if reply == "" {
 		return nil
 	}
-	if _, err := s.client.Write(reply); err != nil {
+	if _, err := io.WriteString(s.client, reply); err != nil {
 		return &sideError{side: "client", doing: "writing to", err: err}
 	}
 	return nil
@@ -193,86 +202,80 @@ func (s *session) say(reply []byte) error {
 type talk struct {
 	*session
 	ctx      context.Context
-	dialog   dialog
+	dialog   protocol.Dialog
 	endpoint endpoint
 	conn     duplex
-	in       *bufio.Reader
-	guard    *guard // if the client logs in at the backend itself
+	guard    protocol.Guard // nil if there is nothing to guard
 }
 
-// run ends with the dialog's last action; the error is that of dialogFailed.
-func (t *talk) run() (turnAction, error) {
+// run returns the dialog's last action. The error is that of protocol.Failed.
+func (t *talk) run() (protocol.Action, error) {
 	deadline, _ := t.ctx.Deadline()
 	t.conn.SetDeadline(deadline)
-	t.in = bufio.NewReaderSize(t.conn, maxResponse)
-	for range maxResponses {
-		line, err := t.in.ReadSlice('\n')
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			return dialogFailed, fmt.Errorf("backend %v: a response of more than %d bytes", t.endpoint, maxResponse)
-		case timedOut(err):
-			return dialogFailed, fmt.Errorf("backend %v: backend-timeout", t.endpoint)
-		case err != nil:
-			return dialogFailed, fmt.Errorf("backend %v: %w", t.endpoint, err)
+	buf := make([]byte, readSize)
+	next := t.dialog.Next()
+	for {
+		if err := t.send(next); err != nil {
+			return protocol.Failed, err
 		}
-		t.touch()
-		next := t.dialog.line(trimEnd(string(line)))
-		if how, err, over := t.do(next); over {
-			return how, err
+		switch next.Do {
+		case protocol.Open, protocol.Denied:
+			return next.Do, nil
+		case protocol.More:
+			n, err := t.conn.Read(buf)
+			switch {
+			case n > 0:
+				t.dialog.Feed(buf[:n])
+				t.touch()
+			case timedOut(err):
+				return protocol.Failed, fmt.Errorf("backend %v: backend-timeout", t.endpoint)
+			case err != nil:
+				return protocol.Failed, fmt.Errorf("backend %v: %w", t.endpoint, err)
+			}
+		case protocol.StartTLS:
+			if n := len(t.dialog.Rest()); n > 0 { // anyone on the network may have sent it (CVE-2011-0411, CVE-2020-16117)
+				t.relay.count.injected.Add(1)
+				return protocol.Failed, fmt.Errorf("backend %v: %s", t.endpoint, protocol.Injected(n))
+			}
+			tls, err := t.state.secureBackend(t.ctx, t.conn, t.endpoint)
+			if err != nil {
+				return protocol.Failed, err
+			}
+			t.conn = tls
+			next = t.dialog.Secured()
+			continue
+		case protocol.Failed:
+			return protocol.Failed, fmt.Errorf("backend %v: %s", t.endpoint, next.Why)
 		}
+		next = t.dialog.Next()
 	}
-	return dialogFailed, fmt.Errorf("backend %v: more than %d lines before the login was answered", t.endpoint, maxResponses)
 }
 
-// do carries one turn out. It is over when the dialog is.
-func (t *talk) do(next turn) (how turnAction, err error, over bool) {
-	if next.pass != "" {
-		pass := []byte(next.pass)
-		if t.guard != nil {
-			pass, _ = t.guard.responses(pass) // talk.run bounds a line
-		}
-		if err := t.say(pass); err != nil {
-			return dialogFailed, err, true
-		}
+// send sends the bytes of a step.
+func (t *talk) send(next protocol.Step) error {
+	pass := next.ToClient
+	if pass != "" && t.guard != nil {
+		guarded, _ := t.guard.Responses([]byte(pass)) // the dialog bounds a line
+		pass = string(guarded)
 	}
-	if next.send != "" {
-		if _, err := t.conn.Write([]byte(next.send)); err != nil {
-			return dialogFailed, fmt.Errorf("backend %v: %w", t.endpoint, err), true
-		}
+	if err := t.say(pass); err != nil {
+		return err
 	}
-	switch next.do {
-	case dialogMore:
-		return 0, nil, false
-	case dialogFailed:
-		return next.do, fmt.Errorf("backend %v: %s", t.endpoint, next.why), true
-	case dialogTLS:
-		if n := t.in.Buffered(); n > 0 { // it would be taken for the backend's own words (CVE-2011-0411, CVE-2020-16117)
-			t.relay.count.injected.Add(1)
-			return dialogFailed, fmt.Errorf("backend %v: %s", t.endpoint, injected(n)), true
-		}
-		tls, err := t.state.secureBackend(t.ctx, t.conn, t.endpoint)
-		if err != nil {
-			return dialogFailed, err, true
-		}
-		t.conn = tls
-		t.in.Reset(tls)
-		return t.do(t.dialog.secured())
+	if next.ToBackend == "" {
+		return nil
 	}
-	return next.do, nil, true
+	if _, err := io.WriteString(t.conn, next.ToBackend); err != nil {
+		return fmt.Errorf("backend %v: %w", t.endpoint, err)
+	}
+	return nil
 }
 
-// rest takes what the backend has sent behind the dialog.
-func (t *talk) rest() []byte {
-	rest, _ := t.in.Peek(t.in.Buffered())
-	return bytes.Clone(rest) // the buffer is not kept
-}
-
-// hostname is what the relay calls itself.
+// hostname returns the relay's own name.
 func (r *Relay) hostname() string {
 	if r.Hostname != "" {
 		return r.Hostname
 	}
-	if name, err := os.Hostname(); err == nil && name != "" && printable(name) {
+	if name, err := os.Hostname(); err == nil && name != "" && protocol.Printable(name) {
 		return name
 	}
 	return "localhost"

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
 // mailRelay is a relay of a mode with a STARTTLS and a TLS listener.
@@ -68,7 +70,7 @@ func TestIMAPByUser(t *testing.T) {
 	t.Run("the backend is down", func(t *testing.T) {
 		c := f.direct()
 		c.expect("* OK")
-		for range maxLogins - 1 {
+		for range protocol.MaxLogins - 1 {
 			c.say("t LOGIN nobody secret\r\n")
 			c.expect("t NO [UNAVAILABLE] backend server unavailable")
 		}
@@ -255,9 +257,12 @@ func TestABackendThatIsNoneIsTold(t *testing.T) {
 	for name, serve := range map[string]func(net.Conn){
 		"ends at once": func(net.Conn) {},
 		"speaks HTTP":  func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },
-		"never ends":   func(c net.Conn) { io.WriteString(c, strings.Repeat("x", maxResponse+1)); io.Copy(io.Discard, c) },
+		"never ends": func(c net.Conn) {
+			io.WriteString(c, strings.Repeat("x", protocol.MaxResponse+1))
+			io.Copy(io.Discard, c)
+		},
 		"speaks too much": func(c net.Conn) {
-			io.WriteString(c, "* OK\r\n"+strings.Repeat("* X\r\n", maxResponses))
+			io.WriteString(c, "* OK\r\n"+strings.Repeat("* X\r\n", protocol.MaxResponses))
 			io.Copy(io.Discard, c)
 		},
 		"says nothing": func(c net.Conn) { io.Copy(io.Discard, c) },
@@ -272,7 +277,7 @@ func TestABackendThatIsNoneIsTold(t *testing.T) {
 			c.expect("* OK")
 			c.say("a LOGIN anna secret\r\n")
 			if name == "speaks too much" {
-				for range maxResponses - 1 {
+				for range protocol.MaxResponses - 1 {
 					c.expect("* X")
 				}
 			}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/admission"
+	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
@@ -43,6 +44,7 @@ type Server struct {
 type relay struct {
 	name      string
 	mode      string
+	protocol  *protocol.Protocol // nil in modes tcp and http
 	listeners []listener
 	count     *counters
 	current   atomic.Pointer[state]
@@ -83,7 +85,7 @@ func New(c *Config, log *slog.Logger) (*Server, error) {
 }
 
 func (s *Server) add(conf *Relay) error {
-	r := &relay{name: conf.Name, mode: conf.Mode, count: newCounters(), handoff: newHandoff()}
+	r := &relay{name: conf.Name, mode: conf.Mode, protocol: protocol.Find(conf.Mode), count: newCounters(), handoff: newHandoff()}
 	s.relays = append(s.relays, r)
 	st, err := newState(conf, s.relayLog(r))
 	if err != nil {

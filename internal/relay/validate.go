@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
 // validate finds what is wrong without a look at any file that c names.
@@ -64,7 +66,7 @@ func (r *Relay) validate() (all []error) {
 			all = append(all, err)
 		}
 	}
-	if err := oneOf("mode", r.Mode, modeTCP, modeHTTP, modeIMAP, modePOP3, modeSMTP); err != nil {
+	if err := oneOf("mode", r.Mode, append([]string{modeTCP, modeHTTP}, protocol.Names(nil)...)...); err != nil {
 		return []error{err} // all else depends on it
 	}
 	add(r.validateListen())
@@ -116,7 +118,7 @@ func (r *Relay) validateListen() error {
 		case e.network != "tcp":
 			return wrongKey("listen", "%q: only TCP is listened on", s)
 		case e.security == startTLS && !r.frontEnd():
-			return wrongKey("listen", "%q: mode %s has no STARTTLS; imap, pop3 and smtp have", s, r.Mode)
+			return wrongKey("listen", "%q: mode %s has no STARTTLS; %s have", s, r.Mode, listed(protocol.Names(nil), "and"))
 		}
 	}
 	return nil
@@ -126,8 +128,8 @@ func (r *Relay) validateBackends() error {
 	if r.Backend == "" && !r.byUser() {
 		return wrongKey("backend", "is missing")
 	}
-	if r.byUser() && !r.frontEnd() {
-		return wrongKey("users", "mode %s has no login; imap, pop3 and smtp have", r.Mode)
+	if p := protocol.Find(r.Mode); r.byUser() && (p == nil || !p.Login) {
+		return wrongKey("users", "mode %s has no login; %s have", r.Mode, listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Login }), "and"))
 	}
 	check := func(key, s string) error {
 		e, err := parseBackend(s)
@@ -135,7 +137,7 @@ func (r *Relay) validateBackends() error {
 			return wrongKey(key, "%w", err)
 		}
 		if e.security == startTLS && !r.frontEnd() {
-			return wrongKey(key, "%q: mode %s has no STARTTLS; imap, pop3 and smtp have", s, r.Mode)
+			return wrongKey(key, "%q: mode %s has no STARTTLS; %s have", s, r.Mode, listed(protocol.Names(nil), "and"))
 		}
 		return nil
 	}
@@ -155,8 +157,8 @@ func (r *Relay) validateBackends() error {
 	if r.ProxyProtocol && r.Mode == modeHTTP {
 		return wrongKey("proxy-protocol", "not with mode http, where clients share connections to the backend; X-Forwarded-For has the address")
 	}
-	if r.Mode != modeSMTP && r.AllowUnauthenticated {
-		return wrongKey("allow-unauthenticated", "is for mode smtp, and this is %s", r.Mode)
+	if p := protocol.Find(r.Mode); r.AllowUnauthenticated && (p == nil || !p.Unauthenticated) {
+		return wrongKey("allow-unauthenticated", "is for mode %s, and this is %s", listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Unauthenticated }), "and"), r.Mode)
 	}
 	if r.AllowUnauthenticated && r.Backend == "" {
 		return wrongKey("allow-unauthenticated", "needs backend: there is no user to choose by")
@@ -192,16 +194,18 @@ func given(t any) (keys []string) {
 // validateTexts checks what the relay puts into lines of a protocol.
 func (r *Relay) validateTexts() error {
 	for _, s := range []struct{ key, value string }{{"greeting", r.Greeting}, {"hostname", r.Hostname}} {
-		if !printable(s.value) {
+		if !protocol.Printable(s.value) {
 			return wrongKey(s.key, "only printable ASCII is possible")
 		}
 	}
 	if strings.Contains(r.Hostname, " ") {
 		return wrongKey("hostname", "holds a space")
 	}
+	p := protocol.Find(r.Mode)
+	oneWord := p != nil && p.OneWord
 	for _, word := range r.Capabilities {
 		switch upper := strings.ToUpper(word); {
-		case word == "" || !printable(word) || r.Mode == modeIMAP && strings.Contains(word, " "):
+		case word == "" || !protocol.Printable(word) || oneWord && strings.Contains(word, " "):
 			return wrongKey("capabilities", "want one word of printable ASCII, got %q", word)
 		case upper == "STARTTLS" || upper == "STLS" || upper == "LOGINDISABLED" || strings.HasPrefix(upper, "AUTH"):
 			return wrongKey("capabilities", "%s is added where it is true, and cannot be given", upper)
@@ -287,10 +291,6 @@ func token(s string) bool {
 	})
 }
 
-func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
-}
-
 func oneOf(key, value string, list ...string) error {
 	if slices.Contains(list, value) {
 		return nil
@@ -302,8 +302,16 @@ func oneOf(key, value string, list ...string) error {
 // and is not named.
 func wantOneOf(value string, list ...string) error {
 	list = slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
+	return fmt.Errorf("want %s, got %q", listed(list, "or"), value)
+}
+
+// listed writes "a, b and c".
+func listed(list []string, and string) string {
 	last := len(list) - 1
-	return fmt.Errorf("want %s or %s, got %q", strings.Join(list[:last], ", "), list[last], value)
+	if last < 1 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:last], ", ") + " " + and + " " + list[last]
 }
 
 func positive(key string, n int) error {

@@ -1,4 +1,4 @@
-package relay
+package protocol
 
 import (
 	"bytes"
@@ -11,23 +11,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const (
+	modeIMAP = "imap"
+	modePOP3 = "pop3"
+	modeSMTP = "smtp"
+)
+
 // testFront makes a front with the usual words.
-func testFront(mode string, change func(*frontConfig)) front {
-	c := frontConfig{greeting: "ready", hostname: "relay.test", capabilities: []string{"IMAP4rev1"}, canTLS: true, maxLine: 400}
+func testFront(mode string, change func(*FrontConfig)) LoginFront {
+	c := FrontConfig{Greeting: "ready", Hostname: "relay.test", Capabilities: []string{"IMAP4rev1"}, CanTLS: true, MaxLine: 400}
 	switch mode {
 	case modePOP3:
-		c.capabilities = []string{"USER"}
+		c.Capabilities = []string{"USER"}
 	case modeSMTP:
-		c.capabilities = []string{"8BITMIME"}
+		c.Capabilities = []string{"8BITMIME"}
 	}
 	if change != nil {
 		change(&c)
 	}
-	return newFront(mode, c)
+	return Find(mode).Front(c).(LoginFront)
 }
 
 // buffered is the buffer of a front.
-func buffered(f front) *lineFront {
+func buffered(f Front) *lineFront {
 	switch f := f.(type) {
 	case *imapFront:
 		return &f.lineFront
@@ -42,37 +48,37 @@ func buffered(f front) *lineFront {
 // trace is what came of some input: the replies, and the decisions between them.
 type trace struct {
 	out    string
-	logins []login
+	logins []Login
 	tls    bool // it stops at STARTTLS,
-	end    *step
+	end    *Step
 }
 
 // play gives a front input in pieces of size, and refuses every login.
-func play(f front, input string, size int) (tr trace) {
-	step := f.next()
+func play(f LoginFront, input string, size int) (tr trace) {
+	step := f.Next()
 	for {
-		tr.out += string(step.reply)
-		switch step.do {
-		case more:
+		tr.out += step.ToClient
+		switch step.Do {
+		case More:
 			if input == "" {
 				return tr
 			}
 			n := min(size, len(input))
-			f.feed([]byte(input[:n]))
+			f.Feed([]byte(input[:n]))
 			input = input[n:]
-		case beginTLS:
+		case StartTLS:
 			tr.tls = true
 			return tr
-		case hangUp:
+		case HangUp:
 			tr.end = &step
 			return tr
-		case forward:
-			tr.logins = append(tr.logins, *step.login)
+		case Connect:
+			tr.logins = append(tr.logins, *step.Login)
 			tr.out += "<login>\r\n"
-			step = f.refused()
+			step = f.Refused()
 			continue
 		}
-		step = f.next()
+		step = f.Next()
 	}
 }
 
@@ -80,16 +86,16 @@ func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) 
 
 // dialogs of a client in each protocol. S: lines are what the front says.
 func TestFronts(t *testing.T) {
-	secure := func(c *frontConfig) { c.tls = true }
-	lax := func(c *frontConfig) { c.plainLogin = true }
-	anna := []login{{tag: "a", user: "anna", name: "anna", password: "secret"}}
+	secure := func(c *FrontConfig) { c.TLS = true }
+	lax := func(c *FrontConfig) { c.PlainLogin = true }
+	anna := []Login{{tag: "a", User: "anna", name: "anna", password: "secret"}}
 	plainAnna := b64("\x00anna\x00secret")
 	for _, c := range []struct {
 		name, mode string
-		change     func(*frontConfig)
+		change     func(*FrontConfig)
 		input      string
 		want       string
-		logins     []login
+		logins     []Login
 		tls        bool
 		ends       string
 	}{
@@ -112,23 +118,23 @@ func TestFronts(t *testing.T) {
 		{name: "IMAP login with atoms", mode: modeIMAP, change: secure, input: "a LOGIN anna secret\r\n", logins: anna, want: "<login>\r\n"},
 		{name: "IMAP login with quoted strings", mode: modeIMAP, change: secure, input: "a login \"anna\" \"secret\"\r\n", logins: anna, want: "<login>\r\n"},
 		{name: "IMAP escapes in quoted strings", mode: modeIMAP, change: secure, input: `a LOGIN "an\\na" "s\"e{5} c\\"` + "\r\n", want: "<login>\r\n",
-			logins: []login{{tag: "a", user: `an\na`, name: `an\na`, password: `s"e{5} c\`}}},
+			logins: []Login{{tag: "a", User: `an\na`, name: `an\na`, password: `s"e{5} c\`}}},
 		{name: "IMAP login with literals", mode: modeIMAP, change: secure, input: "a LOGIN {4}\r\nanna {6}\r\nsecret\r\n", logins: anna, want: "+ OK\r\n+ OK\r\n<login>\r\n"},
 		{name: "IMAP login with literals that do not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4+}\r\nanna {6+}\r\nsecret\r\n", logins: anna, want: "<login>\r\n"},
 		{name: "IMAP literal with a line end in it", mode: modeIMAP, change: secure, input: "a LOGIN anna {8}\r\nse\r\ncret\r\n", want: "+ OK\r\n<login>\r\n",
-			logins: []login{{tag: "a", user: "anna", name: "anna", password: "se\r\ncret"}}},
+			logins: []Login{{tag: "a", User: "anna", name: "anna", password: "se\r\ncret"}}},
 		{name: "IMAP literal of zero bytes", mode: modeIMAP, change: secure, input: "a LOGIN anna {0}\r\n\r\n", want: "+ OK\r\n<login>\r\n",
-			logins: []login{{tag: "a", user: "anna", name: "anna"}}},
+			logins: []Login{{tag: "a", User: "anna", name: "anna"}}},
 		{name: "IMAP literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {99999999999999999999}\r\n", want: "a BAD literal too big\r\n"},
 		{name: "IMAP literal that is too long and does not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4000+}\r\n",
 			want: "a BAD literal too big\r\n* BYE literal too big\r\n", ends: "literal too big"},
-		{name: "IMAP Outlook's ID and LOGIN", mode: modeIMAP, change: secure, logins: []login{{tag: "A2", user: "joe", name: "joe", password: "pw"}},
+		{name: "IMAP Outlook's ID and LOGIN", mode: modeIMAP, change: secure, logins: []Login{{tag: "A2", User: "joe", name: "joe", password: "pw"}},
 			input: "A1 ID (\"name\" {23+}\r\nMicrosoft.Exchange.Imap \"version\" \"15.20\")\r\nA2 LOGIN joe pw\r\n", want: "* ID NIL\r\nA1 OK ID completed\r\n<login>\r\n"},
-		{name: "IMAP literal that waits in ID", mode: modeIMAP, change: secure, logins: []login{{tag: "A2", user: "joe", name: "joe", password: "pw"}},
+		{name: "IMAP literal that waits in ID", mode: modeIMAP, change: secure, logins: []Login{{tag: "A2", User: "joe", name: "joe", password: "pw"}},
 			input: "A1 ID (\"name\" {5}\r\nab\r\nc)\r\nA2 LOGIN joe pw\r\n", want: "+ OK\r\n* ID NIL\r\nA1 OK ID completed\r\n<login>\r\n"},
 		{name: "IMAP literals in ID before TLS", mode: modeIMAP, input: "a ID (\"name\" {1+}\r\nx)\r\nb NOOP\r\n", want: "* ID NIL\r\na OK ID completed\r\nb OK NOOP completed\r\n"},
 		{name: "IMAP unknown command with literals", mode: modeIMAP, change: secure, input: "a XYZ {2}\r\nab {3+}\r\ncde\r\nb NOOP\r\n", want: "+ OK\r\na BAD Unknown command\r\nb OK NOOP completed\r\n"},
-		{name: "IMAP commands in a literal are not run", mode: modeIMAP, change: secure, logins: []login{{tag: "z", user: "joe", name: "joe", password: "pw"}},
+		{name: "IMAP commands in a literal are not run", mode: modeIMAP, change: secure, logins: []Login{{tag: "z", User: "joe", name: "joe", password: "pw"}},
 			input: "a XYZ {24+}\r\nx LOGIN eve evil\r\ny NOO\r\nb ID {18}\r\nx LOGIN eve evil\r\n\r\nz LOGIN joe pw\r\n",
 			want:  "a BAD Unknown command\r\n+ OK\r\n* ID NIL\r\nb OK ID completed\r\n<login>\r\n"},
 		{name: "IMAP literal as tag or name", mode: modeIMAP, change: secure, input: "{4+}\r\na ST\r\na {8+}\r\nSTARTTLS\r\nb STARTTLS {1+}\r\nx\r\n",
@@ -137,22 +143,22 @@ func TestFronts(t *testing.T) {
 			want: "a NO [PRIVACYREQUIRED] Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\nb OK NOOP completed\r\n"},
 		{name: "IMAP second literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {4}\r\nanna {400}\r\nb NOOP\r\n",
 			want: "+ OK\r\na BAD literal too big\r\nb OK NOOP completed\r\n"},
-		{name: "IMAP literal above the bound of LITERAL-", mode: modeIMAP, change: func(c *frontConfig) { c.tls, c.maxLine = true, 12<<10 },
+		{name: "IMAP literal above the bound of LITERAL-", mode: modeIMAP, change: func(c *FrontConfig) { c.TLS, c.MaxLine = true, 12<<10 },
 			input: "a ID (\"x\" {4096+}\r\n" + strings.Repeat("x", 4096) + ")\r\nb ID {5000}\r\n" + strings.Repeat("y", 5000) + "\r\nc ID {4097+}\r\n", ends: "literal too big",
 			want: "* ID NIL\r\na OK ID completed\r\n+ OK\r\n* ID NIL\r\nb OK ID completed\r\nc BAD literal too big\r\n* BYE literal too big\r\n"},
-		{name: "IMAP literal of LITERAL+", mode: modeIMAP, change: func(c *frontConfig) { c.tls, c.maxLine, c.capabilities = true, 12<<10, []string{"LITERAL+"} },
+		{name: "IMAP literal of LITERAL+", mode: modeIMAP, change: func(c *FrontConfig) { c.TLS, c.MaxLine, c.Capabilities = true, 12<<10, []string{"LITERAL+"} },
 			input: "a ID {5000+}\r\n" + strings.Repeat("y", 5000) + "\r\nb ID {12288+}\r\n", ends: "literal too big",
 			want: "* ID NIL\r\na OK ID completed\r\nb BAD literal too big\r\n* BYE literal too big\r\n"},
 		{name: "IMAP blanks at the end", mode: modeIMAP, change: secure, input: "a NOOP \r\nb LOGIN anna secret \t\r\nc LOGIN anna {7}\r\nsecret \r\nd AUTHENTICATE PLAIN " + plainAnna + " \r\ne CAPABILITY  \r\n",
 			want: "a OK NOOP completed\r\n<login>\r\n+ OK\r\n<login>\r\n<login>\r\n* BYE too many failed logins\r\n", ends: "too many failed logins",
-			logins: []login{{tag: "b", user: "anna", name: "anna", password: "secret"}, {tag: "c", user: "anna", name: "anna", password: "secret "}, {tag: "d", user: "anna", name: "anna", password: "secret", sasl: true}}},
+			logins: []Login{{tag: "b", User: "anna", name: "anna", password: "secret"}, {tag: "c", User: "anna", name: "anna", password: "secret "}, {tag: "d", User: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP blanks after STARTTLS", mode: modeIMAP, input: "a STARTTLS \r\n", tls: true, want: "a OK Begin TLS negotiation now.\r\n"},
 		{name: "IMAP blanks after a response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + plainAnna + " \r\nb AUTHENTICATE PLAIN\r\n* \r\n",
-			want: "+ \r\n<login>\r\n+ \r\nb BAD Authentication aborted by client\r\n", logins: []login{{tag: "a", user: "anna", name: "anna", password: "secret", sasl: true}}},
+			want: "+ \r\n<login>\r\n+ \r\nb BAD Authentication aborted by client\r\n", logins: []Login{{tag: "a", User: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate with an initial response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE plain " + plainAnna + "\r\n", want: "<login>\r\n",
-			logins: []login{{tag: "a", user: "anna", name: "anna", password: "secret", sasl: true}}},
+			logins: []Login{{tag: "a", User: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate without", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + b64("boss\x00anna\x00secret") + "\r\n", want: "+ \r\n<login>\r\n",
-			logins: []login{{tag: "a", user: "boss", authz: "boss", name: "anna", password: "secret", sasl: true}}},
+			logins: []Login{{tag: "a", User: "boss", authz: "boss", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate cancelled", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n*\r\n", want: "+ \r\na BAD Authentication aborted by client\r\n"},
 		{name: "IMAP authenticate with something else", mode: modeIMAP, change: secure, input: "a AUTHENTICATE XOAUTH2\r\n", want: "a NO [CANNOT] Unsupported authentication mechanism\r\n"},
 		{name: "IMAP nonsense in PLAIN", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN " + b64("anna\x00secret") + "\r\nb AUTHENTICATE PLAIN =\r\nc AUTHENTICATE PLAIN !\r\n",
@@ -170,15 +176,15 @@ func TestFronts(t *testing.T) {
 			want: "+OK\r\nSTLS\r\n.\r\n-ERR Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n-ERR Plaintext authentication disallowed on non-secure (SSL/TLS) connections\r\n"},
 		{name: "POP3 in TLS", mode: modePOP3, change: secure, input: "CAPA\r\n", want: "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n"},
 		{name: "POP3 login", mode: modePOP3, change: secure, input: "user anna\r\npass  two words \r\n", want: "+OK\r\n<login>\r\n",
-			logins: []login{{user: "anna", name: "anna", password: " two words "}}},
+			logins: []Login{{User: "anna", name: "anna", password: " two words "}}},
 		{name: "POP3 PASS first", mode: modePOP3, change: secure, input: "PASS secret\r\n", want: "-ERR No username given\r\n"},
 		{name: "POP3 AUTH", mode: modePOP3, change: secure, input: "AUTH\r\nAUTH PLAIN\r\n" + plainAnna + "\r\nAUTH PLAIN " + plainAnna + "\r\nAUTH PLAIN\r\n*\r\n",
 			want:   "+OK\r\nPLAIN\r\n.\r\n+ \r\n<login>\r\n<login>\r\n+ \r\n-ERR Authentication aborted by client\r\n",
-			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true}}, 2)},
+			logins: slices.Repeat([]Login{{User: "anna", name: "anna", password: "secret", sasl: true}}, 2)},
 		{name: "POP3 STLS", mode: modePOP3, input: "STLS\r\n", tls: true, want: "+OK Begin TLS negotiation now.\r\n"},
 		{name: "POP3 blanks at the end", mode: modePOP3, change: secure, input: "CAPA \r\nUSER anna \r\nPASS secret\r\nAUTH PLAIN \r\n" + plainAnna + " \r\nNOOP\t\r\n",
 			want:   "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n+OK\r\n<login>\r\n+ \r\n<login>\r\n+OK\r\n",
-			logins: []login{{user: "anna", name: "anna", password: "secret"}, {user: "anna", name: "anna", password: "secret", sasl: true}}},
+			logins: []Login{{User: "anna", name: "anna", password: "secret"}, {User: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "POP3 blanks after STLS", mode: modePOP3, input: "STLS \r\n", tls: true, want: "+OK Begin TLS negotiation now.\r\n"},
 		{name: "POP3 STLS with arguments", mode: modePOP3, input: "STLS now\r\n", want: "-ERR Invalid arguments\r\n"},
 		{name: "POP3 quit", mode: modePOP3, input: "NOOP\r\nLIST\r\nQUIT\r\n", ends: "quit", want: "+OK\r\n-ERR Unknown command\r\n+OK\r\n"},
@@ -189,18 +195,18 @@ func TestFronts(t *testing.T) {
 			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n530 5.7.0 Authentication required\r\n"},
 		{name: "SMTP blanks at the end", mode: modeSMTP, change: secure, input: "EHLO me \r\nHELO me\t \r\nNOOP \r\nAUTH LOGIN \r\n" + b64("anna") + " \r\n" + b64("secret") + "\t\r\nAUTH PLAIN " + plainAnna + " \r\n",
 			want:   "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n250 relay.test\r\n250 2.0.0 OK\r\n334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n<login>\r\n<login>\r\n",
-			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
+			logins: slices.Repeat([]Login{{User: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
 		{name: "SMTP blanks after STARTTLS", mode: modeSMTP, input: "STARTTLS \r\n", tls: true, want: "220 2.0.0 Ready to start TLS\r\n"},
 		{name: "SMTP STARTTLS with arguments", mode: modeSMTP, input: "STARTTLS now\r\n", want: "501 5.5.4 Syntax: STARTTLS\r\n"},
 		{name: "SMTP AUTH without EHLO", mode: modeSMTP, change: secure, input: "AUTH PLAIN " + plainAnna + "\r\n", want: "503 5.5.1 Error: send HELO/EHLO first\r\n"},
 		{name: "SMTP AUTH PLAIN", mode: modeSMTP, change: secure, input: "HELO me\r\nAUTH PLAIN " + plainAnna + "\r\nAUTH PLAIN\r\n" + plainAnna + "\r\n",
 			want:   "250 relay.test\r\n<login>\r\n334 \r\n<login>\r\n",
-			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
+			logins: slices.Repeat([]Login{{User: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
 		{name: "SMTP AUTH LOGIN", mode: modeSMTP, change: secure, input: "EHLO me\r\nAUTH LOGIN\r\n" + b64("anna") + "\r\n" + b64("secret") + "\r\nauth login " + b64("anna") + "\r\n" + b64("secret") + "\r\n",
 			want:   "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n334 VXNlcm5hbWU6\r\n334 UGFzc3dvcmQ6\r\n<login>\r\n334 UGFzc3dvcmQ6\r\n<login>\r\n",
-			logins: slices.Repeat([]login{{user: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
-		{name: "SMTP mail without a login", mode: modeSMTP, change: func(c *frontConfig) { c.tls, c.anonymous = true, true }, input: "EHLO me\r\nMAIL FROM:<a@b> SIZE=1\r\n",
-			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n<login>\r\n", logins: []login{{mail: "MAIL FROM:<a@b> SIZE=1", hello: "me"}}},
+			logins: slices.Repeat([]Login{{User: "anna", name: "anna", password: "secret", sasl: true, hello: "me"}}, 2)},
+		{name: "SMTP mail without a login", mode: modeSMTP, change: func(c *FrontConfig) { c.TLS, c.Anonymous = true, true }, input: "EHLO me\r\nMAIL FROM:<a@b> SIZE=1\r\n",
+			want: "250-relay.test\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN\r\n<login>\r\n", logins: []Login{{mail: "MAIL FROM:<a@b> SIZE=1", hello: "me"}}},
 		{name: "SMTP STARTTLS", mode: modeSMTP, input: "STARTTLS\r\n", tls: true, want: "220 2.0.0 Ready to start TLS\r\n"},
 		{name: "SMTP hello with nonsense", mode: modeSMTP, input: "EHLO\r\nEHLO a b\r\nEHLO \x01\r\nHELP\r\nRSET\r\nQUIT\r\n", ends: "quit",
 			want: strings.Repeat("501 5.5.4 Syntax: EHLO hostname\r\n", 3) + "502 5.5.2 Error: command not recognized\r\n250 2.0.0 OK\r\n221 2.0.0 Bye\r\n"},
@@ -214,7 +220,7 @@ func TestFronts(t *testing.T) {
 				if c.ends == "" {
 					require.Nil(t, tr.end)
 				} else {
-					require.Equal(t, c.ends, tr.end.why)
+					require.Equal(t, c.ends, tr.end.Why)
 				}
 			}
 		})
@@ -239,8 +245,8 @@ func TestFrontsRefuseWhatIsInjectedBehindSTARTTLS(t *testing.T) {
 			tr := play(testFront(c.mode, nil), c.input+c.injected[:n], 4096)
 			require.False(t, tr.tls)
 			require.NotNil(t, tr.end)
-			require.Equal(t, n, tr.end.injected)
-			require.Equal(t, fmt.Sprintf("%d bytes of plaintext after STARTTLS", n), tr.end.why)
+			require.Equal(t, n, tr.end.Injected)
+			require.Equal(t, fmt.Sprintf("%d bytes of plaintext after STARTTLS", n), tr.end.Why)
 			require.Contains(t, tr.out, c.answer)
 		}
 	}
@@ -252,25 +258,25 @@ func TestFrontsForgetWhatCameBeforeTLS(t *testing.T) {
 		{modePOP3, "USER eve\r\nSTLS\r\n", "PASS secret\r\n", "-ERR No username given\r\n"},
 		{modeSMTP, "EHLO eve\r\nSTARTTLS\r\n", "AUTH PLAIN\r\n", "503 5.5.1 Error: send HELO/EHLO first\r\n"},
 	} {
-		f := testFront(c.mode, func(o *frontConfig) { o.plainLogin = true })
+		f := testFront(c.mode, func(o *FrontConfig) { o.PlainLogin = true })
 		require.True(t, play(f, c.before, 4096).tls)
-		f.secured()
+		f.Secured()
 		require.Equal(t, c.want, play(f, c.after, 4096).out)
 	}
 }
 
 func TestFrontsEndAClientThatOnlyMakesMistakes(t *testing.T) {
 	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
-		tr := play(testFront(mode, nil), strings.Repeat("x NONSENSE\r\n", maxMistakes+1), 4096)
+		tr := play(testFront(mode, nil), strings.Repeat("x NONSENSE\r\n", MaxMistakes+1), 4096)
 		require.NotNil(t, tr.end, mode)
-		require.Equal(t, "too many invalid commands", tr.end.why)
-		require.Equal(t, maxMistakes, strings.Count(tr.out, "\r\n")-strings.Count(tr.out, "* BYE"))
+		require.Equal(t, "too many invalid commands", tr.end.Why)
+		require.Equal(t, MaxMistakes, strings.Count(tr.out, "\r\n")-strings.Count(tr.out, "* BYE"))
 	}
 }
 
 func TestFrontsBoundALine(t *testing.T) {
 	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
-		f := testFront(mode, func(c *frontConfig) { c.tls = true })
+		f := testFront(mode, func(c *FrontConfig) { c.TLS = true })
 		tr := play(f, "a "+strings.Repeat("x", 1<<20), 100)
 		require.NotNil(t, tr.end, mode)
 		require.LessOrEqual(t, len(buffered(f).buf), 400+100)
@@ -282,11 +288,11 @@ func TestFrontsBoundALine(t *testing.T) {
 func TestLiteralsAreReadOnce(t *testing.T) {
 	for kind, literal := range map[string]string{"LITERAL+": "{0+}\r\n", "synchronizing": "{0}\r\n"} {
 		t.Run(kind, func(t *testing.T) {
-			f := testFront(modeIMAP, func(c *frontConfig) { c.tls, c.maxLine = true, 12<<10 })
+			f := testFront(modeIMAP, func(c *FrontConfig) { c.TLS, c.MaxLine = true, 12<<10 })
 			play(f, "a "+strings.Repeat("x", 3000)+" "+strings.Repeat(literal, 1000), 4096)
 			require.LessOrEqual(t, testing.AllocsPerRun(20, func() {
-				f.feed([]byte("x"))
-				require.Equal(t, more, f.next().do)
+				f.Feed([]byte("x"))
+				require.Equal(t, More, f.Next().Do)
 			}), 10.0)
 		})
 	}
@@ -316,7 +322,7 @@ func FuzzFronts(f *testing.F) {
 			return
 		}
 		mode := []string{modeIMAP, modePOP3, modeSMTP}[which%3]
-		change := func(c *frontConfig) { c.tls, c.plainLogin, c.anonymous = tls, lax, anonymous }
+		change := func(c *FrontConfig) { c.TLS, c.PlainLogin, c.Anonymous = tls, lax, anonymous }
 		var traces []trace
 		for _, size := range []int{1, 5, 4096} {
 			front := testFront(mode, change)
@@ -324,7 +330,7 @@ func FuzzFronts(f *testing.F) {
 			require.LessOrEqual(t, len(buffered(front).buf), 400+size)
 			require.True(t, tr.out == "" || strings.HasSuffix(tr.out, "\r\n"))
 			for line := range strings.SplitSeq(tr.out, "\r\n") {
-				require.True(t, printable(line), "%q", line)
+				require.True(t, Printable(line), "%q", line)
 			}
 			if !tls && !lax {
 				require.Empty(t, tr.logins)
@@ -336,7 +342,7 @@ func FuzzFronts(f *testing.F) {
 			traces = append(traces, tr)
 		}
 		for _, tr := range traces[:2] {
-			if last := traces[2]; !tr.tls && (last.end == nil || last.end.injected == 0) {
+			if last := traces[2]; !tr.tls && (last.end == nil || last.end.Injected == 0) {
 				require.Equal(t, last.out, tr.out)
 				require.Equal(t, last.logins, tr.logins)
 			}
@@ -345,7 +351,7 @@ func FuzzFronts(f *testing.F) {
 }
 
 func TestLoginsAreNotPrinted(t *testing.T) {
-	l := &login{tag: "a", user: "anna", name: "anna", password: "secret"}
+	l := &Login{tag: "a", User: "anna", name: "anna", password: "secret"}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		require.NotContains(t, fmt.Sprintf(format, l), "secret")
 		require.NotContains(t, fmt.Sprintf(format, l), "anna")
@@ -353,9 +359,9 @@ func TestLoginsAreNotPrinted(t *testing.T) {
 }
 
 func TestTheBufferForgetsPasswords(t *testing.T) {
-	front := testFront(modeIMAP, func(c *frontConfig) { c.tls = true })
-	front.feed([]byte("a LOGIN anna secret\r\n"))
-	require.Equal(t, forward, front.next().do)
+	front := testFront(modeIMAP, func(c *FrontConfig) { c.TLS = true })
+	front.Feed([]byte("a LOGIN anna secret\r\n"))
+	require.Equal(t, Connect, front.Next().Do)
 	buf := buffered(front).buf
 	require.False(t, bytes.Contains(buf[:cap(buf)], []byte("secret")))
 }

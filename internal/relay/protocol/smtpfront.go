@@ -1,4 +1,4 @@
-package relay
+package protocol
 
 import (
 	"encoding/base64"
@@ -15,62 +15,56 @@ type smtpFront struct {
 	user  string // of AUTH LOGIN
 }
 
-func smtpReply(do action, lines ...string) step {
-	return step{do: do, reply: []byte(strings.Join(lines, "\r\n") + "\r\n")}
+func newSMTPFront(c FrontConfig) Front {
+	return &smtpFront{lineFront: lineFront{FrontConfig: c}}
 }
 
-func (f *smtpFront) greeting() []byte {
-	return []byte("220 " + f.hostname + " ESMTP " + f.frontConfig.greeting + "\r\n")
+func (f *smtpFront) Greeting() string {
+	return "220 " + f.Hostname + " ESMTP " + f.FrontConfig.Greeting + "\r\n"
 }
 
-func (f *smtpFront) farewell(why string) []byte { return []byte("421 4.3.2 " + why + "\r\n") }
+func (f *smtpFront) Farewell(why string) string { return smtpFarewell(why) }
 
-func (f *smtpFront) secured() {
-	f.tls, f.hello, f.wait, f.user = true, "", "", "" // RFC 3207 section 4.2
-	f.rest()
+func (f *smtpFront) Secured() {
+	f.TLS, f.hello, f.wait, f.user = true, "", "", "" // RFC 3207 section 4.2
+	f.Rest()
 }
 
-func (f *smtpFront) end(line, why string) step {
-	s := smtpReply(hangUp, line)
-	s.why = why
-	return s
-}
-
-func (f *smtpFront) bad(line string) step {
+func (f *smtpFront) bad(line string) Step {
 	if f.mistake() {
-		return f.end("421 4.7.0 Error: "+textTooManyMistakes, textTooManyMistakes)
+		return end("421 4.7.0 Error: "+textTooManyMistakes, textTooManyMistakes)
 	}
-	return smtpReply(again, line)
+	return reply(Again, line)
 }
 
-func (f *smtpFront) refused() step {
+func (f *smtpFront) Refused() Step {
 	if f.failed() {
-		return f.end("421 4.7.0 Error: "+textTooManyLogins, textTooManyLogins)
+		return end("421 4.7.0 Error: "+textTooManyLogins, textTooManyLogins)
 	}
-	return step{do: again}
+	return Step{}
 }
 
-func (f *smtpFront) unknown(*login) step {
+func (f *smtpFront) Unknown(*Login) Step {
 	if f.failed() {
-		return f.end("421 4.7.0 Error: "+textTooManyLogins, textTooManyLogins)
+		return end("421 4.7.0 Error: "+textTooManyLogins, textTooManyLogins)
 	}
-	return smtpReply(again, "535 5.7.8 Authentication credentials invalid")
+	return reply(Again, "535 5.7.8 Authentication credentials invalid")
 }
 
-func (f *smtpFront) unavailable(l *login) step {
+func (f *smtpFront) Unavailable(l *Login) Step {
 	if l == nil || l.mail != "" || f.failed() {
-		return f.end("421 4.3.0 "+textUnavailable, textUnavailable)
+		return end("421 4.3.0 "+textUnavailable, textUnavailable)
 	}
-	return smtpReply(again, "454 4.7.0 "+textUnavailable)
+	return reply(Again, "454 4.7.0 "+textUnavailable)
 }
 
-func (f *smtpFront) next() step {
+func (f *smtpFront) Next() Step {
 	line, ok := f.line()
 	switch {
 	case !ok && f.tooLong():
-		return f.end("421 4.5.2 Error: "+textTooLong, textTooLong)
+		return end("421 4.5.2 Error: "+textTooLong, textTooLong)
 	case !ok:
-		return step{do: more}
+		return Step{Do: More}
 	case f.wait != "":
 		return f.answer(line)
 	}
@@ -80,11 +74,11 @@ func (f *smtpFront) next() step {
 	case "EHLO", "HELO":
 		return f.greet(name, args)
 	case "NOOP":
-		return smtpReply(again, "250 2.0.0 OK")
+		return reply(Again, "250 2.0.0 OK")
 	case "RSET":
-		return smtpReply(again, "250 2.0.0 OK")
+		return reply(Again, "250 2.0.0 OK")
 	case "QUIT":
-		return f.end("221 2.0.0 Bye", "quit")
+		return end("221 2.0.0 Bye", "quit")
 	case "STARTTLS":
 		if args != "" {
 			return f.bad("501 5.5.4 Syntax: STARTTLS") // RFC 3207 section 4
@@ -100,16 +94,16 @@ func (f *smtpFront) next() step {
 	return f.bad("502 5.5.2 Error: command not recognized")
 }
 
-func (f *smtpFront) greet(name, args string) step {
-	if args == "" || len(args) > 255 || strings.Contains(args, " ") || !printable(args) {
+func (f *smtpFront) greet(name, args string) Step {
+	if args == "" || len(args) > 255 || strings.Contains(args, " ") || !Printable(args) {
 		return f.bad("501 5.5.4 Syntax: " + name + " hostname")
 	}
 	f.hello = args
 	if name == "HELO" {
-		return smtpReply(again, "250 "+f.hostname)
+		return reply(Again, "250 "+f.Hostname)
 	}
-	words := append([]string{f.hostname}, f.capabilities...)
-	if f.canTLS && !f.tls {
+	words := append([]string{f.Hostname}, f.Capabilities...)
+	if f.CanTLS && !f.TLS {
 		words = append(words, "STARTTLS")
 	}
 	if f.loginAllowed() {
@@ -120,24 +114,24 @@ func (f *smtpFront) greet(name, args string) step {
 		lines[i] = "250-" + word
 	}
 	lines[len(lines)-1] = "250 " + words[len(words)-1]
-	return smtpReply(again, lines...)
+	return reply(Again, lines...)
 }
 
-func (f *smtpFront) startTLS() step {
+func (f *smtpFront) startTLS() Step {
 	switch {
-	case f.tls:
+	case f.TLS:
 		return f.bad("554 5.5.1 Error: TLS already active")
-	case !f.canTLS:
+	case !f.CanTLS:
 		return f.bad("502 5.5.1 Error: command not implemented")
 	case len(f.buf) > 0:
-		s := f.end("421 4.7.0 Error: "+textPipelined, injected(len(f.buf)))
-		s.injected = len(f.buf)
+		s := end("421 4.7.0 Error: "+textPipelined, Injected(len(f.buf)))
+		s.Injected = len(f.buf)
 		return s
 	}
-	return smtpReply(beginTLS, "220 2.0.0 Ready to start TLS")
+	return reply(StartTLS, "220 2.0.0 Ready to start TLS")
 }
 
-func (f *smtpFront) auth(args string) step {
+func (f *smtpFront) auth(args string) Step {
 	mechanism, initial := cutWord(args)
 	switch mechanism = strings.ToUpper(mechanism); {
 	case f.hello == "":
@@ -148,19 +142,19 @@ func (f *smtpFront) auth(args string) step {
 		return f.plain(initial)
 	case mechanism == "PLAIN":
 		f.wait = "PLAIN"
-		return smtpReply(again, "334 ")
+		return reply(Again, "334 ")
 	case mechanism == "LOGIN" && initial != "":
 		f.wait = "USER"
 		return f.answer(initial)
 	case mechanism == "LOGIN":
 		f.wait = "USER"
-		return smtpReply(again, "334 VXNlcm5hbWU6") // "Username:"
+		return reply(Again, "334 VXNlcm5hbWU6") // "Username:"
 	}
 	return f.bad("504 5.5.4 " + textMechanism)
 }
 
 // answer reads a line of an AUTH dialog.
-func (f *smtpFront) answer(line string) step {
+func (f *smtpFront) answer(line string) Step {
 	wait := f.wait
 	f.wait = ""
 	if line == "*" {
@@ -175,33 +169,33 @@ func (f *smtpFront) answer(line string) step {
 	}
 	if wait == "USER" {
 		f.user, f.wait = string(data), "PASS"
-		return smtpReply(again, "334 UGFzc3dvcmQ6") // "Password:"
+		return reply(Again, "334 UGFzc3dvcmQ6") // "Password:"
 	}
-	l := &login{user: f.user, name: f.user, password: string(data), sasl: true, hello: f.hello}
+	l := &Login{User: f.user, name: f.user, password: string(data), sasl: true, hello: f.hello}
 	f.user = ""
-	return step{do: forward, login: l}
+	return Step{Do: Connect, Login: l}
 }
 
-func (f *smtpFront) plain(answer string) step {
+func (f *smtpFront) plain(answer string) Step {
 	l, ok := decodePlain(answer)
 	if !ok {
 		return f.bad("501 5.5.2 " + textPlain)
 	}
 	l.hello = f.hello
-	return step{do: forward, login: l}
+	return Step{Do: Connect, Login: l}
 }
 
 // mail forwards a client that does not log in, where that is allowed.
-func (f *smtpFront) mail(line string) step {
+func (f *smtpFront) mail(line string) Step {
 	switch {
 	case f.hello == "":
 		return f.bad("503 5.5.1 Error: send HELO/EHLO first")
 	case !f.loginAllowed():
 		return f.bad("530 5.7.0 Must issue a STARTTLS command first")
-	case !f.anonymous:
+	case !f.Anonymous:
 		return f.bad("530 5.7.0 Authentication required")
 	case !clean(line):
 		return f.bad("501 5.5.2 Error: bad syntax")
 	}
-	return step{do: forward, login: &login{mail: line, hello: f.hello}}
+	return Step{Do: Connect, Login: &Login{mail: line, hello: f.hello}}
 }

@@ -1,4 +1,4 @@
-package relay
+package protocol
 
 import (
 	"bytes"
@@ -17,9 +17,13 @@ type imapFront struct {
 	authTag   string // of an AUTHENTICATE that waits for the client's response
 }
 
+func newIMAPFront(c FrontConfig) Front {
+	return &imapFront{lineFront: lineFront{FrontConfig: c}}
+}
+
 func (f *imapFront) capability() string {
-	words := append([]string(nil), f.capabilities...)
-	if f.canTLS && !f.tls {
+	words := append([]string(nil), f.Capabilities...)
+	if f.CanTLS && !f.TLS {
 		words = append(words, "STARTTLS")
 	}
 	if f.loginAllowed() {
@@ -30,51 +34,47 @@ func (f *imapFront) capability() string {
 	return "CAPABILITY " + strings.Join(words, " ")
 }
 
-func (f *imapFront) reply(do action, lines ...string) step {
-	return step{do: do, reply: []byte(strings.Join(lines, "\r\n") + "\r\n")}
+func (f *imapFront) Greeting() string {
+	return "* OK [" + f.capability() + "] " + f.FrontConfig.Greeting + "\r\n"
 }
 
-func (f *imapFront) greeting() []byte {
-	return []byte("* OK [" + f.capability() + "] " + f.frontConfig.greeting + "\r\n")
+func (f *imapFront) Farewell(why string) string { return imapBye(why) }
+
+func (f *imapFront) Secured() {
+	f.TLS, f.authTag, f.continued, f.scanned = true, "", 0, 0
+	f.Rest()
 }
 
-func (f *imapFront) farewell(why string) []byte { return []byte("* BYE " + why + "\r\n") }
-
-func (f *imapFront) secured() {
-	f.tls, f.authTag, f.continued, f.scanned = true, "", 0, 0
-	f.rest()
-}
-
-func (f *imapFront) bye(why string, lines ...string) step {
-	s := f.reply(hangUp, append(lines, "* BYE "+why)...)
-	s.why = why
+func (f *imapFront) bye(why string, lines ...string) Step {
+	s := reply(HangUp, append(lines, "* BYE "+why)...)
+	s.Why = why
 	return s
 }
 
 // bad answers a wrong command.
-func (f *imapFront) bad(tag, why string) step {
+func (f *imapFront) bad(tag, why string) Step {
 	if f.mistake() {
 		return f.bye(textTooManyMistakes, tag+" BAD "+why)
 	}
-	return f.reply(again, tag+" BAD "+why)
+	return reply(Again, tag+" BAD "+why)
 }
 
-func (f *imapFront) refused() step {
+func (f *imapFront) Refused() Step {
 	if f.failed() {
 		return f.bye(textTooManyLogins)
 	}
-	return step{do: again}
+	return Step{}
 }
 
-func (f *imapFront) unknown(l *login) step {
+func (f *imapFront) Unknown(l *Login) Step {
 	const no = " NO [AUTHENTICATIONFAILED] Authentication failed."
 	if f.failed() {
 		return f.bye(textTooManyLogins, l.tag+no)
 	}
-	return f.reply(again, l.tag+no)
+	return reply(Again, l.tag+no)
 }
 
-func (f *imapFront) unavailable(l *login) step {
+func (f *imapFront) Unavailable(l *Login) Step {
 	if l == nil {
 		return f.bye("[UNAVAILABLE] " + textUnavailable)
 	}
@@ -82,10 +82,10 @@ func (f *imapFront) unavailable(l *login) step {
 	if f.failed() {
 		return f.bye(textUnavailable, l.tag+no)
 	}
-	return f.reply(again, l.tag+no)
+	return reply(Again, l.tag+no)
 }
 
-func (f *imapFront) next() step {
+func (f *imapFront) Next() Step {
 	if f.authTag != "" {
 		return f.authenticateAnswer()
 	}
@@ -115,38 +115,38 @@ func (f *imapFront) dropCommand(end int) {
 // The search goes on where it ended, and the first line is read for an answer
 // alone: a client may send thousands of literals in one command, and the last
 // bytes of it one at a time.
-func (f *imapFront) command() (last, end int, s step, ok bool) {
+func (f *imapFront) command() (last, end int, s Step, ok bool) {
 	for {
 		end = f.scanned
 		line := f.lineEnd(end)
-		if line < 0 || line > f.maxLine {
+		if line < 0 || line > f.MaxLine {
 			if f.tooLong() {
 				return 0, 0, f.bye(textTooLong), false
 			}
-			return 0, 0, step{do: more}, false
+			return 0, 0, Step{Do: More}, false
 		}
 		size, sync, is := literal(trimEnd(string(f.buf[end:line])))
 		if !is {
-			return end, line, step{}, true
+			return end, line, Step{}, true
 		}
 		switch {
-		case !sync && (size > f.maxNonSync() || size > f.maxLine-line):
+		case !sync && (size > f.maxNonSync() || size > f.MaxLine-line):
 			tag, _ := f.head(line)
 			return 0, 0, f.bye("literal too big", tag+" BAD literal too big"), false // the client sends it in any case: RFC 7888 section 4
 		case sync && f.continued < line:
 			return 0, 0, f.proceed(line, size), false
 		case len(f.buf) < line+size:
-			return 0, 0, step{do: more}, false
+			return 0, 0, Step{Do: More}, false
 		}
 		f.scanned = line + size
 	}
 }
 
 // proceed answers a client that waits before it sends the literal behind line.
-func (f *imapFront) proceed(line, size int) step {
+func (f *imapFront) proceed(line, size int) Step {
 	tag, name := f.head(line)
 	switch {
-	case size > f.maxLine-line:
+	case size > f.MaxLine-line:
 		f.dropCommand(line)
 		return f.bad(tag, "literal too big")
 	case (name == "LOGIN" || name == "AUTHENTICATE") && !f.loginAllowed(): // the client should not send a password that is refused
@@ -154,20 +154,17 @@ func (f *imapFront) proceed(line, size int) step {
 		return f.loginDisabled(tag)
 	}
 	f.continued = line
-	return f.reply(again, "+ OK")
+	return reply(Again, "+ OK")
 }
 
 // maxNonSync is the size of a literal that a client may send without waiting.
 // Only LITERAL+ allows more than 4096 bytes (RFC 7888 section 5).
 func (f *imapFront) maxNonSync() int {
-	if slices.ContainsFunc(f.capabilities, func(s string) bool { return strings.EqualFold(s, "LITERAL+") }) {
-		return f.maxLine
+	if slices.ContainsFunc(f.Capabilities, func(s string) bool { return strings.EqualFold(s, "LITERAL+") }) {
+		return f.MaxLine
 	}
 	return maxLiteralMinus
 }
-
-// maxLiteralMinus is the bound of LITERAL- (RFC 7888 section 5).
-const maxLiteralMinus = 4096
 
 // head is the tag and the name of the command whose first line ends at end or before.
 func (f *imapFront) head(end int) (tag, name string) {
@@ -180,47 +177,15 @@ func (f *imapFront) head(end int) (tag, name string) {
 	return tag, strings.ToUpper(name)
 }
 
-// literal reads "{12}" or "{12+}" at the end of a line (RFC 9051 section 4.3).
-func literal(line string) (size int, sync, ok bool) {
-	open := strings.LastIndexByte(line, '{')
-	if open < 0 || !strings.HasSuffix(line, "}") {
-		return 0, false, false
-	}
-	digits, nonSync := strings.CutSuffix(line[open+1:len(line)-1], "+")
-	if !allDigits(digits) {
-		return 0, false, false
-	}
-	size, err := strconv.Atoi(digits)
-	if err != nil || size > maxLiteral {
-		size = maxLiteral + 1
-	}
-	return size, !nonSync, true
-}
-
-// maxLiteral is the largest size of a literal that is told apart from larger
-// ones; none is accepted beyond max-line, which is smaller.
-const maxLiteral = 1 << 30
-
-func allDigits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
-}
-
-// imapTag is RFC 9051's tag: any ASTRING-CHAR except "+".
-func imapTag(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`(){%*"\+`, r)
-	})
-}
-
-func (f *imapFront) loginDisabled(tag string) step {
+func (f *imapFront) loginDisabled(tag string) Step {
 	if f.mistake() {
 		return f.bye(textTooManyMistakes)
 	}
-	return f.reply(again, tag+" NO [PRIVACYREQUIRED] "+textPlaintext)
+	return reply(Again, tag+" NO [PRIVACYREQUIRED] "+textPlaintext)
 }
 
 // run answers one complete command.
-func (f *imapFront) run(line string) step {
+func (f *imapFront) run(line string) Step {
 	tag, rest := cutWord(line)
 	if !imapTag(tag) {
 		return f.bad("*", "Invalid tag")
@@ -229,14 +194,14 @@ func (f *imapFront) run(line string) step {
 	name = strings.ToUpper(name)
 	switch name {
 	case "CAPABILITY":
-		return f.reply(again, "* "+f.capability(), tag+" OK CAPABILITY completed")
+		return reply(Again, "* "+f.capability(), tag+" OK CAPABILITY completed")
 	case "NOOP":
-		return f.reply(again, tag+" OK NOOP completed")
+		return reply(Again, tag+" OK NOOP completed")
 	case "ID":
-		return f.reply(again, "* ID NIL", tag+" OK ID completed")
+		return reply(Again, "* ID NIL", tag+" OK ID completed")
 	case "LOGOUT":
-		s := f.reply(hangUp, "* BYE logging out", tag+" OK LOGOUT completed")
-		s.why = "logout"
+		s := reply(HangUp, "* BYE logging out", tag+" OK LOGOUT completed")
+		s.Why = "logout"
 		return s
 	case "STARTTLS":
 		if args != "" {
@@ -251,28 +216,28 @@ func (f *imapFront) run(line string) step {
 		if !ok {
 			return f.bad(tag, textArguments)
 		}
-		return step{do: forward, login: &login{tag: tag, user: user, name: user, password: password}}
+		return Step{Do: Connect, Login: &Login{tag: tag, User: user, name: user, password: password}}
 	case "AUTHENTICATE":
 		return f.authenticate(tag, args)
 	}
 	return f.bad(tag, textUnknown)
 }
 
-func (f *imapFront) startTLS(tag string) step {
+func (f *imapFront) startTLS(tag string) Step {
 	switch {
-	case f.tls:
+	case f.TLS:
 		return f.bad(tag, textTLSActive)
-	case !f.canTLS:
+	case !f.CanTLS:
 		return f.bad(tag, textNoTLS)
 	case len(f.buf) > 0:
 		s := f.bye(textPipelined, tag+" BAD "+textPipelined)
-		s.why, s.injected = injected(len(f.buf)), len(f.buf)
+		s.Why, s.Injected = Injected(len(f.buf)), len(f.buf)
 		return s
 	}
-	return f.reply(beginTLS, tag+" OK Begin TLS negotiation now.")
+	return reply(StartTLS, tag+" OK Begin TLS negotiation now.")
 }
 
-func (f *imapFront) authenticate(tag, args string) step {
+func (f *imapFront) authenticate(tag, args string) Step {
 	mechanism, initial := cutWord(args)
 	switch {
 	case !f.loginAllowed():
@@ -281,22 +246,22 @@ func (f *imapFront) authenticate(tag, args string) step {
 		if f.mistake() {
 			return f.bye(textTooManyMistakes)
 		}
-		return f.reply(again, tag+" NO [CANNOT] "+textMechanism)
+		return reply(Again, tag+" NO [CANNOT] "+textMechanism)
 	case initial == "":
 		f.authTag = tag
-		return f.reply(again, "+ ")
+		return reply(Again, "+ ")
 	}
 	return f.plain(tag, initial)
 }
 
 // authenticateAnswer reads the line behind the continuation.
-func (f *imapFront) authenticateAnswer() step {
+func (f *imapFront) authenticateAnswer() Step {
 	answer, ok := f.line()
 	if !ok {
 		if f.tooLong() {
 			return f.bye(textTooLong)
 		}
-		return step{do: more}
+		return Step{Do: More}
 	}
 	tag := f.authTag
 	f.authTag = ""
@@ -306,13 +271,13 @@ func (f *imapFront) authenticateAnswer() step {
 	return f.plain(tag, answer)
 }
 
-func (f *imapFront) plain(tag, answer string) step {
+func (f *imapFront) plain(tag, answer string) Step {
 	l, ok := decodePlain(answer)
 	if !ok {
 		return f.bad(tag, textPlain)
 	}
 	l.tag = tag
-	return step{do: forward, login: l}
+	return Step{Do: Connect, Login: l}
 }
 
 // loginArguments reads two astrings (RFC 9051 section 9).
