@@ -1,6 +1,7 @@
-// Command docgen writes the pages of docs/internals that repeat the source: the
-// list of packages and C files, from their leading comments, and the list of
-// bounds, from the constants. "go generate ./..." runs it in the root folder.
+// Command docgen writes the pages of docs that repeat the source: the list of
+// packages and C files, from their leading comments, the list of bounds, from
+// the constants, and the list of decisions. "go generate" runs it in the root
+// folder.
 package main
 
 import (
@@ -26,6 +27,7 @@ func main() {
 	err := errors.Join(
 		write("docs/internals/packages.md", packages),
 		write("docs/internals/bounds.md", bounds),
+		write("docs/decisions/README.md", decisions),
 	)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "docgen:", err)
@@ -258,4 +260,26 @@ func cBounds() (rows []string, err error) {
 		}
 	}
 	return rows, err
+}
+
+var decisionTitle = regexp.MustCompile(`^# ([0-9]{4})\. (.+)\n`)
+
+// decisions lists the records of docs/decisions by their headings.
+func decisions() (string, error) {
+	var b strings.Builder
+	b.WriteString("# Decisions\n\nShort records: context, decision, consequences, and the tests or commands that verify them. " +
+		"\"In the first design\" marks figures that were not measured again. Some numbers were never used.\n\n")
+	names, err := filepath.Glob("docs/decisions/[0-9]*.md")
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		m := decisionTitle.FindSubmatch(data)
+		if m == nil || !strings.HasPrefix(filepath.Base(name), string(m[1])+"-") {
+			return "", fmt.Errorf("%s does not begin with its number and a title", name)
+		}
+		fmt.Fprintf(&b, "- [%s](%s) %s\n", m[1], filepath.Base(name), m[2])
+	}
+	return b.String(), err
 }
