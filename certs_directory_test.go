@@ -2,7 +2,6 @@ package sslfilter_test
 
 import (
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // CACrt may be a directory, as OpenSSL's users know it: plain files and the links
@@ -23,39 +23,40 @@ func TestCertsCACrtDirectory(t *testing.T) {
 		return file
 	}
 	server := func(change func(*sslfilter.Options)) sslfilter.Options {
-		return asking(func(o *sslfilter.Options) {
+		return testkit.Asking(func(o *sslfilter.Options) {
 			o.CACrt = dir
 			if change != nil {
 				change(o)
 			}
 		})
+
 	}
 	valid := func(crt string) bool {
-		return connect(t, server(nil), showing(crt, "")).Server.ClientCertValid()
+		return testkit.Connect(t, server(nil), testkit.Showing(crt, "")).Server.ClientCertValid()
 	}
 
 	err := refuse(t, server(nil), "CACrt", dir)
 	require.ErrorContains(t, err, "none of its files (*.pem, *.crt, *.cer and hashed names such as 5ed36f99.0) holds a PEM certificate")
-	key := put("server.pem", pkiBytes(t, "server.key"))
-	put("5ed36f99.r0", pkiBytes(t, "crl.pem"))
-	put("README", pkiBytes(t, "root.crt"))
+	key := put("server.pem", testkit.PKIBytes(t, "server.key"))
+	put("5ed36f99.r0", testkit.PKIBytes(t, "crl.pem"))
+	put("README", testkit.PKIBytes(t, "root.crt"))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "more.pem"), 0o700))
 	refuse(t, server(nil), "CACrt", dir)
 
-	put("other.crt", pkiBytes(t, "other.crt"))
+	put("other.crt", testkit.PKIBytes(t, "other.crt"))
 	require.False(t, valid("client.crt"), "README holds no certificate and is passed over")
 	require.True(t, valid("client-unknown.crt"))
-	elsewhere := tempFile(t, "root", pkiBytes(t, "root.crt"))
+	elsewhere := testkit.TempFile(t, "root", testkit.PKIBytes(t, "root.crt"))
 	require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, "5ed36f99.0")))
 	require.NoError(t, os.Symlink("5ed36f99.0", filepath.Join(dir, "root.pem")))
 	require.True(t, valid("client.crt"), "a hashed link")
 	require.True(t, valid("client-unknown.crt"), "a plain file")
-	require.NoError(t, connect(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.CACrt = dir })).Client.Filter.Err())
-	log := new(journal)
-	mustCtx(t, server(func(o *sslfilter.Options) { o.Debug = slog.New(log) }))
-	require.Equal(t, []string{key}, log.values("sslfilter: CACrt: a file without a certificate is passed over", "file"))
+	require.NoError(t, testkit.Connect(t, testkit.Server(), testkit.Client(func(o *sslfilter.Options) { o.CACrt = dir })).Client.Filter.Err())
+	log := new(testkit.Log)
+	testkit.Ctx(t, server(func(o *sslfilter.Options) { o.Debug = log.Logger() }))
+	require.Equal(t, []string{key}, log.Values("sslfilter: CACrt: a file without a certificate is passed over", "file"))
 
-	for name, data := range map[string][]byte{"broken.pem": pkiBytes(t, "root.crt")[:600], "der.crt": pemDER(t, pkiBytes(t, "root.crt"))} {
+	for name, data := range map[string][]byte{"broken.pem": testkit.PKIBytes(t, "root.crt")[:600], "der.crt": testkit.DER(t, testkit.PKIBytes(t, "root.crt"))} {
 		file := put(name, data)
 		refuse(t, server(nil), "CACrt", file)
 		require.NoError(t, os.Remove(file))
@@ -75,15 +76,15 @@ func TestCertsCACrtDirectory(t *testing.T) {
 // a CA has issued is not, and the certificate that was sent can be compared.
 func TestCertsPinning(t *testing.T) {
 	pinned := func(file string) sslfilter.Options {
-		return with(clientOptions(), func(o *sslfilter.Options) { o.CACrt = pki(file) })
+		return testkit.Client(func(o *sslfilter.Options) { o.CACrt = testkit.PKI(file) })
 	}
-	connect(t, serving("server-selfsigned"), pinned("server-selfsigned.crt"))
-	p := pair(t, serverOptions(), pinned("server-selfsigned.crt"))
+	testkit.Connect(t, testkit.ServerOf("server-selfsigned"), pinned("server-selfsigned.crt"))
+	p := testkit.NewPair(t, testkit.Server(), pinned("server-selfsigned.crt"))
 	require.Error(t, p.Handshake())
-	p = pair(t, serverOptions(), pinned("server.crt"))
+	p = testkit.NewPair(t, testkit.Server(), pinned("server.crt"))
 	require.Error(t, p.Handshake())
-	code := asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code
+	code := testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code
 	require.Contains(t, []sslfilter.VerifyCode{sslfilter.VerifyUnableToGetIssuer, sslfilter.VerifyUnableToGetIssuerLoc}, code)
-	p = connect(t, serverOptions(), sslfilter.Options{Client: true, InsecureSkipVerify: true})
-	require.Equal(t, derOf(t, "server.crt"), p.Client.Peer().Sent[0])
+	p = testkit.Connect(t, testkit.Server(), sslfilter.Options{Client: true, InsecureSkipVerify: true})
+	require.Equal(t, testkit.Cert(t, "server.crt").Raw, p.Client.Peer().Sent[0])
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // What OpenSSL makes of cipher strings, in order. The lists that begin with
@@ -31,7 +32,7 @@ func TestCiphersLists(t *testing.T) {
 			lists[list] = []string{"refused"}
 			continue
 		}
-		lists[list] = mustCtx(t, o).Ciphers()
+		lists[list] = testkit.Ctx(t, o).Ciphers()
 	}
 	for name, o := range map[string]sslfilter.Options{
 		"TLS 1.2 alone": {TLS12: true},
@@ -44,24 +45,26 @@ func TestCiphersLists(t *testing.T) {
 			lists[name] = []string{"refused"}
 			continue
 		}
-		lists[name] = mustCtx(t, o).Ciphers()
+		lists[name] = testkit.Ctx(t, o).Ciphers()
 	}
 	golden(t, "ciphers", lists)
 }
 
 // Ciphers is what is offered in fact.
 func TestCiphersOffered(t *testing.T) {
-	ctx := mustCtx(t, with(clientOptions(), func(o *sslfilter.Options) {
+	ctx := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) {
 		o.Cipher = "ECDHE-RSA-AES128-GCM-SHA256:AES256-SHA:ECDHE-RSA-AES256-GCM-SHA384"
 		o.CipherSuites = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 	}))
+
 	var hello *tls.ClientHelloInfo
-	talkToGo(t, filterOf(t, ctx), true, goServer(t, func(c *tls.Config) {
+	testkit.TalkToGo(t, testkit.FilterOf(t, ctx), true, testkit.GoServer(t, func(c *tls.Config) {
 		c.GetConfigForClient = func(info *tls.ClientHelloInfo) (*tls.Config, error) {
 			hello = info
 			return nil, nil
 		}
 	}))
+
 	const renegotiation = 0x00ff // TLS_EMPTY_RENEGOTIATION_INFO_SCSV (RFC 5746)
 	offered := slices.DeleteFunc(hello.CipherSuites, func(id uint16) bool { return id == renegotiation })
 	require.Equal(t, []uint16{0x1302, 0x1301, 0xc02f, 0x0035, 0xc030}, offered)
@@ -76,8 +79,8 @@ func TestCiphersOffered(t *testing.T) {
 func TestCiphersNoHonor(t *testing.T) {
 	const strong, quick = "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"
 	const strong13, quick13 = "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"
-	server := with(serverOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = strong+":"+quick, strong13+":"+quick13 })
-	client := with(clientOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = quick+":"+strong, quick13+":"+strong13 })
+	server := testkit.Server(func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = strong+":"+quick, strong13+":"+quick13 })
+	client := testkit.Client(func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = quick+":"+strong, quick13+":"+strong13 })
 	for _, c := range []struct {
 		noHonor bool
 		in12    string
@@ -87,11 +90,11 @@ func TestCiphersNoHonor(t *testing.T) {
 		{true, quick, quick13},
 	} {
 		server.NoHonor = c.noHonor
-		p := connect(t, server, in13(client))
+		p := testkit.Connect(t, server, testkit.With(client, testkit.TLS13))
 		require.Equal(t, c.in13, p.Server.Cipher())
 		only12 := client
 		only12.CipherSuites = ""
-		p = connect(t, server, in12(only12))
+		p = testkit.Connect(t, server, testkit.With(only12, testkit.TLS12))
 		require.Equal(t, c.in12, p.Server.Cipher())
 		require.Equal(t, p.Client.Cipher(), p.Server.Cipher())
 	}
@@ -114,19 +117,20 @@ func TestCiphersCipherAndCipherSuites(t *testing.T) {
 		if strings.Contains(c.cipher, "CHACHA20") && !served(t, "CHACHA20") || strings.Contains(c.cipher, "NULL") && !served(t, "NULL") {
 			continue
 		}
-		server := with(serverOptions(), func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = c.cipher, c.suites })
-		client := with(clientOptions(), func(o *sslfilter.Options) {
+		server := testkit.Server(func(o *sslfilter.Options) { o.Cipher, o.CipherSuites = c.cipher, c.suites })
+		client := testkit.Client(func(o *sslfilter.Options) {
 			o.Cipher, o.CipherSuites = "ALL:eNULL:@SECLEVEL=0", "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_AES_128_CCM_SHA256"
 			if served(t, "CHACHA20") {
 				o.CipherSuites += ":TLS_CHACHA20_POLY1305_SHA256"
 			}
 		})
-		p := connect(t, server, in13(client))
+
+		p := testkit.Connect(t, server, testkit.With(client, testkit.TLS13))
 		require.Equal(t, c.in13, p.Client.Cipher())
 		require.Equal(t, c.bits13, p.Client.Bits())
 		require.Equal(t, c.bits13, p.Server.Bits())
 		client.CipherSuites = ""
-		p = connect(t, server, in12(client))
+		p = testkit.Connect(t, server, testkit.With(client, testkit.TLS12))
 		require.Equal(t, c.in12, p.Client.Cipher())
 		require.Equal(t, c.bits12, p.Client.Bits())
 		require.Equal(t, c.bits12, p.Server.Bits())
@@ -136,16 +140,16 @@ func TestCiphersCipherAndCipherSuites(t *testing.T) {
 // The man page's string: in TLS 1.3 it decides nothing, and DHE needs parameters before OpenSSL 4.0.
 func TestCiphersOfTheManPage(t *testing.T) {
 	const list, first, second = "DHE-RSA-AES256-GCM-SHA384:AES256-SHA", "DHE-RSA-AES256-GCM-SHA384", "AES256-SHA"
-	server := listing(serverOptions(), list)
-	withDH := with(server, func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") })
-	require.Equal(t, "TLS_AES_256_GCM_SHA384", connect(t, server, clientOptions()).Server.Cipher())
-	require.Equal(t, first, connect(t, withDH, in12(clientOptions())).Server.Cipher())
+	server := testkit.Server(testkit.Cipher(list))
+	withDH := testkit.With(server, func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") })
+	require.Equal(t, "TLS_AES_256_GCM_SHA384", testkit.Connect(t, server, testkit.Client()).Server.Cipher())
+	require.Equal(t, first, testkit.Connect(t, withDH, testkit.Client(testkit.TLS12)).Server.Cipher())
 	alone := second
 	if since(openssl40) {
 		alone = first
 	}
-	require.Equal(t, alone, connect(t, server, in12(clientOptions())).Server.Cipher())
-	require.Equal(t, second, connect(t, withDH, in12(listing(clientOptions(), "AES256-SHA"))).Server.Cipher())
+	require.Equal(t, alone, testkit.Connect(t, server, testkit.Client(testkit.TLS12)).Server.Cipher())
+	require.Equal(t, second, testkit.Connect(t, withDH, testkit.Client(testkit.Cipher("AES256-SHA"), testkit.TLS12)).Server.Cipher())
 }
 
 // Groups decides the key exchange of both protocols, and a client that guessed
@@ -156,27 +160,29 @@ func TestCiphersGroups(t *testing.T) {
 			if !served(t, name) {
 				return
 			}
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				server := with(serverOptions(), func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				server := testkit.Server(func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
 				for _, offered := range []string{name, groups(t, "X448:P-521:P-384:P-256:X25519"), groups(t, "X25519:P-256:P-384:P-521:X448")} {
-					p := connect(t, server, with(clientOptions(), func(o *sslfilter.Options) { o.Groups = offered }))
+					p := testkit.Connect(t, server, testkit.Client(func(o *sslfilter.Options) { o.Groups = offered }))
 					for _, side := range []*sslfilter.Filter{p.Client.Filter, p.Server.Filter} {
 						if since(openssl30) {
 							require.Equal(t, id, side.Group(), offered)
 						}
 					}
 				}
-				// crypto/tls is told by the ClientHello alone.
+
 				var hello *tls.ClientHelloInfo
-				client := with(clientOptions(), func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
-				talkToGo(t, mustFilter(t, client), true, goServer(t, func(c *tls.Config) {
+				client := testkit.Client(func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
+				testkit.TalkToGo(t, testkit.Filter(t, client), true, testkit.GoServer(t, func(c *tls.Config) {
 					c.GetConfigForClient = func(info *tls.ClientHelloInfo) (*tls.Config, error) {
 						hello = info
 						return nil, nil
 					}
 				}))
+
 				require.Equal(t, []tls.CurveID{tls.CurveID(id)}, hello.SupportedCurves)
 			})
+
 		})
 	}
 }
@@ -191,24 +197,26 @@ func groups(t testing.TB, list string) string {
 // NewCtx, and the peer's.
 func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 	const keyTooSmall = sslfilter.VerifyCode(66) // X509_V_ERR_EE_KEY_TOO_SMALL
-	level := func(o sslfilter.Options, n string) sslfilter.Options { return listing(o, "DEFAULT@SECLEVEL="+n) }
+	level := func(o sslfilter.Options, n string) sslfilter.Options {
+		return testkit.With(o, testkit.Cipher("DEFAULT@SECLEVEL="+n))
+	}
 	for n, admitted := range map[string]bool{"0": true, "1": true, "2": false, "3": false} { // RSA-1024 is worth 80 bits
 		if admitted && !served(t, "RSA-1024") {
 			continue
 		}
-		own := level(serving("server-1024"), n)
+		own := level(testkit.ServerOf("server-1024"), n)
 		if !admitted {
-			refuse(t, own, "Crt", pki("server-1024.crt"))
+			refuse(t, own, "Crt", testkit.PKI("server-1024.crt"))
 			if !served(t, "RSA-1024") {
 				continue
 			}
-			own = level(serving("server-1024"), "1")
+			own = level(testkit.ServerOf("server-1024"), "1")
 		}
-		p := pair(t, own, level(clientOptions(), n))
+		p := testkit.NewPair(t, own, level(testkit.Client(), n))
 		err := p.Handshake()
 		require.Equal(t, admitted, p.Client.HandshakeDone(), "level %s: %v", n, err)
 		if !admitted {
-			require.Equal(t, keyTooSmall, asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+			require.Equal(t, keyTooSmall, testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
 		}
 	}
 	for n, admitted := range map[string]bool{"0": true, "1": false} { // TLS 1.0 signs with SHA-1
@@ -219,13 +227,13 @@ func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 			o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS10
 			return level(o, n)
 		}
-		_, clientErr := sslfilter.NewCtx(old(clientOptions())) // OpenSSL 4.0 leaves no suite
-		_, serverErr := sslfilter.NewCtx(old(serverOptions())) // 3.0 and later leave no signature
+		_, clientErr := sslfilter.NewCtx(old(testkit.Client())) // OpenSSL 4.0 leaves no suite
+		_, serverErr := sslfilter.NewCtx(old(testkit.Server())) // 3.0 and later leave no signature
 		if clientErr != nil || serverErr != nil {
 			require.False(t, admitted, "level %s: %v, %v", n, clientErr, serverErr)
 			continue
 		}
-		p := pair(t, old(serverOptions()), old(clientOptions()))
+		p := testkit.NewPair(t, old(testkit.Server()), old(testkit.Client()))
 		err := p.Handshake()
 		require.Equal(t, admitted || !since(openssl30), p.Server.HandshakeDone(), "level %s: %v", n, err)
 	}
@@ -233,19 +241,19 @@ func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 
 // A server may go without a certificate where its list needs none.
 func TestCiphersAnonymous(t *testing.T) {
-	anonymous := in12(sslfilter.Options{Cipher: "AECDH-AES256-SHA:ADH-AES256-SHA:@SECLEVEL=0"})
-	client := in12(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: anonymous.Cipher})
-	p := connect(t, anonymous, client)
+	anonymous := testkit.With(sslfilter.Options{Cipher: "AECDH-AES256-SHA:ADH-AES256-SHA:@SECLEVEL=0"}, testkit.TLS12)
+	client := testkit.With(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: anonymous.Cipher}, testkit.TLS12)
+	p := testkit.Connect(t, anonymous, client)
 	require.Equal(t, "AECDH-AES256-SHA", p.Server.Cipher())
 	require.NoError(t, p.Client.Send([]byte("nobody knows who")))
 	p.Transfer()
 	require.Equal(t, "nobody knows who", string(p.Server.Got))
 
-	mixed := in12(listing(serverOptions(), "AECDH-AES256-SHA:AES256-SHA:@SECLEVEL=0"))
-	require.Equal(t, "AECDH-AES256-SHA", connect(t, mixed, client).Server.Cipher())
-	require.Equal(t, "AES256-SHA", connect(t, mixed, in12(clientOptions())).Server.Cipher())
+	mixed := testkit.Server(testkit.Cipher("AECDH-AES256-SHA:AES256-SHA:@SECLEVEL=0"), testkit.TLS12)
+	require.Equal(t, "AECDH-AES256-SHA", testkit.Connect(t, mixed, client).Server.Cipher())
+	require.Equal(t, "AES256-SHA", testkit.Connect(t, mixed, testkit.Client(testkit.TLS12)).Server.Cipher())
 
-	p = pair(t, anonymous, in12(clientOptions()))
+	p = testkit.NewPair(t, anonymous, testkit.Client(testkit.TLS12))
 	require.Error(t, p.Handshake())
 	require.False(t, p.Server.HandshakeDone())
 }
@@ -258,8 +266,8 @@ func TestCiphersNoneLeft(t *testing.T) {
 		"no suite of TLS 1.2": func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true },
 		"none of the level":   func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "AES128-SHA@SECLEVEL=5", true },
 	} {
-		for _, side := range []sslfilter.Options{clientOptions(), serverOptions()} {
-			require.ErrorContains(t, refuse(t, with(side, change), "Cipher", ""), "no suite is left", name)
+		for _, side := range []sslfilter.Options{testkit.Client(), testkit.Server()} {
+			require.ErrorContains(t, refuse(t, testkit.With(side, change), "Cipher", ""), "no suite is left", name)
 		}
 	}
 }

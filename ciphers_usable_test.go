@@ -6,7 +6,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // offering is a client that offers this suite and no other, and takes everything.
@@ -33,11 +32,11 @@ func offering(suite string) sslfilter.Options {
 // What UsableCiphers lists can be negotiated, and nothing else of Ciphers can.
 func TestCiphersUsable(t *testing.T) {
 	type change = func(*sslfilter.Options)
-	keys := map[string]sslfilter.Options{"RSA": serverOptions(), "EC": serving("server-ec")}
+	keys := map[string]sslfilter.Options{"RSA": testkit.Server(), "EC": testkit.ServerOf("server-ec")}
 	if served(t, "X25519") {
-		keys["Ed25519"] = serving("server-ed25519")
+		keys["Ed25519"] = testkit.ServerOf("server-ed25519")
 	}
-	dh := func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }
+	dh := func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }
 	for key, server := range keys {
 		for name, changes := range map[string][]change{
 			"with DHCert":        {dh},
@@ -48,26 +47,26 @@ func TestCiphersUsable(t *testing.T) {
 			t.Run(key+", "+name, func(t *testing.T) {
 				server := server
 				for _, c := range changes {
-					server = with(server, c)
+					server = testkit.With(server, c)
 				}
-				log := new(journal)
-				server.Debug = slog.New(log)
-				ctx := mustCtx(t, server)
+				log := new(testkit.Log)
+				server.Debug = log.Logger()
+				ctx := testkit.Ctx(t, server)
 				var usable []string
 				for _, suite := range ctx.Ciphers() {
-					p := enginetest.New(mustFilter(t, offering(suite)), filterOf(t, ctx))
+					p := testkit.Join(testkit.FilterOf(t, ctx), testkit.Filter(t, offering(suite)))
 					if p.Handshake() == nil && p.Client.HandshakeDone() {
 						require.Equal(t, suite, p.Client.Cipher())
 						usable = append(usable, suite)
 					}
 				}
 				require.Equal(t, usable, ctx.UsableCiphers())
-				require.Equal(t, []string{strings.Join(usable, ":")}, log.values("sslfilter: context made", "usable"))
+				require.Equal(t, []string{strings.Join(usable, ":")}, log.Values("sslfilter: context made", "usable"))
 			})
 		}
 	}
-	require.Equal(t, []string{"AES256-SHA"}, mustCtx(t, in12(listing(serverOptions(), "ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA"))).UsableCiphers())
-	client := mustCtx(t, clientOptions())
+	require.Equal(t, []string{"AES256-SHA"}, testkit.Ctx(t, testkit.Server(testkit.Cipher("ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA"), testkit.TLS12)).UsableCiphers())
+	client := testkit.Ctx(t, testkit.Client())
 	require.Equal(t, client.Ciphers(), client.UsableCiphers())
 }
 
@@ -75,16 +74,16 @@ func TestCiphersUsable(t *testing.T) {
 func TestCiphersServerCannotNegotiate(t *testing.T) {
 	why := func(o sslfilter.Options, option string) string { t.Helper(); return refuse(t, o, option, "").Error() }
 	if !since(openssl40) { // which has parameters of its own
-		text := why(in12(listing(serverOptions(), "DHE-RSA-AES256-GCM-SHA384")), "Cipher")
+		text := why(testkit.Server(testkit.Cipher("DHE-RSA-AES256-GCM-SHA384"), testkit.TLS12), "Cipher")
 		require.Contains(t, text, "can negotiate none of DHE-RSA-AES256-GCM-SHA384 with a key of the type RSA; DHE suites need DHCert")
 	}
-	require.NoError(t, accepted(in12(with(listing(serverOptions(), "DHE-RSA-AES256-GCM-SHA384"), func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }))))
-	require.Contains(t, why(in12(listing(serving("server-ec"), "ECDHE-RSA-AES256-GCM-SHA384")), "Cipher"), "with a key of the type EC")
-	require.Contains(t, why(in12(listing(serverOptions(), "ECDHE-ECDSA-AES256-GCM-SHA384")), "Cipher"), "with a key of the type RSA")
-	require.NoError(t, accepted(listing(serverOptions(), "ECDHE-ECDSA-AES256-GCM-SHA384")), "TLS 1.3 is left")
-	require.Contains(t, why(in12(listing(serverOptions(), "NULL-SHA256:@SECLEVEL=2")), "Cipher"), "no suite is left")
+	require.NoError(t, accepted(testkit.Server(testkit.Cipher("DHE-RSA-AES256-GCM-SHA384"), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }, testkit.TLS12)))
+	require.Contains(t, why(testkit.ServerOf("server-ec", testkit.Cipher("ECDHE-RSA-AES256-GCM-SHA384"), testkit.TLS12), "Cipher"), "with a key of the type EC")
+	require.Contains(t, why(testkit.Server(testkit.Cipher("ECDHE-ECDSA-AES256-GCM-SHA384"), testkit.TLS12), "Cipher"), "with a key of the type RSA")
+	require.NoError(t, accepted(testkit.Server(testkit.Cipher("ECDHE-ECDSA-AES256-GCM-SHA384"))), "TLS 1.3 is left")
+	require.Contains(t, why(testkit.Server(testkit.Cipher("NULL-SHA256:@SECLEVEL=2"), testkit.TLS12), "Cipher"), "no suite is left")
 	if since(openssl30) {
-		text := why(in12(with(listing(serverOptions(), "ECDHE-RSA-AES256-GCM-SHA384"), func(o *sslfilter.Options) { o.Groups = "ffdhe2048" })), "Cipher")
+		text := why(testkit.Server(testkit.Cipher("ECDHE-RSA-AES256-GCM-SHA384"), func(o *sslfilter.Options) { o.Groups = "ffdhe2048" }, testkit.TLS12), "Cipher")
 		require.Contains(t, text, "ECDHE suites need an elliptic curve in Groups")
 	}
 }
@@ -95,7 +94,7 @@ func TestCiphersOldVersionsAlone(t *testing.T) {
 	needsUnserved(t, "MD5")
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS10, sslfilter.VersionTLS11} {
 		for level := range 3 {
-			o := with(listing(serverOptions(), fmt.Sprintf("AES128-SHA:@SECLEVEL=%d", level)), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v })
+			o := testkit.Server(testkit.Cipher(fmt.Sprintf("AES128-SHA:@SECLEVEL=%d", level)), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v })
 			if since(openssl35) && level > 0 {
 				require.ErrorContains(t, refuse(t, o, "Cipher", ""), "no suite is left that the versions and the security level admit")
 				continue
@@ -104,8 +103,8 @@ func TestCiphersOldVersionsAlone(t *testing.T) {
 				require.ErrorContains(t, refuse(t, o, "MaxVersion", ""), "needs @SECLEVEL=0 in Cipher for "+v.String())
 				continue
 			}
-			client := with(listing(clientOptions(), "AES128-SHA:@SECLEVEL=0"), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v })
-			p := pair(t, o, client)
+			client := testkit.Client(testkit.Cipher("AES128-SHA:@SECLEVEL=0"), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v })
+			p := testkit.NewPair(t, o, client)
 			require.NoError(t, p.Handshake())
 			require.Equal(t, v.String(), p.Client.Version())
 		}
@@ -118,8 +117,8 @@ func TestCiphersOldVersionsNeedALowLevel(t *testing.T) {
 	old := func(o *sslfilter.Options) {
 		o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS11
 	}
-	server := with(serverOptions(), func(o *sslfilter.Options) { o.MinVersion = sslfilter.VersionTLS10 })
-	p := pair(t, server, with(listing(clientOptions(), "ALL:@SECLEVEL=0"), old))
+	server := testkit.Server(func(o *sslfilter.Options) { o.MinVersion = sslfilter.VersionTLS10 })
+	p := testkit.NewPair(t, server, testkit.Client(testkit.Cipher("ALL:@SECLEVEL=0"), old))
 	err := p.Handshake()
 	switch {
 	case !since(openssl30): // makes their signatures at every security level
@@ -133,7 +132,7 @@ func TestCiphersOldVersionsNeedALowLevel(t *testing.T) {
 
 // The text of "no shared cipher" names what this server can negotiate, not what its list has.
 func TestCiphersNoSharedCipherText(t *testing.T) {
-	p := pair(t, in12(listing(serverOptions(), "ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA")), in12(listing(clientOptions(), "ECDHE-RSA-AES256-GCM-SHA384")))
+	p := testkit.NewPair(t, testkit.Server(testkit.Cipher("ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA"), testkit.TLS12), testkit.Client(testkit.Cipher("ECDHE-RSA-AES256-GCM-SHA384"), testkit.TLS12))
 	require.Error(t, p.Handshake())
 	require.ErrorContains(t, p.Server.Filter.Err(), "the peer offered ECDHE-RSA-AES256-GCM-SHA384; this side can negotiate AES256-SHA")
 	require.NotContains(t, p.Server.Filter.Err().Error(), "ECDSA")
@@ -142,7 +141,7 @@ func TestCiphersNoSharedCipherText(t *testing.T) {
 // authorities are CAs whose names take about n bytes in a request, in PEM form.
 func authorities(t testing.TB, n int) (text []byte, size int) {
 	t.Helper()
-	key := signer(t, "client.key")
+	key := testkit.Key(t, "client.key")
 	for i := 0; ; i++ {
 		name := pkix.Name{CommonName: fmt.Sprintf("authority %05d ", i), Organization: []string{strings.Repeat("x", 60)}}
 		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: name, IsCA: true, BasicConstraintsValid: true,
@@ -162,29 +161,30 @@ func authorities(t testing.TB, n int) (text []byte, size int) {
 // The names of the CAs have to fit into the request for a certificate. Up to the
 // bound both versions carry them; beyond it NewCtx says so.
 func TestCertsCANamesAreBounded(t *testing.T) {
-	root := pkiBytes(t, "root.crt")
-	rootCert, err := x509.ParseCertificate(pemDER(t, root))
+	root := testkit.PKIBytes(t, "root.crt")
+	rootCert, err := x509.ParseCertificate(testkit.DER(t, root))
 	require.NoError(t, err)
 	own := 2 + len(rootCert.RawSubject)
 	fitting, size := authorities(t, sslfilter.MaxCANames-own)
 	require.Greater(t, size, sslfilter.MaxCANames-own-200)
-	server := asking(func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{root, fitting} })
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		p := connect(t, with(server, func(o *sslfilter.Options) { o.MaxVersion = highest }), showing("client.crt", ""))
+	server := testkit.Asking(func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{root, fitting} })
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		p := testkit.Connect(t, testkit.With(server, func(o *sslfilter.Options) { o.MaxVersion = highest }), testkit.Showing("client.crt", ""))
 		require.True(t, p.Server.ClientCertValid())
 	})
-	long := tempFile(t, "cas.pem", slices.Concat(root, fitting, pkiBytes(t, "other.crt"), pkiBytes(t, "inter.crt"), pkiBytes(t, "ecroot.crt")))
+
+	long := testkit.TempFile(t, "cas.pem", slices.Concat(root, fitting, testkit.PKIBytes(t, "other.crt"), testkit.PKIBytes(t, "inter.crt"), testkit.PKIBytes(t, "ecroot.crt")))
 	asks := func(o *sslfilter.Options) { o.CACrt = long }
-	text := refuse(t, asking(asks), "CACrt", long).Error()
+	text := refuse(t, testkit.Asking(asks), "CACrt", long).Error()
 	require.Regexp(t, `take 6\d{4} bytes in the request for a client certificate; at most 65024 are possible`, text)
-	require.NoError(t, accepted(with(serverOptions(), asks)), "a server that asks nobody sends no names")
-	require.NoError(t, accepted(with(clientOptions(), asks)), "a client sends no names")
+	require.NoError(t, accepted(testkit.Server(asks)), "a server that asks nobody sends no names")
+	require.NoError(t, accepted(testkit.Client(asks)), "a client sends no names")
 }
 
 // A chain that OpenSSL's clients would not read is refused; one of the bound arrives.
 func TestCertsOwnChainIsBounded(t *testing.T) {
-	key := signer(t, "client.key")
-	leaf := mint(t, certSpec{serial: 0x900, names: []string{"localhost"}})
+	key := testkit.Key(t, "client.key")
+	leaf := testkit.Mint(t, x509.Certificate{DNSNames: []string{"localhost"}})
 	filler := func(n int) []byte {
 		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: strings.Repeat("x", n)},
 			NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC)}
@@ -192,15 +192,16 @@ func TestCertsOwnChainIsBounded(t *testing.T) {
 		require.NoError(t, err)
 		return der
 	}
-	room := sslfilter.MaxOwnChain - 4 - 5 - len(pemDER(t, leaf)) - 5
+	room := sslfilter.MaxOwnChain - 4 - 5 - len(testkit.DER(t, leaf)) - 5
 	overhead := len(filler(20000)) - 2*20000 // subject and issuer
 	fit := (room - overhead) / 2
 	chain := func(n int) []byte {
 		return slices.Concat(leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: filler(n)}))
 	}
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		connect(t, sslfilter.Options{CrtMem: chain(fit - 8), Key: pki("client.key"), MaxVersion: highest}, clientOptions())
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		testkit.Connect(t, sslfilter.Options{CrtMem: chain(fit - 8), Key: testkit.PKI("client.key"), MaxVersion: highest}, testkit.Client())
 	})
-	file := tempFile(t, "long.pem", chain(fit+8))
-	require.Contains(t, refuse(t, sslfilter.Options{Crt: file, Key: pki("client.key")}, "Crt", file).Error(), "peers with OpenSSL take at most 102400")
+
+	file := testkit.TempFile(t, "long.pem", chain(fit+8))
+	require.Contains(t, refuse(t, sslfilter.Options{Crt: file, Key: testkit.PKI("client.key")}, "Crt", file).Error(), "peers with OpenSSL take at most 102400")
 }

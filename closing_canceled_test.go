@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // alert is that record's content.
@@ -25,27 +25,27 @@ const (
 // close_notify, with data in front of it and speech behind it.
 func TestClosingUserCanceled(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
-	protocols(t, func(t *testing.T, v sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
 			for _, levels := range [][2]byte{{warning, warning}, {warning, fatal}, {fatal, warning}, {fatal, fatal}} {
 				if v == sslfilter.VersionTLS12 && levels != [2]byte{warning, warning} {
-					continue // there a level counts, and fatal is an error
+					continue
 				}
-				for _, times := range []int{1, 3} { // the fifth warning in a row is an error of OpenSSL
+				for _, times := range []int{1, 3} {
 					t.Run(fmt.Sprintf("client %v, levels %v, %d times", client, levels, times), func(t *testing.T) {
-						cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+						testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 							for _, end := range []string{"half close", "Detach"} {
 								config := toServer
 								if client {
 									config = toClient
 								}
-								f := mustFilter(t, keyedOptions(client, v))
+								f := testkit.Filter(t, keyedOptions(client, v))
 								k := connectKeyed(t, f, client, config, nil)
 								f.Outgoing(nil)
 								wire := k.send(typeData, []byte("last words"))
 								wire = append(wire, k.send(typeAlert, slices.Repeat([][]byte{alert(levels[0], userCanceled)}, times)...)...)
 								wire = append(wire, k.send(typeAlert, alert(levels[1], closeNotify))...)
-								side := enginetest.Side{Filter: f}
+								side := testkit.Side{Filter: f}
 								for _, piece := range cut(append(wire, "plain"...)) {
 									side.Deliver(piece)
 								}
@@ -61,7 +61,7 @@ func TestClosingUserCanceled(t *testing.T) {
 								} else {
 									require.NoError(t, f.CloseWrite())
 								}
-								said := byRecord(f.Outgoing(nil))
+								said := testkit.ByRecord(f.Outgoing(nil))
 								require.True(t, f.Flushed())
 								require.NoError(t, f.Err())
 								var got [][]byte
@@ -69,7 +69,7 @@ func TestClosingUserCanceled(t *testing.T) {
 									if len(record) > 0 {
 										kind, body, err := k.in.open(record)
 										require.NoError(t, err)
-										if kind == typeAlert && len(body) == 1 { // open takes zeros at the end for padding
+										if kind == typeAlert && len(body) == 1 {
 											body = append(body, closeNotify)
 										}
 										got = append(got, append([]byte{kind}, body...))
@@ -78,11 +78,13 @@ func TestClosingUserCanceled(t *testing.T) {
 								require.Equal(t, [][]byte{append([]byte{typeData}, "answer"...), {typeAlert, warning, closeNotify}}, got)
 							}
 						})
+
 					})
 				}
 			}
 		}
 	})
+
 }
 
 // What is not that end stays an error: user_canceled alone is not an end, a fatal
@@ -96,7 +98,7 @@ func TestClosingUserCanceledAlone(t *testing.T) {
 			config = toClient
 		}
 		connect := func() (*sslfilter.Filter, *keyed) {
-			f := mustFilter(t, keyedOptions(client, sslfilter.VersionTLS13))
+			f := testkit.Filter(t, keyedOptions(client, sslfilter.VersionTLS13))
 			k := connectKeyed(t, f, client, config, nil)
 			f.Outgoing(nil)
 			return f, k
@@ -108,7 +110,7 @@ func TestClosingUserCanceledAlone(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "still here", string(got))
 		_, err = f.Receive(nil, k.send(typeAlert, alert(fatal, 80)))
-		require.Equal(t, sslfilter.AlertError(80), asError[sslfilter.AlertError](t, err))
+		require.Equal(t, sslfilter.AlertError(80), testkit.As[sslfilter.AlertError](t, err))
 
 		f, k = connect()
 		_, err = f.Receive(nil, k.send(typeAlert, slices.Concat(alert(warning, userCanceled), alert(warning, closeNotify))))
@@ -120,7 +122,7 @@ func TestClosingUserCanceledAlone(t *testing.T) {
 // In the handshake the two are a failure that says so.
 func TestClosingUserCanceledInTheHandshake(t *testing.T) {
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		p := pair(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.MaxVersion = v }))
+		p := testkit.NewPair(t, testkit.Server(), testkit.Client(func(o *sslfilter.Options) { o.MaxVersion = v }))
 		require.NoError(t, p.Client.Handshake())
 		p.Client.Deliver(slices.Concat(tlsRecord(typeAlert, warning, userCanceled), tlsRecord(typeAlert, warning, closeNotify)))
 		require.NotErrorIs(t, p.Client.Err, io.EOF)

@@ -7,11 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func TestClosingWriteThenRead(t *testing.T) {
-	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Client.Send([]byte("request")))
 		require.NoError(t, p.Client.CloseWrite())
@@ -35,10 +35,11 @@ func TestClosingWriteThenRead(t *testing.T) {
 		require.Equal(t, io.EOF, p.Client.ReceiveEOF())
 		require.Equal(t, io.EOF, p.Server.ReceiveEOF())
 	})
+
 }
 
 func TestClosingDataBeforeCloseNotify(t *testing.T) {
-	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Client.Send([]byte("last words")))
 		require.NoError(t, p.Client.CloseWrite())
@@ -49,10 +50,11 @@ func TestClosingDataBeforeCloseNotify(t *testing.T) {
 		require.Equal(t, io.EOF, err, "and again")
 		require.Empty(t, plain)
 	})
+
 }
 
 func TestClosingBeforeTheHandshake(t *testing.T) {
-	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Client.Send([]byte("all there is")))
 		require.NoError(t, p.Client.CloseWrite())
 		require.NoError(t, p.Handshake())
@@ -60,19 +62,20 @@ func TestClosingBeforeTheHandshake(t *testing.T) {
 		require.Equal(t, "all there is", string(p.Server.Got))
 		require.Equal(t, io.EOF, p.Server.Err)
 	})
+
 }
 
 func TestClosingReceiveEOF(t *testing.T) {
 	var handled []error
 	options := func() (server, client sslfilter.Options) {
-		server = sslfilter.Options{Crt: "testdata/pki/server-ec.crt", Key: "testdata/pki/server-ec.key"}
+		server = testkit.ServerOf("server-ec")
 		server.ErrorHandler = func(_ *sslfilter.Filter, err error) { handled = append(handled, err) }
 		return server, sslfilter.Options{Client: true, InsecureSkipVerify: true}
 	}
 	t.Run("cut in the data", func(t *testing.T) {
 		handled = nil
 		server, client := options()
-		p := joined(t, server, client)
+		p := testkit.NewPair(t, server, client)
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Server.Send([]byte("accepted before the cut")))
 		err := p.Server.ReceiveEOF()
@@ -88,7 +91,7 @@ func TestClosingReceiveEOF(t *testing.T) {
 	t.Run("cut in the handshake", func(t *testing.T) {
 		handled = nil
 		server, client := options()
-		p := joined(t, server, client)
+		p := testkit.NewPair(t, server, client)
 		require.NoError(t, p.Client.Handshake())
 		p.Server.Deliver(p.Client.Outgoing(nil)[:20])
 		require.Equal(t, sslfilter.TruncatedError{InsideRecord: true, InHandshake: true}, truncatedBy(t, p.Server.ReceiveEOF()))
@@ -97,13 +100,13 @@ func TestClosingReceiveEOF(t *testing.T) {
 	})
 	t.Run("before anything", func(t *testing.T) {
 		server, client := options()
-		p := joined(t, server, client)
+		p := testkit.NewPair(t, server, client)
 		require.Equal(t, sslfilter.TruncatedError{InHandshake: true}, truncatedBy(t, p.Server.ReceiveEOF()))
 	})
 	t.Run("clean", func(t *testing.T) {
 		handled = nil
 		server, client := options()
-		p := joined(t, server, client)
+		p := testkit.NewPair(t, server, client)
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Client.CloseWrite())
 		p.Transfer()
@@ -115,7 +118,7 @@ func TestClosingReceiveEOF(t *testing.T) {
 
 // A close_notify inside the handshake is a failure, not an end.
 func TestClosingInTheHandshake(t *testing.T) {
-	p := versionPair(t, "TLSv1.2")
+	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS12))
 	require.NoError(t, p.Client.Handshake())
 	p.Client.Deliver([]byte{21, 3, 3, 0, 2, 1, 0}) // record: alert, TLS 1.2, warning, close_notify
 	var failure *sslfilter.Error
@@ -126,63 +129,61 @@ func TestClosingInTheHandshake(t *testing.T) {
 }
 
 func TestClosingDetach(t *testing.T) {
-	for version := range versions {
-		for name, chunk := range chunkers(t) {
-			t.Run(version+"/"+name, func(t *testing.T) {
-				p := versionPair(t, version)
-				p.Chunk = chunk
-				require.NoError(t, p.Handshake())
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+			p := testkit.NewPair(t, testkit.ServerOf("server-ec", testkit.Only(v)), testkit.Client(testkit.Only(v)))
+			p.Cut = cut
+			require.NoError(t, p.Handshake())
 
-				var usage *sslfilter.UsageError
-				_, err := p.Server.Detach()
-				require.ErrorAs(t, err, &usage, "before the peer's close_notify")
-				require.NoError(t, p.Client.Send([]byte("under TLS, ")))
-				p.Transfer()
+			var usage *sslfilter.UsageError
+			_, err := p.Server.Detach()
+			require.ErrorAs(t, err, &usage, "before the peer's close_notify")
+			require.NoError(t, p.Client.Send([]byte("under TLS, ")))
+			p.Transfer()
 
-				require.NoError(t, p.Client.Send([]byte("then not")))
-				require.NoError(t, p.Client.CloseWrite())
-				wire := append(p.Client.Outgoing(nil), "PLAIN WORDS\r\n"...)
-				for _, piece := range chunk(wire) {
-					p.Server.Deliver(piece)
-				}
-				require.Equal(t, "under TLS, then not", string(p.Server.Got))
-				require.Equal(t, io.EOF, p.Server.Err)
+			require.NoError(t, p.Client.Send([]byte("then not")))
+			require.NoError(t, p.Client.CloseWrite())
+			wire := append(p.Client.Outgoing(nil), "PLAIN WORDS\r\n"...)
+			for _, piece := range cut(wire) {
+				p.Server.Deliver(piece)
+			}
+			require.Equal(t, "under TLS, then not", string(p.Server.Got))
+			require.Equal(t, io.EOF, p.Server.Err)
 
-				require.NoError(t, p.Server.Send([]byte("queued before Detach")))
-				plain, err := p.Server.Detach()
-				require.NoError(t, err)
-				require.Equal(t, "PLAIN WORDS\r\n", string(plain))
-				require.False(t, p.Server.Flushed())
-				answer := append(p.Server.Outgoing(nil), "plain answer"...)
-				require.True(t, p.Server.Flushed())
+			require.NoError(t, p.Server.Send([]byte("queued before Detach")))
+			plain, err := p.Server.Detach()
+			require.NoError(t, err)
+			require.Equal(t, "PLAIN WORDS\r\n", string(plain))
+			require.False(t, p.Server.Flushed())
+			answer := append(p.Server.Outgoing(nil), "plain answer"...)
+			require.True(t, p.Server.Flushed())
 
-				require.ErrorAs(t, p.Server.Send([]byte("x")), &usage)
-				_, err = p.Server.Receive(nil, []byte("x"))
-				require.ErrorAs(t, err, &usage)
-				_, err = p.Server.Detach()
-				require.ErrorAs(t, err, &usage)
-				require.Empty(t, p.Server.Outgoing(nil))
+			require.ErrorAs(t, p.Server.Send([]byte("x")), &usage)
+			_, err = p.Server.Receive(nil, []byte("x"))
+			require.ErrorAs(t, err, &usage)
+			_, err = p.Server.Detach()
+			require.ErrorAs(t, err, &usage)
+			require.Empty(t, p.Server.Outgoing(nil))
 
-				for _, piece := range chunk(answer) {
-					p.Client.Deliver(piece)
-				}
-				require.Equal(t, "queued before Detach", string(p.Client.Got))
-				plain, err = p.Client.Detach()
-				require.NoError(t, err)
-				require.Equal(t, "plain answer", string(plain))
-				require.Empty(t, p.Client.Outgoing(nil), "our close_notify is sent once")
-			})
-		}
-	}
+			for _, piece := range cut(answer) {
+				p.Client.Deliver(piece)
+			}
+			require.Equal(t, "queued before Detach", string(p.Client.Got))
+			plain, err = p.Client.Detach()
+			require.NoError(t, err)
+			require.Equal(t, "plain answer", string(plain))
+			require.Empty(t, p.Client.Outgoing(nil), "our close_notify is sent once")
+		})
+	})
 }
 
 func TestClosingTrailingBytesAreBounded(t *testing.T) {
-	p := versionPair(t, "TLSv1.3")
+	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Client.CloseWrite())
 	p.Transfer()
 	require.True(t, p.Server.EOF())
-	full := noise(sslfilter.MaxTrailing, 1)
+	full := testkit.Bytes(sslfilter.MaxTrailing, 1)
 	_, err := p.Server.Receive(nil, full)
 	require.Equal(t, io.EOF, err)
 	_, err = p.Server.Receive(nil, []byte("x"))
@@ -195,7 +196,7 @@ func TestClosingTrailingBytesAreBounded(t *testing.T) {
 // Bytes that OpenSSL would still say after our close_notify would garble the
 // plain text behind it: here the answer to a key update.
 func TestClosingNothingFollowsCloseNotify(t *testing.T) {
-	p := versionPair(t, "TLSv1.3")
+	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Server.CloseWrite())
 	end := p.Server.Outgoing(nil)
@@ -212,7 +213,7 @@ func TestClosingNothingFollowsCloseNotify(t *testing.T) {
 // Nor does the alert of a failure that comes then: the peer that has read our
 // close_notify takes what follows for plain text.
 func TestClosingNoAlertFollowsCloseNotify(t *testing.T) {
-	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Handshake())
 		require.NoError(t, p.Server.CloseWrite())
 		end := p.Server.Outgoing(nil)
@@ -225,10 +226,11 @@ func TestClosingNoAlertFollowsCloseNotify(t *testing.T) {
 		p.Client.Deliver(end)
 		require.Equal(t, io.EOF, p.Client.Err)
 	})
+
 }
 
 func TestClosingCloseIsIdempotent(t *testing.T) {
-	p := versionPair(t, "TLSv1.3")
+	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Server.Send([]byte("never fetched")))
 	require.NoError(t, p.Server.Close())

@@ -8,22 +8,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // eachRole runs f with both versions, on a client and on a server. The two sides
 // that make joins are a and b; b is the one that the role is of.
-func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side))) {
-	protocols(t, func(t *testing.T, v sslfilter.Version) {
-		server := with(serverOptions(), func(o *sslfilter.Options) { o.Crt, o.Key = pki("server-ec.crt"), pki("server-ec.key") })
-		client := with(clientOptions(), func(o *sslfilter.Options) { o.MaxVersion = v })
+func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side))) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		server := testkit.Server(func(o *sslfilter.Options) { o.Crt, o.Key = testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key") })
+		client := testkit.Client(func(o *sslfilter.Options) { o.MaxVersion = v })
 		for _, role := range []string{"client", "server"} {
 			t.Run(role, func(t *testing.T) {
 				o := map[string]sslfilter.Options{"client": client, "server": server}
-				o[role] = with(o[role], change)
-				of := map[string]*sslfilter.Ctx{"client": mustCtx(t, o["client"]), "server": mustCtx(t, o["server"])}
-				f(t, func() (p *enginetest.Pair, a, b *enginetest.Side) {
-					p = enginetest.New(filterOf(t, of["client"]), filterOf(t, of["server"]))
+				o[role] = testkit.With(o[role], change)
+				of := map[string]*sslfilter.Ctx{"client": testkit.Ctx(t, o["client"]), "server": testkit.Ctx(t, o["server"])}
+				f(t, func() (p *testkit.Pair, a, b *testkit.Side) {
+					p = testkit.PairOf(t, of["server"], of["client"])
 					if role == "client" {
 						return p, &p.Server, &p.Client
 					}
@@ -32,6 +32,7 @@ func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T
 			})
 		}
 	})
+
 }
 
 func allowMissingEnd(o *sslfilter.Options) { o.AllowMissingCloseNotify = true }
@@ -41,7 +42,7 @@ func truncatedBy(t testing.TB, err error) sslfilter.TruncatedError {
 	t.Helper()
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.NotErrorIs(t, err, io.EOF)
-	return *asError[*sslfilter.TruncatedError](t, err)
+	return *testkit.As[*sslfilter.TruncatedError](t, err)
 }
 
 // An end inside a record is told from one between two records at every byte, and
@@ -49,7 +50,7 @@ func truncatedBy(t testing.TB, err error) sslfilter.TruncatedError {
 func TestClosingTruncation(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
-			eachRole(t, func(o *sslfilter.Options) { o.AllowMissingCloseNotify = allow }, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+			eachRole(t, func(o *sslfilter.Options) { o.AllowMissingCloseNotify = allow }, func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side)) {
 				for cut := 0; ; cut++ {
 					p, a, b := join()
 					require.NoError(t, p.Handshake())
@@ -80,7 +81,7 @@ func TestClosingTruncation(t *testing.T) {
 
 // An end in the handshake is never a clean one, whatever the option says.
 func TestClosingTruncatedHandshake(t *testing.T) {
-	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side)) {
 		for cut, flight := 0, 1; cut < flight; cut += 1 + cut/40 {
 			p, a, b := join()
 			require.NoError(t, p.Client.Handshake())
@@ -103,7 +104,7 @@ func TestClosingTruncatedHandshake(t *testing.T) {
 // An end in the middle of a renegotiation is not a clean one either.
 func TestClosingTruncatedRenegotiation(t *testing.T) {
 	_, toClient := keyedConfigs(t)
-	f := mustFilter(t, with(keyedOptions(true, sslfilter.VersionTLS12), allowMissingEnd))
+	f := testkit.Filter(t, testkit.With(keyedOptions(true, sslfilter.VersionTLS12), allowMissingEnd))
 	k := connectKeyed(t, f, true, toClient, nil)
 	f.Outgoing(nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // HelloRequest
@@ -119,7 +120,7 @@ func TestClosingAllowMissingCloseNotify(t *testing.T) {
 	eachRole(t, func(o *sslfilter.Options) {
 		o.AllowMissingCloseNotify = true
 		o.ErrorHandler = func(_ *sslfilter.Filter, err error) { told = append(told, err) }
-	}, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+	}, func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side)) {
 		p, a, b := join()
 		require.NoError(t, p.Handshake())
 		require.NoError(t, a.Send([]byte("question")))
@@ -127,8 +128,8 @@ func TestClosingAllowMissingCloseNotify(t *testing.T) {
 		require.Equal(t, "question", string(b.Got))
 		require.Equal(t, io.EOF, b.ReceiveEOF())
 
-		require.Equal(t, "Detach", asError[*sslfilter.UsageError](t, detach(b.Filter)).Op)
-		require.Equal(t, "Receive", asError[*sslfilter.UsageError](t, receive(b.Filter)).Op)
+		require.Equal(t, "Detach", testkit.As[*sslfilter.UsageError](t, detach(b.Filter)).Op)
+		require.Equal(t, "Receive", testkit.As[*sslfilter.UsageError](t, receive(b.Filter)).Op)
 		_, err := b.Receive(nil, nil)
 		require.Equal(t, io.EOF, err)
 
@@ -139,14 +140,14 @@ func TestClosingAllowMissingCloseNotify(t *testing.T) {
 		require.Equal(t, "answer", string(a.Got))
 		require.Equal(t, io.EOF, a.Err)
 		require.NoError(t, b.Filter.Err())
-		require.Equal(t, "Detach", asError[*sslfilter.UsageError](t, detach(b.Filter)).Op)
+		require.Equal(t, "Detach", testkit.As[*sslfilter.UsageError](t, detach(b.Filter)).Op)
 	})
 	require.Empty(t, told)
 }
 
 // A close_notify still counts, and bytes behind it are for Detach.
 func TestClosingCloseNotifyWithAllowMissing(t *testing.T) {
-	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *enginetest.Pair, a, b *enginetest.Side)) {
+	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side)) {
 		p, a, b := join()
 		require.NoError(t, p.Handshake())
 		require.NoError(t, a.CloseWrite())

@@ -8,17 +8,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // What both ends of a connection say of it must be the same, and crypto/tls
 // is the other end.
 func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 	const label = "EXPORTER-sslfilter-test"
-	check := func(t *testing.T, f *sslfilter.Filter, peer goPeer) {
+	check := func(t *testing.T, f *sslfilter.Filter, peer testkit.GoPeer) {
 		t.Helper()
-		require.NoError(t, peer.err)
-		state := peer.state
+		require.NoError(t, peer.Err)
+		state := peer.State
 		require.Equal(t, state.CipherSuite, f.CipherSuite())
 		require.Equal(t, state.NegotiatedProtocol, f.ALPN())
 		require.Equal(t, "http/1.1", f.ALPN())
@@ -38,37 +38,42 @@ func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 			require.Equal(t, want, got, "context %q", context)
 		}
 	}
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		t.Run("client", func(t *testing.T) {
-			staple := []byte{0x30, 0x03, 0x0a, 0x01, 0x06} // "unauthorized"; 3.6 and later look whether it can be parsed
-			f := mustFilter(t, with(clientOptions(), func(o *sslfilter.Options) {
+			staple := []byte{0x30, 0x03, 0x0a, 0x01, 0x06}
+			f := testkit.Filter(t, testkit.Client(func(o *sslfilter.Options) {
 				o.MaxVersion, o.ALPN = highest, []string{"h2", "http/1.1"}
-				o.Crt, o.Key = pki("client-inter-chain.pem"), pki("client-inter.key")
+				o.Crt, o.Key = testkit.PKI("client-inter-chain.pem"), testkit.PKI("client-inter.key")
 			}))
-			peer := talkToGo(t, f, true, goServer(t, func(c *tls.Config) {
+
+			peer := testkit.TalkToGo(t, f, true, testkit.GoServer(t, func(c *tls.Config) {
 				c.NextProtos, c.ClientAuth = []string{"http/1.1"}, tls.RequireAnyClientCert
 				c.Certificates[0].OCSPStaple = staple
 			}))
+
 			check(t, f, peer)
 			require.Equal(t, staple, f.OCSPResponse())
-			require.Len(t, peer.state.PeerCertificates, 2, "the chain was sent")
-			require.Equal(t, [][]byte{goCertificate(t, "server.crt", "server.key").Certificate[0]}, f.Peer().Sent)
+			require.Len(t, peer.State.PeerCertificates, 2, "the chain was sent")
+			require.Equal(t, [][]byte{testkit.KeyPair(t, "server.crt", "server.key").Certificate[0]}, f.Peer().Sent)
 		})
 		t.Run("server", func(t *testing.T) {
-			client := goCertificate(t, "client-inter-chain.pem", "client-inter.key")
-			f := mustFilter(t, with(serverOptions(), func(o *sslfilter.Options) {
-				o.ClientCert, o.CACrt = true, pki("root.crt")
+			client := testkit.KeyPair(t, "client-inter-chain.pem", "client-inter.key")
+			f := testkit.Filter(t, testkit.Server(func(o *sslfilter.Options) {
+				o.ClientCert, o.CACrt = true, testkit.PKI("root.crt")
 				o.MaxVersion, o.ALPN = highest, []string{"http/1.1", "h2"}
 			}))
-			peer := talkToGo(t, f, false, goClient(t, func(c *tls.Config) {
-				c.NextProtos = []string{"h2", "http/1.1"} // the order of the server decides
+
+			peer := testkit.TalkToGo(t, f, false, testkit.GoClient(t, func(c *tls.Config) {
+				c.NextProtos = []string{"h2", "http/1.1"}
 				c.Certificates = []tls.Certificate{client}
 			}))
+
 			check(t, f, peer)
 			require.Nil(t, f.OCSPResponse())
 			require.Equal(t, client.Certificate, f.Peer().Sent, "own certificate first, and once")
 		})
 	})
+
 }
 
 func TestConnectionALPN(t *testing.T) {
@@ -86,13 +91,14 @@ func TestConnectionALPN(t *testing.T) {
 		"longest names":              {[]string{strings.Repeat("x", 255)}, []string{strings.Repeat("x", 255)}, strings.Repeat("x", 255), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				p := pair(t,
-					with(serverOptions(), func(o *sslfilter.Options) { o.ALPN, o.MaxVersion = test.server, highest }),
-					with(clientOptions(), func(o *sslfilter.Options) { o.ALPN = test.client }))
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				p := testkit.NewPair(t,
+					testkit.Server(func(o *sslfilter.Options) { o.ALPN, o.MaxVersion = test.server, highest }),
+					testkit.Client(func(o *sslfilter.Options) { o.ALPN = test.client }))
+
 				err := p.Handshake()
 				if test.refused {
-					require.Equal(t, sslfilter.AlertError(120), asError[sslfilter.AlertError](t, p.Client.Filter.Err()), "no_application_protocol")
+					require.Equal(t, sslfilter.AlertError(120), testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()), "no_application_protocol")
 					require.ErrorContains(t, p.Server.Filter.Err(), "no application protocol")
 					return
 				}
@@ -100,6 +106,7 @@ func TestConnectionALPN(t *testing.T) {
 				require.Equal(t, test.agreed, p.Server.ALPN())
 				require.Equal(t, test.agreed, p.Client.ALPN())
 			})
+
 		})
 	}
 }
@@ -107,10 +114,10 @@ func TestConnectionALPN(t *testing.T) {
 // SetALPN counts for its connection alone.
 func TestConnectionSetALPN(t *testing.T) {
 	both := func(o *sslfilter.Options) { o.ALPN = []string{"h2", "http/1.1"} }
-	server, client := mustCtx(t, with(serverOptions(), both)), mustCtx(t, with(clientOptions(), both))
+	server, client := testkit.Ctx(t, testkit.Server(both)), testkit.Ctx(t, testkit.Client(both))
 	require.Equal(t, []string{"h2", "http/1.1"}, client.ALPN())
 	for _, want := range []string{"h2", "http/1.1", "h2"} {
-		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		p := testkit.PairOf(t, server, client)
 		if want != "h2" {
 			require.NoError(t, p.Client.SetALPN(want))
 		}
@@ -121,7 +128,7 @@ func TestConnectionSetALPN(t *testing.T) {
 }
 
 func TestConnectionUnknownBeforeAndAfter(t *testing.T) {
-	f := mustFilter(t, serverOptions())
+	f := testkit.Filter(t, testkit.Server())
 	for _, when := range []string{"before the handshake", "after Close"} {
 		require.Zero(t, f.CipherSuite(), when)
 		require.Zero(t, f.Group(), when)
@@ -140,10 +147,10 @@ func TestConnectionUnknownBeforeAndAfter(t *testing.T) {
 }
 
 func TestConnectionExportKeyingMaterialIsBounded(t *testing.T) {
-	p := connect(t, serverOptions(), clientOptions())
+	p := testkit.Connect(t, testkit.Server(), testkit.Client())
 	for _, n := range []int{-1, 0, sslfilter.MaxKeyingMaterial + 1} {
 		_, err := p.Client.ExportKeyingMaterial("label", nil, n)
-		asError[*sslfilter.UsageError](t, err)
+		testkit.As[*sslfilter.UsageError](t, err)
 	}
 	ours, err := p.Client.ExportKeyingMaterial("label", nil, sslfilter.MaxKeyingMaterial)
 	require.NoError(t, err)
@@ -158,14 +165,14 @@ func TestCtxClientAndServerName(t *testing.T) {
 		client  bool
 		name    string
 	}{
-		"server":         {serverOptions(), false, ""},
-		"server, SNI":    {with(serverOptions(), func(o *sslfilter.Options) { o.SNI = "a.test" }), false, ""},
+		"server":         {testkit.Server(), false, ""},
+		"server, SNI":    {testkit.Server(func(o *sslfilter.Options) { o.SNI = "a.test" }), false, ""},
 		"client":         {sslfilter.Options{Client: true, InsecureSkipVerify: true}, true, ""},
-		"client, SNI":    {sslfilter.Options{Client: true, CACrt: pki("root.crt"), SNI: "a.test"}, true, "a.test"},
-		"client, both":   {sslfilter.Options{Client: true, CACrt: pki("root.crt"), SNI: "a.test", ServerName: "b.test"}, true, "b.test"},
-		"client, verify": {clientOptions(), true, "localhost"},
+		"client, SNI":    {sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), SNI: "a.test"}, true, "a.test"},
+		"client, both":   {sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), SNI: "a.test", ServerName: "b.test"}, true, "b.test"},
+		"client, verify": {testkit.Client(), true, "localhost"},
 	} {
-		ctx := mustCtx(t, c.options)
+		ctx := testkit.Ctx(t, c.options)
 		require.Equal(t, c.client, ctx.Client(), name)
 		require.Equal(t, c.name, ctx.ServerName(), name)
 	}

@@ -1,11 +1,9 @@
 package sslfilter_test
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // checking makes OpenSSL check the lists in these files of the test PKI.
@@ -27,7 +25,7 @@ func checking(check sslfilter.CRLCheck, files ...string) func(*sslfilter.Options
 	return func(o *sslfilter.Options) {
 		o.CRLCheck = check
 		for _, f := range files {
-			o.CRLFiles = append(o.CRLFiles, pki(f))
+			o.CRLFiles = append(o.CRLFiles, testkit.PKI(f))
 		}
 	}
 }
@@ -50,28 +48,6 @@ func inMem(t testing.TB, o sslfilter.Options) sslfilter.Options {
 	}
 	o.CRLFiles = nil
 	return o
-}
-
-// crlBy makes a CRL of a CA of the test PKI.
-func crlBy(t testing.TB, ca string, change func(*x509.RevocationList), serials ...int64) []byte {
-	t.Helper()
-	list := &x509.RevocationList{
-		Number:     big.NewInt(1),
-		ThisUpdate: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
-		NextUpdate: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
-	}
-	for _, n := range serials {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: list.ThisUpdate})
-	}
-	if change != nil {
-		change(list)
-	}
-	issuer, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, ca+".crt")))
-	require.NoError(t, err)
-	der, err := x509.CreateRevocationList(rand.Reader, list, issuer, signer(t, ca+".key"))
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
 // crlPolicy is what CRLCheck says of one client.
@@ -120,20 +96,20 @@ func crlPolicies() []crlPolicy {
 		{"intermediate listed, leaf's missing and allowed", inter, both(checking(chain, "crl-all.pem"), allowMissing), isListed, 23, 1, false},
 		{"another error", "client-expired.crt", checking(leaf, "crl.pem"), notListed, 10, 0, false},
 		{"unknown CA", "client-unknown.crt", both(checking(leaf, "crl.pem"), ok), sslfilter.CRLMissing, 20, 0, false},
-		{"serials beside it", "client.crt", both(checking(leaf, "crl-empty.pem"), crl(pki("crl-empty.pem"))), notListed, 3, 1, false},
+		{"serials beside it", "client.crt", both(checking(leaf, "crl-empty.pem"), crl(testkit.PKI("crl-empty.pem"))), notListed, 3, 1, false},
 	}
 }
 
 func TestCRLCheckPolicies(t *testing.T) {
 	for _, c := range crlPolicies() {
 		t.Run(c.name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 				for form, o := range map[string]sslfilter.Options{
-					"files":  asking(c.change),
-					"memory": inMem(t, asking(c.change)),
+					"files":  testkit.Asking(c.change),
+					"memory": inMem(t, testkit.Asking(c.change)),
 				} {
 					o.MaxVersion = highest
-					f := connect(t, o, showing(c.crt, "")).Server.Filter
+					f := testkit.Connect(t, o, testkit.Showing(c.crt, "")).Server.Filter
 					peer := f.Peer()
 					require.Equal(t, c.status, peer.CRLCheck.Status, "%s: %v", form, peer)
 					require.Equal(t, c.ignored, peer.CRLCheck.Ignored, form)
@@ -146,81 +122,84 @@ func TestCRLCheckPolicies(t *testing.T) {
 					}
 					if c.status != notListed {
 						require.NotEmpty(t, peer.CRLCheck.Subject)
-						asError[*sslfilter.VerifyError](t, peer.CRLCheck.Err)
+						testkit.As[*sslfilter.VerifyError](t, peer.CRLCheck.Err)
 					}
-					if c.code == 0 && c.status != notListed { // what is ignored stands in the verdict
+					if c.code == 0 && c.status != notListed {
 						require.NotEmpty(t, peer.Errors)
 						require.True(t, peer.Errors[0].Ignored)
 					}
 					o.RequireValidClientCert = true
-					p := pair(t, o, showing(c.crt, ""))
+					p := testkit.NewPair(t, o, testkit.Showing(c.crt, ""))
 					p.Handshake()
 					require.Equal(t, c.code == 0, p.Server.ClientCertValid(), form)
 					require.Equal(t, c.code == 0, p.Server.Filter.Err() == nil, form)
 					if c.code != 0 {
-						refusal := asError[*sslfilter.VerifyError](t, p.Server.Filter.Err())
+						refusal := testkit.As[*sslfilter.VerifyError](t, p.Server.Filter.Err())
 						require.Equal(t, c.code, refusal.Code, form)
 						require.Equal(t, c.depth, refusal.Depth, form)
 					}
 				}
 			})
+
 		})
 	}
 }
 
 // A client verifies the server in the same way.
 func TestCRLCheckOnAClient(t *testing.T) {
-	listing := tempFile(t, "crl.pem", crlBy(t, "root", nil, 0x1001))
+	listing := testkit.TempFile(t, "crl.pem", testkit.CRL(t, 0x1001))
 	at := func(file string, change func(*sslfilter.Options)) sslfilter.Options {
-		return with(clientOptions(), func(o *sslfilter.Options) {
+		return testkit.Client(func(o *sslfilter.Options) {
 			o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckChain, []string{file}
 			if change != nil {
 				change(o)
 			}
 		})
+
 	}
 	for _, c := range []struct {
 		name   string
 		client sslfilter.Options
 		code   sslfilter.VerifyCode
 	}{
-		{"not listed", at(pki("crl.pem"), nil), 0},
+		{"not listed", at(testkit.PKI("crl.pem"), nil), 0},
 		{"listed", at(listing, nil), 23},
-		{"missing", at(pki("crl-inter-empty.pem"), nil), 3},
-		{"missing, and allowed", at(pki("crl-inter-empty.pem"), allowMissing), 0},
-		{"expired", at(pki("crl-expired.pem"), nil), 12},
-		{"expired, and allowed", at(pki("crl-expired.pem"), allowExpired), 0},
+		{"missing", at(testkit.PKI("crl-inter-empty.pem"), nil), 3},
+		{"missing, and allowed", at(testkit.PKI("crl-inter-empty.pem"), allowMissing), 0},
+		{"expired", at(testkit.PKI("crl-expired.pem"), nil), 12},
+		{"expired, and allowed", at(testkit.PKI("crl-expired.pem"), allowExpired), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				p := pair(t, with(serverOptions(), func(o *sslfilter.Options) { o.MaxVersion = highest }), c.client)
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				p := testkit.NewPair(t, testkit.Server(func(o *sslfilter.Options) { o.MaxVersion = highest }), c.client)
 				p.Handshake()
 				require.Equal(t, c.code == 0, p.Client.ClientCertValid())
 				if c.code == 0 {
 					require.NoError(t, p.Client.Filter.Err())
 					return
 				}
-				require.Equal(t, c.code, asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
-				lenient := with(c.client, func(o *sslfilter.Options) { o.InsecureSkipVerify = true })
-				f := connect(t, serverOptions(), lenient).Client.Filter
+				require.Equal(t, c.code, testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+				lenient := testkit.With(c.client, func(o *sslfilter.Options) { o.InsecureSkipVerify = true })
+				f := testkit.Connect(t, testkit.Server(), lenient).Client.Filter
 				require.False(t, f.ClientCertValid())
 				require.False(t, f.Peer().CRLCheck.OK())
 			})
+
 		})
 	}
-	f := connect(t, serverOptions(), clientOptions()).Client.Filter
+	f := testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Filter
 	require.Equal(t, sslfilter.CRLNotAsked, f.Peer().CRLCheck.Status)
 	require.True(t, f.Peer().CRLCheck.OK())
 }
 
 // Nobody is "not on the CRL" before there was a look.
 func TestCRLCheckNotReached(t *testing.T) {
-	o := asking(checking(sslfilter.CRLCheckLeaf, "crl.pem"))
-	require.Equal(t, sslfilter.CRLNoCertificate, mustFilter(t, o).Peer().CRLCheck.Status)
-	none := connect(t, o, clientOptions()).Server.Filter
+	o := testkit.Asking(checking(sslfilter.CRLCheckLeaf, "crl.pem"))
+	require.Equal(t, sslfilter.CRLNoCertificate, testkit.Filter(t, o).Peer().CRLCheck.Status)
+	none := testkit.Connect(t, o, testkit.Client()).Server.Filter
 	require.Equal(t, sslfilter.CRLNoCertificate, none.Peer().CRLCheck.Status)
 	require.False(t, none.Peer().CRLCheck.OK())
-	refused := pair(t, requiring(checking(sslfilter.CRLCheckLeaf, "crl.pem")), showing("client-unknown.crt", ""))
+	refused := testkit.NewPair(t, testkit.Requiring(checking(sslfilter.CRLCheckLeaf, "crl.pem")), testkit.Showing("client-unknown.crt", ""))
 	require.Error(t, refused.Handshake())
 	require.Equal(t, sslfilter.CRLNotReached, refused.Server.Peer().CRLCheck.Status)
 	require.False(t, refused.Server.Peer().CRLCheck.OK())
@@ -230,7 +209,7 @@ func TestCRLCheckNotReached(t *testing.T) {
 // context that lives; one that is gone or broken blocks everybody and says why.
 func TestCRLCheckFilesChange(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "crl.pem")
-	without, listing := crlBy(t, "root", nil, 0x2002), crlBy(t, "root", nil, 0x2001)
+	without, listing := testkit.CRL(t, 0x2002), testkit.CRL(t, 0x2001)
 	write := func(data []byte) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(file+".new", data, 0o600))
@@ -238,13 +217,13 @@ func TestCRLCheckFilesChange(t *testing.T) {
 	}
 	write(without)
 	change := func(o *sslfilter.Options) {
-		o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{pki("crl-other.pem"), file}
+		o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{testkit.PKI("crl-other.pem"), file}
 		o.AllowMissingCRL = true // what cannot be read is not missing
 		o.IgnoreVerifyErrors = []sslfilter.VerifyCode{sslfilter.VerifyUnableToGetCRL}
 	}
-	asks, requires, client := mustCtx(t, asking(change)), mustCtx(t, requiring(change)), mustCtx(t, showing("client.crt", ""))
-	visit := func(server *sslfilter.Ctx) (*enginetest.Pair, error) {
-		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+	asks, requires, client := testkit.Ctx(t, testkit.Asking(change)), testkit.Ctx(t, testkit.Requiring(change)), testkit.Ctx(t, testkit.Showing("client.crt", ""))
+	visit := func(server *sslfilter.Ctx) (*testkit.Pair, error) {
+		p := testkit.PairOf(t, server, client)
 		return p, p.Handshake()
 	}
 	check := func(status sslfilter.CRLStatus, code sslfilter.VerifyCode, reason error) {
@@ -259,7 +238,7 @@ func TestCRLCheckFilesChange(t *testing.T) {
 		require.Equal(t, code == 0, err == nil, "%v", err)
 		if code != 0 {
 			err = p.Server.Filter.Err()
-			require.Equal(t, code, asError[*sslfilter.VerifyError](t, err).Code)
+			require.Equal(t, code, testkit.As[*sslfilter.VerifyError](t, err).Code)
 			require.False(t, p.Server.ClientCertValid())
 		}
 		if status == unusable {
@@ -301,20 +280,20 @@ func TestCRLCheckManyFiles(t *testing.T) {
 	var files []string
 	for i := range 40 {
 		files = append(files, filepath.Join(dir, fmt.Sprint(i)))
-		require.NoError(t, os.WriteFile(files[i], pkiBytes(t, "crl-other.pem"), 0o600))
+		require.NoError(t, os.WriteFile(files[i], testkit.PKIBytes(t, "crl-other.pem"), 0o600))
 	}
-	server := mustCtx(t, asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, files }))
-	client := mustCtx(t, showing("client.crt", ""))
+	server := testkit.Ctx(t, testkit.Asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, files }))
+	client := testkit.Ctx(t, testkit.Showing("client.crt", ""))
 	status := func() sslfilter.CRLStatus {
-		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		p := testkit.PairOf(t, server, client)
 		require.NoError(t, p.Handshake())
 		return p.Server.Peer().CRLCheck.Status
 	}
 	require.Equal(t, sslfilter.CRLMissing, status())
 	for _, i := range []int{0, 39} {
-		require.NoError(t, os.WriteFile(files[i], pkiBytes(t, "crl.pem"), 0o600))
+		require.NoError(t, os.WriteFile(files[i], testkit.PKIBytes(t, "crl.pem"), 0o600))
 		require.Equal(t, notListed, status())
-		require.NoError(t, os.WriteFile(files[i], pkiBytes(t, "crl-other.pem"), 0o600))
+		require.NoError(t, os.WriteFile(files[i], testkit.PKIBytes(t, "crl-other.pem"), 0o600))
 		require.Equal(t, sslfilter.CRLMissing, status())
 	}
 }
@@ -322,9 +301,9 @@ func TestCRLCheckManyFiles(t *testing.T) {
 // One context serves any number of goroutines while its file is replaced.
 func TestCRLCheckConcurrentRenewal(t *testing.T) {
 	const goroutines, rounds = 8, 20
-	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
-	server := mustCtx(t, requiring(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }))
-	good, revoked := mustCtx(t, showing("client.crt", "")), mustCtx(t, showing("client-revoked.crt", ""))
+	file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
+	server := testkit.Ctx(t, testkit.Requiring(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }))
+	good, revoked := testkit.Ctx(t, testkit.Showing("client.crt", "")), testkit.Ctx(t, testkit.Showing("client-revoked.crt", ""))
 	var visiting sync.WaitGroup
 	for i := range goroutines {
 		client, code := good, sslfilter.VerifyOK
@@ -339,7 +318,7 @@ func TestCRLCheckConcurrentRenewal(t *testing.T) {
 					t.Error(err, err2)
 					return
 				}
-				p := enginetest.New(c, s)
+				p := testkit.Join(s, c)
 				p.Handshake()
 				var refusal *sslfilter.VerifyError
 				if errors.As(s.Err(), &refusal) != (code != 0) || refusal != nil && refusal.Code != code {
@@ -358,7 +337,7 @@ func TestCRLCheckConcurrentRenewal(t *testing.T) {
 				return
 			default:
 			}
-			data := append(pkiBytes(t, "crl.pem"), fmt.Sprintf("renewal %d\n", i)...)
+			data := append(testkit.PKIBytes(t, "crl.pem"), fmt.Sprintf("renewal %d\n", i)...)
 			if err := os.WriteFile(file+".new", data, 0o600); err != nil {
 				t.Error(err)
 			}
@@ -384,7 +363,7 @@ func issuingPoint(tag byte, content ...byte) pkix.Extension {
 
 // ofList makes OpenSSL check a list with this extension.
 func ofList(t testing.TB, e pkix.Extension) func(*sslfilter.Options) {
-	list := crlBy(t, "root", func(l *x509.RevocationList) { l.ExtraExtensions = []pkix.Extension{e} })
+	list := testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{ExtraExtensions: []pkix.Extension{e}})
 	return func(o *sslfilter.Options) { o.CRLCheck, o.CRLMem = sslfilter.CRLCheckLeaf, [][]byte{list} }
 }
 
@@ -399,7 +378,7 @@ func TestCRLCheckScopes(t *testing.T) {
 		{"onlyContainsCACerts", issuingPoint(2, 0xff), sslfilter.CRLInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := connect(t, asking(ofList(t, c.scope)), showing("client.crt", "")).Server.Filter
+			f := testkit.Connect(t, testkit.Asking(ofList(t, c.scope)), testkit.Showing("client.crt", "")).Server.Filter
 			require.Equal(t, c.status, f.Peer().CRLCheck.Status, "%v", f.Peer())
 			require.Equal(t, c.status == notListed, f.ClientCertValid())
 		})
@@ -409,15 +388,15 @@ func TestCRLCheckScopes(t *testing.T) {
 // In a context of the FIPS provider the lists are verified by it.
 func TestCRLCheckUnderFIPS(t *testing.T) {
 	change := both(checking(sslfilter.CRLCheckChain, "crl-other.pem", "crl.pem"), func(o *sslfilter.Options) {
-		o.FIPS, o.FIPSConfig = true, fipsConfig(t)
+		o.FIPS, o.FIPSConfig = true, testkit.FIPSConfig(t)
 	})
 	for crt, code := range map[string]sslfilter.VerifyCode{"client.crt": 0, "client-revoked.crt": 23} {
-		for form, o := range map[string]sslfilter.Options{"files": requiring(change), "memory": inMem(t, requiring(change))} {
-			p := pair(t, o, showing(crt, ""))
+		for form, o := range map[string]sslfilter.Options{"files": testkit.Requiring(change), "memory": inMem(t, testkit.Requiring(change))} {
+			p := testkit.NewPair(t, o, testkit.Showing(crt, ""))
 			p.Handshake()
 			require.Equal(t, code == 0, p.Server.ClientCertValid(), "%s, %s: %v", crt, form, p.Server.Filter.Err())
 			if code != 0 {
-				require.Equal(t, code, asError[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
+				require.Equal(t, code, testkit.As[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
 			}
 		}
 	}
@@ -428,11 +407,13 @@ func TestCRLCheckUnderFIPS(t *testing.T) {
 // none.
 func TestCRLCheckRemoveFromCRL(t *testing.T) {
 	const removeFromCRL = 8
-	list := crlBy(t, "root", func(l *x509.RevocationList) { l.RevokedCertificateEntries[0].ReasonCode = removeFromCRL }, 0x2001)
-	file := tempFile(t, "crl.pem", list)
-	checked := connect(t, asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }), showing("client.crt", "")).Server
+	entries := testkit.Revoked(big.NewInt(0x2001))
+	entries[0].ReasonCode = removeFromCRL
+	list := testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: entries})
+	file := testkit.TempFile(t, "crl.pem", list)
+	checked := testkit.Connect(t, testkit.Asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }), testkit.Showing("client.crt", "")).Server
 	require.True(t, checked.ClientCertValid())
 	require.Equal(t, notListed, checked.Peer().CRLCheck.Status)
 	require.Equal(t, isListed, checked.CheckCRL(file).Status)
-	require.False(t, connect(t, asking(crl(file)), showing("client.crt", "")).Server.ClientCertValid())
+	require.False(t, testkit.Connect(t, testkit.Asking(crl(file)), testkit.Showing("client.crt", "")).Server.ClientCertValid())
 }

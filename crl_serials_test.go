@@ -2,6 +2,7 @@ package sslfilter_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io/fs"
@@ -17,13 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // visited is a server with a client of the test PKI that has finished its handshake.
 func visited(t testing.TB, crt string) *sslfilter.Filter {
 	t.Helper()
-	return connect(t, asking(nil), showing(crt, "")).Server.Filter
+	return testkit.Connect(t, testkit.Asking(), testkit.Showing(crt, "")).Server.Filter
 }
 
 const (
@@ -80,7 +81,7 @@ func TestCRLSerials(t *testing.T) {
 	} {
 		t.Run(c.crt+" "+fmt.Sprintf("%q", c.file), func(t *testing.T) {
 			f := visited(t, c.crt)
-			file := pki(c.file)
+			file := testkit.PKI(c.file)
 			if c.file == "crl.pem\x00" {
 				file = "testdata/pki/crl.pem\x00" // filepath.Join keeps it too; be sure
 			}
@@ -100,8 +101,8 @@ func TestCRLSerials(t *testing.T) {
 	}
 	f := visited(t, "client.crt")
 	require.Equal(t, unusable, f.CheckCRL("").Status, "no file name is no answer")
-	require.ErrorIs(t, f.CheckCRL(pki("no-such-file.pem")).Err, fs.ErrNotExist)
-	require.Error(t, asError[*sslfilter.Error](t, f.CheckCRL(pki("crl-trunc.pem")).Err))
+	require.ErrorIs(t, f.CheckCRL(testkit.PKI("no-such-file.pem")).Err, fs.ErrNotExist)
+	require.Error(t, testkit.As[*sslfilter.Error](t, f.CheckCRL(testkit.PKI("crl-trunc.pem")).Err))
 }
 
 // Serials that "openssl ca" does not put on a list.
@@ -124,7 +125,7 @@ func TestCRLSerialSigns(t *testing.T) {
 		{0x0100, "client-ser1.crt", notListed},
 	} {
 		t.Run(fmt.Sprintf("%d and %s", c.listed, c.crt), func(t *testing.T) {
-			file := tempFile(t, "crl.pem", revocations(t, serials(c.listed)...))
+			file := testkit.TempFile(t, "crl.pem", testkit.CRL(t, c.listed))
 			require.Equal(t, c.want, visited(t, c.crt).CheckCRL(file).Status)
 		})
 	}
@@ -133,8 +134,8 @@ func TestCRLSerialSigns(t *testing.T) {
 // One broken list could be the one that matters.
 func TestCRLOneBrokenListBlocks(t *testing.T) {
 	f := visited(t, "client.crt")
-	good, broken := pkiBytes(t, "crl.pem"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no CRL")})
-	der := pemDER(t, good)
+	good, broken := testkit.PKIBytes(t, "crl.pem"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no CRL")})
+	der := testkit.DER(t, good)
 	longer := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: append(bytes.Clone(der), 0)})
 	shorter := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der[:len(der)-1]})
 	for name, data := range map[string][]byte{
@@ -149,25 +150,25 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 		"DER behind PEM":        append(bytes.Clone(good), "-----BEGIN X509 CRL-----\n"...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, unusable, f.CheckCRL(tempFile(t, "crl.pem", data)).Status)
+			require.Equal(t, unusable, f.CheckCRL(testkit.TempFile(t, "crl.pem", data)).Status)
 		})
 	}
 	for name, data := range map[string][]byte{
 		"CRLF":           bytes.ReplaceAll(good, []byte("\n"), []byte("\r\n")),
 		"text around":    append(append([]byte("a text\n\n"), good...), "\nanother\n"...),
-		"empty and full": append(pkiBytes(t, "crl-empty.pem"), good...),
-		"key in between": append(append(bytes.Clone(good), pkiBytes(t, "client.key")...), good...),
+		"empty and full": append(testkit.PKIBytes(t, "crl-empty.pem"), good...),
+		"key in between": append(append(bytes.Clone(good), testkit.PKIBytes(t, "client.key")...), good...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, notListed, f.CheckCRL(tempFile(t, "crl.pem", data)).Status)
+			require.Equal(t, notListed, f.CheckCRL(testkit.TempFile(t, "crl.pem", data)).Status)
 		})
 	}
 	marked := unusable // 3.0 and later skip a byte order mark where they begin to read
 	if since(openssl30) {
 		marked = notListed
 	}
-	require.Equal(t, marked, f.CheckCRL(tempFile(t, "crl.pem", append([]byte("\ufeff"), good...))).Status)
-	empty := tempFile(t, "crl.pem", append(pkiBytes(t, "crl-empty.pem"), pkiBytes(t, "crl-inter-empty.pem")...))
+	require.Equal(t, marked, f.CheckCRL(testkit.TempFile(t, "crl.pem", append([]byte("\ufeff"), good...))).Status)
+	empty := testkit.TempFile(t, "crl.pem", append(testkit.PKIBytes(t, "crl-empty.pem"), testkit.PKIBytes(t, "crl-inter-empty.pem")...))
 	require.Equal(t, noEntries, f.CheckCRL(empty).Status)
 }
 
@@ -175,30 +176,30 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 func TestCRLWithoutACertificate(t *testing.T) {
 	for _, file := range []string{"crl.pem", "no-such-file.pem", "crl-empty.pem"} {
 		for name, f := range map[string]*sslfilter.Filter{
-			"no certificate":       connect(t, asking(nil), clientOptions()).Server.Filter,
-			"not asked for":        connect(t, serverOptions(), showing("client.crt", "")).Server.Filter,
-			"before the handshake": mustFilter(t, asking(nil)),
+			"no certificate":       testkit.Connect(t, testkit.Asking(), testkit.Client()).Server.Filter,
+			"not asked for":        testkit.Connect(t, testkit.Server(), testkit.Showing("client.crt", "")).Server.Filter,
+			"before the handshake": testkit.Filter(t, testkit.Asking()),
 		} {
-			require.False(t, f.ClientCertNotOnCRL(pki(file)), name)
-			require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(pki(file)).Status, name)
+			require.False(t, f.ClientCertNotOnCRL(testkit.PKI(file)), name)
+			require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(testkit.PKI(file)).Status, name)
 		}
 	}
 	closed := visited(t, "client.crt")
-	require.True(t, closed.ClientCertNotOnCRL(pki("crl.pem")))
+	require.True(t, closed.ClientCertNotOnCRL(testkit.PKI("crl.pem")))
 	require.NoError(t, closed.Close())
-	require.False(t, closed.ClientCertNotOnCRL(pki("crl.pem")))
+	require.False(t, closed.ClientCertNotOnCRL(testkit.PKI("crl.pem")))
 }
 
 // A client is asked about the server's certificate.
 func TestCRLSerialsOnAClient(t *testing.T) {
-	f := connect(t, serverOptions(), clientOptions()).Client.Filter
-	require.True(t, f.ClientCertNotOnCRL(pki("crl.pem")))
-	require.False(t, f.ClientCertNotOnCRL(tempFile(t, "crl.pem", revocations(t, big.NewInt(0x1001)))))
+	f := testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Filter
+	require.True(t, f.ClientCertNotOnCRL(testkit.PKI("crl.pem")))
+	require.False(t, f.ClientCertNotOnCRL(testkit.TempFile(t, "crl.pem", testkit.CRL(t, 0x1001))))
 }
 
 // A change of the file counts at the next question, on connections that are open too.
 func TestCRLSerialsFileChanges(t *testing.T) {
-	without, listing := revocations(t, serials(0x2002)...), revocations(t, serials(0x2001)...)
+	without, listing := testkit.CRL(t, 0x2002), testkit.CRL(t, 0x2001)
 	require.Len(t, listing, len(without), "nothing but the content differs")
 	replace := func(file string, data []byte) error {
 		next := file + ".new"
@@ -231,7 +232,7 @@ func TestCRLSerialsFileChanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "crl.pem")
 			require.NoError(t, write(file, without))
-			f := connect(t, asking(crl(file)), showing("client.crt", "")).Server.Filter
+			f := testkit.Connect(t, testkit.Asking(crl(file)), testkit.Showing("client.crt", "")).Server.Filter
 			for range 20 {
 				require.NoError(t, write(file, without))
 				require.True(t, f.ClientCertNotOnCRL(file))
@@ -264,13 +265,13 @@ func TestCRLLarge(t *testing.T) {
 	for i := range list {
 		list[i] = big.NewInt(int64(i*7919%manySerials)*3 + 2)
 	}
-	file := tempFile(t, "crl.pem", revocations(t, list...))
+	file := testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(list...)}))
 	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // a young file is read again
 	const middle, last = manySerials/2*3 + 2, (manySerials-1)*3 + 2
 	visitor := func(serial int64) *sslfilter.Filter {
-		crt := mint(t, certSpec{serial: serial, client: true})
-		client := with(clientOptions(), func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, pki("client.key") })
-		return connect(t, asking(nil), client).Server.Filter
+		crt := testkit.Mint(t, x509.Certificate{SerialNumber: big.NewInt(serial)})
+		client := testkit.Client(func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, testkit.PKI("client.key") })
+		return testkit.Connect(t, testkit.Asking(), client).Server.Filter
 	}
 	ask := func(f *sslfilter.Filter) (sslfilter.CRLStatus, time.Duration) {
 		begin := time.Now()
@@ -299,23 +300,23 @@ func TestCRLLarge(t *testing.T) {
 // One parsed file serves any number of goroutines while it is replaced.
 func TestCRLConcurrentQuestions(t *testing.T) {
 	const goroutines, questions = 16, 100
-	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
-	server, client := mustCtx(t, asking(crl(file))), mustCtx(t, showing("client.crt", ""))
-	revoked := mustCtx(t, showing("client-revoked.crt", ""))
+	file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
+	server, client := testkit.Ctx(t, testkit.Asking(crl(file))), testkit.Ctx(t, testkit.Showing("client.crt", ""))
+	revoked := testkit.Ctx(t, testkit.Showing("client-revoked.crt", ""))
 	var asking sync.WaitGroup
 	for i := range goroutines {
 		c, want := client, true
 		if i%2 == 1 {
 			c, want = revoked, false
 		}
-		p := enginetest.New(filterOf(t, c), filterOf(t, server))
+		p := testkit.PairOf(t, server, c)
 		asking.Go(func() {
 			if err := p.Handshake(); err != nil {
 				t.Error(err)
 				return
 			}
 			for range questions {
-				if p.Server.ClientCertValid() != want || p.Server.ClientCertNotOnCRL(pki("crl.pem")) != want {
+				if p.Server.ClientCertValid() != want || p.Server.ClientCertNotOnCRL(testkit.PKI("crl.pem")) != want {
 					t.Errorf("goroutine %d: wrong answer", i)
 					return
 				}
@@ -332,7 +333,7 @@ func TestCRLConcurrentQuestions(t *testing.T) {
 			default:
 			}
 			next := file + ".new"
-			if err := os.WriteFile(next, pkiBytes(t, "crl.pem"), 0o600); err != nil {
+			if err := os.WriteFile(next, testkit.PKIBytes(t, "crl.pem"), 0o600); err != nil {
 				t.Error(err)
 			}
 			if err := os.Rename(next, file); err != nil {
@@ -350,11 +351,11 @@ func TestCRLConcurrentQuestions(t *testing.T) {
 func TestCRLOverlongSerials(t *testing.T) {
 	for n, want := range map[int]sslfilter.CRLStatus{20: isListed, 4096: isListed, 4097: unusable} {
 		serial := new(big.Int).Lsh(big.NewInt(1), uint(8*n-2))
-		crt := mint(t, certSpec{big: serial, client: true})
-		client := with(clientOptions(), func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, pki("client.key") })
-		f := connect(t, asking(nil), client).Server.Filter
-		require.Equal(t, want, f.CheckCRL(tempFile(t, "crl.pem", revocations(t, serial))).Status, "%d bytes", n)
-		require.Equal(t, want != unusable, f.ClientCertNotOnCRL(pki("crl.pem")), "%d bytes", n)
+		crt := testkit.Mint(t, x509.Certificate{SerialNumber: serial})
+		client := testkit.Client(func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, testkit.PKI("client.key") })
+		f := testkit.Connect(t, testkit.Asking(), client).Server.Filter
+		require.Equal(t, want, f.CheckCRL(testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(serial)}))).Status, "%d bytes", n)
+		require.Equal(t, want != unusable, f.ClientCertNotOnCRL(testkit.PKI("crl.pem")), "%d bytes", n)
 		require.Len(t, f.Peer().Chain[0].Serial, n)
 	}
 }
@@ -366,7 +367,7 @@ func TestCRLFirstReadingIsShared(t *testing.T) {
 	for i := range list {
 		list[i] = big.NewInt(int64(i) + 1<<32)
 	}
-	file := tempFile(t, "crl.pem", revocations(t, list...)) // young: without sharing, each would read and hash it
+	file := testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(list...)})) // young: without sharing, each would read and hash it
 	f := visited(t, "client.crt")
 	filters := []*sslfilter.Filter{f}
 	for range goroutines - 1 {
@@ -399,10 +400,10 @@ func TestCRLOnlyRegularFiles(t *testing.T) {
 		case r := <-answer:
 			require.Equal(t, unusable, r.Status, file)
 			require.ErrorContains(t, r.Err, "not a regular file", file)
-		case <-time.After(stuck):
+		case <-time.After(testkit.Patience):
 			require.Fail(t, "blocked", file)
 		}
-		_, err := sslfilter.NewCtx(asking(crl(file)))
-		require.Equal(t, "CACRL", asError[*sslfilter.OptionError](t, err).Option, file)
+		_, err := sslfilter.NewCtx(testkit.Asking(crl(file)))
+		require.Equal(t, "CACRL", testkit.As[*sslfilter.OptionError](t, err).Option, file)
 	}
 }

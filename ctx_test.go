@@ -11,13 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // requireWorks lets two filters greet each other.
 func requireWorks(t testing.TB, client, server *sslfilter.Filter) {
 	t.Helper()
-	p := enginetest.New(client, server)
+	p := testkit.Join(server, client)
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Client.Send([]byte("ping")))
 	p.Transfer()
@@ -37,20 +37,20 @@ func nothingLives(t testing.TB) int64 {
 // Close of a Ctx takes nothing from whom it made.
 func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 	before := nothingLives(t)
-	server, err := sslfilter.NewCtx(serverOptions())
+	server, err := sslfilter.NewCtx(testkit.Server())
 	require.NoError(t, err)
-	client, err := sslfilter.NewCtx(clientOptions())
+	client, err := sslfilter.NewCtx(testkit.Client())
 	require.NoError(t, err)
 	fresh := func(ctx *sslfilter.Ctx) *sslfilter.Filter {
 		f, err := ctx.NewFilter()
 		require.NoError(t, err)
 		return f
 	}
-	open := enginetest.New(fresh(client), fresh(server))
+	open := testkit.Join(fresh(server), fresh(client))
 	require.NoError(t, open.Handshake())
-	begun := enginetest.New(fresh(client), fresh(server))
+	begun := testkit.Join(fresh(server), fresh(client))
 	require.NoError(t, begun.Client.Handshake())
-	idle := enginetest.New(fresh(client), fresh(server))
+	idle := testkit.Join(fresh(server), fresh(client))
 	ciphers := server.Ciphers()
 
 	for range 2 {
@@ -71,7 +71,7 @@ func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 	require.NoError(t, err)
 	s, err := open.Server.Clone()
 	require.NoError(t, err)
-	for _, p := range []*enginetest.Pair{open, begun, idle} {
+	for _, p := range []*testkit.Pair{open, begun, idle} {
 		p.Close()
 	}
 	requireWorks(t, c, s) // the last of them
@@ -88,10 +88,10 @@ func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 // New makes a context for one connection, and nothing is left of it.
 func TestCtxOfNew(t *testing.T) {
 	before := nothingLives(t)
-	server, err := sslfilter.New(serverOptions())
+	server, err := sslfilter.New(testkit.Server())
 	require.NoError(t, err)
 	require.Equal(t, before+2, sslfilter.LiveHandles(), "an SSL_CTX and an SSL")
-	client, err := sslfilter.New(clientOptions())
+	client, err := sslfilter.New(testkit.Client())
 	require.NoError(t, err)
 	requireWorks(t, client, server)
 	clone, err := server.Clone()
@@ -108,9 +108,9 @@ func TestCtxOfNew(t *testing.T) {
 
 // A clone is a new connection: nothing of the first one goes over.
 func TestCtxCloneIsANewConnection(t *testing.T) {
-	client := mustFilter(t, with(clientOptions(), hostname("example.org")))
+	client := testkit.Filter(t, testkit.Client(hostname("example.org")))
 	require.NoError(t, client.SetServerName("localhost"))
-	p := enginetest.New(client, mustFilter(t, serverOptions()))
+	p := testkit.Join(testkit.Filter(t, testkit.Server()), client)
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Client.Send([]byte("not the clone's")))
 
@@ -121,7 +121,7 @@ func TestCtxCloneIsANewConnection(t *testing.T) {
 	require.False(t, clone.ClientCertExists())
 	require.Empty(t, clone.Outgoing(nil))
 	require.NoError(t, clone.Err())
-	refused := enginetest.New(clone, mustFilter(t, serverOptions()))
+	refused := testkit.Join(testkit.Filter(t, testkit.Server()), clone)
 	require.Error(t, refused.Handshake(), "the name of SetServerName does not go over, that of the options is back")
 
 	failed, err := clone.Clone() // of a filter that failed
@@ -129,17 +129,17 @@ func TestCtxCloneIsANewConnection(t *testing.T) {
 	defer failed.Close()
 	require.NoError(t, failed.Err())
 	require.NoError(t, failed.SetServerName("localhost"))
-	requireWorks(t, failed, mustFilter(t, serverOptions()))
+	requireWorks(t, failed, testkit.Filter(t, testkit.Server()))
 }
 
 // NewFilter in many goroutines while the Ctx is closed: it works or is ErrClosed.
 func TestCtxConcurrentNewFilterAndClose(t *testing.T) {
 	const goroutines, rounds = 8, 20
 	nothingLives(t)
-	client := mustCtx(t, clientOptions())
+	client := testkit.Ctx(t, testkit.Client())
 	before := sslfilter.LiveHandles()
 	for range rounds {
-		server, err := sslfilter.NewCtx(serving("server-ec"))
+		server, err := sslfilter.NewCtx(testkit.ServerOf("server-ec"))
 		require.NoError(t, err)
 		var all sync.WaitGroup
 		begin := make(chan struct{})
@@ -165,7 +165,7 @@ func TestCtxConcurrentNewFilterAndClose(t *testing.T) {
 					return
 				}
 				defer c.Close()
-				if err := enginetest.New(c, s).Handshake(); err != nil {
+				if err := testkit.Join(s, c).Handshake(); err != nil {
 					t.Error(err)
 				}
 				if clone, err := s.Clone(); err != nil {
@@ -192,17 +192,17 @@ func TestCtxGarbageIsFreed(t *testing.T) {
 }
 
 // forget makes filters in many states.
-func forget(t testing.TB) (list []*enginetest.Pair) {
-	server, err := sslfilter.NewCtx(asking(crl(pki("crl.pem"))))
+func forget(t testing.TB) (list []*testkit.Pair) {
+	server, err := sslfilter.NewCtx(testkit.Asking(crl(testkit.PKI("crl.pem"))))
 	require.NoError(t, err)
-	client, err := sslfilter.NewCtx(showing("client.crt", ""))
+	client, err := sslfilter.NewCtx(testkit.Showing("client.crt", ""))
 	require.NoError(t, err)
 	for i := range 20 {
 		s, err := server.NewFilter()
 		require.NoError(t, err)
 		c, err := client.NewFilter()
 		require.NoError(t, err)
-		p := enginetest.New(c, s)
+		p := testkit.Join(s, c)
 		list = append(list, p)
 		switch i % 4 {
 		case 0: // idle
@@ -228,7 +228,7 @@ func TestCtxLivesWithItsFilters(t *testing.T) {
 		require.NoError(t, err)
 		return f
 	}
-	client, server := fresh(clientOptions()), fresh(serverOptions())
+	client, server := fresh(testkit.Client()), fresh(testkit.Server())
 	for range 5 {
 		runtime.GC()
 	}
@@ -239,21 +239,22 @@ func TestCtxLivesWithItsFilters(t *testing.T) {
 	require.NoError(t, client.Close())
 	require.NoError(t, server.Close())
 	runtime.GC()
-	requireWorks(t, mustFilter(t, clientOptions()), clone)
+	requireWorks(t, testkit.Filter(t, testkit.Client()), clone)
 }
 
 // What the caller does to the slices in Options later does not matter.
 func TestCtxIsImmutable(t *testing.T) {
 	ignore := []sslfilter.VerifyCode{10}
-	key, root := pkiBytes(t, "server.key"), pkiBytes(t, "root.crt")
+	key, root := testkit.PKIBytes(t, "server.key"), testkit.PKIBytes(t, "root.crt")
 	protos := []string{"h2"}
-	ctx := mustCtx(t, asking(func(o *sslfilter.Options) {
+	ctx := testkit.Ctx(t, testkit.Asking(func(o *sslfilter.Options) {
 		o.IgnoreVerifyErrors, o.KeyMem, o.CACrtMem, o.ALPN = ignore, key, [][]byte{root}, protos
 	}))
+
 	ignore[0], protos[0] = 20, "imap"
 	clear(key)
 	clear(root)
-	p := enginetest.New(mustFilter(t, with(showing("client-expired.crt", ""), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} })), filterOf(t, ctx))
+	p := testkit.Join(testkit.FilterOf(t, ctx), testkit.Filter(t, testkit.Showing("client-expired.crt", "", func(o *sslfilter.Options) { o.ALPN = []string{"h2"} })))
 	require.NoError(t, p.Handshake())
 	require.True(t, p.Server.ClientCertValid())
 	require.Equal(t, "h2", p.Server.ALPN())

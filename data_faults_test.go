@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/faultnet"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -76,7 +77,7 @@ func speak(c *sslnet.Conn, data []byte, first []byte) (g got) {
 func TestDataOverAFaultyNetwork(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed: %d", seed)
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		require.Zero(t, leaked())
 		goroutines := runtime.NumGoroutine()
 		playFaults(t, seed, highest)
@@ -86,6 +87,7 @@ func TestDataOverAFaultyNetwork(t *testing.T) {
 		}
 		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	})
+
 }
 
 func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
@@ -95,9 +97,9 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 		require.NoError(t, err)
 		return ctx
 	}
-	server := upTo(with(serving("server-ec"), func(o *sslfilter.Options) { o.ClientCert, o.CACrt = true, pki("root.crt") }))
+	server := upTo(testkit.ServerOf("server-ec", func(o *sslfilter.Options) { o.ClientCert, o.CACrt = true, testkit.PKI("root.crt") }))
 	defer server.Close()
-	client := upTo(sslfilter.Options{Client: true, InsecureSkipVerify: true, Crt: pki("client-ec.crt"), Key: pki("client-ec.key")})
+	client := upTo(sslfilter.Options{Client: true, InsecureSkipVerify: true, Crt: testkit.PKI("client-ec.crt"), Key: testkit.PKI("client-ec.key")})
 	defer client.Close()
 
 	// The server answers a connection that tells its number first.

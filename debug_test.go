@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // encodings are the forms in which bytes get into a log.
@@ -42,17 +42,18 @@ func leak(text string, secret []byte) string {
 
 // Debug tells no plaintext, key or passphrase, in success and in failure.
 func TestDebugHasNoSecrets(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		log, text := logTo()
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		log := new(testkit.Log)
 		const up, down = "the password is hunter2 \x01\xff", "your balance is 1234.56 EUR"
-		encrypted := pkiBytes(t, "server-enc.key")
-		server := asking(func(o *sslfilter.Options) {
-			o.Key, o.KeyMem, o.KeyPassphrase, o.Debug, o.MaxVersion = "", encrypted, saying(passphrase), log, highest
-			o.CACRL, o.DHCert = pki("crl.pem"), pki("dh2048.pem")
+		encrypted := testkit.PKIBytes(t, "server-enc.key")
+		server := testkit.Asking(func(o *sslfilter.Options) {
+			o.Key, o.KeyMem, o.KeyPassphrase, o.Debug, o.MaxVersion = "", encrypted, saying(passphrase), log.Logger(), highest
+			o.CACRL, o.DHCert = testkit.PKI("crl.pem"), testkit.PKI("dh2048.pem")
 		})
-		client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.KeyMem, o.Debug = pkiBytes(t, "client.key"), log })
 
-		p := connect(t, server, client)
+		client := testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.KeyMem, o.Debug = testkit.PKIBytes(t, "client.key"), log.Logger() })
+
+		p := testkit.Connect(t, server, client)
 		require.NoError(t, p.Client.Send([]byte(up)))
 		require.NoError(t, p.Server.Send([]byte(down)))
 		p.Transfer()
@@ -62,22 +63,22 @@ func TestDebugHasNoSecrets(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, p.Client.CloseWrite())
 		p.Transfer()
-		_, err = p.Server.Receive(nil, []byte(up)) // behind the close_notify
+		_, err = p.Server.Receive(nil, []byte(up))
 		require.Error(t, err)
 		_, err = p.Server.Detach()
 		require.NoError(t, err)
 
-		bad := connect(t, server, client)
+		bad := testkit.Connect(t, server, client)
 		require.NoError(t, bad.Client.Send([]byte(up)))
 		wire := bad.Client.Outgoing(nil)
 		wire[len(wire)-1] ^= 1
 		bad.Server.Deliver(wire)
 		require.Error(t, bad.Server.Filter.Err())
-		require.Error(t, accepted(with(server, func(o *sslfilter.Options) { o.KeyPassphrase = saying("not the passphrase") })))
-		early := pair(t, server, client)
+		require.Error(t, accepted(testkit.With(server, func(o *sslfilter.Options) { o.KeyPassphrase = saying("not the passphrase") })))
+		early := testkit.NewPair(t, server, client)
 		require.NoError(t, early.Client.Send([]byte(up)))
 		early.Client.ReceiveEOF()
-		plain := pair(t, server, client) // TLS was forgotten
+		plain := testkit.NewPair(t, server, client)
 		plain.Server.Deliver([]byte(up))
 		require.Error(t, plain.Server.Filter.Err())
 
@@ -86,68 +87,70 @@ func TestDebugHasNoSecrets(t *testing.T) {
 			"wrong passphrase": []byte("not the passphrase"), "exported key": exported, "tls-unique": p.Client.TLSUnique(),
 		}
 		for _, file := range []string{"server.key", "server-enc.key", "client.key"} {
-			lines := bytes.Split(pkiBytes(t, file), []byte("\n"))
+			lines := bytes.Split(testkit.PKIBytes(t, file), []byte("\n"))
 			secrets[file+" PEM"] = lines[3]
-			secrets[file+" DER"] = pemDER(t, pkiBytes(t, file))[100:132]
+			secrets[file+" DER"] = testkit.DER(t, testkit.PKIBytes(t, file))[100:132]
 		}
-		require.NotEmpty(t, text.String())
+		require.NotEmpty(t, log.String())
 		for name, secret := range secrets {
 			if len(secret) > 0 {
-				require.Empty(t, leak(text.String(), secret), "%s is in the log:\n%s", name, text)
+				require.Empty(t, leak(log.String(), secret), "%s is in the log:\n%s", name, log)
 			}
 		}
-		for name, form := range encodings([]byte(up)) { // so that the search can fail
+		for name, form := range encodings([]byte(up)) {
 			require.NotEmpty(t, leak("text before "+form+" and behind", []byte(up)), name)
 		}
 	})
+
 }
 
 // The steps of a connection and its verdict.
 func TestDebugTellsStepsAndVerdicts(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		ours, theirs := new(journal), new(journal)
-		server := asking(func(o *sslfilter.Options) { o.Debug, o.MaxVersion = slog.New(ours), highest })
-		client := with(showing("client-expired.crt", ""), func(o *sslfilter.Options) { o.Debug = slog.New(theirs) })
-		p := connect(t, server, client)
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		ours, theirs := new(testkit.Log), new(testkit.Log)
+		server := testkit.Asking(func(o *sslfilter.Options) { o.Debug, o.MaxVersion = ours.Logger(), highest })
+		client := testkit.Showing("client-expired.crt", "", func(o *sslfilter.Options) { o.Debug = theirs.Logger() })
+		p := testkit.Connect(t, server, client)
 		for _, c := range []struct {
-			log  *journal
+			log  *testkit.Log
 			f    *sslfilter.Filter
 			role string
 		}{{ours, p.Server.Filter, "server"}, {theirs, p.Client.Filter, "client"}} {
-			said := c.log.messages()
+			said := c.log.Messages()
 			require.Equal(t, "sslfilter: context made", said[0])
 			require.Equal(t, "sslfilter: handshake done", said[len(said)-1])
-			require.Equal(t, []string{sslfilter.OpenSSLVersion()}, c.log.values(said[0], "openssl"))
-			require.NotEmpty(t, c.log.values(said[0], "ciphers")[0])
-			states := c.log.values("sslfilter: handshake", "state")
+			require.Equal(t, []string{sslfilter.OpenSSLVersion()}, c.log.Values(said[0], "openssl"))
+			require.NotEmpty(t, c.log.Values(said[0], "ciphers")[0])
+			states := c.log.Values("sslfilter: handshake", "state")
 			require.NotEmpty(t, states)
 			require.NotContains(t, states, "")
 			done := "sslfilter: handshake done"
-			require.Equal(t, []string{c.f.Version()}, c.log.values(done, "version"))
-			require.Equal(t, []string{c.f.Cipher()}, c.log.values(done, "cipher"))
-			require.Equal(t, []string{c.f.Peer().String()}, c.log.values(done, "peer"))
-			require.Equal(t, []string{c.role}, c.log.values(done, "role"))
+			require.Equal(t, []string{c.f.Version()}, c.log.Values(done, "version"))
+			require.Equal(t, []string{c.f.Cipher()}, c.log.Values(done, "cipher"))
+			require.Equal(t, []string{c.f.Peer().String()}, c.log.Values(done, "peer"))
+			require.Equal(t, []string{c.role}, c.log.Values(done, "role"))
 		}
-		require.Contains(t, ours.values("sslfilter: handshake done", "peer")[0], "certificate has expired (10) at depth 0")
-		require.Equal(t, []string{"valid"}, theirs.values("sslfilter: handshake done", "peer"))
+		require.Contains(t, ours.Values("sslfilter: handshake done", "peer")[0], "certificate has expired (10) at depth 0")
+		require.Equal(t, []string{"valid"}, theirs.Values("sslfilter: handshake done", "peer"))
 
 		require.NoError(t, p.Client.CloseWrite())
 		p.Transfer()
-		require.Contains(t, ours.messages(), "sslfilter: close_notify received")
-		require.NotContains(t, ours.messages(), "sslfilter: failed")
+		require.Contains(t, ours.Messages(), "sslfilter: close_notify received")
+		require.NotContains(t, ours.Messages(), "sslfilter: failed")
 		require.Error(t, p.Client.ReceiveEOF())
-		require.Equal(t, []string{p.Client.Filter.Err().Error()}, theirs.values("sslfilter: failed", "error"))
+		require.Equal(t, []string{p.Client.Filter.Err().Error()}, theirs.Values("sslfilter: failed", "error"))
 	})
+
 }
 
 // Debug says that the CRL of a server that refuses is gone.
 func TestDebugTellsAboutTheCRL(t *testing.T) {
-	log := new(journal)
-	file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
-	server := mustCtx(t, requiring(func(o *sslfilter.Options) { o.CACRL, o.Debug = file, slog.New(log) }))
+	log := new(testkit.Log)
+	file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
+	server := testkit.Ctx(t, testkit.Requiring(func(o *sslfilter.Options) { o.CACRL, o.Debug = file, log.Logger() }))
 	require.NoError(t, os.Remove(file))
-	f := filterOf(t, server)
+	f := testkit.FilterOf(t, server)
 	_, err := f.Receive(nil, []byte{22})
 	require.NoError(t, err)
-	require.Len(t, log.values("sslfilter: CRL cannot be used, so every peer is refused", "error"), 1)
+	require.Len(t, log.Values("sslfilter: CRL cannot be used, so every peer is refused", "error"), 1)
 }

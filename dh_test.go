@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // dhParams is the ASN.1 of PKCS #3 parameters, and the begin of those of X9.42.
@@ -22,7 +22,7 @@ type dhParams struct{ P, G *big.Int }
 func parseDH(t testing.TB, name string) (params dhParams) {
 	t.Helper()
 	var parts []*big.Int
-	_, err := asn1.Unmarshal(pemDER(t, pkiBytes(t, name)), &parts)
+	_, err := asn1.Unmarshal(testkit.DER(t, testkit.PKIBytes(t, name)), &parts)
 	require.NoError(t, err)
 	return dhParams{parts[0], parts[1]}
 }
@@ -45,7 +45,7 @@ const dhSuite = "DHE-RSA-AES256-GCM-SHA384"
 
 // dhServer offers DHE alone, at a security level.
 func dhServer(level string, change func(*sslfilter.Options)) sslfilter.Options {
-	return with(in12(listing(serverOptions(), dhSuite+":@SECLEVEL="+level)), change)
+	return testkit.Server(testkit.Cipher(dhSuite+":@SECLEVEL="+level), testkit.TLS12, change)
 }
 
 // sentPrime is dh_p of the ServerKeyExchange (RFC 5246 section 7.4.3).
@@ -72,7 +72,7 @@ func sentPrime(t testing.TB, raw []byte) *big.Int {
 // dhClient takes any parameters that its security level admits. It names no
 // group of RFC 7919, which OpenSSL 4.0 would prefer to the server's parameters.
 func dhClient(level string) sslfilter.Options {
-	client := listing(clientOptions(), dhSuite+":@SECLEVEL="+level)
+	client := testkit.Client(testkit.Cipher(dhSuite + ":@SECLEVEL=" + level))
 	client.Groups = "P-256"
 	return client
 }
@@ -80,7 +80,7 @@ func dhClient(level string) sslfilter.Options {
 // connectDH joins server and a client of the lowest level, and returns the prime that was used.
 func connectDH(t testing.TB, server sslfilter.Options) *big.Int {
 	t.Helper()
-	p := pair(t, server, dhClient("0"))
+	p := testkit.NewPair(t, server, dhClient("0"))
 	p.Record = true
 	require.NoError(t, p.Handshake())
 	require.Equal(t, dhSuite, p.Client.Cipher())
@@ -99,16 +99,16 @@ func TestDHE(t *testing.T) {
 			t.Run(name+" at level "+level, func(t *testing.T) {
 				admitted := slices.Contains([]byte(levels), level[0])
 				if admitted && (name == "dhx2048.pem" || name == "dh1024.pem") && !served(t, "own DH") {
-					refuse(t, dhServer(level, func(o *sslfilter.Options) { o.DHCert, o.FIPS = pki(name), true }), "DHCert", pki(name))
+					refuse(t, dhServer(level, func(o *sslfilter.Options) { o.DHCert, o.FIPS = testkit.PKI(name), true }), "DHCert", testkit.PKI(name))
 					return
 				}
-				server := dhServer(level, func(o *sslfilter.Options) { o.DHCert = pki(name) })
+				server := dhServer(level, func(o *sslfilter.Options) { o.DHCert = testkit.PKI(name) })
 				if level == "3" { // RSA-2048 is not admitted there
 					server.Cipher = "ECDHE-ECDSA-AES256-GCM-SHA384:" + server.Cipher
-					server.Crt, server.Key = pki("server-ec.crt"), pki("server-ec.key")
+					server.Crt, server.Key = testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key")
 				}
 				if !admitted {
-					refuse(t, server, "DHCert", pki(name))
+					refuse(t, server, "DHCert", testkit.PKI(name))
 					return
 				}
 				if level == "3" {
@@ -124,20 +124,20 @@ func TestDHE(t *testing.T) {
 // Without parameters of ours there is no DHE, before OpenSSL 4.0.
 func TestDHNoneWithoutDHCert(t *testing.T) {
 	if since(openssl40) {
-		require.Equal(t, dhSuite, connect(t, dhServer("2", nil), clientOptions()).Client.Cipher())
+		require.Equal(t, dhSuite, testkit.Connect(t, dhServer("2", nil), testkit.Client()).Client.Cipher())
 		return
 	}
 	require.ErrorContains(t, refuse(t, dhServer("2", nil), "Cipher", ""), "DHE suites need DHCert")
 	// and it does not hinder other suites
-	both := in12(listing(serverOptions(), dhSuite+":AES256-SHA"))
-	require.Equal(t, "AES256-SHA", connect(t, both, clientOptions()).Server.Cipher())
+	both := testkit.Server(testkit.Cipher(dhSuite+":AES256-SHA"), testkit.TLS12)
+	require.Equal(t, "AES256-SHA", testkit.Connect(t, both, testkit.Client()).Server.Cipher())
 }
 
 // A client that names groups of RFC 7919, as 3.0 and later do, is served with
 // one of them by 4.0, whatever DHCert has.
 func TestDHCertAndNamedGroups(t *testing.T) {
 	needsUnserved(t, "own DH")
-	p := pair(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dhx2048.pem") }), listing(clientOptions(), dhSuite))
+	p := testkit.NewPair(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dhx2048.pem") }), testkit.Client(testkit.Cipher(dhSuite)))
 	p.Record = true
 	require.NoError(t, p.Handshake())
 	ours := parseDH(t, "dhx2048.pem").P
@@ -147,14 +147,14 @@ func TestDHCertAndNamedGroups(t *testing.T) {
 // A client's own level decides what it takes from a server.
 func TestDHClientRefusesWeak(t *testing.T) {
 	needsUnserved(t, "own DH")
-	server := dhServer("0", func(o *sslfilter.Options) { o.DHCert = pki("dh1024.pem") })
+	server := dhServer("0", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh1024.pem") })
 	for level, admitted := range map[string]bool{"0": true, "1": true, "2": false} {
-		p := pair(t, server, dhClient(level))
+		p := testkit.NewPair(t, server, dhClient(level))
 		err := p.Handshake()
 		require.Equal(t, admitted, err == nil, "level %s: %v", level, err)
 		if !admitted {
 			require.ErrorContains(t, p.Client.Filter.Err(), "dh key too small")
-			require.Equal(t, alertHandshakeFailure, asError[sslfilter.AlertError](t, p.Server.Filter.Err()))
+			require.Equal(t, alertHandshakeFailure, testkit.As[sslfilter.AlertError](t, p.Server.Filter.Err()))
 		}
 	}
 }
@@ -163,13 +163,13 @@ func TestDHClientRefusesWeak(t *testing.T) {
 func TestDHForms(t *testing.T) {
 	good := parseDH(t, "dh2048.pem")
 	for name, data := range map[string][]byte{
-		"as it is":            pkiBytes(t, "dh2048.pem"),
+		"as it is":            testkit.PKIBytes(t, "dh2048.pem"),
 		"text around":         around(t, "dh2048.pem"),
 		"CRLF":                crlf(t, "dh2048.pem"),
 		"behind another":      joinFiles(t, "server.crt", "server-enc.key", "dh2048.pem"),
 		"the first of two":    joinFiles(t, "dh2048.pem", "dh1024.pem"),
 		"made by ourselves":   good.pem(t),
-		"broken one behind":   slices.Concat(pkiBytes(t, "dh2048.pem"), brokenDH(t)),
+		"broken one behind":   slices.Concat(testkit.PKIBytes(t, "dh2048.pem"), brokenDH(t)),
 		"a private key after": joinFiles(t, "dh2048.pem", "server.key"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,11 +209,11 @@ func TestDHForms(t *testing.T) {
 
 // Several DHE connections share a context, and each makes its own key.
 func TestDHEKeysAreUsedOnce(t *testing.T) {
-	server := mustCtx(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }))
-	client := mustCtx(t, listing(clientOptions(), dhSuite))
+	server := testkit.Ctx(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }))
+	client := testkit.Ctx(t, testkit.Client(testkit.Cipher(dhSuite)))
 	var flights []string
 	for range 2 {
-		p := enginetest.New(filterOf(t, client), filterOf(t, server))
+		p := testkit.PairOf(t, server, client)
 		p.Record = true
 		require.NoError(t, p.Handshake())
 		flights = append(flights, string(dhPublic(t, p.Server.Raw)))

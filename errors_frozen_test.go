@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // kinds lists what errors.As and errors.Is find in err.
@@ -65,17 +63,17 @@ func TestErrorsKinds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := byName[name]
-			p := pair(t, f.server, f.client)
+			p := testkit.NewPair(t, f.server, f.client)
 			f.play(t, p)
 			require.Equal(t, want, [2][]string{kinds(p.Server.Filter.Err()), kinds(p.Client.Filter.Err())})
 		})
 	}
 	for want, err := range map[string]error{
 		"OptionError":       accepted(sslfilter.Options{CAVerifyDepth: -1}),
-		"Error OptionError": accepted(with(serverOptions(), func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" })),
-		"UsageError":        mustFilter(t, serverOptions()).SetServerName("localhost"),
+		"Error OptionError": accepted(testkit.Server(func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" })),
+		"UsageError":        testkit.Filter(t, testkit.Server()).SetServerName("localhost"),
 		"ErrClosed":         closedFilter(t).Send(nil),
-		"ErrBufferFull":     mustFilter(t, serverOptions()).Send(make([]byte, sslfilter.MaxPlaintext+1)),
+		"ErrBufferFull":     testkit.Filter(t, testkit.Server()).Send(make([]byte, sslfilter.MaxPlaintext+1)),
 	} {
 		require.Equal(t, want, strings.Join(kinds(err), " "), "%v", err)
 		require.Equal(t, 1, strings.Count(err.Error(), "sslfilter: "), "%v", err)
@@ -84,7 +82,7 @@ func TestErrorsKinds(t *testing.T) {
 
 func closedFilter(t testing.TB) *sslfilter.Filter {
 	t.Helper()
-	f := mustFilter(t, serverOptions())
+	f := testkit.Filter(t, testkit.Server())
 	require.NoError(t, f.Close())
 	return f
 }
@@ -94,7 +92,7 @@ func TestErrorsHaveTheWholeQueue(t *testing.T) {
 	queues := make(map[string][]string)
 	named := false
 	keep := func(name string, err error) {
-		e := asError[*sslfilter.Error](t, err)
+		e := testkit.As[*sslfilter.Error](t, err)
 		require.NotEmpty(t, e.Records, name)
 		require.Contains(t, err.Error(), e.Records[0].Reason)
 		for _, r := range e.Records {
@@ -115,17 +113,19 @@ func TestErrorsHaveTheWholeQueue(t *testing.T) {
 			queues[name] = append(queues[name], r.String())
 		}
 	}
-	keep("wrong passphrase", refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
-		o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong")
-	}), "Key", pki("server-enc.key")))
+	keep("wrong passphrase", refuse(t, testkit.Server(func(o *sslfilter.Options) {
+		o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), saying("wrong")
+	}),
+
+		"Key", testkit.PKI("server-enc.key")))
 	if served(t, "own DH") { // where OpenSSL refuses them before it checks them, and says nothing
-		keep("broken DH parameters", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
+		keep("broken DH parameters", refuse(t, testkit.Server(func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
 	}
-	keep("key of another certificate", refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Key = pki("client.key") }), "Key", pki("client.key")))
+	keep("key of another certificate", refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") }), "Key", testkit.PKI("client.key")))
 	for _, f := range failures() {
 		switch f.name {
 		case "no shared cipher", "client expired", "tampered Finished, TLS 1.2", "HTTP at the server", "server wants TLS 1.3":
-			p := pair(t, f.server, f.client)
+			p := testkit.NewPair(t, f.server, f.client)
 			f.play(t, p)
 			keep(f.name+": server", p.Server.Filter.Err())
 			if p.Client.Filter.Err() != nil {
@@ -148,10 +148,10 @@ func TestErrorsFreezeTheFilter(t *testing.T) {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
-			p := pair(t, f.server, f.client)
+			p := testkit.NewPair(t, f.server, f.client)
 			f.play(t, p)
 			failedSides := 0
-			for _, side := range []*enginetest.Side{&p.Server, &p.Client} {
+			for _, side := range []*testkit.Side{&p.Server, &p.Client} {
 				if side.Filter.Err() != nil {
 					failedSides++
 					requireFrozen(t, side)
@@ -163,7 +163,7 @@ func TestErrorsFreezeTheFilter(t *testing.T) {
 }
 
 // requireFrozen holds what the package documentation says of a filter after an error.
-func requireFrozen(t *testing.T, side *enginetest.Side) {
+func requireFrozen(t *testing.T, side *testkit.Side) {
 	t.Helper()
 	err, done, got := side.Filter.Err(), side.HandshakeDone(), len(side.Got)
 	exists, ids := side.ClientCertExists(), side.ClientCertIDs()
@@ -193,11 +193,11 @@ func requireFrozen(t *testing.T, side *enginetest.Side) {
 // The alert can be fetched after the error, and comes once.
 func TestErrorsLeaveTheAlert(t *testing.T) {
 	for name, f := range map[string]failure{
-		"in the handshake": {server: in12(serving("server-ec")), client: in12(listing(clientOptions(), "AES256-SHA"))},
-		"in the data":      {server: in13(serverOptions()), client: clientOptions(), run: func(t testing.TB, p *enginetest.Pair) { require.NoError(t, p.Handshake()) }},
+		"in the handshake": {server: testkit.ServerOf("server-ec", testkit.TLS12), client: testkit.Client(testkit.Cipher("AES256-SHA"), testkit.TLS12)},
+		"in the data":      {server: testkit.Server(testkit.TLS13), client: testkit.Client(), run: func(t testing.TB, p *testkit.Pair) { require.NoError(t, p.Handshake()) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := pair(t, f.server, f.client)
+			p := testkit.NewPair(t, f.server, f.client)
 			if f.run != nil {
 				f.run(t, p)
 				require.NoError(t, p.Client.Send([]byte("x")))
@@ -216,7 +216,7 @@ func TestErrorsLeaveTheAlert(t *testing.T) {
 			require.True(t, p.Server.Flushed())
 			require.Equal(t, "dst", string(p.Server.Outgoing([]byte("dst"))))
 			p.Client.Deliver(alert[3:])
-			asError[sslfilter.AlertError](t, p.Client.Filter.Err())
+			testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err())
 		})
 	}
 }
@@ -229,8 +229,8 @@ func TestErrorsLeaveNothingToSend(t *testing.T) {
 		"close_notify": (*sslfilter.Filter).CloseWrite,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := pair(t, in12(serving("server-ec")), in12(listing(clientOptions(), "AES256-SHA")))
-			for _, side := range []*enginetest.Side{&p.Client, &p.Server} {
+			p := testkit.NewPair(t, testkit.ServerOf("server-ec", testkit.TLS12), testkit.Client(testkit.Cipher("AES256-SHA"), testkit.TLS12))
+			for _, side := range []*testkit.Side{&p.Client, &p.Server} {
 				require.NoError(t, prepare(side.Filter))
 				require.NoError(t, side.Handshake())
 			}
@@ -241,20 +241,6 @@ func TestErrorsLeaveNothingToSend(t *testing.T) {
 	}
 }
 
-// residentKiB is the memory of this process, C's included.
-func residentKiB(t *testing.T) int {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Skip("no /proc: ", err)
-	}
-	_, after, found := strings.Cut(string(data), "VmRSS:")
-	require.True(t, found)
-	n, err := strconv.Atoi(strings.Fields(after)[0])
-	require.NoError(t, err)
-	return n
-}
-
 // The original keeps all that a failed connection is sent: 1 kB for each kB.
 func TestErrorsStopGrowth(t *testing.T) {
 	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB, and KiB that the Go side may need
@@ -263,18 +249,18 @@ func TestErrorsStopGrowth(t *testing.T) {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
-			p := pair(t, f.server, f.client)
+			p := testkit.NewPair(t, f.server, f.client)
 			f.play(t, p)
 			junk := make([]byte, piece)
 			runtime.GC()
-			before := residentKiB(t)
+			before := testkit.ResidentKiB(t)
 			for range pieces {
 				_, err := p.Server.Receive(nil, junk)
 				require.Same(t, p.Server.Filter.Err(), err)
 				require.Error(t, p.Server.Send(junk))
 			}
 			runtime.GC()
-			require.Less(t, residentKiB(t)-before, spare)
+			require.Less(t, testkit.ResidentKiB(t)-before, spare)
 		})
 	}
 }
@@ -297,10 +283,10 @@ func TestErrorsStayWithTheirConnection(t *testing.T) {
 		if err != nil {
 			return texts, err
 		}
-		p := enginetest.New(client, server)
+		p := testkit.Join(server, client)
 		defer p.Close()
 		s.play(t, p)
-		for i, side := range []*enginetest.Side{&p.Server, &p.Client} {
+		for i, side := range []*testkit.Side{&p.Server, &p.Client} {
 			if e := side.Filter.Err(); e != nil {
 				texts[i] = fmt.Sprint(e)
 				var failure *sslfilter.Error
@@ -311,13 +297,13 @@ func TestErrorsStayWithTheirConnection(t *testing.T) {
 		}
 		return texts, nil
 	}
-	good := failure{"good", serverOptions(), clientOptions(), nil}
+	good := failure{"good", testkit.Server(), testkit.Client(), nil}
 	var list []*scenario
 	for _, f := range append(failures(), good, good, good) {
 		if f.name == "key updates that nobody answers" || f.name == "another client" {
 			continue
 		}
-		s := &scenario{failure: f, server: mustCtx(t, f.server), client: mustCtx(t, f.client)}
+		s := &scenario{failure: f, server: testkit.Ctx(t, f.server), client: testkit.Ctx(t, f.client)}
 		var err error
 		s.want, err = play(s)
 		require.NoError(t, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // report is one call of an ErrorHandler.
@@ -35,10 +35,10 @@ func TestErrorsHandlerIsCalledOnce(t *testing.T) {
 		}
 		t.Run(f.name, func(t *testing.T) {
 			var server, client []report
-			p := pair(t, reporting(f.server, &server), reporting(f.client, &client))
+			p := testkit.NewPair(t, reporting(f.server, &server), reporting(f.client, &client))
 			f.play(t, p)
 			for _, c := range []struct {
-				side *enginetest.Side
+				side *testkit.Side
 				got  []report
 			}{{&p.Server, server}, {&p.Client, client}} {
 				if c.side.Filter.Err() == nil {
@@ -64,10 +64,10 @@ func TestErrorsHandlerIsCalledOnce(t *testing.T) {
 // An orderly end, a mistake of the program and a full buffer are not reported.
 func TestErrorsHandlerIsNotCalled(t *testing.T) {
 	var list []report
-	p := pair(t, reporting(serverOptions(), &list), reporting(clientOptions(), &list))
+	p := testkit.NewPair(t, reporting(testkit.Server(), &list), reporting(testkit.Client(), &list))
 	require.ErrorIs(t, p.Server.Send(make([]byte, sslfilter.MaxPlaintext+1)), sslfilter.ErrBufferFull)
 	require.NoError(t, p.Handshake())
-	asError[*sslfilter.UsageError](t, p.Client.SetServerName("localhost"))
+	testkit.As[*sslfilter.UsageError](t, p.Client.SetServerName("localhost"))
 	require.NoError(t, p.Client.CloseWrite())
 	p.Transfer()
 	require.Equal(t, io.EOF, p.Server.Err)
@@ -84,7 +84,7 @@ func TestErrorsHandlerIsNotCalled(t *testing.T) {
 // The handler belongs to the context, the reports to each Filter.
 func TestErrorsHandlerOfClones(t *testing.T) {
 	var list []report
-	first := mustFilter(t, reporting(serverOptions(), &list))
+	first := testkit.Filter(t, reporting(testkit.Server(), &list))
 	second, err := first.Clone()
 	require.NoError(t, err)
 	defer second.Close()
@@ -98,7 +98,7 @@ func TestErrorsHandlerOfClones(t *testing.T) {
 // fail makes one connection with handler fail.
 func fail(t testing.TB, handler sslfilter.ErrorHandler) error {
 	t.Helper()
-	f := mustFilter(t, with(serverOptions(), func(o *sslfilter.Options) { o.ErrorHandler = handler }))
+	f := testkit.Filter(t, testkit.Server(func(o *sslfilter.Options) { o.ErrorHandler = handler }))
 	_, err := f.Receive(nil, []byte("GET / HTTP/1.0\r\n\r\n"))
 	require.Error(t, err)
 	return err
@@ -107,29 +107,29 @@ func fail(t testing.TB, handler sslfilter.ErrorHandler) error {
 func TestErrorsReadyMadeHandlers(t *testing.T) {
 	text := fail(t, nil).Error()
 	defer slog.SetDefault(slog.Default())
-	defaults := new(journal)
-	slog.SetDefault(slog.New(defaults))
+	defaults := new(testkit.Log)
+	slog.SetDefault(defaults.Logger())
 
-	log := new(journal)
+	log := new(testkit.Log)
 	fail(t, sslfilter.IgnoreErrors)
 	fail(t, nil)
-	require.Empty(t, append(log.messages(), defaults.messages()...))
+	require.Empty(t, append(log.Messages(), defaults.Messages()...))
 
-	fail(t, sslfilter.LogErrors(slog.New(log)))
-	fail(t, sslfilter.LogErrors(slog.New(log)))
-	require.Equal(t, []string{text, text}, log.messages())
-	require.Equal(t, slog.LevelError, log.entries[0].level)
-	require.Empty(t, defaults.messages())
+	fail(t, sslfilter.LogErrors(log.Logger()))
+	fail(t, sslfilter.LogErrors(log.Logger()))
+	require.Equal(t, []string{text, text}, log.Messages())
+	require.Equal(t, slog.LevelError, log.Entries()[0].Level)
+	require.Empty(t, defaults.Messages())
 	fail(t, sslfilter.LogErrors(nil))
-	require.Equal(t, []string{text}, defaults.messages())
+	require.Equal(t, []string{text}, defaults.Messages())
 
-	log = new(journal)
-	fail(t, sslfilter.LogErrorsWithStack(slog.New(log)))
-	require.Equal(t, []string{text}, log.messages())
-	require.Equal(t, slog.LevelError, log.entries[0].level)
-	require.Contains(t, log.values(text, "stack")[0], "TestErrorsReadyMadeHandlers", "the stack that led to the error")
+	log = new(testkit.Log)
+	fail(t, sslfilter.LogErrorsWithStack(log.Logger()))
+	require.Equal(t, []string{text}, log.Messages())
+	require.Equal(t, slog.LevelError, log.Entries()[0].Level)
+	require.Contains(t, log.Values(text, "stack")[0], "TestErrorsReadyMadeHandlers", "the stack that led to the error")
 	fail(t, sslfilter.LogErrorsWithStack(nil))
-	require.Equal(t, []string{text, text}, defaults.messages())
+	require.Equal(t, []string{text, text}, defaults.Messages())
 }
 
 // "carponetime" of the original is per object; it promises "over all".
@@ -137,21 +137,21 @@ func TestErrorsLogErrorsOnce(t *testing.T) {
 	if child, _ := inChild(t, ""); !child { // what was logged is remembered by the process
 		return
 	}
-	defaults, one, two := new(journal), new(journal), new(journal)
-	slog.SetDefault(slog.New(defaults))
-	text := fail(t, sslfilter.LogErrorsOnce(slog.New(one))).Error()
-	fail(t, sslfilter.LogErrorsOnce(slog.New(one)))
-	fail(t, sslfilter.LogErrorsOnce(slog.New(two)))
+	defaults, one, two := new(testkit.Log), new(testkit.Log), new(testkit.Log)
+	slog.SetDefault(defaults.Logger())
+	text := fail(t, sslfilter.LogErrorsOnce(one.Logger())).Error()
+	fail(t, sslfilter.LogErrorsOnce(one.Logger()))
+	fail(t, sslfilter.LogErrorsOnce(two.Logger()))
 	fail(t, sslfilter.LogErrorsOnce(nil))
-	require.Equal(t, []string{text}, one.messages())
-	require.Equal(t, slog.LevelError, one.entries[0].level)
-	require.Empty(t, append(two.messages(), defaults.messages()...))
+	require.Equal(t, []string{text}, one.Messages())
+	require.Equal(t, slog.LevelError, one.Entries()[0].Level)
+	require.Empty(t, append(two.Messages(), defaults.Messages()...))
 	sslfilter.LogErrorsOnce(nil)(nil, errors.New("another"))
-	require.Equal(t, []string{"another"}, defaults.messages())
+	require.Equal(t, []string{"another"}, defaults.Messages())
 
-	handler := sslfilter.LogErrorsOnce(slog.New(two))
+	handler := sslfilter.LogErrorsOnce(two.Logger())
 	for i := range 2 * sslfilter.MaxLogged {
 		handler(nil, fmt.Errorf("%s %d", strings.Repeat("x", 10), i))
 	}
-	require.Len(t, two.messages(), sslfilter.MaxLogged-2, "bounded")
+	require.Len(t, two.Messages(), sslfilter.MaxLogged-2, "bounded")
 }

@@ -15,38 +15,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// fipsConfigEnv names a configuration with the FIPS provider for tests that run
-// beside a default context without it. scripts/matrix.sh sets it.
-const fipsConfigEnv = "SSLFILTER_FIPS_CONFIG"
-
-// fipsConfig is a configuration that activates the FIPS provider, or skips.
-func fipsConfig(t testing.TB) string {
-	t.Helper()
-	if sslfilter.FIPS() {
-		return os.Getenv("OPENSSL_CONF")
-	}
-	file := os.Getenv(fipsConfigEnv)
-	if file == "" {
-		t.Skipf("no FIPS provider here: %s names no configuration with one (scripts/matrix.sh has it)", fipsConfigEnv)
-	}
-	return file
-}
 
 // inFIPS asks for the FIPS provider.
 func inFIPS(t testing.TB, o sslfilter.Options) sslfilter.Options {
 	t.Helper()
-	o.FIPS, o.FIPSConfig = true, fipsConfig(t)
+	o.FIPS, o.FIPSConfig = true, testkit.FIPSConfig(t)
 	return o
 }
 
 // FIPS is what OpenSSL does in fact: in that mode it has no ChaCha20.
 func TestFIPS(t *testing.T) {
-	err := accepted(in12(listing(serverOptions(), "ECDHE-RSA-CHACHA20-POLY1305")))
+	err := accepted(testkit.Server(testkit.Cipher("ECDHE-RSA-CHACHA20-POLY1305"), testkit.TLS12))
 	require.Equal(t, err != nil, sslfilter.FIPS(), "%v", err)
-	require.NoError(t, accepted(serverOptions()), "the question leaves nothing behind in the error queue")
+	require.NoError(t, accepted(testkit.Server()), "the question leaves nothing behind in the error queue")
 }
 
 // Properties that ask for FIPS are not enough: the provider must be there.
@@ -55,11 +38,11 @@ func TestFIPSWithoutTheProvider(t *testing.T) {
 		t.Skip("OpenSSL 1.1.1 has no providers")
 	}
 	needsUnserved(t, "process-wide")
-	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nalg_section = alg\n[alg]\ndefault_properties = fips=yes\n"))
+	conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nalg_section = alg\n[alg]\ndefault_properties = fips=yes\n"))
 	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
 		require.False(t, sslfilter.FIPS())
-		require.Error(t, accepted(serverOptions()), "nothing works with these properties")
-		require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.FIPS = true }), "FIPS", os.Getenv("OPENSSL_CONF")), "FIPSConfig")
+		require.Error(t, accepted(testkit.Server()), "nothing works with these properties")
+		require.ErrorContains(t, refuse(t, testkit.Server(func(o *sslfilter.Options) { o.FIPS = true }), "FIPS", os.Getenv("OPENSSL_CONF")), "FIPSConfig")
 	}
 }
 
@@ -89,8 +72,8 @@ func all(provider string, uses ...sslfilter.AlgorithmUse) map[sslfilter.Algorith
 // Whatever such a context does, the FIPS provider serves it, also beside
 // contexts of the default provider, which it talks to.
 func TestFIPSContext(t *testing.T) {
-	server := inFIPS(t, requiring(crl(pki("crl.pem"))))
-	client := inFIPS(t, showing("client.crt", ""))
+	server := inFIPS(t, testkit.Requiring(crl(testkit.PKI("crl.pem"))))
+	client := inFIPS(t, testkit.Showing("client.crt", ""))
 	other := "default"
 	if sslfilter.FIPS() {
 		other = "fips"
@@ -103,16 +86,17 @@ func TestFIPSContext(t *testing.T) {
 			at             [2]string // who serves the server and the client
 		}{
 			{"both", server, client, [2]string{"fips", "fips"}},
-			{"the server alone", server, showing("client.crt", ""), [2]string{"fips", other}},
-			{"the client alone", requiring(crl(pki("crl.pem"))), client, [2]string{other, "fips"}},
-			{"neither", requiring(nil), showing("client-ec.crt", "client-ec.key"), [2]string{other, other}},
+			{"the server alone", server, testkit.Showing("client.crt", ""), [2]string{"fips", other}},
+			{"the client alone", testkit.Requiring(crl(testkit.PKI("crl.pem"))), client, [2]string{other, "fips"}},
+			{"neither", testkit.Requiring(), testkit.Showing("client-ec.crt", "client-ec.key"), [2]string{other, other}},
 		} {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 				t.Run(name+", "+p.name, func(t *testing.T) {
-					o := with(p.server, func(o *sslfilter.Options) {
-						o.MaxVersion, o.Crt, o.Key, o.DHCert = highest, pki(key+".crt"), pki(key+".key"), pki("dh2048.pem")
+					o := testkit.With(p.server, func(o *sslfilter.Options) {
+						o.MaxVersion, o.Crt, o.Key, o.DHCert = highest, testkit.PKI(key+".crt"), testkit.PKI(key+".key"), testkit.PKI("dh2048.pem")
 					})
-					c := connect(t, o, p.client)
+
+					c := testkit.Connect(t, o, p.client)
 					require.True(t, c.Server.ClientCertValid())
 					require.True(t, c.Client.ClientCertValid())
 					require.NoError(t, c.Client.Send([]byte("data")))
@@ -126,15 +110,16 @@ func TestFIPSContext(t *testing.T) {
 					require.Equal(t, all(p.at[1], want...), providersOf(t, c.Client.Filter))
 				})
 			})
+
 		}
 	}
 }
 
 // A revoked, an expired and an unknown certificate are refused as they are elsewhere.
 func TestFIPSVerdicts(t *testing.T) {
-	server := mustCtx(t, inFIPS(t, requiring(crl(pki("crl.pem")))))
+	server := testkit.Ctx(t, inFIPS(t, testkit.Requiring(crl(testkit.PKI("crl.pem")))))
 	for crt, admitted := range map[string]bool{"client.crt": true, "client-revoked.crt": false, "client-expired.crt": false, "client-unknown.crt": false} {
-		p := enginetest.New(mustFilter(t, inFIPS(t, showing(crt, ""))), filterOf(t, server))
+		p := testkit.Join(testkit.FilterOf(t, server), testkit.Filter(t, inFIPS(t, testkit.Showing(crt, ""))))
 		p.Handshake()
 		require.Equal(t, admitted, p.Server.HandshakeDone(), "%s: %v", crt, p.Server.Filter.Err())
 		require.Equal(t, admitted, p.Server.ClientCertValid(), crt)
@@ -144,9 +129,9 @@ func TestFIPSVerdicts(t *testing.T) {
 // What the list names, in each kind of handshake. The words are those of OpenSSL.
 func TestFIPSProviders(t *testing.T) {
 	if !since(openssl30) {
-		p := connect(t, serverOptions(), clientOptions())
+		p := testkit.Connect(t, testkit.Server(), testkit.Client())
 		_, err := p.Server.Providers()
-		require.Equal(t, "3.0", asError[*sslfilter.VersionError](t, err).Needs)
+		require.Equal(t, "3.0", testkit.As[*sslfilter.VersionError](t, err).Needs)
 		return
 	}
 	named := func(f *sslfilter.Filter) (lines []string) {
@@ -165,19 +150,19 @@ func TestFIPSProviders(t *testing.T) {
 		at             []string // the server
 		signed         string   // by the server
 	}{
-		{"TLS 1.3", with(serverOptions(), func(o *sslfilter.Options) { o.Groups = "P-384" }), clientOptions(),
+		{"TLS 1.3", testkit.Server(func(o *sslfilter.Options) { o.Groups = "P-384" }), testkit.Client(),
 			[]string{"cipher AES-256-GCM", "kdf TLS13-KDF", "digest SHA384", "key exchange secp384r1"}, "RSA-PSS+SHA256"},
-		{"TLS 1.2, AEAD", in12(with(serving("server-ec"), func(o *sslfilter.Options) { o.Cipher, o.Groups = "ECDHE-ECDSA-AES128-GCM-SHA256", "P-256" })), clientOptions(),
+		{"TLS 1.2, AEAD", testkit.ServerOf("server-ec", func(o *sslfilter.Options) { o.Cipher, o.Groups = "ECDHE-ECDSA-AES128-GCM-SHA256", "P-256" }, testkit.TLS12), testkit.Client(),
 			[]string{"cipher AES-128-GCM", "kdf TLS1-PRF", "digest SHA256", "key exchange secp256r1"}, "ECDSA+SHA256"},
-		{"TLS 1.2, a suite of TLS 1.0", in12(with(serverOptions(), func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" })), clientOptions(),
+		{"TLS 1.2, a suite of TLS 1.0", testkit.Server(func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" }, testkit.TLS12), testkit.Client(),
 			[]string{"cipher AES-128-CBC", "mac HMAC-SHA1", "kdf TLS1-PRF", "digest SHA256", "key exchange RSA"}, ""},
-		{"DHE", dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }), dhClient("2"),
+		{"DHE", dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }), dhClient("2"),
 			[]string{"cipher AES-256-GCM", "kdf TLS1-PRF", "digest SHA384", "key exchange DH"}, "RSA-PSS+SHA256"},
-		{"Ed25519", serving("server-ed25519"), with(clientOptions(), func(o *sslfilter.Options) { o.Groups = "P-521" }),
+		{"Ed25519", testkit.ServerOf("server-ed25519"), testkit.Client(func(o *sslfilter.Options) { o.Groups = "P-521" }),
 			[]string{"cipher AES-256-GCM", "kdf TLS13-KDF", "digest SHA384", "key exchange secp521r1"}, "ED25519"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := connect(t, c.server, c.client)
+			p := testkit.Connect(t, c.server, c.client)
 			signature, peer := c.at, c.at
 			if c.signed != "" {
 				signature = append(slices.Clone(c.at), "signature "+c.signed)
@@ -187,9 +172,9 @@ func TestFIPSProviders(t *testing.T) {
 			require.Equal(t, peer, named(p.Client.Filter))
 		})
 	}
-	f := mustFilter(t, serverOptions())
+	f := testkit.Filter(t, testkit.Server())
 	_, err := f.Providers()
-	require.Equal(t, "Providers", asError[*sslfilter.UsageError](t, err).Op)
+	require.Equal(t, "Providers", testkit.As[*sslfilter.UsageError](t, err).Op)
 	f.Close()
 	_, err = f.Providers()
 	require.ErrorIs(t, err, sslfilter.ErrClosed)
@@ -216,7 +201,7 @@ func TestFIPSProviderTexts(t *testing.T) {
 func withMD5(t testing.TB, name string) []byte {
 	t.Helper()
 	const sha256WithRSA, md5WithRSA = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
-	der := pemDER(t, pkiBytes(t, name))
+	der := testkit.DER(t, testkit.PKIBytes(t, name))
 	require.Equal(t, 2, bytes.Count(der, []byte(sha256WithRSA)))
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bytes.ReplaceAll(der, []byte(sha256WithRSA), []byte(md5WithRSA))})
 }
@@ -235,37 +220,37 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 		file   string
 		text   string
 	}{
-		{"CHACHA20 alone in TLS 1.3, server", serverOptions(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
+		{"CHACHA20 alone in TLS 1.3, server", testkit.Server(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
 			"CipherSuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
-		{"CHACHA20 alone in TLS 1.3, client", clientOptions(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
+		{"CHACHA20 alone in TLS 1.3, client", testkit.Client(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
 			"CipherSuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
-		{"CHACHA20 alone in TLS 1.2, server", in12(serverOptions()), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
-		{"CHACHA20 alone in TLS 1.2, client", in12(clientOptions()), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
-		{"X25519 alone, server", serverOptions(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
-		{"X25519 alone, client", clientOptions(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
-		{"TLS 1.1, server", serverOptions(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion, Key)"},
-		{"TLS 1.1, client", clientOptions(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion)"},
-		{"RSA-1024, server", serverOptions(), func(o *sslfilter.Options) {
-			o.Crt, o.Key, o.Cipher = pki("server-1024.crt"), pki("server-1024.key"), "DEFAULT@SECLEVEL=0"
+		{"CHACHA20 alone in TLS 1.2, server", testkit.Server(testkit.TLS12), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
+		{"CHACHA20 alone in TLS 1.2, client", testkit.Client(testkit.TLS12), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
+		{"X25519 alone, server", testkit.Server(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
+		{"X25519 alone, client", testkit.Client(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
+		{"TLS 1.1, server", testkit.Server(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion, Key)"},
+		{"TLS 1.1, client", testkit.Client(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion)"},
+		{"RSA-1024, server", testkit.Server(), func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.Cipher = testkit.PKI("server-1024.crt"), testkit.PKI("server-1024.key"), "DEFAULT@SECLEVEL=0"
 		}, "FIPS", "", "Key"},
-		{"RSA-1024, client", clientOptions(), func(o *sslfilter.Options) {
-			o.Crt, o.Key, o.Cipher = pki("server-1024.crt"), pki("server-1024.key"), "DEFAULT@SECLEVEL=0"
+		{"RSA-1024, client", testkit.Client(), func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.Cipher = testkit.PKI("server-1024.crt"), testkit.PKI("server-1024.key"), "DEFAULT@SECLEVEL=0"
 		}, "FIPS", "", "Key"},
-		{"a key that fits no suite", in12(serving("server-ec")), func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" }, "FIPS", "", "no shared cipher"},
-		{"a signature with MD5", listing(serverOptions(), "DEFAULT@SECLEVEL=0"), func(o *sslfilter.Options) { o.CrtMem = withMD5(t, "server.crt") }, "CrtMem", "", "md5WithRSAEncryption"},
-		{"a signature with MD5 in the chain", listing(serving("server-inter"), "DEFAULT@SECLEVEL=0"), func(o *sslfilter.Options) {
-			o.Chain = tempFile(t, "chain.pem", slices.Concat(pkiBytes(t, "server-inter.crt"), withMD5(t, "inter.crt")))
+		{"a key that fits no suite", testkit.ServerOf("server-ec", testkit.TLS12), func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" }, "FIPS", "", "no shared cipher"},
+		{"a signature with MD5", testkit.Server(testkit.Cipher("DEFAULT@SECLEVEL=0")), func(o *sslfilter.Options) { o.CrtMem = withMD5(t, "server.crt") }, "CrtMem", "", "md5WithRSAEncryption"},
+		{"a signature with MD5 in the chain", testkit.ServerOf("server-inter", testkit.Cipher("DEFAULT@SECLEVEL=0")), func(o *sslfilter.Options) {
+			o.Chain = testkit.TempFile(t, "chain.pem", slices.Concat(testkit.PKIBytes(t, "server-inter.crt"), withMD5(t, "inter.crt")))
 		}, "Chain", "chain.pem", "md5WithRSAEncryption"},
-		{"a key that is encrypted with MD5", serverOptions(), func(o *sslfilter.Options) {
+		{"a key that is encrypted with MD5", testkit.Server(), func(o *sslfilter.Options) {
 			o.KeyMem, o.KeyPassphrase = oldForm(t, "server-pkcs1.key", passphrase), saying(passphrase)
 		}, "KeyMem", "", "(with FIPS)"},
-		{"parameters of one's own", dhServer("1", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }), func(o *sslfilter.Options) { o.DHCert = pki("dhx2048.pem") }, "DHCert", pki("dhx2048.pem"), "(with FIPS)"},
+		{"parameters of one's own", dhServer("1", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dhx2048.pem") }, "DHCert", testkit.PKI("dhx2048.pem"), "(with FIPS)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := with(inFIPS(t, c.base), c.change)
+			o := testkit.With(inFIPS(t, c.base), c.change)
 			ctx, err := sslfilter.NewCtx(o)
 			require.Nil(t, ctx)
-			refused := asError[*sslfilter.OptionError](t, err)
+			refused := testkit.As[*sslfilter.OptionError](t, err)
 			require.Equal(t, c.option, refused.Option, "%v", err)
 			require.True(t, strings.HasSuffix(refused.File, c.file), "%v", err)
 			require.Contains(t, err.Error(), c.text)
@@ -286,24 +271,24 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 // kind are not refused.
 func TestFIPSAdmitsWhatWorks(t *testing.T) {
 	for name, o := range map[string]sslfilter.Options{
-		"RSA alone, client":     in12(listing(clientOptions(), "AES128-SHA")),
-		"SUITEB128":             in12(listing(clientOptions(), "SUITEB128")),
-		"SUITEB192":             in12(listing(clientOptions(), "SUITEB192")),
-		"level 4, client":       listing(clientOptions(), "DEFAULT@SECLEVEL=4"),
-		"level 5, client":       listing(clientOptions(), "DEFAULT@SECLEVEL=5"),
-		"TLS 1.3 alone":         in13(serverOptions()),
-		"TLS 1.2 alone":         in12(serverOptions()),
-		"ALPN":                  with(serverOptions(), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
-		"ALPN, client":          with(clientOptions(), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
-		"P-521":                 with(serverOptions(), func(o *sslfilter.Options) { o.Groups = "P-521" }),
-		"Ed25519":               serving("server-ed25519"),
-		"encrypted key":         with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("secret") }),
-		"client certificate":    with(clientOptions(), func(o *sslfilter.Options) { o.Crt, o.Key = pki("client-ec.crt"), pki("client-ec.key") }),
-		"DHE alone":             dhServer("2", func(o *sslfilter.Options) { o.DHCert = pki("dh2048.pem") }),
-		"anonymous":             in12(sslfilter.Options{Cipher: "AECDH-AES256-SHA:@SECLEVEL=0"}),
-		"requires certificates": requiring(nil),
+		"RSA alone, client":     testkit.Client(testkit.Cipher("AES128-SHA"), testkit.TLS12),
+		"SUITEB128":             testkit.Client(testkit.Cipher("SUITEB128"), testkit.TLS12),
+		"SUITEB192":             testkit.Client(testkit.Cipher("SUITEB192"), testkit.TLS12),
+		"level 4, client":       testkit.Client(testkit.Cipher("DEFAULT@SECLEVEL=4")),
+		"level 5, client":       testkit.Client(testkit.Cipher("DEFAULT@SECLEVEL=5")),
+		"TLS 1.3 alone":         testkit.Server(testkit.TLS13),
+		"TLS 1.2 alone":         testkit.Server(testkit.TLS12),
+		"ALPN":                  testkit.Server(func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
+		"ALPN, client":          testkit.Client(func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }),
+		"P-521":                 testkit.Server(func(o *sslfilter.Options) { o.Groups = "P-521" }),
+		"Ed25519":               testkit.ServerOf("server-ed25519"),
+		"encrypted key":         testkit.Server(func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), saying("secret") }),
+		"client certificate":    testkit.Client(func(o *sslfilter.Options) { o.Crt, o.Key = testkit.PKI("client-ec.crt"), testkit.PKI("client-ec.key") }),
+		"DHE alone":             dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }),
+		"anonymous":             testkit.With(sslfilter.Options{Cipher: "AECDH-AES256-SHA:@SECLEVEL=0"}, testkit.TLS12),
+		"requires certificates": testkit.Requiring(),
 		"the system's CAs":      {Client: true, ServerName: "localhost"},
-		"CHACHA20 beside AES":   in12(listing(serverOptions(), "ECDHE+CHACHA20:ECDHE+AESGCM")),
+		"CHACHA20 beside AES":   testkit.Server(testkit.Cipher("ECDHE+CHACHA20:ECDHE+AESGCM"), testkit.TLS12),
 	} {
 		require.NoError(t, accepted(inFIPS(t, o)), name)
 	}
@@ -311,12 +296,12 @@ func TestFIPSAdmitsWhatWorks(t *testing.T) {
 
 // A configuration that has no FIPS provider, or is none.
 func TestFIPSConfig(t *testing.T) {
-	asking := func(file string) sslfilter.Options {
-		return with(serverOptions(), func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
+	withConfig := func(file string) sslfilter.Options {
+		return testkit.Server(func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
 	}
 	if !since(openssl30) {
-		err := refuse(t, asking("anything"), "FIPS", "")
-		require.Equal(t, "3.0", asError[*sslfilter.VersionError](t, err).Needs)
+		err := refuse(t, withConfig("anything"), "FIPS", "")
+		require.Equal(t, "3.0", testkit.As[*sslfilter.VersionError](t, err).Needs)
 		require.Contains(t, err.Error(), "needs OpenSSL 3.0 or later; this is OpenSSL 1.1.1")
 		return
 	}
@@ -324,48 +309,48 @@ func TestFIPSConfig(t *testing.T) {
 	large := filepath.Join(dir, "large.cnf")
 	require.NoError(t, os.WriteFile(large, make([]byte, 1<<20+1), 0o600))
 	for _, c := range []struct{ name, file, text string }{
-		{"empty", tempFile(t, "a.cnf", nil), "the FIPS provider is not active under it; loaded providers: default "},
-		{"another provider", tempFile(t, "b.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nbase = b\n[b]\nactivate = 1\n")),
+		{"empty", testkit.TempFile(t, "a.cnf", nil), "the FIPS provider is not active under it; loaded providers: default "},
+		{"another provider", testkit.TempFile(t, "b.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nbase = b\n[b]\nactivate = 1\n")),
 			"the FIPS provider is not active under it; loaded providers: base "},
-		{"a module that does not exist", tempFile(t, "c.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nnowhere = b\n[b]\nactivate = 1\n")), "loaded"},
-		{"no configuration", tempFile(t, "d.cnf", []byte("[never closed\n")), "cannot be loaded: "},
-		{"a section that is missing", tempFile(t, "e.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n")), "cannot be loaded: "},
-		{"a name that is none", tempFile(t, "f.cnf", []byte("openssl_conf = init\n[init]\nproviders = 'p\\'q'\n")), "cannot be loaded: "},
-		{"a line that does not end", tempFile(t, "g.cnf", []byte("openssl_conf = init\n[init]\nproviders = \\")), ""},
+		{"a module that does not exist", testkit.TempFile(t, "c.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nnowhere = b\n[b]\nactivate = 1\n")), "loaded"},
+		{"no configuration", testkit.TempFile(t, "d.cnf", []byte("[never closed\n")), "cannot be loaded: "},
+		{"a section that is missing", testkit.TempFile(t, "e.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n")), "cannot be loaded: "},
+		{"a name that is none", testkit.TempFile(t, "f.cnf", []byte("openssl_conf = init\n[init]\nproviders = 'p\\'q'\n")), "cannot be loaded: "},
+		{"a line that does not end", testkit.TempFile(t, "g.cnf", []byte("openssl_conf = init\n[init]\nproviders = \\")), ""},
 		{"missing", filepath.Join(dir, "missing.cnf"), "no such file"},
 		{"a directory", dir, "not a regular file"},
 		{"too large", large, "it has more than 1048576 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := refuse(t, asking(c.file), "FIPSConfig", c.file)
+			err := refuse(t, withConfig(c.file), "FIPSConfig", c.file)
 			require.Contains(t, err.Error(), c.text)
 			if c.name == "missing" {
 				require.ErrorIs(t, err, fs.ErrNotExist)
 			}
 		})
 	}
-	require.NoError(t, accepted(serverOptions()), "nothing is left behind")
+	require.NoError(t, accepted(testkit.Server()), "nothing is left behind")
 }
 
 // FIPSConfig is used for its providers. Its ssl_conf would be the process's, and
 // change every context.
 func TestFIPSConfigLeavesTheProcessAlone(t *testing.T) {
-	text, err := os.ReadFile(fipsConfig(t))
+	text, err := os.ReadFile(testkit.FIPSConfig(t))
 	require.NoError(t, err)
 	text = append(bytes.Replace(text, []byte("[openssl_init]\n"), []byte("[openssl_init]\nssl_conf = sslfilter_ssl\n"), 1),
 		"\n[sslfilter_ssl]\nsystem_default = sslfilter_limits\n[sslfilter_limits]\nMaxProtocol = TLSv1.2\n"...)
 	require.Contains(t, string(text), "ssl_conf")
-	conf := tempFile(t, "fips.cnf", text)
-	server := with(serverOptions(), func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, conf })
-	p := connect(t, server, inFIPS(t, clientOptions()))
+	conf := testkit.TempFile(t, "fips.cnf", text)
+	server := testkit.Server(func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, conf })
+	p := testkit.Connect(t, server, inFIPS(t, testkit.Client()))
 	require.Equal(t, "TLSv1.3", p.Server.Version())
 	require.Equal(t, "fips", providersOf(t, p.Server.Filter)[sslfilter.UseCipher])
-	require.Equal(t, "TLSv1.3", connect(t, serverOptions(), clientOptions()).Server.Version())
+	require.Equal(t, "TLSv1.3", testkit.Connect(t, testkit.Server(), testkit.Client()).Server.Version())
 }
 
 // Contexts of the same configuration share its providers, from any goroutine.
 func TestFIPSContextsTogether(t *testing.T) {
-	server, client := inFIPS(t, serverOptions()), inFIPS(t, clientOptions())
+	server, client := inFIPS(t, testkit.Server()), inFIPS(t, testkit.Client())
 	var wg sync.WaitGroup
 	errs := make([]error, 16)
 	for i := range errs {
@@ -380,7 +365,7 @@ func TestFIPSContextsTogether(t *testing.T) {
 				errs[i] = err
 				return
 			}
-			p := enginetest.New(c, s)
+			p := testkit.Join(s, c)
 			errs[i] = p.Handshake()
 			p.Close()
 		})
@@ -393,29 +378,29 @@ func TestFIPSContextsTogether(t *testing.T) {
 
 // Library contexts are never freed, so there is a bound.
 func TestFIPSConfigsAreBounded(t *testing.T) {
-	conf := fipsConfig(t)
-	if child, _ := inChild(t, "", fipsConfigEnv+"="+conf); !child {
+	conf := testkit.FIPSConfig(t)
+	if child, _ := inChild(t, "", "SSLFILTER_FIPS_CONFIG="+conf); !child {
 		return
 	}
 	text, err := os.ReadFile(conf)
 	require.NoError(t, err)
 	for i := range sslfilter.MaxLibraries + 1 {
-		file := tempFile(t, fmt.Sprintf("%d.cnf", i), fmt.Appendf(bytes.Clone(text), "\n# %d\n", i))
-		o := with(serverOptions(), func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
+		file := testkit.TempFile(t, fmt.Sprintf("%d.cnf", i), fmt.Appendf(bytes.Clone(text), "\n# %d\n", i))
+		o := testkit.Server(func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
 		if i < sslfilter.MaxLibraries {
 			require.NoError(t, accepted(o))
 			continue
 		}
 		require.ErrorContains(t, refuse(t, o, "FIPSConfig", file), "number 17")
 	}
-	require.NoError(t, accepted(with(serverOptions(), func(o *sslfilter.Options) {
-		o.FIPS, o.FIPSConfig = true, tempFile(t, "again.cnf", fmt.Appendf(bytes.Clone(text), "\n# %d\n", 0))
+	require.NoError(t, accepted(testkit.Server(func(o *sslfilter.Options) {
+		o.FIPS, o.FIPSConfig = true, testkit.TempFile(t, "again.cnf", fmt.Appendf(bytes.Clone(text), "\n# %d\n", 0))
 	})), "one that is known is no further one")
 }
 
 // What a context costs when the provider is loaded, and without it.
 func BenchmarkFIPSContext(b *testing.B) {
-	for name, o := range map[string]sslfilter.Options{"plain": serverOptions(), "FIPS server": inFIPS(b, serverOptions()), "FIPS client": inFIPS(b, clientOptions())} {
+	for name, o := range map[string]sslfilter.Options{"plain": testkit.Server(), "FIPS server": inFIPS(b, testkit.Server()), "FIPS client": inFIPS(b, testkit.Client())} {
 		require.NoError(b, accepted(o))
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // keyedWorld is a context for each version and role, with its peer's config.
@@ -29,7 +30,7 @@ func keyedWorlds(t testing.TB) (list []keyedWorld) {
 	toServer, toClient := keyedConfigs(t)
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
 		for _, client := range []bool{false, true} {
-			w := keyedWorld{ctx: mustCtx(t, keyedOptions(client, v)), client: client, config: toServer}
+			w := keyedWorld{ctx: testkit.Ctx(t, keyedOptions(client, v)), client: client, config: toServer}
 			if client {
 				w.config = toClient
 			}
@@ -55,7 +56,7 @@ func FuzzFlight(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
 		leavesNothing(t, func() {
 			w := worlds[int(which)%len(worlds)]
-			filter := mustNew(t, w.ctx)
+			filter := testkit.FilterOf(t, w.ctx)
 			defer filter.Close()
 			e := &edit{script: script{data}}
 			var want, got []byte // the messages of the peer, and those that came
@@ -158,7 +159,7 @@ func FuzzKeyed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
 		leavesNothing(t, func() {
 			w := worlds[int(which)%len(worlds)]
-			filter := mustNew(t, w.ctx)
+			filter := testkit.FilterOf(t, w.ctx)
 			defer filter.Close()
 			k := &keyedSession{keyed: connectKeyed(t, filter, w.client, w.config, nil), script: script{data}}
 			filter.Outgoing(nil)

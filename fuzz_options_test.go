@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // requireOptions is what holds of NewCtx: an *OptionError, or a context whose
@@ -23,7 +23,7 @@ func requireOptions(t *testing.T, o sslfilter.Options, peer *sslfilter.Ctx) {
 	ctx, err := sslfilter.NewCtx(o)
 	if err != nil {
 		require.Nil(t, ctx)
-		refused := asError[*sslfilter.OptionError](t, err)
+		refused := testkit.As[*sslfilter.OptionError](t, err)
 		require.NotEmpty(t, refused.Option)
 		require.True(t, strings.HasPrefix(err.Error(), "sslfilter: "), "%v", err)
 		landmark(refused.Option + err.Error())
@@ -31,12 +31,12 @@ func requireOptions(t *testing.T, o sslfilter.Options, peer *sslfilter.Ctx) {
 	}
 	defer ctx.Close()
 	require.False(t, o.Client && len(ctx.Ciphers()) == 0, "a client without a suite")
-	f, other := mustNew(t, ctx), mustNew(t, peer)
+	f, other := testkit.FilterOf(t, ctx), testkit.FilterOf(t, peer)
 	defer f.Close()
 	defer other.Close()
-	p := enginetest.New(f, other)
+	p := testkit.Join(other, f)
 	if !o.Client {
-		p = enginetest.New(other, f)
+		p = testkit.Join(f, other)
 	}
 	err = p.Handshake()
 	require.True(t, f.HandshakeDone() || err != nil, "neither done nor failed")
@@ -48,7 +48,7 @@ func requireOptions(t *testing.T, o sslfilter.Options, peer *sslfilter.Ctx) {
 // C object left; NewCtx gives an *OptionError that names the option, or a context
 // whose handshake comes to an end; a client has a cipher suite.
 func FuzzOptions(f *testing.F) {
-	client, server := mustCtx(f, with(clientOptions(), func(o *sslfilter.Options) { o.InsecureSkipVerify = true })), mustCtx(f, serverOptions())
+	client, server := testkit.Ctx(f, testkit.Client(func(o *sslfilter.Options) { o.InsecureSkipVerify = true })), testkit.Ctx(f, testkit.Server())
 	for _, s := range [][7]string{
 		{}, {"DEFAULT@SECLEVEL=0", "TLS_AES_128_GCM_SHA256", "X25519:P-256", "h2,http/1.1", "localhost", "localhost", "\x00"},
 		{"ALL:!aNULL:+HIGH", "TLS_AES_128_GCM_SHA256:", "P-521", strings.Repeat("a", 256), "a.b", "127.0.0.1", "\x01\x02\x03"},
@@ -82,10 +82,10 @@ func FuzzOptions(f *testing.F) {
 			o.IgnoreVerifyErrors = []sslfilter.VerifyCode{sslfilter.VerifyCode(ignored)}
 		}
 		if on(9) {
-			o.CACrt = pki("root.crt")
+			o.CACrt = testkit.PKI("root.crt")
 		}
 		if !on(10) {
-			o.Crt, o.Key = pki("server.crt"), pki("server.key")
+			o.Crt, o.Key = testkit.PKI("server.crt"), testkit.PKI("server.key")
 		}
 		peer := client
 		if o.Client {
@@ -107,7 +107,7 @@ func FuzzPEM(f *testing.F) {
 	for i, name := range names {
 		for kind := range uint8(5) {
 			if i%5 == int(kind) || i < 6 {
-				f.Add(kind, pkiBytes(f, name))
+				f.Add(kind, testkit.PKIBytes(f, name))
 			}
 		}
 	}
@@ -123,12 +123,12 @@ func FuzzPEM(f *testing.F) {
 	}
 	for i, name := range []string{"server.crt", "client-multi.crt", "server.key", "server-ec.key", "client-ed25519.key", "dh1024.pem", "dhx2048.pem"} {
 		for kind := range uint8(5) {
-			f.Add(kind+5*uint8(1+min(i/2, 3)), pemDER(f, pkiBytes(f, name)))
+			f.Add(kind+5*uint8(1+min(i/2, 3)), testkit.DER(f, testkit.PKIBytes(f, name)))
 		}
 	}
 	types := []string{"", "CERTIFICATE", "PRIVATE KEY", "EC PRIVATE KEY", "DH PARAMETERS", "X9.42 DH PARAMETERS", "TRUSTED CERTIFICATE"}
-	client := mustCtx(f, sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "DEFAULT@SECLEVEL=0"})
-	crt, key := pkiBytes(f, "server.crt"), pkiBytes(f, "server.key")
+	client := testkit.Ctx(f, sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "DEFAULT@SECLEVEL=0"})
+	crt, key := testkit.PKIBytes(f, "server.crt"), testkit.PKIBytes(f, "server.key")
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		if len(data) > 1<<16 {
 			return
@@ -163,10 +163,10 @@ func FuzzCRL(f *testing.F) {
 		"crl.pem", "crl-30.pem", "crl-after-cert.pem", "crl-empty.pem", "crl-garbage.pem", "crl-multi-root-first.pem", "crl-text.pem", "crl-trunc.pem", "crl.der", "empty.pem",
 		"crl-badsig.pem", "garbage.pem", "root.crt", "server.key",
 	} {
-		f.Add(false, pkiBytes(f, name))
+		f.Add(false, testkit.PKIBytes(f, name))
 	}
 	for _, name := range []string{"crl.pem", "crl-30.pem", "crl-empty.pem", "crl-badsig.pem"} {
-		f.Add(true, pemDER(f, pkiBytes(f, name)))
+		f.Add(true, testkit.DER(f, testkit.PKIBytes(f, name)))
 	}
 	for _, seed := range []string{
 		"-----BEGIN X509 CRL-----\n", "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----", "-----BEGIN X509 CRL-----\n\n-----END X509 CRL-----\n", "-----BEGIN ", "\x00",
@@ -176,7 +176,7 @@ func FuzzCRL(f *testing.F) {
 	}
 	visitor, file := visited(f, "client.crt"), filepath.Join(f.TempDir(), "crl.pem")
 	own := big.NewInt(0x2001) // its serial
-	revoking := revocations(f, own)
+	revoking := testkit.CRLFrom(f, testkit.CA(f, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(own)})
 	f.Fuzz(func(t *testing.T, der bool, data []byte) {
 		if len(data) > 1<<16 {
 			return

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // maxSaid bounds what a Filter says that is given some KiB by a peer who proves
@@ -49,7 +49,7 @@ type heard struct {
 }
 
 // listen gives wire to f in pieces.
-func listen(f *sslfilter.Filter, wire []byte, cut enginetest.Chunker) heard {
+func listen(f *sslfilter.Filter, wire []byte, cut testkit.Cut) heard {
 	var h heard
 	for _, piece := range cut(wire) {
 		plain, err := f.Receive(nil, piece)
@@ -75,18 +75,10 @@ func leavesNothing(t *testing.T, f func()) {
 	require.LessOrEqual(t, sslfilter.LiveHandles(), before, "C objects are left")
 }
 
-// mustNew is a Filter that its caller closes.
-func mustNew(t testing.TB, ctx *sslfilter.Ctx) *sslfilter.Filter {
-	t.Helper()
-	f, err := ctx.NewFilter()
-	require.NoError(t, err)
-	return f
-}
-
 // flights records an honest handshake: what each side said, in turns.
 func flights(t testing.TB, server, client *sslfilter.Ctx) (said [][]byte) {
 	t.Helper()
-	s, c := mustNew(t, server), mustNew(t, client)
+	s, c := testkit.FilterOf(t, server), testkit.FilterOf(t, client)
 	defer s.Close()
 	defer c.Close()
 	require.NoError(t, c.Handshake())
@@ -109,7 +101,7 @@ func FuzzWire(f *testing.F) {
 	type world struct{ server, client *sslfilter.Ctx }
 	var worlds []world
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		worlds = append(worlds, world{mustCtx(f, keyedOptions(false, v)), mustCtx(f, keyedOptions(true, v))})
+		worlds = append(worlds, world{testkit.Ctx(f, keyedOptions(false, v)), testkit.Ctx(f, keyedOptions(true, v))})
 	}
 	for i, w := range worlds {
 		said := flights(f, w.server, w.client)
@@ -126,13 +118,13 @@ func FuzzWire(f *testing.F) {
 		if len(wire) > 1<<16 {
 			return
 		}
-		play := func(cut enginetest.Chunker) (h heard) {
+		play := func(cut testkit.Cut) (h heard) {
 			leavesNothing(t, func() {
-				server, client := mustNew(t, w.server), mustNew(t, w.client)
+				server, client := testkit.FilterOf(t, w.server), testkit.FilterOf(t, w.client)
 				defer server.Close()
 				defer client.Close()
 				victim, done := server, false
-				p := enginetest.New(client, server)
+				p := testkit.Join(server, client)
 				switch stage % 6 {
 				case 0: // a server before everything
 				case 1: // a client that waits for the answer to its ClientHello
@@ -167,9 +159,9 @@ func FuzzWire(f *testing.F) {
 			})
 			return h
 		}
-		whole := play(enginetest.Whole)
+		whole := play(testkit.Whole)
 		landmark(whole.err)
-		require.Equal(t, whole, play(enginetest.Random(seed)))
+		require.Equal(t, whole, play(testkit.Random(seed)))
 	})
 }
 
@@ -247,8 +239,8 @@ func (e *edit) apply(piece []byte) [][]byte {
 func FuzzBetween(f *testing.F) {
 	var servers, clients []*sslfilter.Ctx
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		servers = append(servers, mustCtx(f, keyedOptions(false, v)))
-		clients = append(clients, mustCtx(f, keyedOptions(true, v)))
+		servers = append(servers, testkit.Ctx(f, keyedOptions(false, v)))
+		clients = append(clients, testkit.Ctx(f, keyedOptions(true, v)))
 	}
 	for v := range uint8(2) {
 		f.Add(v, []byte{})
@@ -269,23 +261,23 @@ func FuzzBetween(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
 		leavesNothing(t, func() {
 			v := int(which) % 2
-			server, client := mustNew(t, servers[v]), mustNew(t, clients[v])
+			server, client := testkit.FilterOf(t, servers[v]), testkit.FilterOf(t, clients[v])
 			defer server.Close()
 			defer client.Close()
 			up, down := &edit{script: script{data}}, &edit{}
 			down.data, up.data = data[len(data)/2:], data[:len(data)/2]
-			p := enginetest.New(client, server)
+			p := testkit.Join(server, client)
 			honest := !slices.ContainsFunc(data, func(b byte) bool { return b%12 != 0 && b%12 != 6 }) // as operations, arguments apart
-			p.Chunk = byRecord
+			p.Cut = testkit.ByRecord
 			p.Alter = nil
 			e := up
 			cut := func(wire []byte) (pieces [][]byte) {
-				for _, record := range byRecord(wire) {
+				for _, record := range testkit.ByRecord(wire) {
 					pieces = append(pieces, e.apply(record)...)
 				}
 				return pieces
 			}
-			p.Chunk = cut
+			p.Cut = cut
 			p.Alter = func(fromClient bool, wire []byte) []byte { // tells cut whose bytes come
 				e = down
 				if fromClient {
@@ -303,7 +295,7 @@ func FuzzBetween(f *testing.F) {
 			server.CloseWrite()
 			p.Transfer()
 			for _, end := range []struct {
-				*enginetest.Side
+				*testkit.Side
 				sent []byte
 			}{{&p.Client, toClient}, {&p.Server, toServer}} {
 				require.True(t, bytes.HasPrefix(end.sent, end.Got), "other bytes than those that were sent")

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // A peer may put a message of the next handshake into the record of its
@@ -26,14 +26,14 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, room := range []int{0, 1, 4096} {
-				cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 					o := keyedOptions(c.client, sslfilter.VersionTLS12)
 					o.NoRenegotiation = c.option
 					config := toServer
 					if c.client {
 						config = toClient
 					}
-					k := &keyed{f: mustFilter(t, o), client: c.client}
+					k := &keyed{f: testkit.Filter(t, o), client: c.client}
 					k.feed = func(record []byte) {
 						for _, piece := range cut(record) {
 							plain, err := k.f.Receive(make([]byte, 0, room), piece)
@@ -42,7 +42,7 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 						}
 					}
 					k.connect(t, config, func(kind byte, body []byte) [][]byte {
-						if len(body) != 8+4+12+16 { // an encrypted Finished
+						if len(body) != 8+4+12+16 {
 							return [][]byte{body}
 						}
 						client, server := k.sealers12()
@@ -59,11 +59,11 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 					require.NoError(t, k.f.Err())
 					require.True(t, k.f.HandshakeDone())
 					k.application()
-					said := byRecord(k.said)
-					said = said[:len(said)-1] // which is empty
+					said := testkit.ByRecord(k.said)
+					said = said[:len(said)-1]
 					if !c.client {
 						require.Equal(t, byte(typeCCS), said[0][0])
-						said = said[2:] // behind the Finished
+						said = said[2:]
 					}
 					kind, body := byte(0), []byte(nil)
 					answers := 0
@@ -88,6 +88,7 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, "on", string(got))
 				})
+
 			}
 		})
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const noRenegotiation = 100 // the alert
@@ -20,7 +20,7 @@ func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 	_, toClient := keyedConfigs(t)
 	keyed := keyedOptions(true, sslfilter.VersionTLS12)
 	keyed.NoRenegotiation = o.NoRenegotiation
-	f := mustFilter(t, keyed)
+	f := testkit.Filter(t, keyed)
 	k := connectKeyed(t, f, true, toClient, nil)
 	f.Outgoing(nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0)))
@@ -45,10 +45,10 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 		client, option bool
 	}{{"client", true, true}, {"server", false, true}, {"server without the option", false, false}} {
 		t.Run(c.name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				o := keyedOptions(c.client, sslfilter.VersionTLS12)
 				o.NoRenegotiation = c.option
-				f := mustFilter(t, o)
+				f := testkit.Filter(t, o)
 				config, request := toServer, []byte(nil)
 				if c.client {
 					config = toClient
@@ -56,9 +56,9 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 				k := connectKeyed(t, f, c.client, config, nil)
 				f.Outgoing(nil)
 				if request = message(0); !c.client {
-					request = k.hello[5:] // its first ClientHello again, which names no earlier handshake
+					request = k.hello[5:]
 				}
-				side := enginetest.Side{Filter: f}
+				side := testkit.Side{Filter: f}
 				for range 3 {
 					wire := k.send(typeHandshake, request)
 					for _, piece := range cut(append(wire, k.send(typeData, []byte("on "))...)) {
@@ -79,6 +79,7 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 				side.Deliver(k.send(typeAlert, alert(warning, closeNotify)))
 				require.Equal(t, io.EOF, side.Err)
 			})
+
 		})
 	}
 }
@@ -88,11 +89,12 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 func tickets(t *testing.T, o sslfilter.Options, highest sslfilter.Version) int {
 	t.Helper()
 	count := new(countingCache)
-	start := goClient(t, func(config *tls.Config) {
+	start := testkit.GoClient(t, func(config *tls.Config) {
 		config.MaxVersion, config.ClientSessionCache = uint16(highest), count
 	})
-	peer := talkToGo(t, mustFilter(t, o), false, start)
-	require.NoError(t, peer.err)
+
+	peer := testkit.TalkToGo(t, testkit.Filter(t, o), false, start)
+	require.NoError(t, peer.Err)
 	return count.puts
 }
 
@@ -109,19 +111,19 @@ func (c *countingCache) Put(_ string, s *tls.ClientSessionState) {
 
 func TestHandshakeNumTickets(t *testing.T) {
 	for _, c := range []struct{ n, in12, in13 int }{{-1, 0, 0}, {0, 1, 2}, {1, 1, 1}, {2, 1, 2}, {16, 1, 16}} {
-		o := serverOptions()
+		o := testkit.Server()
 		o.NumTickets = c.n
 		require.Equal(t, c.in12, tickets(t, o, sslfilter.VersionTLS12), "NumTickets %d", c.n)
 		require.Equal(t, c.in13, tickets(t, o, sslfilter.VersionTLS13), "NumTickets %d", c.n)
 	}
 	for _, o := range []sslfilter.Options{
-		with(serverOptions(), func(o *sslfilter.Options) { o.NumTickets = -2 }),
-		with(serverOptions(), func(o *sslfilter.Options) { o.NumTickets = 17 }),
-		with(clientOptions(), func(o *sslfilter.Options) { o.NumTickets = 1 }),
-		with(clientOptions(), func(o *sslfilter.Options) { o.NumTickets = -1 }),
-		asking(func(o *sslfilter.Options) { o.NumTickets = 1 }),
+		testkit.Server(func(o *sslfilter.Options) { o.NumTickets = -2 }),
+		testkit.Server(func(o *sslfilter.Options) { o.NumTickets = 17 }),
+		testkit.Client(func(o *sslfilter.Options) { o.NumTickets = 1 }),
+		testkit.Client(func(o *sslfilter.Options) { o.NumTickets = -1 }),
+		testkit.Asking(func(o *sslfilter.Options) { o.NumTickets = 1 }),
 	} {
-		require.Equal(t, "NumTickets", asError[*sslfilter.OptionError](t, accepted(o)).Option)
+		require.Equal(t, "NumTickets", testkit.As[*sslfilter.OptionError](t, accepted(o)).Option)
 	}
-	require.NoError(t, accepted(asking(func(o *sslfilter.Options) { o.NumTickets = -1 })))
+	require.NoError(t, accepted(testkit.Asking(func(o *sslfilter.Options) { o.NumTickets = -1 })))
 }

@@ -7,37 +7,35 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func TestKeyUpdate(t *testing.T) {
-	for name, chunk := range chunkers(t) {
-		t.Run(name, func(t *testing.T) {
-			p := versionPair(t, "TLSv1.3")
-			p.Chunk = chunk
-			require.NoError(t, p.Handshake())
-			for range 5 {
-				for _, sides := range [][2]*enginetest.Side{{&p.Client, &p.Server}, {&p.Server, &p.Client}} {
-					from, to := sides[0], sides[1]
-					from.Got, to.Got = nil, nil
-					require.NoError(t, from.Send([]byte("old key, ")))
-					require.NoError(t, from.KeyUpdate(true))
-					require.NoError(t, from.Send([]byte("new key")))
-					p.Transfer()
-					require.Equal(t, "old key, new key", string(to.Got))
-					require.NoError(t, to.Send([]byte("answer")))
-					p.Transfer()
-					require.Equal(t, "answer", string(from.Got))
-				}
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+		p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
+		p.Cut = cut
+		require.NoError(t, p.Handshake())
+		for range 5 {
+			for _, sides := range [][2]*testkit.Side{{&p.Client, &p.Server}, {&p.Server, &p.Client}} {
+				from, to := sides[0], sides[1]
+				from.Got, to.Got = nil, nil
+				require.NoError(t, from.Send([]byte("old key, ")))
+				require.NoError(t, from.KeyUpdate(true))
+				require.NoError(t, from.Send([]byte("new key")))
+				p.Transfer()
+				require.Equal(t, "old key, new key", string(to.Got))
+				require.NoError(t, to.Send([]byte("answer")))
+				p.Transfer()
+				require.Equal(t, "answer", string(from.Got))
 			}
-		})
-	}
+		}
+	})
 }
 
 // The answer must be in Outgoing at once: a side that only reads would never
 // write it.
 func TestKeyUpdateIsAnsweredAtOnce(t *testing.T) {
-	p := versionPair(t, "TLSv1.3")
+	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
 	require.NoError(t, p.Client.KeyUpdate(true))
 	p.Server.Deliver(p.Client.Outgoing(nil))
@@ -52,7 +50,7 @@ func TestKeyUpdateIsAnsweredAtOnce(t *testing.T) {
 func TestKeyUpdateFloodIsBounded(t *testing.T) {
 	const flood = 12000 // 27 bytes each, and 256 KiB are the bound
 	t.Run("answered", func(t *testing.T) {
-		p := versionPair(t, "TLSv1.3")
+		p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 		require.NoError(t, p.Handshake())
 		for range flood {
 			require.NoError(t, p.Client.KeyUpdate(true))
@@ -63,7 +61,7 @@ func TestKeyUpdateFloodIsBounded(t *testing.T) {
 		require.Equal(t, "still here", string(p.Server.Got))
 	})
 	t.Run("nobody takes the answers", func(t *testing.T) {
-		p := versionPair(t, "TLSv1.3")
+		p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 		require.NoError(t, p.Handshake())
 		for range flood {
 			require.NoError(t, p.Client.KeyUpdate(true))
@@ -76,7 +74,7 @@ func TestKeyUpdateFloodIsBounded(t *testing.T) {
 
 func TestKeyUpdateNotPossible(t *testing.T) {
 	var usage *sslfilter.UsageError
-	p := versionPair(t, "TLSv1.2")
+	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS12))
 	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "before the handshake")
 	require.NoError(t, p.Handshake())
 	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "in TLS 1.2")
@@ -86,7 +84,7 @@ func TestKeyUpdateNotPossible(t *testing.T) {
 }
 
 func TestHandshakeIsIdempotent(t *testing.T) {
-	eachVersion(t, func(t *testing.T, p *enginetest.Pair) {
+	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Client.Handshake())
 		hello := p.Client.Outgoing(nil)
 		require.NoError(t, p.Client.Handshake())
@@ -98,6 +96,7 @@ func TestHandshakeIsIdempotent(t *testing.T) {
 		require.True(t, p.Client.HandshakeDone() && p.Server.HandshakeDone())
 		require.NoError(t, p.Client.Handshake())
 	})
+
 }
 
 // What OpenSSL says after the handshake is there at once: the tickets of TLS
@@ -107,12 +106,12 @@ func TestHandshakeTicketsAreSentAtOnce(t *testing.T) {
 		server  sslfilter.Options
 		tickets bool
 	}{
-		"server":                 {serverOptions(), true},
-		"ClientCert":             {asking(nil), false},
-		"RequireValidClientCert": {requiring(nil), false},
+		"server":                 {testkit.Server(), true},
+		"ClientCert":             {testkit.Asking(), false},
+		"RequireValidClientCert": {testkit.Requiring(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := pair(t, in13(c.server), showing("client.crt", ""))
+			p := testkit.NewPair(t, testkit.With(c.server, testkit.TLS13), testkit.Showing("client.crt", ""))
 			require.NoError(t, p.Client.Handshake())
 			p.Server.Deliver(p.Client.Outgoing(nil))
 			p.Client.Deliver(p.Server.Outgoing(nil))
@@ -124,10 +123,7 @@ func TestHandshakeTicketsAreSentAtOnce(t *testing.T) {
 }
 
 func TestCtxServesManyConnections(t *testing.T) {
-	server, err := sslfilter.NewCtx(sslfilter.Options{Crt: "testdata/pki/server-ec.crt", Key: "testdata/pki/server-ec.key"})
-	require.NoError(t, err)
-	client, err := sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: "testdata/pki/root.crt", ServerName: "localhost"})
-	require.NoError(t, err)
+	server, client := testkit.Ctx(t, testkit.ServerOf("server-ec")), testkit.Ctx(t, testkit.Client())
 	failures := make(chan error, 8)
 	for range cap(failures) {
 		go func() { failures <- talk(client, server) }()
@@ -149,7 +145,7 @@ func TestCtxServesManyConnections(t *testing.T) {
 	for _, s := range []*sslfilter.Filter{living, cloned} {
 		c, err := client.NewFilter()
 		require.NoError(t, err)
-		p := enginetest.New(c, s)
+		p := testkit.Join(s, c)
 		require.NoError(t, p.Handshake())
 		p.Close()
 	}
@@ -169,7 +165,7 @@ func talk(client, server *sslfilter.Ctx) error {
 		if err != nil {
 			return err
 		}
-		p := enginetest.New(c, s)
+		p := testkit.Join(s, c)
 		if err := p.Handshake(); err != nil {
 			return err
 		}
@@ -186,47 +182,42 @@ func talk(client, server *sslfilter.Ctx) error {
 // Every single byte that travels can be damaged: no side takes wrong data, and
 // what fails stays failed.
 func TestHandshakeAlteredBytesNeverPass(t *testing.T) {
-	for version := range versions {
-		t.Run(version, func(t *testing.T) {
-			server, client := versions[version], versions[version]
-			server.Crt, server.Key = pki("server-ec.crt"), pki("server-ec.key")
-			client.Client, client.CACrt, client.ServerName = true, pki("root.crt"), "localhost"
-			serverCtx, clientCtx := mustCtx(t, server), mustCtx(t, client)
-			fresh := func() *enginetest.Pair {
-				s, err := serverCtx.NewFilter()
-				require.NoError(t, err)
-				c, err := clientCtx.NewFilter()
-				require.NoError(t, err)
-				return enginetest.New(c, s)
-			}
-			probe := fresh()
-			defer probe.Close()
-			probe.Record = true
-			require.NoError(t, probe.Handshake())
-			total := len(probe.Client.Raw) + len(probe.Server.Raw)
-			for at := 0; at < total; at += 7 {
-				p := fresh()
-				seen := 0
-				p.Alter = func(_ bool, b []byte) []byte {
-					if at >= seen && at < seen+len(b) {
-						b[at-seen] ^= 0x20
-					}
-					seen += len(b)
-					return b
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		server, client := testkit.Ctx(t, testkit.ServerOf("server-ec", testkit.Only(v))), testkit.Ctx(t, testkit.Client(testkit.Only(v)))
+		fresh := func() *testkit.Pair {
+			s, err := server.NewFilter()
+			require.NoError(t, err)
+			c, err := client.NewFilter()
+			require.NoError(t, err)
+			return testkit.Join(s, c)
+		}
+		probe := fresh()
+		defer probe.Close()
+		probe.Record = true
+		require.NoError(t, probe.Handshake())
+		total := len(probe.Client.Raw) + len(probe.Server.Raw)
+		for at := 0; at < total; at += 7 {
+			p := fresh()
+			seen := 0
+			p.Alter = func(_ bool, b []byte) []byte {
+				if at >= seen && at < seen+len(b) {
+					b[at-seen] ^= 0x20
 				}
-				p.Client.Send([]byte("ping"))
-				p.Handshake()
-				p.Alter = nil
-				p.Server.Send([]byte("pong"))
-				p.Transfer()
-				require.Contains(t, []string{"", "ping"}, string(p.Server.Got), "byte %d", at)
-				require.Contains(t, []string{"", "pong"}, string(p.Client.Got), "byte %d", at)
-				if err := p.Client.Filter.Err(); err != nil {
-					_, again := p.Client.Receive(nil, []byte("x"))
-					require.Same(t, err, again, "byte %d", at)
-				}
-				p.Close()
+				seen += len(b)
+				return b
 			}
-		})
-	}
+			p.Client.Send([]byte("ping"))
+			p.Handshake()
+			p.Alter = nil
+			p.Server.Send([]byte("pong"))
+			p.Transfer()
+			require.Contains(t, []string{"", "ping"}, string(p.Server.Got), "byte %d", at)
+			require.Contains(t, []string{"", "pong"}, string(p.Client.Got), "byte %d", at)
+			if err := p.Client.Filter.Err(); err != nil {
+				_, again := p.Client.Receive(nil, []byte("x"))
+				require.Same(t, err, again, "byte %d", at)
+			}
+			p.Close()
+		}
+	})
 }

@@ -6,6 +6,7 @@ package sslfilter_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"runtime"
 	"slices"
@@ -16,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const (
@@ -59,7 +60,7 @@ func honest(t *testing.T, server, client *sslfilter.Ctx) (perByte [2]float64) {
 	var cost [2]time.Duration
 	var bytes [2]int
 	for range rounds {
-		s, c := mustNew(t, server), mustNew(t, client)
+		s, c := testkit.FilterOf(t, server), testkit.FilterOf(t, client)
 		cost[1] += spent(t, func() { c.Handshake() })
 		for from, to, i := c, s, 0; ; from, to, i = to, from, 1-i {
 			wire := from.Outgoing(nil)
@@ -80,7 +81,7 @@ func honest(t *testing.T, server, client *sslfilter.Ctx) (perByte [2]float64) {
 func requireSmall(t *testing.T, before int) {
 	t.Helper()
 	if !instrumented {
-		require.Less(t, residentKiB(t)-before, maxGrown, "KiB that it made the process grow")
+		require.Less(t, testkit.ResidentKiB(t)-before, maxGrown, "KiB that it made the process grow")
 	}
 }
 
@@ -145,14 +146,14 @@ func TestHostileFloods(t *testing.T) {
 	costs := make(map[sslfilter.Version][2]float64)
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
 		for _, client := range []bool{false, true} {
-			contexts[fmt.Sprint(v, client)] = mustCtx(t, keyedOptions(client, v))
+			contexts[fmt.Sprint(v, client)] = testkit.Ctx(t, keyedOptions(client, v))
 		}
 		costs[v] = honest(t, contexts[fmt.Sprint(v, false)], contexts[fmt.Sprint(v, true)])
 	}
 	for _, c := range keyedFloods() {
 		t.Run(c.name, func(t *testing.T) {
-			beside := connect(t, serverOptions(), clientOptions())
-			f := filterOf(t, contexts[fmt.Sprint(c.in, !c.server)])
+			beside := testkit.Connect(t, testkit.Server(), testkit.Client())
+			f := testkit.FilterOf(t, contexts[fmt.Sprint(c.in, !c.server)])
 			config, honest := toServer, costs[c.in][0]
 			if !c.server {
 				config, honest = toClient, costs[c.in][1]
@@ -160,7 +161,7 @@ func TestHostileFloods(t *testing.T) {
 			k := connectKeyed(t, f, !c.server, config, nil)
 			f.Outgoing(nil)
 			runtime.GC()
-			before := residentKiB(t)
+			before := testkit.ResidentKiB(t)
 			var cost time.Duration
 			var err error
 			sent, said := 0, []byte(nil)
@@ -199,18 +200,19 @@ func TestHostileFloods(t *testing.T) {
 // Nobody who has the keys is needed for these: a ClientHello in 16,000 records,
 // one byte at a time, costs no more than as many bytes of handshakes, and works.
 func TestHostileHandshakeInPieces(t *testing.T) {
-	protocols(t, func(t *testing.T, v sslfilter.Version) {
-		server := mustCtx(t, keyedOptions(false, v))
-		perByte := honest(t, server, mustCtx(t, keyedOptions(true, v)))[0]
-		client := mustCtx(t, with(keyedOptions(true, v), func(o *sslfilter.Options) {
-			for i := range 100 { // which makes the ClientHello long
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		server := testkit.Ctx(t, keyedOptions(false, v))
+		perByte := honest(t, server, testkit.Ctx(t, keyedOptions(true, v)))[0]
+		client := testkit.Ctx(t, testkit.With(keyedOptions(true, v), func(o *sslfilter.Options) {
+			for i := range 100 {
 				o.ALPN = append(o.ALPN, fmt.Sprintf("%0160d", i))
 			}
 		}))
-		s, c := filterOf(t, server), filterOf(t, client)
+
+		s, c := testkit.FilterOf(t, server), testkit.FilterOf(t, client)
 		require.NoError(t, c.Handshake())
 		var hello []byte
-		for out := c.Outgoing(nil); len(out) > 0; { // one record, or two
+		for out := c.Outgoing(nil); len(out) > 0; {
 			n := 5 + (int(out[3])<<8 | int(out[4]))
 			hello, out = append(hello, out[5:n]...), out[n:]
 		}
@@ -220,7 +222,7 @@ func TestHostileHandshakeInPieces(t *testing.T) {
 			wire = append(wire, tlsRecord(typeHandshake, b)...)
 		}
 		runtime.GC()
-		before := residentKiB(t)
+		before := testkit.ResidentKiB(t)
 		cost := spent(t, func() {
 			for i := range wire {
 				_, err := s.Receive(nil, wire[i:i+1])
@@ -229,16 +231,17 @@ func TestHostileHandshakeInPieces(t *testing.T) {
 		})
 		requireSmall(t, before)
 		requireCheap(t, cost, len(wire), perByte)
-		p := enginetest.New(c, s)
+		p := testkit.Join(s, c)
 		p.Transfer()
 		require.True(t, s.HandshakeDone() && c.HandshakeDone())
 	})
+
 }
 
 // A peer's list of certificates is bounded by OpenSSL's 100 KiB, on both sides,
 // and a list below that costs no more than its bytes.
 func TestHostileHugeCertificates(t *testing.T) {
-	root := pemDER(t, pkiBytes(t, "ecroot.crt"))
+	root := testkit.DER(t, testkit.PKIBytes(t, "ecroot.crt"))
 	repeated := func(n int) (chain [][]byte) { return slices.Repeat([][]byte{root}, n) }
 	padded := func(n int) [][]byte { return [][]byte{derOfNames(t, n)} }
 	toServer, toClient := keyedConfigs(t)
@@ -253,7 +256,7 @@ func TestHostileHugeCertificates(t *testing.T) {
 		{"one of 500 KiB", padded(20_000), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, v sslfilter.Version) {
+			testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 				for _, client := range []bool{false, true} {
 					config := toServer.Clone()
 					if client {
@@ -261,9 +264,9 @@ func TestHostileHugeCertificates(t *testing.T) {
 					}
 					config.Certificates = slices.Clone(config.Certificates)
 					config.Certificates[0].Certificate = append(slices.Clone(config.Certificates[0].Certificate[:1]), c.chain...)
-					f := mustFilter(t, keyedOptions(client, v))
+					f := testkit.Filter(t, keyedOptions(client, v))
 					runtime.GC()
-					before := residentKiB(t)
+					before := testkit.ResidentKiB(t)
 					k := connectKeyed(t, f, client, config, func(_ byte, body []byte) [][]byte { return [][]byte{body} })
 					requireSmall(t, before)
 					if c.refuse {
@@ -276,6 +279,7 @@ func TestHostileHugeCertificates(t *testing.T) {
 					require.LessOrEqual(t, len(f.ClientCertIDs()), 512)
 				}
 			})
+
 		})
 	}
 }
@@ -287,5 +291,5 @@ func derOfNames(t testing.TB, n int) []byte {
 	for i := range names {
 		names[i] = fmt.Sprintf("host%d.example.org", i)
 	}
-	return pemDER(t, mint(t, certSpec{serial: 4711, cn: "many names", names: names}))
+	return testkit.DER(t, testkit.Mint(t, x509.Certificate{DNSNames: names}))
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/cpeer"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // Content types of records (RFC 8446 section 5.1).
@@ -184,9 +185,9 @@ type keyed struct {
 
 // keyedOptions is f's side: of a suite that sealer knows.
 func keyedOptions(client bool, version sslfilter.Version) sslfilter.Options {
-	o := sslfilter.Options{Crt: pki("server-ec.crt"), Key: pki("server-ec.key"), CACrt: pki("root.crt"), ClientCert: true}
+	o := sslfilter.Options{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key"), CACrt: testkit.PKI("root.crt"), ClientCert: true}
 	if client {
-		o = showing("client-ec.crt", "client-ec.key")
+		o = testkit.Showing("client-ec.crt", "client-ec.key")
 	}
 	o.MinVersion, o.MaxVersion, o.Cipher = version, version, "ECDHE-ECDSA-AES128-GCM-SHA256"
 	if version == sslfilter.VersionTLS13 {
@@ -199,15 +200,17 @@ func keyedOptions(client bool, version sslfilter.Version) sslfilter.Options {
 func keyedConfigs(t testing.TB) (client, server *tls.Config) {
 	t.Helper()
 	client, server = new(tls.Config), new(tls.Config)
-	goClient(t, func(c *tls.Config) {
-		c.Certificates = []tls.Certificate{goCertificate(t, "client-ec.crt", "client-ec.key")}
+	testkit.GoClient(t, func(c *tls.Config) {
+		c.Certificates = []tls.Certificate{testkit.KeyPair(t, "client-ec.crt", "client-ec.key")}
 		client = c
 	})
-	goServer(t, func(c *tls.Config) {
-		c.Certificates = []tls.Certificate{goCertificate(t, "server-ec.crt", "server-ec.key")}
+
+	testkit.GoServer(t, func(c *tls.Config) {
+		c.Certificates = []tls.Certificate{testkit.KeyPair(t, "server-ec.crt", "server-ec.key")}
 		c.ClientAuth, c.SessionTicketsDisabled = tls.RequireAnyClientCert, true
 		server = c
 	})
+
 	return client, server
 }
 
@@ -248,7 +251,7 @@ func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
 	var open, seal *sealer
 	for {
 		<-wire.hungry // or over
-		for _, record := range byRecord(wire.out) {
+		for _, record := range testkit.ByRecord(wire.out) {
 			for _, r := range k.altered(record, alter, &open, &seal) {
 				if k.feed != nil {
 					k.feed(r)
@@ -280,9 +283,9 @@ func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
 // turns is the connection of a peer that runs in a goroutine of its own, in
 // turns with who feeds it: so it can be told when both ends wait for each other.
 type turns struct {
-	memConn
-	in, out     []byte
-	hungry, fed chan struct{}
+	testkit.PipeConn // for the methods that do nothing
+	in, out          []byte
+	hungry, fed      chan struct{}
 }
 
 func (c *turns) Read(p []byte) (int, error) {
@@ -343,7 +346,7 @@ func (k *keyed) notice(wire []byte, fromClient bool) {
 	if fromClient {
 		i = 0
 	}
-	for _, record := range byRecord(wire) {
+	for _, record := range testkit.ByRecord(wire) {
 		if len(record) > 0 {
 			k.last[i] = slices.Clone(record)
 		}
@@ -409,13 +412,13 @@ func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
 // targets with keys show is not that their records are wrong.
 func TestHostileKeyedPeer(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
-	protocols(t, func(t *testing.T, v sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
 			config := toServer
 			if client {
 				config = toClient
 			}
-			f := mustFilter(t, keyedOptions(client, v))
+			f := testkit.Filter(t, keyedOptions(client, v))
 			k := connectKeyed(t, f, client, config, nil)
 			require.True(t, f.HandshakeDone() && f.ClientCertValid())
 			require.Equal(t, f.TLSUnique(), k.finished[0])
@@ -438,6 +441,7 @@ func TestHostileKeyedPeer(t *testing.T) {
 			require.Empty(t, got)
 		}
 	})
+
 }
 
 // A peer may end in the middle of a message of a later handshake, with anything
@@ -449,7 +453,7 @@ func TestHostileCloseInALaterHandshake(t *testing.T) {
 		sslfilter.VersionTLS12: message(0),    // HelloRequest
 		sslfilter.VersionTLS13: {24, 0, 0, 1}, // a KeyUpdate without its body
 	}
-	protocols(t, func(t *testing.T, v sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
 			for _, behind := range []string{"", "x", strings.Repeat("x", 20000)} {
 				for name, speak := range map[string]func(f *sslfilter.Filter){
@@ -468,13 +472,13 @@ func TestHostileCloseInALaterHandshake(t *testing.T) {
 						if client {
 							config = toClient
 						}
-						f := mustFilter(t, keyedOptions(client, v))
+						f := testkit.Filter(t, keyedOptions(client, v))
 						k := connectKeyed(t, f, client, config, nil)
 						f.Outgoing(nil)
 						wire := append(k.send(typeHandshake, begun[v]), k.send(typeAlert, []byte{1, 0})...)
 						got, err := f.Receive(nil, append(wire, behind...))
 						require.Empty(t, got)
-						if err != io.EOF { // a version of OpenSSL that refuses it
+						if err != io.EOF {
 							require.ErrorAs(t, err, new(*sslfilter.Error))
 						}
 						speak(f)
@@ -487,4 +491,5 @@ func TestHostileCloseInALaterHandshake(t *testing.T) {
 			}
 		}
 	})
+
 }

@@ -10,25 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// byRecord delivers one TLS record at a time.
-func byRecord(wire []byte) (cut [][]byte) {
-	for len(wire) >= 5 {
-		n := min(len(wire), 5+int(wire[3])<<8+int(wire[4]))
-		cut, wire = append(cut, wire[:n]), wire[n:]
-	}
-	return append(cut, wire)
-}
 
 // A certificate whose signature is wrong leaves errors in OpenSSL's queue even
 // where the verdict is only recorded. They must not end a handshake that waits
 // for the next record: the outcome would hang on how the bytes are cut.
 func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
-	der := derOf(t, "client.crt")
+	der := testkit.Cert(t, "client.crt").Raw
 	der[len(der)-1] ^= 1
-	crt := tempFile(t, "bad.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	crt := testkit.TempFile(t, "bad.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	for _, c := range []struct {
 		name   string
 		server func(*sslfilter.Options)
@@ -41,15 +32,16 @@ func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				for name, cut := range map[string]enginetest.Chunker{"whole": enginetest.Whole, "by record": byRecord, "byte at a time": enginetest.Size(1)} {
-					p := pair(t, asking(c.server), with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.MaxVersion = crt, highest }))
-					p.Chunk = cut
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				for name, cut := range map[string]testkit.Cut{"whole": testkit.Whole, "by record": testkit.ByRecord, "byte at a time": testkit.Size(1)} {
+					p := testkit.NewPair(t, testkit.Asking(c.server), testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.Crt, o.MaxVersion = crt, highest }))
+					p.Cut = cut
 					require.NoError(t, p.Handshake(), name)
 					require.Equal(t, c.valid, p.Server.ClientCertValid(), name)
 					require.Equal(t, sslfilter.VerifyCode(7), p.Server.Peer().Errors[0].Code, name)
 				}
 			})
+
 		})
 	}
 }
@@ -62,11 +54,11 @@ func TestHostileServerWithoutSecureRenegotiation(t *testing.T) {
 		"plain": "", "UnsafeLegacyServerConnect": "Options = UnsafeLegacyServerConnect", "UnsafeLegacyRenegotiation": "Options = UnsafeLegacyRenegotiation",
 	} {
 		t.Run(name, func(t *testing.T) {
-			cnf := tempFile(t, "openssl.cnf", []byte("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n"+option+"\n"))
+			cnf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n"+option+"\n"))
 			if child, _ := inChild(t, "", "OPENSSL_CONF="+cnf); !child {
 				return
 			}
-			p := versionPair(t, "TLSv1.2")
+			p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS12))
 			require.NoError(t, p.Client.Handshake())
 			p.Server.Deliver(p.Client.Outgoing(nil))
 			p.Client.Deliver(withoutRenegotiationInfo(t, p.Server.Outgoing(nil)))
@@ -96,10 +88,10 @@ func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 // as a depth of 0, and 1<<32 + 20 as the error 20.
 func TestOptionsNumbersBeyondAnInt(t *testing.T) {
 	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
-		_, err := sslfilter.NewCtx(asking(depth(n)))
-		require.Equal(t, "CAVerifyDepth", asError[*sslfilter.OptionError](t, err).Option)
-		_, err = sslfilter.NewCtx(asking(ignoring(sslfilter.VerifyCode(n))))
-		require.Equal(t, "IgnoreVerifyErrors", asError[*sslfilter.OptionError](t, err).Option)
+		_, err := sslfilter.NewCtx(testkit.Asking(depth(n)))
+		require.Equal(t, "CAVerifyDepth", testkit.As[*sslfilter.OptionError](t, err).Option)
+		_, err = sslfilter.NewCtx(testkit.Asking(ignoring(sslfilter.VerifyCode(n))))
+		require.Equal(t, "IgnoreVerifyErrors", testkit.As[*sslfilter.OptionError](t, err).Option)
 	}
 }
 
@@ -111,7 +103,7 @@ func tlsRecord(kind byte, body ...byte) []byte {
 // Who sends nonsense is told off at once, costs next to nothing, and is not listened to any more.
 func TestHostileNonsenseEndsAtOnce(t *testing.T) {
 	const flood, patience = 1 << 20, 20_000 // bytes sent, and bytes listened to at most: one record and a piece of it
-	client := mustFilter(t, clientOptions())
+	client := testkit.Filter(t, testkit.Client())
 	require.NoError(t, client.Handshake())
 	hello := client.Outgoing(nil)
 	repeated := func(record []byte) []byte { return bytes.Repeat(record, flood/len(record)) }
@@ -132,8 +124,8 @@ func TestHostileNonsenseEndsAtOnce(t *testing.T) {
 		"data behind the hello":             after(tlsRecord(23, 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			for role, o := range map[string]sslfilter.Options{"server": serverOptions(), "client": clientOptions()} {
-				f := mustFilter(t, o)
+			for role, o := range map[string]sslfilter.Options{"server": testkit.Server(), "client": testkit.Client()} {
+				f := testkit.Filter(t, o)
 				require.NoError(t, f.Handshake())
 				heard := 0
 				var err error

@@ -13,7 +13,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/cpeer"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // step is what a peer with the keys sends next.
@@ -77,11 +77,11 @@ type behaviour struct {
 }
 
 // behave plays steps to the end of k, in pieces of cut, until the end.
-func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut enginetest.Chunker) (b behaviour) {
+func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (b behaviour) {
 	var plain []byte
 	defer func() { b.plain = string(plain) }()
 	listen := func() {
-		for _, record := range byRecord(end.Outgoing(nil)) {
+		for _, record := range testkit.ByRecord(end.Outgoing(nil)) {
 			if len(record) == 0 {
 				continue
 			}
@@ -140,17 +140,17 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut enginetest.Chu
 func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	all := steps()
-	protocols(t, func(t *testing.T, v sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
 			t.Run(fmt.Sprintf("client %v", client), func(t *testing.T) {
 				o := keyedOptions(client, v)
-				ctx := mustCtx(t, o)
-				play := func(steps []step, cut enginetest.Chunker) (ours, theirs behaviour) {
+				ctx := testkit.Ctx(t, o)
+				play := func(steps []step, cut testkit.Cut) (ours, theirs behaviour) {
 					var config *tls.Config = toServer
 					if client {
 						config = toClient
 					}
-					f := filterOf(t, ctx)
+					f := testkit.FilterOf(t, ctx)
 					defer f.Close()
 					k := connectKeyed(t, f, client, config, nil)
 					f.Outgoing(nil)
@@ -162,9 +162,9 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 					k = &keyed{plain: end, client: client}
 					k.connect(t, config, nil)
 					end.Outgoing(nil)
-					return ours, k.behave(t, end, steps, enginetest.Whole)
+					return ours, k.behave(t, end, steps, testkit.Whole)
 				}
-				compare := func(steps []step, name string, cut enginetest.Chunker) {
+				compare := func(steps []step, name string, cut testkit.Cut) {
 					ours, theirs := play(steps, cut)
 					var names []string
 					for _, s := range steps {
@@ -173,8 +173,8 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 					require.Equal(t, theirs, ours, "%q, %s", names, name)
 				}
 				for _, s := range all {
-					compare([]step{s}, "whole", enginetest.Whole)
-					compare([]step{s}, "byte at a time", enginetest.Size(1))
+					compare([]step{s}, "whole", testkit.Whole)
+					compare([]step{s}, "byte at a time", testkit.Size(1))
 				}
 				seed := rand.Uint64()
 				random := rand.New(rand.NewPCG(seed, seed))
@@ -187,9 +187,10 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 					for range 2 + random.IntN(4) {
 						steps = append(steps, all[random.IntN(len(all))])
 					}
-					compare(steps, fmt.Sprintf("seed %d", seed), enginetest.Random(random.Uint64()))
+					compare(steps, fmt.Sprintf("seed %d", seed), testkit.Random(random.Uint64()))
 				}
 			})
 		}
 	})
+
 }

@@ -31,9 +31,9 @@ var cFiles = []string{
 // Packages of tests that see C, since a test file cannot: an allocator that
 // fails, which OpenSSL takes from C only and before Go runs, and a peer that
 // renegotiates, which neither crypto/tls nor this library does. Nothing but
-// tests may import them.
+// tests may import them, nor the test kit.
 var (
-	testPackages = []string{"internal/cpeer", "internal/memfault"}
+	testPackages = []string{"internal/cpeer", "internal/memfault", "internal/testkit"}
 	testCgoFiles = []string{"internal/cpeer/peer.go", "internal/memfault/memfault.go"}
 	testCFiles   = []string{"internal/cpeer/peer.c", "internal/cpeer/peer.h", "internal/memfault/memfault.c", "internal/memfault/memfault.h"}
 )
@@ -65,8 +65,8 @@ var layers = []layer{
 	{folder: "internal/faultnet", why: "a network is bytes and time"},
 	{folder: "internal/cut", modules: true, why: "how a socket ends is a matter of the system"},
 	{folder: "internal/admission", why: "admission needs clocks and addresses, and nothing else"},
-	{folder: "internal/enginetest", imports: []string{"."}, why: "it joins two filters"},
 	{folder: "internal/relay/protocol", std: withoutNet, why: "a protocol is bytes in and bytes out"},
+	{folder: "internal/testkit", imports: []string{".", "internal/peers"}, modules: true, why: "the tests of every other package use it"},
 	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers are made of what everybody can use"},
 	{folder: "interop", imports: append([]string{"internal"}, public...), why: "peers are programs of others"},
 }

@@ -3,11 +3,8 @@ package sslfilter_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
 )
 
 var update = flag.Bool("update", false, "write the golden files of the OpenSSL that is linked in")
@@ -109,110 +106,6 @@ func needsUnserved(t testing.TB, key string) {
 	}
 }
 
-// pki is the path of a file of the committed test PKI, which mkpki.sh makes.
-func pki(name string) string { return filepath.Join("testdata", "pki", name) }
-
-// pkiBytes is the content of a file of the test PKI.
-func pkiBytes(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(pki(name))
-	require.NoError(t, err)
-	return data
-}
-
-// tempFile writes data to a file of the test's own folder.
-func tempFile(t testing.TB, name string, data []byte) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	require.NoError(t, os.WriteFile(file, data, 0o600))
-	return file
-}
-
-// serverOptions is a server with the RSA certificate for localhost, server.test and 127.0.0.1.
-func serverOptions() sslfilter.Options {
-	return sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key")}
-}
-
-// clientOptions is a client that trusts the test PKI and verifies localhost.
-func clientOptions() sslfilter.Options {
-	return sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost"}
-}
-
-// with changes a copy of o.
-func with(o sslfilter.Options, change func(*sslfilter.Options)) sslfilter.Options {
-	if change != nil {
-		change(&o)
-	}
-	return o
-}
-
-// protocols runs f once for TLS 1.2 and once for TLS 1.3, as the highest version.
-func protocols(t *testing.T, f func(t *testing.T, highest sslfilter.Version)) {
-	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		t.Run(v.String(), func(t *testing.T) { f(t, v) })
-	}
-}
-
-// cuts runs f with every way to cut the bytes of a connection.
-func cuts(t *testing.T, f func(t *testing.T, cut enginetest.Chunker)) {
-	seed := rand.Uint64()
-	for name, cut := range map[string]enginetest.Chunker{
-		"whole": enginetest.Whole, "byte at a time": enginetest.Size(1), "random cuts": enginetest.Random(seed),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Logf("seed of the random cuts: %d", seed)
-			f(t, cut)
-		})
-	}
-}
-
-func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
-	t.Helper()
-	ctx, err := sslfilter.NewCtx(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { ctx.Close() })
-	return ctx
-}
-
-// mustFilter makes one connection with a context of its own.
-func mustFilter(t testing.TB, o sslfilter.Options) *sslfilter.Filter {
-	t.Helper()
-	return filterOf(t, mustCtx(t, o))
-}
-
-// filterOf makes one connection of ctx.
-func filterOf(t testing.TB, ctx *sslfilter.Ctx) *sslfilter.Filter {
-	t.Helper()
-	f, err := ctx.NewFilter()
-	require.NoError(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-// pair joins a server and a client. Nothing has moved yet.
-func pair(t testing.TB, server, client sslfilter.Options) *enginetest.Pair {
-	t.Helper()
-	return enginetest.New(mustFilter(t, client), mustFilter(t, server))
-}
-
-// connect is pair and a handshake that must succeed on both sides.
-func connect(t testing.TB, server, client sslfilter.Options) *enginetest.Pair {
-	t.Helper()
-	p := pair(t, server, client)
-	require.NoError(t, p.Handshake())
-	require.True(t, p.Server.HandshakeDone())
-	require.True(t, p.Client.HandshakeDone())
-	return p
-}
-
-// asError finds a T in err, which must hold one.
-func asError[T error](t testing.TB, err error) T {
-	t.Helper()
-	var target T
-	require.True(t, errors.As(err, &target), "%v (%[1]T) holds no %T", err, target)
-	return target
-}
-
 // opensslName is the version part of a golden file's name: "3.0".
 func opensslName() string {
 	n := sslfilter.OpenSSLNumber()
@@ -296,10 +189,4 @@ func inChild(t *testing.T, stdin string, env ...string) (child bool, output stri
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "--- PASS: "+t.Name())
 	return false, string(out)
-}
-
-// logTo is a logger for everything, and what it wrote.
-func logTo() (*slog.Logger, *bytes.Buffer) {
-	text := new(bytes.Buffer)
-	return slog.New(slog.NewTextHandler(text, &slog.HandlerOptions{Level: slog.LevelDebug})), text
 }

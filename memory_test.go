@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // inStruct is a copy of data in an allocation that also holds a Go pointer, as
@@ -24,20 +24,22 @@ func inStruct(data []byte) []byte {
 }
 
 func TestMemoryBuffersInsideAStruct(t *testing.T) {
-	mem := func(name string) []byte { return inStruct(pkiBytes(t, name)) }
-	crl := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
-	server := mustFilter(t, sslfilter.Options{
+	mem := func(name string) []byte { return inStruct(testkit.PKIBytes(t, name)) }
+	crl := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
+	server := testkit.Filter(t, sslfilter.Options{
 		CrtMem: mem("server.crt"), KeyMem: mem("server.key"), CACrtMem: [][]byte{mem("root.crt")}, DHCertMem: mem("dh2048.pem"), ClientCert: true, CACRL: crl,
 	})
-	client := mustFilter(t, sslfilter.Options{
+
+	client := testkit.Filter(t, sslfilter.Options{
 		Client: true, ChainMem: mem("client-combined.pem"), CACrtMem: [][]byte{mem("root.crt")}, ServerName: "localhost",
 		KeyPassphrase: func() ([]byte, error) { return inStruct([]byte("unused")), nil },
 	})
+
 	encrypted := sslfilter.Options{
 		CrtMem: mem("server.crt"), KeyMem: mem("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return inStruct([]byte("secret")), nil },
 	}
-	mustFilter(t, encrypted)
-	p := enginetest.New(client, server)
+	testkit.Filter(t, encrypted)
+	p := testkit.Join(server, client)
 	p.Alter = func(_ bool, wire []byte) []byte { return inStruct(wire) }
 	require.NoError(t, p.Handshake())
 	require.NoError(t, client.Send(inStruct([]byte("hello"))))
@@ -58,11 +60,11 @@ func TestMemoryContentBeyondAnInt(t *testing.T) {
 		"CrtMem":      func(o *sslfilter.Options) { o.CrtMem = huge },
 		"KeyMem":      func(o *sslfilter.Options) { o.KeyMem = huge },
 		"ChainMem":    func(o *sslfilter.Options) { o.ChainMem = huge },
-		"CACrtMem[1]": func(o *sslfilter.Options) { o.CACrtMem = [][]byte{pkiBytes(t, "root.crt"), huge} },
+		"CACrtMem[1]": func(o *sslfilter.Options) { o.CACrtMem = [][]byte{testkit.PKIBytes(t, "root.crt"), huge} },
 		"DHCertMem":   func(o *sslfilter.Options) { o.DHCertMem = huge },
 	} {
-		_, err := sslfilter.NewCtx(with(serverOptions(), change))
-		refused := asError[*sslfilter.OptionError](t, err)
+		_, err := sslfilter.NewCtx(testkit.Server(change))
+		refused := testkit.As[*sslfilter.OptionError](t, err)
 		require.Equal(t, option, refused.Option)
 		require.Contains(t, refused.Error(), "more than")
 	}
@@ -71,8 +73,8 @@ func TestMemoryContentBeyondAnInt(t *testing.T) {
 // Decrypting in place works, although a record that was begun in the last
 // delivery gives more plaintext than this one has bytes in front of the next.
 func TestMemoryDecryptInPlace(t *testing.T) {
-	p := connect(t, serverOptions(), clientOptions())
-	sent := noise(1<<20, 5)
+	p := testkit.Connect(t, testkit.Server(), testkit.Client())
+	sent := testkit.Bytes(1<<20, 5)
 	require.NoError(t, p.Client.Send(sent))
 	var got []byte
 	buf := make([]byte, 20000)
@@ -88,17 +90,17 @@ func TestMemoryDecryptInPlace(t *testing.T) {
 
 // Files of any size are read whole, those that do not tell their size too.
 func TestPEMFilesOfAnySize(t *testing.T) {
-	crt, key := pkiBytes(t, "server.crt"), pkiBytes(t, "server.key")
+	crt, key := testkit.PKIBytes(t, "server.crt"), testkit.PKIBytes(t, "server.key")
 	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
 		padded := append(bytes.Repeat([]byte("\n"), n), crt...)
-		mustCtx(t, sslfilter.Options{Crt: tempFile(t, "crt", padded), KeyMem: key})
+		testkit.Ctx(t, sslfilter.Options{Crt: testkit.TempFile(t, "crt", padded), KeyMem: key})
 		r, w, err := os.Pipe()
 		require.NoError(t, err)
 		go func() {
 			defer w.Close()
 			w.Write(padded)
 		}()
-		mustCtx(t, sslfilter.Options{Crt: fmt.Sprintf("/dev/fd/%d", r.Fd()), KeyMem: key})
+		testkit.Ctx(t, sslfilter.Options{Crt: fmt.Sprintf("/dev/fd/%d", r.Fd()), KeyMem: key})
 		require.NoError(t, r.Close())
 	}
 }
@@ -107,7 +109,7 @@ func TestPEMFilesOfAnySize(t *testing.T) {
 func TestPEMEmptyPassphrase(t *testing.T) {
 	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
 		_, err := sslfilter.NewCtx(sslfilter.Options{
-			Crt: pki("server.crt"), Key: pki("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },
+			Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },
 		})
 		require.ErrorContains(t, err, "cannot be decrypted", name)
 	}

@@ -3,6 +3,9 @@ package sslfilter_test
 // Mistakes that other bindings of OpenSSL have made; SECURITY.md lists them.
 
 import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -11,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // A name is compared as OpenSSL compares it, byte for byte and by its type: not
@@ -21,38 +25,37 @@ func TestMistakesLookalikeNames(t *testing.T) {
 	const host, deep, ip = "www.example.org", "a.b.example.org", "192.0.2.7"
 	for _, c := range []struct {
 		name, want string
-		cert       certSpec
+		cert       x509.Certificate
 		ok         bool
 	}{
-		{"the name", host, certSpec{names: []string{host}}, true},
-		{"small and capital letters", host, certSpec{names: []string{"WWW.Example.ORG"}}, true},
-		{"a wildcard", host, certSpec{names: []string{"*.example.org"}}, true},
-		{"a NUL behind it", host, certSpec{names: []string{host + "\x00.evil.test"}}, false},
-		{"a NUL in front", host, certSpec{names: []string{"evil.test\x00" + host}}, false},
-		{"another behind it", host, certSpec{names: []string{host + ".evil.test"}}, false},
-		{"another in front", host, certSpec{names: []string{"evil" + host}}, false},
-		{"a list in one name", host, certSpec{names: []string{"evil.test, DNS:" + host}}, false},
-		{"a line of its own", host, certSpec{names: []string{"evil.test\nDNS:" + host}}, false},
-		{"the common name", host, certSpec{cn: host, names: []string{"evil.test"}}, false},
-		{"the common name, and no other", host, certSpec{cn: host}, false},
-		{"an URI", host, certSpec{uris: []string{"https://" + host + "/"}}, false},
-		{"a mail address", host, certSpec{emails: []string{host}}, false},
-		{"a wildcard for two labels", deep, certSpec{names: []string{"*.example.org"}}, false},
-		{"a wildcard in the middle", deep, certSpec{names: []string{"a.*.example.org"}}, false},
-		{"a partial wildcard", host, certSpec{names: []string{"w*.example.org"}}, false},
-		{"a wildcard alone", host, certSpec{names: []string{"*"}}, false},
-		{"a wildcard for a domain", "example.org", certSpec{names: []string{"*.org"}}, false},
-		{"an address as a name", ip, certSpec{names: []string{ip}}, false},
-		{"an address as a wildcard", ip, certSpec{names: []string{"*.0.2.7"}}, false},
+		{"the name", host, x509.Certificate{DNSNames: []string{host}}, true},
+		{"small and capital letters", host, x509.Certificate{DNSNames: []string{"WWW.Example.ORG"}}, true},
+		{"a wildcard", host, x509.Certificate{DNSNames: []string{"*.example.org"}}, true},
+		{"a NUL behind it", host, x509.Certificate{DNSNames: []string{host + "\x00.evil.test"}}, false},
+		{"a NUL in front", host, x509.Certificate{DNSNames: []string{"evil.test\x00" + host}}, false},
+		{"another behind it", host, x509.Certificate{DNSNames: []string{host + ".evil.test"}}, false},
+		{"another in front", host, x509.Certificate{DNSNames: []string{"evil" + host}}, false},
+		{"a list in one name", host, x509.Certificate{DNSNames: []string{"evil.test, DNS:" + host}}, false},
+		{"a line of its own", host, x509.Certificate{DNSNames: []string{"evil.test\nDNS:" + host}}, false},
+		{"the common name", host, x509.Certificate{Subject: pkix.Name{CommonName: host}, DNSNames: []string{"evil.test"}}, false},
+		{"the common name, and no other", host, x509.Certificate{Subject: pkix.Name{CommonName: host}}, false},
+		{"an URI", host, x509.Certificate{URIs: []*url.URL{{Scheme: "https", Host: host, Path: "/"}}}, false},
+		{"a mail address", host, x509.Certificate{EmailAddresses: []string{host}}, false},
+		{"a wildcard for two labels", deep, x509.Certificate{DNSNames: []string{"*.example.org"}}, false},
+		{"a wildcard in the middle", deep, x509.Certificate{DNSNames: []string{"a.*.example.org"}}, false},
+		{"a partial wildcard", host, x509.Certificate{DNSNames: []string{"w*.example.org"}}, false},
+		{"a wildcard alone", host, x509.Certificate{DNSNames: []string{"*"}}, false},
+		{"a wildcard for a domain", "example.org", x509.Certificate{DNSNames: []string{"*.org"}}, false},
+		{"an address as a name", ip, x509.Certificate{DNSNames: []string{ip}}, false},
+		{"an address as a wildcard", ip, x509.Certificate{DNSNames: []string{"*.0.2.7"}}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.cert.serial = 4712
-			p := pair(t, sslfilter.Options{CrtMem: mint(t, c.cert), Key: pki("client.key")}, with(clientOptions(), func(o *sslfilter.Options) { o.ServerName = c.want }))
+			p := testkit.NewPair(t, sslfilter.Options{CrtMem: testkit.Mint(t, c.cert), Key: testkit.PKI("client.key")}, testkit.Client(func(o *sslfilter.Options) { o.ServerName = c.want }))
 			err := p.Handshake()
 			require.Equal(t, c.ok, p.Client.HandshakeDone(), "%v", err)
 			require.Equal(t, c.ok, p.Client.ClientCertValid())
 			if !c.ok {
-				code := asError[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code
+				code := testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code
 				require.Contains(t, []sslfilter.VerifyCode{62, 64}, code) // host name, IP address
 			}
 		})
@@ -99,7 +102,7 @@ func TestMistakesHandlerThatCloses(t *testing.T) {
 		told++
 		f.Close()
 	}
-	f := mustFilter(t, o)
+	f := testkit.Filter(t, o)
 	_, config := keyedConfigs(t)
 	k := connectKeyed(t, f, true, config, nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // a renegotiation begins

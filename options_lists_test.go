@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // A list that OpenSSL refuses is told with the name that is to blame, and with what to do.
@@ -18,17 +19,19 @@ func TestOptionsListsNameTheCulprit(t *testing.T) {
 		{"Groups", "P-256:P-265", `OpenSSL does not know the group "P-265"`},
 		{"Groups", "NOSUCH", `OpenSSL does not know the group "NOSUCH"`},
 	} {
-		err := refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
+		err := refuse(t, testkit.Server(func(o *sslfilter.Options) {
 			*map[string]*string{"Cipher": &o.Cipher, "Groups": &o.Groups}[c.option] = c.list
-		}), c.option, "")
+		}),
+
+			c.option, "")
 		require.ErrorContains(t, err, c.want)
 	}
-	err := accepted(listing(serverOptions(), "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"))
+	err := accepted(testkit.Server(testkit.Cipher("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")))
 	if err != nil { // newer ones take the names of TLS too
 		require.ErrorContains(t, err, `"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" has the name ECDHE-RSA-AES128-GCM-SHA256 in OpenSSL`)
 	}
 	require.Equal(t, !since(openssl32), err != nil)
-	good := refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Groups = "P-256:P-265" }), "Groups", "")
+	good := refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Groups = "P-256:P-265" }), "Groups", "")
 	require.NotContains(t, good.Error(), `"P-256"`, "a name that is known is not blamed")
 }
 
@@ -40,26 +43,28 @@ func TestOptionsBadHostNames(t *testing.T) {
 		"https://localhost": "is a URL or a part of one: give the bare host", "localhost/": "is a URL or a part of one",
 		"user@localhost": "is a URL or a part of one", "[::1]:443": "has a port", "::1:443x": "has a port",
 	} {
-		require.ErrorContains(t, refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.ServerName = name }), "ServerName", ""), want, name)
-		require.ErrorContains(t, refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.SNI, o.ServerName = name, "" }), "SNI", ""), want, name)
-		require.ErrorContains(t, refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.SNI = name }), "SNI", ""), want, "%s, only sent", name)
+		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName = name }), "ServerName", ""), want, name)
+		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.SNI, o.ServerName = name, "" }), "SNI", ""), want, name)
+		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.SNI = name }), "SNI", ""), want, "%s, only sent", name)
 		require.ErrorContains(t, refuse(t, sslfilter.Options{Client: true, InsecureSkipVerify: true, SNI: name}, "SNI", ""), want, name)
-		f := mustFilter(t, clientOptions())
+		f := testkit.Filter(t, testkit.Client())
 		err := f.SetServerName(name)
-		asError[*sslfilter.UsageError](t, err)
+		testkit.As[*sslfilter.UsageError](t, err)
 		require.ErrorContains(t, err, want, name)
 	}
 	for _, name := range []string{"localhost", "xn--bcher-kva.example", "a_b.example", "::1", "[::1]", "127.0.0.1", "localhost."} {
-		require.NoError(t, accepted(with(clientOptions(), func(o *sslfilter.Options) { o.SNI, o.ServerName = name, "" })), name)
+		require.NoError(t, accepted(testkit.Client(func(o *sslfilter.Options) { o.SNI, o.ServerName = name, "" })), name)
 	}
 }
 
 // What options.md says of NUL bytes and of empty contents holds for every option.
 func TestOptionsEmptyAndNUL(t *testing.T) {
-	refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.ALPN = []string{"h2", "a\x00b"} }), "ALPN", "")
-	refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.DHCertMem = []byte{} }), "DHCertMem", "")
-	refuse(t, with(clientOptions(), func(o *sslfilter.Options) {
+	refuse(t, testkit.Client(func(o *sslfilter.Options) { o.ALPN = []string{"h2", "a\x00b"} }), "ALPN", "")
+	refuse(t, testkit.Client(func(o *sslfilter.Options) { o.DHCertMem = []byte{} }), "DHCertMem", "")
+	refuse(t, testkit.Client(func(o *sslfilter.Options) {
 		checking(sslfilter.CRLCheckLeaf, "crl.pem")(o)
 		o.CRLMem = [][]byte{}
-	}), "CRLMem", "")
+	}),
+
+		"CRLMem", "")
 }

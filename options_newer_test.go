@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // What a later OpenSSL brought is an error on an earlier one that names the
@@ -43,7 +44,7 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 		{func(o *sslfilter.Options) { o.Key = newer("mldsa44.key") }, "Key", "3.5", "ML-DSA-44"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := with(serverOptions(), c.change)
+			o := testkit.Server(c.change)
 			if c.option == "CipherSuites" && !served(t, "NULL") { // suites that do not encrypt
 				return
 			}
@@ -55,9 +56,9 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 				return // the FIPS module may be newer than OpenSSL, and has its groups
 			}
 			if !since(versions[c.needs]) {
-				refused := asError[*sslfilter.OptionError](t, err)
+				refused := testkit.As[*sslfilter.OptionError](t, err)
 				require.Equal(t, c.option, refused.Option)
-				require.Equal(t, c.needs, asError[*sslfilter.VersionError](t, err).Needs, "%v", err)
+				require.Equal(t, c.needs, testkit.As[*sslfilter.VersionError](t, err).Needs, "%v", err)
 				require.Contains(t, err.Error(), c.name)
 				require.Contains(t, err.Error(), " needs OpenSSL "+c.needs+" or later; this is "+sslfilter.OpenSSLVersion())
 				return
@@ -76,11 +77,11 @@ func TestOptionsUnknownNamesNeedNoVersion(t *testing.T) {
 	for option, change := range map[string]func(*sslfilter.Options){
 		"Groups":       func(o *sslfilter.Options) { o.Groups = "P-256:NO-SUCH-GROUP" },
 		"CipherSuites": func(o *sslfilter.Options) { o.CipherSuites = "TLS_NO_SUCH_SUITE" },
-		"Key":          func(o *sslfilter.Options) { o.Key = pki("client.key") },
-		"Crt":          func(o *sslfilter.Options) { o.Crt = pki("garbage.pem") },
+		"Key":          func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") },
+		"Crt":          func(o *sslfilter.Options) { o.Crt = testkit.PKI("garbage.pem") },
 	} {
-		err := accepted(with(serverOptions(), change))
-		require.Equal(t, option, asError[*sslfilter.OptionError](t, err).Option)
+		err := accepted(testkit.Server(change))
+		require.Equal(t, option, testkit.As[*sslfilter.OptionError](t, err).Option)
 		var newer *sslfilter.VersionError
 		require.NotErrorAs(t, err, &newer)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // refuse makes a context of o, which must fail, and holds that the error names
@@ -25,7 +26,7 @@ func refuse(t testing.TB, o sslfilter.Options, option, file string) *sslfilter.O
 	before := sslfilter.LiveHandles()
 	ctx, err := sslfilter.NewCtx(o)
 	require.Nil(t, ctx)
-	refused := asError[*sslfilter.OptionError](t, err)
+	refused := testkit.As[*sslfilter.OptionError](t, err)
 	require.Equal(t, option, refused.Option, "%v", err)
 	require.Equal(t, file, refused.File, "%v", err)
 	require.Contains(t, err.Error(), "sslfilter: option "+option)
@@ -47,7 +48,7 @@ type pemOption struct {
 }
 
 func pemOptions(t testing.TB) []pemOption {
-	root := pkiBytes(t, "root.crt")
+	root := testkit.PKIBytes(t, "root.crt")
 	return []pemOption{
 		{"Crt", "CrtMem", func(o *sslfilter.Options, f string) { o.Crt = f }, func(o *sslfilter.Options, b []byte) { o.CrtMem = b }, "server.crt", "server.key"},
 		{"Key", "KeyMem", func(o *sslfilter.Options, f string) { o.Key = f }, func(o *sslfilter.Options, b []byte) { o.KeyMem = b }, "server.key", "server.crt"},
@@ -61,7 +62,7 @@ func pemOptions(t testing.TB) []pemOption {
 			checking(sslfilter.CRLCheckLeaf, "crl-other.pem")(o)
 			o.ClientCert, o.CACrtMem, o.CRLFiles = true, [][]byte{root}, append([]string{f}, o.CRLFiles...) // the cache keeps what is read before
 		}, func(o *sslfilter.Options, b []byte) {
-			o.ClientCert, o.CACrtMem, o.CRLCheck, o.CRLMem = true, [][]byte{root}, sslfilter.CRLCheckLeaf, [][]byte{pkiBytes(t, "crl.pem"), b}
+			o.ClientCert, o.CACrtMem, o.CRLCheck, o.CRLMem = true, [][]byte{root}, sslfilter.CRLCheckLeaf, [][]byte{testkit.PKIBytes(t, "crl.pem"), b}
 		}, "crl.pem", "root.crt"},
 		{"DHCert", "DHCertMem", func(o *sslfilter.Options, f string) { o.DHCert = f }, func(o *sslfilter.Options, b []byte) { o.DHCertMem = b }, "dh2048.pem", "server.crt"},
 	}
@@ -70,14 +71,14 @@ func pemOptions(t testing.TB) []pemOption {
 // badContents are contents that no PEM option takes.
 func badContents(t testing.TB, o pemOption) map[string][]byte {
 	t.Helper()
-	good := pkiBytes(t, o.good)
+	good := testkit.PKIBytes(t, o.good)
 	block, _ := pem.Decode(good)
 	brokenBlock := &pem.Block{Type: block.Type, Bytes: []byte("0, but no ASN.1 follows")}
 	bad := map[string][]byte{
 		"empty":          {},
-		"garbage":        pkiBytes(t, "garbage.pem"),
+		"garbage":        testkit.PKIBytes(t, "garbage.pem"),
 		"DER":            block.Bytes,
-		"of other kind":  pkiBytes(t, o.other),
+		"of other kind":  testkit.PKIBytes(t, o.other),
 		"truncated":      good[:len(good)/2],
 		"END missing":    good[:bytes.LastIndex(good, []byte("-----END"))],
 		"DER cut":        pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes[:len(block.Bytes)-1]}),
@@ -98,28 +99,28 @@ func TestOptionsBadFiles(t *testing.T) {
 		texts[name] = strings.ReplaceAll(refused.Error(), dir+string(filepath.Separator), "")
 	}
 	for _, o := range pemOptions(t) {
-		require.NoError(t, accepted(with(serverOptions(), func(s *sslfilter.Options) { o.file(s, pki(o.good)) })), o.name)
+		require.NoError(t, accepted(testkit.Server(func(s *sslfilter.Options) { o.file(s, testkit.PKI(o.good)) })), o.name)
 		for kind, data := range badContents(t, o) {
 			file := filepath.Join(dir, "file.pem")
 			require.NoError(t, os.WriteFile(file, data, 0o600))
-			refused := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, file) }), o.name, file)
+			refused := refuse(t, testkit.Server(func(s *sslfilter.Options) { o.file(s, file) }), o.name, file)
 			keep(o.name+", "+kind, refused)
 			if o.mem == nil {
 				continue
 			}
-			inMemory := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.mem(s, data) }), o.memName, "")
+			inMemory := refuse(t, testkit.Server(func(s *sslfilter.Options) { o.mem(s, data) }), o.memName, "")
 			require.Equal(t, refused.Err.Error(), inMemory.Err.Error(), "%s: %s", o.memName, kind)
 		}
-		missing := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, filepath.Join(dir, "missing.pem")) }), o.name, filepath.Join(dir, "missing.pem"))
+		missing := refuse(t, testkit.Server(func(s *sslfilter.Options) { o.file(s, filepath.Join(dir, "missing.pem")) }), o.name, filepath.Join(dir, "missing.pem"))
 		require.ErrorIs(t, missing, fs.ErrNotExist)
 		keep(o.name+", missing", missing)
-		directory := refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, "testdata") }), o.name, "testdata")
+		directory := refuse(t, testkit.Server(func(s *sslfilter.Options) { o.file(s, "testdata") }), o.name, "testdata")
 		if o.name != "CACrt" { // which takes one, if there are certificates in it
 			require.ErrorIs(t, directory, syscall.EISDIR)
 		}
 		keep(o.name+", a directory", directory)
-		keep(o.name+", too large", refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, tooLarge(t, dir)) }), o.name, filepath.Join(dir, "large.pem")))
-		refuse(t, with(serverOptions(), func(s *sslfilter.Options) { o.file(s, pki(o.good)+"\x00") }), o.name, "")
+		keep(o.name+", too large", refuse(t, testkit.Server(func(s *sslfilter.Options) { o.file(s, tooLarge(t, dir)) }), o.name, filepath.Join(dir, "large.pem")))
+		refuse(t, testkit.Server(func(s *sslfilter.Options) { o.file(s, testkit.PKI(o.good)+"\x00") }), o.name, "")
 	}
 	golden(t, "files", texts)
 }
@@ -145,11 +146,11 @@ func tooLarge(t testing.TB, dir string) string {
 // Root may read everything, so this thread is somebody else for a moment.
 func TestOptionsUnreadableFiles(t *testing.T) {
 	const nobody = 65534
-	file := tempFile(t, "secret.pem", pkiBytes(t, "chain-with-key.pem"))
+	file := testkit.TempFile(t, "secret.pem", testkit.PKIBytes(t, "chain-with-key.pem"))
 	require.NoError(t, os.Chmod(file, 0))
-	server := sslfilter.Options{CrtMem: pkiBytes(t, "server.crt"), KeyMem: pkiBytes(t, "server.key")}
+	server := sslfilter.Options{CrtMem: testkit.PKIBytes(t, "server.crt"), KeyMem: testkit.PKIBytes(t, "server.key")}
 	for _, o := range pemOptions(t) {
-		options := with(server, func(s *sslfilter.Options) {
+		options := testkit.With(server, func(s *sslfilter.Options) {
 			switch o.name {
 			case "Crt":
 				s.CrtMem = nil
@@ -160,6 +161,7 @@ func TestOptionsUnreadableFiles(t *testing.T) {
 			}
 			o.file(s, file)
 		})
+
 		t.Run(o.name, func(t *testing.T) {
 			var refused *sslfilter.OptionError
 			func() {
@@ -182,11 +184,11 @@ func TestOptionsBadValues(t *testing.T) {
 	for _, c := range badValues(t) {
 		t.Run(c.name, func(t *testing.T) {
 			require.NotContains(t, texts, c.name)
-			base := serverOptions()
+			base := testkit.Server()
 			if c.client {
-				base = clientOptions()
+				base = testkit.Client()
 			}
-			texts[c.name] = refuse(t, with(base, c.change), c.option, c.file).Error()
+			texts[c.name] = refuse(t, testkit.With(base, c.change), c.option, c.file).Error()
 		})
 	}
 	golden(t, "options", texts)
@@ -209,15 +211,15 @@ func badValues(t testing.TB) []badValue {
 		{"RequireValidClientCert on a client", true, "RequireValidClientCert", "", func(o *sslfilter.Options) { o.RequireValidClientCert = true }},
 		{"RequireValidClientCert without a CA", false, "RequireValidClientCert", "", func(o *sslfilter.Options) { o.RequireValidClientCert = true }},
 		{"RequireValidClientCert with an empty CACrtMem", false, "RequireValidClientCert", "", func(o *sslfilter.Options) {
-			o.RequireValidClientCert, o.CACrt, o.CACrtMem = true, pki("root.crt"), [][]byte{}
+			o.RequireValidClientCert, o.CACrt, o.CACrtMem = true, testkit.PKI("root.crt"), [][]byte{}
 		}},
 		{"InsecureSkipVerify on a server", false, "InsecureSkipVerify", "", func(o *sslfilter.Options) { o.InsecureSkipVerify = true }},
 		{"ServerName on a server", false, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost" }},
 
-		{"CACRLMem on a server that asks nobody", false, "CACRLMem", "", func(o *sslfilter.Options) { o.CACRLMem = pkiBytes(t, "crl.pem") }},
+		{"CACRLMem on a server that asks nobody", false, "CACRLMem", "", func(o *sslfilter.Options) { o.CACRLMem = testkit.PKIBytes(t, "crl.pem") }},
 		{"CRLCheck on a server that asks nobody", false, "CRLCheck", "", func(o *sslfilter.Options) {
 			checking(sslfilter.CRLCheckLeaf, "crl.pem")(o)
-			o.CACrt = pki("root.crt")
+			o.CACrt = testkit.PKI("root.crt")
 		}},
 		{"CRLCheck without a CRL", true, "CRLCheck", "", checking(sslfilter.CRLCheckLeaf)},
 		{"CRLCheck without a CA", false, "CRLCheck", "", func(o *sslfilter.Options) {
@@ -231,7 +233,7 @@ func badValues(t testing.TB) []badValue {
 		{"CRLCheck below 0", true, "CRLCheck", "", checking(-1, "crl.pem")},
 		{"CRLCheck beyond Chain", true, "CRLCheck", "", checking(3, "crl.pem")},
 		{"CRLFiles without CRLCheck", true, "CRLFiles", "", checking(sslfilter.CRLCheckOff, "crl.pem")},
-		{"CRLMem without CRLCheck", true, "CRLMem", "", func(o *sslfilter.Options) { o.CRLMem = [][]byte{pkiBytes(t, "crl.pem")} }},
+		{"CRLMem without CRLCheck", true, "CRLMem", "", func(o *sslfilter.Options) { o.CRLMem = [][]byte{testkit.PKIBytes(t, "crl.pem")} }},
 		{"AllowMissingCRL without CRLCheck", true, "AllowMissingCRL", "", allowMissing},
 		{"AllowExpiredCRL without CRLCheck", true, "AllowExpiredCRL", "", allowExpired},
 		{"CRLFiles with an empty name", true, "CRLFiles", "", func(o *sslfilter.Options) {
@@ -239,7 +241,7 @@ func badValues(t testing.TB) []badValue {
 			o.CRLFiles = append(o.CRLFiles, "")
 		}},
 		{"CRLFiles with too many", true, "CRLFiles", "", func(o *sslfilter.Options) {
-			o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, slices.Repeat([]string{pki("crl.pem")}, 257)
+			o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, slices.Repeat([]string{testkit.PKI("crl.pem")}, 257)
 		}},
 		{"delta CRL", true, "CRLMem[0]", "", ofList(t, deltaIndicator)},
 		{"indirect CRL", true, "CRLMem[0]", "", ofList(t, issuingPoint(4, 0xff))},
@@ -287,7 +289,7 @@ func badValues(t testing.TB) []badValue {
 		}},
 		{"CipherSuites with a TLS 1.2 suite", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites = "ECDHE-RSA-AES128-GCM-SHA256" }},
 		{"CipherSuites below the security level", false, "CipherSuites", "", func(o *sslfilter.Options) {
-			o.CipherSuites, o.Cipher, o.Crt, o.Key = "TLS_AES_128_GCM_SHA256", "DEFAULT:@SECLEVEL=5", pki("server-ec.crt"), pki("server-ec.key")
+			o.CipherSuites, o.Cipher, o.Crt, o.Key = "TLS_AES_128_GCM_SHA256", "DEFAULT:@SECLEVEL=5", testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key")
 		}},
 		{"CipherSuites with TLS12", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites, o.TLS12 = "TLS_AES_128_GCM_SHA256", true }},
 		{"CipherSuites with MaxVersion 1.2", false, "CipherSuites", "", func(o *sslfilter.Options) {
@@ -297,37 +299,39 @@ func badValues(t testing.TB) []badValue {
 		{"Groups unknown", false, "Groups", "", func(o *sslfilter.Options) { o.Groups = "X25519:no-such-group" }},
 
 		{"Key without Crt", false, "Key", "", func(o *sslfilter.Options) { o.Crt = "" }},
-		{"KeyMem without Crt", true, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "client.key") }},
+		{"KeyMem without Crt", true, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "client.key") }},
 		{"Crt without Key", false, "Crt", "", func(o *sslfilter.Options) { o.Key = "" }},
-		{"CrtMem without Key", true, "CrtMem", "", func(o *sslfilter.Options) { o.CrtMem = pkiBytes(t, "client.crt") }},
+		{"CrtMem without Key", true, "CrtMem", "", func(o *sslfilter.Options) { o.CrtMem = testkit.PKIBytes(t, "client.crt") }},
 		{"KeyPassphrase without Key", true, "KeyPassphrase", "", func(o *sslfilter.Options) { o.KeyPassphrase = saying("secret") }},
 		{"no certificate on a server", false, "Crt", "", func(o *sslfilter.Options) { o.Crt, o.Key = "", "" }},
 		{"anonymous suites, but not at this level", false, "Crt", "", func(o *sslfilter.Options) { o.Crt, o.Key, o.Cipher = "", "", "aNULL:HIGH:@SECLEVEL=1" }},
 
-		{"Key of another certificate", false, "Key", pki("client.key"), func(o *sslfilter.Options) { o.Key = pki("client.key") }},
-		{"Key of another type", false, "Key", pki("server-ec.key"), func(o *sslfilter.Options) { o.Key = pki("server-ec.key") }},
-		{"KeyMem of another certificate", false, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "client.key") }},
-		{"Key of another certificate than CrtMem", false, "Key", pki("client.key"), func(o *sslfilter.Options) {
-			o.CrtMem, o.Key = pkiBytes(t, "server.crt"), pki("client.key")
+		{"Key of another certificate", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") }},
+		{"Key of another type", false, "Key", testkit.PKI("server-ec.key"), func(o *sslfilter.Options) { o.Key = testkit.PKI("server-ec.key") }},
+		{"KeyMem of another certificate", false, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "client.key") }},
+		{"Key of another certificate than CrtMem", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) {
+			o.CrtMem, o.Key = testkit.PKIBytes(t, "server.crt"), testkit.PKI("client.key")
 		}},
-		{"Key of another certificate than Chain", false, "Key", pki("client.key"), func(o *sslfilter.Options) {
-			o.Crt, o.Chain, o.Key = "", pki("chain.pem"), pki("client.key")
+		{"Key of another certificate than Chain", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) {
+			o.Crt, o.Chain, o.Key = "", testkit.PKI("chain.pem"), testkit.PKI("client.key")
 		}},
 		{"Chain with a key of another certificate", false, "ChainMem", "", func(o *sslfilter.Options) {
-			o.Crt, o.Key, o.ChainMem = "", "", bytes.Join([][]byte{pkiBytes(t, "server-inter.crt"), pkiBytes(t, "client.key")}, nil)
+			o.Crt, o.Key, o.ChainMem = "", "", bytes.Join([][]byte{testkit.PKIBytes(t, "server-inter.crt"), testkit.PKIBytes(t, "client.key")}, nil)
 		}},
-		{"Chain without the key", false, "Chain", pki("chain.pem"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", pki("chain.pem") }},
-		{"Chain of another leaf", false, "Chain", pki("chain.pem"), func(o *sslfilter.Options) { o.Chain = pki("chain.pem") }},
-		{"ChainMem of another leaf", false, "ChainMem", "", func(o *sslfilter.Options) { o.ChainMem = pkiBytes(t, "chain.pem") }},
-		{"Key encrypted, no passphrase", false, "Key", pki("server-enc.key"), func(o *sslfilter.Options) { o.Key = pki("server-enc.key") }},
-		{"Crt with a weak key", false, "Crt", pki("server-1024.crt"), func(o *sslfilter.Options) {
-			o.Crt, o.Key, o.Cipher = pki("server-1024.crt"), pki("server-1024.key"), "DEFAULT@SECLEVEL=2"
+		{"Chain without the key", false, "Chain", testkit.PKI("chain.pem"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", testkit.PKI("chain.pem") }},
+		{"Chain of another leaf", false, "Chain", testkit.PKI("chain.pem"), func(o *sslfilter.Options) { o.Chain = testkit.PKI("chain.pem") }},
+		{"ChainMem of another leaf", false, "ChainMem", "", func(o *sslfilter.Options) { o.ChainMem = testkit.PKIBytes(t, "chain.pem") }},
+		{"Key encrypted, no passphrase", false, "Key", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.Key = testkit.PKI("server-enc.key") }},
+		{"Crt with a weak key", false, "Crt", testkit.PKI("server-1024.crt"), func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.Cipher = testkit.PKI("server-1024.crt"), testkit.PKI("server-1024.key"), "DEFAULT@SECLEVEL=2"
 		}},
 
-		{"DHCert too weak", false, "DHCert", pki("dh512.pem"), func(o *sslfilter.Options) { o.DHCert, o.Cipher = pki("dh512.pem"), "DEFAULT@SECLEVEL=2" }},
-		{"DHCertMem too weak", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem, o.Cipher = pkiBytes(t, "dh1024.pem"), "DEFAULT@SECLEVEL=2" }},
+		{"DHCert too weak", false, "DHCert", testkit.PKI("dh512.pem"), func(o *sslfilter.Options) { o.DHCert, o.Cipher = testkit.PKI("dh512.pem"), "DEFAULT@SECLEVEL=2" }},
+		{"DHCertMem too weak", false, "DHCertMem", "", func(o *sslfilter.Options) {
+			o.DHCertMem, o.Cipher = testkit.PKIBytes(t, "dh1024.pem"), "DEFAULT@SECLEVEL=2"
+		}},
 		{"DHCert broken", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }},
-		{"DHCert is an encrypted key", false, "DHCert", pki("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = pki("server-enc.key") }},
+		{"DHCert is an encrypted key", false, "DHCert", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("server-enc.key") }},
 	}
 	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups", "FIPSConfig"} {
 		list = append(list, badValue{"NUL in " + name, true, name, "", func(o *sslfilter.Options) {
@@ -361,27 +365,27 @@ func longALPN(n int) (list []string) {
 // What the length checks of ALPN let through works.
 func TestOptionsLongestALPN(t *testing.T) {
 	longest := func(o *sslfilter.Options) { o.ALPN = longALPN(sslfilter.MaxALPN) }
-	p := connect(t, with(serverOptions(), longest), with(clientOptions(), longest))
+	p := testkit.Connect(t, testkit.Server(longest), testkit.Client(longest))
 	require.Equal(t, strings.Repeat("x", 255), p.Server.ALPN())
 }
 
 // The security level also decides about the signature of the own certificate.
 func TestOptionsWeakSignature(t *testing.T) {
 	sha1 := func(level string) sslfilter.Options {
-		return sslfilter.Options{Crt: pki("server-sha1.crt"), Key: pki("server-sha1.key"), Cipher: "DEFAULT@SECLEVEL=" + level}
+		return sslfilter.Options{Crt: testkit.PKI("server-sha1.crt"), Key: testkit.PKI("server-sha1.key"), Cipher: "DEFAULT@SECLEVEL=" + level}
 	}
 	require.NoError(t, accepted(sha1("0")))
 	if since(openssl35) { // admits it on the own certificate
 		require.NoError(t, accepted(sha1("2")))
 		return
 	}
-	refuse(t, sha1("2"), "Crt", pki("server-sha1.crt"))
+	refuse(t, sha1("2"), "Crt", testkit.PKI("server-sha1.crt"))
 }
 
 // New and NewCtx say the same.
 func TestOptionsNewAndNewCtxRefuseTheSame(t *testing.T) {
-	bad := with(serverOptions(), func(o *sslfilter.Options) { o.Key = pki("client.key") })
+	bad := testkit.Server(func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") })
 	f, err := sslfilter.New(bad)
 	require.Nil(t, f)
-	require.Equal(t, refuse(t, bad, "Key", pki("client.key")).Error(), err.Error())
+	require.Equal(t, refuse(t, bad, "Key", testkit.PKI("client.key")).Error(), err.Error())
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // Keys that nobody uses, with the passphrase "right".
@@ -39,7 +40,7 @@ func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 	}
 	for algorithm, key := range keys {
 		for _, passphrase := range []string{"right", "wrong"} {
-			err := accepted(sslfilter.Options{Crt: pki("server-ec.crt"), KeyMem: []byte(key), KeyPassphrase: saying(passphrase)})
+			err := accepted(sslfilter.Options{Crt: testkit.PKI("server-ec.crt"), KeyMem: []byte(key), KeyPassphrase: saying(passphrase)})
 			switch {
 			case since(openssl30):
 				require.ErrorContains(t, err, "an algorithm that the loaded providers do not have ("+algorithm+")")
@@ -51,7 +52,7 @@ func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 			}
 		}
 	}
-	err := refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong") }), "Key", pki("server-enc.key"))
+	err := refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), saying("wrong") }), "Key", testkit.PKI("server-enc.key"))
 	require.ErrorContains(t, err, "is KeyPassphrase right?")
 }
 
@@ -82,11 +83,11 @@ func TestPEMOtherFormsAreNamed(t *testing.T) {
 		{"request", block("CERTIFICATE REQUEST"), `"openssl x509 -req -in FILE`, "certificate request"},
 		{"OpenSSH", block("OPENSSH PRIVATE KEY"), "OpenSSH", `"ssh-keygen -p -m PKCS8 -f FILE"`},
 		{"public key", block("PUBLIC KEY"), "a public key", "a public key"},
-		{"DER", pemDER(t, pkiBytes(t, "server.crt")), `"openssl x509 -inform DER -in FILE"`, `"openssl pkey -inform DER -in FILE"`},
+		{"DER", testkit.DER(t, testkit.PKIBytes(t, "server.crt")), `"openssl x509 -inform DER -in FILE"`, `"openssl pkey -inform DER -in FILE"`},
 	} {
-		require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.CrtMem = c.data }), "CrtMem", ""), c.crt, c.name)
-		require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.KeyMem = c.data }), "KeyMem", ""), c.key, c.name)
-		require.ErrorContains(t, refuse(t, with(clientOptions(), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{c.data} }), "CACrtMem[0]", ""), c.crt, c.name)
+		require.ErrorContains(t, refuse(t, testkit.Server(func(o *sslfilter.Options) { o.CrtMem = c.data }), "CrtMem", ""), c.crt, c.name)
+		require.ErrorContains(t, refuse(t, testkit.Server(func(o *sslfilter.Options) { o.KeyMem = c.data }), "KeyMem", ""), c.key, c.name)
+		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.CACrtMem = [][]byte{c.data} }), "CACrtMem[0]", ""), c.crt, c.name)
 	}
-	require.ErrorContains(t, refuse(t, with(serverOptions(), func(o *sslfilter.Options) { o.Crt = pki("server.key") }), "Crt", pki("server.key")), "no PEM certificate in it, but PRIVATE KEY")
+	require.ErrorContains(t, refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Crt = testkit.PKI("server.key") }), "Crt", testkit.PKI("server.key")), "no PEM certificate in it, but PRIVATE KEY")
 }

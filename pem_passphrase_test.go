@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // passphrase of server-enc.key.
@@ -46,32 +47,32 @@ func TestPEMKeyPassphrase(t *testing.T) {
 		times  int
 	}{
 		{name: "right", given: passphrase, times: 1},
-		{name: "right, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "server-enc.key") }, given: passphrase, times: 1},
+		{name: "right, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "server-enc.key") }, given: passphrase, times: 1},
 		{name: "right, key in Chain", key: func(o *sslfilter.Options) { o.Crt, o.Key, o.ChainMem = "", "", combined }, given: passphrase, times: 1},
 		{name: "right, key behind a certificate", key: func(o *sslfilter.Options) { o.KeyMem = combined }, given: passphrase, times: 1},
 		{name: "right, old form", key: func(o *sslfilter.Options) { o.KeyMem = oldForm(t, "server-pkcs1.key", passphrase) }, given: passphrase, times: 1},
-		{name: "wrong", given: "Secret", option: "Key", file: pki("server-enc.key"), times: 1},
-		{name: "wrong, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = pkiBytes(t, "server-enc.key") }, given: "Secret", option: "KeyMem", times: 1},
+		{name: "wrong", given: "Secret", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
+		{name: "wrong, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "server-enc.key") }, given: "Secret", option: "KeyMem", times: 1},
 		{name: "wrong, key in Chain", key: func(o *sslfilter.Options) { o.Crt, o.Key, o.ChainMem = "", "", combined }, given: "Secret", option: "ChainMem", times: 1},
 		{name: "wrong, old form", key: func(o *sslfilter.Options) { o.KeyMem = oldForm(t, "server-pkcs1.key", passphrase) }, given: "Secret", option: "KeyMem", times: 1},
-		{name: "too short", given: "secre", option: "Key", file: pki("server-enc.key"), times: 1},
-		{name: "a byte behind it", given: passphrase + "s", option: "Key", file: pki("server-enc.key"), times: 1},
-		{name: "empty", given: "", option: "Key", file: pki("server-enc.key"), times: 1},
-		{name: "longer than OpenSSL's buffer", given: strings.Repeat("x", 1025), option: "Key", file: pki("server-enc.key"), times: 1},
-		{name: "much longer", given: strings.Repeat(passphrase, 1<<18), option: "Key", file: pki("server-enc.key"), times: 1},
+		{name: "too short", given: "secre", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
+		{name: "a byte behind it", given: passphrase + "s", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
+		{name: "empty", given: "", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
+		{name: "longer than OpenSSL's buffer", given: strings.Repeat("x", 1025), option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
+		{name: "much longer", given: strings.Repeat(passphrase, 1<<18), option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
 		{name: "failing", given: "", err: broken, option: "KeyPassphrase", times: 1},
-		{name: "key is not encrypted", key: func(o *sslfilter.Options) { o.Key = pki("server.key") }, given: passphrase},
-		{name: "no key at all", key: func(o *sslfilter.Options) { o.Key = pki("server.crt") }, given: passphrase, option: "Key", file: pki("server.crt")},
+		{name: "key is not encrypted", key: func(o *sslfilter.Options) { o.Key = testkit.PKI("server.key") }, given: passphrase},
+		{name: "no key at all", key: func(o *sslfilter.Options) { o.Key = testkit.PKI("server.crt") }, given: passphrase, option: "Key", file: testkit.PKI("server.crt")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := &asked{given: []byte(c.given), err: c.err}
-			o := with(serverOptions(), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), a.passphrase })
-			o = with(o, c.key)
+			o := testkit.Server(func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), a.passphrase })
+			o = testkit.With(o, c.key)
 			if c.name == "right, old form" && !served(t, "MD5") { // its key is made with MD5
 				return
 			}
 			if c.option == "" {
-				require.NoError(t, connect(t, o, clientOptions()).Client.Filter.Err())
+				require.NoError(t, testkit.Connect(t, o, testkit.Client()).Client.Filter.Err())
 			} else {
 				err := refuse(t, o, c.option, c.file)
 				if c.given != "" {
@@ -92,9 +93,11 @@ func TestPEMKeyPassphrase(t *testing.T) {
 // A nil slice is an empty passphrase, not a missing one.
 func TestPEMNilPassphrase(t *testing.T) {
 	a := new(asked)
-	err := refuse(t, with(serverOptions(), func(o *sslfilter.Options) {
-		o.Key, o.KeyPassphrase = pki("server-enc.key"), a.passphrase
-	}), "Key", pki("server-enc.key"))
+	err := refuse(t, testkit.Server(func(o *sslfilter.Options) {
+		o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), a.passphrase
+	}),
+
+		"Key", testkit.PKI("server-enc.key"))
 	require.ErrorContains(t, err, "is KeyPassphrase right?")
 	require.Equal(t, 1, a.times)
 }
@@ -103,7 +106,7 @@ func TestPEMNilPassphrase(t *testing.T) {
 // in the PEM header, and the key out of MD5.
 func oldForm(t testing.TB, name, passphrase string) []byte {
 	t.Helper()
-	block, _ := pem.Decode(pkiBytes(t, name))
+	block, _ := pem.Decode(testkit.PKIBytes(t, name))
 	iv := []byte("0123456789abcdef")
 	var key, sum []byte
 	for len(key) < 32 {
@@ -138,28 +141,28 @@ func TestPEMNothingPrompts(t *testing.T) {
 		option, file string
 		change       func(*sslfilter.Options)
 	}{
-		{"Key", pki("server-enc.key"), func(o *sslfilter.Options) { o.Key = pki("server-enc.key") }},
-		{"Key", pki("server-enc.key"), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = pki("server-enc.key"), saying("wrong") }},
+		{"Key", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.Key = testkit.PKI("server-enc.key") }},
+		{"Key", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), saying("wrong") }},
 		{"KeyPassphrase", "", func(o *sslfilter.Options) {
-			o.Key, o.KeyPassphrase = pki("server-enc.key"), func() ([]byte, error) { return nil, io.ErrUnexpectedEOF }
+			o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), func() ([]byte, error) { return nil, io.ErrUnexpectedEOF }
 		}},
 		{"KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = encrypted("RSA PRIVATE KEY") }},
 		{"KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = encrypted("CERTIFICATE") }},
-		{"Chain", pki("server-inter.crt"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", pki("server-inter.crt") }},
+		{"Chain", testkit.PKI("server-inter.crt"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", testkit.PKI("server-inter.crt") }},
 		{"ChainMem", "", func(o *sslfilter.Options) {
 			o.Crt, o.Key, o.ChainMem = "", "", joinFiles(t, "server.crt", "server-enc.key")
 		}},
-		{"Crt", pki("server-enc.key"), func(o *sslfilter.Options) { o.Crt = pki("server-enc.key") }},
+		{"Crt", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.Crt = testkit.PKI("server-enc.key") }},
 		{"CrtMem", "", func(o *sslfilter.Options) { o.CrtMem = encrypted("CERTIFICATE") }},
-		{"CACrt", pki("server-enc.key"), func(o *sslfilter.Options) { o.CACrt = pki("server-enc.key") }},
+		{"CACrt", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.CACrt = testkit.PKI("server-enc.key") }},
 		{"CACrtMem[0]", "", func(o *sslfilter.Options) { o.CACrtMem = [][]byte{encrypted("TRUSTED CERTIFICATE")} }},
-		{"CACRL", pki("server-enc.key"), func(o *sslfilter.Options) { o.CACRL = pki("server-enc.key") }},
-		{"DHCert", pki("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = pki("server-enc.key") }},
+		{"CACRL", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.CACRL = testkit.PKI("server-enc.key") }},
+		{"DHCert", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("server-enc.key") }},
 		{"DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = encrypted("DH PARAMETERS") }},
 		{"DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = encrypted("X9.42 DH PARAMETERS") }},
 		{"DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = encrypted("PRIVATE KEY") }},
 	} {
-		refuse(t, with(serverOptions(), c.change), c.option, c.file)
+		refuse(t, testkit.Server(c.change), c.option, c.file)
 	}
 	left, err := io.ReadAll(os.Stdin)
 	require.NoError(t, err)

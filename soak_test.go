@@ -20,7 +20,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/cpeer"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -98,7 +98,7 @@ func (s *soak) rest(t *testing.T) (kib int) {
 	}
 	require.Equal(t, int64(soakContexts), contexts, "live C objects")
 	debug.FreeOSMemory()
-	return residentKiB(t)
+	return testkit.ResidentKiB(t)
 }
 
 // soakContexts is what lives as long as the soak: see newSoak.
@@ -109,16 +109,16 @@ func newSoak(t *testing.T) *soak {
 	require.Zero(t, leaked())
 	keep := func(o sslfilter.Options) *sslfilter.Ctx {
 		soakContexts++
-		return mustCtx(t, o)
+		return testkit.Ctx(t, o)
 	}
 	soakContexts = 1 // and the CRL
 	s := &soak{
-		server:    keep(asking(crl(pki("crl.pem")))),
-		client:    keep(showing("client-ec.crt", "client-ec.key")),
-		enforcing: keep(asking(func(o *sslfilter.Options) { o.RequireValidClientCert, o.CACRL = true, pki("crl.pem") })),
+		server:    keep(testkit.Asking(crl(testkit.PKI("crl.pem")))),
+		client:    keep(testkit.Showing("client-ec.crt", "client-ec.key")),
+		enforcing: keep(testkit.Asking(func(o *sslfilter.Options) { o.RequireValidClientCert, o.CACRL = true, testkit.PKI("crl.pem") })),
 	}
-	client12 := keep(in12(showing("client.crt", "")))
-	plain, plainClient := keep(serving("server-ec")), keep(with(clientOptions(), func(o *sslfilter.Options) { o.InsecureSkipVerify, o.CACrt = true, "" }))
+	client12 := keep(testkit.Showing("client.crt", "", testkit.TLS12))
+	plain, plainClient := keep(testkit.ServerOf("server-ec")), keep(testkit.Client(func(o *sslfilter.Options) { o.InsecureSkipVerify, o.CACrt = true, "" }))
 	s.kinds = []func(r *rand.Rand) error{
 		func(r *rand.Rand) error { return s.orderly(r, s.server, s.client) },
 		func(r *rand.Rand) error { return s.orderly(r, s.server, client12) },
@@ -148,7 +148,7 @@ func newSoak(t *testing.T) *soak {
 	return s
 }
 
-func (s *soak) pair(server, client *sslfilter.Ctx) (*enginetest.Pair, error) {
+func (s *soak) pair(server, client *sslfilter.Ctx) (*testkit.Pair, error) {
 	f, err := client.NewFilter()
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s *soak) pair(server, client *sslfilter.Ctx) (*enginetest.Pair, error) {
 		f.Close()
 		return nil, err
 	}
-	return enginetest.New(f, g), nil
+	return testkit.Join(g, f), nil
 }
 
 // orderly is a connection with data both ways, a new key and an end.
@@ -168,12 +168,12 @@ func (s *soak) orderly(r *rand.Rand, server, client *sslfilter.Ctx) error {
 		return err
 	}
 	defer p.Close()
-	p.Chunk = enginetest.Random(r.Uint64())
+	p.Cut = testkit.Random(r.Uint64())
 	if err := p.Handshake(); err != nil {
 		return err
 	}
 	data := make([]byte, r.IntN(20_000))
-	for _, side := range []*enginetest.Side{&p.Client, &p.Server} {
+	for _, side := range []*testkit.Side{&p.Client, &p.Server} {
 		if err := side.Send(data); err != nil {
 			return err
 		}
@@ -281,16 +281,16 @@ func (s *soak) dropped(r *rand.Rand) error {
 
 // ownContext has contexts for itself alone, as the original's new makes them.
 func (s *soak) ownContext(r *rand.Rand) error {
-	server, err := sslfilter.New(asking(crl(pki("crl.pem"))))
+	server, err := sslfilter.New(testkit.Asking(crl(testkit.PKI("crl.pem"))))
 	if err != nil {
 		return err
 	}
-	client, err := sslfilter.New(showing("client.crt", ""))
+	client, err := sslfilter.New(testkit.Showing("client.crt", ""))
 	if err != nil {
 		server.Close()
 		return err
 	}
-	p := enginetest.New(client, server)
+	p := testkit.Join(server, client)
 	if r.IntN(2) == 0 {
 		defer p.Close()
 	}
@@ -300,12 +300,12 @@ func (s *soak) ownContext(r *rand.Rand) error {
 // badOptions are refused late.
 func (s *soak) badOptions(*rand.Rand) error {
 	for _, change := range []func(*sslfilter.Options){
-		func(o *sslfilter.Options) { o.Key = pki("client.key") },
-		func(o *sslfilter.Options) { o.CACrt = pki("crl.pem") },
-		func(o *sslfilter.Options) { o.Chain = pki("chain.pem") },
-		func(o *sslfilter.Options) { o.CACRL = pki("garbage.pem") },
+		func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") },
+		func(o *sslfilter.Options) { o.CACrt = testkit.PKI("crl.pem") },
+		func(o *sslfilter.Options) { o.Chain = testkit.PKI("chain.pem") },
+		func(o *sslfilter.Options) { o.CACRL = testkit.PKI("garbage.pem") },
 	} {
-		if ctx, err := sslfilter.NewCtx(asking(change)); err == nil {
+		if ctx, err := sslfilter.NewCtx(testkit.Asking(change)); err == nil {
 			ctx.Close()
 			return errors.New("accepted")
 		}
@@ -315,7 +315,7 @@ func (s *soak) badOptions(*rand.Rand) error {
 
 // renegotiating is asked for new handshakes.
 func renegotiating(r *rand.Rand, ctx *sslfilter.Ctx) error {
-	server, err := cpeer.New(pki("server.crt"), pki("server.key"), true)
+	server, err := cpeer.New(testkit.PKI("server.crt"), testkit.PKI("server.key"), true)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // arguments are zero values for a call of method: nil slices, empty names.
@@ -24,14 +25,14 @@ func arguments(method reflect.Type) (args []reflect.Value) {
 // A Filter or Ctx that was closed, or that nobody made, answers every call:
 // ErrClosed from each method that returns an error, nothing from the others.
 func TestUsageOfClosedAndZeroValues(t *testing.T) {
-	closed := mustCtx(t, serverOptions())
+	closed := testkit.Ctx(t, testkit.Server())
 	require.NoError(t, closed.Close())
-	failed := mustFilter(t, serverOptions())
+	failed := testkit.Filter(t, testkit.Server())
 	_, err := failed.Receive(nil, []byte("GET / HTTP/1.1\r\n\r\n"))
 	require.Error(t, err)
 	require.NoError(t, failed.Close())
 	require.Equal(t, err, failed.Err(), "Err keeps what ended the connection")
-	detached := connect(t, serverOptions(), clientOptions())
+	detached := testkit.Connect(t, testkit.Server(), testkit.Client())
 	require.NoError(t, detached.Client.CloseWrite())
 	detached.Transfer()
 	require.NoError(t, detach(detached.Server.Filter))
@@ -40,13 +41,13 @@ func TestUsageOfClosedAndZeroValues(t *testing.T) {
 	isError := reflect.TypeFor[error]()
 	for name, object := range map[string]any{
 		"closed Filter": closedFilter(t), "closed client": func() any {
-			f := mustFilter(t, clientOptions())
+			f := testkit.Filter(t, testkit.Client())
 			f.Close()
 			return f
 		}(),
 		"Filter that failed and was closed": failed, "Filter that was detached and closed": detached.Server.Filter,
 		"closed Filter with CACRL": func() any {
-			f := mustFilter(t, asking(crl(pki("crl.pem"))))
+			f := testkit.Filter(t, testkit.Asking(crl(testkit.PKI("crl.pem"))))
 			f.Close()
 			return f
 		}(),

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // state is all that a filter tells of itself without being changed by the question.
@@ -50,26 +50,26 @@ func setALPN(protocols ...string) func(*sslfilter.Filter) error {
 // mistake is a call that a program should not have made.
 type mistake struct {
 	name    string
-	prepare func(testing.TB, *enginetest.Pair) // brings the pair to where the call is a mistake
-	server  bool                               // makes it, the client otherwise
+	prepare func(testing.TB, *testkit.Pair) // brings the pair to where the call is a mistake
+	server  bool                            // makes it, the client otherwise
 	call    func(*sslfilter.Filter) error
 	op      string
 }
 
 func mistakes() []mistake {
-	idle := func(testing.TB, *enginetest.Pair) {}
-	begun := func(t testing.TB, p *enginetest.Pair) { require.NoError(t, p.Client.Handshake()) }
-	open := func(t testing.TB, p *enginetest.Pair) { require.NoError(t, p.Handshake()) }
-	closing := func(t testing.TB, p *enginetest.Pair) {
+	idle := func(testing.TB, *testkit.Pair) {}
+	begun := func(t testing.TB, p *testkit.Pair) { require.NoError(t, p.Client.Handshake()) }
+	open := func(t testing.TB, p *testkit.Pair) { require.NoError(t, p.Handshake()) }
+	closing := func(t testing.TB, p *testkit.Pair) {
 		open(t, p)
 		require.NoError(t, p.Client.CloseWrite())
 	}
-	closed := func(t testing.TB, p *enginetest.Pair) {
+	closed := func(t testing.TB, p *testkit.Pair) {
 		closing(t, p)
 		require.NoError(t, p.Server.CloseWrite())
 		p.Transfer()
 	}
-	detached := func(t testing.TB, p *enginetest.Pair) {
+	detached := func(t testing.TB, p *testkit.Pair) {
 		closed(t, p)
 		require.NoError(t, detach(p.Client.Filter))
 	}
@@ -111,8 +111,8 @@ func mistakes() []mistake {
 func TestUsageErrors(t *testing.T) {
 	for _, m := range mistakes() {
 		t.Run(m.name, func(t *testing.T) {
-			server := with(in13(asking(nil)), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} })
-			p := pair(t, server, showing("client.crt", ""))
+			server := testkit.With(testkit.Asking(), testkit.TLS13, func(o *sslfilter.Options) { o.ALPN = []string{"h2"} })
+			p := testkit.NewPair(t, server, testkit.Showing("client.crt", ""))
 			m.prepare(t, p)
 			side := &p.Client
 			if m.server {
@@ -120,7 +120,7 @@ func TestUsageErrors(t *testing.T) {
 			}
 			before := stateOf(side.Filter)
 			for range 2 {
-				usage := asError[*sslfilter.UsageError](t, m.call(side.Filter))
+				usage := testkit.As[*sslfilter.UsageError](t, m.call(side.Filter))
 				require.Equal(t, m.op, usage.Op)
 				require.NotEmpty(t, usage.Msg)
 				require.Equal(t, "sslfilter: "+m.op+": "+usage.Msg, usage.Error())
@@ -132,7 +132,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 // requireGoesOn finishes what the mistake interrupted.
-func requireGoesOn(t *testing.T, p *enginetest.Pair, m mistake) {
+func requireGoesOn(t *testing.T, p *testkit.Pair, m mistake) {
 	t.Helper()
 	if !p.Client.HandshakeDone() {
 		require.NoError(t, p.Handshake())
@@ -152,8 +152,8 @@ func requireGoesOn(t *testing.T, p *enginetest.Pair, m mistake) {
 
 // KeyUpdate needs TLS 1.3, and a name needs a client that has one.
 func TestUsageKeyUpdateInTLS12(t *testing.T) {
-	p := connect(t, in12(serverOptions()), clientOptions())
-	usage := asError[*sslfilter.UsageError](t, p.Client.KeyUpdate(false))
+	p := testkit.Connect(t, testkit.Server(testkit.TLS12), testkit.Client())
+	usage := testkit.As[*sslfilter.UsageError](t, p.Client.KeyUpdate(false))
 	require.Contains(t, usage.Msg, "TLSv1.2")
 	require.NoError(t, p.Client.Filter.Err())
 	require.NoError(t, p.Client.Send([]byte("ping")))
@@ -163,7 +163,7 @@ func TestUsageKeyUpdateInTLS12(t *testing.T) {
 
 // After Detach the calls that have nothing to do any more do nothing.
 func TestUsageAfterDetach(t *testing.T) {
-	p := connect(t, serverOptions(), clientOptions())
+	p := testkit.Connect(t, testkit.Server(), testkit.Client())
 	require.NoError(t, p.Server.CloseWrite())
 	p.Transfer()
 	require.NoError(t, detach(p.Client.Filter))
@@ -210,21 +210,23 @@ var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 	"Version": func(t *testing.T, f *sslfilter.Filter) { require.Equal(t, "(NONE)", f.Version()) },
 	"Peer":    func(t *testing.T, f *sslfilter.Filter) { require.Nil(t, f.Peer()) },
 	"CheckCRL": func(t *testing.T, f *sslfilter.Filter) {
-		require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(pki("crl.pem")).Status)
+		require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(testkit.PKI("crl.pem")).Status)
 	},
-	"ClientCertNotOnCRL": func(t *testing.T, f *sslfilter.Filter) { require.False(t, f.ClientCertNotOnCRL(pki("crl.pem"))) },
-	"HandshakeDone":      zero(func(f *sslfilter.Filter) any { return f.HandshakeDone() }),
-	"Bits":               zero(func(f *sslfilter.Filter) any { return f.Bits() }),
-	"CipherSuite":        zero(func(f *sslfilter.Filter) any { return f.CipherSuite() }),
-	"Group":              zero(func(f *sslfilter.Filter) any { return f.Group() }),
-	"ALPN":               zero(func(f *sslfilter.Filter) any { return f.ALPN() }),
-	"ServerName":         zero(func(f *sslfilter.Filter) any { return f.ServerName() }),
-	"Resumed":            zero(func(f *sslfilter.Filter) any { return f.Resumed() }),
-	"OCSPResponse":       zero(func(f *sslfilter.Filter) any { return f.OCSPResponse() }),
-	"TLSUnique":          zero(func(f *sslfilter.Filter) any { return f.TLSUnique() }),
-	"ClientCertExists":   zero(func(f *sslfilter.Filter) any { return f.ClientCertExists() }),
-	"ClientCertValid":    zero(func(f *sslfilter.Filter) any { return f.ClientCertValid() }),
-	"ClientCertIDs":      zero(func(f *sslfilter.Filter) any { return f.ClientCertIDs() }),
+	"ClientCertNotOnCRL": func(t *testing.T, f *sslfilter.Filter) {
+		require.False(t, f.ClientCertNotOnCRL(testkit.PKI("crl.pem")))
+	},
+	"HandshakeDone":    zero(func(f *sslfilter.Filter) any { return f.HandshakeDone() }),
+	"Bits":             zero(func(f *sslfilter.Filter) any { return f.Bits() }),
+	"CipherSuite":      zero(func(f *sslfilter.Filter) any { return f.CipherSuite() }),
+	"Group":            zero(func(f *sslfilter.Filter) any { return f.Group() }),
+	"ALPN":             zero(func(f *sslfilter.Filter) any { return f.ALPN() }),
+	"ServerName":       zero(func(f *sslfilter.Filter) any { return f.ServerName() }),
+	"Resumed":          zero(func(f *sslfilter.Filter) any { return f.Resumed() }),
+	"OCSPResponse":     zero(func(f *sslfilter.Filter) any { return f.OCSPResponse() }),
+	"TLSUnique":        zero(func(f *sslfilter.Filter) any { return f.TLSUnique() }),
+	"ClientCertExists": zero(func(f *sslfilter.Filter) any { return f.ClientCertExists() }),
+	"ClientCertValid":  zero(func(f *sslfilter.Filter) any { return f.ClientCertValid() }),
+	"ClientCertIDs":    zero(func(f *sslfilter.Filter) any { return f.ClientCertIDs() }),
 }
 
 func closedGives(call func(*sslfilter.Filter) error) func(*testing.T, *sslfilter.Filter) {
@@ -246,20 +248,20 @@ func TestUsageAfterClose(t *testing.T) {
 		require.Contains(t, afterClose, methods.Method(i).Name)
 	}
 	require.Len(t, afterClose, methods.NumMethod())
-	for name, prepare := range map[string]func(*testing.T, *enginetest.Pair){
-		"idle":  func(*testing.T, *enginetest.Pair) {},
-		"begun": func(t *testing.T, p *enginetest.Pair) { require.NoError(t, p.Client.Send([]byte("early"))) },
-		"open":  func(t *testing.T, p *enginetest.Pair) { require.NoError(t, p.Handshake()) },
-		"closing": func(t *testing.T, p *enginetest.Pair) {
+	for name, prepare := range map[string]func(*testing.T, *testkit.Pair){
+		"idle":  func(*testing.T, *testkit.Pair) {},
+		"begun": func(t *testing.T, p *testkit.Pair) { require.NoError(t, p.Client.Send([]byte("early"))) },
+		"open":  func(t *testing.T, p *testkit.Pair) { require.NoError(t, p.Handshake()) },
+		"closing": func(t *testing.T, p *testkit.Pair) {
 			require.NoError(t, p.Handshake())
 			require.NoError(t, p.Client.CloseWrite())
 		},
-		"failed": func(t *testing.T, p *enginetest.Pair) {
+		"failed": func(t *testing.T, p *testkit.Pair) {
 			p.Client.Handshake()
 			p.Client.Deliver([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 			require.Error(t, p.Client.Filter.Err())
 		},
-		"detached": func(t *testing.T, p *enginetest.Pair) {
+		"detached": func(t *testing.T, p *testkit.Pair) {
 			require.NoError(t, p.Handshake())
 			require.NoError(t, p.Server.CloseWrite())
 			p.Transfer()
@@ -267,7 +269,7 @@ func TestUsageAfterClose(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := pair(t, serverOptions(), clientOptions())
+			p := testkit.NewPair(t, testkit.Server(), testkit.Client())
 			prepare(t, p)
 			require.NoError(t, p.Client.Close())
 			for method, check := range afterClose {

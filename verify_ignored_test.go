@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"slices"
 	"strings"
@@ -18,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // attacker makes certificates with keys of its own.
@@ -88,9 +87,9 @@ func attacks(t testing.TB) []attack {
 	ofRoot := a.issue("ann", false, root.cert, root.key)
 	ofInter := a.issue("ann", false, inter.cert, inter.key)
 	self := a.issue("ann", false, nil, nil)
-	trusted, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, "root.crt")))
+	trusted, err := x509.ParseCertificate(testkit.DER(t, testkit.PKIBytes(t, "root.crt")))
 	require.NoError(t, err)
-	namesTrusted := a.issue("ann", false, &x509.Certificate{RawSubject: trusted.RawSubject}, signer(t, "other.key")) // RSA, as the CA's own
+	namesTrusted := a.issue("ann", false, &x509.Certificate{RawSubject: trusted.RawSubject}, testkit.Key(t, "other.key")) // RSA, as the CA's own
 	return []attack{
 		{"foreign root", func(o sslfilter.Options) sslfilter.Options { return ofRoot.showing(o, root) }, []sslfilter.VerifyCode{19}},
 		{"foreign intermediate", func(o sslfilter.Options) sslfilter.Options { return ofInter.showing(o, inter) }, []sslfilter.VerifyCode{20}},
@@ -114,18 +113,19 @@ func verifyErrors() (list []sslfilter.VerifyCode) {
 func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) bool {
 	t.Helper()
 	var verifying, attacking *sslfilter.Filter
-	own := serving("server-ec")
+	own := testkit.ServerOf("server-ec")
 	if server {
-		verifying = mustFilter(t, with(own, func(o *sslfilter.Options) {
-			o.RequireValidClientCert, o.CACrt, o.IgnoreVerifyErrors = true, pki("root.crt"), ignore
+		verifying = testkit.Filter(t, testkit.With(own, func(o *sslfilter.Options) {
+			o.RequireValidClientCert, o.CACrt, o.IgnoreVerifyErrors = true, testkit.PKI("root.crt"), ignore
 		}))
-		attacking = mustFilter(t, a.shows(sslfilter.Options{Client: true, InsecureSkipVerify: true}))
-		p := enginetest.New(attacking, verifying)
+
+		attacking = testkit.Filter(t, a.shows(sslfilter.Options{Client: true, InsecureSkipVerify: true}))
+		p := testkit.Join(verifying, attacking)
 		p.Handshake()
 	} else {
-		verifying = mustFilter(t, with(clientOptions(), func(o *sslfilter.Options) { o.IgnoreVerifyErrors = ignore }))
-		attacking = mustFilter(t, a.shows(sslfilter.Options{}))
-		p := enginetest.New(verifying, attacking)
+		verifying = testkit.Filter(t, testkit.Client(func(o *sslfilter.Options) { o.IgnoreVerifyErrors = ignore }))
+		attacking = testkit.Filter(t, a.shows(sslfilter.Options{}))
+		p := testkit.Join(attacking, verifying)
 		p.Handshake()
 	}
 	in := verifying.Err() == nil && verifying.HandshakeDone()
@@ -156,11 +156,12 @@ func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 
 // Debug names the numbers that let a stranger in, and no other.
 func TestVerifyIgnoredErrorsAreLogged(t *testing.T) {
-	log := new(journal)
-	mustCtx(t, asking(func(o *sslfilter.Options) {
-		o.IgnoreVerifyErrors, o.Debug = []sslfilter.VerifyCode{9, 20, 21, 7}, slog.New(log)
+	log := new(testkit.Log)
+	testkit.Ctx(t, testkit.Asking(func(o *sslfilter.Options) {
+		o.IgnoreVerifyErrors, o.Debug = []sslfilter.VerifyCode{9, 20, 21, 7}, log.Logger()
 	}))
-	require.Equal(t, []string{"20", "7"}, log.values("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error"))
+
+	require.Equal(t, []string{"20", "7"}, log.Values("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error"))
 }
 
 // Ignoring exactly what OpenSSL finds lets the attacker in, and one number less does not.
@@ -181,11 +182,11 @@ func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 // on a client that trusts public CAs everybody can have one.
 func TestVerifyLeafIsNotACA(t *testing.T) {
 	a := &attacker{t: t}
-	holder, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, "client.crt")))
+	holder, err := x509.ParseCertificate(testkit.DER(t, testkit.PKIBytes(t, "client.crt")))
 	require.NoError(t, err)
-	leaf := a.issue("ann", false, holder, signer(t, "client.key"))
+	leaf := a.issue("ann", false, holder, testkit.Key(t, "client.key"))
 	shows := func(o sslfilter.Options) sslfilter.Options {
-		return leaf.showing(o, forged{pem: pkiBytes(t, "client.crt")})
+		return leaf.showing(o, forged{pem: testkit.PKIBytes(t, "client.crt")})
 	}
 	for _, code := range verifyErrors() {
 		require.False(t, letsIn(t, true, []sslfilter.VerifyCode{code}, attack{"below a client", shows, nil}), "%d (%v)", int(code), code)

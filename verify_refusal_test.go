@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"net"
 	"strings"
@@ -16,16 +15,17 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // refusal is the *VerifyError of a client that does not accept a server with this certificate.
 func refusal(t testing.TB, cert []byte, change func(*sslfilter.Options)) (*sslfilter.VerifyError, error) {
 	t.Helper()
-	server := sslfilter.Options{CrtMem: cert, Key: pki("client.key")}
-	p := pair(t, server, with(clientOptions(), change))
+	server := sslfilter.Options{CrtMem: cert, Key: testkit.PKI("client.key")}
+	p := testkit.NewPair(t, server, testkit.Client(change))
 	require.Error(t, p.Handshake())
 	err := p.Client.Filter.Err()
-	return asError[*sslfilter.VerifyError](t, err), err
+	return testkit.As[*sslfilter.VerifyError](t, err), err
 }
 
 // A wrong name is told with the name that was wanted and those of the certificate.
@@ -36,27 +36,26 @@ func TestVerifyNamesInARefusal(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		spec  certSpec
+		cert  x509.Certificate
 		want  string
 		names []string
 		text  string
 	}{
-		{"DNS names", certSpec{names: []string{"localhost", "*.wild.example"}}, "a.example", []string{"localhost", "*.wild.example"},
+		{"DNS names", x509.Certificate{DNSNames: []string{"localhost", "*.wild.example"}}, "a.example", []string{"localhost", "*.wild.example"},
 			": the certificate is for localhost, *.wild.example, not for a.example"},
-		{"addresses", certSpec{names: []string{"a.example"}, ips: []net.IP{net.ParseIP("192.0.2.1"), net.ParseIP("2001:db8::1")}}, "2001:db8::2", []string{"a.example", "192.0.2.1", "2001:db8::1"},
+		{"addresses", x509.Certificate{DNSNames: []string{"a.example"}, IPAddresses: []net.IP{net.ParseIP("192.0.2.1"), net.ParseIP("2001:db8::1")}}, "2001:db8::2", []string{"a.example", "192.0.2.1", "2001:db8::1"},
 			": the certificate is for a.example, 192.0.2.1, 2001:db8::1, not for 2001:db8::2"},
-		{"no subjectAltName", certSpec{cn: "a.example"}, "a.example", nil,
+		{"no subjectAltName", x509.Certificate{Subject: pkix.Name{CommonName: "a.example"}}, "a.example", nil,
 			": the certificate has no subjectAltName, and its common name does not count; wanted a.example"},
-		{"mail address only", certSpec{emails: []string{"x@a.example"}}, "a.example", nil,
+		{"mail address only", x509.Certificate{EmailAddresses: []string{"x@a.example"}}, "a.example", nil,
 			": the certificate's subjectAltName has no DNS name and no IP address; wanted a.example"},
-		{"control characters", certSpec{names: []string{"a\x1b[2J\nb"}}, "a.example", []string{"a\x1b[2J\nb"},
+		{"control characters", x509.Certificate{DNSNames: []string{"a\x1b[2J\nb"}}, "a.example", []string{"a\x1b[2J\nb"},
 			`: the certificate is for "a\x1b[2J\nb", not for a.example`},
-		{"many names", certSpec{names: long}, "a.example", long,
+		{"many names", x509.Certificate{DNSNames: long}, "a.example", long,
 			": the certificate is for " + bounded.Text(strings.Join(long, ", ")) + ", not for a.example"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.spec.serial = 0x700
-			e, err := refusal(t, mint(t, c.spec), func(o *sslfilter.Options) { o.ServerName = c.want })
+			e, err := refusal(t, testkit.Mint(t, c.cert), func(o *sslfilter.Options) { o.ServerName = c.want })
 			require.Equal(t, c.want, e.ServerName)
 			require.Equal(t, c.names, e.Names)
 			require.True(t, strings.HasSuffix(err.Error(), c.text), "%v", err)
@@ -67,17 +66,19 @@ func TestVerifyNamesInARefusal(t *testing.T) {
 
 // The name of SetServerName is the one that is told.
 func TestVerifySetServerNameInARefusal(t *testing.T) {
-	p := pair(t, serverOptions(), clientOptions())
+	p := testkit.NewPair(t, testkit.Server(), testkit.Client())
 	require.NoError(t, p.Client.SetServerName("b.example"))
 	require.Error(t, p.Handshake())
-	e := asError[*sslfilter.VerifyError](t, p.Client.Filter.Err())
+	e := testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err())
 	require.Equal(t, "b.example", e.ServerName)
 	require.Contains(t, e.Names, "localhost")
 }
 
 // A wrong date is told with the date and the certificate, on both sides and in the verdict.
 func TestVerifyDatesInARefusal(t *testing.T) {
-	e, err := refusal(t, mint(t, certSpec{serial: 0x701, cn: "old", names: []string{"localhost"}, expired: true}), nil)
+	e, err := refusal(t, testkit.Mint(t, x509.Certificate{
+		Subject: pkix.Name{CommonName: "old"}, DNSNames: []string{"localhost"}, NotAfter: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC),
+	}), nil)
 	require.Equal(t, sslfilter.VerifyCertHasExpired, e.Code)
 	require.Equal(t, time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), e.NotBefore)
 	require.Equal(t, time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC), e.NotAfter)
@@ -86,21 +87,21 @@ func TestVerifyDatesInARefusal(t *testing.T) {
 	for crt, text := range map[string]string{
 		"client-expired.crt": ": it was valid until ", "client-notyet.crt": ": it is valid from ",
 	} {
-		cert, err := x509.ParseCertificate(derOf(t, crt))
+		cert, err := x509.ParseCertificate(testkit.Cert(t, crt).Raw)
 		require.NoError(t, err)
 		when := cert.NotAfter
 		if crt == "client-notyet.crt" {
 			when = cert.NotBefore
 		}
 		text += when.Format("2006-01-02 15:04:05 UTC")
-		p := pair(t, requiring(nil), showing(crt, ""))
+		p := testkit.NewPair(t, testkit.Requiring(), testkit.Showing(crt, ""))
 		require.Error(t, p.Handshake())
-		e := asError[*sslfilter.VerifyError](t, p.Server.Filter.Err())
+		e := testkit.As[*sslfilter.VerifyError](t, p.Server.Filter.Err())
 		require.Equal(t, cert.NotBefore, e.NotBefore)
 		require.Equal(t, cert.NotAfter, e.NotAfter)
 		require.True(t, strings.HasSuffix(e.Error(), text), "%v", e)
 
-		p = connect(t, asking(nil), showing(crt, ""))
+		p = testkit.Connect(t, testkit.Asking(), testkit.Showing(crt, ""))
 		peer := p.Server.Peer()
 		require.Equal(t, cert.NotBefore, peer.Chain[0].NotBefore)
 		require.Equal(t, cert.NotAfter, peer.Chain[0].NotAfter)
@@ -111,7 +112,7 @@ func TestVerifyDatesInARefusal(t *testing.T) {
 // longSubject is a certificate whose subject fills 45,000 bytes, which nobody has signed.
 func longSubject(t testing.TB) []byte {
 	t.Helper()
-	key := signer(t, "client.key")
+	key := testkit.Key(t, "client.key")
 	template := &x509.Certificate{
 		SerialNumber: new(big.Int).Lsh(big.NewInt(1), 8*3000), Subject: pkix.Name{CommonName: strings.Repeat("\x01", 45000)},
 		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -125,25 +126,27 @@ func longSubject(t testing.TB) []byte {
 // in the fields.
 func TestVerifyPeerTextsAreBounded(t *testing.T) {
 	const most = 2*bounded.MaxText + 512
-	log := new(journal)
-	client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", longSubject(t) })
-	p := pair(t, requiring(func(o *sslfilter.Options) { o.Debug = slog.New(log) }), client)
+	log := new(testkit.Log)
+	client := testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", longSubject(t) })
+	p := testkit.NewPair(t, testkit.Requiring(func(o *sslfilter.Options) { o.Debug = log.Logger() }), client)
 	require.Error(t, p.Handshake())
-	e := asError[*sslfilter.VerifyError](t, p.Server.Filter.Err())
+	e := testkit.As[*sslfilter.VerifyError](t, p.Server.Filter.Err())
 	require.Greater(t, len(e.Subject), 45000, "the field is exact")
 	require.Less(t, len(e.Error()), most)
 	require.Contains(t, e.Error(), " bytes cut]")
 	require.Less(t, len(p.Server.Filter.Err().Error()), most)
-	for _, message := range log.messages() {
+	for _, message := range log.Messages() {
 		for _, key := range []string{"error", "peer", "state"} {
-			for _, value := range log.values(message, key) {
+			for _, value := range log.Values(message, key) {
 				require.Less(t, len(value), most, "%s: %s", message, key)
 			}
 		}
 	}
 
 	serial := new(big.Int).Lsh(big.NewInt(1), 8*3000)
-	p = connect(t, asking(func(o *sslfilter.Options) { o.CACRLMem = revocations(t, serial) }), client)
+	p = testkit.Connect(t, testkit.Asking(func(o *sslfilter.Options) {
+		o.CACRLMem = testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(serial)})
+	}), client)
 	peer := p.Server.Peer()
 	require.Equal(t, sslfilter.CRLListed, peer.CRL.Status)
 	require.Len(t, peer.CRL.Serial, 3001, "the field is exact")
@@ -162,20 +165,20 @@ func TestVerifyWithoutACA(t *testing.T) {
 	}{
 		"no CA":             {func(o *sslfilter.Options) { o.CACrt = "" }, true},
 		"an empty CACrtMem": {func(o *sslfilter.Options) { o.CACrtMem = [][]byte{} }, true},
-		"another CA":        {func(o *sslfilter.Options) { o.CACrt = pki("other.crt") }, false},
-		"in memory":         {func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{pkiBytes(t, "other.crt")} }, false},
+		"another CA":        {func(o *sslfilter.Options) { o.CACrt = testkit.PKI("other.crt") }, false},
+		"in memory":         {func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{testkit.PKIBytes(t, "other.crt")} }, false},
 	} {
-		log := new(journal)
-		p := connect(t, asking(func(o *sslfilter.Options) { c.change(o); o.Debug = slog.New(log) }), showing("client.crt", ""))
+		log := new(testkit.Log)
+		p := testkit.Connect(t, testkit.Asking(func(o *sslfilter.Options) { c.change(o); o.Debug = log.Logger() }), testkit.Showing("client.crt", ""))
 		require.False(t, p.Server.ClientCertValid(), name)
 		require.Equal(t, c.told, strings.HasSuffix(p.Server.Peer().String(), why), "%s: %v", name, p.Server.Peer())
-		said := log.values("sslfilter: option has no effect", "option")
+		said := log.Values("sslfilter: option has no effect", "option")
 		if c.told {
 			require.Contains(t, said, "ClientCert without CACrt: no client certificate can be valid", name)
 		} else {
 			require.NotContains(t, strings.Join(said, "\n"), "ClientCert without CACrt", name)
 		}
 	}
-	p := connect(t, asking(func(o *sslfilter.Options) { o.CACrt = "" }), clientOptions())
+	p := testkit.Connect(t, testkit.Asking(func(o *sslfilter.Options) { o.CACrt = "" }), testkit.Client())
 	require.Equal(t, "no certificate", p.Server.Peer().String())
 }

@@ -14,24 +14,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// requiring is a server that refuses what ClientCertValid would refuse.
-func requiring(change func(*sslfilter.Options)) sslfilter.Options {
-	return with(asking(change), func(o *sslfilter.Options) { o.ClientCert, o.RequireValidClientCert = false, true })
-}
 
 // The handshake refuses exactly those whom ClientCertValid tells bad, and tells them why.
 func TestVerifyRequireValidClientCert(t *testing.T) {
 	for _, v := range verdicts() {
 		t.Run(v.name, func(t *testing.T) {
-			server := mustCtx(t, requiring(v.server))
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				client := mustCtx(t, with(showing(v.crt, v.key), func(o *sslfilter.Options) { o.MaxVersion = highest }))
-				cuts(t, func(t *testing.T, cut enginetest.Chunker) {
-					p := enginetest.New(filterOf(t, client), filterOf(t, server))
-					p.Chunk = cut
+			server := testkit.Ctx(t, testkit.Requiring(v.server))
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				client := testkit.Ctx(t, testkit.Showing(v.crt, v.key, func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+					p := testkit.PairOf(t, server, client)
+					p.Cut = cut
 					err := p.Handshake()
 					if v.valid {
 						require.NoError(t, err)
@@ -41,13 +36,15 @@ func TestVerifyRequireValidClientCert(t *testing.T) {
 					}
 					requireRefused(t, p)
 					if v.crt == "" {
-						require.Equal(t, noCertificateAlert(highest), asError[sslfilter.AlertError](t, p.Client.Filter.Err()))
+						require.Equal(t, noCertificateAlert(highest), testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
 						return
 					}
-					require.Equal(t, v.alert, asError[sslfilter.AlertError](t, p.Client.Filter.Err()))
+					require.Equal(t, v.alert, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
 					requireFirstError(t, p.Server.Filter, v)
 				})
+
 			})
+
 		})
 	}
 }
@@ -61,7 +58,7 @@ func noCertificateAlert(v sslfilter.Version) sslfilter.AlertError {
 }
 
 // requireRefused holds that the server let nobody in.
-func requireRefused(t *testing.T, p *enginetest.Pair) {
+func requireRefused(t *testing.T, p *testkit.Pair) {
 	t.Helper()
 	require.Error(t, p.Server.Filter.Err())
 	require.False(t, p.Server.HandshakeDone())
@@ -74,7 +71,7 @@ func requireRefused(t *testing.T, p *enginetest.Pair) {
 // requireFirstError holds that the VerifyError is the first error that counts.
 func requireFirstError(t *testing.T, f *sslfilter.Filter, v verdict) {
 	t.Helper()
-	refused := asError[*sslfilter.VerifyError](t, f.Err())
+	refused := testkit.As[*sslfilter.VerifyError](t, f.Err())
 	ids := f.ClientCertIDs()
 	last := ids[len(ids)-1] // the callback is not called again after a refusal
 	require.Equal(t, last.Depth, refused.Depth)
@@ -97,33 +94,34 @@ func TestCRLGoneWithRequireValidClientCert(t *testing.T) {
 		"emptied":  func(file string) error { return os.WriteFile(file, nil, 0o600) },
 		"garbage":  func(file string) error { return os.WriteFile(file, []byte("no CRL"), 0o600) },
 		"without entries": func(file string) error {
-			return os.WriteFile(file, pkiBytes(t, "crl-empty.pem"), 0o600)
+			return os.WriteFile(file, testkit.PKIBytes(t, "crl-empty.pem"), 0o600)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				file := tempFile(t, "crl.pem", pkiBytes(t, "crl.pem"))
-				server := mustCtx(t, requiring(crl(file)))
-				client := mustCtx(t, with(showing("client.crt", ""), func(o *sslfilter.Options) { o.MaxVersion = highest }))
-				before := enginetest.New(filterOf(t, client), filterOf(t, server))
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
+				server := testkit.Ctx(t, testkit.Requiring(crl(file)))
+				client := testkit.Ctx(t, testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				before := testkit.PairOf(t, server, client)
 				require.NoError(t, before.Handshake())
 				require.True(t, before.Server.ClientCertValid())
 
 				require.NoError(t, damage(file))
-				p := enginetest.New(filterOf(t, client), filterOf(t, server))
+				p := testkit.PairOf(t, server, client)
 				require.Error(t, p.Handshake())
 				requireRefused(t, p)
-				require.Equal(t, sslfilter.VerifyUnableToGetCRL, asError[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
-				require.Equal(t, alertUnknownCA, asError[sslfilter.AlertError](t, p.Client.Filter.Err()))
+				require.Equal(t, sslfilter.VerifyUnableToGetCRL, testkit.As[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
+				require.Equal(t, alertUnknownCA, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
 				require.False(t, before.Server.ClientCertValid(), "an open connection is asked about the file of now")
 				require.False(t, before.Server.Peer().Valid)
 
-				require.NoError(t, os.WriteFile(file, pkiBytes(t, "crl.pem"), 0o600))
-				again := enginetest.New(filterOf(t, client), filterOf(t, server))
+				require.NoError(t, os.WriteFile(file, testkit.PKIBytes(t, "crl.pem"), 0o600))
+				again := testkit.PairOf(t, server, client)
 				require.NoError(t, again.Handshake())
 				require.True(t, again.Server.ClientCertValid())
 				require.True(t, before.Server.ClientCertValid())
 			})
+
 		})
 	}
 }
@@ -142,7 +140,7 @@ func (l liar) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, err
 
 // Somebody who shows another's certificate passes every check of it but the last.
 func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
-	victim := signer(t, "client.key").Public()
+	victim := testkit.Key(t, "client.key").Public()
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	for name, l := range map[string]liar{
@@ -154,15 +152,16 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				for mode, o := range map[string]sslfilter.Options{"asking": asking(nil), "requiring": requiring(nil)} {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				for mode, o := range map[string]sslfilter.Options{"asking": testkit.Asking(), "requiring": testkit.Requiring()} {
 					t.Run(mode, func(t *testing.T) {
-						f := mustFilter(t, o)
-						peer := talkToGo(t, f, false, goClient(t, func(c *tls.Config) {
+						f := testkit.Filter(t, o)
+						peer := testkit.TalkToGo(t, f, false, testkit.GoClient(t, func(c *tls.Config) {
 							c.MaxVersion = uint16(highest)
-							c.Certificates = []tls.Certificate{{Certificate: [][]byte{derOf(t, "client.crt")}, PrivateKey: l}}
+							c.Certificates = []tls.Certificate{{Certificate: [][]byte{testkit.Cert(t, "client.crt").Raw}, PrivateKey: l}}
 						}))
-						require.Error(t, peer.err)
+
+						require.Error(t, peer.Err)
 						require.Error(t, f.Err())
 						require.True(t, f.ClientCertExists(), "it was shown")
 						require.Equal(t, []seen{rootID, leafID("client valid", rootName, "20:01", 0)}, seenOf(f.ClientCertIDs()))
@@ -173,14 +172,15 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 					})
 				}
 			})
+
 		})
 	}
 }
 
 // At no byte of a handshake is the verdict ahead of the proof.
 func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		p := pair(t, asking(nil), with(showing("client.crt", ""), func(o *sslfilter.Options) { o.MaxVersion = highest }))
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		p := testkit.NewPair(t, testkit.Asking(), testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.MaxVersion = highest }))
 		shown := 0
 		look := func() {
 			if !p.Server.HandshakeDone() {
@@ -202,6 +202,7 @@ func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 		require.True(t, p.Server.ClientCertValid())
 		require.NotZero(t, shown, "the certificate came before the proof, so the test looked")
 	})
+
 }
 
 // A resumed session has no verify callback, so there would be no verdict.
@@ -210,35 +211,37 @@ func TestVerifyNoResumptionWithClientCert(t *testing.T) {
 		server  sslfilter.Options
 		resumes bool
 	}{
-		"ClientCert":             {asking(nil), false},
-		"RequireValidClientCert": {requiring(nil), false},
-		"neither":                {serverOptions(), true}, // so that the test can fail
+		"ClientCert":             {testkit.Asking(), false},
+		"RequireValidClientCert": {testkit.Requiring(), false},
+		"neither":                {testkit.Server(), true}, // so that the test can fail
 	} {
 		t.Run(name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				server := mustCtx(t, c.server)
-				start := goClient(t, func(config *tls.Config) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				server := testkit.Ctx(t, c.server)
+				start := testkit.GoClient(t, func(config *tls.Config) {
 					config.MaxVersion = uint16(highest)
 					config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-					config.Certificates = []tls.Certificate{goCertificate(t, "client.crt", "client.key")}
+					config.Certificates = []tls.Certificate{testkit.KeyPair(t, "client.crt", "client.key")}
 				})
+
 				resumed := false
 				for range 3 {
-					f := filterOf(t, server)
-					peer := talkToGo(t, f, false, start)
-					require.NoError(t, peer.err)
+					f := testkit.FilterOf(t, server)
+					peer := testkit.TalkToGo(t, f, false, start)
+					require.NoError(t, peer.Err)
 					require.Equal(t, !c.resumes, f.ClientCertValid())
-					resumed = resumed || peer.state.DidResume
+					resumed = resumed || peer.State.DidResume
 				}
 				require.Equal(t, c.resumes, resumed)
 			})
+
 		})
 	}
 }
 
 // A client chooses its certificate by these names.
 func TestVerifyCANamesAreSent(t *testing.T) {
-	root, other := pkiBytes(t, "root.crt"), pkiBytes(t, "other.crt")
+	root, other := testkit.PKIBytes(t, "root.crt"), testkit.PKIBytes(t, "other.crt")
 	both := []string{"root.crt", "other.crt"}
 	for name, c := range map[string]struct {
 		change func(*sslfilter.Options)
@@ -254,22 +257,24 @@ func TestVerifyCANamesAreSent(t *testing.T) {
 		"RequireValidClientCert": {func(o *sslfilter.Options) { o.RequireValidClientCert = true }, both[:1]},
 	} {
 		t.Run(name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 				var want, got [][]byte
 				for _, file := range c.want {
-					cert, err := x509.ParseCertificate(derOf(t, file))
+					cert, err := x509.ParseCertificate(testkit.Cert(t, file).Raw)
 					require.NoError(t, err)
 					want = append(want, cert.RawSubject)
 				}
-				talkToGo(t, mustFilter(t, asking(c.change)), false, goClient(t, func(config *tls.Config) {
+				testkit.TalkToGo(t, testkit.Filter(t, testkit.Asking(c.change)), false, testkit.GoClient(t, func(config *tls.Config) {
 					config.MaxVersion = uint16(highest)
 					config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 						got = info.AcceptableCAs
 						return new(tls.Certificate), nil
 					}
 				}))
+
 				require.Equal(t, want, got)
 			})
+
 		})
 	}
 }

@@ -4,11 +4,12 @@ import (
 	"crypto/x509"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // Names of the test PKI, as X509_NAME_oneline writes them.
@@ -77,7 +78,7 @@ func crl(file string) func(*sslfilter.Options) {
 }
 
 func trusting(files ...string) func(*sslfilter.Options) {
-	return func(o *sslfilter.Options) { o.CACrt = pki(files[0]) }
+	return func(o *sslfilter.Options) { o.CACrt = testkit.PKI(files[0]) }
 }
 
 const (
@@ -112,14 +113,14 @@ func verdicts() []verdict {
 			valid: true, chain: []string{clientName + "client EC", rootName}},
 		{name: "valid Ed25519", crt: "client-ed25519.crt", key: "client-ed25519.key", ids: []seen{rootID, leafID("client Ed25519", rootName, "20:21", 0)},
 			valid: true, chain: []string{clientName + "client Ed25519", rootName}},
-		{name: "valid, not on the CRL", crt: "client.crt", server: crl(pki("crl.pem")), ids: []seen{rootID, valid}, valid: true,
+		{name: "valid, not on the CRL", crt: "client.crt", server: crl(testkit.PKI("crl.pem")), ids: []seen{rootID, valid}, valid: true,
 			chain: []string{valid.subject, rootName}, crl: sslfilter.CRLNotListed},
 		{name: "revoked, no CRL", crt: "client-revoked.crt", ids: []seen{rootID, revoked}, valid: true, chain: []string{revoked.subject, rootName}},
-		{name: "revoked", crt: "client-revoked.crt", server: crl(pki("crl.pem")), ids: []seen{rootID, revoked},
+		{name: "revoked", crt: "client-revoked.crt", server: crl(testkit.PKI("crl.pem")), ids: []seen{rootID, revoked},
 			chain: []string{revoked.subject, rootName}, crl: sslfilter.CRLListed, alert: alertCertificateRevoked},
-		{name: "CA on the CRL", crt: "client-inter-chain.pem", server: crl(pki("crl-all.pem")), ids: []seen{at(2, rootID), interID, inter},
+		{name: "CA on the CRL", crt: "client-inter-chain.pem", server: crl(testkit.PKI("crl-all.pem")), ids: []seen{at(2, rootID), interID, inter},
 			chain: []string{inter.subject, interName, rootName}, crl: sslfilter.CRLListed, alert: alertCertificateRevoked},
-		{name: "CRL without entries", crt: "client.crt", server: crl(pki("crl-empty.pem")), ids: []seen{rootID, valid},
+		{name: "CRL without entries", crt: "client.crt", server: crl(testkit.PKI("crl-empty.pem")), ids: []seen{rootID, valid},
 			chain: []string{valid.subject, rootName}, crl: sslfilter.CRLEmpty, alert: alertUnknownCA},
 		{name: "expired", crt: "client-expired.crt", ids: []seen{rootID, failed(10, expired), expired},
 			chain: []string{expired.subject, rootName}, alert: alertCertificateExpired},
@@ -163,34 +164,15 @@ func tooDeep(deep []seen) []seen {
 	return append(list, deep[2:]...)
 }
 
-// asking is a server that asks for certificates of the test PKI.
-func asking(change func(*sslfilter.Options)) sslfilter.Options {
-	o := serverOptions()
-	o.ClientCert, o.CACrt = true, pki("root.crt")
-	return with(o, change)
-}
-
-// showing is a client with a certificate of the test PKI, or none.
-func showing(crt, key string) sslfilter.Options {
-	o := clientOptions()
-	if crt != "" {
-		o.Crt, o.Key = pki(crt), pki("client.key")
-	}
-	if key != "" {
-		o.Key = pki(key)
-	}
-	return o
-}
-
 func TestVerifyVerdicts(t *testing.T) {
 	for _, v := range verdicts() {
 		t.Run(v.name, func(t *testing.T) {
-			server := mustCtx(t, asking(v.server))
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				client := mustCtx(t, with(showing(v.crt, v.key), func(o *sslfilter.Options) { o.MaxVersion = highest }))
-				cuts(t, func(t *testing.T, cut enginetest.Chunker) {
-					p := enginetest.New(filterOf(t, client), filterOf(t, server))
-					p.Chunk = cut
+			server := testkit.Ctx(t, testkit.Asking(v.server))
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				client := testkit.Ctx(t, testkit.Showing(v.crt, v.key, func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+					p := testkit.PairOf(t, server, client)
+					p.Cut = cut
 					err := p.Handshake()
 					if v.name == "none, blocked" {
 						require.Error(t, err)
@@ -201,7 +183,9 @@ func TestVerifyVerdicts(t *testing.T) {
 					}
 					requireVerdict(t, v, p.Server.Filter)
 				})
+
 			})
+
 		})
 	}
 }
@@ -249,22 +233,22 @@ func requireErrors(t *testing.T, v verdict, f *sslfilter.Filter, peer *sslfilter
 
 // The DER of a chain is the file's, and the depth of an issue is the place in the chain.
 func TestVerifyPeerChain(t *testing.T) {
-	p := connect(t, asking(nil), showing("client-deep-chain.pem", "client-deep.key"))
+	p := testkit.Connect(t, testkit.Asking(), testkit.Showing("client-deep-chain.pem", "client-deep.key"))
 	peer := p.Server.Peer()
 	for i, file := range []string{"client-deep.crt", "inter3.crt", "inter2.crt", "inter.crt", "root.crt"} {
-		require.Equal(t, derOf(t, file), peer.Chain[i].DER, file)
+		require.Equal(t, testkit.Cert(t, file).Raw, peer.Chain[i].DER, file)
 	}
 	require.Equal(t, "valid", peer.String())
 	peer.Chain[0].DER[0] = 0 // a copy
-	require.Equal(t, derOf(t, "client-deep.crt"), p.Server.Peer().Chain[0].DER)
+	require.Equal(t, testkit.Cert(t, "client-deep.crt").Raw, p.Server.Peer().Chain[0].DER)
 }
 
 // Errors at several depths come leaf first.
 func TestVerifyPeerErrorsAreByDepth(t *testing.T) {
-	expired := mint(t, certSpec{serial: 0x51, ca: "inter.crt", caKey: "inter.key", client: true, expired: true})
-	chain := slices.Concat(expired, pkiBytes(t, "inter.crt"))
-	client := with(showing("client.crt", ""), func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", chain })
-	p := connect(t, asking(trusting("inter.crt")), client)
+	expired := testkit.MintFrom(t, testkit.CA(t, "inter"), x509.Certificate{NotAfter: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)}, testkit.Key(t, "client.key").Public())
+	chain := slices.Concat(expired, testkit.PKIBytes(t, "inter.crt"))
+	client := testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.Crt, o.CrtMem = "", chain })
+	p := testkit.Connect(t, testkit.Asking(trusting("inter.crt")), client)
 	ids := p.Server.ClientCertIDs()
 	require.Equal(t, []int{1, 0, 0}, []int{ids[0].Depth, ids[1].Depth, ids[2].Depth}, "the original's order begins at the root")
 	errs := p.Server.Peer().Errors
@@ -272,11 +256,4 @@ func TestVerifyPeerErrorsAreByDepth(t *testing.T) {
 	require.Equal(t, []int{0, 1}, []int{errs[0].Depth, errs[1].Depth})
 	require.Equal(t, sslfilter.VerifyCertHasExpired, errs[0].Code)
 	require.Equal(t, sslfilter.VerifyUnableToGetIssuer, errs[1].Code)
-}
-
-func derOf(t testing.TB, file string) []byte {
-	t.Helper()
-	cert, err := x509.ParseCertificate(pemDER(t, pkiBytes(t, file)))
-	require.NoError(t, err)
-	return cert.Raw
 }

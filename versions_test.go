@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const (
@@ -41,10 +42,11 @@ func TestVersionsAdmitted(t *testing.T) {
 		{"1.0 alone", sslfilter.Options{MinVersion: v10, MaxVersion: v10}, all[:1]},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			server := with(c.options, func(o *sslfilter.Options) {
-				o.Crt, o.Key, o.Cipher = pki("server.crt"), pki("server.key"), "DEFAULT:@SECLEVEL=0"
+			server := testkit.With(c.options, func(o *sslfilter.Options) {
+				o.Crt, o.Key, o.Cipher = testkit.PKI("server.crt"), testkit.PKI("server.key"), "DEFAULT:@SECLEVEL=0"
 			})
-			client := with(c.options, func(o *sslfilter.Options) { o.Client, o.InsecureSkipVerify, o.Cipher = true, true, server.Cipher })
+
+			client := testkit.With(c.options, func(o *sslfilter.Options) { o.Client, o.InsecureSkipVerify, o.Cipher = true, true, server.Cipher })
 			for _, v := range all {
 				if !served(t, v.String()) {
 					continue
@@ -59,10 +61,10 @@ func TestVersionsAdmitted(t *testing.T) {
 					o.TLS, o.TLS12, o.MinVersion, o.MaxVersion = false, false, v, v
 					return o
 				}
-				p := pair(t, server, only(client))
+				p := testkit.NewPair(t, server, only(client))
 				p.Handshake()
 				require.Equal(t, want, p.Server.Version(), "server, client of %v", v)
-				p = pair(t, only(server), client)
+				p = testkit.NewPair(t, only(server), client)
 				p.Handshake()
 				require.Equal(t, want != "(NONE)", p.Client.HandshakeDone(), "client, server of %v: %v", v, p.Client.Filter.Err())
 				if want != "(NONE)" {
@@ -75,9 +77,9 @@ func TestVersionsAdmitted(t *testing.T) {
 
 // The highest version that both know is taken.
 func TestVersionsHighestCommon(t *testing.T) {
-	require.Equal(t, "TLSv1.3", connect(t, serverOptions(), clientOptions()).Client.Version())
-	require.Equal(t, "TLSv1.2", connect(t, in12(serverOptions()), clientOptions()).Client.Version())
-	require.Equal(t, "TLSv1.2", connect(t, serverOptions(), in12(clientOptions())).Client.Version())
+	require.Equal(t, "TLSv1.3", testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Version())
+	require.Equal(t, "TLSv1.2", testkit.Connect(t, testkit.Server(testkit.TLS12), testkit.Client()).Client.Version())
+	require.Equal(t, "TLSv1.2", testkit.Connect(t, testkit.Server(), testkit.Client(testkit.TLS12)).Client.Version())
 }
 
 func TestVersionsNames(t *testing.T) {
@@ -109,16 +111,16 @@ func TestVersionsOfTheSystem(t *testing.T) {
 		"CipherString, and one of ours ": {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12, o.Cipher = true, "AES128-SHA" }, "TLSv1.2 AES128-SHA"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\n"+c.limits+"\n"))
+			conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\n"+c.limits+"\n"))
 			if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); !child {
 				return
 			}
-			o := with(serverOptions(), c.change)
+			o := testkit.Server(c.change)
 			if strings.HasSuffix(c.version, "Version") {
 				require.ErrorContains(t, refuse(t, o, c.version, ""), "openssl.cnf")
 				return
 			}
-			p := connect(t, o, with(clientOptions(), c.change))
+			p := testkit.Connect(t, o, testkit.Client(c.change))
 			require.Contains(t, p.Server.Version()+" "+p.Server.Cipher(), c.version)
 		})
 	}
@@ -126,9 +128,9 @@ func TestVersionsOfTheSystem(t *testing.T) {
 
 // A server that hears MinProtocol 1.0 would admit what RFC 8996 forbids.
 func TestVersionsOldOfTheSystem(t *testing.T) {
-	conf := tempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\nMinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0\n"))
+	conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\nMinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0\n"))
 	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
-		p := pair(t, serverOptions(), with(clientOptions(), func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }))
+		p := testkit.NewPair(t, testkit.Server(), testkit.Client(func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }))
 		require.Error(t, p.Handshake())
 		require.False(t, p.Server.HandshakeDone())
 	}

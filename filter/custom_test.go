@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // xor is a filter without a handshake: each byte is changed, and on the way in
@@ -61,7 +61,7 @@ func (x *xor) Close() error      { return nil }
 
 // A filter that is not TLS, over and under TLS, pushed and popped while data flow.
 func TestOtherFilters(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server := newEnd(t, &filter.Line{}, &xor{key: 1}, tlsServer(t, 0), &xor{key: 2})
 		client := newEnd(t, &filter.Line{}, &xor{key: 1}, tlsClient(t), &xor{key: 2})
 		send(t, client, "one")
@@ -88,6 +88,7 @@ func TestOtherFilters(t *testing.T) {
 		require.True(t, client.Filters()[1].(*xor).closed)
 		require.True(t, client.Flushed())
 	})
+
 }
 
 func TestFilterThatHoldsOutputIsNotTakenOff(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // Whatever an attacker sends in plain text, and however it is cut: behind the
@@ -35,7 +35,7 @@ func FuzzInjection(f *testing.F) {
 			}
 			switched = len(server.got)
 		}
-		server.deliver(in, enginetest.Random(seed))
+		server.deliver(in, testkit.Random(seed))
 		if switched > 0 {
 			require.Len(t, server.got, switched)
 			require.Len(t, server.Filters(), 1)
@@ -50,7 +50,7 @@ func FuzzSwitches(f *testing.F) {
 	f.Add([]byte("PPPrOOOsr"), uint64(2))
 	f.Add([]byte("PsrOPsrO"), uint64(3))
 	f.Fuzz(func(t *testing.T, script []byte, seed uint64) {
-		cut := enginetest.Random(seed)
+		cut := testkit.Random(seed)
 		server, client := newEnd(t, &filter.Line{}), newEnd(t, &filter.Line{})
 		var up, down []any
 		server.record = func(rec any) {
@@ -90,7 +90,7 @@ func FuzzSwitches(f *testing.F) {
 }
 
 // takeOff takes the top TLS off both ends.
-func takeOff(t *testing.T, client, server *end, cut enginetest.Chunker) {
+func takeOff(t *testing.T, client, server *end, cut testkit.Cut) {
 	for _, e := range []*end{client, server} {
 		list := e.Filters()
 		require.NoError(t, list[len(list)-1].(*sslfilter.Filter).CloseWrite())

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // said is a request in one line, for comparison.
@@ -71,7 +71,7 @@ func TestHTTPDRequests(t *testing.T) {
 		"a body that looks like heads": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 22\r\n\r\nGET / HTTP/1.1\r\n\r\n\r\n\r\n", []string{`POST / HTTP/1.1 host=a close=false body="GET / HTTP/1.1\r\n\r\n\r\n\r\n"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				e := newEnd(t, &filter.HTTPD{})
 				e.deliver([]byte(test.in), cut)
 				require.NoError(t, e.err)
@@ -79,6 +79,7 @@ func TestHTTPDRequests(t *testing.T) {
 				require.Zero(t, e.Unread())
 				require.Empty(t, e.Outgoing(nil))
 			})
+
 		})
 	}
 }
@@ -163,7 +164,7 @@ func TestHTTPDRefuses(t *testing.T) {
 		"own limit of the trailer fields": {httpd: limits, in: head + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("X: y\r\n", 4) + "\r\n", status: 431},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				httpd := test.httpd
 				e := newEnd(t, &httpd)
 				e.deliver([]byte("GET /good HTTP/1.1\r\nHost: a\r\n\r\n"+test.in+"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"), cut)
@@ -182,6 +183,7 @@ func TestHTTPDRefuses(t *testing.T) {
 				require.Equal(t, "200 OK close=false body=\"good\"", got[0])
 				require.Contains(t, got[1], fmt.Sprintf("%d %s close=true", test.status, http.StatusText(test.status)))
 			})
+
 		})
 	}
 }
@@ -243,12 +245,12 @@ func TestHTTPDResponses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			httpd := &filter.HTTPD{}
 			e := newEnd(t, httpd)
-			e.deliver([]byte(test.request), enginetest.Whole)
+			e.deliver([]byte(test.request), testkit.Whole)
 			require.Len(t, e.got, 1)
 			send(t, e, &test.resp)
 			require.Equal(t, test.want, string(e.Outgoing(nil)))
 			require.Equal(t, test.done, httpd.Done())
-			e.deliver([]byte(get("1.1", "")), enginetest.Whole)
+			e.deliver([]byte(get("1.1", "")), testkit.Whole)
 			require.Equal(t, test.done, len(e.got) == 1, "no request behind the end")
 		})
 	}
@@ -274,7 +276,7 @@ func TestHTTPDRefusesToSend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnd(t, &filter.HTTPD{})
-			e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), enginetest.Whole)
+			e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), testkit.Whole)
 			require.Error(t, e.Send(rec))
 			require.Empty(t, e.Outgoing(nil))
 			send(t, e, answer("instead"))
@@ -287,17 +289,17 @@ func TestHTTPDRefusesToSend(t *testing.T) {
 func TestHTTPDResponseToNoRequest(t *testing.T) {
 	e := newEnd(t, &filter.HTTPD{})
 	require.ErrorContains(t, e.Send(answer("to nobody")), "no request waits")
-	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n"), enginetest.Whole)
+	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n"), testkit.Whole)
 	require.ErrorContains(t, e.Send(answer("to half a head")), "no request waits")
-	e.deliver([]byte("\r\n"), enginetest.Whole)
+	e.deliver([]byte("\r\n"), testkit.Whole)
 	send(t, e, answer("first"))
 	require.ErrorContains(t, e.Send(answer("second")), "no request waits")
 	require.Equal(t, []string{`200 OK close=false body="first"`}, responses(t, e.Outgoing(nil), "GET"))
-	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), enginetest.Whole)
+	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), testkit.Whole)
 	send(t, e, answer("third"))
 	require.Equal(t, []string{`200 OK close=false body="third"`}, responses(t, e.Outgoing(nil), "GET"))
 
-	e.deliver([]byte(head+"Content-Length: 5\r\n\r\nab"), enginetest.Whole)
+	e.deliver([]byte(head+"Content-Length: 5\r\n\r\nab"), testkit.Whole)
 	send(t, e, &http.Response{StatusCode: http.StatusRequestTimeout})
 	require.Equal(t, []string{`408 Request Timeout close=true body=""`}, responses(t, e.Outgoing(nil), "POST"))
 	require.ErrorContains(t, e.Send(answer("after the end")), "last response")
@@ -316,16 +318,16 @@ func TestHTTPDContinue(t *testing.T) {
 	const goOn = "HTTP/1.1 100 Continue\r\n\r\n"
 	t.Run("at once", func(t *testing.T) {
 		e := newEnd(t, &filter.HTTPD{})
-		e.deliver([]byte(expecting), enginetest.Whole)
+		e.deliver([]byte(expecting), testkit.Whole)
 		require.Empty(t, e.got)
 		require.Equal(t, goOn, string(e.Outgoing(nil)))
-		e.deliver([]byte("ok"), enginetest.Size(1))
+		e.deliver([]byte("ok"), testkit.Size(1))
 		require.Equal(t, []string{`POST / HTTP/1.1 host=a close=false body="ok"`}, allSaid(t, e))
 		require.Empty(t, e.Outgoing(nil))
 	})
 	t.Run("behind the answers that come first", func(t *testing.T) {
 		e := newEnd(t, &filter.HTTPD{})
-		e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"+expecting), enginetest.Whole)
+		e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"+expecting), testkit.Whole)
 		require.Len(t, e.got, 1)
 		require.Empty(t, e.Outgoing(nil))
 		send(t, e, answer("first"))
@@ -338,7 +340,7 @@ func TestHTTPDContinue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnd(t, &filter.HTTPD{})
-			e.deliver([]byte(in), enginetest.Whole)
+			e.deliver([]byte(in), testkit.Whole)
 			require.NoError(t, e.err)
 			require.Empty(t, e.Outgoing(nil))
 		})
@@ -349,12 +351,12 @@ func TestHTTPDInterimResponses(t *testing.T) {
 	e := newEnd(t, &filter.HTTPD{})
 	hints := &http.Response{StatusCode: 103, Header: http.Header{"Link": {"</x>"}}}
 	require.Error(t, e.Send(hints), "nobody asked")
-	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), enginetest.Whole)
+	e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), testkit.Whole)
 	send(t, e, hints, answer("x"))
 	require.Equal(t, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", string(e.Outgoing(nil)))
 
 	e = newEnd(t, &filter.HTTPD{})
-	e.deliver([]byte("GET / HTTP/1.0\r\n\r\n"), enginetest.Whole)
+	e.deliver([]byte("GET / HTTP/1.0\r\n\r\n"), testkit.Whole)
 	require.Error(t, e.Send(hints), "HTTP/1.0 has none")
 }
 
@@ -373,7 +375,7 @@ func TestHTTPDSwitchesProtocols(t *testing.T) {
 		"CONNECT": {"CONNECT b:1 HTTP/1.1\r\nHost: b:1\r\n\r\n", &http.Response{StatusCode: 200}, "HTTP/1.1 200 OK\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				httpd := &filter.HTTPD{}
 				e := newEnd(t, httpd)
 				e.deliver([]byte(test.request+"not\r\n\r\nHTTP"), cut)
@@ -388,11 +390,12 @@ func TestHTTPDSwitchesProtocols(t *testing.T) {
 				e.take()
 				require.Equal(t, "not\r\n\r\nHTTP", string(e.got[1].([]byte)))
 			})
+
 		})
 	}
 	t.Run("refused", func(t *testing.T) {
 		e := newEnd(t, &filter.HTTPD{})
-		e.deliver([]byte("GET /1 HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"), enginetest.Whole)
+		e.deliver([]byte("GET /1 HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"), testkit.Whole)
 		require.Len(t, e.got, 1)
 		send(t, e, answer("no"))
 		e.take()
@@ -402,7 +405,7 @@ func TestHTTPDSwitchesProtocols(t *testing.T) {
 
 func TestHTTPDBoundsPipelining(t *testing.T) {
 	e := newEnd(t, &filter.HTTPD{})
-	e.deliver(bytes.Repeat([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), filter.MaxPipelined+2), enginetest.Whole)
+	e.deliver(bytes.Repeat([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), filter.MaxPipelined+2), testkit.Whole)
 	require.Len(t, e.got, filter.MaxPipelined)
 	require.NoError(t, e.err)
 	send(t, e, answer("x"))
@@ -413,7 +416,7 @@ func TestHTTPDBoundsPipelining(t *testing.T) {
 func TestHTTPDInTheMiddleOfARequest(t *testing.T) {
 	for _, in := range []string{"GET / HT", head + "Content-Length: 5\r\n\r\nhel", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nx"} {
 		e := newEnd(t, &filter.HTTPD{})
-		e.deliver([]byte(in), enginetest.Size(1))
+		e.deliver([]byte(in), testkit.Size(1))
 		require.Equal(t, len(in), e.Unread())
 		var left *filter.LeftoverError
 		require.ErrorAs(t, e.Push(tlsServer(t, 0)), &left)
@@ -421,14 +424,14 @@ func TestHTTPDInTheMiddleOfARequest(t *testing.T) {
 		require.ErrorIs(t, e.ReceiveEOF(), io.ErrUnexpectedEOF)
 	}
 	e := newEnd(t, &filter.HTTPD{})
-	e.deliver([]byte(head+"Content-Length: 5\r\n\r\nhel"), enginetest.Whole)
+	e.deliver([]byte(head+"Content-Length: 5\r\n\r\nhel"), testkit.Whole)
 	var left *filter.LeftoverError
 	require.ErrorAs(t, e.SetCodec(filter.Stream{}), &left, "a part of a record is nobody's")
 	require.ErrorAs(t, e.Push(tlsServer(t, 0), filter.KeepLeftover), &left)
 }
 
 func TestHTTPDOverTLS(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		httpd := &filter.HTTPD{}
 		server, client := newEnd(t, httpd, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
 		server.record = func(rec any) {
@@ -443,6 +446,7 @@ func TestHTTPDOverTLS(t *testing.T) {
 		require.Equal(t, []string{`200 OK close=false body="you asked for /1"`, `200 OK close=true body="you asked for /2"`},
 			responses(t, []byte(client.text()), "GET", "GET"))
 	})
+
 }
 
 // However the bytes are cut, the same requests and the same error come out,
@@ -453,12 +457,12 @@ func FuzzHTTPD(f *testing.F) {
 	f.Add([]byte(head+"Content-Length: 3\r\n\r\nabcPUT / HTTP/1.1\r\nHost: b\r\nContent-Length: 9999\r\n\r\n"), uint64(3))
 	f.Add([]byte(head+"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), uint64(4))
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64) {
-		run := func(cut enginetest.Chunker) *end {
+		run := func(cut testkit.Cut) *end {
 			e := newEnd(t, &filter.HTTPD{MaxHead: 300, MaxHeaders: 5, MaxBody: 100})
 			e.deliver(in, cut)
 			return e
 		}
-		whole, cut := run(enginetest.Whole), run(enginetest.Random(seed))
+		whole, cut := run(testkit.Whole), run(testkit.Random(seed))
 		require.Equal(t, allSaid(t, whole), allSaid(t, cut))
 		require.Equal(t, fmt.Sprint(whole.err), fmt.Sprint(cut.err))
 		require.Equal(t, whole.Unread(), cut.Unread())

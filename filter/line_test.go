@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func TestLineNewlines(t *testing.T) {
@@ -34,7 +34,7 @@ func TestLineNewlines(t *testing.T) {
 		"the original's false":        {filter.Line{}, "0\n\n0\n", []any{"0", "", "0"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				line := test.line
 				e := newEnd(t, &line)
 				e.deliver([]byte(test.in), cut)
@@ -42,6 +42,7 @@ func TestLineNewlines(t *testing.T) {
 				require.NoError(t, e.err)
 				require.Equal(t, test.left, e.Unread())
 			})
+
 		})
 	}
 }
@@ -50,7 +51,7 @@ func TestLineNewlines(t *testing.T) {
 func TestLineIsHandedOutAtItsCR(t *testing.T) {
 	e := newEnd(t, &filter.Line{})
 	for _, piece := range []string{"a\r", "\nb\n", "\r", "c\r"} {
-		e.deliver([]byte(piece), enginetest.Whole)
+		e.deliver([]byte(piece), testkit.Whole)
 	}
 	require.Equal(t, []any{"a", "b", "c"}, e.got)
 	require.Zero(t, e.Unread())
@@ -76,7 +77,7 @@ func TestLineTooLong(t *testing.T) {
 		"what follows is no line either": {filter.Line{MaxLength: 4}, "abcdefgh\nok\n", nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				line := test.line
 				e := newEnd(t, &line)
 				e.deliver([]byte(test.in), cut)
@@ -92,6 +93,7 @@ func TestLineTooLong(t *testing.T) {
 				require.NoError(t, e.Receive(bytes.Repeat([]byte("x"), 1<<12)))
 				require.Zero(t, e.Unread(), "input is dropped")
 			})
+
 		})
 	}
 }
@@ -124,7 +126,7 @@ func FuzzLine(f *testing.F) {
 	f.Add([]byte("a\r\nb\nc"), uint64(2), uint8(1), uint8(2))
 	f.Add([]byte("aabaab\n"), uint64(3), uint8(2), uint8(3))
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64, kind, length uint8) {
-		run := func(cut enginetest.Chunker) *end {
+		run := func(cut testkit.Cut) *end {
 			line := &filter.Line{MaxLength: int(length)}
 			switch kind % 4 {
 			case 1:
@@ -138,7 +140,7 @@ func FuzzLine(f *testing.F) {
 			e.deliver(in, cut)
 			return e
 		}
-		whole, cut := run(enginetest.Whole), run(enginetest.Random(seed))
+		whole, cut := run(testkit.Whole), run(testkit.Random(seed))
 		require.Equal(t, whole.got, cut.got)
 		require.Equal(t, whole.err, cut.err)
 		require.Equal(t, whole.Unread(), cut.Unread())

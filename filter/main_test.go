@@ -2,7 +2,6 @@ package filter_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -10,7 +9,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // The engine is a filter by its methods alone.
@@ -28,44 +27,14 @@ var (
 	_ filter.Replier = (*filter.HTTPD)(nil)
 )
 
-func pki(name string) string { return "../testdata/pki/" + name }
-
-// cuts runs f with every way to cut the bytes of a connection.
-func cuts(t *testing.T, f func(t *testing.T, cut enginetest.Chunker)) {
-	seed := rand.Uint64()
-	for name, cut := range map[string]enginetest.Chunker{
-		"whole": enginetest.Whole, "byte at a time": enginetest.Size(1), "random cuts": enginetest.Random(seed),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Logf("seed of the random cuts: %d", seed)
-			f(t, cut)
-		})
-	}
-}
-
-// versions runs f with TLS 1.2 and with TLS 1.3.
-func versions(t *testing.T, f func(t *testing.T, v sslfilter.Version)) {
-	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		t.Run(v.String(), func(t *testing.T) { f(t, v) })
-	}
-}
-
-func mustFilter(t testing.TB, o sslfilter.Options) *sslfilter.Filter {
-	t.Helper()
-	f, err := sslfilter.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 func tlsServer(t testing.TB, highest sslfilter.Version) *sslfilter.Filter {
 	t.Helper()
-	return mustFilter(t, sslfilter.Options{Crt: pki("server-ec.crt"), Key: pki("server-ec.key"), MaxVersion: highest})
+	return testkit.Filter(t, testkit.ServerOf("server-ec", testkit.UpTo(highest)))
 }
 
 func tlsClient(t testing.TB) *sslfilter.Filter {
 	t.Helper()
-	return mustFilter(t, sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost"})
+	return testkit.Filter(t, testkit.Client())
 }
 
 // end is a stack and what came out of it.
@@ -103,7 +72,7 @@ func (e *end) take() {
 }
 
 // deliver gives wire to the stack, as it is cut.
-func (e *end) deliver(wire []byte, cut enginetest.Chunker) {
+func (e *end) deliver(wire []byte, cut testkit.Cut) {
 	for _, b := range cut(wire) {
 		e.Receive(b) // an error is in Next too
 		e.take()
@@ -132,14 +101,14 @@ func (e *end) text() string {
 }
 
 // transfer moves bytes between the ends until nothing moves.
-func transfer(a, b *end, cut enginetest.Chunker) {
+func transfer(a, b *end, cut testkit.Cut) {
 	for moved := true; moved; {
 		moved = move(a, b, cut)
 		moved = move(b, a, cut) || moved
 	}
 }
 
-func move(from, to *end, cut enginetest.Chunker) bool {
+func move(from, to *end, cut testkit.Cut) bool {
 	wire := from.Outgoing(nil)
 	if len(wire) > 0 {
 		to.deliver(wire, cut)

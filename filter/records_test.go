@@ -10,7 +10,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // messages of different sizes, two of which are larger than a TLS record.
@@ -25,12 +25,12 @@ func messages() (sent []any, got []any) {
 }
 
 func TestRecords(t *testing.T) {
-	versions(t, func(t *testing.T, v sslfilter.Version) {
-		cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 			server := newEnd(t, filter.Records{}, tlsServer(t, v))
 			client := newEnd(t, filter.Records{}, tlsClient(t))
 			sent, want := messages()
-			send(t, client, sent...) // before the handshake
+			send(t, client, sent...)
 			send(t, server, sent...)
 			require.False(t, client.Flushed())
 			require.NotZero(t, client.Waiting())
@@ -42,7 +42,7 @@ func TestRecords(t *testing.T) {
 			require.Zero(t, server.Unread())
 
 			client.got, server.got = nil, nil
-			send(t, client, sent...) // after it, in one Outgoing
+			send(t, client, sent...)
 			require.NoError(t, client.CloseWrite())
 			transfer(client, server, cut)
 			require.Equal(t, want, server.got)
@@ -51,19 +51,22 @@ func TestRecords(t *testing.T) {
 			transfer(client, server, cut)
 			require.Equal(t, want, client.got)
 		})
+
 	})
+
 }
 
 // The end of a stack that closes before the handshake comes after the records.
 func TestRecordsBeforeAnEarlyClose(t *testing.T) {
-	versions(t, func(t *testing.T, v sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server, client := newEnd(t, filter.Records{}, tlsServer(t, v)), newEnd(t, filter.Records{}, tlsClient(t))
 		send(t, client, "one", "two")
 		require.NoError(t, client.CloseWrite())
-		transfer(client, server, enginetest.Whole)
+		transfer(client, server, testkit.Whole)
 		require.Equal(t, []any{[]byte("one"), []byte("two")}, server.got)
 		require.Equal(t, io.EOF, server.err)
 	})
+
 }
 
 // Without TLS, a record is what one call of Receive has brought.
@@ -86,7 +89,7 @@ func TestRecordsWithoutTLS(t *testing.T) {
 
 // The records of TLS inside TLS are those of the inner one.
 func TestRecordsOfTheTopFilter(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server := newEnd(t, filter.Records{}, tlsServer(t, sslfilter.VersionTLS13), tlsServer(t, sslfilter.VersionTLS12))
 		client := newEnd(t, filter.Records{}, tlsClient(t), tlsClient(t))
 		sent, want := messages()
@@ -94,13 +97,14 @@ func TestRecordsOfTheTopFilter(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, want, server.got)
 	})
+
 }
 
 // A codec that comes in the middle of a stream, and of a TLS record, finds the
 // next record where it begins.
 func TestRecordsFromTheMiddle(t *testing.T) {
 	server, client := newEnd(t, filter.Stream{}, tlsServer(t, sslfilter.VersionTLS13)), newEnd(t, filter.Stream{}, tlsClient(t))
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	send(t, client, "a stream")
 	wire := client.Outgoing(nil)
 	require.NoError(t, client.SetEncoder(filter.Records{}))
@@ -108,7 +112,7 @@ func TestRecordsFromTheMiddle(t *testing.T) {
 	wire = client.Outgoing(wire)
 	require.NoError(t, server.Receive(wire[:7]))
 	require.NoError(t, server.SetDecoder(filter.Records{}))
-	server.deliver(wire[7:], enginetest.Size(3))
+	server.deliver(wire[7:], testkit.Size(3))
 	require.Equal(t, []any{[]byte("a stream"), []byte("one"), []byte("two")}, server.got)
 
 	send(t, client, "three", "four")
@@ -127,6 +131,6 @@ func TestRecordsKeepTheOrder(t *testing.T) {
 	send(t, client, "three")
 	_, err := client.Pop()
 	require.ErrorContains(t, err, "wait for a handshake")
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	require.Equal(t, []any{[]byte("one"), []byte("two"), []byte("three\r\n")}, server.got)
 }

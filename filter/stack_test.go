@@ -8,11 +8,11 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func TestStackWithoutFilters(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		e := newEnd(t, nil)
 		send(t, e, "to the ", []byte("network"))
 		require.Equal(t, 14, e.Waiting())
@@ -28,14 +28,15 @@ func TestStackWithoutFilters(t *testing.T) {
 		_, err := e.Next()
 		require.Equal(t, io.EOF, err)
 	})
+
 }
 
 // Early data, banners and replies, in both directions. In the original, what
 // comes with the last flight misses the filters above (finding 4 in TLS 1.3,
 // and for a client in TLS 1.2).
 func TestLinesOverTLS(t *testing.T) {
-	versions(t, func(t *testing.T, v sslfilter.Version) {
-		cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 			server := newEnd(t, &filter.Line{}, tlsServer(t, v))
 			client := newEnd(t, &filter.Line{}, tlsClient(t))
 			send(t, server, "banner", "0")
@@ -62,29 +63,32 @@ func TestLinesOverTLS(t *testing.T) {
 			require.Equal(t, io.EOF, client.ReceiveEOF())
 			require.True(t, server.Flushed())
 		})
+
 	})
+
 }
 
 // One delivery has the whole flight and the data behind it.
 func TestDataWithTheLastFlightGoThroughEveryFilter(t *testing.T) {
-	versions(t, func(t *testing.T, v sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := newEnd(t, &filter.Line{}, tlsServer(t, v))
 		client := newEnd(t, &filter.Line{}, tlsClient(t))
 		send(t, client, "one", "two")
-		server.deliver(client.Outgoing(nil), enginetest.Whole)
-		client.deliver(server.Outgoing(nil), enginetest.Whole)
+		server.deliver(client.Outgoing(nil), testkit.Whole)
+		client.deliver(server.Outgoing(nil), testkit.Whole)
 		flight := client.Outgoing(nil)
-		if v == sslfilter.VersionTLS12 { // the client finishes one flight later
-			server.deliver(flight, enginetest.Whole)
+		if v == sslfilter.VersionTLS12 {
+			server.deliver(flight, testkit.Whole)
 			send(t, server, "with the last flight")
-			client.deliver(server.Outgoing(nil), enginetest.Whole)
+			client.deliver(server.Outgoing(nil), testkit.Whole)
 			require.Equal(t, []any{"with the last flight"}, client.got)
 			flight = client.Outgoing(nil)
 		}
 		require.Empty(t, server.got)
-		server.deliver(flight, enginetest.Whole)
+		server.deliver(flight, testkit.Whole)
 		require.Equal(t, []any{"one", "two"}, server.got)
 	})
+
 }
 
 func TestCutConnection(t *testing.T) {
@@ -104,7 +108,7 @@ func TestCutConnection(t *testing.T) {
 			if test.close {
 				require.NoError(t, client.CloseWrite())
 			}
-			transfer(client, server, enginetest.Whole)
+			transfer(client, server, testkit.Whole)
 			require.ErrorIs(t, server.ReceiveEOF(), test.want)
 			require.ErrorIs(t, server.ReceiveEOF(), test.want)
 			server.take()
@@ -117,10 +121,10 @@ func TestCutConnection(t *testing.T) {
 // What was sent before the input was cut can still leave.
 func TestOutputAfterACutInput(t *testing.T) {
 	server, client := newEnd(t, nil, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	send(t, server, "goodbye")
 	require.ErrorIs(t, server.ReceiveEOF(), io.ErrUnexpectedEOF)
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	require.Equal(t, "goodbye", client.text())
 	require.Error(t, server.Send("more"))
 }
@@ -128,7 +132,7 @@ func TestOutputAfterACutInput(t *testing.T) {
 // Records in front of the failure come out, then the error, and the alert leaves.
 func TestFatalErrorInTheMiddle(t *testing.T) {
 	server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	send(t, client, "good")
 	wire := client.Outgoing(nil)
 	send(t, client, "bad")
@@ -146,7 +150,7 @@ func TestFatalErrorInTheMiddle(t *testing.T) {
 	require.Equal(t, err, server.CloseWrite())
 	require.Equal(t, err, server.Push(tlsServer(t, 0)))
 
-	client.deliver(server.Outgoing(nil), enginetest.Whole)
+	client.deliver(server.Outgoing(nil), testkit.Whole)
 	var alert sslfilter.AlertError
 	require.ErrorAs(t, client.err, &alert)
 	require.Equal(t, sslfilter.AlertError(20), alert) // bad_record_mac
@@ -160,7 +164,7 @@ func TestBoundOfWhatNextHasNotTaken(t *testing.T) {
 	require.Equal(t, filter.MaxUnread-1, e.Unread(), "nothing was taken")
 	e.take()
 	require.Len(t, e.got[0], filter.MaxUnread-1)
-	e.deliver([]byte("xy"), enginetest.Whole)
+	e.deliver([]byte("xy"), testkit.Whole)
 	require.Equal(t, "xy", string(e.got[1].([]byte)), "and it goes on")
 }
 

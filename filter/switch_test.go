@@ -8,7 +8,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // starttls makes a server of lines that pushes a TLS server at STARTTLS. What
@@ -28,7 +28,7 @@ func starttls(t *testing.T, line *filter.Line, result *error, opts ...filter.Opt
 func TestSTARTTLS(t *testing.T) {
 	for name, line := range map[string]filter.Line{"any newline": {}, "CR LF": {Newline: "\r\n"}, "detected": {Detect: true}} {
 		t.Run(name, func(t *testing.T) {
-			cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 				pushed := io.EOF
 				server, client := starttls(t, &line, &pushed), newEnd(t, &filter.Line{})
 				client.record = func(rec any) {
@@ -46,6 +46,7 @@ func TestSTARTTLS(t *testing.T) {
 				require.NoError(t, client.Err())
 				require.True(t, client.Filters()[0].(*sslfilter.Filter).HandshakeDone())
 			})
+
 		})
 	}
 }
@@ -75,7 +76,7 @@ func TestInjectionBehindSTARTTLSIsRefused(t *testing.T) {
 func TestInjectedCommandFedToTLSFails(t *testing.T) {
 	var pushed error
 	server := starttls(t, &filter.Line{}, &pushed, filter.KeepLeftover)
-	server.deliver([]byte("STARTTLS\r\nRSET\r\n"), enginetest.Whole)
+	server.deliver([]byte("STARTTLS\r\nRSET\r\n"), testkit.Whole)
 	var failed *sslfilter.Error
 	require.ErrorAs(t, pushed, &failed)
 	require.Equal(t, []any{"STARTTLS"}, server.got)
@@ -84,7 +85,7 @@ func TestInjectedCommandFedToTLSFails(t *testing.T) {
 
 // A client that does not wait for the answer.
 func TestPipelinedClientHello(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		var pushed error
 		server := starttls(t, &filter.Line{}, &pushed, filter.KeepLeftover)
 		client := newEnd(t, &filter.Line{})
@@ -102,6 +103,7 @@ func TestPipelinedClientHello(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, []any{"STARTTLS", "secret"}, server.got)
 	})
+
 }
 
 // The client of STARTTLS: a response that was injected behind the server's answer.
@@ -116,8 +118,8 @@ func TestInjectedResponseIsRefused(t *testing.T) {
 }
 
 func TestTLSInTLS(t *testing.T) {
-	versions(t, func(t *testing.T, v sslfilter.Version) {
-		cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 			server := newEnd(t, &filter.Line{}, tlsServer(t, v), tlsServer(t, v), tlsServer(t, v))
 			client := newEnd(t, &filter.Line{}, tlsClient(t), tlsClient(t), tlsClient(t))
 			send(t, client, "early")
@@ -139,12 +141,14 @@ func TestTLSInTLS(t *testing.T) {
 			require.True(t, server.Flushed())
 			require.Equal(t, io.EOF, client.ReceiveEOF())
 		})
+
 	})
+
 }
 
 // The second handshake goes through the first connection, pushed while data flow.
 func TestPushOntoLivingTLS(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 		server.record = func(rec any) {
 			if rec == "MORE" {
@@ -163,11 +167,12 @@ func TestPushOntoLivingTLS(t *testing.T) {
 		require.Equal(t, []any{"secret", "MORE", "doubly secret"}, server.got)
 		require.Len(t, server.Filters(), 2)
 	})
+
 }
 
 // unTLS takes TLS off a pair: the client ends it and goes on in plain text at
 // once; the server does when it sees the end.
-func unTLS(t *testing.T, client, server *end, cut enginetest.Chunker) {
+func unTLS(t *testing.T, client, server *end, cut testkit.Cut) {
 	t.Helper()
 	tls := client.Filters()[0].(*sslfilter.Filter)
 	require.NoError(t, tls.CloseWrite())
@@ -181,13 +186,13 @@ func unTLS(t *testing.T, client, server *end, cut enginetest.Chunker) {
 }
 
 func TestTLSOffInALivingStack(t *testing.T) {
-	versions(t, func(t *testing.T, v sslfilter.Version) {
-		cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 			server, client := newEnd(t, &filter.Line{}, tlsServer(t, v)), newEnd(t, &filter.Line{}, tlsClient(t))
 			send(t, client, "CCC")
 			transfer(client, server, cut)
 			unTLS(t, client, server, cut)
-			send(t, server, "plain answer") // behind our close_notify, in one delivery
+			send(t, server, "plain answer")
 			move(server, client, cut)
 			require.Equal(t, io.EOF, client.err)
 			_, err := client.Pop()
@@ -201,12 +206,14 @@ func TestTLSOffInALivingStack(t *testing.T) {
 			require.NoError(t, server.err)
 			require.Equal(t, io.EOF, server.ReceiveEOF())
 		})
+
 	})
+
 }
 
 // And on again, with the ClientHello right behind the close_notify.
 func TestTLSAfterTLS(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 		send(t, client, "first")
 		transfer(client, server, cut)
@@ -220,21 +227,22 @@ func TestTLSAfterTLS(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, []any{"first", "second"}, server.got)
 	})
+
 }
 
 func TestReplaceFeedsTheNewFilter(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 		send(t, client, "first")
 		transfer(client, server, cut)
 		require.NoError(t, client.Filters()[0].(*sslfilter.Filter).CloseWrite())
 		second := newEnd(t, &filter.Line{}, tlsClient(t))
-		server.deliver(second.Outgoing(client.Outgoing(nil)), cut) // close_notify, ClientHello
+		server.deliver(second.Outgoing(client.Outgoing(nil)), cut)
 		require.Equal(t, io.EOF, server.err)
 		old, err := server.Replace(0, tlsServer(t, 0))
 		require.NoError(t, err)
 		require.NoError(t, old.Close())
-		move(server, client, enginetest.Whole) // our close_notify, and the new flight behind it
+		move(server, client, testkit.Whole)
 		last, err := client.Filters()[0].(*sslfilter.Filter).Detach()
 		require.NoError(t, err)
 		second.deliver(last, cut)
@@ -242,11 +250,12 @@ func TestReplaceFeedsTheNewFilter(t *testing.T) {
 		transfer(second, server, cut)
 		require.Equal(t, []any{"first", "second"}, server.got)
 	})
+
 }
 
 // The outer TLS goes, and the inner one goes on alone.
 func TestRemoveTheOuterOfTwo(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server := newEnd(t, &filter.Line{}, tlsServer(t, 0), tlsServer(t, 0))
 		client := newEnd(t, &filter.Line{}, tlsClient(t), tlsClient(t))
 		send(t, client, "in both")
@@ -270,6 +279,7 @@ func TestRemoveTheOuterOfTwo(t *testing.T) {
 		require.Equal(t, []any{"in both", "in one"}, server.got)
 		require.NoError(t, server.err)
 	})
+
 }
 
 // A record must not begin in TLS and end outside.
@@ -278,9 +288,9 @@ func TestPopRefusesWhatIsLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
 			send(t, client, "DELETE ")
-			transfer(client, server, enginetest.Whole)
+			transfer(client, server, testkit.Whole)
 			require.NoError(t, client.Filters()[0].(*sslfilter.Filter).CloseWrite())
-			server.deliver(append(client.Outgoing(nil), "ALL\n"...), enginetest.Whole)
+			server.deliver(append(client.Outgoing(nil), "ALL\n"...), testkit.Whole)
 			_, err := server.Pop(opts...)
 			if opts == nil {
 				var left *filter.LeftoverError
@@ -300,14 +310,14 @@ func TestPopRefusesWhatIsLeft(t *testing.T) {
 
 func TestSwitchesThatCannotBe(t *testing.T) {
 	server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	var usage *sslfilter.UsageError
 
 	_, err := server.Pop()
 	require.ErrorAs(t, err, &usage, "the peer's close_notify has not come")
 	_, err = server.Replace(0, tlsServer(t, 0))
 	require.ErrorAs(t, err, &usage)
-	nameless := mustFilter(t, sslfilter.Options{Client: true, CACrt: pki("root.crt")})
+	nameless := testkit.Filter(t, sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt")})
 	require.ErrorAs(t, server.Push(nameless), &usage)
 	_, err = server.Replace(0, nameless)
 	require.ErrorAs(t, err, &usage)
@@ -326,7 +336,7 @@ func TestSwitchesThatCannotBe(t *testing.T) {
 
 	require.NoError(t, server.Err())
 	send(t, client, "still alive")
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	require.Equal(t, []any{"still alive"}, server.got)
 
 	require.NoError(t, server.CloseWrite())
@@ -338,7 +348,7 @@ func TestSwitchesThatCannotBe(t *testing.T) {
 // Under a living TLS another one is put: what was sent before does not go
 // through it.
 func TestInsertUnderLivingTLS(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 		transfer(client, server, cut)
 		send(t, client, "before")
@@ -353,19 +363,20 @@ func TestInsertUnderLivingTLS(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, []any{"before", "behind"}, server.got)
 	})
+
 }
 
 func TestInsertBelowRefusesWhatIsLeft(t *testing.T) {
 	server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
 	send(t, client, "half")
-	transfer(client, server, enginetest.Whole)
+	transfer(client, server, testkit.Whole)
 	var left *filter.LeftoverError
 	require.ErrorAs(t, server.Insert(0, tlsServer(t, 0), filter.KeepLeftover), &left)
 	require.Equal(t, 4, left.N)
 }
 
 func TestSetCodec(t *testing.T) {
-	cuts(t, func(t *testing.T, cut enginetest.Chunker) {
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		e := newEnd(t, &filter.Line{})
 		e.record = func(rec any) {
 			switch rec {
@@ -386,6 +397,7 @@ func TestSetCodec(t *testing.T) {
 		send(t, e, "x")
 		require.Equal(t, "x\r\n", string(e.Outgoing(nil)))
 	})
+
 }
 
 func TestPushAfterTheTransportEnded(t *testing.T) {

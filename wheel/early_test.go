@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
@@ -16,9 +17,7 @@ import (
 func TestEarlyPutAtItsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
-		client := start(t, a, stackOf(t, nil, mustFilter(t, sslfilter.Options{
-			Client: true, CACrt: pki("root.crt"), ServerName: "localhost", MaxVersion: sslfilter.VersionTLS12, // two flights to read
-		})), nil)
+		client := start(t, a, stackOf(t, nil, testkit.Filter(t, testkit.Client(testkit.UpTo(sslfilter.VersionTLS12)))), nil)
 		block := make([]byte, 1<<20)
 		put := 0
 		for client.Put(block) == nil {

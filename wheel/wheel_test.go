@@ -17,30 +17,21 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
 // hang bounds the time that a test waits for an event that must come.
 const hang = 30 * time.Second
 
-func pki(name string) string { return "../testdata/pki/" + name }
-
-func mustFilter(t testing.TB, o sslfilter.Options) *sslfilter.Filter {
-	t.Helper()
-	f, err := sslfilter.New(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 func tlsServer(t testing.TB) *sslfilter.Filter {
 	t.Helper()
-	return mustFilter(t, sslfilter.Options{Crt: pki("server-ec.crt"), Key: pki("server-ec.key")})
+	return testkit.Filter(t, testkit.ServerOf("server-ec"))
 }
 
 func tlsClient(t testing.TB) *sslfilter.Filter {
 	t.Helper()
-	return mustFilter(t, sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost"})
+	return testkit.Filter(t, testkit.Client())
 }
 
 func stackOf(t testing.TB, codec filter.Codec, filters ...filter.Filter) *filter.Stack {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // marked is data that would be recognised on the wire.
@@ -25,7 +25,7 @@ func marked(n int) []byte {
 
 // side is one end of a connection and what it did.
 type side struct {
-	*enginetest.Side
+	*testkit.Side
 	sent     []byte // what Send took
 	closed   bool   // CloseWrite was called, and took it
 	errs     []error
@@ -71,14 +71,14 @@ func (s *side) whole() bool { return len(s.errs) == 0 && s.Filter.Err() == nil }
 // and a bad certificate is never a good one.
 func TestConnection(t *testing.T) {
 	server := sslfilter.Options{
-		Chain: pki("chain.pem"), Key: pki("server-inter.key"), CACrt: pki("root.crt"), CACRL: pki("crl.pem"), ClientCert: true, ALPN: []string{"one"},
+		Chain: testkit.PKI("chain.pem"), Key: testkit.PKI("server-inter.key"), CACrt: testkit.PKI("root.crt"), CACRL: testkit.PKI("crl.pem"), ClientCert: true, ALPN: []string{"one"},
 	}
 	client := sslfilter.Options{
-		Client: true, Crt: pki("client-ec.crt"), Key: pki("client-ec.key"), CACrt: pki("root.crt"), ServerName: "localhost", ALPN: []string{"one"},
+		Client: true, Crt: testkit.PKI("client-ec.crt"), Key: testkit.PKI("client-ec.key"), CACrt: testkit.PKI("root.crt"), ServerName: "localhost", ALPN: []string{"one"},
 	}
 	change := func(o sslfilter.Options, f func(o *sslfilter.Options)) sslfilter.Options { f(&o); return o }
 	as := func(name string) sslfilter.Options {
-		return change(client, func(o *sslfilter.Options) { o.Crt, o.Key = pki(name+".crt"), pki(name+".key") })
+		return change(client, func(o *sslfilter.Options) { o.Crt, o.Key = testkit.PKI(name+".crt"), testkit.PKI(name+".key") })
 	}
 	for _, c := range []struct {
 		name           string
@@ -132,7 +132,7 @@ func (c connection) sweep(t *testing.T) {
 			return
 		}
 		defer g.Close()
-		p := enginetest.New(f, g)
+		p := testkit.Join(g, f)
 		p.Record = true
 		sides := [2]side{{Side: &p.Client}, {Side: &p.Server}}
 		client, server := &sides[0], &sides[1]

@@ -5,21 +5,13 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-func read(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(pki(name))
-	require.NoError(t, err)
-	return data
-}
 
 // view is what a context does in a connection with peer.
 type view struct {
@@ -42,7 +34,7 @@ func look(t *testing.T, ctx, peer *sslfilter.Ctx, cas ...[]byte) (v view) {
 	if !ctx.Client() {
 		client, server = other, own
 	}
-	p := enginetest.New(client, server)
+	p := testkit.Join(server, client)
 	defer p.Close()
 	p.Record = true
 	if err := p.Handshake(); err != nil {
@@ -78,23 +70,23 @@ func requireWhole(t *testing.T, want, have view) {
 }
 
 func server12() sslfilter.Options {
-	return sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key"), TLS12: true}
+	return testkit.Server(testkit.TLS12)
 }
 
 func client12() sslfilter.Options {
-	return sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost", TLS12: true}
+	return testkit.Client(testkit.TLS12)
 }
 
 // A context is made as it was asked for, or not at all.
 func TestNewCtx(t *testing.T) {
-	root, other := read(t, "root.crt"), read(t, "other.crt")
+	root, other := testkit.PKIBytes(t, "root.crt"), testkit.PKIBytes(t, "other.crt")
 	secret := func() ([]byte, error) { return []byte("secret"), nil }
 	server := sslfilter.Options{
-		Chain: pki("chain.pem"), Key: pki("server-inter.key"), CACrtMem: [][]byte{root, other}, CACRL: pki("crl.pem"), ClientCert: true, TLS12: true,
+		Chain: testkit.PKI("chain.pem"), Key: testkit.PKI("server-inter.key"), CACrtMem: [][]byte{root, other}, CACRL: testkit.PKI("crl.pem"), ClientCert: true, TLS12: true,
 		Cipher: "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256", Groups: "P-256:P-384", ALPN: []string{"one", "two"},
 	}
 	client := sslfilter.Options{
-		Client: true, Crt: pki("client-inter.crt"), Key: pki("client-inter.key"), Chain: pki("client-inter-chain.pem"), CACrt: pki("root.crt"), ServerName: "localhost",
+		Client: true, Crt: testkit.PKI("client-inter.crt"), Key: testkit.PKI("client-inter.key"), Chain: testkit.PKI("client-inter-chain.pem"), CACrt: testkit.PKI("root.crt"), ServerName: "localhost",
 		Cipher: "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384", Groups: "P-384:P-256", ALPN: []string{"two", "one"}, TLS12: true, IgnoreVerifyErrors: []sslfilter.VerifyCode{sslfilter.VerifyCertHasExpired},
 	}
 	for _, c := range []struct {
@@ -104,9 +96,9 @@ func TestNewCtx(t *testing.T) {
 	}{
 		{"server with everything", server, client},
 		{"client with everything", client, server},
-		{"encrypted key in memory", sslfilter.Options{CrtMem: read(t, "server.crt"), KeyMem: read(t, "server-enc.key"), KeyPassphrase: secret, TLS12: true}, client12()},
-		{"chain out of the CAs", sslfilter.Options{Crt: pki("server-inter.crt"), Key: pki("server-inter.key"), CACrtMem: [][]byte{read(t, "inter.crt"), root}, TLS12: true}, client12()},
-		{"Ed25519, TLS 1.3 suites", sslfilter.Options{Crt: pki("server-ed25519.crt"), Key: pki("server-ed25519.key"), CipherSuites: "TLS_AES_128_GCM_SHA256", MinVersion: sslfilter.VersionTLS13}, sslfilter.Options{Client: true, InsecureSkipVerify: true}},
+		{"encrypted key in memory", sslfilter.Options{CrtMem: testkit.PKIBytes(t, "server.crt"), KeyMem: testkit.PKIBytes(t, "server-enc.key"), KeyPassphrase: secret, TLS12: true}, client12()},
+		{"chain out of the CAs", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrtMem: [][]byte{testkit.PKIBytes(t, "inter.crt"), root}, TLS12: true}, client12()},
+		{"Ed25519, TLS 1.3 suites", sslfilter.Options{Crt: testkit.PKI("server-ed25519.crt"), Key: testkit.PKI("server-ed25519.key"), CipherSuites: "TLS_AES_128_GCM_SHA256", MinVersion: sslfilter.VersionTLS13}, sslfilter.Options{Client: true, InsecureSkipVerify: true}},
 		{"the system's CAs", sslfilter.Options{Client: true, ServerName: "localhost"}, server12()},
 		{"anonymous server", sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0", TLS12: true}, sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "aNULL:@SECLEVEL=0", TLS12: true}},
 	} {

@@ -13,18 +13,18 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/cpeer"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
 	"github.com/seed-014b8713/sslfilter/internal/memfault"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // connected makes a server that has a certificate of its client.
-func connected(t *testing.T, client string) *enginetest.Pair {
+func connected(t *testing.T, client string) *testkit.Pair {
 	t.Helper()
-	f, err := sslfilter.New(sslfilter.Options{Client: true, Crt: pki(client + ".crt"), Key: pki(client + ".key"), CACrt: pki("root.crt"), ServerName: "localhost"})
+	f, err := sslfilter.New(sslfilter.Options{Client: true, Crt: testkit.PKI(client + ".crt"), Key: testkit.PKI(client + ".key"), CACrt: testkit.PKI("root.crt"), ServerName: "localhost"})
 	require.NoError(t, err)
-	g, err := sslfilter.New(sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), ClientCert: true})
+	g, err := sslfilter.New(sslfilter.Options{Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), CACrt: testkit.PKI("root.crt"), ClientCert: true})
 	require.NoError(t, err)
-	p := enginetest.New(f, g)
+	p := testkit.Join(g, f)
 	require.NoError(t, p.Handshake())
 	return p
 }
@@ -33,7 +33,7 @@ func connected(t *testing.T, client string) *enginetest.Pair {
 // more once there is.
 func TestCRL(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "crl.pem")
-	crl := read(t, "crl.pem")
+	crl := testkit.PKIBytes(t, "crl.pem")
 	n := 0
 	another := func() { // content that was never read
 		n++
@@ -45,7 +45,7 @@ func TestCRL(t *testing.T) {
 	defer good.Close()
 	defer revoked.Close()
 	for name, c := range map[string]struct {
-		pair *enginetest.Pair
+		pair *testkit.Pair
 		want sslfilter.CRLStatus
 	}{"good": {good, sslfilter.CRLNotListed}, "revoked": {revoked, sslfilter.CRLListed}} {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestCRL(t *testing.T) {
 
 // DH parameters are loaded and checked, or refused.
 func TestDH(t *testing.T) {
-	sound := read(t, "dh1024.pem") // the smallest that OpenSSL takes at level 0
+	sound := testkit.PKIBytes(t, "dh1024.pem") // the smallest that OpenSSL takes at level 0
 	n := 0
 	for name, c := range map[string]struct {
 		pem  []byte
@@ -108,7 +108,7 @@ func brokenDH(t *testing.T) []byte {
 // and a verdict is that of the certificate that was shown.
 func TestRenegotiation(t *testing.T) {
 	ctx, err := sslfilter.NewCtx(sslfilter.Options{
-		Client: true, CACrt: pki("root.crt"), ServerName: "localhost", Crt: pki("client.crt"), Key: pki("client.key"),
+		Client: true, CACrt: testkit.PKI("root.crt"), ServerName: "localhost", Crt: testkit.PKI("client.crt"), Key: testkit.PKI("client.key"),
 	})
 	require.NoError(t, err)
 	defer ctx.Close()
@@ -118,7 +118,7 @@ func TestRenegotiation(t *testing.T) {
 	sweep(t, func(t *testing.T, heal func() int) {
 		var server *cpeer.Server
 		var err error
-		memfault.Exempt(func() { server, err = cpeer.New(pki("server.crt"), pki("server.key"), true) })
+		memfault.Exempt(func() { server, err = cpeer.New(testkit.PKI("server.crt"), testkit.PKI("server.key"), true) })
 		require.NoError(t, err)
 		defer memfault.Exempt(server.Close)
 		f, err := ctx.NewFilter()

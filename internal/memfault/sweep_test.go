@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,8 +23,6 @@ var (
 	stride = flag.Int("stride", 499, "fail every nth allocation only, but ten in each scenario")
 	begin  = flag.Int("begin", 0, "how many allocations to let pass first")
 )
-
-func pki(name string) string { return filepath.Join("..", "..", "testdata", "pki", name) }
 
 func TestMain(m *testing.M) {
 	flag.Parse()

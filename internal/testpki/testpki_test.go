@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/enginetest"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 )
 
@@ -32,7 +32,7 @@ func visit(t *testing.T, dir, name, serverName string) (*sslfilter.Peer, error) 
 		ServerName: serverName, Cipher: level2,
 	})
 	require.NoError(t, err)
-	p := enginetest.New(client, server)
+	p := testkit.Join(server, client)
 	defer p.Close()
 	err = p.Handshake()
 	return server.Peer(), err
