@@ -41,12 +41,12 @@ func OpenSSLVersion() string {
 // opensslNumber is OPENSSL_VERSION_NUMBER of the library at run time.
 func opensslNumber() uint64 { return uint64(C.OpenSSL_version_num()) }
 
-// FIPS reports whether OpenSSL's default properties ask for fips=yes and the
-// FIPS provider is active. It never loads a provider. With OpenSSL 1.1.1 it is
+// FIPSEnabled reports whether OpenSSL's default properties ask for fips=yes and
+// the FIPS provider is active: whether the whole process runs in FIPS mode. It never loads a provider. With OpenSSL 1.1.1 it is
 // FIPS_mode(3).
 //
 // Calls EVP_default_properties_is_fips_enabled(3).
-func FIPS() bool { return C.fssl_fips_enabled() != 0 }
+func FIPSEnabled() bool { return C.fssl_fips_enabled() != 0 }
 
 // library is a library context with the FIPS provider. It is there for the life
 // of the process. The zero value is OpenSSL's default context.

@@ -35,7 +35,7 @@ static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
 }
 
 /* Adds the serials of one list to the blob. extra is set where one has too many bytes. */
-static int add_list(int *extra, fssl_crl *crl, size_t *used, size_t *cap, X509_CRL *list)
+static int add_list(int *extra, fssl_serials *crl, size_t *used, size_t *cap, X509_CRL *list)
 {
     STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
     int i;
@@ -65,7 +65,7 @@ static int add_list(int *extra, fssl_crl *crl, size_t *used, size_t *cap, X509_C
     return 1;
 }
 
-static int sort_keys(fssl_crl *crl)
+static int sort_keys(fssl_serials *crl)
 {
     unsigned char *p = crl->blob;
     size_t i;
@@ -84,7 +84,7 @@ static int sort_keys(fssl_crl *crl)
 }
 
 typedef struct crl_walk {
-    fssl_crl *crl;
+    fssl_serials *crl;
     size_t used, cap;
 } crl_walk;
 
@@ -105,7 +105,7 @@ static int take_serials(void *into, int *extra, const char *name, const unsigned
 }
 
 /* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
-fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
+fssl_serials *fssl_serials_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     crl_walk w = {OPENSSL_zalloc(sizeof(*w.crl)), 0, 0};
     int extra = 0;
@@ -113,7 +113,7 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
     clear_errors();
     *blocks = 0;
     if (w.crl == NULL || !fssl_walk_pem(blocks, &extra, pem, len, take_serials, &w) || !sort_keys(w.crl)) {
-        fssl_crl_free(w.crl);
+        fssl_serials_free(w.crl);
         if (fssl_starved(!extra, errs))
             *blocks = -1;
         return NULL;
@@ -122,7 +122,7 @@ fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl
     return w.crl;
 }
 
-void fssl_crl_free(fssl_crl *crl)
+void fssl_serials_free(fssl_serials *crl)
 {
     if (crl == NULL)
         return;
@@ -132,7 +132,7 @@ void fssl_crl_free(fssl_crl *crl)
 }
 
 /* Sign and all bytes count, the issuer does not: the original's rule. */
-int fssl_listed(const fssl_crl *crl, const X509 *cert)
+int fssl_listed(const fssl_serials *crl, const X509 *cert)
 {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
     unsigned char key[3 + MAX_SERIAL];
@@ -155,7 +155,7 @@ int fssl_listed(const fssl_crl *crl, const X509 *cert)
 }
 
 /* The first recorded certificate that is listed, or -1. */
-int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl)
+int fssl_conn_on_crl(const fssl_conn *c, const fssl_serials *crl)
 {
     int i;
 

@@ -260,9 +260,9 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         return 1;
     if (c->crls_block)
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
-    if (c->crl_mode == FSSL_CRL_BLOCK || (c->crl_mode == FSSL_CRL_CHECK && c->crl->n == 0))
+    if (c->serials_mode == FSSL_CRL_BLOCK || (c->serials_mode == FSSL_CRL_CHECK && c->serials->n == 0))
         return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
-    if (c->crl_mode == FSSL_CRL_CHECK && (cert == NULL || fssl_listed(c->crl, cert)))
+    if (c->serials_mode == FSSL_CRL_CHECK && (cert == NULL || fssl_listed(c->serials, cert)))
         return refuse(c, store, X509_V_ERR_CERT_REVOKED, depth);
     return 1;
 }

@@ -102,11 +102,11 @@ typedef struct fssl_record {
 } fssl_record;
 
 /* The serials of every CRL of a file, sorted. */
-typedef struct fssl_crl {
+typedef struct fssl_serials {
     size_t n, lists;
     unsigned char **keys; /* each: two bytes of length, sign, magnitude; all point into blob */
     unsigned char *blob;
-} fssl_crl;
+} fssl_serials;
 
 /* What an algorithm is used for, and who serves it. */
 enum {
@@ -174,8 +174,8 @@ typedef struct fssl_conn {
     int ssl_error; /* SSL_get_error of the failed call */
     fssl_errors *errs;
 
-    int mode, crl_mode;
-    const fssl_crl *crl; /* the Go side keeps it alive */
+    int mode, serials_mode;
+    const fssl_serials *serials; /* the Go side keeps it alive */
     STACK_OF(X509_CRL) *crls; /* what OpenSSL's own check looks into; the Go side keeps it alive */
     int crls_block; /* ... and cannot be used, so that nobody is acceptable */
     int *ignore;
@@ -230,8 +230,8 @@ int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs);
 int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 
 /* crl.go */
-fssl_crl *fssl_crl_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
-void fssl_crl_free(fssl_crl *crl);
+fssl_serials *fssl_serials_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
+void fssl_serials_free(fssl_serials *crl);
 STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs);
 STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
 void fssl_crls_free(STACK_OF(X509_CRL) *crls);
@@ -250,7 +250,7 @@ size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
 fssl_status fssl_shutdown(fssl_conn *c);
 fssl_status fssl_key_update(fssl_conn *c, int request_peer);
 int fssl_conn_truncated(const fssl_conn *c);
-int fssl_conn_on_crl(const fssl_conn *c, const fssl_crl *crl);
+int fssl_conn_on_crl(const fssl_conn *c, const fssl_serials *crl);
 int fssl_conn_bits(const fssl_conn *c);
 int fssl_conn_group(const fssl_conn *c);
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response);

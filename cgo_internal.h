@@ -51,7 +51,7 @@ int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len,
 char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list);
 
 /* cgo_crl.c */
-int fssl_listed(const fssl_crl *crl, const X509 *cert);
+int fssl_listed(const fssl_serials *crl, const X509 *cert);
 
 #pragma GCC visibility pop
 

@@ -10,23 +10,264 @@ import (
 	"fmt"
 	"runtime"
 	"unsafe"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// crlHandle owns the sorted serials of every CRL in a file.
-type crlHandle struct {
-	handle[*C.fssl_crl]
+// CRLCheck says which certificates of a chain OpenSSL looks up in CRLs.
+type CRLCheck int
+
+const (
+	// CRLCheckOff leaves CRLs alone.
+	CRLCheckOff CRLCheck = iota
+	// CRLCheckLeaf looks up the peer's own certificate, in a CRL of its
+	// issuer (X509_V_FLAG_CRL_CHECK).
+	CRLCheckLeaf
+	// CRLCheckChain looks up every certificate of the chain, each in a CRL of
+	// its own issuer (X509_V_FLAG_CRL_CHECK_ALL): there must be one of every
+	// CA in it, the root's included.
+	CRLCheckChain
+)
+
+func (c CRLCheck) String() string {
+	switch c {
+	case CRLCheckOff:
+		return "off"
+	case CRLCheckLeaf:
+		return "leaf"
+	case CRLCheckChain:
+		return "chain"
+	}
+	return fmt.Sprintf("CRLCheck(%d)", int(c))
+}
+
+// CRLStatus is the outcome of a look into CRLs: by serial for CACRL and
+// ClientCertCRL, or OpenSSL's own for CRLCheck.
+type CRLStatus int
+
+const (
+	CRLNotAsked      CRLStatus = iota // no file was named
+	CRLNotListed                      // nothing of the chain is on a list; this and CRLNotAsked do not block
+	CRLListed                         // a certificate of the chain is on a list
+	CRLEmpty                          // by serial: the lists have no entry at all, which blocks, as in the original
+	CRLUnusable                       // a file is missing or cannot be read or parsed, which blocks
+	CRLNoCertificate                  // the peer showed no certificate, which is never "not on the CRL"
+	CRLMissing                        // CRLCheck: there is no list of a certificate's issuer (X509_V_ERR_UNABLE_TO_GET_CRL)
+	CRLExpired                        // CRLCheck: the list has expired (X509_V_ERR_CRL_HAS_EXPIRED)
+	CRLInvalid                        // CRLCheck: the list does not count: its signature, issuer, date, scope or an extension
+	CRLNotReached                     // CRLCheck: the handshake ended before the lists were asked
+)
+
+func (s CRLStatus) String() string {
+	switch s {
+	case CRLNotAsked:
+		return "not asked"
+	case CRLNotListed:
+		return "not listed"
+	case CRLListed:
+		return "listed"
+	case CRLEmpty:
+		return "the CRL has no entries"
+	case CRLUnusable:
+		return "the CRL cannot be used"
+	case CRLNoCertificate:
+		return "no certificate"
+	case CRLMissing:
+		return "there is no CRL of the issuer"
+	case CRLExpired:
+		return "the CRL has expired"
+	case CRLInvalid:
+		return "the CRL is not valid"
+	case CRLNotReached:
+		return "the handshake is not complete"
+	}
+	return fmt.Sprintf("CRLStatus(%d)", int(s))
+}
+
+// CRLResult is a CRLStatus with its reason.
+type CRLResult struct {
+	Status CRLStatus
+	File   string // by serial: the file; CRLCheck: the one that cannot be used
+	// Subject is, for CRLListed, that of the first listed certificate of the
+	// chain, and for CRLMissing, CRLExpired and CRLInvalid that of the
+	// certificate that was looked up.
+	Subject string
+	Serial  []byte // of that certificate, as in CertID
+	// Err says why: for CRLUnusable, and for CRLCheck the *VerifyError.
+	Err error
+	// Ignored says that an option lets this pass: AllowMissingCRL,
+	// AllowExpiredCRL or IgnoreVerifyErrors.
+	Ignored bool
+}
+
+// OK reports whether the certificate is not blocked: it is not listed, nobody
+// asked, or what was found is ignored.
+func (r CRLResult) OK() bool {
+	return r.Status == CRLNotListed || r.Status == CRLNotAsked || r.Ignored
+}
+
+func (r CRLResult) String() string {
+	text := r.Status.String()
+	switch r.Status {
+	case CRLListed:
+		text = fmt.Sprintf("serial %s of %s is listed", bounded.Text(Hexdump(r.Serial)), bounded.Text(r.Subject))
+	case CRLUnusable:
+		text = fmt.Sprintf("%v: %v", r.Status, bare(r.Err))
+	case CRLMissing, CRLExpired, CRLInvalid:
+		text = fmt.Sprintf("%v: %v", r.Status, bare(r.Err))
+	case CRLNotAsked:
+		return text
+	}
+	if r.File != "" {
+		text = r.File + ": " + text
+	}
+	if r.Ignored {
+		text += ", which is ignored"
+	}
+	return text
+}
+
+// ClientCertNotOnCRL reports whether no serial of the peer's chain is on any
+// CRL in file (PEM). The file is looked at in every call, and parsed again if
+// it has changed.
+//
+// WARNING: If the file is missing, cannot be read or parsed, or has no entry at
+// all, the answer is false for everybody. So it is without a certificate.
+//
+// Corresponds to POE::Filter::SSL clientCertNotOnCRL.
+func (f *Filter) ClientCertNotOnCRL(file string) bool {
+	return f.ClientCertCRL(file).Status == CRLNotListed
+}
+
+// ClientCertCRL is ClientCertNotOnCRL with the reason. Serials are compared exactly,
+// sign and all bytes; the CRL's issuer, signature and dates are not looked at.
+func (f *Filter) ClientCertCRL(file string) CRLResult {
+	f.calls++
+	return f.lookUp(CRLResult{File: file}, func() (*crlSerials, error) { return loadSerials(file) })
+}
+
+// checkSerials is ClientCertCRL for CACRL or CACRLMem, where one is given.
+func (f *Filter) checkSerials() CRLResult {
+	if f.ctx == nil || !f.ctx.asksSerials() {
+		return CRLResult{}
+	}
+	r := CRLResult{}
+	if f.ctx.memSerials == nil {
+		r.File = f.ctx.opts.CACRL
+	}
+	return f.lookUp(r, f.ctx.serials)
+}
+
+// lookUp looks the chain up in what load gives.
+func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult {
+	if f.ssl == nil || f.ssl.recorded() == 0 {
+		r.Status = CRLNoCertificate
+		return r
+	}
+	crl, err := load()
+	if err != nil {
+		r.Status, r.Err = CRLUnusable, unwrapPath(err)
+		return r
+	}
+	if crl.entries == 0 {
+		r.Status = CRLEmpty
+		return r
+	}
+	i := f.ssl.listed(crl)
+	if i < 0 {
+		r.Status = CRLNotListed
+		return r
+	}
+	cert := f.ssl.record(i)
+	r.Status, r.Subject, r.Serial = CRLListed, cert.subject, cert.serial
+	return r
+}
+
+// crlChecked is the outcome of CRLCheck. What counts stands in front of what is
+// ignored, and a revoked certificate in front of everything else.
+func (f *Filter) crlChecked() (r CRLResult) {
+	switch {
+	case f.ctx == nil || f.ctx.opts.CRLCheck == CRLCheckOff:
+		return r
+	case f.ssl == nil || f.ssl.recorded() == 0:
+		r.Status = CRLNoCertificate
+		return r
+	case f.listsErr != nil:
+		return unusableCRL(f.listsErr)
+	}
+	best := 0
+	found, _ := f.ssl.verifyRecords() // without the names where memory is short; Peer tells
+	for _, v := range found {
+		status, ok := crlCodes[v.code]
+		if !ok {
+			continue
+		}
+		weight := 1
+		if !v.ignored {
+			weight += 2
+		}
+		if status == CRLListed {
+			weight++
+		}
+		if weight > best {
+			best = weight
+			r = CRLResult{
+				Status: status, Subject: v.cert.subject, Serial: v.cert.serial, Ignored: v.ignored,
+				Err: &VerifyError{Code: v.code, Depth: v.depth, Subject: v.cert.subject},
+			}
+		}
+	}
+	switch {
+	case best > 0:
+	case !f.proved() || f.ssl.unproved():
+		r.Status = CRLNotReached
+	default:
+		r.Status = CRLNotListed
+	}
+	return r
+}
+
+// crlCodes are the verify errors that are about a CRL.
+var crlCodes = map[VerifyCode]CRLStatus{
+	VerifyUnableToGetCRL: CRLMissing,
+	VerifyCRLHasExpired:  CRLExpired,
+	VerifyCertRevoked:    CRLListed,
+	5:                    CRLInvalid, // X509_V_ERR_UNABLE_TO_DECRYPT_CRL_SIGNATURE
+	8:                    CRLInvalid, // X509_V_ERR_CRL_SIGNATURE_FAILURE
+	11:                   CRLInvalid, // X509_V_ERR_CRL_NOT_YET_VALID
+	15:                   CRLInvalid, // X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD
+	16:                   CRLInvalid, // X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD
+	33:                   CRLInvalid, // X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER
+	35:                   CRLInvalid, // X509_V_ERR_KEYUSAGE_NO_CRL_SIGN
+	36:                   CRLInvalid, // X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION
+	44:                   CRLInvalid, // X509_V_ERR_DIFFERENT_CRL_SCOPE
+	54:                   CRLInvalid, // X509_V_ERR_CRL_PATH_VALIDATION_ERROR
+}
+
+// unusableCRL is the result for a file of CRLFiles.
+func unusableCRL(err error) CRLResult {
+	r := CRLResult{Status: CRLUnusable, Err: err}
+	if option, ok := err.(*OptionError); ok {
+		r.File, r.Err = option.File, option.Err
+	}
+	return r
+}
+
+// crlSerials owns the sorted serials of every CRL in a file.
+type crlSerials struct {
+	handle[*C.fssl_serials]
 	entries int // revoked serials in all lists
 }
 
-func freeCRL(p *C.fssl_crl) { C.fssl_crl_free(p) }
+func freeSerials(p *C.fssl_serials) { C.fssl_serials_free(p) }
 
-func (h *crlHandle) close() { h.handle.close(freeCRL) }
+func (h *crlSerials) close() { h.handle.close(freeSerials) }
 
-// parseCRL reads every CRL of pem; there is at least one, and none is broken.
-func parseCRL(pem []byte) (*crlHandle, error) {
+// parseSerials reads every CRL of pem; there is at least one, and none is broken.
+func parseSerials(pem []byte) (*crlSerials, error) {
 	var errs C.fssl_errors
 	var blocks C.int
-	p := C.fssl_crl_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	p := C.fssl_serials_parse(&blocks, bytesPtr(pem), C.size_t(len(pem)), &errs)
 	if p == nil && blocks < 0 {
 		return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
 	}
@@ -34,9 +275,9 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 		in := input{data: pem}
 		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
 	}
-	h := &crlHandle{entries: int(p.n)}
+	h := &crlSerials{entries: int(p.n)}
 	lists := int(p.lists)
-	h.own(p, freeCRL)
+	h.own(p, freeSerials)
 	err := checkBlocks(pem, int(blocks))
 	if err == nil && lists == 0 {
 		in := input{data: pem}
@@ -51,41 +292,41 @@ func parseCRL(pem []byte) (*crlHandle, error) {
 
 // listed gives the index of the first recorded certificate whose serial is on
 // the list, or -1.
-func (h *sslHandle) listed(crl *crlHandle) int {
+func (h *sslHandle) listed(crl *crlSerials) int {
 	defer runtime.KeepAlive(h)
 	defer runtime.KeepAlive(crl)
 	return int(C.fssl_conn_on_crl(h.ptr, crl.ptr))
 }
 
-// setCRL is what the verify callback of an enforcing side tests; nil blocks
+// setSerials is what the verify callback of an enforcing side tests; nil blocks
 // everybody. The caller keeps crl alive as long as h.
-func (h *sslHandle) setCRL(crl *crlHandle) {
+func (h *sslHandle) setSerials(crl *crlSerials) {
 	defer runtime.KeepAlive(h)
 	if crl == nil {
-		h.ptr.crl, h.ptr.crl_mode = nil, C.FSSL_CRL_BLOCK
+		h.ptr.serials, h.ptr.serials_mode = nil, C.FSSL_CRL_BLOCK
 		return
 	}
-	h.ptr.crl, h.ptr.crl_mode = crl.ptr, C.FSSL_CRL_CHECK
+	h.ptr.serials, h.ptr.serials_mode = crl.ptr, C.FSSL_CRL_CHECK
 }
 
-// crlList owns references to whole CRLs, for OpenSSL's own check.
-type crlList struct {
+// crlLists owns references to whole CRLs, for OpenSSL's own check.
+type crlLists struct {
 	handle[*C.struct_stack_st_X509_CRL]
 }
 
-func freeCRLList(p *C.struct_stack_st_X509_CRL) { C.fssl_crls_free(p) }
+func freeLists(p *C.struct_stack_st_X509_CRL) { C.fssl_crls_free(p) }
 
-func (h *crlList) close() { h.handle.close(freeCRLList) }
+func (h *crlLists) close() { h.handle.close(freeLists) }
 
-func newCRLList(p *C.struct_stack_st_X509_CRL) *crlList {
-	h := new(crlList)
-	h.own(p, freeCRLList)
+func newLists(p *C.struct_stack_st_X509_CRL) *crlLists {
+	h := new(crlLists)
+	h.own(p, freeLists)
 	return h
 }
 
-// parseCRLList reads every CRL of pem; there is at least one, none is broken,
+// parseLists reads every CRL of pem; there is at least one, none is broken,
 // and each is complete.
-func parseCRLList(pem []byte) (*crlList, error) {
+func parseLists(pem []byte) (*crlLists, error) {
 	var errs C.fssl_errors
 	var blocks, lists, unfit C.int
 	in := input{data: pem}
@@ -104,7 +345,7 @@ func parseCRLList(pem []byte) (*crlList, error) {
 		}
 		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
 	}
-	h := newCRLList(p)
+	h := newLists(p)
 	err := checkBlocks(pem, int(blocks))
 	if err == nil && lists == 0 {
 		err = in.notPEM(pemCRL, errors.New("no CRL in it"))
@@ -116,9 +357,9 @@ func parseCRLList(pem []byte) (*crlList, error) {
 	return h, nil
 }
 
-// joinCRLs makes one list of several, for the library context of l. The cache
+// joinLists makes one list of several, for the library context of l. The cache
 // is that of the default one.
-func (l library) joinCRLs(lists []*crlList) (all *crlList, own bool, err error) {
+func (l library) joinLists(lists []*crlLists) (all *crlLists, own bool, err error) {
 	if len(lists) == 1 && l.lib == nil {
 		return lists[0], false, nil
 	}
@@ -132,19 +373,19 @@ func (l library) joinCRLs(lists []*crlList) (all *crlList, own bool, err error) 
 	if p == nil {
 		return nil, false, newError("sk_X509_CRL_push", 0, records(&errs))
 	}
-	return newCRLList(p), true, nil
+	return newLists(p), true, nil
 }
 
-// checkCRLs makes OpenSSL check the CRLs that each connection is given.
-func (h *ctxHandle) checkCRLs(wholeChain bool) error {
+// checkLists makes OpenSSL check the CRLs that each connection is given.
+func (h *ctxHandle) checkLists(wholeChain bool) error {
 	return h.try("X509_VERIFY_PARAM_set_flags", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_check_crls(ctx, cBool(wholeChain), errs)
 	})
 }
 
-// setCRLs is what OpenSSL checks on this connection; nil blocks everybody. The
+// setLists is what OpenSSL checks on this connection; nil blocks everybody. The
 // caller keeps list alive as long as h.
-func (h *sslHandle) setCRLs(list *crlList) {
+func (h *sslHandle) setLists(list *crlLists) {
 	defer runtime.KeepAlive(h)
 	if list == nil {
 		h.ptr.crls, h.ptr.crls_block = nil, 1

@@ -414,6 +414,6 @@ func TestCRLCheckRemoveFromCRL(t *testing.T) {
 	checked := testkit.Connect(t, testkit.Asking(func(o *sslfilter.Options) { o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{file} }), testkit.Showing("client.crt", "")).Server
 	require.True(t, checked.ClientCertValid())
 	require.Equal(t, notListed, checked.Peer().CRLCheck.Status)
-	require.Equal(t, isListed, checked.CheckCRL(file).Status)
+	require.Equal(t, isListed, checked.ClientCertCRL(file).Status)
 	require.False(t, testkit.Connect(t, testkit.Asking(crl(file)), testkit.Showing("client.crt", "")).Server.ClientCertValid())
 }

@@ -86,7 +86,7 @@ func TestCRLSerials(t *testing.T) {
 				file = "testdata/pki/crl.pem\x00" // filepath.Join keeps it too; be sure
 			}
 			for range 2 { // the second answer comes from the cache
-				got := f.CheckCRL(file)
+				got := f.ClientCertCRL(file)
 				require.Equal(t, c.want, got.Status, "%v", got)
 				require.Equal(t, c.want == notListed, f.ClientCertNotOnCRL(file))
 				require.Equal(t, c.want == notListed, got.OK())
@@ -100,9 +100,9 @@ func TestCRLSerials(t *testing.T) {
 		})
 	}
 	f := visited(t, "client.crt")
-	require.Equal(t, unusable, f.CheckCRL("").Status, "no file name is no answer")
-	require.ErrorIs(t, f.CheckCRL(testkit.PKI("no-such-file.pem")).Err, fs.ErrNotExist)
-	require.Error(t, testkit.As[*sslfilter.Error](t, f.CheckCRL(testkit.PKI("crl-trunc.pem")).Err))
+	require.Equal(t, unusable, f.ClientCertCRL("").Status, "no file name is no answer")
+	require.ErrorIs(t, f.ClientCertCRL(testkit.PKI("no-such-file.pem")).Err, fs.ErrNotExist)
+	require.Error(t, testkit.As[*sslfilter.Error](t, f.ClientCertCRL(testkit.PKI("crl-trunc.pem")).Err))
 }
 
 // Serials that "openssl ca" does not put on a list.
@@ -126,7 +126,7 @@ func TestCRLSerialSigns(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d and %s", c.listed, c.crt), func(t *testing.T) {
 			file := testkit.TempFile(t, "crl.pem", testkit.CRL(t, c.listed))
-			require.Equal(t, c.want, visited(t, c.crt).CheckCRL(file).Status)
+			require.Equal(t, c.want, visited(t, c.crt).ClientCertCRL(file).Status)
 		})
 	}
 }
@@ -150,7 +150,7 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 		"DER behind PEM":        append(bytes.Clone(good), "-----BEGIN X509 CRL-----\n"...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, unusable, f.CheckCRL(testkit.TempFile(t, "crl.pem", data)).Status)
+			require.Equal(t, unusable, f.ClientCertCRL(testkit.TempFile(t, "crl.pem", data)).Status)
 		})
 	}
 	for name, data := range map[string][]byte{
@@ -160,16 +160,16 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 		"key in between": append(append(bytes.Clone(good), testkit.PKIBytes(t, "client.key")...), good...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, notListed, f.CheckCRL(testkit.TempFile(t, "crl.pem", data)).Status)
+			require.Equal(t, notListed, f.ClientCertCRL(testkit.TempFile(t, "crl.pem", data)).Status)
 		})
 	}
 	marked := unusable // 3.0 and later skip a byte order mark where they begin to read
 	if since(openssl30) {
 		marked = notListed
 	}
-	require.Equal(t, marked, f.CheckCRL(testkit.TempFile(t, "crl.pem", append([]byte("\ufeff"), good...))).Status)
+	require.Equal(t, marked, f.ClientCertCRL(testkit.TempFile(t, "crl.pem", append([]byte("\ufeff"), good...))).Status)
 	empty := testkit.TempFile(t, "crl.pem", append(testkit.PKIBytes(t, "crl-empty.pem"), testkit.PKIBytes(t, "crl-inter-empty.pem")...))
-	require.Equal(t, noEntries, f.CheckCRL(empty).Status)
+	require.Equal(t, noEntries, f.ClientCertCRL(empty).Status)
 }
 
 // Who shows nothing is never "not on the CRL".
@@ -181,7 +181,7 @@ func TestCRLWithoutACertificate(t *testing.T) {
 			"before the handshake": testkit.Filter(t, testkit.Asking()),
 		} {
 			require.False(t, f.ClientCertNotOnCRL(testkit.PKI(file)), name)
-			require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(testkit.PKI(file)).Status, name)
+			require.Equal(t, sslfilter.CRLNoCertificate, f.ClientCertCRL(testkit.PKI(file)).Status, name)
 		}
 	}
 	closed := visited(t, "client.crt")
@@ -275,7 +275,7 @@ func TestCRLLarge(t *testing.T) {
 	}
 	ask := func(f *sslfilter.Filter) (sslfilter.CRLStatus, time.Duration) {
 		begin := time.Now()
-		status := f.CheckCRL(file).Status
+		status := f.ClientCertCRL(file).Status
 		return status, time.Since(begin)
 	}
 	f := visitor(1)
@@ -354,7 +354,7 @@ func TestCRLOverlongSerials(t *testing.T) {
 		crt := testkit.Mint(t, x509.Certificate{SerialNumber: serial})
 		client := testkit.Client(func(o *sslfilter.Options) { o.CrtMem, o.Key = crt, testkit.PKI("client.key") })
 		f := testkit.Connect(t, testkit.Asking(), client).Server.Filter
-		require.Equal(t, want, f.CheckCRL(testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(serial)}))).Status, "%d bytes", n)
+		require.Equal(t, want, f.ClientCertCRL(testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(serial)}))).Status, "%d bytes", n)
 		require.Equal(t, want != unusable, f.ClientCertNotOnCRL(testkit.PKI("crl.pem")), "%d bytes", n)
 		require.Len(t, f.Peer().Chain[0].Serial, n)
 	}
@@ -378,7 +378,7 @@ func TestCRLFirstReadingIsShared(t *testing.T) {
 	var asking sync.WaitGroup
 	for _, f := range filters {
 		asking.Go(func() {
-			if status := f.CheckCRL(file).Status; status != notListed {
+			if status := f.ClientCertCRL(file).Status; status != notListed {
 				t.Error(status)
 			}
 		})
@@ -395,7 +395,7 @@ func TestCRLOnlyRegularFiles(t *testing.T) {
 	f := visited(t, "client.crt")
 	for _, file := range []string{fifo, "/dev/zero", "/dev/null"} {
 		answer := make(chan sslfilter.CRLResult, 1)
-		go func() { answer <- f.CheckCRL(file) }()
+		go func() { answer <- f.ClientCertCRL(file) }()
 		select {
 		case r := <-answer:
 			require.Equal(t, unusable, r.Status, file)

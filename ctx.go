@@ -8,9 +8,198 @@ import "C"
 
 import (
 	"runtime"
+	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 )
+
+// Ctx is an SSL_CTX made from Options: certificates, trust, ciphers and policy
+// for any number of connections. It is safe for concurrent use. Changed files
+// are not read again, CACRL and CRLFiles apart; make a new Ctx for them.
+type Ctx struct {
+	shared *sharedCtx
+	closed atomic.Bool
+}
+
+// sharedCtx is what a Ctx and its Filters hold together. The last one frees it.
+type sharedCtx struct {
+	*ctxHandle
+	opts    Options
+	ignore  []VerifyCode
+	ciphers []string
+	usable  []string // of ciphers, what this side can really negotiate
+	trusts  bool     // any CA at all
+	refs    atomic.Int64
+
+	ownCAs bool // the trust store is that of CACrt
+
+	memSerials *crlSerials // of CACRLMem
+	memLists   []*crlLists // of CRLMem
+	crls       atomic.Pointer[crlSet]
+}
+
+// NewCtx reads everything that o names and makes the context. An error is an
+// *OptionError that names the option, unless OpenSSL itself cannot start.
+//
+// Calls SSL_CTX_new(3).
+func NewCtx(o Options) (*Ctx, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	lib, err := o.library()
+	if err != nil {
+		return nil, err
+	}
+	h, err := newCtxHandle(lib, o.Client)
+	if err != nil {
+		return nil, err
+	}
+	s := &sharedCtx{ctxHandle: h, opts: o, trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
+	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // they are looked at again
+	s.refs.Store(1)
+	if err := s.configure(); err != nil {
+		s.release()
+		return nil, o.underFIPS(err)
+	}
+	s.opts.forgetSecrets()
+	return &Ctx{shared: s}, nil
+}
+
+// New makes one connection with a context of its own, as the original's new
+// does. Many connections with the same options share a Ctx more cheaply.
+//
+// Corresponds to POE::Filter::SSL new.
+func New(o Options) (*Filter, error) {
+	ctx, err := NewCtx(o)
+	if err != nil {
+		return nil, err
+	}
+	defer ctx.Close()
+	return ctx.NewFilter()
+}
+
+// NewFilter makes one connection. Close it after use.
+//
+// Calls SSL_new(3).
+func (c *Ctx) NewFilter() (*Filter, error) {
+	if !c.acquire() {
+		return nil, ErrClosed
+	}
+	return newFilter(c.shared)
+}
+
+// Ciphers lists the exact cipher suites that a connection offers or accepts, in
+// order and under OpenSSL's names, TLS 1.3 suites included: what is left of Cipher
+// and CipherSuites at these versions and this security level. UsableCiphers leaves
+// out what a server cannot choose.
+//
+// Calls SSL_get1_supported_ciphers(3).
+func (c *Ctx) Ciphers() []string {
+	if c == nil || c.shared == nil {
+		return nil
+	}
+	return slices.Clone(c.shared.ciphers)
+}
+
+// UsableCiphers lists those of Ciphers that a connection can really negotiate. On
+// a server these fit the type of its key, the groups, and DHCert: without DHCert no
+// DHE suite is among them (OpenSSL 4.0 has parameters of its own). On a client the
+// server decides, and the list is that of Ciphers.
+func (c *Ctx) UsableCiphers() []string {
+	if c == nil || c.shared == nil {
+		return nil
+	}
+	return slices.Clone(c.shared.usable)
+}
+
+// Chain gives the certificates that a connection sends, as DER: its own first,
+// and then the others in the order in which they are sent. They are those that
+// OpenSSL has parsed; nothing is read again. It is empty without Crt and Chain,
+// and after Close.
+//
+// Calls SSL_CTX_get0_certificate(3), SSL_CTX_get0_chain_certs(3).
+func (c *Ctx) Chain() [][]byte { return c.certificates((*ctxHandle).sent) }
+
+// CAs gives the trusted certificates of CACrt or CACrtMem, as DER, as OpenSSL
+// has parsed them. It is empty with neither, when a client trusts the CAs of the
+// system, and after Close.
+//
+// Calls X509_STORE_get1_all_certs(3).
+func (c *Ctx) CAs() [][]byte {
+	if c == nil || c.shared == nil || !c.shared.ownCAs {
+		return nil
+	}
+	return c.certificates((*ctxHandle).trusted)
+}
+
+// Client reports whether the connections are clients (Options.Client).
+func (c *Ctx) Client() bool { return c.options().Client }
+
+// ALPN lists the protocols of Options.ALPN, the most wanted first.
+func (c *Ctx) ALPN() []string { return slices.Clone(c.options().ALPN) }
+
+// ServerName is the name that a client verifies where SetServerName gives none:
+// Options.ServerName, or else Options.SNI. It is empty where there is neither,
+// and on a server.
+func (c *Ctx) ServerName() string {
+	o := c.options()
+	switch {
+	case !o.Client:
+		return ""
+	case o.ServerName != "":
+		return o.ServerName
+	}
+	return o.SNI
+}
+
+// Close gives the context up. Filters made from it live on. It is idempotent.
+func (c *Ctx) Close() error {
+	if c != nil && c.shared != nil && c.closed.CompareAndSwap(false, true) {
+		c.shared.release()
+	}
+	return nil
+}
+
+func (c *Ctx) certificates(list func(*ctxHandle) [][]byte) [][]byte {
+	if !c.acquire() {
+		return nil
+	}
+	defer c.shared.release()
+	return list(c.shared.ctxHandle)
+}
+
+// acquire takes a reference to what connections share, if c is open.
+func (c *Ctx) acquire() bool {
+	return c != nil && c.shared != nil && !c.closed.Load() && c.shared.acquire()
+}
+
+// options are those that c was made with, or none.
+func (c *Ctx) options() *Options {
+	if c == nil || c.shared == nil {
+		return new(Options)
+	}
+	return &c.shared.opts
+}
+
+// acquire takes a reference, unless the last one is gone.
+func (s *sharedCtx) acquire() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (s *sharedCtx) release() {
+	if s.refs.Add(-1) == 0 {
+		s.close()
+		s.closeLists()
+	}
+}
 
 // ctxHandle owns an SSL_CTX. What is parsed for it has to be in its library context.
 type ctxHandle struct {
@@ -181,34 +370,6 @@ func (h *ctxHandle) sizes() (names, chain int) {
 	return int(n), int(c)
 }
 
-// certList is a STACK_OF(X509) that is freed by hand.
-type certList struct{ stack *C.struct_stack_st_X509 }
-
-// parseCerts reads every certificate of pem. blocks counts PEM blocks of any kind.
-func (l library) parseCerts(pem []byte) (list certList, blocks int, err error) {
-	var errs C.fssl_errors
-	var n C.int
-	stack := C.fssl_pem_certs(&n, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
-	if stack == nil && n < 0 {
-		return certList{}, 0, outOfMemory("PEM_read_bio_X509", records(&errs))
-	}
-	if stack == nil {
-		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
-	}
-	return certList{stack}, int(n), nil
-}
-
-// made reports whether there is a list at all.
-func (l certList) made() bool { return l.stack != nil }
-
-func (l certList) len() int { return int(C.fssl_certs_num(l.stack)) }
-
-func (l certList) sameLeaf(other certList) bool {
-	return C.fssl_certs_same_leaf(l.stack, other.stack) != 0
-}
-
-func (l certList) free() { C.fssl_certs_free(l.stack) }
-
 // useChain makes the first certificate this side's own and sends all of them.
 func (h *ctxHandle) useChain(chain certList) error {
 	return h.try("SSL_CTX_use_certificate", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
@@ -235,40 +396,6 @@ func (h *ctxHandle) sent() (list [][]byte) {
 	}
 }
 
-// trusted gives the certificates in the trust store, as DER.
-func (h *ctxHandle) trusted() (list [][]byte) {
-	defer runtime.KeepAlive(h)
-	stack := C.fssl_ctx_cas(h.ptr)
-	if stack == nil {
-		return nil
-	}
-	defer C.fssl_certs_free(stack)
-	for i := range int(C.fssl_certs_num(stack)) {
-		list = append(list, der(C.fssl_chain_cert(stack, C.int(i))))
-	}
-	return list
-}
-
-// privateKey is an EVP_PKEY that is freed by hand.
-type privateKey struct{ pkey *C.EVP_PKEY }
-
-// parseKey reads the first private key of pem. encrypted tells that a
-// passphrase was needed, whether or not it fitted.
-func (l library) parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
-	var errs C.fssl_errors
-	var asked C.int
-	pkey := C.fssl_pem_key(&asked, l.lib, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
-	if pkey == nil && errs.n == 0 { // whatever is wrong with a key, OpenSSL says it
-		return privateKey{}, asked != 0, outOfMemory("PEM_read_bio_PrivateKey", nil)
-	}
-	if pkey == nil {
-		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
-	}
-	return privateKey{pkey}, asked != 0, nil
-}
-
-func (k privateKey) free() { C.EVP_PKEY_free(k.pkey) }
-
 // useKey sets the key of the certificate that useChain set.
 func (h *ctxHandle) useKey(key privateKey) (mismatch bool, err error) {
 	var not C.int
@@ -276,59 +403,6 @@ func (h *ctxHandle) useKey(key privateKey) (mismatch bool, err error) {
 		return C.fssl_ctx_use_key(ctx, &not, key.pkey, errs)
 	})
 	return not != 0, err
-}
-
-// trust makes cas the only trusted certificates; announce sends their names to clients.
-func (h *ctxHandle) trust(cas certList, announce bool) error {
-	return h.try("X509_STORE_add_cert", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
-		return C.fssl_ctx_trust(ctx, cas.stack, cBool(announce), errs)
-	})
-}
-
-// join moves the certificates of other behind those of l.
-func (l certList) join(other certList) error {
-	if C.fssl_certs_move(l.stack, other.stack) != 1 {
-		return outOfMemory("sk_X509_push", nil)
-	}
-	return nil
-}
-
-// systemStore is read once in the life of the process: that costs 5 to 24 ms. A
-// failure is not remembered: memory may have been short.
-var systemStore struct {
-	sync.Mutex
-	store *C.X509_STORE
-}
-
-// systemStore is that of a library context, which keeps it.
-func (l library) systemStore() (*C.X509_STORE, error) {
-	var errs C.fssl_errors
-	if l.made() {
-		store := C.fssl_lib_system_store(l.lib, &errs)
-		if store == nil {
-			return nil, newError("X509_STORE_set_default_paths_ex", 0, records(&errs))
-		}
-		return store, nil
-	}
-	systemStore.Lock()
-	defer systemStore.Unlock()
-	if systemStore.store == nil {
-		systemStore.store = C.fssl_system_store(&errs)
-		if systemStore.store == nil {
-			return nil, newError("X509_STORE_set_default_paths", 0, records(&errs))
-		}
-	}
-	return systemStore.store, nil
-}
-
-func (h *ctxHandle) trustSystem() error {
-	store, err := h.lib.systemStore()
-	if err != nil {
-		return err
-	}
-	defer runtime.KeepAlive(h)
-	C.fssl_ctx_trust_store(h.ptr, store)
-	return nil
 }
 
 // tryHandshake makes a handshake in memory, at the highest version that h admits, with a

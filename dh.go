@@ -11,6 +11,21 @@ import (
 	"sync"
 )
 
+func (s *sharedCtx) applyDH() error {
+	o := &s.opts
+	if o.Client || o.DHCert == "" && o.DHCertMem == nil {
+		return nil
+	}
+	in, err := o.read("DHCert", o.DHCert, o.DHCertMem)
+	if err != nil {
+		return err
+	}
+	if err := s.setDH(in.data); err != nil {
+		return in.wrap(err)
+	}
+	return nil
+}
+
 // maxCheckedDH bounds the memory of checked parameters.
 const maxCheckedDH = 64
 

@@ -15,8 +15,8 @@ func ErrorQueued() bool { return errorQueued() }
 
 // ForgetCRLs empties the process's cache of CRL files.
 func ForgetCRLs() {
-	forget(&serialFiles, (*crlHandle).close)
-	forget(&crlFiles, (*crlList).close)
+	forget(&serialFiles, (*crlSerials).close)
+	forget(&listFiles, (*crlLists).close)
 }
 
 func forget[T any](k *crlCache[T], free func(T)) {

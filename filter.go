@@ -20,12 +20,12 @@ import (
 // the same error every time, input is dropped, and Outgoing still hands out
 // what was made before, the alert for the peer among it.
 type Filter struct {
-	ctx   *sharedCtx
-	ssl   *sslHandle // nil after Close
-	crl   *crlHandle // keeps what the verify callback reads
-	lists *crlList   // keeps what OpenSSL's check of CRLs reads
-	phase phase
-	err   error // what froze the filter
+	ctx     *sharedCtx
+	ssl     *sslHandle  // nil after Close
+	serials *crlSerials // keeps what the verify callback reads
+	lists   *crlLists   // keeps what OpenSSL's check of CRLs reads
+	phase   phase
+	err     error // what froze the filter
 
 	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
 
@@ -144,10 +144,10 @@ func (f *Filter) start(op string) error {
 		if err != nil {
 			f.debug("CRL cannot be used, so every peer is refused", "error", err)
 		}
-		f.crl = crl
-		f.ssl.setCRL(crl)
+		f.serials = crl
+		f.ssl.setSerials(crl)
 	}
-	f.takeCRLs()
+	f.takeLists()
 	f.phase = phaseHandshake
 	if !o.Client {
 		return nil
@@ -459,7 +459,7 @@ func (f *Filter) Close() error {
 		return nil
 	}
 	f.ssl.close()
-	f.ssl, f.crl, f.lists, f.trailing = nil, nil, nil, nil
+	f.ssl, f.serials, f.lists, f.trailing = nil, nil, nil, nil
 	f.forget()
 	f.phase = phaseShut
 	f.ctx.release()

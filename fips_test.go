@@ -28,7 +28,7 @@ func inFIPS(t testing.TB, o sslfilter.Options) sslfilter.Options {
 // FIPS is what OpenSSL does in fact: in that mode it has no ChaCha20.
 func TestFIPS(t *testing.T) {
 	err := accepted(testkit.Server(testkit.Cipher("ECDHE-RSA-CHACHA20-POLY1305"), testkit.TLS12))
-	require.Equal(t, err != nil, sslfilter.FIPS(), "%v", err)
+	require.Equal(t, err != nil, sslfilter.FIPSEnabled(), "%v", err)
 	require.NoError(t, accepted(testkit.Server()), "the question leaves nothing behind in the error queue")
 }
 
@@ -40,7 +40,7 @@ func TestFIPSWithoutTheProvider(t *testing.T) {
 	needsUnserved(t, "process-wide")
 	conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nalg_section = alg\n[alg]\ndefault_properties = fips=yes\n"))
 	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {
-		require.False(t, sslfilter.FIPS())
+		require.False(t, sslfilter.FIPSEnabled())
 		require.Error(t, accepted(testkit.Server()), "nothing works with these properties")
 		require.ErrorContains(t, refuse(t, testkit.Server(func(o *sslfilter.Options) { o.FIPS = true }), "FIPS", os.Getenv("OPENSSL_CONF")), "FIPSConfig")
 	}
@@ -75,7 +75,7 @@ func TestFIPSContext(t *testing.T) {
 	server := inFIPS(t, testkit.Requiring(crl(testkit.PKI("crl.pem"))))
 	client := inFIPS(t, testkit.Showing("client.crt", ""))
 	other := "default"
-	if sslfilter.FIPS() {
+	if sslfilter.FIPSEnabled() {
 		other = "fips"
 	}
 	const uses = sslfilter.UseKDF
@@ -259,7 +259,7 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 				require.Contains(t, err.Error(), "loaded providers: fips ")
 			}
 			require.NoError(t, accepted(inFIPS(t, c.base)), "it is the change that is refused")
-			if !sslfilter.FIPS() && c.name != "a key that fits no suite" {
+			if !sslfilter.FIPSEnabled() && c.name != "a key that fits no suite" {
 				o.FIPS, o.FIPSConfig = false, ""
 				require.NoError(t, accepted(o), "it works without FIPS")
 			}

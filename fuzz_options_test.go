@@ -187,7 +187,7 @@ func FuzzCRL(f *testing.F) {
 		sslfilter.ForgetCRLs()
 		leavesNothing(t, func() {
 			require.NoError(t, os.WriteFile(file, data, 0o600))
-			first := visitor.CheckCRL(file)
+			first := visitor.ClientCertCRL(file)
 			require.Equal(t, first.OK(), visitor.ClientCertNotOnCRL(file))
 			if first.OK() {
 				require.False(t, revokes(data, own), "Go finds the serial on a list")

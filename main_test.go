@@ -89,7 +89,7 @@ var notFIPS = map[string]string{
 func served(t testing.TB, keys ...string) bool {
 	t.Helper()
 	for _, key := range keys {
-		if reason, known := notFIPS[key]; known && sslfilter.FIPS() {
+		if reason, known := notFIPS[key]; known && sslfilter.FIPSEnabled() {
 			t.Logf("not under FIPS: %s: %s", key, reason)
 			return false
 		}
@@ -101,7 +101,7 @@ func served(t testing.TB, keys ...string) bool {
 func needsUnserved(t testing.TB, key string) {
 	t.Helper()
 	require.Contains(t, notFIPS, key)
-	if sslfilter.FIPS() {
+	if sslfilter.FIPSEnabled() {
 		t.Skipf("not under FIPS: %s: %s", key, notFIPS[key])
 	}
 }
@@ -122,7 +122,7 @@ func opensslName() string {
 func golden[T any](t *testing.T, topic string, got map[string]T) {
 	t.Helper()
 	file := filepath.Join("testdata", "golden", topic+"-"+opensslName()+".json")
-	if plain, err := os.ReadFile(file); sslfilter.FIPS() {
+	if plain, err := os.ReadFile(file); sslfilter.FIPSEnabled() {
 		fips := strings.TrimSuffix(file, ".json") + "-fips.json"
 		var want map[string]T
 		if *update && err == nil && json.Unmarshal(plain, &want) == nil && reflect.DeepEqual(want, got) {

@@ -135,7 +135,7 @@ func effects(t testing.TB) []effect {
 			func(o *sslfilter.Options) { o.DHCertMem = testkit.PKIBytes(t, "dh2048.pem") }, serial, "bad DHCert", "10:01"},
 		{"FIPS", testkit.Server(), func(o *sslfilter.Options) { o.FIPS = true }, func(t *testing.T, o sslfilter.Options) string {
 			err := accepted(o)
-			if !o.FIPS || err != nil == sslfilter.FIPS() { // the process's own configuration is the default
+			if !o.FIPS || err != nil == sslfilter.FIPSEnabled() { // the process's own configuration is the default
 				return "plain: " + truth(err == nil)
 			}
 			return "as the process: " + truth(err == nil || testkit.As[*sslfilter.OptionError](t, err).Option == "FIPS")

@@ -52,7 +52,7 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 				return
 			}
 			err := accepted(o)
-			if err == nil && c.option == "Groups" && sslfilter.FIPS() {
+			if err == nil && c.option == "Groups" && sslfilter.FIPSEnabled() {
 				return // the FIPS module may be newer than OpenSSL, and has its groups
 			}
 			if !since(versions[c.needs]) {

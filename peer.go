@@ -140,62 +140,6 @@ func (f *Filter) ClientCertIDs() []CertID {
 	return ids
 }
 
-// ClientCertNotOnCRL reports whether no serial of the peer's chain is on any
-// CRL in file (PEM). The file is looked at in every call, and parsed again if
-// it has changed.
-//
-// WARNING: If the file is missing, cannot be read or parsed, or has no entry at
-// all, the answer is false for everybody. So it is without a certificate.
-//
-// Corresponds to POE::Filter::SSL clientCertNotOnCRL.
-func (f *Filter) ClientCertNotOnCRL(file string) bool {
-	return f.CheckCRL(file).Status == CRLNotListed
-}
-
-// CheckCRL is ClientCertNotOnCRL with the reason. Serials are compared exactly,
-// sign and all bytes; the CRL's issuer, signature and dates are not looked at.
-func (f *Filter) CheckCRL(file string) CRLResult {
-	f.calls++
-	return f.lookUp(CRLResult{File: file}, func() (*crlHandle, error) { return loadCRL(file) })
-}
-
-// checkSerials is CheckCRL for CACRL or CACRLMem, where one is given.
-func (f *Filter) checkSerials() CRLResult {
-	if f.ctx == nil || !f.ctx.asksSerials() {
-		return CRLResult{}
-	}
-	r := CRLResult{}
-	if f.ctx.memSerials == nil {
-		r.File = f.ctx.opts.CACRL
-	}
-	return f.lookUp(r, f.ctx.serials)
-}
-
-// lookUp looks the chain up in what load gives.
-func (f *Filter) lookUp(r CRLResult, load func() (*crlHandle, error)) CRLResult {
-	if f.ssl == nil || f.ssl.recorded() == 0 {
-		r.Status = CRLNoCertificate
-		return r
-	}
-	crl, err := load()
-	if err != nil {
-		r.Status, r.Err = CRLUnusable, unwrapPath(err)
-		return r
-	}
-	if crl.entries == 0 {
-		r.Status = CRLEmpty
-		return r
-	}
-	i := f.ssl.listed(crl)
-	if i < 0 {
-		r.Status = CRLNotListed
-		return r
-	}
-	cert := f.ssl.record(i)
-	r.Status, r.Subject, r.Serial = CRLListed, cert.subject, cert.serial
-	return r
-}
-
 // Peer tells all that is known of the other side's certificate, or nil after
 // Close. If OpenSSL has no memory for it, the answer is not valid and the
 // connection has failed.
@@ -260,3 +204,7 @@ func (p *Peer) String() string {
 	}
 	return "invalid: " + bounded.Text(strings.Join(why, "; "))
 }
+
+// verified reports whether every error that OpenSSL found is ignored, and there
+// is a certificate at all.
+func (f *Filter) verified() bool { return f.listsErr == nil && f.ssl.acceptable() }

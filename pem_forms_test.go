@@ -35,7 +35,7 @@ EJz4kcI3/vI1RQ/RbCIlKqnHgJHxNmpDtDctmhHKfA4=
 // the passphrase is asked about only if it may be wrong.
 func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 	keys := map[string]string{"RC2-40-CBC": keyRC2, "DES-CBC": keyDES}
-	if sslfilter.FIPS() { // what makes the key of the passphrase is missing too, and comes first
+	if sslfilter.FIPSEnabled() { // what makes the key of the passphrase is missing too, and comes first
 		keys = map[string]string{"PKCS12KDF": keyRC2, "MD5": keyDES}
 	}
 	for algorithm, key := range keys {

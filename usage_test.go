@@ -209,8 +209,8 @@ var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 	},
 	"Version": func(t *testing.T, f *sslfilter.Filter) { require.Equal(t, "(NONE)", f.Version()) },
 	"Peer":    func(t *testing.T, f *sslfilter.Filter) { require.Nil(t, f.Peer()) },
-	"CheckCRL": func(t *testing.T, f *sslfilter.Filter) {
-		require.Equal(t, sslfilter.CRLNoCertificate, f.CheckCRL(testkit.PKI("crl.pem")).Status)
+	"ClientCertCRL": func(t *testing.T, f *sslfilter.Filter) {
+		require.Equal(t, sslfilter.CRLNoCertificate, f.ClientCertCRL(testkit.PKI("crl.pem")).Status)
 	},
 	"ClientCertNotOnCRL": func(t *testing.T, f *sslfilter.Filter) {
 		require.False(t, f.ClientCertNotOnCRL(testkit.PKI("crl.pem")))

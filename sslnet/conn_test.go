@@ -128,7 +128,7 @@ func TestConnectionState(t *testing.T) {
 		} else {
 			require.NoError(t, err)
 			require.Equal(t, sslfilter.UseCipher, list[0].Use)
-			require.Equal(t, sslfilter.FIPS(), list[0].Provider == "fips")
+			require.Equal(t, sslfilter.FIPSEnabled(), list[0].Provider == "fips")
 		}
 		require.NoError(t, c.VerifyHostname("server.test"))
 		require.ErrorAs(t, c.VerifyHostname("elsewhere.test"), new(x509.HostnameError))

@@ -202,14 +202,14 @@ func (c *Conn) ClientCertNotOnCRL(file string) bool {
 	return ask(c, func(f *sslfilter.Filter) bool { return f.ClientCertNotOnCRL(file) })
 }
 
-// CheckCRL does the check of ClientCertNotOnCRL and also returns the reason.
-func (c *Conn) CheckCRL(file string) sslfilter.CRLResult {
+// ClientCertCRL does the check of ClientCertNotOnCRL and also returns the reason.
+func (c *Conn) ClientCertCRL(file string) sslfilter.CRLResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.filter == nil {
 		return sslfilter.CRLResult{File: file, Status: sslfilter.CRLNoCertificate}
 	}
-	return c.filter.CheckCRL(file)
+	return c.filter.ClientCertCRL(file)
 }
 
 // Peer returns everything that is known about the peer's certificate. It returns

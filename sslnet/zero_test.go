@@ -117,7 +117,7 @@ func TestConnOverNothing(t *testing.T) {
 				require.Nil(t, c.Peer())
 				require.False(t, c.ConnectionState().HandshakeComplete)
 				require.False(t, c.ClientCertValid())
-				require.Equal(t, sslfilter.CRLNoCertificate, c.CheckCRL(pki+"crl.pem").Status)
+				require.Equal(t, sslfilter.CRLNoCertificate, c.ClientCertCRL(pki+"crl.pem").Status)
 				require.Empty(t, c.ALPN())
 			})
 		})

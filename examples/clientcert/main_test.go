@@ -181,7 +181,7 @@ func TestFlagsOfTheOriginal(t *testing.T) {
 
 	t.Run("cipher and version", func(t *testing.T) {
 		cipher := "ECDHE-ECDSA-CHACHA20-POLY1305"
-		if sslfilter.FIPS() { // which has no ChaCha20
+		if sslfilter.FIPSEnabled() { // which has no ChaCha20
 			cipher = "ECDHE-ECDSA-AES128-GCM-SHA256"
 		}
 		s := start(t, append(files, "-tls1_2", "-cipher", cipher, "-caverifydepth", "1", "-nohonor",

@@ -284,7 +284,7 @@ func TestTLSToPlain(t *testing.T) {
 // With fips, the log says who served a connection, and the backend is reached as well.
 func TestFIPS(t *testing.T) {
 	conf := os.Getenv("SSLFILTER_FIPS_CONFIG")
-	if sslfilter.FIPS() {
+	if sslfilter.FIPSEnabled() {
 		conf = os.Getenv("OPENSSL_CONF")
 	}
 	if conf == "" {

@@ -39,7 +39,7 @@ const fipsConfigEnv = "SSLFILTER_FIPS_CONFIG"
 // provider. Without one the test is skipped.
 func FIPSConfig(t testing.TB) string {
 	t.Helper()
-	if sslfilter.FIPS() {
+	if sslfilter.FIPSEnabled() {
 		return os.Getenv("OPENSSL_CONF")
 	}
 	file := os.Getenv(fipsConfigEnv)

@@ -252,7 +252,7 @@ func survives(t *testing.T, f *sslfilter.Filter) {
 		peer.Chain[i].Parse() // an error, or none; no panic
 		require.NotEmpty(t, peer.Chain[i].DER)
 	}
-	f.CheckCRL("no-such-file.pem")
+	f.ClientCertCRL("no-such-file.pem")
 }
 
 // meet makes a handshake between f and crypto/tls.

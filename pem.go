@@ -1,6 +1,9 @@
-//go:build cgo
-
 package sslfilter
+
+/*
+#include "cgo_helpers.h"
+*/
+import "C"
 
 import (
 	"bytes"
@@ -120,23 +123,6 @@ func (in input) name() string {
 	return in.option
 }
 
-// certs parses the certificates of in; there is at least one.
-func (in input) certs(lib library) (certList, error) {
-	list, blocks, err := lib.parseCerts(in.data)
-	if err != nil {
-		return list, in.wrap(in.notPEM(pemCertificate, err))
-	}
-	err = checkBlocks(in.data, blocks)
-	if err == nil && list.len() == 0 {
-		err = in.notPEM(pemCertificate, errors.New("no certificate in it"))
-	}
-	if err != nil {
-		list.free()
-		return certList{}, in.wrap(err)
-	}
-	return list, nil
-}
-
 // What a PEM block is called, and how its BEGIN line ends.
 var (
 	pemCertificate = pemKind{"certificate", "CERTIFICATE-----", "x509"}
@@ -246,3 +232,76 @@ func checkBlocks(data []byte, seen int) error {
 	}
 	return nil
 }
+
+// certs parses the certificates of in; there is at least one.
+func (in input) certs(lib library) (certList, error) {
+	list, blocks, err := lib.parseCerts(in.data)
+	if err != nil {
+		return list, in.wrap(in.notPEM(pemCertificate, err))
+	}
+	err = checkBlocks(in.data, blocks)
+	if err == nil && list.len() == 0 {
+		err = in.notPEM(pemCertificate, errors.New("no certificate in it"))
+	}
+	if err != nil {
+		list.free()
+		return certList{}, in.wrap(err)
+	}
+	return list, nil
+}
+
+// certList is a STACK_OF(X509) that is freed by hand.
+type certList struct{ stack *C.struct_stack_st_X509 }
+
+// parseCerts reads every certificate of pem. blocks counts PEM blocks of any kind.
+func (l library) parseCerts(pem []byte) (list certList, blocks int, err error) {
+	var errs C.fssl_errors
+	var n C.int
+	stack := C.fssl_pem_certs(&n, l.lib, bytesPtr(pem), C.size_t(len(pem)), &errs)
+	if stack == nil && n < 0 {
+		return certList{}, 0, outOfMemory("PEM_read_bio_X509", records(&errs))
+	}
+	if stack == nil {
+		return certList{}, int(n), newError("PEM_read_bio_X509", 0, records(&errs))
+	}
+	return certList{stack}, int(n), nil
+}
+
+// made reports whether there is a list at all.
+func (l certList) made() bool { return l.stack != nil }
+
+func (l certList) len() int { return int(C.fssl_certs_num(l.stack)) }
+
+func (l certList) sameLeaf(other certList) bool {
+	return C.fssl_certs_same_leaf(l.stack, other.stack) != 0
+}
+
+func (l certList) free() { C.fssl_certs_free(l.stack) }
+
+// join moves the certificates of other behind those of l.
+func (l certList) join(other certList) error {
+	if C.fssl_certs_move(l.stack, other.stack) != 1 {
+		return outOfMemory("sk_X509_push", nil)
+	}
+	return nil
+}
+
+// privateKey is an EVP_PKEY that is freed by hand.
+type privateKey struct{ pkey *C.EVP_PKEY }
+
+// parseKey reads the first private key of pem. encrypted tells that a
+// passphrase was needed, whether or not it fitted.
+func (l library) parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
+	var errs C.fssl_errors
+	var asked C.int
+	pkey := C.fssl_pem_key(&asked, l.lib, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
+	if pkey == nil && errs.n == 0 { // whatever is wrong with a key, OpenSSL says it
+		return privateKey{}, asked != 0, outOfMemory("PEM_read_bio_PrivateKey", nil)
+	}
+	if pkey == nil {
+		return privateKey{}, asked != 0, newError("PEM_read_bio_PrivateKey", 0, records(&errs))
+	}
+	return privateKey{pkey}, asked != 0, nil
+}
+
+func (k privateKey) free() { C.EVP_PKEY_free(k.pkey) }

@@ -5,12 +5,118 @@ package sslfilter
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 )
+
+// applyCRLCheck reads everything that OpenSSL shall check.
+func (s *sharedCtx) applyCRLCheck() error {
+	o := &s.opts
+	if o.CRLCheck == CRLCheckOff {
+		return nil
+	}
+	for i, pem := range o.CRLMem {
+		in := input{option: fmt.Sprintf("CRLMem[%d]", i), data: pem}
+		if err := in.checkSize(); err != nil {
+			return err
+		}
+		list, err := parseLists(pem)
+		if err != nil {
+			return in.wrap(err)
+		}
+		s.memLists = append(s.memLists, list)
+	}
+	if _, err := s.currentLists(); err != nil {
+		return err
+	}
+	return s.checkLists(o.CRLCheck == CRLCheckChain)
+}
+
+// currentLists gives the lists as they are now: a file that has changed is read
+// again. The error names the file that cannot be used.
+func (s *sharedCtx) currentLists() (*crlLists, error) {
+	have := s.crls.Load()
+	next := &crlSet{files: make([]*cachedCRL[*crlLists], len(s.opts.CRLFiles))}
+	known := have != nil
+	lists := s.memLists[:len(s.memLists):len(s.memLists)]
+	for i, file := range s.opts.CRLFiles {
+		var last *cachedCRL[*crlLists]
+		if have != nil {
+			last = have.files[i]
+		}
+		c, err := listFiles.load(file, last)
+		if err != nil {
+			return nil, &OptionError{Option: "CRLFiles", File: file, Err: unwrapPath(err)}
+		}
+		known = known && c.crl == last.crl
+		next.files[i] = c
+		lists = append(lists, c.crl)
+	}
+	if known {
+		next.list, next.own = have.list, have.own
+	} else {
+		list, own, err := s.lib.joinLists(lists)
+		if err != nil {
+			return nil, &OptionError{Option: "CRLFiles", Err: err}
+		}
+		next.list, next.own = list, own
+	}
+	s.crls.Store(next)
+	return next.list, nil
+}
+
+// takeLists gives the connection the lists as they are when its handshake
+// begins. Where they cannot be used, nobody is acceptable.
+func (f *Filter) takeLists() {
+	if f.ctx.opts.CRLCheck == CRLCheckOff {
+		return
+	}
+	f.lists, f.listsErr = f.ctx.currentLists()
+	if f.listsErr != nil {
+		f.debug("CRLs cannot be used, so that no peer is valid", "error", f.listsErr)
+	}
+	f.ssl.setLists(f.lists)
+}
+
+// asksSerials reports whether CACRL or CACRLMem is given.
+func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
+
+// serials gives the lists of CACRL as they are now, or those of CACRLMem.
+func (s *sharedCtx) serials() (*crlSerials, error) {
+	if s.memSerials != nil {
+		return s.memSerials, nil
+	}
+	return loadSerials(s.opts.CACRL)
+}
+
+// crlSet is what the files of a context held when they were looked at last. It
+// does not change: what is new makes a new one.
+type crlSet struct {
+	list  *crlLists // of all files and of CRLMem
+	own   bool      // list is no other's: neither a file's nor CRLMem's
+	files []*cachedCRL[*crlLists]
+}
+
+// maxCRLFiles bounds Options.CRLFiles: every handshake looks at all of them.
+const maxCRLFiles = 256
+
+// closeLists frees what no other context and, as the last one is gone, no filter
+// uses.
+func (s *sharedCtx) closeLists() {
+	if set := s.crls.Load(); set != nil && set.own {
+		set.list.close()
+	}
+	for _, list := range s.memLists {
+		list.close()
+	}
+	if s.memSerials != nil {
+		s.memSerials.close()
+	}
+}
 
 const (
 	// maxCachedCRLs bounds the number of files that are kept parsed, in each
@@ -25,8 +131,8 @@ const (
 // The caches are those of the process, since the original's New makes a context
 // for each connection. A file may be in both.
 var (
-	serialFiles = crlCache[*crlHandle]{parse: parseCRL}   // CACRL
-	crlFiles    = crlCache[*crlList]{parse: parseCRLList} // CRLFiles
+	serialFiles = crlCache[*crlSerials]{parse: parseSerials} // CACRL
+	listFiles   = crlCache[*crlLists]{parse: parseLists}     // CRLFiles
 )
 
 // crlCache keeps parsed CRL files in the form T.
@@ -188,8 +294,8 @@ func (k *crlCache[T]) keep(file string, c *cachedCRL[T]) {
 	}
 }
 
-// loadCRL gives the serials of the CRLs in file, as it is now.
-func loadCRL(file string) (*crlHandle, error) {
+// loadSerials gives the serials of the CRLs in file, as it is now.
+func loadSerials(file string) (*crlSerials, error) {
 	c, err := serialFiles.load(file, nil)
 	if err != nil {
 		return nil, err

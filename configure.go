@@ -1,0 +1,142 @@
+//go:build cgo
+
+package sslfilter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// configure applies the options. The order decides: the security level in
+// Cipher also holds for DH parameters and certificates.
+func (s *sharedCtx) configure() error {
+	for _, step := range []func() error{
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.checkSizes, s.applyVerify, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if log := s.opts.Debug; log != nil {
+		low, _ := s.versions()
+		for _, what := range s.opts.noEffect(low) {
+			log.Debug("sslfilter: option has no effect", "option", what)
+		}
+		for _, code := range s.opts.IgnoreVerifyErrors {
+			if code.AdmitsAnyone() {
+				log.Debug("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error", int(code), "text", code.String())
+			}
+		}
+		log.Debug("sslfilter: context made", "openssl", OpenSSLVersion(), "fips", s.lib.providers, "ciphers", strings.Join(s.ciphers, ":"), "usable", strings.Join(s.usable, ":"))
+	}
+	return nil
+}
+
+func (s *sharedCtx) applyVersions() error {
+	o := &s.opts
+	low, high := s.versions() // what openssl.cnf asks for
+	low = max(low, VersionTLS12)
+	if o.MinVersion != 0 {
+		low = o.MinVersion
+	}
+	if o.MaxVersion != 0 {
+		high = o.MaxVersion
+	}
+	if o.TLS12 {
+		low, high = VersionTLS12, VersionTLS12
+	}
+	option := "MinVersion"
+	switch {
+	case o.TLS12:
+		option = "TLS12"
+	case o.MinVersion == 0 && o.MaxVersion != 0:
+		option = "MaxVersion"
+	}
+	if high != 0 && low > high {
+		return badOption(option, "no version is left from %v to %v; openssl.cnf sets one of these limits", low, high)
+	}
+	if err := s.setVersions(low, high); err != nil {
+		return &OptionError{Option: option, Err: err}
+	}
+	return nil
+}
+
+func (s *sharedCtx) applyVerify() error {
+	o := &s.opts
+	depth := o.CAVerifyDepth
+	if depth == 0 {
+		depth = defaultVerifyDepth
+	}
+	s.setVerifyDepth(depth)
+	switch {
+	case o.asksClient(), o.NumTickets < 0: // a resumed session shows no certificate
+		s.setTickets(0)
+	case o.NumTickets > 0:
+		s.setTickets(o.NumTickets)
+	}
+	if o.NoRenegotiation {
+		s.noRenegotiation()
+	}
+	s.ignore = slices.Clone(o.IgnoreVerifyErrors)
+	if o.AllowMissingCRL {
+		s.ignore = append(s.ignore, VerifyUnableToGetCRL)
+	}
+	if o.AllowExpiredCRL {
+		s.ignore = append(s.ignore, VerifyCRLHasExpired)
+	}
+	if o.CACRLMem != nil {
+		in := input{option: "CACRLMem", data: o.CACRLMem}
+		err := in.checkSize()
+		if err == nil {
+			s.memSerials, err = parseSerials(in.data)
+		}
+		if err != nil {
+			return in.wrap(err)
+		}
+	} else if o.CACRL != "" {
+		if _, err := loadSerials(o.CACRL); err != nil {
+			return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
+		}
+	}
+	return nil
+}
+
+// checkSizes refuses what OpenSSL finds too long only while it builds a message, or
+// the peer when it reads one.
+func (s *sharedCtx) checkSizes() error {
+	o := &s.opts
+	names, chain := s.sizes()
+	if o.asksClient() && names > maxCANames {
+		err := fmt.Errorf("the names of its certificates take %d bytes in the request for a client certificate; at most %d are possible", names, maxCANames)
+		return &OptionError{Option: o.pickCAs(), File: o.caFile(), Err: err}
+	}
+	if chain > maxOwnChain {
+		option, file, mem := "Crt", o.Crt, o.CrtMem
+		if o.Chain != "" || o.ChainMem != nil {
+			option, file, mem = "Chain", o.Chain, o.ChainMem
+		}
+		if mem != nil {
+			file = ""
+		}
+		err := fmt.Errorf("the certificates that are sent take %d bytes; peers with OpenSSL take at most %d", chain, maxOwnChain)
+		return &OptionError{Option: o.pick(option, mem), File: file, Err: err}
+	}
+	return nil
+}
+
+const (
+	// maxCANames bounds the names of the CAs in the request for a certificate, in
+	// bytes: TLS 1.3 has 65,535 for all extensions of the message.
+	maxCANames = 64<<10 - 512
+	// maxOwnChain bounds the message with this side's certificates, in bytes:
+	// OpenSSL's peers take no longer one (SSL_MAX_CERT_LIST_DEFAULT).
+	maxOwnChain = 100 << 10
+)
+
+// forgetSecrets drops what the connections do not need.
+func (o *Options) forgetSecrets() {
+	o.KeyMem, o.KeyPassphrase = nil, nil
+	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
+	o.CACRLMem, o.CRLMem = nil, nil
+}

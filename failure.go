@@ -1,0 +1,116 @@
+//go:build cgo
+
+package sslfilter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// after turns the end of a crossing into an error and freezes the filter.
+func (f *Filter) after(op string, st status) error {
+	if st < statusOK {
+		return f.failure(op, st)
+	}
+	return nil
+}
+
+// failure is the error of a crossing that failed.
+func (f *Filter) failure(op string, st status) error {
+	switch st {
+	case statusFull:
+		return f.fail(fmt.Errorf("%w: %s: nobody takes Outgoing", ErrBufferFull, op))
+	case statusMemory:
+		return f.fail(outOfMemory(op, nil))
+	case statusRounds:
+		return f.fail(&Error{Op: op, Hint: fmt.Sprintf("the server asked for more than %d renegotiations", renegotiationsFollowed)})
+	case statusNoCert:
+		hint := "the server showed no certificate, and this client verifies it"
+		if !f.ctx.opts.Client {
+			hint = "the client showed no certificate, and this server requires one"
+		}
+		return f.fail(&Error{
+			Op: op, Hint: hint,
+			cause: &VerifyError{Code: VerifyUnspecified},
+		})
+	}
+	e := f.ssl.failure(op)
+	if refusal := f.ssl.refusal(); refusal != nil && e.cause == nil {
+		if refusal.Code == VerifyHostnameMismatch || refusal.Code == VerifyIPAddressMismatch {
+			refusal.ServerName = f.wantedName()
+		}
+		e.cause = refusal
+	}
+	f.explain(e)
+	return f.fail(e)
+}
+
+// fail freezes the filter.
+func (f *Filter) fail(err error) error {
+	if f.err != nil {
+		return f.err
+	}
+	f.err = err
+	if f.phase != phaseDetached {
+		f.phase = phaseFailed
+	}
+	f.debug("failed", "error", err)
+	if handler := f.ctx.opts.ErrorHandler; handler != nil {
+		handler(f, err)
+	}
+	return err
+}
+
+// explain adds what is known about common failures.
+func (f *Filter) explain(e *Error) {
+	var refused *VerifyError
+	switch {
+	case f.listsErr != nil && errors.As(e, &refused) && refused.Code == VerifyUnableToGetCRL:
+		e.Hint = bare(f.listsErr).Error()
+	case e.Code == zeroReturn && !f.proved():
+		e.Hint = "the peer closed the connection in the handshake"
+	case len(e.Records) == 0:
+		e.Hint = "OpenSSL gives no reason, as happens when memory is short"
+	case e.has("no shared cipher"):
+		offered := f.ssl.offered()
+		e.Hint = "this side can negotiate " + strings.Join(f.ctx.usable, ":")
+		if offered != "" { // OpenSSL does not tell in TLS 1.3
+			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
+		}
+	case e.PlainHTTP():
+		e.Hint = "the peer speaks plain HTTP"
+	case e.has("wrong version number"), e.has("packet length too long"), e.has("data length too long"), e.has("bad record type"):
+		e.Hint = "the peer seems not to speak TLS"
+		if f.proved() {
+			e.Hint = "the peer sent something that is not TLS"
+		}
+	case (e.has("no suitable signature algorithm") || e.has("legacy sigalg disallowed or unsupported")) && strings.HasPrefix(f.ssl.version(), "TLSv1") && f.ssl.version() < "TLSv1.2":
+		e.Hint = "with OpenSSL 3.0 and later, " + f.ssl.version() + " needs @SECLEVEL=0 in Cipher"
+	case e.has("unsupported protocol"), e.has("wrong ssl version"):
+		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
+	}
+}
+
+// unencrypted describes the record that OpenSSL failed at, if that is an alert or a
+// ChangeCipherSpec of the peer without encryption, and is "" otherwise. OpenSSL
+// stops after the header of the record or after all of it. taken and rest are
+// what Receive was given before and after that point. A record that came in
+// several pieces is not recognized, so this is for Debug and no part of the error,
+// whose text does not depend on how the bytes were cut.
+func unencrypted(taken, rest []byte) string {
+	const header = 5
+	ends := taken[max(0, len(taken)-header-2):]
+	for i := range ends {
+		record := slices.Concat(ends[i:], rest[:min(2, len(rest))])
+		switch {
+		case len(record) < header+1 || record[1] != 3 || record[2] > 4 || record[3] != 0:
+		case record[0] == 21 && record[4] == 2 && len(record) >= header+2 && (record[5] == 1 || record[5] == 2):
+			return "an alert without encryption, " + AlertError(record[6]).name()
+		case record[0] == 20 && record[4] == 1 && record[5] == 1:
+			return "a ChangeCipherSpec without encryption"
+		}
+	}
+	return ""
+}
