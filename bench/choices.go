@@ -184,8 +184,8 @@ func choiceKinds(pki string) map[string]func(string, int) ([]float64, error) {
 }
 
 func choiceRows() []row {
-	handshake := timed("choices/handshake", "choices", "server's part of a full handshake", nil)
-	message := timed("choices/message", "choices", "16 KiB, sent and received", nil)
+	handshake := timed("choices/handshake", "choices", "a server's full handshake", nil)
+	message := timed("choices/message", "choices", "16 KiB sent and received", nil)
 	handshake.base, message.base = asDefault, asDefault
 	for _, c := range choices {
 		in := c.subject
@@ -232,26 +232,28 @@ func measureChoices(f *flags) error {
 	return replaceChoices(f.doc, res.series(), text)
 }
 
-// choiceTable has one line for each choice and row: the ratio of the time to
+// choiceTable is a table for each row, with the ratio of each choice's time to
 // that of the defaults.
 func choiceTable(r *Results) string {
-	lines := [][]string{{"choice", "work", "µs", "ratio", "quartiles of the ratio"}}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s, %s; %s UTC, %d rounds, load average %s.\n",
+		r.OpenSSL, r.Go, r.Machine, r.Rows[0].When, r.Rounds, figure(r.Rows[0].Load))
 	for _, row := range r.Rows {
+		lines := [][]string{{row.Title, "ratio", "quartiles", "µs"}}
 		for _, c := range row.Cells {
-			line := []string{c.Name, row.Title, figure(c.Median), "1", ""}
-			switch {
-			case c.Left != "":
+			if c.Left != "" {
 				continue
-			case c.Name != row.Base: // Ratio is that of the base to this one
-				line[3] = fmt.Sprintf("**%.2f**", 1/c.Ratio.Median)
-				line[4] = fmt.Sprintf("%.2f–%.2f", 1/c.Ratio.Q3, 1/c.Ratio.Q1)
+			}
+			line := []string{c.Name, "1", "", figure(c.Median)}
+			if c.Name != row.Base { // c.Ratio is that of the base to this one
+				line[1] = fmt.Sprintf("**%.2f**", 1/c.Ratio.Median)
+				line[2] = fmt.Sprintf("%.2f–%.2f", 1/c.Ratio.Q3, 1/c.Ratio.Q1)
 			}
 			lines = append(lines, line)
 		}
+		fmt.Fprintf(&b, "\n%s", table(lines))
 	}
-	first := r.Rows[0]
-	return fmt.Sprintf("%s, %s, %s; %s UTC, %d rounds, load average %s:\n\n%s",
-		r.OpenSSL, r.Go, r.Machine, first.When, r.Rounds, figure(first.Load), table(lines))
+	return b.String()
 }
 
 func replaceChoices(path, series, text string) error {

@@ -2,8 +2,9 @@
 // BIOs and over plain buffers, by crypto/tls, by another binding of OpenSSL and by
 // the Perl original, in turns within one run on one processor. It prints medians,
 // quartiles and ratios of the processor time, and writes them as JSON, as plots
-// and into docs/performance.md. Figures of different runs cannot be compared:
-// the machine is noisy.
+// and into docs/performance/measurements.md. Figures of different runs cannot be
+// compared, since the machine is noisy. "bench choices" measures what an
+// operator's choices cost, for docs/performance.md.
 package main
 
 import (
