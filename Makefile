@@ -1,5 +1,4 @@
-# Everything here also works by hand; "make help" lists the targets.
-# CONTRIBUTING.md says what they are for and how long they take.
+# "make help" lists the targets; CONTRIBUTING.md describes them.
 
 GO ?= go
 CGO_CC = $(shell $(GO) env CC)

@@ -12,7 +12,7 @@ import (
 
 var marked = regexp.MustCompile(`(?s)(<!-- bench:begin ([a-z]+) -->\n).*?(<!-- bench:end -->)`)
 
-// document writes the marked parts of a page anew.
+// document rewrites the marked parts of a page.
 func document(path, out string, all []*Results) error {
 	page, err := os.ReadFile(path)
 	if err != nil {

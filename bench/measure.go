@@ -97,8 +97,9 @@ func rounded(v float64) float64 {
 	return math.Round(v*scale) / scale
 }
 
-// lifetime is how many rounds a process works. Where its memory happens to lie is
-// worth some per cent, and should not be that of one process alone.
+// lifetime is the number of rounds that a process works. The memory layout of a
+// process changes its speed by some per cent, so the figures must not come from
+// one process alone.
 const lifetime = 2
 
 // runner has the subjects and measures rows.
@@ -220,7 +221,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 		}
 		counts[i] = n
 	}
-	order := rand.New(rand.NewPCG(1, 2)) // who works behind whom is no constant, and the same in every run
+	order := rand.New(rand.NewPCG(1, 2)) // the order changes in each round, in the same way in every run
 	for round := range rounds {
 		if round > 0 && round%lifetime == 0 {
 			r.close()

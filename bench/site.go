@@ -221,7 +221,7 @@ func (s *site) makeCRL(n int) error {
 	}
 	key, ok := parsed.(*rsa.PrivateKey)
 	if !ok {
-		return errors.New("root.key is no RSA key")
+		return errors.New("root.key is not an RSA key")
 	}
 	now := time.Now()
 	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.Add(time.Hour)}

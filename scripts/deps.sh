@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sees to it that the programs and headers named by the arguments are there.
-# What is missing is installed if we are root on a Debian-like system;
-# otherwise one sentence says what to install, and the exit status is 1.
+# Checks that the programs and headers named by the arguments are installed.
+# Root on a Debian-like system installs missing ones; otherwise a message says
+# what to install, and the exit status is 1.
 #
 #	scripts/deps.sh build curl perl ...
 #

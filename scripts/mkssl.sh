@@ -16,8 +16,8 @@
 #	           the folder of this version's module, modules
 #
 # 3.5 and later come with their own libc, since they want a newer one than the
-# system's. What is there already is kept. Where apt knows no mirror yet, root
-# runs apt-get update.
+# system's. Versions that exist already are kept. If apt knows no mirror yet,
+# root runs apt-get update.
 set -euo pipefail
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg

@@ -192,10 +192,10 @@ func TestInstructions(t *testing.T) {
 	}
 }
 
-// What the benchmark's own program spends for one message of 64 bytes, sent and
-// received, with Go and all, as ratios to C over BIO_s_mem: instructions, and
-// the lines of code that the first cache of instructions had to fetch. The latter
-// are what a small message waits for, see decision 0040. Measured: 0.998 and 1.42
+// ratios are limits for the benchmark program with Go, for one message of 64
+// bytes, sent and received, relative to C over BIO_s_mem: instructions, and lines
+// of code that the first instruction cache fetched. These misses determine the
+// time of a small message, see decision 0040. Measured: 0.998 and 1.42
 // with OpenSSL 3.0.22, 1.038 and 1.42 with 3.5.9, 1.072 and 2.27 with 1.1.1w.
 var ratios = map[bool]fetched{false: {1.06, 1.55}, true: {1.10, 2.45}} // true for 1.1.1
 
@@ -250,12 +250,12 @@ func messages(t *testing.T, program, subject string) fetched {
 	return fetched{(b.instructions - a.instructions) / pieces, (b.lines - a.lines) / pieces}
 }
 
-// line is what stands behind a heading of callgrind's.
+// line returns the text after a heading in callgrind's output.
 func line(t *testing.T, data []byte, heading string) string {
 	t.Helper()
-	_, behind, found := strings.Cut(string(data), "\n"+heading)
+	_, after, found := strings.Cut(string(data), "\n"+heading)
 	require.True(t, found, heading)
-	rest, _, _ := strings.Cut(behind, "\n")
+	rest, _, _ := strings.Cut(after, "\n")
 	return rest
 }
 

@@ -176,7 +176,7 @@ func cText(comment string) string {
 }
 
 var (
-	goBound = regexp.MustCompile(`^[mM]ax[A-Z]`)
+	goBound = regexp.MustCompile(`[mM]ax[A-Z]|Timeout$|^Patience$`)
 	cBound  = regexp.MustCompile(`\b((?:FSSL_)?MAX_[A-Z_]+) = ([0-9][0-9 <*]*[0-9])[ ,};]*(?:/\*(.*?)\*/)?`)
 )
 
@@ -186,7 +186,7 @@ func bounds() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	b.WriteString("# Bounds\n\nEvery buffer, queue and list that a peer or a file can fill has a bound. Exceeding it is an error.\n")
+	b.WriteString("# Bounds and timeouts\n\nEvery buffer, queue and list that a peer or a file can fill has a bound. Exceeding it is an error. Sizes are in bytes.\n")
 	for _, s := range list {
 		if !groups[0].belong(s.folder) && !groups[1].belong(s.folder) {
 			continue
@@ -238,8 +238,8 @@ func goBounds(f *ast.File) (rows []string) {
 				about = decl.Doc.Text()
 			}
 			for i, name := range spec.Names {
-				if goBound.MatchString(name.Name) {
-					rows = append(rows, boundRow(name.Name, types.ExprString(spec.Values[i]), about))
+				if value := types.ExprString(spec.Values[i]); goBound.MatchString(name.Name) && !strings.HasPrefix(value, `"`) {
+					rows = append(rows, boundRow(name.Name, value, about))
 				}
 			}
 		}

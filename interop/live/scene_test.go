@@ -196,7 +196,7 @@ func requireGone(t *testing.T, r report, leaves []error, alerts ...sslfilter.Ale
 	require.Error(t, r.err)
 	if leaves != nil {
 		require.True(t, slices.ContainsFunc(leaves, func(how error) bool { return errors.Is(r.err, how) }), "%v", r.err)
-		return "leaves"
+		return "closes"
 	}
 	var alert sslfilter.AlertError
 	require.ErrorAs(t, r.err, &alert)

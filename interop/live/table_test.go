@@ -135,7 +135,7 @@ func (b *book) finish() error {
 	text := withoutCipher(string(data))
 	for _, line := range b.lines() {
 		if !strings.Contains(text, withoutCipher(line)+"\n") {
-			return fmt.Errorf("%s has no line\n%s\nmake interop writes it anew; read the diff", documentFile, line)
+			return fmt.Errorf("%s has no line\n%s\nmake interop rewrites it; read the diff", documentFile, line)
 		}
 	}
 	return nil
@@ -176,7 +176,7 @@ func (b *book) write(file string) error {
 		return fmt.Errorf("%s has no place for the tables", file)
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "%s%sMade on %s with our %s (%s).\n", before, tablesBegin, time.Now().UTC().Format(time.DateOnly), series(), sslfilter.OpenSSLVersion())
+	fmt.Fprintf(&out, "%s%sWritten on %s with our %s (%s).\n", before, tablesBegin, time.Now().UTC().Format(time.DateOnly), series(), sslfilter.OpenSSLVersion())
 	fmt.Fprintf(&out, "\n### Peers\n\n| peer | version | Debian package |\n|---|---|---|\n")
 	for _, p := range slices.SortedFunc(maps.Keys(b.peers), order) {
 		fmt.Fprintln(&out, b.peers[p])
@@ -231,7 +231,7 @@ func TestDocumentHasEveryRow(t *testing.T) {
 		for _, line := range section(title) {
 			have = append(have, strings.Join(strings.SplitN(line, " | ", cells+1)[:cells], " | ")+" |")
 		}
-		require.ElementsMatch(t, want, have, "%s of %s: make interop writes them anew", title, documentFile)
+		require.ElementsMatch(t, want, have, "%s of %s: make interop rewrites them", title, documentFile)
 	}
 	var names, rows []string
 	for _, p := range allPeers() {

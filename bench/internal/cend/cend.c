@@ -419,7 +419,7 @@ static void room(cend *c, size_t len)
     c->message = calloc(1, c->cap);
 }
 
-/* Sends count messages of size bytes one behind the other, and reads them. */
+/* Sends count messages of size bytes one after the other, and reads them. */
 static int send_and_read(cend *c, SSL *from, SSL *to, size_t size, int count)
 {
     size_t got = 0, total = size * (size_t)count;

@@ -318,7 +318,7 @@ func Burst(size int) int { return min(100, 12<<20/size) }
 func Number(arg string) (int, error) {
 	v, err := strconv.Atoi(arg)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no number", arg)
+		return 0, fmt.Errorf("%q is not a number", arg)
 	}
 	return v, nil
 }
