@@ -16,32 +16,39 @@ const (
 )
 
 var (
-	wirePool  = sync.Pool{New: func() any { return new(wireBuffer) }}
+	wires     = sync.Pool{New: func() any { return new([wireSize]byte) }}
 	bytesPool = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-// wireBuffer holds the bytes of one read from the network.
-type wireBuffer [wireSize]byte
+// wirePool has the buffers for reads from the network.
+type wirePool struct{}
 
-func getWire() *wireBuffer  { return wirePool.Get().(*wireBuffer) }
-func putWire(b *wireBuffer) { wirePool.Put(b) }
+func (wirePool) Get() []byte  { return wires.Get().(*[wireSize]byte)[:] }
+func (wirePool) Put(b []byte) { wires.Put((*[wireSize]byte)(b[:wireSize])) }
+
+// putWire returns what readWire has read to the pool. wire may be nil.
+func putWire(wire []byte) {
+	if wire != nil {
+		wirePool{}.Put(wire)
+	}
+}
 
 // readWire reads from the network once. The caller holds the turn to read,
-// and returns the buffer with putWire.
-func (c *Conn) readWire() (*wireBuffer, int, error) {
+// and returns the result with putWire.
+func (c *Conn) readWire() (wire []byte, err error) {
 	if c.socket == nil {
-		wire := getWire()
-		n, err := c.conn.Read(wire[:])
-		return wire, n, err
+		wire = wirePool{}.Get()
+		n, err := c.conn.Read(wire)
+		return wire[:n], err
 	}
-	wire, n, err := c.socket.read()
+	wire, err = c.socket.Read()
 	if err != nil && err != io.EOF {
 		if op, ok := err.(*net.OpError); ok { // added by the RawConn
 			err = op.Err
 		}
 		err = c.opError("read", err)
 	}
-	return wire, n, err
+	return wire, err
 }
 
 // pooled is a buffer from the pool. It is held only while there is data in it,

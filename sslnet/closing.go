@@ -49,10 +49,6 @@ type ending struct {
 // handshake.
 const closeTimeout = time.Second
 
-// maxLinger bounds what Close reads from a peer after an alert was sent to it, in
-// bytes.
-const maxLinger = 256 << 10
-
 // CloseWrite ends the data that this end sends, with close_notify: the peer's Read
 // returns io.EOF after it has read everything. This end can still read.
 // CloseWrite does the handshake if it is not done. The underlying connection stays
@@ -172,27 +168,15 @@ func (c *Conn) farewell(limit time.Time, writing, limited bool) {
 }
 
 // linger gives the peer time to receive the alert that says why it was rejected.
-// If nobody read what the peer is still sending, TCP would reset the connection
-// and discard the alert.
 func (c *Conn) linger(limit time.Time) {
-	half, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	if !cut.HalfClose(c.conn) {
 		return
 	}
 	if c.lock(context.Background(), c.in.turn, closeGoverns) != nil { // the deadline has ended a Read in progress
 		return
 	}
 	defer c.in.unlock()
-	c.conn.SetReadDeadline(limit)
-	wire := getWire()
-	defer putWire(wire)
-	for left := maxLinger; left > 0; {
-		n, err := c.conn.Read(wire[:])
-		if err != nil {
-			return
-		}
-		left -= n
-	}
+	cut.Discard(c.conn, limit, 0, cut.LingerBytes)
 }
 
 // discardTickets reads what a client has received, up to one buffer. If session
@@ -207,7 +191,7 @@ func (c *Conn) discardTickets() {
 	}
 	defer c.in.unlock()
 	c.conn.SetReadDeadline(never)
-	c.socket.discard()
+	c.socket.Discard()
 }
 
 // closeBelow closes the underlying connection. If there is unread input, TCP

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/socket"
 )
 
 // Conn is one end of a TLS connection over a net.Conn, like the Conn of
@@ -21,7 +22,7 @@ import (
 // HandshakeContext.
 type Conn struct {
 	conn   net.Conn
-	socket *socket // reads conn if that is a socket, or nil
+	socket *socket.Reader // reads conn if that is a socket, or nil
 	ctx    *sslfilter.Ctx
 	client bool
 
@@ -52,7 +53,7 @@ func Server(conn net.Conn, ctx *sslfilter.Ctx) *Conn { return newConn(conn, ctx,
 
 func newConn(conn net.Conn, ctx *sslfilter.Ctx, client bool) *Conn {
 	return &Conn{
-		conn: conn, socket: newSocket(conn), ctx: ctx, client: client,
+		conn: conn, socket: socket.New(conn, wirePool{}), ctx: ctx, client: client,
 		handshake: handshake{turn: newTurn()}, in: readSide{turn: newTurn()}, out: writeSide{turn: newTurn()},
 		ending: ending{said: make(chan struct{})},
 	}
@@ -118,14 +119,14 @@ func (c *Conn) fill(b []byte) (int, error) {
 	if c.out.waits.Load() {
 		c.flushLater()
 	}
-	wire, n, netErr := c.readWire()
+	wire, netErr := c.readWire()
 	defer putWire(wire)
-	dst, direct := b[:0:len(b)], len(b)+leastOverhead >= n
+	dst, direct := b[:0:len(b)], len(b)+leastOverhead >= len(wire)
 	if !direct {
 		dst = c.in.room()
 	}
 	c.mu.Lock()
-	plain, err := c.receive(dst, wire[:n], netErr)
+	plain, err := c.receive(dst, wire, netErr)
 	answer := !c.filter.Flushed()
 	c.mu.Unlock()
 	if answer {

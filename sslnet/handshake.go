@@ -218,9 +218,9 @@ func (c *Conn) exchange(slot *admission.Slot) error {
 			err = c.digest(first, nil)
 		} else {
 			slot.StartWait()
-			wire, n, netErr := c.readWire()
+			wire, netErr := c.readWire()
 			slot.EndWait()
-			err = c.digest(wire[:n], netErr)
+			err = c.digest(wire, netErr)
 			putWire(wire)
 		}
 		if err != nil {
@@ -341,11 +341,11 @@ func (c *Conn) explain(err error) error {
 		return err
 	}
 	c.limits.shorten(c.conn, time.Now().Add(closeTimeout))
-	wire, n, _ := c.readWire()
+	wire, _ := c.readWire()
 	defer putWire(wire)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, why := c.filter.Receive(nil, wire[:n]); why != nil && why != io.EOF {
+	if _, why := c.filter.Receive(nil, wire); why != nil && why != io.EOF {
 		return why
 	}
 	return err

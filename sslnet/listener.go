@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/accept"
 	"github.com/seed-014b8713/sslfilter/internal/admission"
 )
 
@@ -220,7 +221,7 @@ func (l *Listener) Close() error {
 func (l *Listener) run(a *accepting) {
 	defer a.wait.Done()
 	for {
-		below, err := a.accept(l.Listener)
+		below, err := accept.Next(l.Listener, a.closed, mayPass)
 		if err != nil {
 			a.err = err
 			close(a.failed)
@@ -247,24 +248,11 @@ func (l *Listener) run(a *accepting) {
 	}
 }
 
-// accept retries after temporary errors, as net/http does.
-func (a *accepting) accept(below net.Listener) (net.Conn, error) {
-	const least, most = 5 * time.Millisecond, time.Second
-	for delay := least; ; delay = min(2*delay, most) {
-		conn, err := below.Accept()
-		if err == nil {
-			return conn, nil
-		}
-		var passing interface{ Temporary() bool }
-		if !errors.As(err, &passing) || !passing.Temporary() {
-			return nil, err
-		}
-		select {
-		case <-time.After(delay):
-		case <-a.closed:
-			return nil, err
-		}
-	}
+// mayPass reports whether an error of Accept is temporary. net/http goes by the same
+// method.
+func mayPass(err error, _ time.Duration) bool {
+	var e interface{ Temporary() bool }
+	return errors.As(err, &e) && e.Temporary()
 }
 
 // add registers a connection with Close. It reports false if Close was called.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
+	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
 // serveHTTP hands the connection to the relay's HTTP server and waits for its end.
@@ -139,7 +140,8 @@ func (c *httpConn) Close() error {
 		if c.broken.Load() {
 			c.session.cutClient()
 		} else if c.unread.Load() {
-			drain(c.duplex)
+			c.duplex.CloseWrite()
+			cut.Discard(c.duplex, time.Now().Add(lingerTime), lingerPause, 0)
 		}
 		err = c.duplex.Close()
 		close(c.closed)
@@ -151,29 +153,9 @@ func (c *httpConn) Close() error {
 // that is still sending. The values are those of nginx's lingering_timeout and
 // lingering_time.
 const (
-	drainPause = 5 * time.Second
-	drainTime  = 30 * time.Second
+	lingerPause = 5 * time.Second
+	lingerTime  = 30 * time.Second
 )
-
-// drain reads and discards what a client still sends, until the client ends.
-// If the relay closed the connection with unread input, TCP would reset it, and
-// the client could lose the answer.
-func drain(conn duplex) {
-	conn.CloseWrite()
-	end := time.Now().Add(drainTime)
-	buf := bodyBuffers{}.Get()
-	defer bodyBuffers{}.Put(buf)
-	for {
-		limit := time.Now().Add(drainPause)
-		if limit.After(end) {
-			limit = end
-		}
-		conn.SetReadDeadline(limit)
-		if _, err := conn.Read(buf); err != nil {
-			return
-		}
-	}
-}
 
 type httpConnKey struct{}
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/cut"
+	"github.com/seed-014b8713/sslfilter/internal/socket"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -25,9 +26,13 @@ type duplex interface {
 // records go to a TLS side in one write.
 const pipeSize = 64 << 10
 
-type pipeBuffer [pipeSize]byte
+var pipeBuffers = sync.Pool{New: func() any { return new([pipeSize]byte) }}
 
-var pipeBuffers = sync.Pool{New: func() any { return new(pipeBuffer) }}
+// pipePool has the buffers of pipes, as a socket.Pool.
+type pipePool struct{}
+
+func (pipePool) Get() []byte  { return pipeBuffers.Get().(*[pipeSize]byte)[:] }
+func (pipePool) Put(b []byte) { pipeBuffers.Put((*[pipeSize]byte)(b[:pipeSize])) }
 
 // pipe joins two connections until both directions have ended, each in its own
 // time: the end of one side (close_notify or FIN) becomes that of the other. An
@@ -144,19 +149,40 @@ func source(conn net.Conn) io.WriterTo {
 	if tls, ok := conn.(*sslnet.Conn); ok {
 		return tls
 	}
-	if l := newLender(conn); l != nil {
-		return l
+	if r := socket.New(conn, pipePool{}); r != nil {
+		return socketSource{r}
 	}
 	return plainSource{conn}
 }
 
-// plainSource reads what is not a socket.
+// socketSource reads a socket. WriteTo can be called again after a timeout.
+type socketSource struct{ *socket.Reader }
+
+func (s socketSource) WriteTo(w io.Writer) (sum int64, err error) {
+	for {
+		data, err := s.Read()
+		if len(data) > 0 {
+			var n int
+			n, err = w.Write(data)
+			sum += int64(n)
+			pipePool{}.Put(data)
+		}
+		switch {
+		case err == io.EOF:
+			return sum, nil
+		case err != nil:
+			return sum, err
+		}
+	}
+}
+
+// plainSource reads a connection that is not a socket.
 type plainSource struct{ net.Conn }
 
 func (s plainSource) WriteTo(w io.Writer) (int64, error) {
-	buf := pipeBuffers.Get().(*pipeBuffer)
-	defer pipeBuffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.Conn}, buf[:])
+	buf := pipePool{}.Get()
+	defer pipePool{}.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.Conn}, buf)
 }
 
 // counted is one side of a pipe that is written to. It counts what goes through,

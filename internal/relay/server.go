@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter/internal/accept"
 	"github.com/seed-014b8713/sslfilter/internal/admission"
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
@@ -163,27 +164,22 @@ func (s *Server) Serve() error {
 
 // accept runs one listener.
 func (s *Server) accept(r *relay, l listener) {
-	const least, most = 5 * time.Millisecond, time.Second
-	delay := least
-	for {
-		conn, err := l.Accept()
-		switch {
-		case s.ending.Load():
-			if err == nil {
-				conn.Close()
-			}
-			return
-		case err != nil: // too many open files, perhaps; the client waits in the system's queue
-			s.log.Error("accept", "relay", r.name, "error", err, "retry", delay)
-			select {
-			case <-time.After(delay):
-			case <-s.stop.Done():
-				return
-			}
-			delay = min(2*delay, most)
-			continue
+	retry := func(err error, pause time.Duration) bool { // too many open files, for example; the client waits in the kernel's queue
+		if s.ending.Load() {
+			return false
 		}
-		delay = least
+		s.log.Error("accept", "relay", r.name, "error", err, "retry", pause)
+		return true
+	}
+	for {
+		conn, err := accept.Next(l, s.stop.Done(), retry)
+		switch {
+		case err != nil:
+			return
+		case s.ending.Load():
+			conn.Close()
+			return
+		}
 		r.count.accepted.Add(1)
 		why := s.gate.enter(conn.RemoteAddr(), false)
 		if why == limitAll && s.makeRoom(conn.RemoteAddr()) {
@@ -209,7 +205,7 @@ func (s *Server) refuse(r *relay, conn net.Conn, why string) {
 // begin starts the session of a connection.
 func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	st := r.current.Load()
-	for !st.acquire() { // replaced in this moment
+	for !st.refs.Acquire() { // replaced in this moment
 		if s.ending.Load() { // and nothing follows
 			conn.Close()
 			s.gate.leave(conn.RemoteAddr())

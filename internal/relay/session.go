@@ -251,22 +251,17 @@ func isPlainHTTP(err error) bool {
 	return errors.As(err, &e) && e.PlainHTTP()
 }
 
-const (
-	lingerTime  = time.Second
-	lingerBytes = 256 << 10
-)
-
-// linger sends a last text and waits for the client to read it: a close with
-// unread input would reset the connection, and the text would be lost.
+// linger sends a last text, and gives the client time to read it.
 func (s *session) linger(conn duplex, text string) {
-	conn.SetDeadline(time.Now().Add(lingerTime))
+	end := time.Now().Add(cut.LingerTime)
+	conn.SetDeadline(end)
 	if text != "" {
 		if _, err := io.WriteString(conn, text); err != nil {
 			return
 		}
 	}
-	if conn.CloseWrite() == nil {
-		io.CopyN(io.Discard, conn, lingerBytes)
+	if cut.HalfClose(conn) {
+		cut.Discard(conn, end, 0, cut.LingerBytes)
 	}
 }
 

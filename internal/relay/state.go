@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/refcount"
 )
 
 // state is what a relay serves with: its configuration, the contexts made of
@@ -24,7 +25,7 @@ type state struct {
 
 	show func(key, file string, data []byte) // of inspectState
 
-	refs    atomic.Int64
+	refs    refcount.Count
 	retired atomic.Bool
 }
 
@@ -35,7 +36,6 @@ func newState(conf *Relay, log *slog.Logger) (*state, error) { return inspectSta
 // key, the file and the bytes that the library got.
 func inspectState(conf *Relay, log *slog.Logger, show func(key, file string, data []byte)) (*state, error) {
 	st := &state{conf: conf, show: show}
-	st.refs.Store(1)
 	if err := st.load(log); err != nil {
 		st.release()
 		return nil, err
@@ -211,22 +211,9 @@ func crlError(err error, cacrl string, crlFiles []string) error {
 	return err
 }
 
-// acquire takes a reference; it fails if the state is freed.
-func (st *state) acquire() bool {
-	for {
-		n := st.refs.Load()
-		if n == 0 {
-			return false
-		}
-		if st.refs.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
 // release gives a reference back. The last one frees everything.
 func (st *state) release() {
-	if st.refs.Add(-1) != 0 {
+	if !st.refs.Release() {
 		return
 	}
 	if st.server != nil {
