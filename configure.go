@@ -12,7 +12,7 @@ import (
 // Cipher also holds for DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.checkSizes, s.applyVerify, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -84,20 +84,6 @@ func (s *sharedCtx) applyVerify() error {
 	}
 	if o.AllowExpiredCRL {
 		s.ignore = append(s.ignore, VerifyCRLHasExpired)
-	}
-	if o.CACRLMem != nil {
-		in := input{option: "CACRLMem", data: o.CACRLMem}
-		err := in.checkSize()
-		if err == nil {
-			s.memSerials, err = parseSerials(in.data)
-		}
-		if err != nil {
-			return in.wrap(err)
-		}
-	} else if o.CACRL != "" {
-		if _, err := loadSerials(o.CACRL); err != nil {
-			return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
-		}
 	}
 	return nil
 }

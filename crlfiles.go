@@ -13,7 +13,33 @@ import (
 	"time"
 )
 
-// applyCRLCheck reads everything that OpenSSL shall check.
+// applyCACRL reads the CRLs whose serials are compared.
+func (s *sharedCtx) applyCACRL() (err error) {
+	o := &s.opts
+	if o.CACRLMem != nil {
+		in := input{option: "CACRLMem", data: o.CACRLMem}
+		if err = in.checkSize(); err == nil {
+			s.memSerials, err = parseSerials(in.data)
+		}
+		if err != nil {
+			return in.wrap(err)
+		}
+		return nil
+	}
+	if o.CACRL == "" {
+		return nil
+	}
+	serials, err := loadSerials(o.CACRL)
+	if err != nil {
+		return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
+	}
+	if o.ReadCRLOnce {
+		s.readSerials = serials
+	}
+	return nil
+}
+
+// applyCRLCheck reads the CRLs that OpenSSL checks.
 func (s *sharedCtx) applyCRLCheck() error {
 	o := &s.opts
 	if o.CRLCheck == CRLCheckOff {
@@ -36,10 +62,14 @@ func (s *sharedCtx) applyCRLCheck() error {
 	return s.checkLists(o.CRLCheck == CRLCheckChain)
 }
 
-// currentLists gives the lists as they are now: a file that has changed is read
-// again. The error names the file that cannot be used.
+// currentLists returns the lists for a handshake that begins now. It reads a file
+// again if the file has changed, except with ReadCRLOnce. The error names the file
+// that cannot be used.
 func (s *sharedCtx) currentLists() (*crlLists, error) {
 	have := s.crls.Load()
+	if have != nil && s.opts.ReadCRLOnce {
+		return have.list, nil
+	}
 	next := &crlSet{files: make([]*cachedCRL[*crlLists], len(s.opts.CRLFiles))}
 	known := have != nil
 	lists := s.memLists[:len(s.memLists):len(s.memLists)]
@@ -85,10 +115,14 @@ func (f *Filter) takeLists() {
 // asksSerials reports whether CACRL or CACRLMem is given.
 func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
 
-// serials gives the lists of CACRL as they are now, or those of CACRLMem.
+// serials returns the serials of CACRLMem, or those of CACRL: as the file is now,
+// or with ReadCRLOnce as NewCtx found it.
 func (s *sharedCtx) serials() (*crlSerials, error) {
-	if s.memSerials != nil {
+	switch {
+	case s.memSerials != nil:
 		return s.memSerials, nil
+	case s.readSerials != nil:
+		return s.readSerials, nil
 	}
 	return loadSerials(s.opts.CACRL)
 }

@@ -33,9 +33,10 @@ type sharedCtx struct {
 
 	ownCAs bool // the trust store is that of CACrt
 
-	memSerials *crlSerials // of CACRLMem
-	memLists   []*crlLists // of CRLMem
-	crls       atomic.Pointer[crlSet]
+	memSerials  *crlSerials // of CACRLMem
+	readSerials *crlSerials // of CACRL with ReadCRLOnce; the cache may have it too
+	memLists    []*crlLists // of CRLMem
+	crls        atomic.Pointer[crlSet]
 }
 
 // NewCtx reads everything that o names and makes the context. An error is an

@@ -88,6 +88,12 @@ type Options struct {
 	// CRLMem holds the contents of such files, beside CRLFiles. They are read
 	// once. Each element must hold at least one CRL.
 	CRLMem [][]byte
+	// ReadCRLOnce makes NewCtx the only reader of CACRL and CRLFiles: a file that
+	// is changed, broken or removed later has no effect on the Ctx. A program that
+	// replaces its Ctx when it is told to reload sets it, so that a CRL that is
+	// being written refuses nobody. Default: a file is read again when it has
+	// changed. Without CACRL and CRLFiles it has no effect.
+	ReadCRLOnce bool
 	// AllowMissingCRL lets a certificate pass if no CRL of its issuer is
 	// there. The error stands in the verdict as ignored.
 	//

@@ -3,6 +3,7 @@ package sslfilter_test
 import (
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -100,6 +101,15 @@ func effects(t testing.TB) []effect {
 		{"CRLFiles", testkit.Asking(checking(sslfilter.CRLCheckLeaf)), checking(sslfilter.CRLCheckLeaf, "crl.pem"), valid("client.crt", ""), "bad CRLCheck", "true"},
 		{"CRLMem", testkit.Asking(checking(sslfilter.CRLCheckLeaf, "crl-other.pem")), func(o *sslfilter.Options) { o.CRLMem = [][]byte{testkit.PKIBytes(t, "crl.pem")} },
 			valid("client.crt", ""), "false", "true"},
+		{"ReadCRLOnce", testkit.Asking(), func(o *sslfilter.Options) { o.ReadCRLOnce = true }, func(t *testing.T, o sslfilter.Options) string {
+			file := testkit.TempFile(t, "crl.pem", testkit.CRL(t, 0x2002))
+			o.CACRL = file
+			server := testkit.Ctx(t, o)
+			require.NoError(t, os.WriteFile(file, testkit.CRL(t, 0x2001), 0o600))
+			p := testkit.PairOf(t, server, testkit.Ctx(t, testkit.Showing("client.crt", "")))
+			require.NoError(t, p.Handshake())
+			return truth(p.Server.ClientCertValid())
+		}, "false", "true"},
 		{"AllowMissingCRL", testkit.Asking(checking(sslfilter.CRLCheckLeaf, "crl-other.pem")), allowMissing, valid("client.crt", ""), "false", "true"},
 		{"AllowExpiredCRL", testkit.Asking(checking(sslfilter.CRLCheckLeaf, "crl-expired.pem")), allowExpired, valid("client.crt", ""), "false", "true"},
 		{"ClientCert", testkit.Server(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("root.crt") }),
