@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/seed-014b8713/sslfilter/internal/refcount"
 )
 
 // Ctx is an SSL_CTX made from Options: certificates, trust, ciphers and policy
@@ -29,7 +31,7 @@ type sharedCtx struct {
 	ciphers []string
 	usable  []string // of ciphers, what this side can really negotiate
 	trusts  bool     // any CA at all
-	refs    atomic.Int64
+	users   refcount.Count
 
 	ownCAs bool // the trust store is that of CACrt
 
@@ -57,7 +59,6 @@ func NewCtx(o Options) (*Ctx, error) {
 	}
 	s := &sharedCtx{ctxHandle: h, opts: o, trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
 	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // they are looked at again
-	s.refs.Store(1)
 	if err := s.configure(); err != nil {
 		s.release()
 		return nil, o.underFIPS(err)
@@ -171,7 +172,7 @@ func (c *Ctx) certificates(list func(*ctxHandle) [][]byte) [][]byte {
 
 // acquire takes a reference to what connections share, if c is open.
 func (c *Ctx) acquire() bool {
-	return c != nil && c.shared != nil && !c.closed.Load() && c.shared.acquire()
+	return c != nil && c.shared != nil && !c.closed.Load() && c.shared.users.Acquire()
 }
 
 // options are those that c was made with, or none.
@@ -182,21 +183,8 @@ func (c *Ctx) options() *Options {
 	return &c.shared.opts
 }
 
-// acquire takes a reference, unless the last one is gone.
-func (s *sharedCtx) acquire() bool {
-	for {
-		n := s.refs.Load()
-		if n == 0 {
-			return false
-		}
-		if s.refs.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
 func (s *sharedCtx) release() {
-	if s.refs.Add(-1) == 0 {
+	if s.users.Release() {
 		s.close()
 		s.closeLists()
 	}

@@ -96,7 +96,7 @@ func newFilter(s *sharedCtx) (*Filter, error) {
 // Corresponds to POE::Filter::SSL clone.
 func (f *Filter) Clone() (*Filter, error) {
 	f.calls++
-	if f.ssl == nil || !f.ctx.acquire() {
+	if f.ssl == nil || !f.ctx.users.Acquire() {
 		return nil, ErrClosed
 	}
 	return newFilter(f.ctx)

@@ -52,7 +52,7 @@ var public = []string{".", "filter", "wheel", "sslnet", "sslhttp"}
 
 // layers has the most special folders first.
 var layers = []layer{
-	{folder: ".", imports: []string{"internal/bounded"}, std: withoutNet, why: "the engine has no sockets"},
+	{folder: ".", imports: []string{"internal/bounded", "internal/refcount"}, std: withoutNet, why: "the engine has no sockets"},
 	{folder: "filter", why: "filters know nothing but the standard library"},
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives filters, whatever is in them"},
 	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/socket"}, why: "connections are made of the engine"},
