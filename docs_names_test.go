@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"go/types"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -198,4 +199,49 @@ func TestDocsOptions(t *testing.T) {
 	require.Equal(t, src.options, named)
 	slices.Sort(original)
 	require.Equal(t, slices.Sorted(slices.Values(manOptions)), original)
+}
+
+var identifier = regexp.MustCompile(`^[A-Za-z_]\w*(\.\w+)*$`)
+
+// Identifiers and files that ARCHITECTURE.md and docs/internals name exist in the
+// source.
+func TestDocsIdentifiers(t *testing.T) {
+	words, files := make(map[string]bool), make(map[string]bool)
+	word := regexp.MustCompile(`[A-Za-z_]\w*`)
+	for _, suffix := range []string{".go", ".c", ".h", "go.mod"} {
+		walk(t, suffix, func(file string) {
+			files[path.Base(file)] = true
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, w := range word.FindAllString(string(data), -1) {
+				words[w] = true
+			}
+		})
+	}
+	pages := []string{"ARCHITECTURE.md"}
+	walk(t, ".md", func(file string) {
+		if strings.HasPrefix(file, "docs/internals/") {
+			pages = append(pages, file)
+		}
+	})
+	checked := 0
+	for _, file := range pages {
+		p := readPage(t, file)
+		for _, l := range p.lines {
+			for _, span := range spans(l.text) {
+				name := span[strings.LastIndex(span, ".")+1:]
+				switch {
+				case l.fence != "" || !identifier.MatchString(span):
+				case strings.HasPrefix(span, "SSL_"): // functions of OpenSSL that are not called
+				case path.Ext(span) == ".go" || path.Ext(span) == ".c" || path.Ext(span) == ".h":
+					require.True(t, files[span], "%s: there is no file %s", p.at(l), span)
+					checked++
+				default:
+					require.True(t, words[name], "%s: nothing is named %s", p.at(l), span)
+					checked++
+				}
+			}
+		}
+	}
+	require.NotZero(t, checked)
 }
