@@ -24,6 +24,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 func main() {
@@ -35,13 +36,13 @@ type program struct {
 	file   string
 	check  bool
 	strict bool
-	flags  *relay.Config // without file
+	flags  *config.Config // without file
 }
 
 // load reads the configuration, at the start and for each SIGHUP.
-func (p *program) load() (*relay.Config, error) {
+func (p *program) load() (*config.Config, error) {
 	if p.file != "" {
-		return relay.Load(p.file)
+		return config.Load(p.file)
 	}
 	c := *p.flags
 	return &c, nil
@@ -75,15 +76,15 @@ func run(args []string) int {
 
 // parse reads the flags. Without a program there is an exit status.
 func parse(args []string) (*program, int) {
-	p := &program{flags: new(relay.Config)}
+	p := &program{flags: new(config.Config)}
 	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	relay.AddFlag(fs, &p.file, "config", "`file` with the configuration; no other flag but -check and -strict goes with it")
-	relay.AddFlag(fs, &p.check, "check", "explain the configuration and say what is wrong or weak in it, without opening a port; the exit status is 1 if the relay would not start")
-	relay.AddFlag(fs, &p.strict, "strict", "with -check: the exit status is also 1 for what is weak")
+	config.AddFlag(fs, &p.file, "config", "`file` with the configuration; no other flag but -check and -strict goes with it")
+	config.AddFlag(fs, &p.check, "check", "explain the configuration and say what is wrong or weak in it, without opening a port; the exit status is 1 if the relay would not start")
+	config.AddFlag(fs, &p.strict, "strict", "with -check: the exit status is also 1 for what is weak")
 	version := false
-	relay.AddFlag(fs, &version, "version", "print the version and that of OpenSSL")
-	relay.Flags(fs, p.flags)
+	config.AddFlag(fs, &version, "version", "print the version and that of OpenSSL")
+	config.Flags(fs, p.flags)
 
 	err := fs.Parse(args)
 	switch {
@@ -137,7 +138,7 @@ func moduleVersion() string {
 }
 
 // serve runs the relay until a signal ends it.
-func serve(p *program, c *relay.Config) error {
+func serve(p *program, c *config.Config) error {
 	log := newLog(c)
 	slog.SetDefault(log)
 	signals := make(chan os.Signal, 4)
@@ -191,7 +192,7 @@ func serve(p *program, c *relay.Config) error {
 // start makes the relay beside the signals: a file may be a pipe that nobody
 // writes to, or on a network that does not answer. It returns neither a server
 // nor an error if a signal came first; again tells that SIGHUP did.
-func start(c *relay.Config, log *slog.Logger, signals <-chan os.Signal) (s *relay.Server, again bool, err error) {
+func start(c *config.Config, log *slog.Logger, signals <-chan os.Signal) (s *relay.Server, again bool, err error) {
 	type result struct {
 		s   *relay.Server
 		err error
@@ -253,7 +254,7 @@ func shutdown(s *relay.Server, drain time.Duration, log *slog.Logger, signals <-
 	return nil
 }
 
-func newLog(c *relay.Config) *slog.Logger {
+func newLog(c *config.Config) *slog.Logger {
 	var level slog.Level
 	level.UnmarshalText([]byte(c.LogLevel)) // it was validated
 	options := &slog.HandlerOptions{Level: level}

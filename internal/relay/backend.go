@@ -7,11 +7,12 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // dial connects a backend for the session, with TLS if that comes first.
-func (s *session) dial(ctx context.Context, e endpoint) (duplex, error) {
+func (s *session) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
 	s.dest = e.String()
 	conn, err := s.state.dial(ctx, e)
 	if err != nil {
@@ -29,7 +30,7 @@ func (s *session) dial(ctx context.Context, e endpoint) (duplex, error) {
 			return nil, fmt.Errorf("backend %v: %w", e, err)
 		}
 	}
-	if e.security != directTLS {
+	if e.Security != config.DirectTLS {
 		return conn, nil
 	}
 	tls, err := s.state.secureBackend(ctx, conn, e)
@@ -40,8 +41,8 @@ func (s *session) dial(ctx context.Context, e endpoint) (duplex, error) {
 }
 
 // dial connects without TLS.
-func (st *state) dial(ctx context.Context, e endpoint) (duplex, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, e.network, e.address)
+func (st *state) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, e.Network, e.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -49,10 +50,10 @@ func (st *state) dial(ctx context.Context, e endpoint) (duplex, error) {
 }
 
 // secureBackend does the handshake with a backend. It closes conn if that fails.
-func (st *state) secureBackend(ctx context.Context, conn duplex, e endpoint) (*sslnet.Conn, error) {
+func (st *state) secureBackend(ctx context.Context, conn duplex, e config.Endpoint) (*sslnet.Conn, error) {
 	tls := sslnet.Client(conn, st.client)
-	if st.conf.BackendTLS.ServerName == "" && e.host != "" { // backend-sni is sent, and decides nothing
-		if err := tls.SetVerifiedName(e.host); err != nil {
+	if st.conf.Upstream.ServerName == "" && e.Host != "" { // backend-sni is sent, and decides nothing
+		if err := tls.SetVerifiedName(e.Host); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("backend %v: %w", e, err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
@@ -175,7 +176,7 @@ func TestBinaryProtocol(t *testing.T) {
 	})
 	t.Run("no user chooses the backend", func(t *testing.T) {
 		addBinary(t)
-		_, err := Parse([]byte(relayTable(`mode = "binary"`, `listen = ["plain:127.0.0.1:0"]`, "[relay.users]", `a = "h:1"`)))
+		_, err := config.Parse([]byte(relayTable(`mode = "binary"`, `listen = ["plain:127.0.0.1:0"]`, "[relay.users]", `a = "h:1"`)))
 		require.ErrorContains(t, err, "users: mode binary has no login; imap, pop3 and smtp have")
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // Findings counts what Check found.
@@ -23,7 +24,7 @@ type Findings struct {
 // Check writes what c means: where each relay listens and forwards, the exact
 // ciphers, every certificate, and all that is wrong or weak. It loads
 // everything as the relay does, and opens no listener.
-func Check(w io.Writer, c *Config, now time.Time) Findings {
+func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 	r := &report{w: w, now: now}
 	r.line("", "linked with", sslfilter.OpenSSLVersion())
 	if c.Counters != "" {
@@ -32,7 +33,7 @@ func Check(w io.Writer, c *Config, now time.Time) Findings {
 			r.weak("counters-remote: everybody who reaches the address can read the counters")
 		}
 	}
-	if err := c.checkAddresses(); err != nil {
+	if err := c.CheckAddresses(); err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			r.wrong("%s", line)
 		}
@@ -76,7 +77,7 @@ func (r *report) note(format string, args ...any) {
 	fmt.Fprintf(r.w, "  note: "+format+"\n", args...)
 }
 
-func (r *report) relay(conf *Relay) {
+func (r *report) relay(conf *config.Relay) {
 	fmt.Fprintf(r.w, "\nrelay %q, mode %s\n", conf.Name, conf.Mode)
 	r.listeners(conf)
 	r.read = make(map[string][]listFile)
@@ -97,20 +98,20 @@ func (r *report) relay(conf *Relay) {
 	}
 }
 
-func (r *report) listeners(conf *Relay) {
+func (r *report) listeners(conf *config.Relay) {
 	for _, s := range conf.Listen {
-		e, err := parseEndpoint(s, directTLS)
+		e, err := config.ParseEndpoint(s, config.DirectTLS)
 		if err != nil {
 			continue // validate has said it
 		}
 		r.line("  ", "listens", e.String())
 		switch {
-		case e.security == plain && !e.local():
+		case e.Security == config.Plain && !e.Local():
 			r.weak("listen: %v has no TLS, and other machines reach it", e)
-		case e.security == startTLS && conf.AllowPlaintext:
+		case e.Security == config.StartTLS && conf.AllowPlaintext:
 			r.weak("allow-plaintext: clients of %v may send passwords in plain text", e)
 		}
-		if (conf.RequireValidClientCert || conf.BlockBadClientCert) && (e.security == plain || e.security == startTLS && conf.AllowPlaintext) {
+		if (conf.Server.RequireValidClientCert || conf.Server.BlockBadClientCert) && (e.Security == config.Plain || e.Security == config.StartTLS && conf.AllowPlaintext) {
 			r.weak("listen: clients of %v get in without TLS, and so without a certificate", e)
 		}
 	}
@@ -121,22 +122,22 @@ func (r *report) listeners(conf *Relay) {
 
 func (r *report) backends(st *state) {
 	far := 0
-	show := func(what string, e endpoint) {
+	show := func(what string, e config.Endpoint) {
 		if what != "" {
 			r.line("  ", "forwards", fmt.Sprintf("%s to %v", what, e))
 		}
-		if e.security == plain && !e.local() {
+		if e.Security == config.Plain && !e.Local() {
 			far++
 		}
 	}
-	for _, user := range sortedKeys(st.conf.Users) {
-		show("user "+user, st.users[userKey(user)].endpoint)
+	for _, user := range config.SortedKeys(st.conf.Users) {
+		show("user "+user, st.users[config.UserKey(user)].Endpoint)
 	}
 	if st.conf.UsersFile != "" {
 		r.line("  ", "forwards", fmt.Sprintf("%d users by %s", len(st.users)-len(st.conf.Users), st.conf.UsersFile))
 		for _, e := range st.users {
-			if _, shown := st.conf.Users[e.name]; !shown {
-				show("", e.endpoint)
+			if _, shown := st.conf.Users[e.Name]; !shown {
+				show("", e.Endpoint)
 			}
 		}
 	}
@@ -149,7 +150,7 @@ func (r *report) backends(st *state) {
 	} else {
 		r.note("users without a backend cannot log in: there is no backend for everybody else")
 	}
-	if keys := given(st.conf.BackendTLS); len(keys) > 0 && st.client == nil {
+	if keys := st.conf.Upstream.Given(); len(keys) > 0 && st.client == nil {
 		r.weak("%s: no effect, since all backends are reached without TLS", strings.Join(keys, ", "))
 	}
 	if far > 0 {
@@ -158,7 +159,7 @@ func (r *report) backends(st *state) {
 }
 
 func (r *report) serverSide(st *state) {
-	t := &st.conf.ServerTLS
+	t := &st.conf.Server
 	fmt.Fprintln(r.w, "  TLS with clients")
 	r.protocols("", st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
 	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
@@ -172,7 +173,7 @@ func (r *report) serverSide(st *state) {
 		r.weak("blockbadclientcert: a bad or revoked certificate is not refused; requirevalidclientcert does that")
 	case t.ClientCert:
 		r.line("    ", "client certs", "asked for; nobody is refused")
-		if st.conf.Mode != modeHTTP {
+		if st.conf.Mode != config.ModeHTTP {
 			r.weak("clientcert: in mode %s the verdict goes to the log alone; requirevalidclientcert refuses", st.conf.Mode)
 		}
 	default:
@@ -190,7 +191,7 @@ func (r *report) serverSide(st *state) {
 	if t.CACRL != "" && r.lists("cacrl") == 0 {
 		r.weak("cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
-	r.checkedLists("", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
+	r.checkedLists("", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	if !asks && (t.CACrt != "" || t.CACRL != "") {
 		r.weak("cacrt, cacrl: no effect without clientcert or requirevalidclientcert: everybody is served")
 	}
@@ -207,7 +208,7 @@ func (r *report) serverSide(st *state) {
 }
 
 func (r *report) clientSide(st *state) {
-	t := &st.conf.BackendTLS
+	t := &st.conf.Upstream
 	fmt.Fprintln(r.w, "  TLS with backends")
 	r.protocols("backend-", st.client, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
 	r.certificates("backend-", t.Crt, t.Chain, st.client, x509.ExtKeyUsageClientAuth)
@@ -224,7 +225,7 @@ func (r *report) clientSide(st *state) {
 	if t.CACRL != "" && r.lists("backend-cacrl") == 0 {
 		r.weak("backend-cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
-	r.checkedLists("backend-", t.CRLCheck, t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
+	r.checkedLists("backend-", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	name := t.ServerName
 	if name == "" {
 		name = "the host in the backend's address"
@@ -237,9 +238,7 @@ func (r *report) clientSide(st *state) {
 }
 
 // protocols lists the versions and the exact suites.
-func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher, low, high string, only12 bool) {
-	min, _ := parseVersion("", low)
-	max, _ := parseVersion("", high)
+func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher string, min, max sslfilter.Version, only12 bool) {
 	if min == 0 {
 		min = sslfilter.VersionTLS12
 	}
@@ -262,7 +261,7 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher, low, high st
 			groups[why] = append(groups[why], name)
 		}
 	}
-	for _, why := range sortedKeys(groups) {
+	for _, why := range config.SortedKeys(groups) {
 		r.weak("%scipher: %s: %s", side, why, strings.Join(groups[why], " "))
 	}
 	for _, level := range []string{"@SECLEVEL=0", "@SECLEVEL=1"} {
@@ -421,7 +420,7 @@ func (r *report) lists(key string) (entries int) {
 	n := 0
 	for _, file := range r.read[key] {
 		before := n
-		for block, rest := pem.Decode(trimMark(file.data)); block != nil; block, rest = pem.Decode(rest) {
+		for block, rest := pem.Decode(config.TrimMark(file.data)); block != nil; block, rest = pem.Decode(rest) {
 			if block.Type != "X509 CRL" {
 				continue
 			}
@@ -458,13 +457,12 @@ func (r *report) list(what, key, file string, der []byte) (entries int) {
 }
 
 // ignored explains verify errors that do not count.
-func (r *report) ignored(key string, numbers []int) {
-	for _, n := range numbers {
-		code := sslfilter.VerifyCode(n)
+func (r *report) ignored(key string, codes []sslfilter.VerifyCode) {
+	for _, code := range codes {
 		if code.AdmitsAnyone() {
-			r.weak("%s: %d (%v) does not count, which alone accepts a certificate that anybody can make", key, n, code)
+			r.weak("%s: %d (%v) does not count, which alone accepts a certificate that anybody can make", key, int(code), code)
 		} else {
-			r.weak("%s: %d (%v) does not count", key, n, code)
+			r.weak("%s: %d (%v) does not count", key, int(code), code)
 		}
 	}
 }
@@ -476,7 +474,7 @@ const maxPEM = 64 << 20
 func (r *report) secrets(side, crt, key, chain, passphrase string) {
 	r.secretFile(side+"key", key)
 	for _, f := range []struct{ key, file string }{{"crt", crt}, {"chain", chain}} {
-		if data, err := readRegular(f.file, maxPEM); f.file != "" && err == nil && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
+		if data, err := config.ReadRegular(f.file, maxPEM); f.file != "" && err == nil && bytes.Contains(data, []byte("PRIVATE KEY-----")) {
 			r.secretFile(side+f.key, f.file)
 		}
 	}

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // check explains a relay on a day when the test PKI is valid.
 func check(t *testing.T, lines ...string) (Findings, string) {
 	t.Helper()
-	c, err := Parse([]byte(relayTable(lines...)))
+	c, err := config.Parse([]byte(relayTable(lines...)))
 	require.NoError(t, err)
 	var out strings.Builder
 	found := Check(&out, c, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))

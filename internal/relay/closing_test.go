@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // Python's ssl ends bodies by closing without close_notify. The relay does not
@@ -24,7 +25,7 @@ func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	const size = 300_000
 	_, addr := pythonServer(t, "python3", "closing.py", pki("server.crt"), pki("server.key"), strconv.Itoa(size))
 	where := fmt.Sprintf("backend = \"tls:%s\"\n", addr)
-	for _, mode := range []string{modeTCP, modeHTTP} {
+	for _, mode := range []string{config.ModeTCP, config.ModeHTTP} {
 		for _, allow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, backend-allowmissingclosenotify = %v", mode, allow), func(t *testing.T) {
 				f := start(t, fmt.Sprintf("mode = %q", mode), `listen = ["127.0.0.1:0"]`, crt(), trust(), where,

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // identities are headers by which common programs believe who a client is.
@@ -64,11 +66,11 @@ func TestForwardedIsExtended(t *testing.T) {
 
 func TestStripHeadersIsChecked(t *testing.T) {
 	for _, name := range []string{"*", "", "Host", "content-length", "X Y", "Transfer-Encoding"} {
-		_, err := Parse([]byte(relayTable(`mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("strip-headers = [%q]", name))))
+		_, err := config.Parse([]byte(relayTable(`mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("strip-headers = [%q]", name))))
 		require.ErrorContains(t, err, "strip-headers", name)
 	}
 	for _, key := range []string{`strip-headers = ["X-A"]`, "reuse-after-body = true"} {
-		_, err := Parse([]byte(relayTable(`listen = ["plain:127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, key)))
+		_, err := config.Parse([]byte(relayTable(`listen = ["plain:127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, key)))
 		require.ErrorContains(t, err, "is for mode http")
 	}
 }

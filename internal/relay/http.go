@@ -192,7 +192,7 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	v := c.currentVerdict()
-	if s.state.conf.RequireValidClientCert && s.tls != nil && v.Verdict != verdictValid {
+	if s.state.conf.Server.RequireValidClientCert && s.tls != nil && v.Verdict != verdictValid {
 		s.log.Warn("request refused", v.attrs()...)
 		c.unread.Store(true)
 		w.Header().Set("Connection", "close")

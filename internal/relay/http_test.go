@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // mirror is an HTTP backend that answers with the head of the request.
@@ -236,7 +238,7 @@ func TestReloadTakesCertificatesOrKeepsThem(t *testing.T) {
 	text := relayTable(`listen = ["127.0.0.1:0"]`, fmt.Sprintf("crt = %q\nkey = %q", file("server.crt"), file("server.key")), fmt.Sprintf("backend = %q", backend(t, echo)))
 	f := startAll(t, text)
 	reload := func() error {
-		c, err := Parse([]byte(text))
+		c, err := config.Parse([]byte(text))
 		require.NoError(t, err)
 		return f.Reload(c)
 	}
@@ -267,7 +269,7 @@ func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 		"clientcert = true", fmt.Sprintf("cacrt = %q\ncacrl = %q\n", pki("root.crt"), file("crl.pem")))
 	f := startAll(t, text)
 	reload := func() error {
-		c, err := Parse([]byte(text))
+		c, err := config.Parse([]byte(text))
 		require.NoError(t, err)
 		return f.Reload(c)
 	}
@@ -302,7 +304,7 @@ func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 		relayTable(`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`):          `mode of relay "r"`,
 		"max-connections = 3\n" + relayTable(`listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`): "max-connections",
 	} {
-		c, err := Parse([]byte(change))
+		c, err := config.Parse([]byte(change))
 		require.NoError(t, err)
 		require.ErrorContains(t, f.Reload(c), what)
 	}

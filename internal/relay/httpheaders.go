@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // forwardingHeaders are the headers in which proxies tell where a request came
@@ -41,9 +43,9 @@ func (s *headerSet) add(names ...string) {
 	}
 	for _, name := range names {
 		if prefix, ok := strings.CutSuffix(name, "*"); ok {
-			s.prefixes = append(s.prefixes, headerKey(prefix))
+			s.prefixes = append(s.prefixes, config.HeaderKey(prefix))
 		} else if name != "" {
-			s.names[headerKey(name)] = true
+			s.names[config.HeaderKey(name)] = true
 		}
 	}
 }
@@ -68,12 +70,12 @@ type headerRules struct {
 	names      map[string]string // what is told under which name, canonical
 }
 
-func newHeaderRules(conf *Relay) *headerRules {
+func newHeaderRules(conf *config.Relay) *headerRules {
 	h := &headerRules{trust: conf.TrustForwarded, names: make(map[string]string)}
 	h.forwarding.add(forwardingHeaders...)
 	h.never.add(identityHeaders...)
 	h.never.add(conf.StripHeaders...)
-	for _, name := range defaultHeaders() { // also one that is told under another name, or not at all
+	for _, name := range config.DefaultHeaders() { // also one that is told under another name, or not at all
 		h.never.add(name)
 	}
 	for what, name := range conf.Headers {
@@ -91,7 +93,7 @@ func newHeaderRules(conf *Relay) *headerRules {
 func (h *headerRules) forged(name string) bool {
 	var buf [64]byte
 	key, odd := appendHeaderKey(buf[:0], name)
-	return h.never.has(key) || (odd || !h.trust) && h.forwarding.has(key) || odd && reserved(name)
+	return h.never.has(key) || (odd || !h.trust) && h.forwarding.has(key) || odd && config.Reserved(name)
 }
 
 // appendHeaderKey appends headerKey of a name, which is ASCII, to dst. It
@@ -121,8 +123,8 @@ type toldHeader struct {
 func (h *headerRules) tell(v *verdict) []toldHeader {
 	var all []toldHeader
 	for what, value := range map[string]string{
-		headerVerdict: v.Verdict, headerSubject: v.Subject, headerIssuer: v.Issuer,
-		headerSerial: v.Serial, headerCipher: v.Cipher, headerProtocol: v.Protocol,
+		config.HeaderVerdict: v.Verdict, config.HeaderSubject: v.Subject, config.HeaderIssuer: v.Issuer,
+		config.HeaderSerial: v.Serial, config.HeaderCipher: v.Cipher, config.HeaderProtocol: v.Protocol,
 	} {
 		if name := h.names[what]; name != "" && value != "" {
 			all = append(all, toldHeader{name, []string{value}})

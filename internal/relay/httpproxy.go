@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 const (
@@ -95,7 +96,7 @@ func (c *httpConn) dialBackend(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.backend.security != plain {
+	if st.backend.Security != config.Plain {
 		tls, err := st.secureBackend(ctx, conn, *st.backend)
 		if err != nil {
 			return nil, err
@@ -191,8 +192,8 @@ func (x *roundTrip) lastOfBackend(method string) bool {
 
 // makeProxy makes the httputil.ReverseProxy that forwards the requests.
 func (st *state) makeProxy(log *slog.Logger) {
-	host := st.backend.address
-	if st.backend.network == "unix" {
+	host := st.backend.Address
+	if st.backend.Network == "unix" {
 		host = "localhost"
 	}
 	st.headers = newHeaderRules(st.conf)

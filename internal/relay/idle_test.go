@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // dialFrom is dialTLS from another address of the loopback network.
@@ -129,7 +131,7 @@ func TestKeepaliveTimeout(t *testing.T) {
 
 func TestOneAddressCannotHaveAllByDefault(t *testing.T) {
 	for lines, want := range map[string]int{"": 2500, "max-connections = 200\n": 50, "max-connections = 10\n": 16, "max-connections-per-client = 7\n": 7} {
-		c, err := Parse([]byte(lines + relayTable(`listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`)))
+		c, err := config.Parse([]byte(lines + relayTable(`listen = ["127.0.0.1:0"]`, crt(), `backend = "127.0.0.1:1"`)))
 		require.NoError(t, err)
 		require.Equal(t, want, c.MaxConnsPerClient, lines)
 	}

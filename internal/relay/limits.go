@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/admission"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // gate bounds the connections at a time, all in all and for each client.
@@ -96,7 +97,7 @@ func (s *session) idleFor() time.Duration {
 	switch {
 	case s.evicted.Load():
 		return 0
-	case s.betweenRequests.Load(), s.relay.mode != modeHTTP && silent >= quiet:
+	case s.betweenRequests.Load(), s.relay.mode != config.ModeHTTP && silent >= quiet:
 		return silent
 	}
 	return 0

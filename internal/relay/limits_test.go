@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 type value64 = interface{ Value() int64 }
@@ -136,7 +138,7 @@ func TestOnlyIdleConnectionsAreIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, far := net.Pipe()
 		defer far.Close()
-		s := &session{raw: pipeEnd{client}, opened: time.Now(), state: &state{conf: &Relay{Limits: Limits{IdleTimeout: Duration(time.Second)}}}}
+		s := &session{raw: pipeEnd{client}, opened: time.Now(), state: &state{conf: &config.Relay{IdleTimeout: config.Duration(time.Second)}}}
 		s.watch()
 		for range 10 { // longer in all than the limit
 			time.Sleep(900 * time.Millisecond)

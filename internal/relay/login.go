@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
@@ -17,16 +17,16 @@ const readSize = 4096
 // transparent reports whether the client logs in at the backend itself: the login
 // does not choose the backend, and TLS is active or not wanted.
 func (s *session) transparent() bool {
-	return !s.state.conf.byUser() && (s.tls != nil || s.listen.security == plain)
+	return !s.state.conf.ByUser() && (s.tls != nil || s.listen.Security == config.Plain)
 }
 
 // serveFront speaks the protocol with the client until a backend takes over.
 func (s *session) serveFront() error {
 	conf := s.state.conf
 	f := s.relay.protocol.Front(protocol.FrontConfig{
-		Greeting: conf.Greeting, Hostname: conf.hostname(), Capabilities: conf.Capabilities,
-		CanTLS: s.listen.security == startTLS, TLS: s.tls != nil,
-		PlainLogin: conf.AllowPlaintext || s.listen.security == plain,
+		Greeting: conf.Greeting, Hostname: conf.Hostname, Capabilities: conf.Capabilities,
+		CanTLS: s.listen.Security == config.StartTLS, TLS: s.tls != nil,
+		PlainLogin: conf.AllowPlaintext || s.listen.Security == config.Plain,
 		Anonymous:  conf.AllowUnauthenticated, MaxLine: conf.MaxLine,
 	})
 	deadline := time.Now().Add(conf.CommandTimeout.Std())
@@ -126,7 +126,7 @@ func (s *session) try(f protocol.Front, l *protocol.Login) (*protocol.Step, erro
 
 // attempt runs the dialog with a backend and joins the client and the backend if
 // the backend accepts the client.
-func (s *session) attempt(f protocol.Front, l *protocol.Login, e endpoint, greet bool) (*protocol.Step, error) {
+func (s *session) attempt(f protocol.Front, l *protocol.Login, e config.Endpoint, greet bool) (*protocol.Step, error) {
 	ctx, cancel := context.WithTimeout(s.server.stop, s.state.conf.BackendTimeout.Std())
 	defer cancel()
 	backend, err := s.dial(ctx, e)
@@ -135,10 +135,10 @@ func (s *session) attempt(f protocol.Front, l *protocol.Login, e endpoint, greet
 	}
 	p := s.relay.protocol
 	t := talk{session: s, ctx: ctx, endpoint: e, conn: backend, dialog: p.Dialog(protocol.DialogConfig{
-		Login: l, StartTLS: e.security == startTLS, Greet: greet,
-		Hostname: s.state.conf.hostname(), Ready: s.state.conf.Greeting,
+		Login: l, StartTLS: e.Security == config.StartTLS, Greet: greet,
+		Hostname: s.state.conf.Hostname, Ready: s.state.conf.Greeting,
 	})}
-	if l == nil && p.Guard != nil && (s.tls != nil || e.security != plain) {
+	if l == nil && p.Guard != nil && (s.tls != nil || e.Security != config.Plain) {
 		t.guard = p.Guard(protocol.GuardConfig{TLS: s.tls != nil, MaxLine: s.state.conf.MaxLine})
 	}
 	how, err := t.run()
@@ -203,7 +203,7 @@ type talk struct {
 	*session
 	ctx      context.Context
 	dialog   protocol.Dialog
-	endpoint endpoint
+	endpoint config.Endpoint
 	conn     duplex
 	guard    protocol.Guard // nil if there is nothing to guard
 }
@@ -268,15 +268,4 @@ func (t *talk) send(next protocol.Step) error {
 		return fmt.Errorf("backend %v: %w", t.endpoint, err)
 	}
 	return nil
-}
-
-// hostname returns the relay's own name.
-func (r *Relay) hostname() string {
-	if r.Hostname != "" {
-		return r.Hostname
-	}
-	if name, err := os.Hostname(); err == nil && name != "" && protocol.Printable(name) {
-		return name
-	}
-	return "localhost"
 }

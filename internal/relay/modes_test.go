@@ -1,6 +1,12 @@
 package relay
 
-import "encoding/base64"
+import (
+	"encoding/base64"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
 
 // Modes by their names in the table of protocols.
 const (
@@ -10,3 +16,16 @@ const (
 )
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+func contents(t *testing.T, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return data
+}
+
+func write(t *testing.T, file string, data []byte) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file, data, 0o644))
+	return file
+}

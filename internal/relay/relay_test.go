@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // patience is how long anything may take before a test gives up.
@@ -80,7 +81,7 @@ func relayTable(lines ...string) string {
 // startAll runs a whole configuration.
 func startAll(t *testing.T, text string) *fixture {
 	t.Helper()
-	c, err := Parse([]byte(text))
+	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
 	f := &fixture{t: t, log: new(logBuffer)}
 	f.Server, err = New(c, slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})))

@@ -8,21 +8,20 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"reflect"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/accept"
 	"github.com/seed-014b8713/sslfilter/internal/admission"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
 type Server struct {
 	log        *slog.Logger
-	conf       Config // what a restart alone can change
+	conf       config.Config // what a restart alone can change
 	relays     []*relay
 	gate       *gate
 	handshakes *admission.Queue
@@ -55,18 +54,18 @@ type relay struct {
 
 type listener struct {
 	net.Listener
-	endpoint endpoint
+	endpoint config.Endpoint
 }
 
 // New reads the certificates and opens all listeners. Nothing is accepted
 // before Serve. An error names the relay and the key.
-func New(c *Config, log *slog.Logger) (*Server, error) {
+func New(c *config.Config, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		log: log, conf: *c, handshakes: admission.New(c.MaxHandshakes),
 		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
 		sessions: make(map[*session]struct{}),
 	}
-	if err := c.checkAddresses(); err != nil {
+	if err := c.CheckAddresses(); err != nil {
 		return nil, fmt.Errorf("sslrelay: %w", err)
 	}
 	s.stop, s.stopNow = context.WithCancel(context.Background())
@@ -79,14 +78,14 @@ func New(c *Config, log *slog.Logger) (*Server, error) {
 	s.publish()
 	for _, r := range s.relays {
 		for _, l := range r.listeners {
-			log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.security)+":"+l.Addr().String())
+			log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.Security)+":"+l.Addr().String())
 		}
 	}
 	return s, nil
 }
 
-func (s *Server) add(conf *Relay) error {
-	r := &relay{name: conf.Name, mode: conf.Mode, protocol: protocol.Find(conf.Mode), count: newCounters(), handoff: newHandoff()}
+func (s *Server) add(conf *config.Relay) error {
+	r := &relay{name: conf.Name, mode: conf.Mode, protocol: conf.Protocol(), count: newCounters(), handoff: newHandoff()}
 	s.relays = append(s.relays, r)
 	st, err := newState(conf, s.relayLog(r))
 	if err != nil {
@@ -95,17 +94,17 @@ func (s *Server) add(conf *Relay) error {
 	r.current.Store(st)
 	r.count.notAfter.Set(st.notAfter())
 	for _, address := range conf.Listen {
-		e, err := parseEndpoint(address, directTLS)
+		e, err := config.ParseEndpoint(address, config.DirectTLS)
 		if err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
-		l, err := net.Listen("tcp", e.address)
+		l, err := net.Listen("tcp", e.Address)
 		if err != nil {
 			return fmt.Errorf("listen: %w%s", err, lowPortHint(err))
 		}
 		r.listeners = append(r.listeners, listener{l, e})
 	}
-	if r.mode == modeHTTP {
+	if r.mode == config.ModeHTTP {
 		r.http = s.newHTTPServer(r)
 	}
 	return nil
@@ -303,7 +302,7 @@ func (s *Server) Close() {
 // Reload takes a new configuration for the connections to come: certificates,
 // CAs, CRLs, backends, users and limits of time. If anything in it is wrong, or
 // needs a restart, everything stays as it was, and the error says why.
-func (s *Server) Reload(c *Config) error {
+func (s *Server) Reload(c *config.Config) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	fresh, err := s.prepare(c)
@@ -329,11 +328,11 @@ func (s *Server) Reload(c *Config) error {
 func (s *Server) ReloadFailed() { s.process.reloadsFailed.Add(1) }
 
 // prepare makes the states of all relays, or none.
-func (s *Server) prepare(c *Config) (fresh []*state, err error) {
+func (s *Server) prepare(c *config.Config) (fresh []*state, err error) {
 	if s.ending.Load() {
 		return nil, errors.New("the relay is ending")
 	}
-	if what := s.needsRestart(c); what != "" {
+	if what := config.NeedsRestart(&s.conf, c); what != "" {
 		return nil, fmt.Errorf("a change of %s needs a restart", what)
 	}
 	for i, r := range s.relays {
@@ -347,31 +346,4 @@ func (s *Server) prepare(c *Config) (fresh []*state, err error) {
 		fresh = append(fresh, st)
 	}
 	return fresh, nil
-}
-
-// needsRestart names what cannot be changed by a reload: the keys with the tag
-// restart, whose value is the mode that it holds for, or "always".
-func (s *Server) needsRestart(c *Config) string {
-	changed := changedKeys(&s.conf, c, "", "")
-	if len(c.Relays) != len(s.conf.Relays) {
-		changed = append(changed, "the number of relays")
-		return strings.Join(changed, ", ")
-	}
-	for i := range c.Relays {
-		old := &s.conf.Relays[i]
-		changed = append(changed, changedKeys(old, &c.Relays[i], old.Mode, fmt.Sprintf(" of relay %q", old.Name))...)
-	}
-	return strings.Join(changed, ", ")
-}
-
-// changedKeys names the keys of a struct that differ and need a restart.
-func changedKeys[T any](before, now *T, mode, of string) (changed []string) {
-	values := make(map[string]any)
-	eachField(reflect.ValueOf(before).Elem(), func(f reflect.StructField, v reflect.Value) { values[f.Name] = v.Interface() })
-	eachField(reflect.ValueOf(now).Elem(), func(f reflect.StructField, v reflect.Value) {
-		if needs := f.Tag.Get("restart"); (needs == "always" || needs != "" && needs == mode) && !reflect.DeepEqual(values[f.Name], v.Interface()) {
-			changed = append(changed, f.Tag.Get("toml")+of)
-		}
-	})
-	return changed
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/admission"
 	"github.com/seed-014b8713/sslfilter/internal/cut"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -25,7 +26,7 @@ type session struct {
 	server *Server
 	relay  *relay
 	state  *state
-	listen endpoint
+	listen config.Endpoint
 	raw    duplex
 	log    *slog.Logger
 
@@ -53,7 +54,7 @@ type session struct {
 	timer   *time.Timer
 }
 
-func newSession(s *Server, r *relay, st *state, l endpoint, conn net.Conn) *session {
+func newSession(s *Server, r *relay, st *state, l config.Endpoint, conn net.Conn) *session {
 	raw, ok := conn.(duplex)
 	if !ok {
 		panic("sslrelay: a listener that is not TCP's")
@@ -74,7 +75,7 @@ func (s *session) serve() {
 			s.cutClient()
 		}
 	}()
-	s.log.Debug("accepted", "listener", string(s.listen.security)+":"+s.listen.address)
+	s.log.Debug("accepted", "listener", string(s.listen.Security)+":"+s.listen.Address)
 	err := s.run()
 	switch {
 	case s.expired.Load():
@@ -149,7 +150,7 @@ func (s *session) empty(err error) bool {
 	}
 	var side *sideError
 	ended := err == nil || errors.As(err, &side) && (side.side == "client" || side.late)
-	return ended && s.tls == nil && !s.state.conf.frontEnd() && s.fromClient.Load() == 0 && s.fromBackend.Load() == 0
+	return ended && s.tls == nil && s.state.conf.Protocol() == nil && s.fromClient.Load() == 0 && s.fromBackend.Load() == 0
 }
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
@@ -157,15 +158,15 @@ func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 
 // run is the life of the connection.
 func (s *session) run() error {
 	s.watch()
-	if s.listen.security == directTLS {
+	if s.listen.Security == config.DirectTLS {
 		if err := s.secure(); err != nil {
 			return err
 		}
 	}
 	switch {
-	case s.relay.mode == modeHTTP:
+	case s.relay.mode == config.ModeHTTP:
 		return s.serveHTTP()
-	case s.state.conf.frontEnd():
+	case s.state.conf.Protocol() != nil:
 		return s.serveFront()
 	}
 	return s.forward()
@@ -190,7 +191,7 @@ func (s *session) secure() error {
 		conn.Close()
 		return clientError{errors.New("handshake: the client was too slow while others waited for a place in max-handshakes")}
 	}
-	if err != nil && conn.Peer() == nil && s.listen.security == directTLS && s.server.stop.Err() == nil { // no byte has come
+	if err != nil && conn.Peer() == nil && s.listen.Security == config.DirectTLS && s.server.stop.Err() == nil { // no byte has come
 		conn.Close()
 		return fmt.Errorf("handshake: %w", errEmpty)
 	}
@@ -203,7 +204,7 @@ func (s *session) secure() error {
 	s.relay.count.handshakes.Add(1)
 	s.peer = s.state.verdict(conn)
 	switch {
-	case !conf.ClientCert && !conf.RequireValidClientCert:
+	case !conf.Server.ClientCert && !conf.Server.RequireValidClientCert:
 	case s.peer.Verdict == verdictValid:
 		s.relay.count.certValid.Add(1)
 	case s.peer.Verdict == verdictNone:
@@ -231,7 +232,7 @@ func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
 		err = errors.New("handshake-timeout")
 	case isPlainHTTP(err):
 		s.relay.count.plainHTTP.Add(1)
-		if !s.state.conf.NoPlainHTTPReply && s.listen.security == directTLS {
+		if !s.state.conf.NoPlainHTTPReply && s.listen.Security == config.DirectTLS {
 			s.linger(s.raw, plainHTTPReply)
 		}
 		err = errors.New("the client speaks plain HTTP to a port for TLS")

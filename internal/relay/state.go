@@ -9,17 +9,18 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/refcount"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // state is what a relay serves with: its configuration, the contexts made of
 // it and the table of users. SIGHUP replaces it whole; connections keep theirs
 // until they end, and the last one frees it.
 type state struct {
-	conf    *Relay
-	server  *sslfilter.Ctx // nil if no listener speaks TLS
-	client  *sslfilter.Ctx // nil if no backend speaks TLS
-	backend *endpoint      // for users that are not named
-	users   userTable
+	conf    *config.Relay
+	server  *sslfilter.Ctx   // nil if no listener speaks TLS
+	client  *sslfilter.Ctx   // nil if no backend speaks TLS
+	backend *config.Endpoint // for users that are not named
+	users   config.Users
 	proxy   *httputil.ReverseProxy // mode http
 	headers *headerRules           // mode http
 
@@ -30,11 +31,13 @@ type state struct {
 }
 
 // newState reads everything that conf names. It is not in use yet.
-func newState(conf *Relay, log *slog.Logger) (*state, error) { return inspectState(conf, log, nil) }
+func newState(conf *config.Relay, log *slog.Logger) (*state, error) {
+	return inspectState(conf, log, nil)
+}
 
 // inspectState is newState, and shows the revocation lists that it has read: the
 // key, the file and the bytes that the library got.
-func inspectState(conf *Relay, log *slog.Logger, show func(key, file string, data []byte)) (*state, error) {
+func inspectState(conf *config.Relay, log *slog.Logger, show func(key, file string, data []byte)) (*state, error) {
 	st := &state{conf: conf, show: show}
 	if err := st.load(log); err != nil {
 		st.release()
@@ -44,34 +47,29 @@ func inspectState(conf *Relay, log *slog.Logger, show func(key, file string, dat
 }
 
 func (st *state) load(log *slog.Logger) error {
-	if err := st.loadUsers(); err != nil {
+	var err error
+	if st.users, st.backend, err = st.conf.Backends(); err != nil {
 		return err
 	}
 	if st.listensTLS() {
-		o, err := st.conf.ServerTLS.options(log)
-		if err != nil {
-			return err
-		}
+		o := st.conf.Server.LibraryOptions(log)
 		if err := st.snapshot("", &o); err != nil {
 			return err
 		}
 		if st.server, err = sslfilter.NewCtx(o); err != nil {
-			return optionError("", crlError(err, st.conf.ServerTLS.CACRL, st.conf.ServerTLS.CRLFiles))
+			return st.conf.Server.OptionError(crlError(err, st.conf.Server.CACRL, st.conf.Server.CRLFiles))
 		}
 	}
 	if st.dialsTLS() {
-		o, err := st.conf.BackendTLS.options(log)
-		if err != nil {
-			return err
-		}
+		o := st.conf.Upstream.LibraryOptions(log)
 		if err := st.snapshot("backend-", &o); err != nil {
 			return err
 		}
 		if st.client, err = sslfilter.NewCtx(o); err != nil {
-			return optionError("backend-", crlError(err, st.conf.BackendTLS.CACRL, st.conf.BackendTLS.CRLFiles))
+			return st.conf.Upstream.OptionError(crlError(err, st.conf.Upstream.CACRL, st.conf.Upstream.CRLFiles))
 		}
 	}
-	if st.conf.Mode == modeHTTP {
+	if st.conf.Mode == config.ModeHTTP {
 		st.makeProxy(log)
 	}
 	return nil
@@ -80,7 +78,7 @@ func (st *state) load(log *slog.Logger) error {
 // listensTLS reports whether clients can speak TLS.
 func (st *state) listensTLS() bool {
 	for _, s := range st.conf.Listen {
-		if e, err := parseEndpoint(s, directTLS); err == nil && e.security != plain {
+		if e, err := config.ParseEndpoint(s, config.DirectTLS); err == nil && e.Security != config.Plain {
 			return true
 		}
 	}
@@ -88,65 +86,25 @@ func (st *state) listensTLS() bool {
 }
 
 func (st *state) dialsTLS() bool {
-	if st.backend != nil && st.backend.security != plain {
+	if st.backend != nil && st.backend.Security != config.Plain {
 		return true
 	}
 	for _, e := range st.users {
-		if e.security != plain {
+		if e.Security != config.Plain {
 			return true
 		}
 	}
 	return false
 }
 
-func (st *state) loadUsers() error {
-	conf := st.conf
-	if conf.Backend != "" {
-		e, err := parseBackend(conf.Backend)
-		if err != nil {
-			return fmt.Errorf("backend: %w", err)
-		}
-		st.backend = &e
-	}
-	st.users = make(userTable)
-	if err := st.users.addConfigured(conf.Users); err != nil {
-		return err
-	}
-	if conf.UsersFile != "" {
-		if err := st.users.addFile(conf.UsersFile, conf.frontEnd()); err != nil {
-			return fmt.Errorf("users-file: %w", err)
-		}
-	}
-	for _, e := range st.users {
-		if err := st.checkName(e.endpoint); err != nil {
-			return fmt.Errorf("the backend of user %s: %w", e.name, err)
-		}
-	}
-	if st.backend != nil {
-		if err := st.checkName(*st.backend); err != nil {
-			return fmt.Errorf("backend: %w", err)
-		}
-	}
-	return nil
-}
-
-// checkName finds a TLS backend whose name nobody could verify.
-func (st *state) checkName(e endpoint) error {
-	t := &st.conf.BackendTLS
-	if e.network == "unix" && e.security != plain && t.ServerName == "" && !t.InsecureSkipVerify {
-		return fmt.Errorf("%v has no host whose name could be verified; set backend-servername", e)
-	}
-	return nil
-}
-
 // route finds the backend of a user, and the name under which the table of
 // users has it; known is empty for the default backend.
-func (st *state) route(user string) (e endpoint, known string, ok bool) {
-	if entry, ok := st.users.find(user); ok {
-		return entry.endpoint, entry.name, true
+func (st *state) route(user string) (e config.Endpoint, known string, ok bool) {
+	if entry, ok := st.users.Find(user); ok {
+		return entry.Endpoint, entry.Name, true
 	}
 	if st.backend == nil {
-		return endpoint{}, "", false
+		return config.Endpoint{}, "", false
 	}
 	return *st.backend, "", true
 }
@@ -178,7 +136,7 @@ func (st *state) snapshot(prefix string, o *sslfilter.Options) error {
 }
 
 func (st *state) readCRL(key, file string) ([]byte, error) {
-	data, err := readRegular(file, maxCRL)
+	data, err := config.ReadRegular(file, maxCRL)
 	if err != nil {
 		return nil, fmt.Errorf("%s (%s): %w", key, file, err)
 	}

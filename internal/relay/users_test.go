@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // loadUserTable makes the state of a relay whose table of users has these rows.
@@ -20,7 +22,7 @@ func loadUserTable(t *testing.T, table, file string, more ...string) (*state, er
 		require.NoError(t, os.WriteFile(path, []byte(file), 0o600))
 		lines = append(lines, fmt.Sprintf("users-file = %q", path))
 	}
-	c, err := Parse([]byte(relayTable(append(lines, "[relay.users]", table)...)))
+	c, err := config.Parse([]byte(relayTable(append(lines, "[relay.users]", table)...)))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +48,7 @@ func TestUsersAreFoundByDomain(t *testing.T) {
 	} {
 		e, known, ok := st.route(user)
 		require.True(t, ok)
-		require.Equal(t, want, e.host, "%q", user)
+		require.Equal(t, want, e.Host, "%q", user)
 		require.Equal(t, want == "default", known == "", "%q", user)
 	}
 	_, known, _ := st.route("bob@OTHER.de")

@@ -31,7 +31,7 @@ type verdict struct {
 // handshake.
 func (st *state) verdict(conn *sslnet.Conn) verdict {
 	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone}
-	if st.conf.ServerTLS.FIPS {
+	if st.conf.Server.FIPS {
 		v.Providers = providers(conn)
 	}
 	peer := conn.Peer()
@@ -43,7 +43,7 @@ func (st *state) verdict(conn *sslnet.Conn) verdict {
 		v.Verdict = verdictValid
 	} else {
 		if peer.CRL.Status != sslfilter.CRLNotAsked {
-			peer.CRL.File = st.conf.ServerTLS.CACRL // it was read into memory
+			peer.CRL.File = st.conf.Server.CACRL // it was read into memory
 		}
 		v.Why = bounded.Text(peer.String())
 	}

@@ -1,10 +1,10 @@
-package relay
+package config
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
-	"reflect"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,37 +40,43 @@ func decodeTOML(data []byte, c *Config) (*tomlFile, error) {
 		return nil, explainTOML(err)
 	}
 	f := &tomlFile{lines: keyLines(data)}
-	f.table(reflect.ValueOf(c).Elem(), nil, doc)
+	f.program(c, doc)
 	return f, f.err()
 }
 
-// table puts the values of doc, which stands at path, into the fields of v.
-func (f *tomlFile) table(v reflect.Value, path []string, doc map[string]any) {
-	fields := make(map[string]reflect.Value)
-	eachField(v, func(field reflect.StructField, v reflect.Value) { fields[field.Tag.Get("toml")] = v })
-	for _, key := range sortedKeys(doc) {
-		at := append(slices.Clone(path), key)
-		field, known := fields[key]
-		if !known {
-			f.add(at, "unknown key %q%s", display(at), suggest(at))
-		} else if relays, ok := field.Addr().Interface().(*[]Relay); ok {
-			f.relays(relays, at, doc[key])
-		} else if err := setTOML(field.Addr().Interface(), doc[key]); err != nil {
-			f.addError(at, err)
-		}
+// program puts the values of a file into c.
+func (f *tomlFile) program(c *Config, doc map[string]any) {
+	if tables, given := doc[relayKey]; given {
+		f.relays(&c.Relays, tables)
+		doc = maps.Clone(doc)
+		delete(doc, relayKey)
 	}
+	f.table(c, nil, nil, doc)
 }
 
-// relays makes the relays of the tables that stand at path.
-func (f *tomlFile) relays(relays *[]Relay, path []string, v any) {
+// relays makes the relays of the [[relay]] tables.
+func (f *tomlFile) relays(relays *[]Relay, v any) {
 	tables, ok := listOf[map[string]any](v)
 	if !ok {
-		f.addError(path, wantGot("tables that begin with [[relay]]", v))
+		f.addError([]string{relayKey}, wantGot("tables that begin with [[relay]]", v))
 		return
 	}
 	*relays = make([]Relay, len(tables))
 	for i, table := range tables {
-		f.table(reflect.ValueOf(&(*relays)[i]).Elem(), append(slices.Clone(path), strconv.Itoa(i)), table)
+		f.table(nil, &(*relays)[i], []string{relayKey, strconv.Itoa(i)}, table)
+	}
+}
+
+// table puts the values of the table at path into c or r, of which one is nil.
+func (f *tomlFile) table(c *Config, r *Relay, path []string, table map[string]any) {
+	for _, key := range SortedKeys(table) {
+		at := append(slices.Clone(path), key)
+		o := find(r != nil, key)
+		if o == nil {
+			f.add(at, "unknown key %q%s", display(at), suggest(at))
+		} else if err := setTOML(o.pointer(c, r), table[key]); err != nil {
+			f.addError(at, err)
+		}
 	}
 }
 
@@ -164,50 +170,39 @@ func explainTOML(err error) error {
 	return fmt.Errorf("line %d, column %d: %s", line, column, text)
 }
 
-// suggest points at the place where a key is known.
+// suggest says where or how a key is known.
 func suggest(path []string) string {
 	last := path[len(path)-1]
 	inRelay := path[0] == relayKey && len(path) == 3
-	here, there := reflect.TypeFor[Config](), reflect.TypeFor[Relay]()
 	where := "it belongs in a [[relay]] table"
 	if inRelay {
-		here, there = there, here
 		where = "it belongs before the first [[relay]]"
 	}
 	switch {
 	case !inRelay && len(path) > 1:
 		return ""
-	case knownKey(there, last) == last:
+	case knownKey(!inRelay, last) == last:
 		return "; " + where
-	case knownKey(here, last) != "":
-		return fmt.Sprintf("; the key is written %s", knownKey(here, last))
-	case knownKey(here, strings.ReplaceAll(last, "_", "-")) != "":
-		return fmt.Sprintf("; the key is written %s", knownKey(here, strings.ReplaceAll(last, "_", "-")))
+	case knownKey(inRelay, last) != "":
+		return fmt.Sprintf("; the key is written %s", knownKey(inRelay, last))
+	case knownKey(inRelay, strings.ReplaceAll(last, "_", "-")) != "":
+		return fmt.Sprintf("; the key is written %s", knownKey(inRelay, strings.ReplaceAll(last, "_", "-")))
 	}
 	return ""
 }
 
-// knownKey gives the key of t that differs from key at most in case.
-func knownKey(t reflect.Type, key string) (known string) {
-	eachField(reflect.Zero(t), func(f reflect.StructField, _ reflect.Value) {
-		if name := f.Tag.Get("toml"); strings.EqualFold(name, key) {
-			known = name
-		}
-	})
-	return known
-}
-
-// eachField calls f for every field with a key, also in embedded structs.
-func eachField(v reflect.Value, f func(reflect.StructField, reflect.Value)) {
-	for i := range v.NumField() {
-		field := v.Type().Field(i)
-		switch {
-		case field.Anonymous:
-			eachField(v.Field(i), f)
-		case field.Tag.Get("toml") != "":
-			f(field, v.Field(i))
+// knownKey returns the key of a relay or of the program that differs from key at
+// most in case.
+func knownKey(ofRelay bool, key string) string {
+	if !ofRelay && strings.EqualFold(key, relayKey) {
+		return relayKey
+	}
+	for _, o := range options {
+		if o.ofRelay() == ofRelay && strings.EqualFold(o.key, key) {
+			return o.key
 		}
 	}
+	return ""
 }
 
 // keyLines finds the line of every key. The decoder's own parser reads the file

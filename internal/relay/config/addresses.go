@@ -1,4 +1,4 @@
-package relay
+package config
 
 import (
 	"errors"
@@ -12,11 +12,11 @@ type binding struct {
 	addr *net.TCPAddr
 }
 
-// checkAddresses finds addresses that cannot be listened on together: the same
+// CheckAddresses finds addresses that cannot be listened on together: the same
 // one twice, or one beside all addresses of the machine with its port. Go takes
 // 0.0.0.0, :: and an empty host for one another. Names are resolved as
 // net.Listen does. Whether another program has a port is not looked at.
-func (c *Config) checkAddresses() error {
+func (c *Config) CheckAddresses() error {
 	var all []error
 	var taken []binding
 	add := func(key, written, address, whose string, wrap func(error) error) {
@@ -36,8 +36,8 @@ func (c *Config) checkAddresses() error {
 	for i := range c.Relays {
 		r := &c.Relays[i]
 		for _, written := range r.Listen {
-			if e, err := parseEndpoint(written, directTLS); err == nil { // validate has said it
-				add("listen", written, e.address, fmt.Sprintf("relay %q", r.Name), func(err error) error { return &relayError{i, r.Name, err} })
+			if e, err := ParseEndpoint(written, DirectTLS); err == nil { // validate has said it
+				add("listen", written, e.Address, fmt.Sprintf("relay %q", r.Name), func(err error) error { return &relayError{i, r.Name, err} })
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package relay
+package config
 
 import (
 	"bufio"
@@ -9,24 +9,24 @@ import (
 	"unicode/utf8"
 )
 
-// userTable maps user names and domains to backends.
-type userTable map[string]userEntry // by userKey
+// Users maps user names and domains to backends.
+type Users map[string]User // by UserKey
 
-// userEntry is one row of the table.
-type userEntry struct {
-	endpoint
-	name  string // as it is written in the table
+// User is one row of the table.
+type User struct {
+	Endpoint
+	Name  string // as it is written in the table
 	where string // where it is written, for errors
 }
 
 // maxUsers bounds the table of users.
 const maxUsers = 1 << 20
 
-// userKey returns the form in which user names are compared. Domains are
+// UserKey returns the form in which user names are compared. Domains are
 // compared without regard to case and without the final dot, as in the DNS.
 // Everything in front of the last @ is compared exactly, because only the mail
 // server of the domain knows how it reads local parts (RFC 5321 section 2.4).
-func userKey(name string) string {
+func UserKey(name string) string {
 	at := strings.LastIndexByte(name, '@')
 	if at < 0 {
 		return name
@@ -36,40 +36,40 @@ func userKey(name string) string {
 
 // add puts a row into the table. Two names that are compared as equal are an
 // error, even if they have the same backend.
-func (t userTable) add(name, where string, e endpoint) error {
-	key := userKey(name)
+func (t Users) add(name, where string, e Endpoint) error {
+	key := UserKey(name)
 	switch other, twice := t[key]; {
-	case twice && other.name == name:
+	case twice && other.Name == name:
 		return fmt.Errorf("%q is listed twice, also in %s", name, other.where)
 	case twice:
-		return fmt.Errorf("%q is the same as %q in %s: the case of a domain and a final dot do not count", name, other.name, other.where)
+		return fmt.Errorf("%q is the same as %q in %s: the case of a domain and a final dot do not count", name, other.Name, other.where)
 	case name == "" || strings.HasSuffix(key, "@") || strings.HasPrefix(key, "@") && strings.Count(key, "@") > 1 || !utf8.ValidString(name):
 		return fmt.Errorf("%q is not a user name or @domain", name)
 	case len(t) >= maxUsers:
 		return fmt.Errorf("more than %d users", maxUsers)
 	}
-	t[key] = userEntry{e, name, where}
+	t[key] = User{e, name, where}
 	return nil
 }
 
-// find looks a user up: first the name itself, then its domain.
-func (t userTable) find(user string) (userEntry, bool) {
-	key := userKey(user)
+// Find looks a user up: first the name itself, then its domain.
+func (t Users) Find(user string) (User, bool) {
+	key := UserKey(user)
 	if e, ok := t[key]; ok && !strings.HasPrefix(key, "@") {
 		return e, true
 	}
 	at := strings.LastIndexByte(key, '@')
 	if at < 1 {
-		return userEntry{}, false
+		return User{}, false
 	}
 	e, ok := t[key[at:]]
 	return e, ok
 }
 
 // addConfigured adds the users of a configuration.
-func (t userTable) addConfigured(users map[string]string) error {
-	for _, name := range sortedKeys(users) {
-		e, err := parseBackend(users[name])
+func (t Users) addConfigured(users map[string]string) error {
+	for _, name := range SortedKeys(users) {
+		e, err := ParseBackend(users[name])
 		if err == nil {
 			err = t.add(name, "users", e)
 		}
@@ -81,7 +81,7 @@ func (t userTable) addConfigured(users map[string]string) error {
 }
 
 // addFile adds the users of a file with a name and an address in each line.
-func (t userTable) addFile(file string, startTLSAllowed bool) error {
+func (t Users) addFile(file string, startTLSAllowed bool) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -97,8 +97,8 @@ func (t userTable) addFile(file string, startTLSAllowed bool) error {
 		if len(words) != 2 {
 			return fmt.Errorf("%s: want a name and an address, got %d words", where, len(words))
 		}
-		e, err := parseBackend(words[1])
-		if err == nil && e.security == startTLS && !startTLSAllowed {
+		e, err := ParseBackend(words[1])
+		if err == nil && e.Security == StartTLS && !startTLSAllowed {
 			err = errors.New("no STARTTLS in this mode")
 		}
 		if err == nil {
@@ -110,6 +110,44 @@ func (t userTable) addFile(file string, startTLSAllowed bool) error {
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
+
+// Backends returns the table of users, and the backend of all other users, which
+// is nil if there is none.
+func (r *Relay) Backends() (users Users, others *Endpoint, err error) {
+	if r.Backend != "" {
+		e, err := ParseBackend(r.Backend)
+		if err == nil {
+			err = r.checkName(e)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("backend: %w", err)
+		}
+		others = &e
+	}
+	users = make(Users)
+	if err := users.addConfigured(r.Users); err != nil {
+		return nil, nil, err
+	}
+	if r.UsersFile != "" {
+		if err := users.addFile(r.UsersFile, r.Protocol() != nil); err != nil {
+			return nil, nil, fmt.Errorf("users-file: %w", err)
+		}
+	}
+	for _, u := range users {
+		if err := r.checkName(u.Endpoint); err != nil {
+			return nil, nil, fmt.Errorf("the backend of user %s: %w", u.Name, err)
+		}
+	}
+	return users, others, nil
+}
+
+// checkName refuses a TLS backend without a name that could be verified.
+func (r *Relay) checkName(e Endpoint) error {
+	if e.Network == "unix" && e.Security != Plain && r.Upstream.ServerName == "" && !r.Upstream.InsecureSkipVerify {
+		return fmt.Errorf("%v has no host whose name could be verified; set backend-servername", e)
 	}
 	return nil
 }

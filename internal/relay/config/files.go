@@ -1,4 +1,4 @@
-package relay
+package config
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ var byteOrderMark = []byte("\ufeff")
 // one: anything else has no second reading, or none that ends.
 var errNotRegular = errors.New("not a regular file")
 
-// readRegular reads a regular file of at most limit bytes. It does not wait for
+// ReadRegular reads a regular file of at most limit bytes. It does not wait for
 // the other end of a named pipe.
-func readRegular(file string, limit int64) ([]byte, error) {
+func ReadRegular(file string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, withoutPath(err)
@@ -55,5 +55,5 @@ func withoutPath(err error) error {
 	return err
 }
 
-// trimMark takes a byte order mark away.
-func trimMark(data []byte) []byte { return bytes.TrimPrefix(data, byteOrderMark) }
+// TrimMark takes a byte order mark away.
+func TrimMark(data []byte) []byte { return bytes.TrimPrefix(data, byteOrderMark) }

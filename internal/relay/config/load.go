@@ -1,4 +1,4 @@
-package relay
+package config
 
 import (
 	"fmt"
@@ -30,7 +30,7 @@ func Load(file string) (*Config, error) {
 // Parse is Load without a file.
 func Parse(data []byte) (*Config, error) {
 	c := new(Config)
-	f, err := decodeTOML(trimMark(data), c)
+	f, err := decodeTOML(TrimMark(data), c)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,8 @@
-package relay
+package config
 
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +65,7 @@ func (r *Relay) validate() (all []error) {
 			all = append(all, err)
 		}
 	}
-	if err := oneOf("mode", r.Mode, append([]string{modeTCP, modeHTTP}, protocol.Names(nil)...)...); err != nil {
+	if err := oneOf("mode", r.Mode, modes()...); err != nil {
 		return []error{err} // all else depends on it
 	}
 	add(r.validateListen())
@@ -78,19 +77,18 @@ func (r *Relay) validate() (all []error) {
 	if r.MaxLine > maxLineBound {
 		add(wrongKey("max-line", "want at most %d, got %d", maxLineBound, r.MaxLine))
 	}
-	for _, d := range []struct {
-		key string
-		d   Duration
-	}{{"handshake-timeout", r.HandshakeTimeout}, {"command-timeout", r.CommandTimeout}, {"idle-timeout", r.IdleTimeout}, {"keepalive-timeout", r.KeepaliveTimeout}, {"backend-timeout", r.BackendTimeout}, {"response-timeout", r.ResponseTimeout}} {
-		if d.d > Duration(maxTimeout) {
-			add(wrongKey(d.key, "want at most %v, got %v", Duration(maxTimeout), d.d))
+	for _, o := range options {
+		if o.ofRelay() {
+			if d, ok := o.pointer(nil, r).(*Duration); ok && *d > Duration(maxTimeout) {
+				add(wrongKey(o.key, "want at most %v, got %v", Duration(maxTimeout), *d))
+			}
 		}
 	}
 	handlers := []string{"", "ignore", "carp", "confess", "carponetime"}
-	add(oneOf("errorhandler", r.ServerTLS.ErrorHandler, handlers...))
-	add(oneOf("backend-errorhandler", r.BackendTLS.ErrorHandler, handlers...))
+	add(oneOf("errorhandler", r.Server.ErrorHandler, handlers...))
+	add(oneOf("backend-errorhandler", r.Upstream.ErrorHandler, handlers...))
 	for _, source := range []struct{ key, value string }{
-		{"keypassphrase", r.ServerTLS.KeyPassphrase}, {"backend-keypassphrase", r.BackendTLS.KeyPassphrase},
+		{"keypassphrase", r.Server.KeyPassphrase}, {"backend-keypassphrase", r.Upstream.KeyPassphrase},
 	} {
 		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
 			add(wrongKey(source.key, "want file:, env: or credential: at its beginning")) // the value may be the passphrase itself
@@ -111,13 +109,13 @@ func (r *Relay) validateListen() error {
 		return wrongKey("listen", "is missing")
 	}
 	for _, s := range r.Listen {
-		e, err := parseEndpoint(s, directTLS)
+		e, err := ParseEndpoint(s, DirectTLS)
 		switch {
 		case err != nil:
 			return wrongKey("listen", "%w", err)
-		case e.network != "tcp":
+		case e.Network != "tcp":
 			return wrongKey("listen", "%q: only TCP is listened on", s)
-		case e.security == startTLS && !r.frontEnd():
+		case e.Security == StartTLS && r.Protocol() == nil:
 			return wrongKey("listen", "%q: mode %s has no STARTTLS; %s have", s, r.Mode, listed(protocol.Names(nil), "and"))
 		}
 	}
@@ -125,18 +123,18 @@ func (r *Relay) validateListen() error {
 }
 
 func (r *Relay) validateBackends() error {
-	if r.Backend == "" && !r.byUser() {
+	if r.Backend == "" && !r.ByUser() {
 		return wrongKey("backend", "is missing")
 	}
-	if p := protocol.Find(r.Mode); r.byUser() && (p == nil || !p.Login) {
+	if p := r.Protocol(); r.ByUser() && (p == nil || !p.Login) {
 		return wrongKey("users", "mode %s has no login; %s have", r.Mode, listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Login }), "and"))
 	}
 	check := func(key, s string) error {
-		e, err := parseBackend(s)
+		e, err := ParseBackend(s)
 		if err != nil {
 			return wrongKey(key, "%w", err)
 		}
-		if e.security == startTLS && !r.frontEnd() {
+		if e.Security == StartTLS && r.Protocol() == nil {
 			return wrongKey(key, "%q: mode %s has no STARTTLS; %s have", s, r.Mode, listed(protocol.Names(nil), "and"))
 		}
 		return nil
@@ -146,18 +144,18 @@ func (r *Relay) validateBackends() error {
 			return err
 		}
 	}
-	for _, user := range sortedKeys(r.Users) {
+	for _, user := range SortedKeys(r.Users) {
 		if err := check("users."+user, r.Users[user]); err != nil {
 			return err
 		}
 	}
-	if err := make(userTable).addConfigured(r.Users); err != nil {
+	if err := make(Users).addConfigured(r.Users); err != nil {
 		return err
 	}
-	if r.ProxyProtocol && r.Mode == modeHTTP {
+	if r.ProxyProtocol && r.Mode == ModeHTTP {
 		return wrongKey("proxy-protocol", "not with mode http, where clients share connections to the backend; X-Forwarded-For has the address")
 	}
-	if p := protocol.Find(r.Mode); r.AllowUnauthenticated && (p == nil || !p.Unauthenticated) {
+	if p := r.Protocol(); r.AllowUnauthenticated && (p == nil || !p.Unauthenticated) {
 		return wrongKey("allow-unauthenticated", "is for mode %s, and this is %s", listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Unauthenticated }), "and"), r.Mode)
 	}
 	if r.AllowUnauthenticated && r.Backend == "" {
@@ -170,25 +168,14 @@ func (r *Relay) validateBackends() error {
 // gives them means it to, and a prefix is missing. Users' backends may be of
 // both kinds; Check looks at them.
 func (r *Relay) validateSides() error {
-	speaksTLS := func(e endpoint, err error) bool { return err != nil || e.security != plain } // an error is reported already
-	if keys := given(r.ServerTLS); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(parseEndpoint(s, directTLS)) }) {
+	speaksTLS := func(e Endpoint, err error) bool { return err != nil || e.Security != Plain } // an error is reported already
+	if keys := r.Server.Given(); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(ParseEndpoint(s, DirectTLS)) }) {
 		return &keyError{keys, errors.New("no listener has TLS")}
 	}
-	if keys := given(r.BackendTLS); len(keys) > 0 && r.Backend != "" && !r.byUser() && !speaksTLS(parseBackend(r.Backend)) {
+	if keys := r.Upstream.Given(); len(keys) > 0 && r.Backend != "" && !r.ByUser() && !speaksTLS(ParseBackend(r.Backend)) {
 		return &keyError{keys, fmt.Errorf("the backend %q is reached without TLS; put tls: in front of its address", r.Backend)}
 	}
 	return nil
-}
-
-// given names the keys of t, a struct with options of TLS, that are set.
-func given(t any) (keys []string) {
-	v := reflect.ValueOf(t)
-	for i := range v.NumField() {
-		if key := v.Type().Field(i).Tag.Get("toml"); !v.Field(i).IsZero() && key != "proxy-protocol" {
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }
 
 // validateTexts checks what the relay puts into lines of a protocol.
@@ -201,7 +188,7 @@ func (r *Relay) validateTexts() error {
 	if strings.Contains(r.Hostname, " ") {
 		return wrongKey("hostname", "holds a space")
 	}
-	p := protocol.Find(r.Mode)
+	p := r.Protocol()
 	oneWord := p != nil && p.OneWord
 	for _, word := range r.Capabilities {
 		switch upper := strings.ToUpper(word); {
@@ -215,7 +202,7 @@ func (r *Relay) validateTexts() error {
 }
 
 func (r *Relay) validateHTTP() error {
-	if r.Mode != modeHTTP {
+	if r.Mode != ModeHTTP {
 		if len(r.Headers) > 0 {
 			return wrongKey("headers", "is for mode http, and this is %s", r.Mode)
 		}
@@ -227,13 +214,13 @@ func (r *Relay) validateHTTP() error {
 		}
 		return nil
 	}
-	if slices.Contains(r.ServerTLS.ALPN, "h2") || slices.Contains(r.BackendTLS.ALPN, "h2") {
+	if slices.Contains(r.Server.ALPN, "h2") || slices.Contains(r.Upstream.ALPN, "h2") {
 		return wrongKey("alpn", "mode http speaks HTTP/1.1, not h2")
 	}
 	seen := make(map[string]string)
-	for _, what := range sortedKeys(r.Headers) {
+	for _, what := range SortedKeys(r.Headers) {
 		name := r.Headers[what]
-		if _, known := defaultHeaders()[what]; !known {
+		if _, known := DefaultHeaders()[what]; !known {
 			return wrongKey("headers."+what, "want verdict, subject, issuer, serial, cipher or protocol as the key, got %q", what)
 		}
 		if name == "" {
@@ -242,18 +229,18 @@ func (r *Relay) validateHTTP() error {
 		if !token(name) {
 			return wrongKey("headers."+what, "want the name of a header, got %q", name)
 		}
-		if reserved(name) {
+		if Reserved(name) {
 			return wrongKey("headers."+what, "%s has a meaning of its own in HTTP", name)
 		}
-		if other, twice := seen[headerKey(name)]; twice {
+		if other, twice := seen[HeaderKey(name)]; twice {
 			return wrongKey("headers."+what, "%s has the name %s already", other, name)
 		}
-		seen[headerKey(name)] = what
+		seen[HeaderKey(name)] = what
 	}
 	for _, name := range r.StripHeaders {
 		if base := strings.TrimSuffix(name, "*"); !token(base) {
 			return fmt.Errorf("strip-headers: %q is not a header name", name)
-		} else if reserved(base) {
+		} else if Reserved(base) {
 			return fmt.Errorf("strip-headers: %s has a meaning of its own in HTTP", name)
 		}
 	}
@@ -263,9 +250,9 @@ func (r *Relay) validateHTTP() error {
 	return nil
 }
 
-// reserved reports whether a header steers HTTP itself.
-func reserved(name string) bool {
-	switch headerKey(name) {
+// Reserved reports whether a header steers HTTP itself.
+func Reserved(name string) bool {
+	switch HeaderKey(name) {
 	case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "cookie", "authorization",
 		"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip":
 		return true
@@ -273,9 +260,9 @@ func reserved(name string) bool {
 	return false
 }
 
-// headerKey is a header's name as careless programs compare it: for CGI many
+// HeaderKey is a header's name as careless programs compare it: for CGI many
 // turn '-' into '_', and some every sign, and with it two names into one.
-func headerKey(name string) string {
+func HeaderKey(name string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' {
 			return c
@@ -319,4 +306,22 @@ func positive(key string, n int) error {
 		return wrongKey(key, "want a number above 0, got %d", n)
 	}
 	return nil
+}
+
+// The keys of Relay.Headers: what a header can carry.
+const (
+	HeaderVerdict  = "verdict"
+	HeaderSubject  = "subject"
+	HeaderIssuer   = "issuer"
+	HeaderSerial   = "serial"
+	HeaderCipher   = "cipher"
+	HeaderProtocol = "protocol"
+)
+
+// DefaultHeaders returns the names of the headers.
+func DefaultHeaders() map[string]string {
+	return map[string]string{
+		HeaderVerdict: "X-Client-Verdict", HeaderSubject: "X-Client-Subject", HeaderIssuer: "X-Client-Issuer",
+		HeaderSerial: "X-Client-Serial", HeaderCipher: "X-TLS-Cipher", HeaderProtocol: "X-TLS-Protocol",
+	}
 }

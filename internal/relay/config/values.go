@@ -1,18 +1,21 @@
-package relay
+package config
 
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/seed-014b8713/sslfilter"
 )
 
-// A value of the configuration is written in two ways: as TOML in a file, and
-// as text in a flag. The type of the field decides what both may look like.
+// A value is written as TOML in a file, and as text in a flag. Both forms depend on
+// the type of the field only.
 
-// setTOML sets a field to what the TOML decoder made of a value. The error says
-// what the field wants, and never repeats the value: it may be a secret in the
-// wrong place.
+// setTOML sets a field to a value of the TOML decoder. The error says what the
+// field wants. It does not repeat a value of the wrong type, which may be a secret
+// in the wrong place.
 func setTOML(field, v any) error {
 	switch p := field.(type) {
 	case *string:
@@ -45,7 +48,7 @@ func setTOML(field, v any) error {
 			return wantGot(`a list of strings such as ["one", "two"]`, v)
 		}
 		*p = list
-	case *[]int:
+	case *[]sslfilter.VerifyCode:
 		list, ok := listOf[int64](v)
 		if !ok {
 			return wantGot("a list of whole numbers such as [9, 10]", v)
@@ -54,15 +57,21 @@ func setTOML(field, v any) error {
 			if int64(int(n)) != n {
 				return wantGot("a list of whole numbers such as [9, 10]", v)
 			}
-			*p = append(*p, int(n))
+			*p = append(*p, sslfilter.VerifyCode(n))
 		}
+	case *sslfilter.Version, *sslfilter.CRLCheck:
+		s, ok := v.(string)
+		if !ok {
+			return wantGot("a string", v)
+		}
+		return setText(p, s)
 	case *map[string]string:
 		table, ok := v.(map[string]any)
 		if !ok {
 			return wantGot("a table of strings", v)
 		}
 		*p = make(map[string]string, len(table))
-		for _, key := range sortedKeys(table) {
+		for _, key := range SortedKeys(table) {
 			s, ok := table[key].(string)
 			if !ok {
 				return underKey(key, wantGot("a string", table[key]))
@@ -139,14 +148,18 @@ func setText(field any, s string) error {
 		return p.UnmarshalText([]byte(s))
 	case *[]string:
 		*p = append(*p, words(s)...)
-	case *[]int:
+	case *[]sslfilter.VerifyCode:
 		for _, word := range words(s) {
 			n, err := strconv.Atoi(word)
 			if err != nil {
 				return errors.New("want whole numbers such as 9,10")
 			}
-			*p = append(*p, n)
+			*p = append(*p, sslfilter.VerifyCode(n))
 		}
+	case *sslfilter.Version:
+		return choose(p, strings.TrimPrefix(strings.TrimPrefix(s, "TLSv"), "TLS"), versions)
+	case *sslfilter.CRLCheck:
+		return choose(p, s, crlChecks)
 	case *map[string]string:
 		key, val, ok := strings.Cut(s, "=")
 		if !ok || key == "" {
@@ -163,6 +176,37 @@ func setText(field any, s string) error {
 		return fmt.Errorf("no flag has the type %T", field)
 	}
 	return nil
+}
+
+// choice is a value with the words for it, the usual one first.
+type choice[T any] struct {
+	value T
+	words []string
+}
+
+var versions = []choice[sslfilter.Version]{
+	{sslfilter.VersionTLS10, []string{"1.0", "1"}}, {sslfilter.VersionTLS11, []string{"1.1"}},
+	{sslfilter.VersionTLS12, []string{"1.2"}}, {sslfilter.VersionTLS13, []string{"1.3"}},
+}
+
+var crlChecks = []choice[sslfilter.CRLCheck]{
+	{sslfilter.CRLCheckOff, []string{"off"}}, {sslfilter.CRLCheckLeaf, []string{"leaf"}}, {sslfilter.CRLCheckChain, []string{"chain"}},
+}
+
+// choose sets a field to the value of a word. An empty word stands for the default.
+func choose[T any](field *T, word string, choices []choice[T]) error {
+	var usual []string
+	for _, c := range choices {
+		if slices.Contains(c.words, word) {
+			*field = c.value
+			return nil
+		}
+		usual = append(usual, c.words[0])
+	}
+	if word == "" {
+		return nil
+	}
+	return wantOneOf(word, usual...)
 }
 
 // words splits a list at commas.

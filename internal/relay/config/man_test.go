@@ -1,0 +1,90 @@
+package config
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+)
+
+var update = flag.Bool("update", false, "write the options into the manual page")
+
+const (
+	manual   = "../../../man/sslrelay.8"
+	manBegin = ".\\\" The options are made by: go test ./internal/relay/config -run Manual -update\n"
+	manEnd   = ".\\\" End of the options.\n"
+)
+
+func contents(t *testing.T, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return data
+}
+
+func write(t *testing.T, file string, data []byte) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file, data, 0o644))
+	return file
+}
+
+// The manual page has every flag, with the words of -help.
+func TestManualHasEveryFlag(t *testing.T) {
+	page := string(contents(t, manual))
+	head, rest, ok := strings.Cut(page, manBegin)
+	require.True(t, ok)
+	_, tail, ok := strings.Cut(rest, manEnd)
+	require.True(t, ok)
+	want := head + manBegin + manOptions() + manEnd + tail
+	if *update {
+		write(t, manual, []byte(want))
+	}
+	require.Equal(t, want, string(contents(t, manual)), "go test ./internal/relay/config -run Manual -update")
+}
+
+// The manual page is what mandoc and man read without a warning.
+func TestManualIsWellFormed(t *testing.T) {
+	out, err := exec.Command(peers.Find(t, "mandoc", "mandoc"), "-T", "lint", "-W", "warning", manual).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+func manOptions() string {
+	var b strings.Builder
+	title := ""
+	for _, o := range options {
+		if o.title != title {
+			if title != "" {
+				b.WriteString(".El\n")
+			}
+			title = o.title
+			fmt.Fprintf(&b, ".Ss %s\n.Bl -tag -width Ds\n", title)
+		}
+		b.WriteString(manOption(&o))
+	}
+	return b.String() + ".El\n"
+}
+
+func manOption(o *option) string {
+	item := ".It Fl " + o.flag
+	if open := strings.IndexByte(o.usage, '<'); open >= 0 {
+		name, _, _ := strings.Cut(o.usage[open+1:], ">")
+		item += " Ar " + name
+	}
+	text := strings.NewReplacer("<", "", ">", "", `\`, `\e`).Replace(o.usage)
+	if d := o.preset + o.unset; d != "" {
+		text += " (default: " + d + ")"
+	}
+	text = strings.ToUpper(text[:1]) + text[1:] + "."
+	if o.key != o.flag {
+		text += "\nIn the file the key is\n.Cm " + o.key + " ,\na table; the flag may be repeated."
+	} else if o.repeatable() {
+		text += "\nIn the file it is a list; the flag may be repeated or contain commas."
+	}
+	return item + "\n" + strings.ReplaceAll(text, ". ", ".\n") + "\n"
+}

@@ -1,0 +1,180 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// TLS has the TLS options of one side of a relay: those of the library, and in
+// place of its functions and loggers the text or flag that they are made from.
+type TLS struct {
+	sslfilter.Options
+	KeyPassphrase string // a source: "file:/path"
+	ErrorHandler  string // a name: "carp"
+	Debug         bool
+}
+
+// LibraryOptions returns the options with functions and loggers.
+func (t *TLS) LibraryOptions(log *slog.Logger) sslfilter.Options {
+	o := t.Options
+	o.KeyPassphrase = passphrase(t.KeyPassphrase)
+	o.ErrorHandler = errorHandler(t.ErrorHandler, log)
+	if t.Debug {
+		o.Debug = log
+	}
+	return o
+}
+
+// Given lists the keys that are set.
+func (t *TLS) Given() (keys []string) {
+	side := ofServer
+	if t.Client {
+		side = ofBackend
+	}
+	v := reflect.ValueOf(t).Elem()
+	for _, o := range options {
+		if o.scope == side && !v.FieldByName(o.field).IsZero() {
+			keys = append(keys, o.key)
+		}
+	}
+	return keys
+}
+
+// prefix is the beginning of the keys of this side.
+func (t *TLS) prefix() string {
+	if t.Client {
+		return backendPrefix
+	}
+	return ""
+}
+
+// OptionError returns an error that names the key in place of the option of the
+// library.
+func (t *TLS) OptionError(err error) error {
+	var option *sslfilter.OptionError
+	if !errors.As(err, &option) {
+		return err
+	}
+	text := t.prefix() + optionKey(option.Option)
+	if option.File != "" {
+		text += " (" + option.File + ")"
+	}
+	return fmt.Errorf("%s: %s", text, keysIn(t.prefix(), strings.TrimPrefix(option.Err.Error(), "sslfilter: ")))
+}
+
+// keysIn replaces the fields of the library's options in a text by their keys. It
+// removes the forms in memory, which have no keys. Some fields have the names of
+// ordinary words, and are recognized by the word before them.
+func keysIn(prefix, text string) string {
+	text = memoryForm.ReplaceAllString(text, "")
+	text = strings.TrimSuffix(text, "; for a client set Client") // the relay has no such key
+	text = fieldName.ReplaceAllStringFunc(text, func(field string) string { return prefix + optionKey(field) })
+	return fieldAmongWords.ReplaceAllStringFunc(text, func(words string) string {
+		before, field, _ := strings.Cut(words, " ")
+		return before + " " + prefix + optionKey(field)
+	})
+}
+
+var (
+	memoryForm      = regexp.MustCompile(`,? (or|and) [A-Z]\w*Mem\b`)
+	fieldName       = regexp.MustCompile(`\b(` + strings.Join(fieldNames(), "|") + `)\b`)
+	fieldAmongWords = regexp.MustCompile(`\b(without|and|set) (` + strings.Join(ordinaryWords, "|") + `)\b`)
+	ordinaryWords   = []string{"TLS", "FIPS", "SNI", "ALPN", "Debug"}
+)
+
+// fieldNames lists the fields whose names are not ordinary words, the longest first.
+func fieldNames() (names []string) {
+	t := reflect.TypeFor[sslfilter.Options]()
+	for i := range t.NumField() {
+		if name := t.Field(i).Name; name != "Client" && !slices.Contains(ordinaryWords, name) {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return len(b) - len(a) })
+	return names
+}
+
+// optionKey returns the key of a field of the library's options, without the
+// prefix of a side.
+func optionKey(field string) string {
+	for _, r := range tlsRows {
+		if r.field == field {
+			return r.key
+		}
+	}
+	return strings.ToLower(field)
+}
+
+func errorHandler(way string, log *slog.Logger) sslfilter.ErrorHandler {
+	switch way {
+	case "carp":
+		return sslfilter.LogErrors(log)
+	case "confess":
+		return sslfilter.LogErrorsWithStack(log)
+	case "carponetime":
+		return sslfilter.LogErrorsOnce(log)
+	}
+	return nil
+}
+
+// maxPassphrase bounds a file with a passphrase, in bytes.
+const maxPassphrase = 4096
+
+// passphrase returns a function that reads the passphrase. The library calls it
+// when it loads an encrypted key, which is at the start and for each SIGHUP.
+func passphrase(source string) func() ([]byte, error) {
+	if source == "" {
+		return nil
+	}
+	return func() ([]byte, error) {
+		kind, name, _ := strings.Cut(source, ":")
+		switch kind {
+		case "file":
+			return readPassphrase(name)
+		case "env":
+			if text, ok := os.LookupEnv(name); ok {
+				return []byte(text), nil
+			}
+			return nil, fmt.Errorf("the environment variable %s is not set", name)
+		case "credential":
+			dir := os.Getenv("CREDENTIALS_DIRECTORY")
+			if dir == "" {
+				return nil, errors.New("CREDENTIALS_DIRECTORY is not set: the unit needs LoadCredential= or LoadCredentialEncrypted=")
+			}
+			if name != filepath.Base(name) {
+				return nil, fmt.Errorf("want the name of a credential, got %q", name)
+			}
+			return readPassphrase(filepath.Join(dir, name))
+		}
+		return nil, errors.New("want file:, env: or credential: at its beginning")
+	}
+}
+
+// readPassphrase reads the first line of a file.
+func readPassphrase(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
+	if err != nil {
+		return nil, err
+	}
+	if end := bytes.IndexAny(data, "\r\n"); end >= 0 {
+		clear(data[end:])
+		data = data[:end]
+	}
+	return data, nil
+}
