@@ -12,12 +12,12 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// xor is a filter without a handshake: each byte is changed, and on the way in
-// it may become many.
+// xor is a filter without a handshake. It changes each byte, and can turn one byte
+// of input into many.
 type xor struct {
 	key    byte
 	times  int // 0 is 1
-	limit  int // of out; 0 is none
+	limit  int // of out; 0 means no bound
 	hold   bool
 	out    []byte
 	closed bool
@@ -91,7 +91,7 @@ func TestOtherFilters(t *testing.T) {
 
 }
 
-func TestFilterThatHoldsOutputIsNotTakenOff(t *testing.T) {
+func TestPopRefusesAFilterThatHoldsOutput(t *testing.T) {
 	x := &xor{hold: true}
 	e := newEnd(t, nil, x)
 	send(t, e, "held")
@@ -105,14 +105,14 @@ func TestFilterThatHoldsOutputIsNotTakenOff(t *testing.T) {
 	require.Zero(t, e.Waiting())
 }
 
-func TestBoundOfFiltersThatMakeMuchOfLittle(t *testing.T) {
+func TestBoundOfFiltersThatExpandTheirInput(t *testing.T) {
 	e := newEnd(t, nil, &xor{times: filter.MaxUnread + 2<<20})
 	err := e.Receive([]byte("x"))
 	require.ErrorIs(t, err, filter.ErrBufferFull)
 	require.Equal(t, err, e.Err())
 }
 
-// A record may be larger than what a filter takes at once.
+// A record may be larger than the data that a filter accepts at once.
 func TestRecordLargerThanAFilterHolds(t *testing.T) {
 	x := &xor{limit: 1 << 20}
 	e := newEnd(t, nil, x)
@@ -130,7 +130,7 @@ func TestRecordLargerThanAFilterHolds(t *testing.T) {
 	require.True(t, e.Flushed())
 
 	x.limit = 1
-	require.Error(t, e.Send("nothing of it is kept"))
+	require.Error(t, e.Send("no part of it is kept"))
 	require.Zero(t, e.Waiting())
 	require.NoError(t, e.Err())
 }

@@ -30,9 +30,9 @@
 //		}
 //	}
 //
-// [Stream] has no records: it hands out whatever has arrived. [Records] hands
-// out one []byte for each TLS record. [Line] has strings. [HTTPD] gives
-// *http.Request and takes *http.Response.
+// [Stream] has no records: it returns the bytes that have arrived. [Records]
+// returns one []byte for each TLS record. The records of [Line] are strings. [HTTPD]
+// returns *http.Request and sends *http.Response.
 //
 // # Switching
 //
@@ -40,7 +40,7 @@
 //
 //	case "STARTTLS":
 //		s.Send("220 go ahead")      // leaves in plain text
-//		err := s.Push(tls)          // everything behind it is TLS
+//		err := s.Push(tls)          // everything after it is TLS
 //
 // A switch separates the bytes received before it from those received after
 // it. Bytes that arrived before the switch and do not belong to a record yet
@@ -51,8 +51,8 @@
 // for the answer; an injected command then makes the handshake fail. Leftover
 // bytes never become records.
 //
-// Take records one at a time, therefore: after the record that asks for the
-// switch, switch before you call Next again.
+// Therefore take records one at a time: after the record that asks for the switch,
+// switch before you call Next again.
 //
 // [Stack.Pop] removes TLS after Next has returned io.EOF because of the peer's
 // close_notify. The plain bytes that the peer sent after it are the next input.

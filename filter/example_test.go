@@ -59,7 +59,8 @@ func ExampleStack_Push() {
 	// filter: Push: 6 bytes were received before the switch and do not belong to a record yet
 }
 
-// TLS comes off when the peer has ended it, and what it sent behind it is read.
+// TLS is removed after the peer has ended it, and the bytes that the peer sent after
+// it are read.
 func ExampleStack_Pop() {
 	client, server, err := tlsPair()
 	if err != nil {
@@ -85,7 +86,7 @@ func ExampleStack_Pop() {
 	// in plain text
 }
 
-// tlsPair makes two stacks of lines over TLS that have shaken hands.
+// tlsPair makes two stacks of lines over TLS whose handshake is done.
 func tlsPair() (client, server *filter.Stack, err error) {
 	client, server = filter.NewStack(&filter.Line{}), filter.NewStack(&filter.Line{})
 	for s, o := range map[*filter.Stack]sslfilter.Options{

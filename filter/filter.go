@@ -29,11 +29,12 @@ type Filter interface {
 	// Outgoing appends the bytes that are ready for the network to dst and returns
 	// the extended slice. It also works after an error, for the alert.
 	Outgoing(dst []byte) []byte
-	// CloseWrite ends our direction in this layer, after the data that was sent.
+	// CloseWrite ends the outgoing direction of this layer, after the data that was
+	// sent.
 	CloseWrite() error
 	// Flushed reports whether Outgoing has returned everything that was sent.
 	Flushed() bool
-	// Err is the fatal error that stopped the filter, or nil.
+	// Err returns the fatal error that stopped the filter, or nil.
 	Err() error
 	// Close frees the filter. It sends nothing.
 	Close() error
@@ -95,7 +96,7 @@ var ErrClosed = errors.New("filter: closed")
 // (CVE-2011-0411). Nothing has changed.
 type LeftoverError struct {
 	Op string // the method: "Push"
-	N  int    // how many bytes there are
+	N  int    // number of bytes
 }
 
 func (e *LeftoverError) Error() string {

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Whatever an attacker sends in plain text, and however it is cut: behind the
-// record that switched to TLS there is never another one.
+// An attacker sends any plain text, split in any way. After the record that switched
+// to TLS, no further record comes out.
 func FuzzInjection(f *testing.F) {
 	f.Add([]byte("EHLO\r\nSTARTTLS\r\nRSET\r\n"), uint64(1), true)
 	f.Add([]byte("STARTTLS\nSTARTTLS\n"), uint64(2), false)
@@ -43,8 +43,8 @@ func FuzzInjection(f *testing.F) {
 	})
 }
 
-// In whatever order two ends put TLS on, take it off and talk, in layers up to
-// three, and however the bytes are cut: every record arrives once, in order.
+// Two ends add TLS, remove it and talk in any order, in up to three layers, and the
+// bytes are split in any way. Every record arrives once, in order.
 func FuzzSwitches(f *testing.F) {
 	f.Add([]byte("sssPsPsOsOs"), uint64(1))
 	f.Add([]byte("PPPrOOOsr"), uint64(2))

@@ -108,7 +108,7 @@ func (e *BadRequestError) Error() string {
 	return text
 }
 
-// Unwrap returns what net/http's parser said.
+// Unwrap returns the error of net/http's parser, or nil.
 func (e *BadRequestError) Unwrap() error { return e.Err }
 
 // Response returns the answer to the request, a plain text. The connection ends

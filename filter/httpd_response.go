@@ -85,7 +85,8 @@ func allTokens(header http.Header) bool {
 	return true
 }
 
-// version sets the version of the request, unless the response has a lower one.
+// version sets the version of the response to that of the request, unless the
+// response has a lower one.
 func version(out *http.Response, asked exchange) error {
 	if out.ProtoMajor == 0 && out.ProtoMinor == 0 {
 		out.ProtoMajor, out.ProtoMinor = 1, asked.minor

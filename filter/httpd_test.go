@@ -63,9 +63,9 @@ func TestHTTPDRequests(t *testing.T) {
 		},
 		"HTTP/1.0":                     {"GET / HTTP/1.0\r\n\r\nGET /never HTTP/1.0\r\n\r\n", []string{`GET / HTTP/1.0 host= close=true body=""`}},
 		"HTTP/1.0, kept alive":         {strings.Repeat("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 2), []string{`GET / HTTP/1.0 host= close=false body=""`, `GET / HTTP/1.0 host= close=false body=""`}},
-		"nothing behind close":         {"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nxGET /never HTTP/1.1\r\nHost: a\r\n\r\n", []string{`POST / HTTP/1.1 host=a close=true body="x"`}},
+		"nothing after close":          {"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nxGET /never HTTP/1.1\r\nHost: a\r\n\r\n", []string{`POST / HTTP/1.1 host=a close=true body="x"`}},
 		"bare LF, as net/http":         {"GET / HTTP/1.1\nHost: a\n\n", []string{`GET / HTTP/1.1 host=a close=false body=""`}},
-		"empty lines in front":         {"\r\n\n\r\nGET / HTTP/1.0\r\n\r\n", []string{`GET / HTTP/1.0 host= close=true body=""`}},
+		"empty lines before it":        {"\r\n\n\r\nGET / HTTP/1.0\r\n\r\n", []string{`GET / HTTP/1.0 host= close=true body=""`}},
 		"absolute form":                {"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n", []string{`GET http://b/x HTTP/1.1 host=b close=false body=""`}},
 		"a host that is empty":         {"GET / HTTP/1.1\r\nHost:\r\n\r\n", []string{`GET / HTTP/1.1 host= close=false body=""`}},
 		"a body that looks like heads": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 22\r\n\r\nGET / HTTP/1.1\r\n\r\n\r\n\r\n", []string{`POST / HTTP/1.1 host=a close=false body="GET / HTTP/1.1\r\n\r\n\r\n\r\n"`}},
@@ -115,7 +115,7 @@ func TestHTTPDRefuses(t *testing.T) {
 		"TRACE, chunked":                  {in: "TRACE / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 400},
 		"a folded line":                   {in: head + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", status: 400},
 		"a folded first line":             {in: "POST / HTTP/1.1\r\n Host: a\r\nX: y\r\n\r\n", status: 400},
-		"a space in front of the colon":   {in: head + "Content-Length : 1\r\n\r\nx", status: 400},
+		"a space before the colon":        {in: head + "Content-Length : 1\r\n\r\nx", status: 400},
 		"a space in a name":               {in: head + "Content Length: 1\r\n\r\nx", status: 400},
 		"no name":                         {in: head + ": x\r\n\r\n", status: 400},
 		"no colon":                        {in: head + "x\r\n\r\n", status: 400},
@@ -124,20 +124,20 @@ func TestHTTPDRefuses(t *testing.T) {
 		"a bare CR in the first line":     {in: "GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", status: 400},
 		"no host":                         {in: "GET / HTTP/1.1\r\n\r\n", status: 400},
 		"two hosts":                       {in: head + "Host: b\r\n\r\n", status: 400},
-		"a host that is none":             {in: "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", status: 400},
+		"an invalid host":                 {in: "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", status: 400},
 		"HTTP/0.9":                        {in: "GET /\r\n\r\n", status: 400},
 		"HTTP/2":                          {in: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", status: 505},
 		"HTTP/1.1 with more":              {in: "GET / HTTP/1.1 x\r\nHost: a\r\n\r\n", status: 400},
 		"two spaces":                      {in: "GET  / HTTP/1.1\r\nHost: a\r\n\r\n", status: 400},
 		"no method":                       {in: " / HTTP/1.1\r\nHost: a\r\n\r\n", status: 400},
-		"a method that is no token":       {in: "G(T / HTTP/1.1\r\nHost: a\r\n\r\n", status: 400},
+		"a method that is not a token":    {in: "G(T / HTTP/1.1\r\nHost: a\r\n\r\n", status: 400},
 		"an expectation":                  {in: head + "Expect: the unexpected\r\n\r\n", status: 417},
 		"not HTTP at all":                 {in: "\x16\x03\x01\x02\x00\x01\x00\n\n", status: 400},
 		"no chunk size":                   {in: head + "Transfer-Encoding: chunked\r\n\r\n\r\n", status: 400},
 		"a chunk size with a sign":        {in: head + "Transfer-Encoding: chunked\r\n\r\n+1\r\nx\r\n0\r\n\r\n", status: 400},
 		"a negative chunk size":           {in: head + "Transfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n0\r\n\r\n", status: 400},
 		"a chunk size with 0x":            {in: head + "Transfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n", status: 400},
-		"a chunk size behind a space":     {in: head + "Transfer-Encoding: chunked\r\n\r\n 1\r\nx\r\n0\r\n\r\n", status: 400},
+		"a chunk size after a space":      {in: head + "Transfer-Encoding: chunked\r\n\r\n 1\r\nx\r\n0\r\n\r\n", status: 400},
 		"a chunk size and a space":        {in: head + "Transfer-Encoding: chunked\r\n\r\n1 \r\nx\r\n0\r\n\r\n", status: 400},
 		"a chunk size that wraps":         {in: head + "Transfer-Encoding: chunked\r\n\r\n10000000000000001\r\nx\r\n0\r\n\r\n", status: 400},
 		"the largest chunk size":          {in: head + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx\r\n0\r\n\r\n", status: 413},
@@ -251,28 +251,28 @@ func TestHTTPDResponses(t *testing.T) {
 			require.Equal(t, test.want, string(e.Outgoing(nil)))
 			require.Equal(t, test.done, httpd.Done())
 			e.deliver([]byte(get("1.1", "")), testkit.Whole)
-			require.Equal(t, test.done, len(e.got) == 1, "no request behind the end")
+			require.Equal(t, test.done, len(e.got) == 1, "a request after the end")
 		})
 	}
 }
 
-// What cannot be sent leaves the request to be answered.
+// If a response cannot be sent, the request still waits for one.
 func TestHTTPDRefusesToSend(t *testing.T) {
 	broken := io.NopCloser(io.MultiReader(strings.NewReader("x"), errReader{}))
 	for name, rec := range map[string]any{
-		"no response":             "200 OK",
-		"a nil response":          (*http.Response)(nil),
-		"no status":               &http.Response{},
-		"a status of four digits": &http.Response{StatusCode: 1000},
-		"a newline in the status": &http.Response{StatusCode: 200, Status: "200 OK\r\nX: y"},
-		"HTTP/2":                  &http.Response{StatusCode: 200, ProtoMajor: 2},
-		"a newline in a trailer":  &http.Response{StatusCode: 200, ContentLength: -1, Body: io.NopCloser(strings.NewReader("x")), Trailer: http.Header{"T\r\nSet-Cookie: u": {"v"}}},
-		"a coding":                &http.Response{StatusCode: 200, TransferEncoding: []string{"gzip", "chunked"}},
-		"too short a body":        &http.Response{StatusCode: 200, ContentLength: 2, Body: io.NopCloser(strings.NewReader("x"))},
-		"too long a body":         &http.Response{StatusCode: 200, ContentLength: 1, Body: io.NopCloser(strings.NewReader("xy"))},
-		"a body beyond the bound": &http.Response{StatusCode: 200, Body: io.NopCloser(io.LimitReader(zeros{}, filter.MaxResponse+1))},
-		"a body that fails":       &http.Response{StatusCode: 200, Body: broken},
-		"an upgrade nobody wants": &http.Response{StatusCode: 101},
+		"no response":                      "200 OK",
+		"a nil response":                   (*http.Response)(nil),
+		"no status":                        &http.Response{},
+		"a status of four digits":          &http.Response{StatusCode: 1000},
+		"a newline in the status":          &http.Response{StatusCode: 200, Status: "200 OK\r\nX: y"},
+		"HTTP/2":                           &http.Response{StatusCode: 200, ProtoMajor: 2},
+		"a newline in a trailer":           &http.Response{StatusCode: 200, ContentLength: -1, Body: io.NopCloser(strings.NewReader("x")), Trailer: http.Header{"T\r\nSet-Cookie: u": {"v"}}},
+		"a coding":                         &http.Response{StatusCode: 200, TransferEncoding: []string{"gzip", "chunked"}},
+		"too short a body":                 &http.Response{StatusCode: 200, ContentLength: 2, Body: io.NopCloser(strings.NewReader("x"))},
+		"too long a body":                  &http.Response{StatusCode: 200, ContentLength: 1, Body: io.NopCloser(strings.NewReader("xy"))},
+		"a body beyond the bound":          &http.Response{StatusCode: 200, Body: io.NopCloser(io.LimitReader(zeros{}, filter.MaxResponse+1))},
+		"a body that fails":                &http.Response{StatusCode: 200, Body: broken},
+		"an upgrade that nobody asked for": &http.Response{StatusCode: 101},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnd(t, &filter.HTTPD{})
@@ -325,7 +325,7 @@ func TestHTTPDContinue(t *testing.T) {
 		require.Equal(t, []string{`POST / HTTP/1.1 host=a close=false body="ok"`}, allSaid(t, e))
 		require.Empty(t, e.Outgoing(nil))
 	})
-	t.Run("behind the answers that come first", func(t *testing.T) {
+	t.Run("after the answers to earlier requests", func(t *testing.T) {
 		e := newEnd(t, &filter.HTTPD{})
 		e.deliver([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"+expecting), testkit.Whole)
 		require.Len(t, e.got, 1)
@@ -360,7 +360,7 @@ func TestHTTPDInterimResponses(t *testing.T) {
 	require.Error(t, e.Send(hints), "HTTP/1.0 has none")
 }
 
-// What follows the request is not HTTP, and it arrived before the answer.
+// The bytes after the request are not HTTP, and arrived before the answer.
 func TestHTTPDSwitchesProtocols(t *testing.T) {
 	for name, test := range map[string]struct {
 		request string
@@ -426,7 +426,7 @@ func TestHTTPDInTheMiddleOfARequest(t *testing.T) {
 	e := newEnd(t, &filter.HTTPD{})
 	e.deliver([]byte(head+"Content-Length: 5\r\n\r\nhel"), testkit.Whole)
 	var left *filter.LeftoverError
-	require.ErrorAs(t, e.SetCodec(filter.Stream{}), &left, "a part of a record is nobody's")
+	require.ErrorAs(t, e.SetCodec(filter.Stream{}), &left, "a part of a record belongs to no codec")
 	require.ErrorAs(t, e.Push(tlsServer(t, 0), filter.KeepLeftover), &left)
 }
 
@@ -449,8 +449,8 @@ func TestHTTPDOverTLS(t *testing.T) {
 
 }
 
-// However the bytes are cut, the same requests and the same error come out,
-// and what is kept is bounded.
+// However the bytes are split, the same requests and the same error come out, and
+// the data that is kept is bounded.
 func FuzzHTTPD(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\n\n"), uint64(1))
 	f.Add([]byte(head+"Transfer-Encoding: chunked\r\n\r\n1;x\r\na\r\n0\r\nT: u\r\n\r\nGET"), uint64(2))

@@ -49,13 +49,13 @@ type Line struct {
 	MaxLength int
 
 	found  string // the newline that Detect found
-	behind byte   // second byte of the newline after the last record, if it arrives; 0: none
+	second byte   // second byte of the newline after the last record, if it arrives; 0: none
 }
 
 // Decode looks for the next line.
 func (l *Line) Decode(data []byte, seen int) (any, int, error) {
 	skipped := 0
-	if l.behind != 0 && len(data) > 0 {
+	if l.second != 0 && len(data) > 0 {
 		skipped = l.complete(data[0])
 		data, seen = data[skipped:], 0
 	}
@@ -87,7 +87,7 @@ func (l *Line) any(data []byte, seen, skipped int) (any, int, error) {
 	if at += from; at < from || at > l.max() {
 		return nil, skipped, l.tooLong()
 	}
-	l.behind = '\r' + '\n' - data[at]
+	l.second = '\r' + '\n' - data[at]
 	n := at + 1
 	if n < len(data) {
 		n += l.complete(data[n])
@@ -98,22 +98,22 @@ func (l *Line) any(data []byte, seen, skipped int) (any, int, error) {
 // complete reports whether b is the second byte of the newline after the last
 // record, as the number of bytes to skip.
 func (l *Line) complete(b byte) (skip int) {
-	first := '\r' + '\n' - l.behind
+	first := '\r' + '\n' - l.second
 	newline := []byte{first}
-	if b == l.behind {
+	if b == l.second {
 		newline, skip = append(newline, b), 1
 	}
 	if l.Detect {
 		l.found = string(newline)
 	}
-	l.behind = 0
+	l.second = 0
 	return skip
 }
 
-// takeBehind returns and forgets the byte that may still arrive and belongs to
+// takeSecond returns and forgets the byte that may still arrive and belongs to
 // the last record, or 0. Another codec gets the input from now on.
-func (l *Line) takeBehind() byte {
-	b := l.behind
+func (l *Line) takeSecond() byte {
+	b := l.second
 	if b != 0 {
 		l.complete(0)
 	}

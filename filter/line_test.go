@@ -47,7 +47,7 @@ func TestLineNewlines(t *testing.T) {
 	}
 }
 
-// The original takes an LF that comes later for an empty line.
+// The original treats an LF that comes later as an empty line.
 func TestLineIsHandedOutAtItsCR(t *testing.T) {
 	e := newEnd(t, &filter.Line{})
 	for _, piece := range []string{"a\r", "\nb\n", "\r", "c\r"} {
@@ -64,17 +64,17 @@ func TestLineTooLong(t *testing.T) {
 		want []any
 		err  bool
 	}{
-		"just fits":                      {filter.Line{MaxLength: 4}, "abcd\nefgh\r\n", []any{"abcd", "efgh"}, false},
-		"open and just fits":             {filter.Line{MaxLength: 4}, "abcd", nil, false},
-		"too long":                       {filter.Line{MaxLength: 4}, "ab\nabcde\nx\n", []any{"ab"}, true},
-		"open and too long":              {filter.Line{MaxLength: 4}, "ab\nabcde", []any{"ab"}, true},
-		"literal, just fits":             {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcd\r\nx\r\n", []any{"abcd", "x"}, false},
-		"literal, newline half there":    {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcd\r", nil, false},
-		"literal, too long":              {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcde\r\n", nil, true},
-		"literal, open and too long":     {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcdef", nil, true},
-		"default, just fits":             {filter.Line{}, strings.Repeat("a", filter.DefaultMaxLine) + "\n", []any{strings.Repeat("a", filter.DefaultMaxLine)}, false},
-		"default, one more":              {filter.Line{}, strings.Repeat("a", filter.DefaultMaxLine+1) + "\n", nil, true},
-		"what follows is no line either": {filter.Line{MaxLength: 4}, "abcdefgh\nok\n", nil, true},
+		"just fits":                           {filter.Line{MaxLength: 4}, "abcd\nefgh\r\n", []any{"abcd", "efgh"}, false},
+		"open and just fits":                  {filter.Line{MaxLength: 4}, "abcd", nil, false},
+		"too long":                            {filter.Line{MaxLength: 4}, "ab\nabcde\nx\n", []any{"ab"}, true},
+		"open and too long":                   {filter.Line{MaxLength: 4}, "ab\nabcde", []any{"ab"}, true},
+		"literal, just fits":                  {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcd\r\nx\r\n", []any{"abcd", "x"}, false},
+		"literal, newline half there":         {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcd\r", nil, false},
+		"literal, too long":                   {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcde\r\n", nil, true},
+		"literal, open and too long":          {filter.Line{MaxLength: 4, Newline: "\r\n"}, "abcdef", nil, true},
+		"default, just fits":                  {filter.Line{}, strings.Repeat("a", filter.DefaultMaxLine) + "\n", []any{strings.Repeat("a", filter.DefaultMaxLine)}, false},
+		"default, one more":                   {filter.Line{}, strings.Repeat("a", filter.DefaultMaxLine+1) + "\n", nil, true},
+		"input after it is not a line either": {filter.Line{MaxLength: 4}, "abcdefgh\nok\n", nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
@@ -103,10 +103,10 @@ func TestLineSends(t *testing.T) {
 		line filter.Line
 		want string
 	}{
-		"default":              {filter.Line{}, "a\r\n\r\nb\r\n"},
-		"literal":              {filter.Line{Newline: "\n"}, "a\n\nb\n"},
-		"output differs":       {filter.Line{Newline: "\n", OutNewline: "\r"}, "a\r\rb\r"},
-		"detection has no say": {filter.Line{Detect: true}, "a\r\n\r\nb\r\n"},
+		"default":                 {filter.Line{}, "a\r\n\r\nb\r\n"},
+		"literal":                 {filter.Line{Newline: "\n"}, "a\n\nb\n"},
+		"output differs":          {filter.Line{Newline: "\n", OutNewline: "\r"}, "a\r\rb\r"},
+		"detection has no effect": {filter.Line{Detect: true}, "a\r\n\r\nb\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnd(t, &test.line)
@@ -119,8 +119,8 @@ func TestLineSends(t *testing.T) {
 	}
 }
 
-// However the bytes are cut, and with every kind of newline, the same lines
-// come out and the same number of bytes is left.
+// However the bytes are split, and with every kind of newline, the same lines come
+// out and the same number of bytes is left.
 func FuzzLine(f *testing.F) {
 	f.Add([]byte("a\r\nb\n\rc\r\r\n"), uint64(1), uint8(0), uint8(9))
 	f.Add([]byte("a\r\nb\nc"), uint64(2), uint8(1), uint8(2))

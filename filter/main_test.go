@@ -12,7 +12,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// The engine is a filter by its methods alone.
+// The engine implements Filter without importing this package.
 var (
 	_ filter.Filter   = (*sslfilter.Filter)(nil)
 	_ filter.Detacher = (*sslfilter.Filter)(nil)
@@ -37,7 +37,7 @@ func tlsClient(t testing.TB) *sslfilter.Filter {
 	return testkit.Filter(t, testkit.Client())
 }
 
-// end is a stack and what came out of it.
+// end is a stack and the records that came out of it.
 type end struct {
 	*filter.Stack
 	got []any
@@ -56,7 +56,7 @@ func newEnd(t testing.TB, codec filter.Codec, filters ...filter.Filter) *end {
 	return e
 }
 
-// take takes all records that are there.
+// take takes all records that have arrived.
 func (e *end) take() {
 	for {
 		rec, err := e.Next()
@@ -71,7 +71,7 @@ func (e *end) take() {
 	}
 }
 
-// deliver gives wire to the stack, as it is cut.
+// deliver gives wire to the stack, split into pieces.
 func (e *end) deliver(wire []byte, cut testkit.Cut) {
 	for _, b := range cut(wire) {
 		e.Receive(b) // an error is in Next too
@@ -79,7 +79,7 @@ func (e *end) deliver(wire []byte, cut testkit.Cut) {
 	}
 }
 
-// text is all records of a stream or of lines, each line with a newline.
+// text returns all records of a stream or of lines, each line with a newline.
 func (e *end) text() string {
 	var s strings.Builder
 	size := 0

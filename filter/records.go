@@ -1,10 +1,10 @@
 package filter
 
-// Records is the Codec for programs that take each TLS record for a message.
+// Records is the Codec for programs that treat each TLS record as a message.
 // Each record of the Stack is a []byte. One Send makes one TLS record, and one
-// TLS record from the peer is one record of Next, however the network cuts the
+// TLS record from the peer is one record of Next, however the network splits the
 // bytes. More than 16384 bytes, the most that a TLS record can hold, become
-// several records, as in the original. Sending nothing sends no record.
+// several records, as in the original. An empty Send sends no record.
 //
 // A program whose only filter was POE::Filter::SSL saw one event for each put
 // of its peer, and some programs rely on that. TLS does not promise it: a
@@ -13,9 +13,9 @@ package filter
 // peers that cannot be changed.
 //
 // Records are those of the top filter if that is TLS (a Filter with a method
-// HandshakeDone, as *sslfilter.Filter has). In any other Stack one call of
-// Receive is one record, as one read is in the original. What is sent before
-// the handshake is done waits in the Stack, so that it keeps its records too.
+// HandshakeDone, like *sslfilter.Filter). In any other Stack one call of Receive
+// is one record, as one read is in the original. Data that is sent before the
+// handshake is done waits in the Stack, so that it keeps its records too.
 //
 // Corresponds to POE::Filter::SSL without another filter above it.
 type Records struct{}
@@ -32,7 +32,7 @@ func (Records) Encode(dst []byte, rec any) ([]byte, error) {
 	return dst, recordType("Records", rec, "[]byte and string")
 }
 
-// Partial is 0.
+// Partial returns 0.
 func (Records) Partial() int { return 0 }
 
 func (Records) keepsRecords() {}
@@ -46,13 +46,13 @@ func keepsRecords(codec any) bool {
 // handshaker is a Filter that speaks TLS.
 type handshaker interface{ HandshakeDone() bool }
 
-// recordCut follows the records in the bytes that a TLS filter gets. It reads
-// their headers (RFC 8446 section 5.1) and looks at nothing else: what is not
-// TLS is cut somewhere, and the filter refuses it.
+// recordCut finds the boundaries of the records in the bytes that a TLS filter
+// gets. It only reads their headers (RFC 8446 section 5.1). If the input is not
+// TLS, the boundaries are wrong, but then the filter rejects the input.
 type recordCut struct {
 	header [recordHeader]byte
-	have   int // bytes of header that have come
-	left   int // bytes that are missing in the record
+	have   int // bytes of header that have arrived
+	left   int // bytes of the record that have not arrived
 }
 
 const recordHeader = 5 // type, version in two bytes, length in two bytes
@@ -83,12 +83,12 @@ func (c *recordCut) skip(data []byte) {
 	}
 }
 
-// apart is what was sent record by record and has not been given to the top
-// filter yet.
+// apart holds data that was sent record by record and that the top filter does not
+// have yet.
 type apart struct {
 	data  []byte
 	ends  []uint32 // where each record ends in data; MaxWaiting bounds them
-	taken int      // of data
+	taken int      // bytes of data that the top filter has
 }
 
 func (a *apart) len() int { return len(a.data) - a.taken }
@@ -101,7 +101,7 @@ func (a *apart) add(b []byte) {
 // first returns the bytes of the oldest record.
 func (a *apart) first() []byte { return a.data[a.taken:a.ends[0]] }
 
-// take forgets the first n bytes, which are at most the oldest record.
+// take drops the first n bytes, which are at most the oldest record.
 func (a *apart) take(n int) {
 	if a.taken += n; a.taken < int(a.ends[0]) {
 		return
@@ -126,8 +126,8 @@ func (s *Stack) sendApart(b []byte) error {
 	return s.err
 }
 
-// giveApart gives the oldest record to the top filter if that can make a TLS
-// record of it now, and reports whether it did.
+// giveApart gives the oldest record to the top filter if that filter can turn it
+// into a TLS record now. It reports whether it did.
 func (s *Stack) giveApart() bool {
 	if s.apart.len() == 0 || len(s.held) > 0 || s.err != nil {
 		return false
@@ -169,7 +169,7 @@ func (s *Stack) feedRecords(l *layer, data []byte) {
 	}
 }
 
-// cuts divides what a Stack has decoded into records.
+// cuts divides the data that a Stack has decoded into records.
 type cuts struct {
 	lengths []uint32 // of records that are complete, oldest first; MaxUnread bounds them
 	total   int      // the sum of lengths
@@ -183,8 +183,8 @@ func (s *Stack) cutHere() {
 	}
 }
 
-// undecoded returns what the decoder may look at: all of plain, or its first
-// record if dec keeps records.
+// undecoded returns the data that the decoder may look at: all of plain, or its
+// first record if dec keeps records.
 func (s *Stack) undecoded() []byte {
 	rest := s.plain[s.off:]
 	if len(s.cuts.lengths) > 0 {
@@ -193,14 +193,14 @@ func (s *Stack) undecoded() []byte {
 	return rest
 }
 
-// took notes that the decoder took n bytes of plain.
+// took records that the decoder has taken n bytes of plain.
 func (c *cuts) took(n int) {
 	switch {
 	case len(c.lengths) == 0:
 	case len(c.lengths) > 1 && n == int(c.lengths[0]):
 		c.total -= n
 		c.lengths = c.lengths[1:]
-	case n > 0: // the last record, or everything
+	case n > 0: // the last record, or all of them
 		*c = cuts{}
 	}
 }

@@ -69,7 +69,7 @@ func TestRecordsBeforeAnEarlyClose(t *testing.T) {
 
 }
 
-// Without TLS, a record is what one call of Receive has brought.
+// Without TLS, the bytes of one call of Receive are a record.
 func TestRecordsWithoutTLS(t *testing.T) {
 	e := newEnd(t, filter.Records{})
 	require.NoError(t, e.Receive([]byte("one")))
@@ -87,7 +87,7 @@ func TestRecordsWithoutTLS(t *testing.T) {
 	require.Equal(t, []any{[]byte("a"), []byte("b")}, e.got)
 }
 
-// The records of TLS inside TLS are those of the inner one.
+// If TLS runs inside TLS, the records are those of the inner TLS.
 func TestRecordsOfTheTopFilter(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server := newEnd(t, filter.Records{}, tlsServer(t, sslfilter.VersionTLS13), tlsServer(t, sslfilter.VersionTLS12))
@@ -100,8 +100,8 @@ func TestRecordsOfTheTopFilter(t *testing.T) {
 
 }
 
-// A codec that comes in the middle of a stream, and of a TLS record, finds the
-// next record where it begins.
+// Records that replaces another codec in the middle of a TLS record returns the rest
+// of that record, and then whole records.
 func TestRecordsFromTheMiddle(t *testing.T) {
 	server, client := newEnd(t, filter.Stream{}, tlsServer(t, sslfilter.VersionTLS13)), newEnd(t, filter.Stream{}, tlsClient(t))
 	transfer(client, server, testkit.Whole)
@@ -123,7 +123,8 @@ func TestRecordsFromTheMiddle(t *testing.T) {
 	require.Equal(t, []any{[]byte("threefour")}, server.got, "Stream has no records")
 }
 
-// What a codec sends after Records leaves after it, also before the handshake.
+// Data that a codec sends after Records leaves after the data of Records, even if
+// both were sent before the handshake.
 func TestRecordsKeepTheOrder(t *testing.T) {
 	server, client := newEnd(t, filter.Records{}, tlsServer(t, sslfilter.VersionTLS13)), newEnd(t, filter.Records{}, tlsClient(t))
 	send(t, client, "one", "two")

@@ -56,8 +56,8 @@ type Stack struct {
 
 	closing bool  // CloseWrite was called
 	ended   bool  // the transport ended
-	broken  error // the decoder's
-	err     error // a filter's; fatal
+	broken  error // of the decoder
+	err     error // of a filter; fatal
 	closed  bool
 }
 
@@ -156,7 +156,7 @@ func (s *Stack) feed(i int, data []byte) {
 	s.cutHere()
 }
 
-// note keeps how a Receive of l ended.
+// note records the error of a Receive of l.
 func (s *Stack) note(l *layer, err error) {
 	switch {
 	case err == nil:
@@ -167,7 +167,7 @@ func (s *Stack) note(l *layer, err error) {
 	}
 }
 
-// arrived adds what has passed all filters to plain.
+// arrived adds data that has passed all filters to plain.
 func (s *Stack) arrived(data []byte) {
 	data = skip(&s.skip, data)
 	to := s.room()
@@ -196,10 +196,11 @@ func (s *Stack) room() *[]byte {
 	return &s.plain
 }
 
-// grown bounds the output of filters that make many bytes of few.
+// grown bounds the output of filters that produce much output from little input. n
+// is the number of bytes that were added to plain.
 func (s *Stack) grown(n int) {
 	if n > 0 && len(s.plain) > MaxUnread+maxGrowth {
-		s.fail(fmt.Errorf("%w: the filters made more than %d bytes", ErrBufferFull, MaxUnread+maxGrowth))
+		s.fail(fmt.Errorf("%w: the filters produced more than %d bytes", ErrBufferFull, MaxUnread+maxGrowth))
 	}
 }
 
@@ -414,7 +415,7 @@ func (s *Stack) Outgoing(dst []byte) []byte {
 	return dst
 }
 
-// drain moves what was sent into out, as far as the filters accept it.
+// drain moves data that was sent to out, as far as the filters accept it.
 func (s *Stack) drain() {
 	for more := true; more; more = s.giveApart() {
 		s.out = s.pull(s.out)
@@ -491,8 +492,8 @@ func (s *Stack) give(i int) (stuck bool) {
 	return false
 }
 
-// CloseWrite ends our direction: Outgoing returns the data that was sent, and
-// then the end of each filter, which is close_notify for TLS. Reading continues.
+// CloseWrite ends the outgoing direction: Outgoing returns the data that was sent,
+// and then the end of each filter, which is close_notify for TLS. Reading continues.
 // During a handshake, CloseWrite takes effect after the handshake.
 //
 // To end only TLS and continue in plain text, call CloseWrite of that filter

@@ -31,9 +31,9 @@ func TestStackWithoutFilters(t *testing.T) {
 
 }
 
-// Early data, banners and replies, in both directions. In the original, what
-// comes with the last flight misses the filters above (finding 4 in TLS 1.3,
-// and for a client in TLS 1.2).
+// Data before the handshake, banners and replies, in both directions. In the
+// original, data that arrives with the last flight bypasses the filters above
+// (finding 4 in TLS 1.3, and for a client in TLS 1.2).
 func TestLinesOverTLS(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
@@ -68,8 +68,8 @@ func TestLinesOverTLS(t *testing.T) {
 
 }
 
-// One delivery has the whole flight and the data behind it.
-func TestDataWithTheLastFlightGoThroughEveryFilter(t *testing.T) {
+// One delivery has the whole flight and the data after it.
+func TestDataWithTheLastFlightPassesEveryFilter(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := newEnd(t, &filter.Line{}, tlsServer(t, v))
 		client := newEnd(t, &filter.Line{}, tlsClient(t))
@@ -118,7 +118,7 @@ func TestCutConnection(t *testing.T) {
 	}
 }
 
-// What was sent before the input was cut can still leave.
+// Data that was sent before the input was cut can still leave.
 func TestOutputAfterACutInput(t *testing.T) {
 	server, client := newEnd(t, nil, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
 	transfer(client, server, testkit.Whole)
@@ -129,7 +129,7 @@ func TestOutputAfterACutInput(t *testing.T) {
 	require.Error(t, server.Send("more"))
 }
 
-// Records in front of the failure come out, then the error, and the alert leaves.
+// The records before the failure come out, then the error, and the alert leaves.
 func TestFatalErrorInTheMiddle(t *testing.T) {
 	server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 	transfer(client, server, testkit.Whole)
@@ -156,7 +156,7 @@ func TestFatalErrorInTheMiddle(t *testing.T) {
 	require.Equal(t, sslfilter.AlertError(20), alert) // bad_record_mac
 }
 
-func TestBoundOfWhatNextHasNotTaken(t *testing.T) {
+func TestBoundOfUnreadRecords(t *testing.T) {
 	e := newEnd(t, nil)
 	require.NoError(t, e.Receive(make([]byte, filter.MaxUnread-1)))
 	require.ErrorIs(t, e.Receive([]byte("xy")), filter.ErrBufferFull)
@@ -168,7 +168,7 @@ func TestBoundOfWhatNextHasNotTaken(t *testing.T) {
 	require.Equal(t, "xy", string(e.got[1].([]byte)), "and it goes on")
 }
 
-func TestBoundOfWhatWaits(t *testing.T) {
+func TestBoundOfWaitingOutput(t *testing.T) {
 	for name, filters := range map[string][]filter.Filter{"plain": nil, "in a handshake": {tlsClient(t)}} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnd(t, nil, filters...)

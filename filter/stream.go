@@ -1,8 +1,8 @@
 package filter
 
 // Stream is the Codec for a stream of bytes. Each incoming record is a []byte
-// with all data that has arrived, and belongs to the caller; where the stream is
-// cut into records has no meaning. Outgoing records are []byte and string.
+// with all data that has arrived, and belongs to the caller. The boundaries between
+// records have no meaning. Outgoing records are []byte and string.
 //
 // Corresponds to POE::Filter::Stream.
 type Stream struct{}
@@ -26,5 +26,5 @@ func (Stream) Encode(dst []byte, rec any) ([]byte, error) {
 	return dst, recordType("Stream", rec, "[]byte and string")
 }
 
-// Partial is 0.
+// Partial returns 0.
 func (Stream) Partial() int { return 0 }

@@ -13,7 +13,7 @@ type Option uint8
 // to a record yet. Without it the switch returns a LeftoverError. A filter that
 // is pushed gets the bytes as its first input, so a command that was injected
 // after STARTTLS makes the handshake fail. If a filter is removed, the bytes stay
-// in front of the bytes that arrived after its end.
+// before the bytes that arrived after its end.
 const KeepLeftover Option = 1
 
 // Push adds f on top of the filters, below the codec, and starts it. The stack
@@ -84,11 +84,11 @@ func (s *Stack) put(i int, f Filter, top bool) {
 	s.layers = slices.Insert(s.layers, i, l)
 }
 
-// behind returns and forgets the byte that may still arrive and belongs to the
-// last record.
+// secondByte returns and forgets the second byte of the newline after the last
+// record, if that byte may still arrive.
 func (s *Stack) behind() byte {
-	if line, ok := s.dec.(interface{ takeBehind() byte }); ok {
-		return line.takeBehind()
+	if line, ok := s.dec.(interface{ takeSecond() byte }); ok {
+		return line.takeSecond()
 	}
 	return 0
 }
@@ -188,7 +188,7 @@ func (s *Stack) detach(op string, i int, opts []Option) (f Filter, rest []byte, 
 			return nil, nil, err
 		}
 	} else if !l.Flushed() {
-		return nil, nil, errors.New("filter: " + op + ": the filter has not handed out all that was sent")
+		return nil, nil, errors.New("filter: " + op + ": Outgoing of the filter has not returned everything that was sent")
 	}
 	last := l.Outgoing(l.held)
 	f = l.Filter

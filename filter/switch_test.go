@@ -11,8 +11,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// starttls makes a server of lines that pushes a TLS server at STARTTLS. What
-// Push says is in *result.
+// starttls makes a server of lines that pushes a TLS server at STARTTLS. The error
+// of Push is in *result.
 func starttls(t *testing.T, line *filter.Line, result *error, opts ...filter.Option) *end {
 	server := newEnd(t, line)
 	server.record = func(rec any) {
@@ -24,7 +24,7 @@ func starttls(t *testing.T, line *filter.Line, result *error, opts ...filter.Opt
 	return server
 }
 
-// Also where a delivery ends between CR and LF: the LF is not TLS.
+// This includes deliveries that end between CR and LF: the LF does not belong to TLS.
 func TestSTARTTLS(t *testing.T) {
 	for name, line := range map[string]filter.Line{"any newline": {}, "CR LF": {Newline: "\r\n"}, "detected": {Detect: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -51,9 +51,9 @@ func TestSTARTTLS(t *testing.T) {
 	}
 }
 
-// CVE-2011-0411: a command that is injected behind STARTTLS must never be taken
+// CVE-2011-0411: a command that is injected after STARTTLS must never be mistaken
 // for one that came through TLS.
-func TestInjectionBehindSTARTTLSIsRefused(t *testing.T) {
+func TestInjectionAfterSTARTTLSIsRefused(t *testing.T) {
 	for name, injected := range map[string]string{"a command": "RSET\r\n", "half a command": "MAIL FR", "one byte": "x", "an empty line": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			var pushed error
@@ -83,7 +83,7 @@ func TestInjectedCommandFedToTLSFails(t *testing.T) {
 	require.Equal(t, pushed, server.err)
 }
 
-// A client that does not wait for the answer.
+// The client sends its ClientHello without waiting for the answer.
 func TestPipelinedClientHello(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		var pushed error
@@ -97,7 +97,7 @@ func TestPipelinedClientHello(t *testing.T) {
 
 		answer := server.Outgoing(nil)
 		plain := "220 go ahead\r\n"
-		require.Equal(t, plain, string(answer[:len(plain)]), "in front of TLS")
+		require.Equal(t, plain, string(answer[:len(plain)]), "before TLS")
 		client.deliver(answer[len(plain):], cut)
 		send(t, client, "secret")
 		transfer(client, server, cut)
@@ -106,7 +106,8 @@ func TestPipelinedClientHello(t *testing.T) {
 
 }
 
-// The client of STARTTLS: a response that was injected behind the server's answer.
+// The client of STARTTLS rejects a response that was injected after the server's
+// answer.
 func TestInjectedResponseIsRefused(t *testing.T) {
 	client := newEnd(t, &filter.Line{})
 	require.NoError(t, client.Receive([]byte("220 go ahead\r\n250 you are welcome\r\n")))
@@ -146,8 +147,8 @@ func TestTLSInTLS(t *testing.T) {
 
 }
 
-// The second handshake goes through the first connection, pushed while data flow.
-func TestPushOntoLivingTLS(t *testing.T) {
+// The second handshake runs over the first connection, pushed while data flows.
+func TestPushOntoEstablishedTLS(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 		server.record = func(rec any) {
@@ -170,8 +171,8 @@ func TestPushOntoLivingTLS(t *testing.T) {
 
 }
 
-// unTLS takes TLS off a pair: the client ends it and goes on in plain text at
-// once; the server does when it sees the end.
+// unTLS removes TLS from a pair. The client ends it and continues in plain text at
+// once. The server does so when it receives the end.
 func unTLS(t *testing.T, client, server *end, cut testkit.Cut) {
 	t.Helper()
 	tls := client.Filters()[0].(*sslfilter.Filter)
@@ -185,7 +186,7 @@ func unTLS(t *testing.T, client, server *end, cut testkit.Cut) {
 	require.NoError(t, f.Close())
 }
 
-func TestTLSOffInALivingStack(t *testing.T) {
+func TestPopTLSFromAStackInUse(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 			server, client := newEnd(t, &filter.Line{}, tlsServer(t, v)), newEnd(t, &filter.Line{}, tlsClient(t))
@@ -211,7 +212,7 @@ func TestTLSOffInALivingStack(t *testing.T) {
 
 }
 
-// And on again, with the ClientHello right behind the close_notify.
+// TLS starts again, and the ClientHello directly follows the close_notify.
 func TestTLSAfterTLS(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
@@ -253,8 +254,8 @@ func TestReplaceFeedsTheNewFilter(t *testing.T) {
 
 }
 
-// The outer TLS goes, and the inner one goes on alone.
-func TestRemoveTheOuterOfTwo(t *testing.T) {
+// The outer TLS is removed, and the inner TLS continues alone.
+func TestRemoveOuterTLS(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server := newEnd(t, &filter.Line{}, tlsServer(t, 0), tlsServer(t, 0))
 		client := newEnd(t, &filter.Line{}, tlsClient(t), tlsClient(t))
@@ -283,7 +284,7 @@ func TestRemoveTheOuterOfTwo(t *testing.T) {
 }
 
 // A record must not begin in TLS and end outside.
-func TestPopRefusesWhatIsLeft(t *testing.T) {
+func TestPopRefusesLeftoverBytes(t *testing.T) {
 	for name, opts := range map[string][]filter.Option{"refused": nil, "kept": {filter.KeepLeftover}} {
 		t.Run(name, func(t *testing.T) {
 			server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
@@ -308,7 +309,7 @@ func TestPopRefusesWhatIsLeft(t *testing.T) {
 	}
 }
 
-func TestSwitchesThatCannotBe(t *testing.T) {
+func TestImpossibleSwitches(t *testing.T) {
 	server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 	transfer(client, server, testkit.Whole)
 	var usage *sslfilter.UsageError
@@ -345,9 +346,9 @@ func TestSwitchesThatCannotBe(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Under a living TLS another one is put: what was sent before does not go
-// through it.
-func TestInsertUnderLivingTLS(t *testing.T) {
+// A second TLS is inserted below an established one. Data that was sent before does
+// not pass through it.
+func TestInsertBelowEstablishedTLS(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))
 		transfer(client, server, cut)
@@ -359,14 +360,14 @@ func TestInsertUnderLivingTLS(t *testing.T) {
 		require.Equal(t, []any{"before"}, server.got)
 		require.NoError(t, server.Insert(0, tlsServer(t, 0)))
 		server.deliver(wire[len(wire)-len(hello):], cut)
-		send(t, client, "behind")
+		send(t, client, "after")
 		transfer(client, server, cut)
-		require.Equal(t, []any{"before", "behind"}, server.got)
+		require.Equal(t, []any{"before", "after"}, server.got)
 	})
 
 }
 
-func TestInsertBelowRefusesWhatIsLeft(t *testing.T) {
+func TestInsertRefusesLeftoverBytes(t *testing.T) {
 	server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, nil, tlsClient(t))
 	send(t, client, "half")
 	transfer(client, server, testkit.Whole)
@@ -408,8 +409,8 @@ func TestPushAfterTheTransportEnded(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
-// A nil filter or codec is an error that changes nothing, and the zero Stack
-// is one without filters.
+// A nil filter or codec is an error that changes nothing. The zero Stack is a stack
+// without filters.
 func TestNilFilters(t *testing.T) {
 	var none *sslfilter.Filter
 	var noLine *filter.Line

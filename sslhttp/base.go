@@ -1,6 +1,6 @@
 package sslhttp
 
-//lint:file-ignore SA1019 every field of http.Transport has its effect or is refused, the deprecated ones too
+//lint:file-ignore SA1019 every field of http.Transport has its effect or is an error, including deprecated ones
 
 import (
 	"context"

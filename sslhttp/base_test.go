@@ -88,19 +88,19 @@ func TestDialFunctions(t *testing.T) {
 		dialed.Store(addr)
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	refuse := errors.New("the guard does not let it out")
+	refuse := errors.New("the egress filter rejects it")
 	for name, test := range map[string]struct {
 		base   *http.Transport
 		dialer *net.Dialer
 		refuse bool
 	}{
-		"DialContext":  {base: &http.Transport{DialContext: count}},
-		"Dial":         {base: &http.Transport{Dial: func(network, addr string) (net.Conn, error) { return count(context.Background(), network, addr) }}},
-		"the guard":    {base: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, refuse }}, refuse: true},
-		"nothing":      {base: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, nil }}, refuse: true},
-		"NetDialer":    {dialer: &net.Dialer{ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error { dialed.Store(addr); return nil }}},
-		"and Base":     {base: new(http.Transport), dialer: &net.Dialer{ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error { dialed.Store(addr); return nil }}},
-		"NetDialer no": {dialer: &net.Dialer{ControlContext: func(context.Context, string, string, syscall.RawConn) error { return refuse }}, refuse: true},
+		"DialContext":       {base: &http.Transport{DialContext: count}},
+		"Dial":              {base: &http.Transport{Dial: func(network, addr string) (net.Conn, error) { return count(context.Background(), network, addr) }}},
+		"the egress filter": {base: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, refuse }}, refuse: true},
+		"nothing":           {base: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, nil }}, refuse: true},
+		"NetDialer":         {dialer: &net.Dialer{ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error { dialed.Store(addr); return nil }}},
+		"and Base":          {base: new(http.Transport), dialer: &net.Dialer{ControlContext: func(_ context.Context, _, addr string, _ syscall.RawConn) error { dialed.Store(addr); return nil }}},
+		"NetDialer no":      {dialer: &net.Dialer{ControlContext: func(context.Context, string, string, syscall.RawConn) error { return refuse }}, refuse: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := transport(t, both...)
@@ -235,7 +235,7 @@ func TestProxies(t *testing.T) {
 	fails("Proxy", &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, hook }}, hook.Error())
 	fails("a scheme", &http.Transport{Proxy: proxyURL("ftp://joe:secret@localhost")}, `got "ftp"`)
 	p.extra = "HTTP/1.1 200 OK\r\n\r\n"
-	fails("bytes behind the answer", &http.Transport{Proxy: proxyURL(plain.URL)}, "19 bytes follow")
+	fails("bytes after the answer", &http.Transport{Proxy: proxyURL(plain.URL)}, "19 bytes follow")
 	p.refuse = http.StatusForbidden
 	fails("refused", &http.Transport{Proxy: proxyURL(strings.Replace(plain.URL, "//", "//joe:secret@", 1))}, "with 403 Forbidden")
 }
@@ -398,11 +398,11 @@ func TestSOCKS(t *testing.T) {
 		url            string
 		want           string
 	}{
-		"refused":           {code: 2, want: "ruleset"},
-		"a code of its own": {code: 77, want: "unknown reply 77"},
-		"wrong password":    {user: "joe", password: "other", url: "joe:secret@", want: "refuses the user name"},
-		"no password":       {user: "joe", password: "other", want: "wants another authentication"},
-		"a name too long":   {user: "joe", url: strings.Repeat("x", 256) + ":secret@", want: "1 to 255 bytes"},
+		"refused":         {code: 2, want: "ruleset"},
+		"an unknown code": {code: 77, want: "unknown reply 77"},
+		"wrong password":  {user: "joe", password: "other", url: "joe:secret@", want: "rejected the user name"},
+		"no password":     {user: "joe", password: "other", want: "none of the offered authentication methods"},
+		"a name too long": {user: "joe", url: strings.Repeat("x", 256) + ":secret@", want: "1 to 255 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			at, _ := socksServer(t, s.addr, test.user, test.password, test.code)
@@ -449,7 +449,7 @@ func TestEveryFieldOfBaseIsLookedAt(t *testing.T) {
 	fields := reflect.TypeFor[http.Transport]()
 	for i := range fields.NumField() {
 		if field := fields.Field(i); field.IsExported() {
-			require.Contains(t, fieldsOfBase, field.Name, "http.Transport has a new field: let sslhttp.Transport handle or refuse it")
+			require.Contains(t, fieldsOfBase, field.Name, "http.Transport has a new field: make sslhttp.Transport handle or reject it")
 		}
 	}
 }

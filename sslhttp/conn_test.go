@@ -131,7 +131,7 @@ func TestWrappedListeners(t *testing.T) {
 			}}
 			go sslhttp.Serve(srv, wrap(l))
 			defer srv.Close()
-			for _, protocols := range [][]string{both, {"http/1.1"}, both} { // one at a time: places are given back
+			for _, protocols := range [][]string{both, {"http/1.1"}, both} { // one at a time: their slots are released
 				tr := transport(t, protocols...)
 				text, _ := get(t, tr, "https://"+l.Addr().String())
 				require.Contains(t, text, "tls=true cert=true")

@@ -48,7 +48,7 @@ func askSOCKS(_ context.Context, conn net.Conn, r *route) error {
 			return err
 		}
 	default:
-		return errors.New("the proxy wants another authentication method than its URL has")
+		return errors.New("the proxy accepts none of the offered authentication methods")
 	}
 	request, err := socksRequest(r.addr)
 	if err != nil {
@@ -90,7 +90,7 @@ func socksLogin(conn net.Conn, r *route) error {
 		return err
 	}
 	if answer[1] != 0 {
-		return errors.New("the proxy refuses the user name and password")
+		return errors.New("the proxy rejected the user name and password")
 	}
 	return nil
 }

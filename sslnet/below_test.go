@@ -68,8 +68,8 @@ func (c *proxyConn) Read(b []byte) (int, error) {
 	return c.r.Read(b)
 }
 
-// visitBehindProxy is visit with a header of the PROXY protocol.
-func visitBehindProxy(t testing.TB, l net.Listener, from, text string) {
+// visitWithHeader is visit with a header of the PROXY protocol before the handshake.
+func visitWithHeader(t testing.TB, l net.Listener, from, text string) {
 	c := silent(t, l)
 	_, err := fmt.Fprintf(c, "PROXY TCP4 %s 127.0.0.1 4711 443\r\n", from)
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func TestAddressThatWaitsForThePeer(t *testing.T) {
 	for range 3 {
 		silent(t, l)
 	}
-	go visitBehindProxy(t, l, "192.0.2.7", "hello")
+	go visitWithHeader(t, l, "192.0.2.7", "hello")
 	within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
@@ -114,9 +114,9 @@ func TestTimeOfAnAddressThatWaits(t *testing.T) {
 	within(t, "the handshake's time", func() { require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout) })
 }
 
-// Connections that wait in RemoteAddr lose their places to others, like those that
+// Connections that wait in RemoteAddr lose their slots to others, like those that
 // wait in Read.
-func TestPlacesOfAddressesThatWait(t *testing.T) {
+func TestAddressesThatWaitLoseTheirSlots(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
 		l.Listener = proxyListener{l.Listener}
@@ -126,7 +126,7 @@ func TestPlacesOfAddressesThatWait(t *testing.T) {
 	for range 2 {
 		silent(t, l)
 	}
-	go visitBehindProxy(t, l, "192.0.2.7", "hello")
+	go visitWithHeader(t, l, "192.0.2.7", "hello")
 	within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
@@ -162,7 +162,7 @@ func (l *stuckListener) Accept() (net.Conn, error) {
 }
 
 // The Listener does not wait for Close of an underlying connection that lost its
-// place.
+// slot.
 func TestCloseOfADroppedConnection(t *testing.T) {
 	goOn := make(chan struct{})
 	l := listener(t, func(l *sslnet.Listener) {

@@ -105,7 +105,7 @@ func TestCloseEndsEverything(t *testing.T) {
 
 // Close ends a Write that is stuck and does not wait for it: only a peer that reads
 // could let it finish, and this peer does not.
-func TestCloseCutsAWriteUnderWay(t *testing.T) {
+func TestCloseEndsAWriteInProgress(t *testing.T) {
 	begun := make(chan struct{}, 100)
 	c, _ := connect(t, func(t testing.TB) (a, b net.Conn) {
 		a, b = net.Pipe()
@@ -203,7 +203,7 @@ func (h *holding) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline tells that Close has begun: Close sets the deadlines before it
+// SetWriteDeadline signals that Close has begun: Close sets the deadlines before it
 // does anything else.
 func (h *holding) SetWriteDeadline(t time.Time) error {
 	if h.holds.Load() {
@@ -290,7 +290,7 @@ func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 	require.NoError(t, <-second)
 }
 
-// beginning tells when a Write begins.
+// beginning signals when a Write begins.
 type beginning struct {
 	net.Conn
 	begun chan struct{}
@@ -301,7 +301,8 @@ func (c beginning) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// Calls all methods at once, for the race detector. At the end nothing hangs.
+// Goroutines call all methods at the same time, for the race detector. No call
+// hangs.
 func TestConcurrentUse(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {
@@ -337,7 +338,7 @@ func TestConcurrentUse(t *testing.T) {
 }
 
 // A client that only writes and closes has not read the session tickets of the
-// server. What it wrote arrives nevertheless.
+// server. The data that it wrote arrives nevertheless.
 func TestUnreadTicketsDestroyNothing(t *testing.T) {
 	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
 	require.NoError(t, err)
@@ -396,8 +397,8 @@ func (c *tapped) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// An answer of TLS that a Read produces is sent even if nobody writes and nobody
-// reads again.
+// An answer that a Read makes TLS produce is sent even if nobody calls Write or Read
+// again.
 func TestReadAnswersByItself(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()

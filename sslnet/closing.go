@@ -56,7 +56,7 @@ const closeTimeout = time.Second
 func (c *Conn) CloseWrite() error {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
-	if err := c.ensure(context.Background(), writeGoverns); err != nil {
+	if err := c.ensure(context.Background(), writeCall); err != nil {
 		return err
 	}
 	if err := c.lockOut(); err != nil {
@@ -149,7 +149,7 @@ func (c *Conn) farewell(limit time.Time, writing, limited bool) {
 		}
 		return
 	}
-	if c.lock(context.Background(), c.out.turn, closeGoverns) != nil {
+	if c.lock(context.Background(), c.out.turn, closeCall) != nil {
 		return
 	}
 	if writing {
@@ -172,7 +172,7 @@ func (c *Conn) linger(limit time.Time) {
 	if !cut.HalfClose(c.conn) {
 		return
 	}
-	if c.lock(context.Background(), c.in.turn, closeGoverns) != nil { // the deadline has ended a Read in progress
+	if c.lock(context.Background(), c.in.turn, closeCall) != nil { // the deadline has ended a Read in progress
 		return
 	}
 	defer c.in.unlock()
@@ -186,7 +186,7 @@ func (c *Conn) discardTickets() {
 	if !c.client || c.socket == nil {
 		return
 	}
-	if c.lock(context.Background(), c.in.turn, closeGoverns) != nil { // the deadline has ended a Read in progress
+	if c.lock(context.Background(), c.in.turn, closeCall) != nil { // the deadline has ended a Read in progress
 		return
 	}
 	defer c.in.unlock()

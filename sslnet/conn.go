@@ -89,7 +89,7 @@ func (c *Conn) RemoteAddr() net.Addr {
 // If TLS itself has to answer the peer (a key update, an alert), the answer is
 // sent even if nobody calls Write. Read does not wait for it.
 func (c *Conn) Read(b []byte) (int, error) {
-	if err := c.ensure(context.Background(), readGoverns); err != nil {
+	if err := c.ensure(context.Background(), readCall); err != nil {
 		return 0, err
 	}
 	if err := c.lockIn(); err != nil {
@@ -186,7 +186,7 @@ func isTimeout(err error) bool {
 func (c *Conn) Write(b []byte) (int, error) {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
-	if err := c.ensure(context.Background(), writeGoverns); err != nil {
+	if err := c.ensure(context.Background(), writeCall); err != nil {
 		return 0, err
 	}
 	if err := c.lockOut(); err != nil {
@@ -209,7 +209,7 @@ func (c *Conn) write(b []byte) (n int, err error) {
 				return n, err
 			}
 		}
-		if c.limits.expired(writeGoverns) {
+		if c.limits.expired(writeCall) {
 			return n, c.opError("write", os.ErrDeadlineExceeded)
 		}
 		chunk := b[n:min(n+maxChunk, len(b))]

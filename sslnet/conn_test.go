@@ -140,8 +140,8 @@ func TestConnectionState(t *testing.T) {
 	})
 }
 
-// Data that a deadline kept in a Write is sent by the next call, in order. The
-// result of Write says where to continue.
+// Data that a Write could not send before its deadline is sent by the next call, in
+// order. The result of Write says where to continue.
 func TestDeadlineInWriteLosesNothing(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		protocols(t, func(t *testing.T, highest sslfilter.Version) {
@@ -176,7 +176,7 @@ func TestDeadlineInWriteLosesNothing(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, len(want), sent+n)
 			require.NoError(t, c.Close())
-			require.True(t, bytes.Equal(want, append(got, <-rest...)), "what came is not what was sent")
+			require.True(t, bytes.Equal(want, append(got, <-rest...)), "the received data differs from the sent data")
 		})
 	})
 }

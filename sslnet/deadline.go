@@ -7,37 +7,37 @@ import (
 	"time"
 )
 
-// deadlines has the deadlines that the caller has set, and applies them to the
+// deadlines has the deadlines that the program has set, and applies them to the
 // underlying connection. The two are not always the same: a handshake in a Write
 // also reads, but only the write deadline may end it.
 type deadlines struct {
 	mu          sync.Mutex
-	read, write time.Time     // set by the caller; zero means no deadline
+	read, write time.Time     // set by the program; zero means no deadline
 	limit       time.Time     // of the handshake or of Close; zero means no limit
-	governs     governs       // which of the caller's deadlines apply
+	by          call          // the call whose deadline applies to both directions, during a handshake
 	closed      bool          // deadlines cannot be set any more
 	changed     chan struct{} // closed by the next change, if a goroutine waits for one
 }
 
-// governs says which of the caller's deadlines apply to both directions.
-type governs uint8
+// call is a kind of call. It decides which deadlines apply to a wait or a handshake.
+type call uint8
 
 const (
-	eachItsOwn   governs = iota // each to its own direction: no handshake is in progress
-	readGoverns                 // the read deadline: a handshake in a Read
-	writeGoverns                // the write deadline: a handshake in a Write
-	bothGovern                  // the earlier one: a handshake in HandshakeContext
-	closeGoverns                // neither, but the limit of Close
+	noCall        call = iota
+	readCall           // Read: the read deadline
+	writeCall          // Write: the write deadline
+	handshakeCall      // HandshakeContext: the earlier one of the two
+	closeCall          // Close: its own limit
 )
 
-// op returns the operation that an error of such a call names, as in net.OpError.
-func (g governs) op() string {
-	switch g {
-	case readGoverns:
+// op returns the operation that a net.OpError of such a call names.
+func (by call) op() string {
+	switch by {
+	case readCall:
 		return "read"
-	case writeGoverns:
+	case writeCall:
 		return "write"
-	case closeGoverns:
+	case closeCall:
 		return "close"
 	}
 	return "handshake"
@@ -58,7 +58,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.limits.set(c.conn, 
 // not sent.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.limits.set(c.conn, nil, &t) }
 
-// set stores the caller's deadlines and applies them. nil leaves a deadline
+// set stores the program's deadlines and applies them. nil leaves a deadline
 // unchanged.
 func (d *deadlines) set(conn net.Conn, read, write *time.Time) error {
 	if conn == nil {
@@ -84,8 +84,8 @@ func (d *deadlines) set(conn net.Conn, read, write *time.Time) error {
 
 // apply sets the deadlines of the underlying connection. The caller holds mu.
 func (d *deadlines) apply(conn net.Conn, reads, writes bool) error {
-	if d.governs != eachItsOwn {
-		return conn.SetDeadline(earlier(d.of(d.governs), d.limit))
+	if d.by != noCall {
+		return conn.SetDeadline(earlier(d.of(d.by), d.limit))
 	}
 	if reads && writes && d.read.Equal(d.write) {
 		return conn.SetDeadline(earlier(d.read, d.limit))
@@ -101,35 +101,33 @@ func (d *deadlines) apply(conn net.Conn, reads, writes bool) error {
 	return nil
 }
 
-// of returns the deadline that the caller has set for a kind of call. The caller
-// of this method holds mu.
-func (d *deadlines) of(who governs) time.Time {
-	switch who {
-	case readGoverns:
+// of returns the deadline of a kind of call. The caller holds mu.
+func (d *deadlines) of(by call) time.Time {
+	switch by {
+	case readCall:
 		return d.read
-	case writeGoverns:
+	case writeCall:
 		return d.write
-	case closeGoverns:
+	case closeCall:
 		return d.limit
 	}
 	return earlier(d.read, d.write)
 }
 
-// restrict applies the deadline that who names to both directions, or limit if
-// that is earlier. It returns an error if the connection does not support
-// deadlines.
-func (d *deadlines) restrict(conn net.Conn, who governs, limit time.Time) error {
+// restrict applies the deadline of the call by to both directions, or limit if that
+// is earlier. It returns an error if the connection does not support deadlines.
+func (d *deadlines) restrict(conn net.Conn, by call, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.governs == who && d.limit.Equal(limit) {
+	if d.closed || d.by == by && d.limit.Equal(limit) {
 		return nil
 	}
-	d.governs, d.limit = who, limit
+	d.by, d.limit = by, limit
 	return d.apply(conn, true, true)
 }
 
 // free ends the effect of restrict.
-func (d *deadlines) free(conn net.Conn) { d.restrict(conn, eachItsOwn, time.Time{}) }
+func (d *deadlines) free(conn net.Conn) { d.restrict(conn, noCall, time.Time{}) }
 
 // shorten sets another limit. It returns an error in the same case as restrict.
 func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
@@ -143,7 +141,7 @@ func (d *deadlines) shorten(conn net.Conn, limit time.Time) error {
 }
 
 // close ends reads now and writes at the given time, and sets the limit of Close.
-// The caller's deadlines no longer apply to the connection. It returns an error in
+// The program's deadlines no longer apply to the connection. It returns an error in
 // the same case as restrict.
 func (d *deadlines) close(conn net.Conn, limit, writes time.Time) error {
 	d.mu.Lock()
@@ -152,30 +150,30 @@ func (d *deadlines) close(conn net.Conn, limit, writes time.Time) error {
 	return errors.Join(conn.SetReadDeadline(aLongTimeAgo), conn.SetWriteDeadline(writes))
 }
 
-// leave stops setting deadlines, and leaves the caller's deadlines as they are.
+// leave stops setting deadlines, and leaves the program's deadlines as they are.
 func (d *deadlines) leave() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
 }
 
-// expired reports whether the deadline that who names has passed.
-func (d *deadlines) expired(who governs) bool {
+// expired reports whether the deadline of the call by has passed.
+func (d *deadlines) expired(by call) bool {
 	d.mu.Lock()
-	t := d.of(who)
+	t := d.of(by)
 	d.mu.Unlock()
 	return passed(t)
 }
 
-// watch returns the deadline that who names, and a channel that is closed when the
-// caller sets another one.
-func (d *deadlines) watch(who governs) (deadline time.Time, changed <-chan struct{}) {
+// watch returns the deadline of the call by, and a channel that is closed when the
+// program sets another deadline.
+func (d *deadlines) watch(by call) (deadline time.Time, changed <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.changed == nil {
 		d.changed = make(chan struct{})
 	}
-	return d.of(who), d.changed
+	return d.of(by), d.changed
 }
 
 var (

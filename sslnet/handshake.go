@@ -119,11 +119,11 @@ func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background(
 // Both the read and the write deadline end HandshakeContext. A handshake in a Read
 // is ended by the read deadline only, and one in a Write by the write deadline.
 func (c *Conn) HandshakeContext(ctx context.Context) error {
-	return c.ensure(ctx, bothGovern)
+	return c.ensure(ctx, handshakeCall)
 }
 
 // ensure does the handshake if it is not done.
-func (c *Conn) ensure(ctx context.Context, who governs) error {
+func (c *Conn) ensure(ctx context.Context, by call) error {
 	switch {
 	case c.closed.Load():
 		return net.ErrClosed
@@ -135,7 +135,7 @@ func (c *Conn) ensure(ctx context.Context, who governs) error {
 		return errNoContext
 	}
 	h := &c.handshake
-	if err := c.lock(ctx, h.turn, who); err != nil {
+	if err := c.lock(ctx, h.turn, by); err != nil {
 		return err
 	}
 	defer h.unlock()
@@ -148,7 +148,7 @@ func (c *Conn) ensure(ctx context.Context, who governs) error {
 	if h.timeout > 0 && h.deadline.IsZero() {
 		h.deadline = time.Now().Add(h.timeout)
 	}
-	err := c.interruptible(ctx, who, h.deadline)
+	err := c.interruptible(ctx, by, h.deadline)
 	late := isTimeout(err) || h.cut.Load()
 	switch {
 	case err == nil:
@@ -169,11 +169,11 @@ func (c *Conn) ensure(ctx context.Context, who governs) error {
 	return err
 }
 
-// interruptible does the handshake until it is done, the deadline that who names
-// or limit passes, or ctx ends. A connection that does not support deadlines, such
+// interruptible does the handshake until it is done, the deadline of the call by or
+// limit passes, or ctx ends. A connection that does not support deadlines, such
 // as an SSH channel, is closed at limit or at the end of ctx.
-func (c *Conn) interruptible(ctx context.Context, who governs, limit time.Time) error {
-	err := c.limits.restrict(c.conn, who, limit)
+func (c *Conn) interruptible(ctx context.Context, by call, limit time.Time) error {
+	err := c.limits.restrict(c.conn, by, limit)
 	defer c.limits.free(c.conn)
 	if err != nil && !limit.IsZero() {
 		defer time.AfterFunc(time.Until(limit), c.cut).Stop()
@@ -277,7 +277,7 @@ func (c *Conn) advance() (done bool, err error) {
 	begun := c.filter != nil
 	done = begun && c.filter.HandshakeDone()
 	if done && !c.client && c.filter.Version() == sslfilter.VersionTLS13.String() {
-		// What is left to send are session tickets. They go out together with the
+		// Only session tickets are left to send. They go out together with the
 		// next data. A client that only writes would not read them before it
 		// closes, and TCP would then discard what it wrote. Over net.Pipe, it
 		// could not write before it has read them.
@@ -302,7 +302,7 @@ func (c *Conn) advance() (done bool, err error) {
 	return done, nil
 }
 
-// digest feeds the filter what came from the network. If the handshake fails, it
+// digest passes input from the network to the filter. If the handshake fails, it
 // sends the alert.
 func (c *Conn) digest(wire []byte, netErr error) error {
 	if !c.client && len(wire) > 0 {

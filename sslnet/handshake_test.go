@@ -307,7 +307,7 @@ func requireTalk(t *testing.T, ours *sslnet.Conn, theirs *tls.Conn) {
 		_, err := ours.Write(data)
 		require.NoError(t, err)
 		require.NoError(t, ours.CloseWrite())
-		require.True(t, string(data) == string(<-got), "what came back is not what was sent")
+		require.True(t, string(data) == string(<-got), "the returned data differs from the sent data")
 		require.NoError(t, <-theirErr)
 		us, them := ours.ConnectionState(), theirs.ConnectionState()
 		require.Equal(t, them.Version, us.Version)

@@ -70,7 +70,7 @@ type Listener struct {
 	// byte. Default: DefaultHandshakeTimeout. If it is negative, there is no bound.
 	HandshakeTimeout time.Duration
 	// MaxHandshakes bounds the number of connections whose handshake is in progress
-	// or that are ready for Accept. Further connections wait in the system's queue
+	// or that are ready for Accept. Further connections wait in the kernel's queue
 	// until one of these is finished or dropped. A handshake can be dropped once the
 	// Listener has waited for its peer for a second in all. The Listener chooses the
 	// oldest such handshake of the address that has the most connections here (an

@@ -88,9 +88,9 @@ func TestMaxHandshakes(t *testing.T) {
 	}
 }
 
-// If silent peers have all places, one of them loses its place to a new peer, long
+// If silent peers have all slots, one of them loses its slot to a new peer, long
 // before its handshake times out.
-func TestSilentPeersLoseTheirPlaces(t *testing.T) {
+func TestSilentPeersLoseTheirSlots(t *testing.T) {
 	failed := make(chan error, 10)
 	l := listener(t, func(l *sslnet.Listener) {
 		l.MaxHandshakes, l.HandshakeTimeout = 2, time.Hour
@@ -105,7 +105,7 @@ func TestSilentPeersLoseTheirPlaces(t *testing.T) {
 		require.NoError(t, err)
 		hear(t, c, "hello")
 	})
-	for range 2 { // the third has the place of the first, and the visitor that of the second
+	for range 2 { // the third has the slot of the first, and the visitor that of the second
 		require.ErrorIs(t, <-failed, sslnet.ErrHandshakeDropped)
 	}
 }
@@ -125,7 +125,7 @@ func (l *shaky) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-func TestPassingAcceptErrors(t *testing.T) {
+func TestTemporaryAcceptErrors(t *testing.T) {
 	below := &shaky{Listener: listenTCP(t), err: syscall.EMFILE}
 	below.failures.Store(3)
 	l := listener(t, func(l *sslnet.Listener) { l.Listener = below })
@@ -135,7 +135,7 @@ func TestPassingAcceptErrors(t *testing.T) {
 	hear(t, c, "hello")
 }
 
-func TestLastingAcceptErrors(t *testing.T) {
+func TestPermanentAcceptErrors(t *testing.T) {
 	broken := errors.New("broken")
 	below := &shaky{Listener: listenTCP(t), err: broken}
 	below.failures.Store(1)

@@ -96,7 +96,7 @@ func networks(t *testing.T, f func(t *testing.T, join joiner)) {
 	}
 }
 
-// joiner makes the two ends of a plain connection.
+// joiner makes a plain connection and returns its two ends.
 type joiner func(t testing.TB) (a, b net.Conn)
 
 func joinPipe(testing.TB) (a, b net.Conn) { return net.Pipe() }

@@ -206,13 +206,13 @@ func TestDetachKeepsWhatArrived(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		io.WriteString(plain, "behind")
+		io.WriteString(plain, "after")
 	}()
 	require.NoError(t, c.CloseWrite())
 	waitReadable(t, c.NetConn()) // close_notify, and perhaps what follows it
 	plain, err := c.Detach()
 	require.NoError(t, err)
-	hear(t, plain, "behind")
+	hear(t, plain, "after")
 	require.NoError(t, plain.SetReadDeadline(soon()))
 	_, err = plain.Read(make([]byte, 1))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)

@@ -222,7 +222,7 @@ func (c *Conn) Peer() *sslfilter.Peer { return ask(c, (*sslfilter.Filter).Peer) 
 func (c *Conn) KeyUpdate(requestPeer bool) error {
 	c.writers.Add(1)
 	defer c.writers.Add(-1)
-	if err := c.ensure(context.Background(), writeGoverns); err != nil {
+	if err := c.ensure(context.Background(), writeCall); err != nil {
 		return err
 	}
 	if err := c.lockOut(); err != nil {

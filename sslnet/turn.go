@@ -20,16 +20,16 @@ func (t turn) lock() { t <- struct{}{} }
 // unlock ends what lock or Conn.lock began.
 func (t turn) unlock() { <-t }
 
-// lock takes a turn. It returns an error if ctx ends first or the deadline that who
-// names passes first. A turn that is free is taken in any case.
-func (c *Conn) lock(ctx context.Context, t turn, who governs) error {
+// lock takes a turn. It returns an error if ctx ends first or the deadline of the
+// call by passes first. If the turn is free, lock takes it in any case.
+func (c *Conn) lock(ctx context.Context, t turn, by call) error {
 	select {
 	case t <- struct{}{}:
 		return nil
 	default:
 	}
 	for {
-		deadline, changed := c.limits.watch(who)
+		deadline, changed := c.limits.watch(by)
 		var late <-chan time.Time
 		if !deadline.IsZero() {
 			timer := time.NewTimer(time.Until(deadline))
@@ -43,13 +43,13 @@ func (c *Conn) lock(ctx context.Context, t turn, who governs) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late:
-			return c.opError(who.op(), os.ErrDeadlineExceeded)
+			return c.opError(by.op(), os.ErrDeadlineExceeded)
 		}
 	}
 }
 
 // lockIn takes the turn to read, until the read deadline.
-func (c *Conn) lockIn() error { return c.lock(context.Background(), c.in.turn, readGoverns) }
+func (c *Conn) lockIn() error { return c.lock(context.Background(), c.in.turn, readCall) }
 
 // lockOut takes the turn to send, until the write deadline.
-func (c *Conn) lockOut() error { return c.lock(context.Background(), c.out.turn, writeGoverns) }
+func (c *Conn) lockOut() error { return c.lock(context.Background(), c.out.turn, writeCall) }

@@ -12,9 +12,8 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// OpenSSL accepts certificates that crypto/x509 does not. Those that crypto/x509
-// cannot parse are left out, and a CA's certificate never is the first of the
-// peer's.
+// OpenSSL accepts certificates that crypto/x509 cannot parse. ConnectionState leaves
+// them out, and never has a CA's certificate in the position of the peer's own.
 func TestCertificateThatGoCannotParse(t *testing.T) {
 	read := func(name string) []byte {
 		data, err := os.ReadFile("../testdata/pki/" + name)
@@ -24,7 +23,7 @@ func TestCertificateThatGoCannotParse(t *testing.T) {
 	odd := read("client-serneg.crt") // a negative serial
 	block, _ := pem.Decode(odd)
 	_, err := x509.ParseCertificate(block.Bytes)
-	require.Error(t, err, "crypto/x509 takes it by now: find another one")
+	require.Error(t, err, "crypto/x509 parses it now: use another certificate")
 	for name, c := range map[string]struct {
 		chain [][]byte
 		want  []string

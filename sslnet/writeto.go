@@ -30,7 +30,7 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 // next does a Read and returns the buffer with the data: plain is in buf, which
 // belongs to the pool.
 func (c *Conn) next() (plain []byte, buf *[]byte, err error) {
-	if err := c.ensure(context.Background(), readGoverns); err != nil {
+	if err := c.ensure(context.Background(), readCall); err != nil {
 		return nil, nil, err
 	}
 	if err := c.lockIn(); err != nil {

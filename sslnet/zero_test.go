@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// noContext is nil, behind a name: staticcheck forbids the literal.
+// noContext is a nil Context with a name: staticcheck forbids the literal nil.
 var noContext context.Context
 
 // Every function returns an error if a required argument is missing. A panic could

@@ -139,7 +139,7 @@ func (l *log) none(t testing.TB) {
 	t.Helper()
 	select {
 	case got := <-l.events:
-		require.FailNow(t, "an event too many: "+got)
+		require.FailNow(t, "unexpected event: "+got)
 	default:
 	}
 }
@@ -254,8 +254,8 @@ func TestCutConnection(t *testing.T) {
 	})
 }
 
-// Error is called once, and Do in that handler does not cause another call.
-func TestErrorIsToldOnce(t *testing.T) {
+// Error is called once, and Do in the handler does not cause another call.
+func TestErrorIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		server := start(t, a, stackOf(t, &filter.Line{}, tlsServer(t)), nil)
@@ -315,7 +315,7 @@ func TestSTARTTLSAndBack(t *testing.T) {
 	})
 }
 
-func TestInjectionBehindSTARTTLS(t *testing.T) {
+func TestInjectionAfterSTARTTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		var pushed error
