@@ -48,15 +48,8 @@ func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 // report writes lines and counts findings.
 type report struct {
 	Findings
-	w    io.Writer
-	now  time.Time
-	read map[string][]listFile // the revocation lists of a relay, by key
-}
-
-// listFile is a file with revocation lists, as it was given to the library.
-type listFile struct {
-	name string
-	data []byte
+	w   io.Writer
+	now time.Time
 }
 
 func (r *report) line(indent, what, text string) {
@@ -80,10 +73,7 @@ func (r *report) note(format string, args ...any) {
 func (r *report) relay(conf *config.Relay) {
 	fmt.Fprintf(r.w, "\nrelay %q, mode %s\n", conf.Name, conf.Mode)
 	r.listeners(conf)
-	r.read = make(map[string][]listFile)
-	st, err := inspectState(conf, slog.New(slog.DiscardHandler), func(key, file string, data []byte) {
-		r.read[key] = append(r.read[key], listFile{file, data})
-	})
+	st, err := newState(conf, slog.New(slog.DiscardHandler))
 	if err != nil {
 		r.wrong("%v", err)
 		return
@@ -188,7 +178,7 @@ func (r *report) serverSide(st *state) {
 			r.weak("cacrl: is missing, and crlcheck too, so that a revoked certificate stays valid")
 		}
 	}
-	if t.CACRL != "" && r.lists("cacrl") == 0 {
+	if t.CACRL != "" && r.lists("cacrl", t.CACRL) == 0 {
 		r.weak("cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
 	r.checkedLists("", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
@@ -222,7 +212,7 @@ func (r *report) clientSide(st *state) {
 	if t.CACrt != "" {
 		r.authorities("backend-cacrt", t.CACrt, st.client)
 	}
-	if t.CACRL != "" && r.lists("backend-cacrl") == 0 {
+	if t.CACRL != "" && r.lists("backend-cacrl", t.CACRL) == 0 {
 		r.weak("backend-cacrl: no serial is on it, and such a list blocks everybody, as in the original")
 	}
 	r.checkedLists("backend-", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
@@ -406,7 +396,7 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 		return
 	}
 	r.line("    ", side+"crlcheck", check)
-	r.lists(side + "crlfiles")
+	r.lists(side+"crlfiles", files...)
 	if missing {
 		r.weak("%sallowmissingcrl: a revoked certificate passes if the list of its issuer is missing", side)
 	}
@@ -415,22 +405,30 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 	}
 }
 
-// lists shows the revocation lists of a key, and counts what is on them.
-func (r *report) lists(key string) (entries int) {
+// lists shows the CRLs in the files of a key, which the library has read without an
+// error, and counts their entries.
+func (r *report) lists(key string, files ...string) (entries int) {
 	n := 0
-	for _, file := range r.read[key] {
+	for _, file := range files {
+		data, err := config.ReadRegular(file, maxCRL)
+		if err != nil {
+			r.line("    ", key, file)
+			r.note("%s: cannot be shown: %v", key, err)
+			entries++ // unknown
+			continue
+		}
 		before := n
-		for block, rest := pem.Decode(config.TrimMark(file.data)); block != nil; block, rest = pem.Decode(rest) {
+		for block, rest := pem.Decode(config.TrimMark(data)); block != nil; block, rest = pem.Decode(rest) {
 			if block.Type != "X509 CRL" {
 				continue
 			}
 			n++
-			entries += r.list(fmt.Sprintf("%s %d", key, n), key, file.name, block.Bytes)
+			entries += r.list(fmt.Sprintf("%s %d", key, n), key, file, block.Bytes)
 		}
-		if n == before { // the library has found one
-			entries++ // unknown
-			r.line("    ", key, file.name)
+		if n == before {
+			r.line("    ", key, file)
 			r.note("%s: cannot be shown; OpenSSL decides about it", key)
+			entries++ // unknown
 		}
 	}
 	return entries
@@ -467,8 +465,12 @@ func (r *report) ignored(key string, codes []sslfilter.VerifyCode) {
 	}
 }
 
-// maxPEM bounds a file that is searched for a private key, in bytes.
-const maxPEM = 64 << 20
+const (
+	// maxPEM bounds a file that is searched for a private key, in bytes.
+	maxPEM = 64 << 20
+	// maxCRL bounds a file with CRLs that is shown, in bytes.
+	maxCRL = 256 << 20
+)
 
 // secrets checks who can read the files with a private key or a passphrase.
 func (r *report) secrets(side, crt, key, chain, passphrase string) {

@@ -42,9 +42,6 @@ func (st *state) verdict(conn *sslnet.Conn) verdict {
 	if peer.Valid {
 		v.Verdict = verdictValid
 	} else {
-		if peer.CRL.Status != sslfilter.CRLNotAsked {
-			peer.CRL.File = st.conf.Server.CACRL // it was read into memory
-		}
 		v.Why = bounded.Text(peer.String())
 	}
 	if len(peer.Chain) > 0 {

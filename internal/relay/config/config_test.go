@@ -57,8 +57,8 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 		skip   map[string]string
 		make   func(*Relay) sslfilter.Options
 	}{
-		{"", skipServer, func(r *Relay) sslfilter.Options { return r.Server.LibraryOptions(log) }},
-		{"backend-", skipBackend, func(r *Relay) sslfilter.Options { return r.Upstream.LibraryOptions(log) }},
+		{"", skipServer, func(r *Relay) sslfilter.Options { return r.Server.options(log) }},
+		{"backend-", skipBackend, func(r *Relay) sslfilter.Options { return r.Upstream.options(log) }},
 	} {
 		fields := reflect.TypeFor[sslfilter.Options]()
 		for i := range fields.NumField() {

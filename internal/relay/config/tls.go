@@ -25,9 +25,21 @@ type TLS struct {
 	Debug         bool
 }
 
-// LibraryOptions returns the options with functions and loggers.
-func (t *TLS) LibraryOptions(log *slog.Logger) sslfilter.Options {
+// NewCtx makes a context. An error names the key. Files with CRLs are read now and
+// not again: a reload makes a new context, and a list that is being written rejects
+// nobody.
+func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
+	ctx, err := sslfilter.NewCtx(t.options(log))
+	if err != nil {
+		return nil, t.optionError(err)
+	}
+	return ctx, nil
+}
+
+// options returns the options of the library.
+func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	o := t.Options
+	o.ReadCRLOnce = o.CACRL != "" || len(o.CRLFiles) > 0
 	o.KeyPassphrase = passphrase(t.KeyPassphrase)
 	o.ErrorHandler = errorHandler(t.ErrorHandler, log)
 	if t.Debug {
@@ -59,9 +71,9 @@ func (t *TLS) prefix() string {
 	return ""
 }
 
-// OptionError returns an error that names the key in place of the option of the
+// optionError returns an error that names the key in place of the option of the
 // library.
-func (t *TLS) OptionError(err error) error {
+func (t *TLS) optionError(err error) error {
 	var option *sslfilter.OptionError
 	if !errors.As(err, &option) {
 		return err
