@@ -71,7 +71,7 @@ testdata: ## regenerate testdata/pki
 	@scripts/deps.sh openssl python
 	testdata/mkpki.sh
 
-check: deps-build check-format check-vet check-staticcheck check-tidy check-generate check-layering check-c ## all that CI checks besides the tests
+check: deps-build check-format check-vet check-staticcheck check-tidy check-generate check-layering check-c ## all checks of CI besides the tests
 check: check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind
 	@echo '== all checks passed'
 
@@ -97,7 +97,7 @@ check-tidy: ## go mod tidy has nothing to change
 	@cd bench && $(GO) mod tidy -diff
 	@cd examples/grpc && $(GO) mod tidy -diff
 
-# Files may be changed already, so the state before is compared with that after.
+# The tree may have uncommitted changes, so its state is compared before and after.
 check-generate: deps-build ## go generate has nothing to change
 	@echo '== go generate'
 	@state() { git diff; git ls-files --others --exclude-standard | xargs -r cksum; }; before=$$(state); \
@@ -140,9 +140,9 @@ check-asan: ## the tests of engine, connections and failing allocations under th
 	@echo '== address sanitizer'
 	@$(GO) test -asan -short . ./interop/... ./sslnet ./sslhttp ./internal/memfault
 
-# Valgrind sees what the sanitizer does not: memory in OpenSSL that nobody has
-# set. It has no RDTSCP, takes Go's signal stack for a mistake, and cannot tell
-# which blocks Go's garbage collector has freed, so leaks are not its business.
+# Valgrind finds uninitialized memory in OpenSSL, which the sanitizer does not. It
+# does not support RDTSCP, reports Go's signal stack as a mistake, and does not
+# know which blocks Go's garbage collector has freed, so it does not check leaks.
 VALGRIND = GOMAXPROCS=1 GODEBUG=cpu.rdtscp=off,asyncpreemptoff=1 valgrind -q --error-exitcode=9 --leak-check=no \
 	--suppressions=testdata/valgrind.supp
 VALGRIND_TESTS = TestClosingDetach|TestClosingReceiveEOF|TestKeyUpdateIsAnsweredAtOnce|TestMemoryBuffersInsideAStruct|TestErrorsLeaveNothingToSend|TestDHE
@@ -153,8 +153,8 @@ check-valgrind: ## a part of the engine's tests under valgrind, if it is there
 		dir=$$(mktemp -d); $(GO) test -tags=valgrind -c -o "$$dir/root.test" . && \
 		$(VALGRIND) "$$dir/root.test" -test.run '^($(VALGRIND_TESTS))$$'; status=$$?; rm -rf "$$dir"; exit $$status
 
-# qemu looks for files below the folder of the cross compiler's libc first. Left
-# out are tests of large numbers, which take long and are the same everywhere.
+# qemu looks for files below the folder of the cross compiler's libc first. Tests
+# with many connections are left out: they take long and do not depend on the processor.
 QEMU = qemu-aarch64 -L /usr/aarch64-linux-gnu
 NOT_EMULATED = TestSoak|TestHostileFloods|TestKeyUpdateFloodIsBounded
 

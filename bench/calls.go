@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// counts is what each call of the data path does besides OpenSSL's work: it is
-// the same in every run.
+// counts counts the allocations of each call of the data path and its calls into
+// C. They are the same in every run.
 func (r *runner) counts() ([]*Result, error) {
 	s, err := r.get(engineName)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// choice is a decision of the operator of a server, and what follows from it.
-// Everything else is as the library and OpenSSL have it by default.
+// choice is something that the operator of a server can change. Everything else
+// is as the library and OpenSSL have it by default.
 type choice struct {
 	title   string
 	cert    string // name of the test certificate; empty means "ec"
@@ -67,7 +67,7 @@ func (c choice) open(pki string) (*engine, error) {
 	})
 }
 
-// negotiated requires what the choice is about.
+// negotiated checks that the handshake used the suite and the group of the choice.
 func (c choice) negotiated(s *sslfilter.Filter) error {
 	if c.suite != 0 && s.CipherSuite() != c.suite || c.group != 0 && s.Group() != 0 && s.Group() != c.group {
 		return fmt.Errorf("%s: negotiated suite %#x, group %d", c.title, s.CipherSuite(), s.Group())

@@ -210,7 +210,7 @@ func growthTable(r *Results) string {
 	return table(lines)
 }
 
-// costTable tells how much more or less each variant needs than the first.
+// costTable shows the time of each variant relative to the first one.
 func costTable(r *Results, group string) string {
 	rows := r.group(group)
 	if len(rows) == 0 {
@@ -253,7 +253,8 @@ func callTable(r *Results) string {
 	return table(lines)
 }
 
-// modelTable is a front end for a million connections, from what one costs.
+// modelTable computes the needs of a front end for a million connections from the
+// cost of one.
 func modelTable(r *Results) string {
 	idle, kept, fresh := r.cell("memory/1048576", engineName), r.cell("sockets/kept", engineName), r.cell("sockets/new", engineName)
 	full, resumed := r.cell("handshake/ec", engineName), r.cell("resumed/ec", engineName)

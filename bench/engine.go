@@ -29,7 +29,7 @@ func ours(pki, cert string) (server, client sslfilter.Options) {
 	return server, client
 }
 
-// engine is the library without a connection below: Filter.
+// engine drives Filters without a connection.
 type engine struct {
 	pki          string
 	cert         string
@@ -51,7 +51,7 @@ func openEngine(pki, cert string, change func(server, client *sslfilter.Options)
 	return e, err
 }
 
-// buffers are what a program needs to drive filters.
+// buffers are the slices that a program needs to drive filters.
 type buffers struct{ wire, plain []byte }
 
 // shake makes a connection of two filters.
@@ -165,7 +165,7 @@ func (e *engine) messages(size, burst, n int) ([]float64, error) {
 	defer c.Close()
 	defer s.Close()
 	message := make([]byte, size)
-	if err := pass(c, s, &b, message, burst); err != nil { // the buffers grow
+	if err := pass(c, s, &b, message, burst); err != nil { // to let the buffers grow
 		return nil, err
 	}
 	return subject.Repeat(n, func() error { return pass(c, s, &b, message, burst) })
@@ -216,7 +216,7 @@ func (e *engine) calls(size, n int) ([]float64, error) {
 
 func (e *engine) memory(n, moved int) ([]float64, error) {
 	var b buffers
-	c, s, err := e.shake(&b) // what is made once
+	c, s, err := e.shake(&b) // for objects that are made once
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +271,7 @@ func (e *engine) growth(count, n int) ([]float64, error) {
 	return append(spent, memory...), err
 }
 
-// variants change options of both sides, to tell what a default costs.
+// variants change options of both sides, to measure what a default costs.
 var variants = map[string]func(server, client *sslfilter.Options){
 	"X25519, AES-128-GCM": nil,
 	"AES-256-GCM": func(s, c *sslfilter.Options) {
@@ -328,7 +328,7 @@ func engineSubject(pki string) subject.Subject {
 			}
 			e, err := openEngine(pki, "ec", change)
 			if err != nil {
-				return nil, subject.Cannot(err.Error()) // OpenSSL 3.0 knows no ML-KEM
+				return nil, subject.Cannot(err.Error()) // OpenSSL 3.0 has no ML-KEM
 			}
 			defer e.server.Close()
 			defer e.user.Close()
@@ -380,7 +380,7 @@ func engineSubject(pki string) subject.Subject {
 	return &subject.Funcs{What: sslfilter.OpenSSLVersion(), Runs: runs}
 }
 
-// lookups asks n times whether the client's certificate is on the CRL in file.
+// lookups checks n times whether the client's certificate is on the CRL in file.
 func (e *engine) lookups(file string, n int) ([]float64, error) {
 	var b buffers
 	c, s, err := e.shake(&b)

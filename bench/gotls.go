@@ -12,9 +12,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// goConfigs are those of crypto/tls for a certificate: TLS 1.3 with X25519, as
-// the others are told by openssl.cnf; the suite is its own choice on this
-// machine, AES-128-GCM.
+// goConfigs returns the configurations of crypto/tls for a certificate: TLS 1.3
+// with X25519, which openssl.cnf sets for the other subjects. crypto/tls selects
+// AES-128-GCM by itself on this machine.
 func goConfigs(pki, cert string) (server, client *tls.Config, err error) {
 	file := func(name string) string { return filepath.Join(pki, name) }
 	name := subject.File(cert)

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// settings are what the library sets, each the other way round, and what a
-// default of OpenSSL costs; the arg of the kind "setting" in C.
+// settings are the library's settings of OpenSSL, each inverted, and other
+// defaults of OpenSSL. Their names are the arguments of the kind "setting" in C.
 var settings = map[string]int{
 	"as the library":            0,
 	"buffers kept":              cend.KeepBuffers,
@@ -75,7 +75,7 @@ func inC(pki string, flags int) subject.Subject {
 				return nil, err
 			}
 			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
-				if _, err := e.Messages(1<<16, 1, 1); err != nil { // what is made once, and the program's own buffers
+				if _, err := e.Messages(1<<16, 1, 1); err != nil { // for objects that are made once, and the program's buffers
 					return nil, err
 				}
 				before := cend.Held()

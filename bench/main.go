@@ -20,7 +20,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// flags are what the command line says.
+// flags are the command-line flags.
 type flags struct {
 	pki, only, out, doc  string
 	without              string
@@ -74,7 +74,7 @@ func run(f *flags, args []string) error {
 	return write(f, r)
 }
 
-// answer is this program as a subject.
+// answer runs this program as a subject.
 func answer(pki, name string) error {
 	var s subject.Subject
 	switch name {

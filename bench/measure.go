@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// contender is one column of a row: what a subject is asked to do.
+// contender is one column of a row: a kind of work for a subject.
 type contender struct {
 	name    string // of the column
 	subject string
@@ -27,7 +27,7 @@ type row struct {
 	key, group, title string
 	pieces            float64 // of one piece of work, for bursts
 	base              string
-	fixed             int  // pieces in one round; 0 is as many as the slice has room for
+	fixed             int  // pieces in one round; 0 means as many as fit into the slice
 	fresh             bool // each contender gets a process of its own
 	most              int  // rounds, if that is less than usual
 	clock             bool // seconds become µs; otherwise bytes become KB
@@ -41,7 +41,7 @@ type Stat struct {
 	Q3     float64 `json:"q3"`
 }
 
-// Cell is what one contender did.
+// Cell is the result of one contender.
 type Cell struct {
 	Name  string    `json:"name"`
 	Stat            // µs, KB, or what the row's unit says
@@ -108,7 +108,7 @@ type runner struct {
 	slice    time.Duration // processor time of one contender in one round
 	open     map[string]func() (subject.Subject, error)
 	subjects map[string]subject.Subject
-	left     map[string]string // subjects that cannot be had
+	left     map[string]string // subjects that are not available
 	versions map[string]string // of those that were started
 }
 
@@ -164,7 +164,7 @@ func (r *runner) run(w *row, c contender, n int) ([]float64, error) {
 	return s.Run(c.kind, c.arg, n)
 }
 
-// pieces finds out how many pieces fill a slice.
+// pieces returns the number of pieces that fill a slice.
 func (r *runner) pieces(w *row, c contender) (int, error) {
 	if w.fixed > 0 {
 		if c.subject == perlName && w.fresh {
@@ -172,7 +172,7 @@ func (r *runner) pieces(w *row, c contender) (int, error) {
 		}
 		return w.fixed, nil
 	}
-	if _, err := r.run(w, c, 1); err != nil { // what is done once
+	if _, err := r.run(w, c, 1); err != nil { // for work that is done once
 		return 0, err
 	}
 	n := 1

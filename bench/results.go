@@ -146,8 +146,8 @@ func readResults(dir string) ([]*Results, error) {
 	return list, nil
 }
 
-// write puts r over what the folder has of its series, and draws and tells all
-// that is there.
+// write merges r into the folder's results of its series, and writes plots and
+// document from all results of the folder.
 func write(f *flags, r *Results) error {
 	if r != nil {
 		if err := r.save(f.out); err != nil {

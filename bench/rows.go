@@ -19,12 +19,12 @@ const (
 	forkName   = "libp2p/go-openssl"
 	perlName   = "Perl original"
 	singleName = "sslfilter, GOMAXPROCS=1"
-	plainName  = "sslfilter, OpenSSL's defaults" // without the settings that make all alike
+	plainName  = "sslfilter, OpenSSL's defaults" // without the settings that all subjects share
 
 	plainSingleName = plainName + ", GOMAXPROCS=1"
 )
 
-// bindingName is the other binding of OpenSSL: spacemonkeygo's, or its fork where
+// bindingName is the other binding of OpenSSL: spacemonkeygo's, or its fork if
 // that does not build.
 func bindingName(openssl string) string {
 	if strings.HasPrefix(openssl, "OpenSSL 1.") {
@@ -38,7 +38,7 @@ var otherName = bindingName(cend.OpenSSL())
 
 var everybody = []string{engineName, connName, cMemName, cFlatName, goName, otherName, perlName}
 
-// work makes the contenders that all do the same.
+// work returns contenders that all do the same work.
 func work(kind, arg string, names ...string) (list []contender) {
 	for _, name := range names {
 		list = append(list, contender{name, name, kind, arg})
@@ -58,8 +58,8 @@ var sizes = []struct {
 // growthCounts are the numbers of connections that are held at once.
 var growthCounts = []int{1, 10, 100, 1000, 10000}
 
-// rows is the whole programme but for what goes over sockets. crls are files
-// with a large CRL.
+// rows are all measurements except those over sockets. crl is a file with a large
+// CRL.
 func rows(crl string, connections int) (list []row) {
 	for _, k := range [][2]string{{"ec", "full handshake, P-256"}, {"rsa", "full handshake, RSA-2048"}, {"cert", "full handshake, P-256, client certificate"}} {
 		list = append(list, timed("handshake/"+k[0], "handshake", k[1], work("handshake", k[0], everybody...)))
@@ -112,7 +112,7 @@ func burst(size int) int { return min(100, 12<<20/size) }
 
 const asLibrary = "as the library"
 
-// settingsRow tells what single settings of OpenSSL cost, in C.
+// settingsRow measures single settings of OpenSSL, in C.
 func settingsRow(kind, title string) row {
 	names := make([]string, 0, len(settings))
 	for name := range settings {
@@ -131,7 +131,7 @@ func settingsRow(kind, title string) row {
 
 const asMeasured = "X25519, AES-128-GCM"
 
-// variantsRow tells what options of the library cost.
+// variantsRow measures options of the library.
 func variantsRow(kind, title string) row {
 	names := make([]string, 0, len(variants))
 	for name := range variants {

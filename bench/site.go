@@ -28,8 +28,8 @@ type site struct {
 	loader, libs   string // of this program's OpenSSL, if it is not the system's
 }
 
-// sameForAll is OpenSSL's configuration for every subject. crypto/tls takes
-// these by itself on a machine with AES instructions.
+// sameForAll is OpenSSL's configuration for every subject. crypto/tls selects
+// the same suite and group on a machine with AES instructions.
 const sameForAll = `openssl_conf = init
 [init]
 ssl_conf = ssl
@@ -90,8 +90,8 @@ func dynamic(program string) (loader, libs string) {
 	return loader, libs
 }
 
-// foreign is a program of the system, made to use this program's OpenSSL where
-// that is possible: one with the same name of the library.
+// foreign is a program of the system. It uses this program's OpenSSL if both link
+// a library of the same name.
 func (s *site) foreign(name string, args ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 		open[name] = own(name, s.conf, 1)
 	}
 	// One goroutine drives the engine. With GOMAXPROCS=1 the scheduler takes its
-	// processor away in each long call of C, for others that are not there.
+	// processor away in each long call into C, for goroutines that do not exist.
 	open[engineName] = own(engineName, s.conf, 2)
 	open[singleName] = own(singleName, s.conf, 1)
 	open[plainName] = own(plainName, os.DevNull, 2)
@@ -175,8 +175,7 @@ func firstLine(out []byte) string {
 	return line
 }
 
-// buildBinding builds the subject that links another binding, which not every
-// network lets have.
+// buildBinding builds the subject that links another binding. It needs the network.
 func (s *site) buildBinding() (string, error) {
 	program, tag := filepath.Join(s.dir, "binding"), "libp2p"
 	if otherName == monkeyName {
@@ -191,7 +190,7 @@ func (s *site) buildBinding() (string, error) {
 	return program, nil
 }
 
-// makeCRL writes a CRL of the test CA with n entries, none of them one of ours.
+// makeCRL writes a CRL of the test CA with n entries. No test certificate is on it.
 func (s *site) makeCRL(n int) error {
 	load := func(name string) ([]byte, error) {
 		data, err := os.ReadFile(filepath.Join(s.pki, name))
@@ -237,7 +236,7 @@ func (s *site) makeCRL(n int) error {
 	if err := os.WriteFile(s.crl, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o600); err != nil {
 		return err
 	}
-	return os.Chtimes(s.crl, now, now.Add(-time.Hour)) // a young file is hashed at every question
+	return os.Chtimes(s.crl, now, now.Add(-time.Hour)) // a file that has just changed is hashed for every look-up
 }
 
 // machine names the processor.

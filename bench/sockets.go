@@ -204,7 +204,7 @@ type server struct {
 	addr string
 }
 
-// used is the processor time of all threads of the server so far, in seconds.
+// used returns the processor time of all threads of the server, in seconds.
 func (s *server) used() float64 {
 	var total float64
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
@@ -268,7 +268,7 @@ func waited(cmd *exec.Cmd, addr string) (*server, error) {
 	}
 }
 
-// freePort is an address that nobody listens at.
+// freePort returns an address on which no program listens.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -290,7 +290,7 @@ http {
 }
 `
 
-// startServers starts what can be had, with the version of each.
+// startServers starts the servers that are installed, and returns their versions.
 func (s *site) startServers(left map[string]string) (map[string]*server, map[string]string, error) {
 	file := filepath.Join(s.dir, "file")
 	if err := os.WriteFile(filepath.Join(s.dir, "hello"), []byte("hello\n"), 0o600); err != nil {

@@ -2,8 +2,7 @@ package main
 
 import "fmt"
 
-// target is one line of what was to be reached. The figure is a ratio or an
-// amount; less is better unless more is set.
+// target is a goal: a ratio or an amount. Less is better unless more is set.
 type target struct {
 	what       string
 	least, aim float64
@@ -12,7 +11,7 @@ type target struct {
 	measured   func(r *Results) (float64, bool)
 }
 
-// slower is how many times the time of other the base needs.
+// slower returns the time of the base divided by that of other.
 func slower(key, other string) func(r *Results) (float64, bool) {
 	return func(r *Results) (float64, bool) {
 		c := r.cell(key, other)
@@ -23,7 +22,7 @@ func slower(key, other string) func(r *Results) (float64, bool) {
 	}
 }
 
-// faster is how many times faster the base is than other.
+// faster returns the time of other divided by that of the base.
 func faster(key, other string) func(r *Results) (float64, bool) {
 	return func(r *Results) (float64, bool) {
 		v, ok := slower(key, other)(r)
@@ -41,8 +40,8 @@ func amount(key, name string) func(r *Results) (float64, bool) {
 	}
 }
 
-// goals are the targets. From OpenSSL 3.5 on the memory of a connection is
-// measured by that of C: the library itself takes more.
+// goals are the targets. From OpenSSL 3.5 on, the target for the memory of a
+// connection is relative to C, because OpenSSL itself uses more.
 func goals(r *Results) []target {
 	binding := bindingName(r.OpenSSL)
 	list := []target{

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Does what the systemd section of docs/relay.md says, command by command, and
-# verifies the result: the unit with systemd-analyze, the configuration as the
-# user that the unit names, the manual page with man.
+# Runs the commands of the systemd section of docs/relay.md and verifies the
+# result: the unit with systemd-analyze, the configuration as the unit's user, the
+# manual page with man.
 #
 #	scripts/check-install.sh --here
 #
-# It adds a user and writes to /etc and /usr/local, so it belongs in a system
-# that is thrown away. It needs root, and what "make deps" needs.
+# It adds a user and writes to /etc and /usr/local, so run it in a disposable
+# system. It needs root, and the programs that "make deps" checks for.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,8 +19,8 @@ fail() {
 [ "$(id -u)" = 0 ] || fail 'needs root'
 [ ! -e /etc/sslrelay ] || fail '/etc/sslrelay exists; this is for a system without sslrelay'
 
-# The indented lines of the section are its commands. systemd itself does not
-# run here, and the source is here already.
+# The indented lines of the section are its commands. systemctl and git clone are
+# left out: systemd does not run here, and the source exists already.
 commands=$(sed -n '/^## systemd$/,/^## /s/^    //p' docs/relay.md | grep -v -e '^systemctl ' -e '^git clone ')
 [ -n "$commands" ] || fail 'no commands in the systemd section of docs/relay.md'
 echo "$commands" | while IFS= read -r command; do

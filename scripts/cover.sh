@@ -35,8 +35,8 @@ func init() {
 }
 GO
 printf '{"Replace": {"%s/gcov.go": "%s/gcov.go"}}' "$PWD" "$dir" >"$dir/overlay.json"
-# -work keeps the folder where cgo compiles, with gcc's notes. The define makes
-# this build unlike every earlier one: out of the cache there would be no notes.
+# -work keeps the folder in which cgo compiles, with gcc's notes. The define makes
+# this build different from all earlier ones, because a cached build has no notes.
 GOTMPDIR="$dir/tmp" CGO_CFLAGS="--coverage -O0 -DFSSL_COVER_$$" CGO_LDFLAGS=--coverage \
 	go test -work -overlay "$dir/overlay.json" -c -o "$dir/root.test" . 2>"$dir/log" || { cat "$dir/log" >&2; exit 1; }
 "$dir/root.test" >"$dir/log" 2>&1 || { status=1; cat "$dir/log"; }

@@ -6,14 +6,14 @@
 #	scripts/deps.sh build curl perl ...
 #
 #	build     C compiler, C headers, pkg-config, headers of OpenSSL 1.1.1 or later
-#	curl      the visitor of make demo and of the tests of examples/clientcert
+#	curl      the client of make demo and of the tests of examples/clientcert
 #	openssl   the openssl command
 #	gnutls    gnutls-cli and gnutls-serv
 #	perl      the original: POE::Filter::SSL
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	mail      dovecot's imapd and pop3d, and mbsync
-#	python3   Python and aiohttp, whose web servers stand behind the relay in tests
+#	python3   Python and aiohttp, whose web servers are backends in tests of the relay
 #	mandoc    the linter of manual pages
 #	python    Python with the cryptography module, for make testdata
 #	valgrind  valgrind

@@ -9,7 +9,7 @@
 # Go's module proxy are those of this machine. debootstrap makes the system in a
 # temporary folder. All mounts are in a mount namespace of their own, and all
 # processes in a process namespace of their own, so that nothing is left when the
-# script ends, whatever ends it.
+# script ends or is killed.
 #
 # Then, in the system of make test, the relay is installed as docs/relay.md says,
 # with systemd there to verify its unit, and procps, which has the kill of its reload.
@@ -20,7 +20,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
-# cannot SENTENCE ends the script where it cannot run. In CI that is a failure.
+# cannot SENTENCE ends the script if it cannot run. In CI that is a failure.
 cannot() {
 	echo "fresh: not run: $1" >&2
 	[ -z "${CI:-}" ] || exit 1
@@ -99,8 +99,8 @@ skipped() {
 		}'
 }
 
-# failed reads the same, and writes what the tests that failed printed, and all
-# that no test did.
+# failed reads the same, and writes the output of failed tests and all output that
+# belongs to no test.
 failed() {
 	awk '
 		function flush(i) {
@@ -118,8 +118,7 @@ failed() {
 		END { flush() }'
 }
 
-# asked are the reasons of tests that nobody asked for: they need a setting and
-# no program.
+# asked are the reasons of skipped tests that need a setting and not a program.
 asked='^(no FIPS provider here|set [A-Z_]+=1 to run it)'
 
 # try does it all, in namespaces of its own.
@@ -139,7 +138,7 @@ try() {
 	begin=$SECONDS
 	start "$dir/test"
 	echo 'fresh: make test'
-	# -v changes nothing but what is printed.
+	# -v changes only the output.
 	inside "$dir/test" GOFLAGS=-v make test >"$dir/log" 2>&1 || status=$?
 	grep -E '^(deps: |(ok|FAIL|\?)[[:space:]])' "$dir/log" || true
 	if [ "$status" != 0 ]; then

@@ -3,7 +3,7 @@
 # that are named, each for TIME ("10m", or "1000x" for a number of inputs), and
 # prints what each has done.
 # A failure leaves the input in testdata/fuzz of its package; commit it with the
-# mend.
+# fix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and tests with every OpenSSL that is named, each in its private folder
+# Builds and tests with each OpenSSL version that is given, in a folder of its own
 # (scripts/mkssl.sh), and prints a table.
 #
 #	scripts/matrix.sh [-d DIR] [LEG...]
@@ -9,11 +9,11 @@
 #	1.1.1 3.0 3.5      must pass, all tests
 #	3.0-fips           must pass, all tests: the system's 3.0 with 3.5's FIPS module
 #	3.5-fips           must pass, all tests: 3.5 with its own
-#	3.6 4.0            reported: they come out of moving suites. The engine, its
+#	3.6 4.0            only reported, since their suites still change: the engine, its
 #	                   network layers and the recorded cases
 #
-# Without a name it is all of them. 3.0 is left out where the system's own
-# OpenSSL is a 3.0, since that is what every other test runs with.
+# By default all legs run. 3.0 is left out if the system's own OpenSSL is a 3.0,
+# since all other tests use it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=.openssl

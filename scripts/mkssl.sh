@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Unpacks other versions of OpenSSL out of Debian's packages, side by side and
-# without installing anything.
+# Unpacks other versions of OpenSSL from Debian's packages, side by side, without
+# installing them.
 #
 #	scripts/mkssl.sh DIR VERSION...     VERSION is 1.1.1, 3.0, 3.5, 3.6, 4.0 or
 #	                                    arm64: this system's OpenSSL, for arm64
@@ -9,13 +9,13 @@
 #
 #	env.sh     to be sourced before go build or go test
 #	openssl    that version's command line; not for arm64
-#	fips.cnf   where the version has the FIPS provider: for OPENSSL_CONF,
+#	fips.cnf   if the version has the FIPS provider: for OPENSSL_CONF,
 #	           default_properties fips=yes
 #	fips-3.0.cnf
 #	           the same for the system's OpenSSL 3.0, with OPENSSL_MODULES set to
 #	           the folder of this version's module, modules
 #
-# 3.5 and later come with their own libc, since they want a newer one than the
+# 3.5 and later come with their own libc, since they need a newer one than the
 # system's. Versions that exist already are kept. If apt knows no mirror yet,
 # root runs apt-get update.
 set -euo pipefail
@@ -93,14 +93,14 @@ make_version() {
 	chmod +x "$root/openssl"
 	ln -s "$lib/ossl-modules" "$root/modules"
 	[ ! -f "$lib/ossl-modules/fips.so" ] || make_fips "$lib"
-	# The flags stand in pkg-config files, which this module asks and the standard
-	# library does not: in CGO_CFLAGS they would have Go compile all of net and
-	# crypto/tls again for each version.
+	# The flags are in pkg-config files, which this module reads and the standard
+	# library does not. In CGO_CFLAGS they would make Go compile net and crypto/tls
+	# again for each version.
 	full=$("$root/openssl" version | cut -d" " -f2)
 	pkgconfig "$full" "$triplet" "$link"
-	# Written last: with it the version counts as made. Go's build cache looks into
-	# neither headers nor pkg-config files, so the version goes into a flag for this
-	# module that means nothing: a folder for imports, which is not there.
+	# Written last: its existence marks the version as complete. Go's build cache
+	# ignores changes of headers and pkg-config files, so a flag without effect for
+	# this module contains the version: a folder for imports that does not exist.
 	cat >"$root/env.sh" <<-SH
 		export PKG_CONFIG_LIBDIR=$root/pkgconfig CGO_LDFLAGS_ALLOW=-Wl,--dynamic-linker=.*
 		export GOFLAGS="\${GOFLAGS:-} -gcflags=github.com/seed-014b8713/sslfilter/...=-I=$root/openssl-$full"

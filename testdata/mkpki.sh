@@ -1,10 +1,10 @@
 #!/bin/bash
-# Builds the PKI of the tests: mkpki.sh [DIR], default pki beside this script. An older PKI in DIR is replaced once all of the new one is made.
+# Builds the PKI of the tests: mkpki.sh [DIR], default pki beside this script. An older PKI in DIR is replaced when the new one is complete.
 # Needs openssl >= 3.0 and python3-cryptography (for encodings of names that the command line cannot make). See README.md.
 set -eu
 TARGET=$(realpath -m "${1:-$(dirname "$0")/pki}")
 if [ -e "$TARGET" ] && [ ! -e "$TARGET/root.crt" ] && [ -n "$(ls -A "$TARGET")" ]; then
-  echo "$TARGET is there, and is no PKI of this script" >&2; exit 1
+  echo "$TARGET exists, and is not a PKI of this script" >&2; exit 1
 fi
 mkdir -p "$(dirname "$TARGET")"
 P=$(mktemp -d "$TARGET.new.XXXXXX"); chmod 755 "$P"; cd "$P"
@@ -246,6 +246,6 @@ mk('client-long',[(NameOID.COMMON_NAME,'L'*2000,T.UTF8String)],0x2035)
 mk('client-slash',[(NameOID.COMMON_NAME,'a/O=Fake Org/CN=admin',T.UTF8String)],0x2036)
 PY
 python3 -W ignore odd.py && rm odd.py
-# --- what only the making needs: openssl ca's books, and the configuration, which holds the folder's name
+# --- remove files that only openssl ca needs, and the configuration, which contains the folder's name
 rm -rf -- *.idx* *.srl* *.crlnum* *.csr mkpki.log ca.cnf new
 rm -rf "$TARGET"; mv "$P" "$TARGET"

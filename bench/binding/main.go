@@ -9,7 +9,7 @@
 //
 // The build tag says which: spacemonkey is github.com/spacemonkeygo/openssl,
 // which builds with OpenSSL 1.1.1, and libp2p is its fork that builds with
-// OpenSSL 3 too. Their modules take longer to compile than all the rest together.
+// OpenSSL 3 too. Their modules take longer to compile than everything else together.
 package main
 
 import (
@@ -54,8 +54,8 @@ func answer(pki string) error {
 	return subject.Serve(table)
 }
 
-// server is a context with the modes that keep memory and time low: idle
-// buffers are given back, and no session is cached.
+// server makes a context with the modes that keep memory and time low: idle
+// buffers are freed, and no session is cached.
 func server(pki, cert string) (*context, error) {
 	name := filepath.Join(pki, subject.File(cert))
 	ctx, err := newCtxFromFiles(name+".crt", name+".key")

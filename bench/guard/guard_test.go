@@ -1,6 +1,6 @@
-// Package guard holds what the library does besides OpenSSL's own work: crossings
-// to C and allocations, counted exactly, and instructions, as ratios to the same
-// work in C in the same run. No test here looks at a clock.
+// Package guard limits the work that the library adds to OpenSSL's: calls into C
+// and allocations, counted exactly, and instructions, as ratios to the same work
+// in C in the same run. The tests measure no time.
 package guard_test
 
 import (
@@ -116,8 +116,8 @@ func TestCallsCrossOnceAndDoNotAllocate(t *testing.T) {
 	}
 }
 
-// Much that waits is neither moved while it grows nor allocated each time: one
-// crossing for each 256 KiB.
+// A large amount of pending data is neither moved while it grows nor allocated
+// each time, and needs one call into C for each 256 KiB.
 func TestABurstDoesNotAllocate(t *testing.T) {
 	server, client := contexts(t)
 	s, c, _ := shake(t, server, client)
@@ -146,8 +146,8 @@ func TestABurstDoesNotAllocate(t *testing.T) {
 	require.Less(t, allocations, 2.0) // a collection may empty the pool
 }
 
-// maxHandshake is the crossings of two ends together: making both, the name, a
-// call for each flight, and what the end of the handshake asks.
+// maxHandshake bounds the calls into C of both ends together: making them, setting
+// the name, one call for each flight, and the queries after the handshake.
 const maxHandshake = 20
 
 func TestHandshakeCrossesSeldom(t *testing.T) {
@@ -164,9 +164,9 @@ func TestHandshakeCrossesSeldom(t *testing.T) {
 
 // limits are the instructions of the library's C side, as a ratio to C over
 // BIO_s_mem. 0 bytes is a full handshake of both ends. They are a little above
-// what was measured: 0.923, 0.926, 0.695 and 0.998 with OpenSSL 3.0.22. Later
-// versions need fewer instructions of their own, so that the same work of ours
-// weighs more.
+// the measured values: 0.923, 0.926, 0.695 and 0.998 with OpenSSL 3.0.22. Later
+// versions need fewer instructions themselves, so the same work of the library
+// has a larger share.
 var limits = []struct {
 	size         int
 	limit, later float64
@@ -214,11 +214,11 @@ func TestInstructionsOfTheProgram(t *testing.T) {
 	require.LessOrEqual(t, ours.lines/inC.lines, limit.lines)
 }
 
-// fetched is what one message costs.
+// fetched is the cost of one message.
 type fetched struct{ instructions, lines float64 }
 
-// messages counts what a message of 64 bytes costs a subject of the benchmark:
-// the difference between many and few of them.
+// messages measures the cost of a message of 64 bytes for a subject of the
+// benchmark: the difference between many and few messages.
 func messages(t *testing.T, program, subject string) fetched {
 	t.Helper()
 	const few, many = 600, 3000
@@ -227,7 +227,7 @@ func messages(t *testing.T, program, subject string) fetched {
 		file := filepath.Join(dir, "out")
 		cmd := exec.Command("valgrind", "--tool=callgrind", "--cache-sim=yes", "--I1=32768,8,64", "--callgrind-out-file="+file,
 			program, "-pki", pki, "subject", subject)
-		// As in the Makefile: valgrind has no RDTSCP, and takes signals for mistakes.
+		// As in the Makefile: valgrind has no RDTSCP, and reports signals as mistakes.
 		cmd.Env = append(os.Environ(), "OPENSSL_CONF="+config(t, dir), "GOMAXPROCS=1", "GODEBUG=cpu.rdtscp=off,asyncpreemptoff=1")
 		cmd.Stdin = strings.NewReader(fmt.Sprintf("{\"Kind\":\"message\",\"Arg\":\"64\",\"N\":%d}\n", n))
 		out, err := cmd.CombinedOutput()
@@ -293,7 +293,7 @@ var (
 	summary = regexp.MustCompile(`(?m)^summary: (\d+)`)
 )
 
-// config writes the configuration of OpenSSL that everybody here has.
+// config writes the OpenSSL configuration of all programs here.
 func config(t *testing.T, dir string) string {
 	t.Helper()
 	config := filepath.Join(dir, "openssl.cnf")
@@ -310,7 +310,7 @@ Groups = X25519
 	return config
 }
 
-// callgrind runs program and gives the instructions of one piece of each part.
+// callgrind runs program and returns the instructions of one piece of each part.
 func callgrind(t *testing.T, program string) map[part]float64 {
 	t.Helper()
 	dir := t.TempDir()

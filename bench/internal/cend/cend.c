@@ -17,7 +17,7 @@ struct cend {
     SSL_SESSION *session;
     char *crt, *key;
     int flags;
-    char *wire, *plain, *message; /* of the size that was needed last */
+    char *wire, *plain, *message; /* of the size of the last work */
     size_t cap;
 };
 
@@ -177,7 +177,7 @@ static void flat_free(flat *f)
 
 /* ------------------------------------------------------------------ contexts */
 
-/* As the library sets its own, so that the work is the same. */
+/* The same settings as in the library, so that the work is the same. */
 static SSL_CTX *context(int client, int flags)
 {
     SSL_CTX *ctx = SSL_CTX_new(client ? TLS_client_method() : TLS_server_method());
@@ -300,7 +300,7 @@ static void open_ends(const cend *c, ends *e)
     }
 }
 
-/* An orderly end: OpenSSL holds a session bad whose connection was only freed. */
+/* An orderly end: OpenSSL does not resume a session whose connection was only freed. */
 static void end(SSL *ssl)
 {
     if (ssl != NULL)
@@ -334,7 +334,7 @@ double cend_ends(cend *c, int n)
     return cend_thread_time() - start;
 }
 
-/* As Net::SSLeay programs do it: read the one memory BIO, write the other. With plain buffers there is nothing to do. */
+/* As in programs with Net::SSLeay: read one memory BIO, write the other. With plain buffers there is nothing to do. */
 static void carry(const cend *c, SSL *from, SSL *to, char *wire, size_t cap)
 {
     int n;
@@ -345,7 +345,7 @@ static void carry(const cend *c, SSL *from, SSL *to, char *wire, size_t cap)
         BIO_write(SSL_get_rbio(to), wire, n);
 }
 
-/* Before each call that SSL_get_error(3) may have to explain: it asks for an empty queue. */
+/* SSL_get_error(3) requires an empty queue before each call whose failure it has to explain. */
 static void clean(const cend *c)
 {
     if (!(c->flags & CEND_NO_CLEAN) && ERR_peek_error() != 0)
@@ -453,7 +453,7 @@ double cend_messages(cend *c, size_t size, int burst, int n)
     int i, ok;
 
     room(c, size * (size_t)burst);
-    ok = shake(c, &e, NULL) && send_and_read(c, e.client, e.server, size, burst); /* what grows has grown */
+    ok = shake(c, &e, NULL) && send_and_read(c, e.client, e.server, size, burst); /* buffers have grown */
     start = cend_thread_time();
     for (i = 0; ok && i < n; i++)
         ok = send_and_read(c, e.client, e.server, size, burst);
@@ -537,7 +537,7 @@ cend_peer *cend_peer_new(cend *c, int resume)
     return p;
 }
 
-/* Takes what the server said and gives what the client says. */
+/* Takes the server's output and returns the client's. */
 size_t cend_peer_step(cend_peer *p, unsigned char *out, size_t cap, const unsigned char *in, size_t len)
 {
     char c;

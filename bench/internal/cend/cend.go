@@ -1,6 +1,6 @@
 // Package cend does the work of the benchmark in C, without this library: over
-// BIO_s_mem, and over plain buffers, which is the limit. It also has the clocks
-// and the counters that all programs of the benchmark share.
+// BIO_s_mem, and over plain buffers, which is the lower limit. It also has the
+// clocks and counters that all programs of the benchmark share.
 package cend
 
 /*
@@ -37,10 +37,10 @@ func Pin(cpu int) error {
 	return nil
 }
 
-// Memory is what the process holds.
+// Memory is the memory of the process.
 type Memory struct{ C, Go, Resident float64 } // bytes: malloc's, Go's heap, resident
 
-// Held collects garbage and looks.
+// Held runs the garbage collector and returns the memory in use.
 func Held() Memory {
 	for range 3 { // finalizers and cleanups run between two collections
 		runtime.GC()
@@ -56,7 +56,7 @@ func Held() Memory {
 	return Memory{float64(C.cend_heap()), float64(m.HeapAlloc), resident * float64(os.Getpagesize())}
 }
 
-// Since is what came on top of before, for each of n.
+// Since returns the increase since before, divided by n.
 func (m Memory) Since(before Memory, n int) []float64 {
 	per := func(a, b float64) float64 { return (a - b) / float64(n) }
 	return []float64{per(m.C, before.C) + per(m.Go, before.Go), per(m.C, before.C), per(m.Go, before.Go), per(m.Resident, before.Resident)}
@@ -102,7 +102,7 @@ func seconds(s C.double) (float64, error) {
 	return float64(s), nil
 }
 
-// Handshakes makes n connections and gives the seconds, as all others here do.
+// Handshakes makes n connections. Like the other methods, it returns the seconds.
 func (e *Ends) Handshakes(n int) (float64, error) { return seconds(C.cend_handshakes(e.c, C.int(n))) }
 
 // Resumed makes n connections that resume a session.
@@ -144,7 +144,7 @@ func (p *Pairs) Messages(size, n int) (float64, error) {
 // Close frees them.
 func (p *Pairs) Close() { C.cend_pairs_free(p.p) }
 
-// Peer is a client for servers of other makes. It can resume.
+// Peer is a client for the servers of other subjects. It can resume sessions.
 type Peer struct{ p *C.cend_peer }
 
 // Peer makes a client; resume offers the session of Keep.
@@ -156,8 +156,8 @@ func (e *Ends) Peer(resume bool) *Peer {
 	return &Peer{C.cend_peer_new(e.c, r)}
 }
 
-// Step takes what the server said, and appends to out what the client says, up
-// to its capacity.
+// Step takes the server's output, and appends the client's output to out, up to
+// its capacity.
 func (p *Peer) Step(out, in []byte) []byte {
 	n := C.cend_peer_step(p.p, (*C.uchar)(unsafe.SliceData(out[len(out):cap(out)])), C.size_t(cap(out)-len(out)),
 		(*C.uchar)(unsafe.SliceData(in)), C.size_t(len(in)))
@@ -181,8 +181,8 @@ func (e *Ends) Keep(p *Peer) error {
 // Close frees it.
 func (p *Peer) Close() { C.cend_peer_free(p.p) }
 
-// CRLLookups parses file and then looks n times for the certificate crt, which
-// is not on it.
+// CRLLookups parses the CRL in file and then looks up the certificate crt, which
+// is not on it, n times.
 func CRLLookups(file, crt string, n int) (float64, error) {
 	f, c := C.CString(file), C.CString(crt)
 	defer C.free(unsafe.Pointer(f))

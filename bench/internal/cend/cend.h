@@ -1,10 +1,10 @@
 /*
  * The same work in C: both ends of a connection in one process, joined by
- * BIO_s_mem as programs do it, or by a pair of plain buffers, which is the
- * limit: nothing is copied that OpenSSL does not copy itself.
+ * BIO_s_mem as in most programs, or by a pair of plain buffers. The latter is the
+ * lower limit, because nothing is copied except by OpenSSL itself.
  *
- * Each function that works n times gives the seconds of processor time of its
- * thread, or -1.
+ * Each function that does something n times returns the processor time of its
+ * thread in seconds, or -1.
  */
 #ifndef BENCH_CEND_H
 #define BENCH_CEND_H
@@ -13,13 +13,13 @@
 enum {
     CEND_FLAT = 1,       /* plain buffers and no BIO_s_mem */
     CEND_CLIENT_CERT = 2, /* the server asks for a certificate and verifies it */
-    /* Settings that the library makes, each the other way round. */
+    /* The library's settings, inverted. */
     CEND_KEEP_BUFFERS = 4, /* no SSL_MODE_RELEASE_BUFFERS */
     CEND_AUTO_CHAIN = 8,   /* no SSL_MODE_NO_AUTO_CHAIN */
     CEND_NO_TICKETS = 16,
     CEND_NO_OCSP = 32,     /* the client does not ask for a stapled response */
     CEND_NO_VERIFY = 64,   /* the client does not verify */
-    CEND_NO_CLEAN = 128    /* what the error queue holds before a call is not looked at */
+    CEND_NO_CLEAN = 128    /* the error queue is not checked before a call */
 };
 
 typedef struct cend cend;
@@ -47,7 +47,7 @@ cend_pairs *cend_pairs_new(cend *c, int n, size_t moved, int keep_clients);
 double cend_pairs_messages(cend_pairs *p, size_t size, int n);
 void cend_pairs_free(cend_pairs *p);
 
-/* A client for servers of other makes; resume offers the session of cend_peer_keep. */
+/* A client for the servers of other subjects; resume offers the session of cend_peer_keep. */
 cend_peer *cend_peer_new(cend *c, int resume);
 size_t cend_peer_step(cend_peer *p, unsigned char *out, size_t cap, const unsigned char *in, size_t len);
 int cend_peer_done(const cend_peer *p);

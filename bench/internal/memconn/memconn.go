@@ -1,6 +1,6 @@
-// Package memconn joins two ends in memory as a net.Conn each, without
-// deadlines. Unlike net.Pipe it keeps what was written, so that one goroutine
-// can write at one end and then read at the other.
+// Package memconn makes pairs of connected net.Conns in memory, without
+// deadlines. Unlike net.Pipe it buffers written data, so that one goroutine can
+// write at one end and then read at the other.
 package memconn
 
 import (
@@ -31,7 +31,7 @@ func Pipe() (*Conn, *Conn) {
 	return &Conn{in: down, out: up}, &Conn{in: up, out: down}
 }
 
-// Drop gives the buffers of both directions back, if they are empty.
+// Drop frees the buffers of both directions, if they are empty.
 func (c *Conn) Drop() {
 	for _, q := range []*queue{c.in, c.out} {
 		q.mu.Lock()
@@ -102,7 +102,7 @@ func (*Conn) LocalAddr() net.Addr { return addr{} }
 // RemoteAddr is "memory".
 func (*Conn) RemoteAddr() net.Addr { return addr{} }
 
-// SetDeadline does nothing: nobody here is late.
+// SetDeadline does nothing.
 func (*Conn) SetDeadline(time.Time) error { return nil }
 
 // SetReadDeadline does nothing.

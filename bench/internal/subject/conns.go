@@ -19,8 +19,8 @@ type Conns struct {
 	Free           func(net.Conn)
 }
 
-// shake makes a connection in memory. The server then says a byte, and with it
-// the tickets that it holds back.
+// shake makes a connection in memory. The server then sends a byte, and with it
+// the tickets that it has delayed.
 func (c *Conns) shake() (client, server net.Conn, err error) {
 	client, server, _, err = c.shakeOver()
 	return client, server, err
@@ -151,7 +151,7 @@ func (c *Conns) Messages(size, burst, n int) ([]float64, error) {
 		_, err := io.ReadFull(server, got)
 		return err
 	}
-	if err := work(); err != nil { // what grows has grown
+	if err := work(); err != nil { // buffers have grown
 		return nil, err
 	}
 	return Repeat(n, work)
@@ -172,7 +172,7 @@ func (c *Conns) News(n int) ([]float64, error) {
 
 // Memory holds n ends of servers on which moved bytes went both ways.
 func (c *Conns) Memory(n, moved int) ([]float64, error) {
-	first, _, err := c.shake() // what is made once
+	first, _, err := c.shake() // for objects that are made once
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +225,7 @@ func (c *Conns) move(buf []byte, moved int) (client, server net.Conn, err error)
 }
 
 // Growth holds connections, as many as arg says, and sends n messages of 1 KiB,
-// each on the next one. It gives the times and then the memory of each.
+// each on the next one. It returns the times and then the memory of each.
 func (c *Conns) Growth(count, n int) ([]float64, error) {
 	clients, servers := make([]net.Conn, count), make([]net.Conn, count)
 	before := cend.Held()

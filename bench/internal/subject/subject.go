@@ -1,6 +1,6 @@
-// Package subject is what is compared: a library, or a program in C, that does
-// pieces of work and tells what they cost. A subject may live in a process of
-// its own, so that its settings and its garbage are its own affair.
+// Package subject is the interface to a contender of the benchmark: a library, or
+// a program in C, that does pieces of work and measures their cost. A subject can
+// run in a process of its own, with its own settings and garbage collector.
 package subject
 
 import (
@@ -62,15 +62,14 @@ func (f *Funcs) Kinds() (list []string) {
 	return list
 }
 
-// breath is about how long Repeat works before it lets Go's scheduler in.
+// breath is about how long Repeat works before it yields to Go's scheduler.
 const breath = 8 * time.Millisecond
 
-// Repeat calls f n times on a goroutine, when it is warm, and gives the processor
-// time of the process: all its threads and the garbage collector are in it. Every
-// few milliseconds the scheduler comes in, as in a server at each wait for the
-// network. Otherwise Go would hold the goroutine for one that has to be stopped
-// after 10 ms, and its watching thread, which then wakes up every 20 µs, would be
-// what is measured.
+// Repeat calls f n times on a goroutine, after a warm-up, and returns the
+// processor time of the process, including all threads and the garbage collector.
+// Every few milliseconds it yields to the scheduler, as a server does when it
+// waits for the network. Otherwise Go would preempt the goroutine after 10 ms, and
+// its monitor thread would then wake up every 20 µs and distort the measurement.
 func Repeat(n int, f func() error) (spent []float64, err error) {
 	done := make(chan struct{})
 	go func() {
