@@ -186,20 +186,27 @@ func TestAReloadThatWaitedIsFollowedByTheNext(t *testing.T) {
 	require.Contains(t, r.log.String(), "msg=reloaded\n")
 }
 
-// The library looks at revocation lists again and again, so they have to be
-// regular files; the relay says so instead of waiting.
+// Files with CRLs have to be regular files. The relay says so instead of waiting
+// for the other end of a pipe.
 func TestListsAreRegularFiles(t *testing.T) {
 	pipe, _ := fifo(t)
-	for _, list := range [][]string{{"-cacrl", pipe}, {"-crlcheck", "leaf", "-crlfiles", pipe}, {"-cacrl", t.TempDir()}} {
+	for _, c := range []struct {
+		list []string
+		want string
+	}{
+		{[]string{"-cacrl", pipe}, "not a regular file"},
+		{[]string{"-crlcheck", "leaf", "-crlfiles", pipe}, "not a regular file"},
+		{[]string{"-cacrl", t.TempDir()}, "is a directory"},
+	} {
 		for _, check := range []string{"-check=true", "-check=false"} {
 			args := append([]string{check, "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", pki("server.crt"), "-key", pki("server.key"),
-				"-cacrt", pki("root.crt"), "-requirevalidclientcert"}, list...)
+				"-cacrt", pki("root.crt"), "-requirevalidclientcert"}, c.list...)
 			var out bytes.Buffer
 			cmd := exec.Command(program, args...)
 			cmd.Stdout, cmd.Stderr = &out, &out
 			cmd.Run()
 			require.Equal(t, 1, cmd.ProcessState.ExitCode(), "%v: %s", args, out.String())
-			require.Contains(t, out.String(), "not a regular file", "%v", args)
+			require.Contains(t, out.String(), c.want, "%v", args)
 		}
 	}
 }
