@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -40,12 +41,12 @@ func TestHTTPWithoutCloseNotify(t *testing.T) {
 				{name: "within a header, allowed", cut: "170303", allow: true},
 			} {
 				t.Run(end.name, func(t *testing.T) {
-					p := peers.StartForeign(t, nil, path, server.script, pki+"server.crt", pki+"server.key", fmt.Sprint(length), end.cut)
+					p := peers.StartForeign(t, nil, path, server.script, testkit.PKI("server.crt"), testkit.PKI("server.key"), fmt.Sprint(length), end.cut)
 					port := p.Await("")
-					tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: mustCtx(t, sslfilter.Options{
-						Client: true, CACrt: pki + "root.crt", SNI: "localhost", ALPN: []string{"h2", "http/1.1"}, AllowMissingCloseNotify: end.allow,
+					tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: testkit.Ctx(t, sslfilter.Options{
+						Client: true, CACrt: testkit.PKI("root.crt"), SNI: "localhost", ALPN: []string{"h2", "http/1.1"}, AllowMissingCloseNotify: end.allow,
 					})}}
-					resp, err := (&http.Client{Transport: tr, Timeout: patience}).Get("https://localhost:" + port)
+					resp, err := (&http.Client{Transport: tr, Timeout: testkit.Patience}).Get("https://localhost:" + port)
 					require.NoError(t, err)
 					defer resp.Body.Close()
 					body, err := io.ReadAll(resp.Body)

@@ -17,12 +17,8 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-const pki = "../testdata/pki/"
-
-// patience is how long a live peer may take for one step.
-const patience = 30 * time.Second
 
 // program is a peer that nobody here wrote, with its standard streams.
 type program struct {
@@ -84,7 +80,7 @@ func (p *program) output() string {
 // await waits until the program has printed text n times, and returns the line behind the last.
 func (p *program) await(text string, n int) string {
 	p.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(testkit.Patience)
 	for {
 		out := p.output()
 		if parts := strings.SplitN(out, text, n+1); len(parts) > n {
@@ -157,7 +153,7 @@ func newWire(t testing.TB, conn net.Conn, o sslfilter.Options) *wire {
 
 func (w *wire) flush() {
 	w.t.Helper()
-	w.conn.SetWriteDeadline(time.Now().Add(patience))
+	w.conn.SetWriteDeadline(time.Now().Add(testkit.Patience))
 	_, err := w.conn.Write(w.Outgoing(nil))
 	require.NoError(w.t, err)
 }
@@ -177,7 +173,7 @@ func (w *wire) pumpUntil(what string, ok func() bool) {
 // pumpUntilFed gives feed what comes from the network until it has had enough.
 func (w *wire) pumpUntilFed(what string, feed func([]byte) bool) {
 	w.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(testkit.Patience)
 	for {
 		select {
 		case b, open := <-w.in:
@@ -213,7 +209,7 @@ func (w *wire) deliver(b []byte, what string) {
 // drain delivers what comes until the network ends, and returns how it ended.
 func (w *wire) drain() error {
 	w.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(testkit.Patience)
 	for {
 		select {
 		case b, open := <-w.in:
@@ -248,7 +244,7 @@ func listen(t testing.TB) net.Listener {
 
 func accept(t testing.TB, l net.Listener) net.Conn {
 	t.Helper()
-	l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(testkit.Patience))
 	conn, err := l.Accept()
 	require.NoError(t, err)
 	return conn
@@ -256,7 +252,7 @@ func accept(t testing.TB, l net.Listener) net.Conn {
 
 func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, patience)
+	conn, err := net.DialTimeout("tcp", addr, testkit.Patience)
 	require.NoError(t, err)
 	return conn
 }
@@ -267,7 +263,7 @@ func (p *program) wait() error {
 	select {
 	case <-p.ended:
 		return p.cmd.Wait()
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		require.FailNow(p.t, "the program does not end", p.output())
 		return nil
 	}

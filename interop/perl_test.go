@@ -21,9 +21,10 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-const crlFile = pki + "crl.pem"
+var crlFile = testkit.PKI("crl.pem")
 
 // endpoint runs the original.
 const endpoint = "testdata/endpoint.pl"
@@ -138,20 +139,20 @@ func newSpec(version string, chunk int, say []piece, options map[string]any) per
 	if version == "TLSv1.2" {
 		options["tls1_2"] = 1
 	}
-	return perlSpec{New: options, Say: say, Chunk: chunk, CRL: crlFile, Timeout: int(patience.Seconds())}
+	return perlSpec{New: options, Say: say, Chunk: chunk, CRL: crlFile, Timeout: int(testkit.Patience.Seconds())}
 }
 
 func againstPerlServer(t *testing.T, version, cert string, chunk int) (perl, ours outcome) {
 	p := startPerl(t, newSpec(version, chunk, serverSays, map[string]any{
-		"crt": pki + "server.crt", "key": pki + "server.key", "cacrt": pki + "root.crt", "clientcert": 1,
+		"crt": testkit.PKI("server.crt"), "key": testkit.PKI("server.key"), "cacrt": testkit.PKI("root.crt"), "clientcert": 1,
 	}), "--listen")
 	port := p.event(t, "listen").Port
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), patience)
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), testkit.Patience)
 	require.NoError(t, err)
 
-	o := sslfilter.Options{Client: true, ServerName: "localhost", CACrt: pki + "root.crt", TLS12: version == "TLSv1.2"}
+	o := sslfilter.Options{Client: true, ServerName: "localhost", CACrt: testkit.PKI("root.crt"), TLS12: version == "TLSv1.2"}
 	if cert != "" {
-		o.Crt, o.Key = pki+cert+".crt", pki+cert+".key"
+		o.Crt, o.Key = testkit.PKI(cert+".crt"), testkit.PKI(cert+".key")
 	}
 	ours = talk(t, conn, o, chunk, clientSays, total(serverSays))
 	return p.end(t, said(clientSays)), ours
@@ -161,11 +162,11 @@ func againstPerlClient(t *testing.T, version, cert string, chunk int) (ours, per
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
-	require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now().Add(testkit.Patience)))
 
-	options := map[string]any{"client": 1, "cacrt": pki + "root.crt"}
+	options := map[string]any{"client": 1, "cacrt": testkit.PKI("root.crt")}
 	if cert != "" {
-		options["crt"], options["key"] = pki+cert+".crt", pki+cert+".key"
+		options["crt"], options["key"] = testkit.PKI(cert+".crt"), testkit.PKI(cert+".key")
 	}
 	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 	p := startPerl(t, newSpec(version, chunk, clientSays, options), "--connect", port)
@@ -173,7 +174,7 @@ func againstPerlClient(t *testing.T, version, cert string, chunk int) (ours, per
 	require.NoError(t, err)
 
 	ours = talk(t, conn, sslfilter.Options{
-		Crt: pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, TLS12: version == "TLSv1.2",
+		Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), CACrt: testkit.PKI("root.crt"), ClientCert: true, TLS12: version == "TLSv1.2",
 	}, chunk, serverSays, total(clientSays))
 	return ours, p.end(t, said(serverSays))
 }
@@ -244,7 +245,7 @@ func startPerl(t *testing.T, spec perlSpec, args ...string) *perl {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	p.events, p.wait = json.NewDecoder(stdout), sync.OnceValue(cmd.Wait)
-	tooLong := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	tooLong := time.AfterFunc(testkit.Patience, func() { cmd.Process.Kill() })
 	t.Cleanup(func() {
 		tooLong.Stop()
 		cmd.Process.Kill()

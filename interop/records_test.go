@@ -13,6 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // TestPerlRecords holds that a program on the original, which takes each input
@@ -24,14 +25,14 @@ func TestPerlRecords(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			p := startPerl(t, newSpec(version, 0, serverSays, map[string]any{
-				"crt": pki + "server.crt", "key": pki + "server.key",
+				"crt": testkit.PKI("server.crt"), "key": testkit.PKI("server.key"),
 			}), "--listen")
-			conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.event(t, "listen").Port)), patience)
+			conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.event(t, "listen").Port)), testkit.Patience)
 			require.NoError(t, err)
 			defer conn.Close()
-			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			require.NoError(t, conn.SetDeadline(time.Now().Add(testkit.Patience)))
 
-			tls, err := sslfilter.New(sslfilter.Options{Client: true, ServerName: "localhost", CACrt: pki + "root.crt", TLS12: version == "TLSv1.2"})
+			tls, err := sslfilter.New(sslfilter.Options{Client: true, ServerName: "localhost", CACrt: testkit.PKI("root.crt"), TLS12: version == "TLSv1.2"})
 			require.NoError(t, err)
 			s := filter.NewStack(filter.Records{})
 			defer s.Close()

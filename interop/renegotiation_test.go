@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // An old server asks the client for a new handshake in the middle of the data:
@@ -20,9 +21,9 @@ import (
 func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-no_ticket", "-no_cache", // a resumed session shows no certificate
-		"-cert", pki+"server.crt", "-key", pki+"server.key")
+		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
 	addr := server.await("ACCEPT ", 1)
-	w := newWire(t, dial(t, addr), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+	w := newWire(t, dial(t, addr), testkit.Client())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	require.Equal(t, "TLSv1.2", w.Version())
 	w.say("before\n")
@@ -54,8 +55,8 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 // it for plain text.
 func TestRenegotiationAskedForBehindOurEnd(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
-		"-cert", pki+"server.crt", "-key", pki+"server.key")
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
+	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	server.say("R\n")
 	request := <-w.in
@@ -71,8 +72,8 @@ func TestRenegotiationAskedForBehindOurEnd(t *testing.T) {
 func TestRenegotiationsOfAServerAreBounded(t *testing.T) {
 	const most = 16
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
-		"-cert", pki+"server.crt", "-key", pki+"server.key")
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
+	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	for i := range most {
 		server.say("R\n")
@@ -97,8 +98,8 @@ func TestNoExporterWithoutTheExtendedMasterSecret(t *testing.T) {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	start(t, "gnutls-bin", "gnutls-cli", "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2:%NO_SESSION_HASH",
-		"--x509cafile", pki+"root.crt", "--port", port, "localhost")
-	w := newWire(t, accept(t, l), sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key"})
+		"--x509cafile", testkit.PKI("root.crt"), "--port", port, "localhost")
+	w := newWire(t, accept(t, l), testkit.Server())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	_, err = w.ExportKeyingMaterial("EXPORTER-test", nil, 32)
 	require.ErrorContains(t, err, "RFC 7627")
@@ -110,8 +111,8 @@ func TestNoExporterWithoutTheExtendedMasterSecret(t *testing.T) {
 func TestNotValidBeforeARenegotiationProvesTheKey(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-no_ticket", "-no_cache", // a resumed session shows no certificate
-		"-cert", pki+"server.crt", "-key", pki+"server.key")
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", InsecureSkipVerify: true})
+		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
+	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), InsecureSkipVerify: true})
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	require.True(t, w.ClientCertValid())
 	server.say("R\n")
@@ -165,8 +166,8 @@ func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 		"Detach":         func(w *wire) error { _, err := w.Detach(); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := start(t, "libnet-ssleay-perl", "perl", script, pki+"server.crt", pki+"server.key")
-			w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"})
+			server := start(t, "libnet-ssleay-perl", "perl", script, testkit.PKI("server.crt"), testkit.PKI("server.key"))
+			w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
 			w.pumpUntil("the end", func() bool { return errors.Is(w.err, io.EOF) })
 			require.Equal(t, "bye\n", string(w.got))
 			require.NoError(t, w.Err())
@@ -189,11 +190,11 @@ func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 // A client's wish for a new handshake is refused, and the server goes on. What
 // the client makes of it is its own affair: GnuTLS and OpenSSL both give up.
 func TestRenegotiationAskedForByAClient(t *testing.T) {
-	options := sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key", TLS12: true}
+	options := testkit.Server(testkit.TLS12)
 	t.Run("gnutls-cli", func(t *testing.T) {
 		l := listen(t)
 		port := l.Addr().String()[strings.LastIndex(l.Addr().String(), ":")+1:]
-		client := start(t, "gnutls-bin", "gnutls-cli", "--rehandshake", "--x509cafile", pki+"root.crt", "--port", port, "localhost")
+		client := start(t, "gnutls-bin", "gnutls-cli", "--rehandshake", "--x509cafile", testkit.PKI("root.crt"), "--port", port, "localhost")
 		w := newWire(t, accept(t, l), options)
 		w.pumpUntil("the handshake", w.HandshakeDone)
 		refused(t, w)
@@ -201,7 +202,7 @@ func TestRenegotiationAskedForByAClient(t *testing.T) {
 	})
 	t.Run("openssl s_client", func(t *testing.T) {
 		l := listen(t)
-		client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-CAfile", pki+"root.crt")
+		client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-CAfile", testkit.PKI("root.crt"))
 		w := newWire(t, accept(t, l), options)
 		w.pumpUntil("the handshake", w.HandshakeDone)
 		client.say("hello\n")

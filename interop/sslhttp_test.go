@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -23,8 +24,8 @@ import (
 // site serves h in both protocols and asks for client certificates.
 func site(t testing.TB, h http.HandlerFunc) (srv *http.Server, url string) {
 	t.Helper()
-	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, sslfilter.Options{
-		Crt: pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, ALPN: []string{"h2", "http/1.1"},
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, sslfilter.Options{
+		Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), CACrt: testkit.PKI("root.crt"), ClientCert: true, ALPN: []string{"h2", "http/1.1"},
 	}))
 	require.NoError(t, err)
 	srv = &http.Server{Handler: h, ErrorLog: log.New(t.Output(), "", 0)}
@@ -43,9 +44,9 @@ func site(t testing.TB, h http.HandlerFunc) (srv *http.Server, url string) {
 func curl(t testing.TB, args ...string) string {
 	t.Helper()
 	path := peers.FindCurl(t, args...)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, path, append([]string{"--silent", "--no-progress-meter", "--show-error", "--cacert", pki + "root.crt"}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, path, append([]string{"--silent", "--no-progress-meter", "--show-error", "--cacert", testkit.PKI("root.crt")}, args...)...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return string(out)
 }
@@ -56,7 +57,7 @@ func TestCurlHTTP(t *testing.T) {
 	})
 	for flag, proto := range map[string]string{"--http1.1": "HTTP/1.1", "--http2": "HTTP/2.0", "--no-alpn": "HTTP/1.1"} {
 		for _, tls := range []string{"1.2", "1.3"} {
-			out := curl(t, flag, "--tls-max", tls, "--cert", pki+"client.crt", "--key", pki+"client.key", url, url)
+			out := curl(t, flag, "--tls-max", tls, "--cert", testkit.PKI("client.crt"), "--key", testkit.PKI("client.key"), url, url)
 			require.Equal(t, strings.Repeat(proto+" valid=true tls=true\n", 2), out, "%s, %s", flag, tls)
 		}
 		require.Equal(t, proto+" valid=false tls=true\n", curl(t, flag, url), "%s without a certificate", flag)

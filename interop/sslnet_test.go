@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -19,42 +20,24 @@ import (
 // What they were is told on the channel.
 func echo(t testing.TB, o sslfilter.Options) (net.Listener, <-chan *sslnet.Conn) {
 	t.Helper()
-	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, o))
 	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
 	conns := make(chan *sslnet.Conn, 10)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns <- c.(*sslnet.Conn)
-			go func() {
-				defer c.Close()
-				io.Copy(c, c)
-			}()
-		}
-	}()
+	testkit.Serve(t, l, func(c net.Conn) {
+		conns <- c.(*sslnet.Conn)
+		testkit.Echo(c)
+	})
 	return l, conns
 }
 
-func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
-	t.Helper()
-	ctx, err := sslfilter.NewCtx(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { ctx.Close() })
-	return ctx
-}
-
-var echoOptions = sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, ALPN: []string{"echo"}}
+var echoOptions = sslfilter.Options{Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), CACrt: testkit.PKI("root.crt"), ClientCert: true, ALPN: []string{"echo"}}
 
 func next(t testing.TB, conns <-chan *sslnet.Conn) *sslnet.Conn {
 	t.Helper()
 	select {
 	case c := <-conns:
 		return c
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		require.FailNow(t, "no connection")
 		return nil
 	}
@@ -65,8 +48,8 @@ func TestConnOpenSSLClient(t *testing.T) {
 	for flag, version := range map[string]uint16{"-tls1_2": tls.VersionTLS12, "-tls1_3": tls.VersionTLS13} {
 		t.Run(flag, func(t *testing.T) {
 			l, conns := echo(t, echoOptions)
-			client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), flag, "-CAfile", pki+"root.crt",
-				"-cert", pki+"client.crt", "-key", pki+"client.key", "-alpn", "echo", "-servername", "localhost")
+			client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), flag, "-CAfile", testkit.PKI("root.crt"),
+				"-cert", testkit.PKI("client.crt"), "-key", testkit.PKI("client.key"), "-alpn", "echo", "-servername", "localhost")
 			client.say("hello\n")
 			client.await("hello", 1)
 			c := next(t, conns)
@@ -92,8 +75,8 @@ func TestConnGnuTLSClient(t *testing.T) {
 	l, conns := echo(t, echoOptions)
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
-	client := start(t, "gnutls-bin", "gnutls-cli", "--x509cafile", pki+"root.crt", "--x509certfile", pki+"client.crt",
-		"--x509keyfile", pki+"client.key", "--alpn", "echo", "--port", port, "localhost")
+	client := start(t, "gnutls-bin", "gnutls-cli", "--x509cafile", testkit.PKI("root.crt"), "--x509certfile", testkit.PKI("client.crt"),
+		"--x509keyfile", testkit.PKI("client.key"), "--alpn", "echo", "--port", port, "localhost")
 	client.await("Simple Client Mode", 1)
 	client.say("hello\n")
 	client.await("hello", 1)
@@ -108,15 +91,15 @@ func TestConnGnuTLSClient(t *testing.T) {
 func TestConnOpenSSLServer(t *testing.T) {
 	for flag, version := range map[string]string{"-tls1_2": "TLSv1.2", "-tls1_3": "TLSv1.3"} {
 		t.Run(flag, func(t *testing.T) {
-			server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", flag, "-cert", pki+"server.crt",
-				"-key", pki+"server.key", "-CAfile", pki+"root.crt", "-Verify", "1", "-alpn", "one,two", "-rev")
+			server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", flag, "-cert", testkit.PKI("server.crt"),
+				"-key", testkit.PKI("server.key"), "-CAfile", testkit.PKI("root.crt"), "-Verify", "1", "-alpn", "one,two", "-rev")
 			addr := server.await("ACCEPT ", 1)
-			c, err := sslnet.Dial("tcp", addr, mustCtx(t, sslfilter.Options{
-				Client: true, CACrt: pki + "root.crt", Crt: pki + "client.crt", Key: pki + "client.key", ALPN: []string{"two"},
+			c, err := sslnet.Dial("tcp", addr, testkit.Ctx(t, sslfilter.Options{
+				Client: true, CACrt: testkit.PKI("root.crt"), Crt: testkit.PKI("client.crt"), Key: testkit.PKI("client.key"), ALPN: []string{"two"},
 			}))
 			require.NoError(t, err)
 			defer c.Close()
-			require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+			require.NoError(t, c.SetDeadline(time.Now().Add(testkit.Patience)))
 			require.Equal(t, version, c.Version())
 			require.Equal(t, "two", c.ALPN())
 			_, err = io.WriteString(c, "hello\n")
@@ -131,15 +114,15 @@ func TestConnOpenSSLServer(t *testing.T) {
 // A Dialer talks to gnutls-serv.
 func TestConnGnuTLSServer(t *testing.T) {
 	port := freePort(t)
-	server := start(t, "gnutls-bin", "gnutls-serv", "--echo", "--port", port, "--x509cafile", pki+"root.crt",
-		"--x509certfile", pki+"server.crt", "--x509keyfile", pki+"server.key", "--require-client-cert")
+	server := start(t, "gnutls-bin", "gnutls-serv", "--echo", "--port", port, "--x509cafile", testkit.PKI("root.crt"),
+		"--x509certfile", testkit.PKI("server.crt"), "--x509keyfile", testkit.PKI("server.key"), "--require-client-cert")
 	server.await("listening on IPv4", 1)
-	c, err := sslnet.Dial("tcp", "127.0.0.1:"+port, mustCtx(t, sslfilter.Options{
-		Client: true, CACrt: pki + "root.crt", Crt: pki + "client.crt", Key: pki + "client.key",
+	c, err := sslnet.Dial("tcp", "127.0.0.1:"+port, testkit.Ctx(t, sslfilter.Options{
+		Client: true, CACrt: testkit.PKI("root.crt"), Crt: testkit.PKI("client.crt"), Key: testkit.PKI("client.key"),
 	}))
 	require.NoError(t, err)
 	defer c.Close()
-	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, c.SetDeadline(time.Now().Add(testkit.Patience)))
 	_, err = io.WriteString(c, "hello\n")
 	require.NoError(t, err)
 	line, err := bufio.NewReader(c).ReadString('\n')
@@ -151,10 +134,10 @@ func TestConnGnuTLSServer(t *testing.T) {
 // and a client of ours with openssl s_server.
 func TestConnSTARTTLS(t *testing.T) {
 	l := listen(t)
-	client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-starttls", "smtp", "-CAfile", pki+"root.crt", "-quiet")
+	client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-starttls", "smtp", "-CAfile", testkit.PKI("root.crt"), "-quiet")
 	conn := accept(t, l)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(testkit.Patience)))
 	_, err := io.WriteString(conn, "220 here\r\n")
 	require.NoError(t, err)
 	r := bufio.NewReader(conn)
@@ -169,7 +152,7 @@ func TestConnSTARTTLS(t *testing.T) {
 		}
 		require.NoError(t, err)
 	}
-	c, err := sslnet.ServerBuffered(conn, r, mustCtx(t, echoOptions), sslnet.RefuseLeftover)
+	c, err := sslnet.ServerBuffered(conn, r, testkit.Ctx(t, echoOptions), sslnet.RefuseLeftover)
 	require.NoError(t, err)
 	_, err = io.WriteString(conn, "220 go ahead\r\n")
 	require.NoError(t, err)
@@ -186,11 +169,11 @@ func TestConnSTARTTLS(t *testing.T) {
 // arrives.
 func TestConnRenegotiation(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
-		"-cert", pki+"server.crt", "-key", pki+"server.key")
+		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
 	tap := &tapped{Conn: dial(t, server.await("ACCEPT ", 1)), came: make(chan struct{}, 100)}
-	c := sslnet.Client(tap, mustCtx(t, sslfilter.Options{Client: true, CACrt: pki + "root.crt", ServerName: "localhost"}))
+	c := sslnet.Client(tap, testkit.Ctx(t, testkit.Client()))
 	defer c.Close()
-	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, c.SetDeadline(time.Now().Add(testkit.Patience)))
 	require.NoError(t, c.Handshake())
 	for len(tap.came) > 0 {
 		<-tap.came

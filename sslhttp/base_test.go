@@ -23,14 +23,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/websocket"
 
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // goSite is a server of net/http over crypto/tls that speaks both protocols.
 func goSite(t testing.TB, h http.Handler) (url string) {
 	t.Helper()
-	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
-	require.NoError(t, err)
+	cert := testkit.KeyPair(t, "server.crt", "server.key")
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
@@ -58,7 +58,7 @@ func TestWebSocket(t *testing.T) {
 			front := serve(t, serverOptions(), &httputil.ReverseProxy{
 				Transport: tr, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
 			})
-			below, err := sslnet.Dial("tcp", front.addr, mustCtx(t, clientOptions("http/1.1")))
+			below, err := sslnet.Dial("tcp", front.addr, testkit.Ctx(t, clientOptions("http/1.1")))
 			require.NoError(t, err)
 			defer below.Close()
 			config, err := websocket.NewConfig("wss://"+front.addr+"/echo", "https://localhost")
@@ -175,8 +175,7 @@ func TestProxies(t *testing.T) {
 	plain := httptest.NewServer(p)
 	defer plain.Close()
 	secure := httptest.NewUnstartedServer(p)
-	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
-	require.NoError(t, err)
+	cert := testkit.KeyPair(t, "server.crt", "server.key")
 	secure.EnableHTTP2, secure.TLS = true, &tls.Config{Certificates: []tls.Certificate{cert}}
 	secure.StartTLS()
 	defer secure.Close()
@@ -547,7 +546,7 @@ func TestTLSHandshakeTimeoutOfBase(t *testing.T) {
 // A request with a scheme that is registered in Base goes to Base.
 func TestRegisteredSchemes(t *testing.T) {
 	base := new(http.Transport)
-	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(pki)))
+	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(testkit.PKI("."))))
 	tr := transport(t, both...)
 	tr.Base = base
 	text, _ := get(t, tr, "file:///root.crt")

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -33,7 +34,7 @@ func TestHTTP1AfterH2(t *testing.T) {
 		"almost a preface": {"PRI * HTTP/2.0\r\n\r\nSM\r\n", "\r!"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := sslnet.Dial("tcp", s.addr, mustCtx(t, clientOptions(both...)))
+			c, err := sslnet.Dial("tcp", s.addr, testkit.Ctx(t, clientOptions(both...)))
 			require.NoError(t, err)
 			defer c.Close()
 			require.Equal(t, "h2", c.ALPN())
@@ -69,7 +70,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 // The server closes the connection of a client that negotiated h2 and sends nothing
 // after ten seconds, as net/http does on connections of crypto/tls.
 func TestSilentClientOfHTTP2(t *testing.T) {
-	server, client := mustCtx(t, serverOptions()), mustCtx(t, clientOptions(both...))
+	server, client := testkit.Ctx(t, serverOptions()), testkit.Ctx(t, clientOptions(both...))
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
 		srv := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
@@ -122,7 +123,7 @@ func TestWrappedListeners(t *testing.T) {
 		"both":    func(l net.Listener) net.Listener { return wrapping{netutil.LimitListener(l, 1)} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, serverOptions()))
+			l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, serverOptions()))
 			require.NoError(t, err)
 			hooked := make(chan string, 100)
 			srv := &http.Server{Handler: http.HandlerFunc(whoami), ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -140,7 +141,7 @@ func TestWrappedListeners(t *testing.T) {
 				require.NotContains(t, <-hooked, "*sslhttp.")
 				tr.CloseIdleConnections()
 			}
-			c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions("http/1.1")))
+			c, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, clientOptions("http/1.1")))
 			require.NoError(t, err)
 			defer c.Close()
 			fmt.Fprint(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -169,8 +170,7 @@ func TestServeNothing(t *testing.T) {
 // servers do. It counts as complete with AllowMissingCloseNotify if the connection
 // ends between two records, and never if a record is cut.
 func TestMissingCloseNotify(t *testing.T) {
-	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
-	require.NoError(t, err)
+	cert := testkit.KeyPair(t, "server.crt", "server.key")
 	body := strings.Repeat("body ", 10000)
 	for _, highest := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, cut := range []bool{false, true} {
@@ -196,7 +196,7 @@ func TestMissingCloseNotify(t *testing.T) {
 					}()
 					o := clientOptions()
 					o.AllowMissingCloseNotify = allow
-					tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: mustCtx(t, o)}}
+					tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: testkit.Ctx(t, o)}}
 					text, _, err := tryGet(tr, "https://"+l.Addr().String())
 					require.Equal(t, len(body), len(text))
 					if allow && !cut {

@@ -14,14 +14,15 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-const (
-	caFile   = pki + "root.crt"
-	certFile = pki + "server.crt"
-	keyFile  = pki + "server.key"
+var (
+	caFile   = testkit.PKI("root.crt")
+	certFile = testkit.PKI("server.crt")
+	keyFile  = testkit.PKI("server.key")
 )
 
 func must[T any](v T, err error) T {
@@ -61,7 +62,7 @@ func ExampleServe() {
 	url := "https://" + <-addrs
 
 	clientCtx, err := sslfilter.NewCtx(sslfilter.Options{
-		Client: true, CACrt: caFile, Crt: pki + "client.crt", Key: pki + "client.key", ALPN: both,
+		Client: true, CACrt: caFile, Crt: testkit.PKI("client.crt"), Key: testkit.PKI("client.key"), ALPN: both,
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -38,7 +39,7 @@ func TestServe(t *testing.T) {
 				"net/http, h2":       {goTransport(t, true), "HTTP/2.0", "h2"},
 				"net/http, http/1.1": {goTransport(t, false), "HTTP/1.1", ""},
 				"Dialer, http/1.1": {&http.Transport{
-					DialTLSContext: (&sslnet.Dialer{Ctx: mustCtx(t, clientOptions("http/1.1"))}).DialContext, DisableKeepAlives: true,
+					DialTLSContext: (&sslnet.Dialer{Ctx: testkit.Ctx(t, clientOptions("http/1.1"))}).DialContext, DisableKeepAlives: true,
 				}, "HTTP/1.1", "http/1.1"},
 			} {
 				for range 2 {
@@ -68,7 +69,7 @@ func TestTransportToNetHTTP(t *testing.T) {
 		s.StartTLS()
 		defer s.Close()
 		want := map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}[h2]
-		ctx := mustCtx(t, sslfilter.Options{Client: true, CACrtMem: [][]byte{certPEM(s.Certificate().Raw)}, ALPN: both})
+		ctx := testkit.Ctx(t, sslfilter.Options{Client: true, CACrtMem: [][]byte{testkit.PEM("CERTIFICATE", s.Certificate().Raw)}, ALPN: both})
 		tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: ctx}}
 		defer tr.CloseIdleConnections()
 		client := &http.Client{Transport: tr}
@@ -98,7 +99,7 @@ func TestParallelStreams(t *testing.T) {
 		all.Wait() // no request is answered before all have arrived
 		io.Copy(w, strings.NewReader(strings.Repeat(r.URL.Path, 10000)))
 	})}
-	go sslhttp.Serve(srv, sslnet.NewListener(l, mustCtx(t, serverOptions())))
+	go sslhttp.Serve(srv, sslnet.NewListener(l, testkit.Ctx(t, serverOptions())))
 	defer srv.Close()
 	tr := transport(t, both...)
 	errs := make(chan error)
@@ -143,7 +144,7 @@ func TestShutdown(t *testing.T) {
 				slow <- result{text, err}
 			}()
 			<-begun
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 			defer cancel()
 			stopping := make(chan struct{})
 			s.RegisterOnShutdown(func() { close(stopping) })
@@ -181,7 +182,7 @@ func TestPlainHTTP(t *testing.T) {
 func TestProtocolsHold(t *testing.T) {
 	t.Run("preface after http/1.1", func(t *testing.T) {
 		s := serve(t, serverOptions(), http.HandlerFunc(whoami))
-		c, err := sslnet.Dial("tcp", s.addr, mustCtx(t, clientOptions("http/1.1")))
+		c, err := sslnet.Dial("tcp", s.addr, testkit.Ctx(t, clientOptions("http/1.1")))
 		require.NoError(t, err)
 		defer c.Close()
 		fmt.Fprint(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -248,7 +249,7 @@ func TestTransportFollowsTheServer(t *testing.T) {
 	ctx := func(protocols ...string) *sslfilter.Ctx {
 		o := serverOptions()
 		o.ALPN = protocols
-		return mustCtx(t, o)
+		return testkit.Ctx(t, o)
 	}
 	below, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -277,7 +278,7 @@ func TestTransportFollowsTheServer(t *testing.T) {
 
 // If a request cannot be sent, RoundTrip returns an error and closes its body.
 func TestTransportErrors(t *testing.T) {
-	good := &sslnet.Dialer{Ctx: mustCtx(t, clientOptions(both...))}
+	good := &sslnet.Dialer{Ctx: testkit.Ctx(t, clientOptions(both...))}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	l.Close()
@@ -345,7 +346,7 @@ func TestTransportWaiting(t *testing.T) {
 	require.ErrorIs(t, <-second, context.Canceled)
 	third := try(context.Background())
 	srv := &http.Server{Handler: http.HandlerFunc(whoami)}
-	go sslhttp.Serve(srv, sslnet.NewListener(l, mustCtx(t, serverOptions())))
+	go sslhttp.Serve(srv, sslnet.NewListener(l, testkit.Ctx(t, serverOptions())))
 	defer srv.Close()
 	giveUp()
 	require.ErrorIs(t, <-first, context.Canceled)

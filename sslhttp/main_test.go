@@ -1,88 +1,49 @@
 package sslhttp_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
-
-// patience bounds the time that a test waits for something that must happen.
-const patience = 30 * time.Second
-
-const pki = "../testdata/pki/"
 
 var both = []string{"h2", "http/1.1"}
 
 // serverOptions asks for a client certificate and speaks both protocols.
 func serverOptions() sslfilter.Options {
-	return sslfilter.Options{
-		Crt: pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, ALPN: both,
-	}
+	return testkit.Asking(func(o *sslfilter.Options) { o.ALPN = both })
 }
 
-// clientOptions shows a certificate and offers protocols.
+// clientOptions shows a certificate and offers protocols. The Dialer sets the name.
 func clientOptions(protocols ...string) sslfilter.Options {
-	return sslfilter.Options{
-		Client: true, CACrt: pki + "root.crt", Crt: pki + "client.crt", Key: pki + "client.key", ALPN: protocols,
-	}
-}
-
-func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
-	t.Helper()
-	ctx, err := sslfilter.NewCtx(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { ctx.Close() })
-	return ctx
-}
-
-// logBuffer is a log for concurrent writers.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
+	return testkit.Showing("client.crt", "", testkit.ServerName(""), func(o *sslfilter.Options) { o.ALPN = protocols })
 }
 
 // site is a server under test.
 type site struct {
 	*http.Server
 	addr, url string
-	log       logBuffer
+	log       testkit.Log
 	served    chan error // the result of Serve
 }
 
 // serve starts a site and ends it with the test.
 func serve(t testing.TB, o sslfilter.Options, h http.Handler, changes ...func(*http.Server)) *site {
 	t.Helper()
-	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, o))
 	require.NoError(t, err)
 	s := &site{addr: l.Addr().String(), served: make(chan error, 1)}
 	s.url = "https://" + s.addr
@@ -110,7 +71,7 @@ func whoami(w http.ResponseWriter, r *http.Request) {
 // transport makes a Transport that offers protocols.
 func transport(t testing.TB, protocols ...string) *sslhttp.Transport {
 	t.Helper()
-	tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: mustCtx(t, clientOptions(protocols...))}}
+	tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: testkit.Ctx(t, clientOptions(protocols...))}}
 	t.Cleanup(tr.CloseIdleConnections)
 	return tr
 }
@@ -118,24 +79,14 @@ func transport(t testing.TB, protocols ...string) *sslhttp.Transport {
 // goTransport makes net/http's client over crypto/tls.
 func goTransport(t testing.TB, h2 bool) *http.Transport {
 	t.Helper()
-	cert, err := tls.LoadX509KeyPair(pki+"client.crt", pki+"client.key")
-	require.NoError(t, err)
+	cert := testkit.KeyPair(t, "client.crt", "client.key")
 	tr := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots(t), Certificates: []tls.Certificate{cert}}, Protocols: new(http.Protocols),
+		TLSClientConfig: &tls.Config{RootCAs: testkit.Roots(t), Certificates: []tls.Certificate{cert}}, Protocols: new(http.Protocols),
 	}
 	tr.Protocols.SetHTTP1(true)
 	tr.Protocols.SetHTTP2(h2)
 	t.Cleanup(tr.CloseIdleConnections)
 	return tr
-}
-
-func roots(t testing.TB) *x509.CertPool {
-	t.Helper()
-	data, err := os.ReadFile(pki + "root.crt")
-	require.NoError(t, err)
-	pool := x509.NewCertPool()
-	require.True(t, pool.AppendCertsFromPEM(data))
-	return pool
 }
 
 // get fetches url and returns the text and the response.
@@ -147,7 +98,7 @@ func get(t testing.TB, rt http.RoundTripper, url string) (string, *http.Response
 }
 
 func tryGet(rt http.RoundTripper, url string) (string, *http.Response, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
@@ -183,8 +134,4 @@ func (l *counting) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.n
-}
-
-func certPEM(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

@@ -7,16 +7,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // A client that rejects its server delivers its alert even while the server is
 // writing: data that the client has not read would make TCP discard the alert.
 func TestRefusedServerGetsTheAlert(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		l := listenTCP(t)
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		l := testkit.Listen(t)
 		alert := make(chan error, 1)
-		server := mustCtx(t, serverOptions(upTo(highest)))
+		server := testkit.Ctx(t, testkit.Server(testkit.UpTo(highest)))
 		go func() {
 			conn, err := l.Accept()
 			if err != nil {
@@ -54,7 +55,7 @@ func TestRefusedServerGetsTheAlert(t *testing.T) {
 			}
 			alert <- err
 		}()
-		_, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions(func(o *sslfilter.Options) { o.CACrt = pki + "ecroot.crt" })))
+		_, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, nameless(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("ecroot.crt") })))
 		require.ErrorAs(t, err, new(*sslfilter.VerifyError))
 		var code sslfilter.AlertError
 		require.ErrorAs(t, <-alert, &code)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -73,10 +74,10 @@ func visitWithHeader(t testing.TB, l net.Listener, from, text string) {
 	c := silent(t, l)
 	_, err := fmt.Fprintf(c, "PROXY TCP4 %s 127.0.0.1 4711 443\r\n", from)
 	require.NoError(t, err)
-	conn := sslnet.Client(c, mustCtx(t, clientOptions()))
+	conn := sslnet.Client(c, testkit.Ctx(t, nameless()))
 	require.NoError(t, conn.SetServerName("localhost"))
 	t.Cleanup(func() { conn.Close() })
-	say(t, conn, text)
+	testkit.Say(t, conn, text)
 }
 
 // An underlying connection whose address depends on what its peer sends delays no
@@ -92,14 +93,14 @@ func TestAddressThatWaitsForThePeer(t *testing.T) {
 		silent(t, l)
 	}
 	go visitWithHeader(t, l, "192.0.2.7", "hello")
-	within(t, "Accept", func() {
+	testkit.Within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
 		require.Equal(t, "192.0.2.7:4711", c.RemoteAddr().String())
-		hear(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	})
 	require.Empty(t, failed)
-	within(t, "Close", func() { require.NoError(t, l.Close()) })
+	testkit.Within(t, "Close", func() { require.NoError(t, l.Close()) })
 }
 
 func TestTimeOfAnAddressThatWaits(t *testing.T) {
@@ -111,7 +112,7 @@ func TestTimeOfAnAddressThatWaits(t *testing.T) {
 	})
 	silent(t, l)
 	go l.Accept()
-	within(t, "the handshake's time", func() { require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout) })
+	testkit.Within(t, "the handshake's time", func() { require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout) })
 }
 
 // Connections that wait in RemoteAddr lose their slots to others, like those that
@@ -127,10 +128,10 @@ func TestAddressesThatWaitLoseTheirSlots(t *testing.T) {
 		silent(t, l)
 	}
 	go visitWithHeader(t, l, "192.0.2.7", "hello")
-	within(t, "Accept", func() {
+	testkit.Within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
-		hear(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	})
 	require.ErrorIs(t, <-failed, sslnet.ErrHandshakeDropped)
 }
@@ -171,10 +172,10 @@ func TestCloseOfADroppedConnection(t *testing.T) {
 	})
 	silent(t, l)
 	go visit(t, l, "hello")
-	within(t, "Accept", func() {
+	testkit.Within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
-		hear(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	})
 	close(goOn)
 }
@@ -193,7 +194,7 @@ func TestListenerCloseInHandshakeError(t *testing.T) {
 	_, err := io.WriteString(silent(t, l), "SSH-2.0-OpenSSH\r\n")
 	require.NoError(t, err)
 	waiting := silent(t, l)
-	within(t, "Close in HandshakeError", func() {
+	testkit.Within(t, "Close in HandshakeError", func() {
 		_, err := l.Accept()
 		require.ErrorIs(t, err, net.ErrClosed)
 		require.Error(t, <-told)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -57,7 +58,7 @@ func BenchmarkTransfer(b *testing.B) {
 		b.Run(fmt.Sprintf("Conn/%d", size), func(b *testing.B) {
 			p, q := net.Pipe()
 			below, above := &switched{p}, &switched{q}
-			c, s := sslnet.Client(below, mustCtx(b, clientOptions())), sslnet.Server(above, mustCtx(b, serverOptions()))
+			c, s := sslnet.Client(below, testkit.Ctx(b, nameless())), sslnet.Server(above, testkit.Ctx(b, testkit.Server()))
 			require.NoError(b, c.SetServerName("localhost"))
 			shake(b, c, s)
 			p.Close()
@@ -75,10 +76,10 @@ func BenchmarkTransfer(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("Filter/%d", size), func(b *testing.B) {
-			c, err := mustCtx(b, clientOptions()).NewFilter()
+			c, err := testkit.Ctx(b, nameless()).NewFilter()
 			require.NoError(b, err)
 			defer c.Close()
-			s, err := mustCtx(b, serverOptions()).NewFilter()
+			s, err := testkit.Ctx(b, testkit.Server()).NewFilter()
 			require.NoError(b, err)
 			defer s.Close()
 			require.NoError(b, c.SetServerName("localhost"))

@@ -15,15 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // Each direction ends on its own.
 func TestHalfClose(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
-			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
-			within(t, "half close", func() {
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
+			testkit.Within(t, "half close", func() {
 				go func() {
 					io.WriteString(c, "question")
 					c.CloseWrite()
@@ -46,7 +47,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+	c, s := connect(t, joinTCP, testkit.Server(), nameless())
 	require.NoError(t, c.NetConn().(*net.TCPConn).SetLinger(0))
 	require.NoError(t, c.NetConn().Close())
 	for range 2 { // the result is permanent
@@ -82,22 +83,22 @@ func TestCloseEndsEverything(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				c, _ := connect(t, join, serverOptions(), clientOptions())
+				c, _ := connect(t, join, testkit.Server(), nameless())
 				errs := make(chan error)
 				for range 3 {
 					go func() { errs <- use(c) }()
 				}
-				within(t, "Close", func() { c.Close() })
+				testkit.Within(t, "Close", func() { c.Close() })
 				for range 3 {
 					require.ErrorIs(t, <-errs, net.ErrClosed)
 				}
 			})
 		}
 		t.Run("handshake", func(t *testing.T) {
-			c, _ := pair(t, join, serverOptions(), clientOptions())
+			c, _ := pair(t, join, testkit.Server(), nameless())
 			errs := make(chan error)
 			go func() { errs <- c.Handshake() }()
-			within(t, "Close", func() { c.Close() })
+			testkit.Within(t, "Close", func() { c.Close() })
 			require.ErrorIs(t, <-errs, net.ErrClosed)
 		})
 	})
@@ -110,7 +111,7 @@ func TestCloseEndsAWriteInProgress(t *testing.T) {
 	c, _ := connect(t, func(t testing.TB) (a, b net.Conn) {
 		a, b = net.Pipe()
 		return beginning{a, begun}, b
-	}, serverOptions(), clientOptions())
+	}, testkit.Server(), nameless())
 	for len(begun) > 0 {
 		<-begun
 	}
@@ -120,7 +121,7 @@ func TestCloseEndsAWriteInProgress(t *testing.T) {
 		wrote <- err
 	}()
 	<-begun
-	within(t, "Close", func() { c.Close() })
+	testkit.Within(t, "Close", func() { c.Close() })
 	require.ErrorIs(t, <-wrote, net.ErrClosed)
 	require.Empty(t, begun, "nothing more was sent")
 }
@@ -147,7 +148,7 @@ func TestCloseAfterAWrite(t *testing.T) {
 			c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
 				below.Conn, b = joinTCP(t)
 				return below, b
-			}, serverOptions(), clientOptions())
+			}, testkit.Server(), nameless())
 			below.next.Store(true)
 			wrote := make(chan error)
 			go func() {
@@ -229,9 +230,9 @@ func TestCloseFromBelow(t *testing.T) {
 			conn, s := connect(t, func(t testing.TB) (a, b net.Conn) {
 				below.Conn, b = joinTCP(t)
 				return below, b
-			}, serverOptions(), clientOptions())
+			}, testkit.Server(), nameless())
 			below.above.Store(conn)
-			within(t, name, func() { require.ErrorIs(t, c.end(conn), c.want) })
+			testkit.Within(t, name, func() { require.ErrorIs(t, c.end(conn), c.want) })
 			_, err := s.Read(make([]byte, 1))
 			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 			require.ErrorIs(t, conn.Close(), net.ErrClosed)
@@ -267,7 +268,7 @@ func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 	c, s := connect(t, func(t testing.TB) (a, b net.Conn) {
 		a, b = net.Pipe()
 		return beginning{a, begun}, b
-	}, serverOptions(), clientOptions())
+	}, testkit.Server(), nameless())
 	for len(begun) > 0 {
 		<-begun
 	}
@@ -305,8 +306,8 @@ func (c beginning) Write(b []byte) (int, error) {
 // hangs.
 func TestConcurrentUse(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
-			c, s := pair(t, join, serverOptions(), clientOptions(upTo(highest)))
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := pair(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
 			var users sync.WaitGroup
 			for _, conn := range []*sslnet.Conn{c, s} {
 				for range 3 {
@@ -332,7 +333,7 @@ func TestConcurrentUse(t *testing.T) {
 					})
 				}
 			}
-			within(t, "concurrent use", users.Wait)
+			testkit.Within(t, "concurrent use", users.Wait)
 		})
 	})
 }
@@ -340,17 +341,16 @@ func TestConcurrentUse(t *testing.T) {
 // A client that only writes and closes has not read the session tickets of the
 // server. The data that it wrote arrives nevertheless.
 func TestUnreadTicketsDestroyNothing(t *testing.T) {
-	cert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
-	require.NoError(t, err)
-	data := random(1 << 20)
+	config := testkit.GoServer(t)
+	data := testkit.Bytes(1<<20, 1)
 	for name, server := range map[string]func(net.Conn) net.Conn{
-		"sslnet":     func(b net.Conn) net.Conn { return sslnet.Server(b, mustCtx(t, serverOptions())) },
-		"crypto/tls": func(b net.Conn) net.Conn { return tls.Server(b, &tls.Config{Certificates: []tls.Certificate{cert}}) },
+		"sslnet":     func(b net.Conn) net.Conn { return sslnet.Server(b, testkit.Ctx(t, testkit.Server())) },
+		"crypto/tls": func(b net.Conn) net.Conn { return tls.Server(b, config) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 5 {
 				a, b := joinTCP(t)
-				c, s := sslnet.Client(a, mustCtx(t, clientOptions())), server(b)
+				c, s := sslnet.Client(a, testkit.Ctx(t, nameless())), server(b)
 				require.NoError(t, c.SetServerName("localhost"))
 				errs := make(chan error, 1)
 				go func() {
@@ -371,10 +371,10 @@ func TestUnreadTicketsDestroyNothing(t *testing.T) {
 // closed. That must not destroy what was sent to the peer before, even if the peer
 // reads it only after the Close.
 func TestUnreadInputDestroysNothing(t *testing.T) {
-	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
-	data := random(200_000)
-	within(t, "Close with unread input", func() {
-		_, err := c.Write(random(50_000)) // the server does not read it
+	c, s := connect(t, joinTCP, testkit.Server(), nameless())
+	data := testkit.Bytes(200_000, 1)
+	testkit.Within(t, "Close with unread input", func() {
+		_, err := c.Write(testkit.Bytes(50_000, 1)) // the server does not read it
 		require.NoError(t, err)
 		_, err = s.Write(data)
 		require.NoError(t, err)
@@ -404,7 +404,7 @@ func TestReadAnswersByItself(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	tap := &tapped{a, make(chan int, 100)}
-	c, s := sslnet.Client(tap, mustCtx(t, clientOptions())), sslnet.Server(b, mustCtx(t, serverOptions()))
+	c, s := sslnet.Client(tap, testkit.Ctx(t, nameless())), sslnet.Server(b, testkit.Ctx(t, testkit.Server()))
 	require.NoError(t, c.SetServerName("localhost"))
 	shake(t, c, s)
 	for len(tap.wrote) > 0 {
@@ -414,16 +414,16 @@ func TestReadAnswersByItself(t *testing.T) {
 		s.KeyUpdate(true)
 		io.WriteString(s, "x")
 	}()
-	hear(t, c, "x")
+	testkit.Hear(t, c, "x")
 	go s.Read(make([]byte, 1)) // takes the answer from the pipe
-	within(t, "the answer", func() { require.Positive(t, <-tap.wrote) })
+	testkit.Within(t, "the answer", func() { require.Positive(t, <-tap.wrote) })
 }
 
 // A Read that receives a broken record sends the peer an alert.
 func TestReadSendsTheAlert(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
-			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
 			go c.NetConn().Write(append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...))
 			_, err := s.Read(make([]byte, 1))
 			require.ErrorAs(t, err, new(*sslfilter.Error))

@@ -15,31 +15,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 func TestDialAndListen(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, serverOptions()))
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, testkit.Server()))
 		require.NoError(t, err)
-		defer l.Close()
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					io.Copy(conn, conn)
-					conn.Close()
-				}()
-			}
-		}()
-		c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions(upTo(highest))))
+		testkit.Serve(t, l, testkit.Echo)
+		c, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, nameless(testkit.UpTo(highest))))
 		require.NoError(t, err)
 		defer c.Close()
-		say(t, c, "hello")
-		hear(t, c, "hello")
+		testkit.Say(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 		require.NoError(t, c.CloseWrite())
 		_, err = c.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err)
@@ -51,13 +40,13 @@ func TestDialAndListen(t *testing.T) {
 func TestEnds(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
 		t.Run("close_notify", func(t *testing.T) {
-			c, s := connect(t, join, serverOptions(), clientOptions())
+			c, s := connect(t, join, testkit.Server(), nameless())
 			go c.Close()
 			_, err := s.Read(make([]byte, 1))
 			require.Equal(t, io.EOF, err)
 		})
 		t.Run("cut", func(t *testing.T) {
-			c, s := connect(t, join, serverOptions(), clientOptions())
+			c, s := connect(t, join, testkit.Server(), nameless())
 			go c.NetConn().Close()
 			for range 2 {
 				_, err := s.Read(make([]byte, 1))
@@ -65,7 +54,7 @@ func TestEnds(t *testing.T) {
 			}
 		})
 		t.Run("cut in the handshake", func(t *testing.T) {
-			c, s := pair(t, join, serverOptions(), clientOptions())
+			c, s := pair(t, join, testkit.Server(), nameless())
 			go func() {
 				c.NetConn().Write([]byte{22, 3, 1}) // the beginning of a record
 				c.NetConn().Close()
@@ -77,7 +66,7 @@ func TestEnds(t *testing.T) {
 			}
 		})
 		t.Run("cut before the handshake", func(t *testing.T) {
-			c, s := pair(t, join, serverOptions(), clientOptions())
+			c, s := pair(t, join, testkit.Server(), nameless())
 			go c.NetConn().Close()
 			for range 2 {
 				_, err := s.Read(make([]byte, 1))
@@ -88,7 +77,7 @@ func TestEnds(t *testing.T) {
 			}
 		})
 		t.Run("closed here", func(t *testing.T) {
-			c, _ := connect(t, join, serverOptions(), clientOptions())
+			c, _ := connect(t, join, testkit.Server(), nameless())
 			c.NetConn().Close() // so that nothing waits for the peer
 			c.Close()
 			_, err := c.Read(make([]byte, 1))
@@ -101,13 +90,13 @@ func TestEnds(t *testing.T) {
 }
 
 func TestConnectionState(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		c, s := connect(t, joinTCP,
-			serverOptions(func(o *sslfilter.Options) {
-				o.CACrt, o.ClientCert, o.ALPN = pki+"root.crt", true, []string{"h2", "http/1.1"}
+			testkit.Server(func(o *sslfilter.Options) {
+				o.CACrt, o.ClientCert, o.ALPN = testkit.PKI("root.crt"), true, []string{"h2", "http/1.1"}
 			}),
-			clientOptions(upTo(highest), func(o *sslfilter.Options) {
-				o.Crt, o.Key, o.ALPN = pki+"client.crt", pki+"client.key", []string{"http/1.1", "h2"}
+			nameless(testkit.UpTo(highest), func(o *sslfilter.Options) {
+				o.Crt, o.Key, o.ALPN = testkit.PKI("client.crt"), testkit.PKI("client.key"), []string{"http/1.1", "h2"}
 			}))
 		for name, conn := range map[string]*sslnet.Conn{"client": c, "server": s} {
 			state := conn.ConnectionState()
@@ -144,9 +133,9 @@ func TestConnectionState(t *testing.T) {
 // order. The result of Write says where to continue.
 func TestDeadlineInWriteLosesNothing(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
-			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
-			want := random(16 << 20) // more than the network takes without a reader
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
+			want := testkit.Bytes(16<<20, 1) // more than the network takes without a reader
 			var got []byte
 			sent := 0
 			for range 5 {
@@ -185,8 +174,8 @@ func TestDeadlineInWriteLosesNothing(t *testing.T) {
 // neither a Read, nor a Write whose data was taken.
 func TestKeyUpdatesFromBothSides(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		c, s := connect(t, join, serverOptions(), clientOptions())
-		within(t, "key updates", func() {
+		c, s := connect(t, join, testkit.Server(), nameless())
+		testkit.Within(t, "key updates", func() {
 			const rounds = 200
 			errs := make(chan error, 4)
 			for _, conn := range []*sslnet.Conn{c, s} {
@@ -225,7 +214,7 @@ func TestOverAnything(t *testing.T) {
 			return a, b
 		},
 		"TLS in TLS": func(t testing.TB) (a, b net.Conn) {
-			return connect(t, joinTCP, serverOptions(), clientOptions())
+			return connect(t, joinTCP, testkit.Server(), nameless())
 		},
 		"byte by byte": func(t testing.TB) (a, b net.Conn) {
 			a, b = joinTCP(t)
@@ -233,9 +222,9 @@ func TestOverAnything(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			protocols(t, func(t *testing.T, highest sslfilter.Version) {
-				c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
-				data := random(100000)
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				c, s := connect(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
+				data := testkit.Bytes(100000, 1)
 				go func() {
 					c.Write(data)
 					c.CloseWrite()
@@ -258,9 +247,9 @@ func (c slowly) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(1, len(b
 
 // Reads of every size get the same bytes, however the records are split.
 func TestReadSizes(t *testing.T) {
-	data := random(300000)
+	data := testkit.Bytes(300000, 1)
 	for _, size := range []int{1, 100, 16384, 16385, 20000, 32768, 1 << 20} {
-		c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+		c, s := connect(t, joinTCP, testkit.Server(), nameless())
 		go func() {
 			for rest, n := data, 1; len(rest) > 0; n = n*3 + 1 {
 				n = min(n, len(rest))

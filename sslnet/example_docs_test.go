@@ -15,13 +15,14 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-const (
-	caFile   = pki + "root.crt"
-	certFile = pki + "server.crt"
-	keyFile  = pki + "server.key"
+var (
+	caFile   = testkit.PKI("root.crt")
+	certFile = testkit.PKI("server.crt")
+	keyFile  = testkit.PKI("server.key")
 )
 
 func must[T any](v T, err error) T {
@@ -33,7 +34,7 @@ func must[T any](v T, err error) T {
 
 // exampleServer echoes over TLS at the address that it returns.
 func exampleServer() (addr string, stop func()) {
-	l := must(sslnet.Listen("tcp", "127.0.0.1:0", must(sslfilter.NewCtx(serverOptions()))))
+	l := must(sslnet.Listen("tcp", "127.0.0.1:0", must(sslfilter.NewCtx(testkit.Server()))))
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -101,7 +102,7 @@ func ExampleListen() {
 	go greet(listener)
 	// docs:end
 	clientCtx := must(sslfilter.NewCtx(sslfilter.Options{
-		Client: true, CACrt: caFile, Crt: pki + "client-expired.crt", Key: pki + "client-expired.key",
+		Client: true, CACrt: caFile, Crt: testkit.PKI("client-expired.crt"), Key: testkit.PKI("client-expired.key"),
 	}))
 	conn := must(sslnet.Dial("tcp", listener.Addr().String(), clientCtx))
 	defer conn.Close()
@@ -111,7 +112,7 @@ func ExampleListen() {
 
 func ExampleListener() {
 	below := must(net.Listen("tcp", "127.0.0.1:0"))
-	ctx := must(sslfilter.NewCtx(serverOptions()))
+	ctx := must(sslfilter.NewCtx(testkit.Server()))
 	// docs:begin
 	listener := &sslnet.Listener{
 		Listener:         below, // any net.Listener
@@ -130,14 +131,14 @@ func ExampleListener() {
 		return err
 	}
 	// docs:end
-	fmt.Println(reload(serverOptions()), listener.Close())
+	fmt.Println(reload(testkit.Server()), listener.Close())
 	// Output: <nil> <nil>
 }
 
 func ExampleDialer() {
 	addr, stop := exampleServer()
 	defer stop()
-	clientCtx := must(sslfilter.NewCtx(clientOptions()))
+	clientCtx := must(sslfilter.NewCtx(nameless()))
 	// docs:begin
 	dialer := &sslnet.Dialer{
 		Ctx:              clientCtx,
@@ -154,7 +155,7 @@ func ExampleDialer() {
 }
 
 func ExampleNewListener() {
-	ctx := must(sslfilter.NewCtx(serverOptions()))
+	ctx := must(sslfilter.NewCtx(testkit.Server()))
 	// below can be a socket that systemd or another program has opened, or a
 	// listener for connections of another kind. TLS runs over what it accepts.
 	below := must(net.Listen("tcp", "127.0.0.1:0"))
@@ -166,7 +167,7 @@ func ExampleNewListener() {
 
 // The program does the handshake itself, as with crypto/tls.
 func ExampleServer() {
-	serverCtx, clientCtx := must(sslfilter.NewCtx(serverOptions())), must(sslfilter.NewCtx(clientOptions()))
+	serverCtx, clientCtx := must(sslfilter.NewCtx(testkit.Server())), must(sslfilter.NewCtx(nameless()))
 	a, b := net.Pipe()
 	go func() {
 		conn := sslnet.Client(a, clientCtx)
@@ -174,7 +175,7 @@ func ExampleServer() {
 		defer conn.Close()
 		io.WriteString(conn, "hello\n")
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	conn := sslnet.Server(b, serverCtx)
 	defer conn.Close()
@@ -238,8 +239,8 @@ func serveOverTLS(r *bufio.Reader, w io.Writer) error {
 
 func ExampleServerBuffered() {
 	a, b := net.Pipe()
-	go serveMail(b, must(sslfilter.NewCtx(serverOptions())))
-	conn, err := secure(a, "localhost", must(sslfilter.NewCtx(clientOptions())))
+	go serveMail(b, must(sslfilter.NewCtx(testkit.Server())))
+	conn, err := secure(a, "localhost", must(sslfilter.NewCtx(nameless())))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -256,17 +257,17 @@ func ExampleClientBuffered() {
 		io.WriteString(b, "220 go ahead\r\n250 forged by somebody in between\r\n")
 	}()
 	go io.Copy(io.Discard, b)
-	_, err := secure(a, "localhost", must(sslfilter.NewCtx(clientOptions())))
+	_, err := secure(a, "localhost", must(sslfilter.NewCtx(nameless())))
 	fmt.Println(err)
 	// Output: sslnet: 35 bytes of plaintext arrived before TLS began, as in a command injection (CVE-2011-0411)
 }
 
 func ExampleConn_Detach() {
 	a, b := net.Pipe()
-	conn := sslnet.Client(a, must(sslfilter.NewCtx(clientOptions())))
+	conn := sslnet.Client(a, must(sslfilter.NewCtx(nameless())))
 	conn.SetServerName("localhost")
 	go func() {
-		server := sslnet.Server(b, must(sslfilter.NewCtx(serverOptions())))
+		server := sslnet.Server(b, must(sslfilter.NewCtx(testkit.Server())))
 		io.Copy(io.Discard, server) // until the client ends TLS
 		plain := must(server.Detach())
 		fmt.Fprintln(plain, "in plain text again")

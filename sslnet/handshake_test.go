@@ -3,7 +3,6 @@ package sslnet_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -14,13 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // The next call continues a handshake that a deadline or a context stopped.
 func TestHandshakeGoesOn(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 			for name, stop := range map[string]func(*testing.T, *sslnet.Conn){
 				"deadline": func(t *testing.T, c *sslnet.Conn) {
 					require.NoError(t, c.SetDeadline(soon()))
@@ -53,7 +53,7 @@ func TestHandshakeGoesOn(t *testing.T) {
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					c, s := pair(t, join, serverOptions(), clientOptions(upTo(highest)))
+					c, s := pair(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
 					stop(t, c)
 					stop(t, s)
 					require.False(t, c.ConnectionState().HandshakeComplete)
@@ -61,7 +61,7 @@ func TestHandshakeGoesOn(t *testing.T) {
 					require.ErrorContains(t, err, "before the handshake is done")
 					shake(t, c, s)
 					go io.WriteString(c, "hello")
-					hear(t, s, "hello")
+					testkit.Hear(t, s, "hello")
 				})
 			}
 		})
@@ -72,7 +72,7 @@ func TestHandshakeGoesOn(t *testing.T) {
 // own deadline, even if that is set later.
 func TestDeadlineWhileAnotherHandshakes(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		c, s := pair(t, join, serverOptions(), clientOptions())
+		c, s := pair(t, join, testkit.Server(), nameless())
 		read := make(chan error, 1)
 		go func() {
 			_, err := io.ReadFull(c, make([]byte, 5))
@@ -87,19 +87,19 @@ func TestDeadlineWhileAnotherHandshakes(t *testing.T) {
 		select {
 		case err := <-wrote:
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience):
 			require.Fail(t, "Write does not end")
 		}
 		shake(t, s) // c does the handshake in Read
-		say(t, s, "hello")
+		testkit.Say(t, s, "hello")
 		require.NoError(t, <-read)
 	})
 }
 
 // A handshake that exceeds its timeout fails permanently.
 func TestHandshakeTimeout(t *testing.T) {
-	l := listenTCP(t)
-	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions()), HandshakeTimeout: 50 * time.Millisecond}
+	l := testkit.Listen(t)
+	d := sslnet.Dialer{Ctx: testkit.Ctx(t, nameless()), HandshakeTimeout: 50 * time.Millisecond}
 	_, err := d.Dial("tcp", l.Addr().String())
 	require.ErrorIs(t, err, sslnet.ErrHandshakeTimeout)
 	var timeout net.Error
@@ -108,7 +108,7 @@ func TestHandshakeTimeout(t *testing.T) {
 }
 
 func TestDialerContext(t *testing.T) {
-	l := listenTCP(t)
+	l := testkit.Listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	answered := make(chan struct{})
 	defer close(answered)
@@ -121,14 +121,14 @@ func TestDialerContext(t *testing.T) {
 		cancel()
 		<-answered // a reset could be faster
 	}()
-	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions())}
+	d := sslnet.Dialer{Ctx: testkit.Ctx(t, nameless())}
 	_, err := d.DialContext(ctx, "tcp", l.Addr().String())
 	require.Equal(t, context.Canceled, err)
 }
 
 // The name to verify is taken from the address unless the options have one.
 func TestDialNames(t *testing.T) {
-	l := echo(t, serverOptions())
+	l := echo(t, testkit.Server())
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	for name, c := range map[string]struct {
@@ -137,14 +137,14 @@ func TestDialNames(t *testing.T) {
 		sni  string
 		code sslfilter.VerifyCode
 	}{
-		"name in the address":       {"localhost", clientOptions(), "localhost", 0},
-		"IP address":                {"127.0.0.1", clientOptions(), "", 0},
-		"name in the options":       {"127.0.0.1", clientOptions(func(o *sslfilter.Options) { o.ServerName = "server.test" }), "server.test", 0},
-		"wrong name in the options": {"localhost", clientOptions(func(o *sslfilter.Options) { o.ServerName = "elsewhere.test" }), "", 62},
+		"name in the address":       {"localhost", nameless(), "localhost", 0},
+		"IP address":                {"127.0.0.1", nameless(), "", 0},
+		"name in the options":       {"127.0.0.1", nameless(func(o *sslfilter.Options) { o.ServerName = "server.test" }), "server.test", 0},
+		"wrong name in the options": {"localhost", nameless(func(o *sslfilter.Options) { o.ServerName = "elsewhere.test" }), "", 62},
 		"not verified, sent":        {"localhost", sslfilter.Options{Client: true, InsecureSkipVerify: true}, "localhost", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := sslnet.Dial("tcp", net.JoinHostPort(c.host, port), mustCtx(t, c.o))
+			conn, err := sslnet.Dial("tcp", net.JoinHostPort(c.host, port), testkit.Ctx(t, c.o))
 			if c.code != 0 {
 				var refused *sslfilter.VerifyError
 				require.ErrorAs(t, err, &refused)
@@ -160,7 +160,7 @@ func TestDialNames(t *testing.T) {
 
 // A mistake of the caller is an error, not a panic.
 func TestUsage(t *testing.T) {
-	client, server := mustCtx(t, clientOptions()), mustCtx(t, serverOptions())
+	client, server := testkit.Ctx(t, nameless()), testkit.Ctx(t, testkit.Server())
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
@@ -175,7 +175,7 @@ func TestUsage(t *testing.T) {
 		require.Error(t, err, name)
 		require.Contains(t, err.Error(), "ssl", name)
 	}
-	_, err := (&sslnet.Dialer{}).Dial("tcp", listenTCP(t).Addr().String())
+	_, err := (&sslnet.Dialer{}).Dial("tcp", testkit.Listen(t).Addr().String())
 	require.Error(t, err)
 	for _, ctx := range []*sslfilter.Ctx{nil, client} {
 		_, err = sslnet.Listen("tcp", "127.0.0.1:0", ctx)
@@ -191,7 +191,7 @@ func TestUsage(t *testing.T) {
 	_, err = c.ExportKeyingMaterial("label", nil, 1)
 	require.Error(t, err)
 	require.Nil(t, c.Peer())
-	require.False(t, c.ClientCertNotOnCRL(pki+"ca-both.pem"))
+	require.False(t, c.ClientCertNotOnCRL(testkit.PKI("ca-both.pem")))
 	require.NoError(t, c.Close())
 	require.False(t, c.ClientCertValid())
 }
@@ -199,13 +199,13 @@ func TestUsage(t *testing.T) {
 // A client that is rejected in TLS 1.3 has finished its handshake and may have sent
 // data. It still gets the alert, not a reset.
 func TestRefusedClientGetsTheAlert(t *testing.T) {
-	protocols(t, func(t *testing.T, highest sslfilter.Version) {
-		l := echo(t, serverOptions(func(o *sslfilter.Options) {
-			o.CACrt, o.RequireValidClientCert = pki+"root.crt", true
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		l := echo(t, testkit.Server(func(o *sslfilter.Options) {
+			o.CACrt, o.RequireValidClientCert = testkit.PKI("root.crt"), true
 		}))
 		for range 10 {
 			err := func() error {
-				c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions(upTo(highest))))
+				c, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, nameless(testkit.UpTo(highest))))
 				if err != nil {
 					return err
 				}
@@ -228,7 +228,7 @@ func TestPlainHTTPOnTheTLSPort(t *testing.T) {
 		defer a.Close()
 		defer b.Close()
 		go io.WriteString(a, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		err := sslnet.Server(b, mustCtx(t, serverOptions())).Handshake()
+		err := sslnet.Server(b, testkit.Ctx(t, testkit.Server())).Handshake()
 		require.ErrorContains(t, err, "plain HTTP")
 	})
 }
@@ -236,16 +236,10 @@ func TestPlainHTTPOnTheTLSPort(t *testing.T) {
 // A Conn works with the client and the server of crypto/tls, with every version,
 // kind of key and client certificate, and both ends agree about the connection.
 func TestCryptoTLSPeers(t *testing.T) {
-	pool := x509.NewCertPool()
-	pem, err := os.ReadFile(pki + "root.crt")
-	require.NoError(t, err)
-	require.True(t, pool.AppendCertsFromPEM(pem))
-	clientCert, err := tls.LoadX509KeyPair(pki+"client.crt", pki+"client.key")
-	require.NoError(t, err)
-	serverCert, err := tls.LoadX509KeyPair(pki+"server.crt", pki+"server.key")
-	require.NoError(t, err)
+	pool := testkit.Roots(t)
+	clientCert, serverCert := testkit.KeyPair(t, "client.crt", "client.key"), testkit.KeyPair(t, "server.crt", "server.key")
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 			config := &tls.Config{
 				RootCAs: pool, ClientCAs: pool, ServerName: "localhost", MaxVersion: uint16(highest), NextProtos: []string{"one", "two"},
 				Certificates: []tls.Certificate{clientCert}, ClientAuth: tls.RequireAndVerifyClientCert,
@@ -253,15 +247,15 @@ func TestCryptoTLSPeers(t *testing.T) {
 			withCert := func(o *sslfilter.Options) {
 				o.ALPN = []string{"two"}
 				if o.Client {
-					o.Crt, o.Key = pki+"client.crt", pki+"client.key"
+					o.Crt, o.Key = testkit.PKI("client.crt"), testkit.PKI("client.key")
 				} else {
-					o.CACrt, o.ClientCert = pki+"root.crt", true
+					o.CACrt, o.ClientCert = testkit.PKI("root.crt"), true
 				}
 			}
 			t.Run("client", func(t *testing.T) {
 				a, b := join(t)
 				theirs := tls.Client(a, config)
-				ours := sslnet.Server(b, mustCtx(t, serverOptions(withCert)))
+				ours := sslnet.Server(b, testkit.Ctx(t, testkit.Server(withCert)))
 				requireTalk(t, ours, theirs)
 			})
 			t.Run("server", func(t *testing.T) {
@@ -269,7 +263,7 @@ func TestCryptoTLSPeers(t *testing.T) {
 				config.Certificates = []tls.Certificate{serverCert}
 				a, b := join(t)
 				theirs := tls.Server(a, config)
-				ours := sslnet.Client(b, mustCtx(t, clientOptions(withCert)))
+				ours := sslnet.Client(b, testkit.Ctx(t, nameless(withCert)))
 				require.NoError(t, ours.SetServerName("localhost"))
 				requireTalk(t, ours, theirs)
 			})
@@ -283,8 +277,8 @@ func requireTalk(t *testing.T, ours *sslnet.Conn, theirs *tls.Conn) {
 	t.Helper()
 	defer ours.NetConn().Close()
 	defer theirs.NetConn().Close()
-	within(t, "talk", func() {
-		data := random(1 << 20)
+	testkit.Within(t, "talk", func() {
+		data := testkit.Bytes(1<<20, 1)
 		theirErr := make(chan error, 1)
 		go func() {
 			_, err := io.CopyN(theirs, theirs, int64(len(data)))

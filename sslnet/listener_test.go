@@ -12,13 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // listener makes a Listener over TCP, with certificates of the test PKI.
 func listener(t testing.TB, change func(*sslnet.Listener)) *sslnet.Listener {
 	t.Helper()
-	l := &sslnet.Listener{Listener: listenTCP(t), Ctx: mustCtx(t, serverOptions())}
+	l := &sslnet.Listener{Listener: testkit.Listen(t), Ctx: testkit.Ctx(t, testkit.Server())}
 	if change != nil {
 		change(l)
 	}
@@ -29,10 +30,10 @@ func listener(t testing.TB, change func(*sslnet.Listener)) *sslnet.Listener {
 // visit dials and sends text.
 func visit(t testing.TB, l net.Listener, text string) {
 	t.Helper()
-	c, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions()))
+	c, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, nameless()))
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
-	say(t, c, text)
+	testkit.Say(t, c, text)
 }
 
 // silent connects and sends nothing.
@@ -57,11 +58,11 @@ func TestAcceptIsNotHeldUp(t *testing.T) {
 	_, err = io.WriteString(silent(t, l), "SSH-2.0-OpenSSH\r\n")
 	require.NoError(t, err)
 	go visit(t, l, "hello")
-	within(t, "Accept", func() {
+	testkit.Within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
 		require.True(t, c.(*sslnet.Conn).ConnectionState().HandshakeComplete)
-		hear(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	})
 	require.ErrorAs(t, <-failed, new(*sslfilter.Error))
 }
@@ -78,10 +79,10 @@ func TestMaxHandshakes(t *testing.T) {
 		silent(t, l)
 	}
 	go visit(t, l, "hello")
-	within(t, "Accept", func() {
+	testkit.Within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
-		hear(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	})
 	for range 4 {
 		require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout)
@@ -100,10 +101,10 @@ func TestSilentPeersLoseTheirSlots(t *testing.T) {
 		silent(t, l)
 	}
 	go visit(t, l, "hello")
-	within(t, "Accept", func() {
+	testkit.Within(t, "Accept", func() {
 		c, err := l.Accept()
 		require.NoError(t, err)
-		hear(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	})
 	for range 2 { // the third has the slot of the first, and the visitor that of the second
 		require.ErrorIs(t, <-failed, sslnet.ErrHandshakeDropped)
@@ -126,18 +127,18 @@ func (l *shaky) Accept() (net.Conn, error) {
 }
 
 func TestTemporaryAcceptErrors(t *testing.T) {
-	below := &shaky{Listener: listenTCP(t), err: syscall.EMFILE}
+	below := &shaky{Listener: testkit.Listen(t), err: syscall.EMFILE}
 	below.failures.Store(3)
 	l := listener(t, func(l *sslnet.Listener) { l.Listener = below })
 	go visit(t, l, "hello")
 	c, err := l.Accept()
 	require.NoError(t, err)
-	hear(t, c, "hello")
+	testkit.Hear(t, c, "hello")
 }
 
 func TestPermanentAcceptErrors(t *testing.T) {
 	broken := errors.New("broken")
-	below := &shaky{Listener: listenTCP(t), err: broken}
+	below := &shaky{Listener: testkit.Listen(t), err: broken}
 	below.failures.Store(1)
 	l := listener(t, func(l *sslnet.Listener) { l.Listener = below })
 	for range 2 {
@@ -154,17 +155,17 @@ func TestListenerClose(t *testing.T) {
 	go func() {
 		c, err := l.Accept()
 		if err == nil {
-			hear(t, c, "first")
+			testkit.Hear(t, c, "first")
 		}
 		accepted <- err
 	}()
 	visit(t, l, "first")
 	require.NoError(t, <-accepted)
 	waiting := silent(t, l)
-	ready, err := sslnet.Dial("tcp", l.Addr().String(), mustCtx(t, clientOptions()))
+	ready, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, nameless()))
 	require.NoError(t, err)
 	defer ready.Close()
-	within(t, "Close", func() { require.NoError(t, l.Close()) })
+	testkit.Within(t, "Close", func() { require.NoError(t, l.Close()) })
 	_, err = waiting.Read(make([]byte, 1))
 	require.Error(t, err)
 	_, err = ready.Read(make([]byte, 1))
@@ -173,7 +174,7 @@ func TestListenerClose(t *testing.T) {
 		_, err = l.Accept()
 		require.ErrorIs(t, err, net.ErrClosed)
 	}
-	within(t, "a second Close", func() { l.Close() })
+	testkit.Within(t, "a second Close", func() { l.Close() })
 
 	l = listener(t, nil)
 	go func() { accepted <- l.Close() }()
@@ -194,19 +195,19 @@ func TestSetCtx(t *testing.T) {
 			go io.Copy(c, c)
 		}
 	}()
-	client := mustCtx(t, clientOptions())
+	client := testkit.Ctx(t, nameless())
 	before, err := sslnet.Dial("tcp", l.Addr().String(), client)
 	require.NoError(t, err)
 	defer before.Close()
-	l.SetCtx(mustCtx(t, serverOptions(func(o *sslfilter.Options) {
-		o.Crt, o.Key = pki+"server-ec.crt", pki+"server-ec.key"
+	l.SetCtx(testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) {
+		o.Crt, o.Key = testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key")
 	})))
 	after, err := sslnet.Dial("tcp", l.Addr().String(), client)
 	require.NoError(t, err)
 	defer after.Close()
 	require.NotEqual(t, before.Peer().Sent[0], after.Peer().Sent[0])
 	for _, c := range []*sslnet.Conn{before, after} {
-		say(t, c, "hello")
-		hear(t, c, "hello")
+		testkit.Say(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 	}
 }

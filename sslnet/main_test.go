@@ -2,9 +2,7 @@ package sslnet_test
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime"
@@ -16,13 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
-
-// patience bounds the time that a test waits for something that must happen.
-const patience = 30 * time.Second
-
-const pki = "../testdata/pki/"
 
 // TestMain also fails if a goroutine of the package outlives all tests.
 func TestMain(m *testing.M) {
@@ -37,7 +31,7 @@ func TestMain(m *testing.M) {
 // leaked returns the stacks of goroutines that are still in the package after all
 // others had time to end.
 func leaked() string {
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(testkit.Patience); ; time.Sleep(10 * time.Millisecond) {
 		var left []string
 		buf := make([]byte, 1<<20)
 		for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
@@ -51,42 +45,10 @@ func leaked() string {
 	}
 }
 
-// serverOptions returns options of a server with the RSA certificate for localhost,
-// server.test and 127.0.0.1.
-func serverOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
-	return with(sslfilter.Options{Crt: pki + "server.crt", Key: pki + "server.key"}, change)
-}
-
-// clientOptions returns options of a client that trusts the test PKI, without a
-// name to verify.
-func clientOptions(change ...func(*sslfilter.Options)) sslfilter.Options {
-	return with(sslfilter.Options{Client: true, CACrt: pki + "root.crt"}, change)
-}
-
-func with(o sslfilter.Options, changes []func(*sslfilter.Options)) sslfilter.Options {
-	for _, change := range changes {
-		change(&o)
-	}
-	return o
-}
-
-func upTo(v sslfilter.Version) func(*sslfilter.Options) {
-	return func(o *sslfilter.Options) { o.MaxVersion = v }
-}
-
-func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
-	t.Helper()
-	ctx, err := sslfilter.NewCtx(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { ctx.Close() })
-	return ctx
-}
-
-// protocols runs f once for TLS 1.2 and once for TLS 1.3, as the highest version.
-func protocols(t *testing.T, f func(t *testing.T, highest sslfilter.Version)) {
-	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		t.Run(v.String(), func(t *testing.T) { f(t, v) })
-	}
+// nameless returns options of a client that trusts the test PKI. The name to
+// verify comes from a Dialer or from SetServerName.
+func nameless(changes ...testkit.Change) sslfilter.Options {
+	return testkit.With(testkit.Client(testkit.ServerName("")), changes...)
 }
 
 // networks runs f over each kind of connection.
@@ -103,7 +65,7 @@ func joinPipe(testing.TB) (a, b net.Conn) { return net.Pipe() }
 
 func joinTCP(t testing.TB) (a, b net.Conn) {
 	t.Helper()
-	l := listenTCP(t)
+	l := testkit.Listen(t)
 	accepted := make(chan net.Conn, 1)
 	go func() {
 		conn, err := l.Accept()
@@ -117,14 +79,6 @@ func joinTCP(t testing.TB) (a, b net.Conn) {
 	return a, <-accepted
 }
 
-func listenTCP(t testing.TB) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
 // pair returns a client and a server that have not done the handshake. Both
 // underlying connections are closed at the end of the test.
 func pair(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *sslnet.Conn) {
@@ -134,7 +88,7 @@ func pair(t testing.TB, join joiner, server, client sslfilter.Options) (c, s *ss
 		a.Close()
 		b.Close()
 	})
-	c, s = sslnet.Client(a, mustCtx(t, client)), sslnet.Server(b, mustCtx(t, server))
+	c, s = sslnet.Client(a, testkit.Ctx(t, client)), sslnet.Server(b, testkit.Ctx(t, server))
 	require.NoError(t, c.SetServerName("localhost"))
 	return c, s
 }
@@ -150,7 +104,7 @@ func connect(t testing.TB, join joiner, server, client sslfilter.Options) (c, s 
 // shake does the handshake of two ends.
 func shake(t testing.TB, conns ...*sslnet.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	errs := make(chan error)
 	for _, c := range conns {
@@ -161,68 +115,17 @@ func shake(t testing.TB, conns ...*sslnet.Conn) {
 	}
 }
 
-// within runs f and fails if it takes too long.
-func within(t testing.TB, what string, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-	case <-time.After(patience):
-		require.FailNow(t, "takes too long: "+what)
-	}
-}
-
-// say writes text.
-func say(t testing.TB, w io.Writer, text string) {
-	t.Helper()
-	n, err := io.WriteString(w, text)
-	require.NoError(t, err)
-	require.Equal(t, len(text), n)
-}
-
-// hear reads text, no more and no less.
-func hear(t testing.TB, r io.Reader, text string) {
-	t.Helper()
-	got := make([]byte, len(text))
-	_, err := io.ReadFull(r, got)
-	require.NoError(t, err)
-	require.Equal(t, text, string(got))
-}
-
 var never time.Time
 
 // soon returns a deadline that leaves a moment for something to happen first.
 func soon() time.Time { return time.Now().Add(50 * time.Millisecond) }
 
-// random returns n random bytes.
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
 // echo starts a listener whose connections get back what they send.
 func echo(t testing.TB, o sslfilter.Options) net.Listener {
 	t.Helper()
-	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, o))
 	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(conn, conn)
-				conn.Close()
-			}()
-		}
-	}()
+	testkit.Serve(t, l, testkit.Echo)
 	return l
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -23,34 +24,34 @@ func (timeless) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported
 func TestWithoutDeadlines(t *testing.T) {
 	t.Run("the context ends a handshake", func(t *testing.T) {
 		a, b := net.Pipe()
-		c := sslnet.Client(timeless{a}, mustCtx(t, clientOptions()))
+		c := sslnet.Client(timeless{a}, testkit.Ctx(t, nameless()))
 		require.NoError(t, c.SetServerName("localhost"))
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() {
 			io.CopyN(io.Discard, b, 1) // the handshake has begun
 			cancel()
 		}()
-		within(t, "the handshake", func() { require.ErrorIs(t, c.HandshakeContext(ctx), context.Canceled) })
+		testkit.Within(t, "the handshake", func() { require.ErrorIs(t, c.HandshakeContext(ctx), context.Canceled) })
 		c.Close()
 	})
 	t.Run("HandshakeTimeout", func(t *testing.T) {
 		a, _ := net.Pipe()
 		failed := make(chan error, 1)
 		l := &sslnet.Listener{
-			Listener: &oneConn{Listener: listenTCP(t), conn: timeless{a}}, Ctx: mustCtx(t, serverOptions()), HandshakeTimeout: time.Millisecond,
+			Listener: &oneConn{Listener: testkit.Listen(t), conn: timeless{a}}, Ctx: testkit.Ctx(t, testkit.Server()), HandshakeTimeout: time.Millisecond,
 			HandshakeError: func(_ net.Conn, err error) { failed <- err },
 		}
 		go l.Accept()
-		within(t, "the handshake", func() { require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout) })
-		within(t, "Close", func() { l.Close() })
+		testkit.Within(t, "the handshake", func() { require.ErrorIs(t, <-failed, sslnet.ErrHandshakeTimeout) })
+		testkit.Within(t, "Close", func() { l.Close() })
 	})
 	t.Run("Close of a peer that takes nothing", func(t *testing.T) {
 		timelessly := func(t testing.TB) (net.Conn, net.Conn) {
 			a, b := net.Pipe()
 			return timeless{a}, b
 		}
-		c, _ := connect(t, timelessly, serverOptions(), clientOptions())
-		within(t, "Close", func() { c.Close() })
+		c, _ := connect(t, timelessly, testkit.Server(), nameless())
+		testkit.Within(t, "Close", func() { c.Close() })
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -101,7 +102,7 @@ func scaleClients(t *testing.T, addr string) {
 		fmt.Printf("step: "+format+"\n", args...)
 		bufio.NewReader(os.Stdin).ReadString('\n')
 	}
-	d := sslnet.Dialer{Ctx: mustCtx(t, clientOptions()), HandshakeTimeout: time.Minute}
+	d := sslnet.Dialer{Ctx: testkit.Ctx(t, nameless()), HandshakeTimeout: time.Minute}
 	conns := make([]net.Conn, idleConns+activeConns)
 	begin := time.Now()
 	each(t, len(conns), dialers, func(i int) (err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -24,7 +25,7 @@ func startTLS(t *testing.T, conn net.Conn, leftover sslnet.Leftover) (*sslnet.Co
 	if line != "STARTTLS\r\n" {
 		t.Errorf("unexpected line %q", line)
 	}
-	c, err := sslnet.ServerBuffered(conn, r, mustCtx(t, serverOptions()), leftover)
+	c, err := sslnet.ServerBuffered(conn, r, testkit.Ctx(t, testkit.Server()), leftover)
 	if err != nil {
 		return nil, err
 	}
@@ -49,16 +50,16 @@ func TestSTARTTLS(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		say(t, a, "STARTTLS\r\n")
+		testkit.Say(t, a, "STARTTLS\r\n")
 		r := bufio.NewReader(a)
 		line, err := r.ReadString('\n')
 		require.NoError(t, err)
 		require.Equal(t, "220 go ahead\r\n", line)
-		c, err := sslnet.ClientBuffered(a, r, mustCtx(t, clientOptions()), sslnet.RefuseLeftover)
+		c, err := sslnet.ClientBuffered(a, r, testkit.Ctx(t, nameless()), sslnet.RefuseLeftover)
 		require.NoError(t, err)
 		require.NoError(t, c.SetServerName("localhost"))
-		say(t, c, "hello")
-		hear(t, c, "hello")
+		testkit.Say(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 		require.NoError(t, c.CloseWrite())
 		_, err = c.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err)
@@ -80,7 +81,7 @@ func TestSTARTTLSInjection(t *testing.T) {
 	r := bufio.NewReader(strings.NewReader("220 go ahead\r\n250 forged\r\n"))
 	_, err = r.ReadString('\n')
 	require.NoError(t, err)
-	_, err = sslnet.ClientBuffered(a, r, mustCtx(t, clientOptions()), sslnet.RefuseLeftover)
+	_, err = sslnet.ClientBuffered(a, r, testkit.Ctx(t, nameless()), sslnet.RefuseLeftover)
 	require.ErrorAs(t, err, &left)
 	require.Equal(t, len("250 forged\r\n"), left.N)
 }
@@ -92,7 +93,7 @@ func TestSTARTTLSPipelined(t *testing.T) {
 		a, b := join(t)
 		defer a.Close()
 		defer b.Close()
-		c := sslnet.Client(&prefixing{Conn: a, prefix: "STARTTLS\r\n"}, mustCtx(t, clientOptions()))
+		c := sslnet.Client(&prefixing{Conn: a, prefix: "STARTTLS\r\n"}, testkit.Ctx(t, nameless()))
 		require.NoError(t, c.SetServerName("localhost"))
 		go func() {
 			s, err := startTLS(t, b, sslnet.KeepLeftover)
@@ -104,8 +105,8 @@ func TestSTARTTLSPipelined(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		say(t, c, "hello")
-		hear(t, c, "hello")
+		testkit.Say(t, c, "hello")
+		testkit.Hear(t, c, "hello")
 		require.NoError(t, c.CloseWrite())
 		_, err := c.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err)
@@ -140,9 +141,9 @@ func (c *prefixing) Write(b []byte) (int, error) {
 // what was sent in plain text after it.
 func TestDetach(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		protocols(t, func(t *testing.T, highest sslfilter.Version) {
-			c, s := connect(t, join, serverOptions(), clientOptions(upTo(highest)))
-			within(t, "Detach", func() {
+		testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+			c, s := connect(t, join, testkit.Server(), nameless(testkit.UpTo(highest)))
+			testkit.Within(t, "Detach", func() {
 				done := make(chan error)
 				go func() {
 					err := func() error {
@@ -167,7 +168,7 @@ func TestDetach(t *testing.T) {
 					}()
 					done <- err
 				}()
-				say(t, c, "last words")
+				testkit.Say(t, c, "last words")
 				first := make([]byte, 4)
 				_, err := io.ReadFull(c, first)
 				require.NoError(t, err)
@@ -178,9 +179,9 @@ func TestDetach(t *testing.T) {
 				require.Equal(t, "over TLS", string(first)+string(rest))
 				plain, err := c.Detach()
 				require.NoError(t, err)
-				hear(t, plain, "in plain text\n")
-				say(t, plain, "echo")
-				hear(t, plain, "echo")
+				testkit.Hear(t, plain, "in plain text\n")
+				testkit.Say(t, plain, "echo")
+				testkit.Hear(t, plain, "echo")
 				require.NoError(t, <-done)
 
 				require.NoError(t, c.Close()) // does nothing
@@ -198,7 +199,7 @@ func TestDetach(t *testing.T) {
 // Bytes that arrived after the peer's close_notify are read first, even by several
 // readers, and the deadlines are unchanged.
 func TestDetachKeepsWhatArrived(t *testing.T) {
-	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
+	c, s := connect(t, joinTCP, testkit.Server(), nameless())
 	go func() {
 		io.ReadAll(s)
 		plain, err := s.Detach()
@@ -212,7 +213,7 @@ func TestDetachKeepsWhatArrived(t *testing.T) {
 	waitReadable(t, c.NetConn()) // close_notify, and perhaps what follows it
 	plain, err := c.Detach()
 	require.NoError(t, err)
-	hear(t, plain, "after")
+	testkit.Hear(t, plain, "after")
 	require.NoError(t, plain.SetReadDeadline(soon()))
 	_, err = plain.Read(make([]byte, 1))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
@@ -225,7 +226,7 @@ func TestDetachKeepsWhatArrived(t *testing.T) {
 // deadline.
 func TestDetachAgainAfterADeadline(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		c, s := connect(t, join, serverOptions(), clientOptions())
+		c, s := connect(t, join, testkit.Server(), nameless())
 		go io.Copy(io.Discard, s)
 		require.NoError(t, c.SetDeadline(soon()))
 		_, err := c.Detach()

@@ -4,22 +4,18 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // OpenSSL accepts certificates that crypto/x509 cannot parse. ConnectionState leaves
 // them out, and never has a CA's certificate in the position of the peer's own.
 func TestCertificateThatGoCannotParse(t *testing.T) {
-	read := func(name string) []byte {
-		data, err := os.ReadFile("../testdata/pki/" + name)
-		require.NoError(t, err)
-		return data
-	}
+	read := func(name string) []byte { return testkit.PKIBytes(t, name) }
 	odd := read("client-serneg.crt") // a negative serial
 	block, _ := pem.Decode(odd)
 	_, err := x509.ParseCertificate(block.Bytes)
@@ -34,7 +30,7 @@ func TestCertificateThatGoCannotParse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			asks := func(o *sslfilter.Options) { o.ClientCert, o.CACrtMem = true, [][]byte{read("root.crt")} }
 			shows := func(o *sslfilter.Options) { o.CrtMem, o.KeyMem = bytes.Join(c.chain, nil), read("client.key") }
-			_, server := connect(t, joinPipe, serverOptions(asks), clientOptions(shows))
+			_, server := connect(t, joinPipe, testkit.Server(asks), nameless(shows))
 			require.True(t, server.ClientCertValid())
 			require.Len(t, server.Peer().Sent, len(c.chain))
 			var got []string

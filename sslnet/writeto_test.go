@@ -9,15 +9,17 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // WriteTo writes what Read would return, in order, including what an earlier Read
 // has left.
 func TestWriteTo(t *testing.T) {
 	networks(t, func(t *testing.T, join joiner) {
-		c, s := connect(t, join, serverOptions(), clientOptions())
-		data := random(300_000)
-		within(t, "WriteTo", func() {
+		c, s := connect(t, join, testkit.Server(), nameless())
+		data := testkit.Bytes(300_000, 1)
+		testkit.Within(t, "WriteTo", func() {
 			go func() {
 				c.Write(data)
 				c.CloseWrite()
@@ -39,8 +41,8 @@ func TestWriteTo(t *testing.T) {
 
 // A timeout ends WriteTo but not the connection. An error of the writer ends it too.
 func TestWriteToEnds(t *testing.T) {
-	c, s := connect(t, joinTCP, serverOptions(), clientOptions())
-	within(t, "WriteTo", func() {
+	c, s := connect(t, joinTCP, testkit.Server(), nameless())
+	testkit.Within(t, "WriteTo", func() {
 		s.SetReadDeadline(time.Unix(1, 0))
 		_, err := s.WriteTo(io.Discard)
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -20,10 +21,10 @@ var noContext context.Context
 // Every function returns an error if a required argument is missing. A panic could
 // be in a goroutine of the package, and callers cannot recover from that.
 func TestNothingIsGiven(t *testing.T) {
-	client, server := mustCtx(t, clientOptions()), mustCtx(t, serverOptions())
-	zero, closed := new(sslfilter.Ctx), mustCtx(t, serverOptions())
+	client, server := testkit.Ctx(t, nameless()), testkit.Ctx(t, testkit.Server())
+	zero, closed := new(sslfilter.Ctx), testkit.Ctx(t, testkit.Server())
 	require.NoError(t, closed.Close())
-	addr := echo(t, serverOptions()).Addr().String()
+	addr := echo(t, testkit.Server()).Addr().String()
 	conn := func() net.Conn {
 		a, b := net.Pipe()
 		t.Cleanup(func() { a.Close(); b.Close() })
@@ -54,15 +55,15 @@ func TestNothingIsGiven(t *testing.T) {
 		"Dial with a zero Ctx":            func() error { return failing(sslnet.Dial("tcp", addr, zero)) },
 		"Listen with a zero Ctx":          func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", zero)) },
 		"Listen with a closed Ctx":        func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", closed)) },
-		"Listener with a zero Ctx":        func() error { return accept(sslnet.NewListener(listenTCP(t), zero)) },
-		"Listener with a closed Ctx":      func() error { return accept(sslnet.NewListener(listenTCP(t), closed)) },
-		"Listener with a client's Ctx":    func() error { return accept(sslnet.NewListener(listenTCP(t), client)) },
+		"Listener with a zero Ctx":        func() error { return accept(sslnet.NewListener(testkit.Listen(t), zero)) },
+		"Listener with a closed Ctx":      func() error { return accept(sslnet.NewListener(testkit.Listen(t), closed)) },
+		"Listener with a client's Ctx":    func() error { return accept(sslnet.NewListener(testkit.Listen(t), client)) },
 		"Client with a zero Ctx":          func() error { return sslnet.Client(conn(), zero).Handshake() },
 		"Listener without anything":       func() error { return accept(&sslnet.Listener{}) },
 		"Listener without a listener":     func() error { return accept(sslnet.NewListener(nil, server)) },
-		"Listener without a Ctx":          func() error { return accept(sslnet.NewListener(listenTCP(t), nil)) },
+		"Listener without a Ctx":          func() error { return accept(sslnet.NewListener(testkit.Listen(t), nil)) },
 		"Listener whose Ctx is taken away": func() error {
-			l := &sslnet.Listener{Listener: listenTCP(t), Ctx: server}
+			l := &sslnet.Listener{Listener: testkit.Listen(t), Ctx: server}
 			l.SetCtx(nil)
 			return accept(l)
 		},
@@ -79,7 +80,7 @@ func TestNothingIsGiven(t *testing.T) {
 			return failing(sslnet.ClientBuffered(conn(), nil, client, sslnet.KeepLeftover))
 		},
 	} {
-		t.Run(name, func(t *testing.T) { within(t, name, func() { require.Error(t, call()) }) })
+		t.Run(name, func(t *testing.T) { testkit.Within(t, name, func() { require.Error(t, call()) }) })
 	}
 }
 
@@ -88,11 +89,11 @@ func TestNothingIsGiven(t *testing.T) {
 func TestConnOverNothing(t *testing.T) {
 	for name, c := range map[string]*sslnet.Conn{
 		"zero":   new(sslnet.Conn),
-		"client": sslnet.Client(nil, mustCtx(t, clientOptions())),
+		"client": sslnet.Client(nil, testkit.Ctx(t, nameless())),
 		"server": sslnet.Server(nil, nil),
 	} {
 		t.Run(name, func(t *testing.T) {
-			within(t, "all methods", func() {
+			testkit.Within(t, "all methods", func() {
 				for call, err := range map[string]error{
 					"Read":             func() error { _, err := c.Read(make([]byte, 1)); return err }(),
 					"Write":            func() error { _, err := c.Write(make([]byte, 1)); return err }(),
@@ -117,7 +118,7 @@ func TestConnOverNothing(t *testing.T) {
 				require.Nil(t, c.Peer())
 				require.False(t, c.ConnectionState().HandshakeComplete)
 				require.False(t, c.ClientCertValid())
-				require.Equal(t, sslfilter.CRLNoCertificate, c.ClientCertCRL(pki+"crl.pem").Status)
+				require.Equal(t, sslfilter.CRLNoCertificate, c.ClientCertCRL(testkit.PKI("crl.pem")).Status)
 				require.Empty(t, c.ALPN())
 			})
 		})
@@ -128,7 +129,7 @@ func TestConnOverNothing(t *testing.T) {
 // one that resets the connection and one that is not trusted.
 func TestDialErrors(t *testing.T) {
 	hangUp := func(reset bool) net.Listener {
-		l := listenTCP(t)
+		l := testkit.Listen(t)
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -149,18 +150,18 @@ func TestDialErrors(t *testing.T) {
 		}()
 		return l
 	}
-	untrusted := clientOptions(func(o *sslfilter.Options) { o.CACrt = pki + "ecroot.crt" })
+	untrusted := nameless(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("ecroot.crt") })
 	for name, test := range map[string]struct {
 		l      net.Listener
 		client sslfilter.Options
 	}{
-		"closes":      {hangUp(false), clientOptions()},
-		"resets":      {hangUp(true), clientOptions()},
-		"not trusted": {echo(t, serverOptions()), untrusted},
+		"closes":      {hangUp(false), nameless()},
+		"resets":      {hangUp(true), nameless()},
+		"not trusted": {echo(t, testkit.Server()), untrusted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := test.l.Addr().String()
-			_, err := sslnet.Dial("tcp", addr, mustCtx(t, test.client))
+			_, err := sslnet.Dial("tcp", addr, testkit.Ctx(t, test.client))
 			var op *net.OpError
 			require.ErrorAs(t, err, &op)
 			require.Equal(t, "handshake", op.Op)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // join gives the contents of files of the test PKI, one after the other.
@@ -24,7 +26,7 @@ func join(t *testing.T, names ...string) []byte {
 	t.Helper()
 	var all []byte
 	for _, name := range names {
-		data, err := os.ReadFile(pki(name))
+		data, err := os.ReadFile(testkit.AbsPKI(name))
 		require.NoError(t, err)
 		all = append(all, data...)
 	}
@@ -35,8 +37,8 @@ func join(t *testing.T, names ...string) []byte {
 // byte order mark hides the first one from other parsers.
 func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	marked := append([]byte("\ufeff"), join(t, "server-inter.crt", "inter.crt")...)
-	crt := writeFile(t, "crt.pem", string(marked))
-	args := []string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", crt, "-key", pki("server-inter.key")}
+	crt := testkit.TempFile(t, "crt.pem", marked)
+	args := []string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", crt, "-key", testkit.AbsPKI("server-inter.key")}
 	out, err := exec.Command(program, append([]string{"-check"}, args...)...).CombinedOutput()
 	if err != nil && strings.Contains(string(out), "a BEGIN line in it does not start its line") || strings.Contains(string(out), "a BEGIN line is damaged") {
 		t.Skip("this OpenSSL does not take a byte order mark")
@@ -52,9 +54,9 @@ func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	require.Equal(t, served[0].NotAfter.Unix(), notAfter(t, r))
 
 	// The list of -check has the order mark too.
-	list := writeFile(t, "list.pem", string(append([]byte("\ufeff"), join(t, "crl.pem")...)))
-	out, err = exec.Command(program, "-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", pki("server.crt"), "-key", pki("server.key"),
-		"-cacrt", pki("root.crt"), "-requirevalidclientcert", "-cacrl", list).CombinedOutput()
+	list := testkit.TempFile(t, "list.pem", []byte(string(append([]byte("\ufeff"), join(t, "crl.pem")...))))
+	out, err = exec.Command(program, "-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"),
+		"-cacrt", testkit.AbsPKI("root.crt"), "-requirevalidclientcert", "-cacrl", list).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "1 serials")
 	require.NotContains(t, string(out), "blocks everybody")
@@ -92,7 +94,7 @@ func pipeOf(t *testing.T, data []byte) *os.File {
 
 // A pipe can be read once, as <(cat server.crt) of a shell is.
 func TestACertificateFromAPipe(t *testing.T) {
-	cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+	cert, err := tls.LoadX509KeyPair(testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"))
 	require.NoError(t, err)
 	args := []string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", "/dev/fd/3", "-key", "/dev/fd/4", "-cacrt", "/dev/fd/5", "-clientcert"}
 	pipes := func() []*os.File {
@@ -118,7 +120,7 @@ func fifo(t *testing.T) (path string, reached func(*relay) *os.File) {
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
 	return path, func(r *relay) *os.File {
 		t.Helper()
-		for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		for end := time.Now().Add(testkit.Patience); ; time.Sleep(2 * time.Millisecond) {
 			f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 			if err == nil { // ENXIO without a reader
 				t.Cleanup(func() { f.Close() })
@@ -133,7 +135,7 @@ func fifo(t *testing.T) (path string, reached func(*relay) *os.File) {
 
 func TestSIGTERMEndsAStartThatWaitsForAFile(t *testing.T) {
 	crt, reached := fifo(t)
-	r := startRelayWith(t, nil, "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", crt, "-key", pki("server.key"))
+	r := startRelayWith(t, nil, "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", crt, "-key", testkit.AbsPKI("server.key"))
 	reached(r)
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP)) // it is not lost, and ends nothing
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
@@ -146,18 +148,18 @@ func TestSignalsDuringAReload(t *testing.T) {
 	dir := t.TempDir()
 	crt := filepath.Join(dir, "server.crt")
 	require.NoError(t, os.WriteFile(crt, join(t, "server.crt"), 0o600))
-	r := startRelay(t, nil, "-listen", "127.0.0.1:0", "-backend", echo(t), "-crt", crt, "-key", pki("server.key"))
+	r := startRelay(t, nil, "-listen", "127.0.0.1:0", "-backend", testkit.Serve(t, testkit.Listen(t), testkit.Echo), "-crt", crt, "-key", testkit.AbsPKI("server.key"))
 	pipe, reached := fifo(t)
 	require.NoError(t, os.Rename(pipe, crt))
 	require.NoError(t, os.Symlink(crt, pipe)) // where reached looks
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
 	reached(r)
 	kept := dialTLS(t, r.addrs[0])
-	exchange(t, kept)
+	testkit.Exchange(t, kept, "hello")
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	r.logs("msg=ending")
-	exchange(t, kept)
+	testkit.Exchange(t, kept, "hello")
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait())
 }
@@ -166,7 +168,7 @@ func TestSignalsDuringAReload(t *testing.T) {
 // files may have changed in between.
 func TestAReloadThatWaitedIsFollowedByTheNext(t *testing.T) {
 	users, reached := fifo(t)
-	config := writeFile(t, "relay.toml", "")
+	config := testkit.TempFile(t, "relay.toml", []byte(""))
 	text := func(more string) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(config, []byte(fmt.Sprintf("[[relay]]\nmode = \"imap\"\nlisten = [\"plain:127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\n%s\n", more)), 0o600))
@@ -199,8 +201,8 @@ func TestListsAreRegularFiles(t *testing.T) {
 		{[]string{"-cacrl", t.TempDir()}, "is a directory"},
 	} {
 		for _, check := range []string{"-check=true", "-check=false"} {
-			args := append([]string{check, "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", pki("server.crt"), "-key", pki("server.key"),
-				"-cacrt", pki("root.crt"), "-requirevalidclientcert"}, c.list...)
+			args := append([]string{check, "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"),
+				"-cacrt", testkit.AbsPKI("root.crt"), "-requirevalidclientcert"}, c.list...)
 			var out bytes.Buffer
 			cmd := exec.Command(program, args...)
 			cmd.Stdout, cmd.Stderr = &out, &out

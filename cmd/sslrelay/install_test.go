@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // installed runs make install with a PREFIX, and gives the directory that
@@ -64,12 +65,12 @@ func TestInstall(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(root, "usr/share/doc/sslrelay/sslrelay.toml"))
 		require.NoError(t, err)
 		check := func(text string) (string, error) {
-			out, err := exec.Command(relay, "-check", "-config", writeFile(t, "sslrelay.toml", text)).CombinedOutput()
+			out, err := exec.Command(relay, "-check", "-config", testkit.TempFile(t, "sslrelay.toml", []byte(text))).CombinedOutput()
 			return string(out), err
 		}
 		dir := t.TempDir()
 		for _, name := range []string{"server.crt", "server.key"} {
-			data, err := os.ReadFile(pki(name))
+			data, err := os.ReadFile(testkit.AbsPKI(name))
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
 		}

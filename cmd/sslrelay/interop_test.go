@@ -19,11 +19,12 @@ import (
 
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func startDovecot(t *testing.T) *dovecot.Server {
 	t.Helper()
-	d, err := dovecot.Start(pki("server.crt"), pki("server.key"), true)
+	d, err := dovecot.Start(testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), true)
 	if errors.Is(err, dovecot.ErrMissing) {
 		debianPackage := "dovecot-imapd"
 		if strings.Contains(err.Error(), "/pop3") {
@@ -56,7 +57,7 @@ func freePorts(t *testing.T, n int) (ports []int) {
 // awaitPort waits until somebody listens.
 func awaitPort(t *testing.T, addr string, ended <-chan struct{}) {
 	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(testkit.Patience); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			conn.Close()
@@ -80,8 +81,8 @@ func run(t *testing.T, debianPackage, stdin, name string, args ...string) (strin
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.WaitDelay = patience
-	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	cmd.WaitDelay = testkit.Patience
+	timer := time.AfterFunc(testkit.Patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -90,7 +91,7 @@ func run(t *testing.T, debianPackage, stdin, name string, args ...string) (strin
 // curl is run with the test PKI and no proxy.
 func curl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	return run(t, "curl", "", "curl", append([]string{"-sS", "--noproxy", "*", "--cacert", pki("root.crt")}, args...)...)
+	return run(t, "curl", "", "curl", append([]string{"-sS", "--noproxy", "*", "--cacert", testkit.AbsPKI("root.crt")}, args...)...)
 }
 
 // talk runs a client that reads commands, and gives each one when the answer
@@ -101,15 +102,15 @@ func talk(t *testing.T, debianPackage string, argv []string, steps ...string) st
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	var out logBuffer
+	var out testkit.Log
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Start())
 	defer cmd.Wait()
 	defer stdin.Close()
-	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(testkit.Patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	for i := 0; i < len(steps); i += 2 {
-		for end := time.Now().Add(patience); !strings.Contains(out.String(), steps[i]); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(testkit.Patience); !strings.Contains(out.String(), steps[i]); time.Sleep(5 * time.Millisecond) {
 			require.True(t, time.Now().Before(end), "%s has not said %q: %s", argv[0], steps[i], out.String())
 		}
 		if i+1 < len(steps) {
@@ -123,7 +124,7 @@ func talk(t *testing.T, debianPackage string, argv []string, steps ...string) st
 // text; the backend by user name, in plain text, by STARTTLS and by TLS.
 func TestIMAPRelayInFrontOfDovecot(t *testing.T) {
 	d := startDovecot(t)
-	config := writeFile(t, "relay.toml", fmt.Sprintf(`
+	config := testkit.TempFile(t, "relay.toml", []byte(fmt.Sprintf(`
 log-level = "debug"
 [[relay]]
 name = "imap"
@@ -179,7 +180,8 @@ listen = ["tls:127.0.0.1:0"]
 crt = %[1]q
 key = %[2]q
 backend = %[6]q
-`, pki("server.crt"), pki("server.key"), pki("root.crt"), d.IMAP, d.IMAPS, d.POP3))
+`, testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), testkit.AbsPKI("root.crt"), d.IMAP, d.IMAPS, d.POP3)))
+
 	r := startRelay(t, nil, "-config", config)
 	require.Len(t, r.addrs, 8)
 	imap, imaps, pop, pops, open, opens := r.addrs[0], r.addrs[1], r.addrs[2], r.addrs[3], r.addrs[4], r.addrs[5]
@@ -203,7 +205,7 @@ backend = %[6]q
 		r.logs("backend failed")
 	})
 	t.Run("mail is stored and fetched", func(t *testing.T) {
-		mail := writeFile(t, "mail", "Subject: hello\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 60_000)) // more than all buffers
+		mail := testkit.TempFile(t, "mail", []byte("Subject: hello\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 60_000))) // more than all buffers
 		out, err := curl(t, "imaps://localhost:"+port(imaps)+"/INBOX", "--user", "user3:secret", "-T", mail)
 		require.NoError(t, err, out)
 		out, err = curl(t, "imap://localhost:"+port(imap)+"/INBOX;MAILINDEX=1", "--ssl-reqd", "--user", "user3:secret")
@@ -222,7 +224,7 @@ backend = %[6]q
 	t.Run("mbsync", func(t *testing.T) {
 		box := t.TempDir()
 		for what, security := range map[string]string{"STARTTLS": "SSLType STARTTLS\nPort " + port(imap), "direct": "SSLType IMAPS\nPort " + port(imaps)} {
-			rc := writeFile(t, "mbsyncrc", fmt.Sprintf(`IMAPAccount relay
+			rc := testkit.TempFile(t, "mbsyncrc", []byte(fmt.Sprintf(`IMAPAccount relay
 Host localhost
 User user3
 Pass secret
@@ -241,7 +243,8 @@ Far :far:
 Near :near:
 Create Near
 SyncState *
-`, security, pki("root.crt"), box, box, what))
+`, security, testkit.AbsPKI("root.crt"), box, box, what)))
+
 			out, err := run(t, "isync", "", "mbsync", "-c", rc, "-a")
 			require.NoError(t, err, out)
 			got, err := filepath.Glob(filepath.Join(box, what, "*", "*,*"))
@@ -250,18 +253,18 @@ SyncState *
 		}
 	})
 	t.Run("openssl", func(t *testing.T) { // its tag is a dot, which the original does not know
-		out := talk(t, "openssl", []string{"openssl", "s_client", "-connect", imap, "-starttls", "imap", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
+		out := talk(t, "openssl", []string{"openssl", "s_client", "-connect", imap, "-starttls", "imap", "-CAfile", testkit.AbsPKI("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 			"OK", "a LOGIN user1 {6}\n", "+ OK", "secret\n", "a OK", "b LOGOUT\n", "b OK")
 		require.Contains(t, out, "* BYE")
-		talk(t, "openssl", []string{"openssl", "s_client", "-connect", imaps, "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"}, // as Outlook does
+		talk(t, "openssl", []string{"openssl", "s_client", "-connect", imaps, "-CAfile", testkit.AbsPKI("root.crt"), "-verify_return_error", "-quiet", "-crlf"}, // as Outlook does
 			"LITERAL-", "A1 ID (\"name\" {23+}\nMicrosoft.Exchange.Imap \"version\" {4}\n", "+ OK", "15.2)\nA2 XYZ {3+}\nabc\nA3 LOGIN {5+}\nuser1 {6+}\nsecret\n",
 			"A1 OK ID completed", "", "A2 BAD Unknown command", "", "A3 OK", "A4 LOGOUT\n", "A4 OK")
-		talk(t, "openssl", []string{"openssl", "s_client", "-connect", pop, "-starttls", "pop3", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
+		talk(t, "openssl", []string{"openssl", "s_client", "-connect", pop, "-starttls", "pop3", "-CAfile", testkit.AbsPKI("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 			"verify return:1", "USER user2\nPASS secret\n", "+OK Logged in", "QUIT\n", "+OK Logging out")
 	})
 	t.Run("a plain backend's STARTTLS", func(t *testing.T) { // dovecot announces it until the login
 		client := func(addr string) []string {
-			return []string{"openssl", "s_client", "-connect", addr, "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"}
+			return []string{"openssl", "s_client", "-connect", addr, "-CAfile", testkit.AbsPKI("root.crt"), "-verify_return_error", "-quiet", "-crlf"}
 		}
 		out := talk(t, "openssl", client(r.addrs[6]), "* OK", "a CAPABILITY\nb STARTTLS\nc LOGIN user1 wrong\nd AUTHENTICATE PLAIN\n", "b BAD TLS is already active", "", "c NO", "",
 			"\n+", base64.StdEncoding.EncodeToString([]byte("\x00user1\x00secret"))+"\n", "d OK", "e LOGOUT\n", "e OK")
@@ -276,7 +279,7 @@ SyncState *
 		}
 	})
 	t.Run("gnutls-cli", func(t *testing.T) {
-		talk(t, "gnutls-bin", []string{"gnutls-cli", "--starttls-proto=imap", "--x509cafile=" + pki("root.crt"), "--port=" + port(imap), "localhost"},
+		talk(t, "gnutls-bin", []string{"gnutls-cli", "--starttls-proto=imap", "--x509cafile=" + testkit.AbsPKI("root.crt"), "--port=" + port(imap), "localhost"},
 			"Handshake was completed", "a LOGIN user2 secret\r\n", "a OK", "b LOGOUT\r\n", "b OK")
 	})
 	require.NotContains(t, r.log.String(), "secret")
@@ -300,10 +303,10 @@ func TestSMTPRelay(t *testing.T) {
 			go serveSMTP(conn, mails)
 		}
 	}()
-	inner := startRelay(t, nil, "-mode", "smtp", "-listen", "starttls:127.0.0.1:0", "-crt", pki("server.crt"), "-key", pki("server.key"), "-backend", l.Addr().String(), "-user", "x=127.0.0.1:1")
-	r := startRelay(t, nil, "-mode", "smtp", "-listen", "starttls:127.0.0.1:0", "-listen", "tls:127.0.0.1:0", "-crt", pki("server.crt"), "-key", pki("server.key"),
-		"-user", "anna=starttls:"+inner.addrs[0], "-backend-cacrt", pki("root.crt"), "-backend-servername", "localhost")
-	mail := writeFile(t, "mail", "Subject: hello\r\n\r\nthrough two relays\r\n")
+	inner := startRelay(t, nil, "-mode", "smtp", "-listen", "starttls:127.0.0.1:0", "-crt", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"), "-backend", l.Addr().String(), "-user", "x=127.0.0.1:1")
+	r := startRelay(t, nil, "-mode", "smtp", "-listen", "starttls:127.0.0.1:0", "-listen", "tls:127.0.0.1:0", "-crt", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"),
+		"-user", "anna=starttls:"+inner.addrs[0], "-backend-cacrt", testkit.AbsPKI("root.crt"), "-backend-servername", "localhost")
+	mail := testkit.TempFile(t, "mail", []byte("Subject: hello\r\n\r\nthrough two relays\r\n"))
 	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
 		for _, url := range [][]string{{"smtp://localhost:" + port(r.addrs[0]), "--ssl-reqd"}, {"smtps://localhost:" + port(r.addrs[1])}} {
 			out, err := curl(t, append(url, "--user", "anna:secret", "--login-options", "AUTH="+mechanism, "--mail-from", "a@example.org", "--mail-rcpt", "b@example.org", "-T", mail)...)
@@ -313,7 +316,7 @@ func TestSMTPRelay(t *testing.T) {
 	}
 	out, err := curl(t, "smtps://localhost:"+port(r.addrs[1]), "--user", "eve:secret", "--mail-from", "a@example.org", "--mail-rcpt", "b@example.org", "-T", mail)
 	require.Error(t, err, out)
-	talk(t, "openssl", []string{"openssl", "s_client", "-connect", r.addrs[0], "-starttls", "smtp", "-CAfile", pki("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
+	talk(t, "openssl", []string{"openssl", "s_client", "-connect", r.addrs[0], "-starttls", "smtp", "-CAfile", testkit.AbsPKI("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 		"verify return:1", "EHLO me\nAUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00anna\x00secret"))+"\n", "235 ", "QUIT\n", "221 ")
 }
 
@@ -376,13 +379,13 @@ http.server.ThreadingHTTPServer(("127.0.0.1", `+fmt.Sprint(web)+`), H).serve_for
 		<-done
 	}()
 	awaitPort(t, fmt.Sprintf("127.0.0.1:%d", web), done)
-	r := startRelay(t, nil, "-mode", "http", "-listen", "127.0.0.1:0", "-crt", pki("server.crt"), "-key", pki("server.key"), "-backend", fmt.Sprintf("127.0.0.1:%d", web),
-		"-clientcert", "-cacrt", pki("root.crt"), "-cacrl", pki("crl.pem"))
+	r := startRelay(t, nil, "-mode", "http", "-listen", "127.0.0.1:0", "-crt", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"), "-backend", fmt.Sprintf("127.0.0.1:%d", web),
+		"-clientcert", "-cacrt", testkit.AbsPKI("root.crt"), "-cacrl", testkit.AbsPKI("crl.pem"))
 	url := "https://localhost:" + port(r.addrs[0]) + "/"
 	for who, want := range map[string]string{"": "none", "client": "valid", "client-revoked": "invalid", "client-expired": "invalid"} {
 		args := []string{url, url, "-H", "X-Client-Verdict: valid", "-H", "X_Client_Verdict: valid"}
 		if who != "" {
-			args = append(args, "--cert", pki(who+".crt"), "--key", pki(who+".key"))
+			args = append(args, "--cert", testkit.AbsPKI(who+".crt"), "--key", testkit.AbsPKI(who+".key"))
 		}
 		out, err := curl(t, args...)
 		require.NoError(t, err, out)

@@ -12,16 +12,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// patience is how long anything may take before a test gives up.
-const patience = 30 * time.Second
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
+)
 
 var program string
 
@@ -40,38 +38,11 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// pki is a file of the committed test PKI.
-func pki(name string) string {
-	path, err := filepath.Abs(filepath.Join("..", "..", "testdata", "pki", name))
-	if err != nil {
-		panic(err)
-	}
-	return path
-}
-
-// logBuffer can be read while a program writes.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // relay is the running program.
 type relay struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	log   logBuffer
+	log   testkit.Log
 	addrs []string
 	done  chan error
 }
@@ -115,7 +86,7 @@ func (r *relay) ready() {
 // logs waits until the program has logged text.
 func (r *relay) logs(text string) {
 	r.t.Helper()
-	for end := time.Now().Add(patience); !strings.Contains(r.log.String(), text); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(testkit.Patience); !strings.Contains(r.log.String(), text); time.Sleep(2 * time.Millisecond) {
 		select {
 		case err := <-r.done:
 			require.FailNow(r.t, "the relay ended", "%v\n%s", err, r.log.String())
@@ -133,7 +104,7 @@ func (r *relay) wait() error {
 	select {
 	case err := <-r.done:
 		return err
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		require.FailNow(r.t, "the relay did not end", r.log.String())
 		return nil
 	}
@@ -141,51 +112,13 @@ func (r *relay) wait() error {
 
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	return file
-}
-
-// echo is a backend.
-func echo(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(conn, conn)
-				conn.Close()
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 func dialTLS(t *testing.T, addr string) *tls.Conn {
 	t.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: testkit.Patience}, "tcp", addr, &tls.Config{InsecureSkipVerify: true})
 	require.NoError(t, err)
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testkit.Patience))
 	t.Cleanup(func() { conn.Close() })
 	return conn
-}
-
-func exchange(t *testing.T, conn io.ReadWriter) {
-	t.Helper()
-	_, err := io.WriteString(conn, "hello")
-	require.NoError(t, err)
-	got := make([]byte, 5)
-	_, err = io.ReadFull(conn, got)
-	require.NoError(t, err)
-	require.Equal(t, "hello", string(got))
 }
 
 // From READY over SIGHUP and counters to SIGTERM, with systemd's words.
@@ -196,7 +129,7 @@ func TestSignals(t *testing.T) {
 	defer systemd.Close()
 	hears := func(want string) {
 		t.Helper()
-		systemd.SetReadDeadline(time.Now().Add(patience))
+		systemd.SetReadDeadline(time.Now().Add(testkit.Patience))
 		buf := make([]byte, 100)
 		n, err := systemd.Read(buf)
 		require.NoError(t, err)
@@ -206,17 +139,17 @@ func TestSignals(t *testing.T) {
 	file := func(name string) string { return filepath.Join(dir, name) }
 	replace := func(name, with string) {
 		t.Helper()
-		data, err := os.ReadFile(pki(with))
+		data, err := os.ReadFile(testkit.AbsPKI(with))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(file(name), data, 0o600))
 	}
 	replace("server.crt", "server.crt")
 	replace("server.key", "server.key")
-	config := writeFile(t, "relay.toml", fmt.Sprintf("counters = \"127.0.0.1:0\"\n[[relay]]\nlisten = [\"127.0.0.1:0\"]\ncrt = %q\nkey = %q\nbackend = %q\n", file("server.crt"), file("server.key"), echo(t)))
+	config := testkit.TempFile(t, "relay.toml", []byte(fmt.Sprintf("counters = \"127.0.0.1:0\"\n[[relay]]\nlisten = [\"127.0.0.1:0\"]\ncrt = %q\nkey = %q\nbackend = %q\n", file("server.crt"), file("server.key"), testkit.Serve(t, testkit.Listen(t), testkit.Echo))))
 	r := startRelay(t, []string{"NOTIFY_SOCKET=" + socket}, "-config", config)
 	hears("READY=1")
 	kept := dialTLS(t, r.addrs[0])
-	exchange(t, kept)
+	testkit.Exchange(t, kept, "hello")
 	before := kept.ConnectionState().PeerCertificates[0].Raw
 
 	replace("server.crt", "garbage.pem")
@@ -257,7 +190,7 @@ func TestSignals(t *testing.T) {
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	hears("STOPPING=1")
 	r.logs("msg=ending")
-	exchange(t, kept) // it may finish
+	testkit.Exchange(t, kept, "hello") // it may finish
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait())
 	_, err = kept.Read(make([]byte, 1))
@@ -266,8 +199,8 @@ func TestSignals(t *testing.T) {
 }
 
 func TestWrongStartsSaySo(t *testing.T) {
-	config := writeFile(t, "relay.toml", "[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\ncrtt = \"x\"\n")
-	bad := writeFile(t, "bad.toml", "counters = \"127.0.0.1:abc\"\n[[relay]]\nlisten = [\"plain:127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\n")
+	config := testkit.TempFile(t, "relay.toml", []byte("[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\ncrtt = \"x\"\n"))
+	bad := testkit.TempFile(t, "bad.toml", []byte("counters = \"127.0.0.1:abc\"\n[[relay]]\nlisten = [\"plain:127.0.0.1:0\"]\nbackend = \"127.0.0.1:1\"\n"))
 	for _, c := range []struct {
 		args   []string
 		status int
@@ -308,7 +241,7 @@ func TestWrongStartsSaySo(t *testing.T) {
 }
 
 func TestCheckStatus(t *testing.T) {
-	args := []string{"-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", pki("server-expired.crt"), "-key", pki("server-expired.key")}
+	args := []string{"-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", testkit.AbsPKI("server-expired.crt"), "-key", testkit.AbsPKI("server-expired.key")}
 	out, err := exec.Command(program, args...).Output()
 	require.NoError(t, err)
 	require.Contains(t, string(out), "WEAK: crt 1: expired")
@@ -324,7 +257,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 		"server.crt": "server.crt", "server.key": "server.key", "ca.crt": "root.crt", "ca.crl": "crl.pem", "dh.pem": "dh2048.pem",
 		"client.crt": "client.crt", "client.key": "client.key",
 	} {
-		data, err := os.ReadFile(pki(from))
+		data, err := os.ReadFile(testkit.AbsPKI(from))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
 	}
@@ -336,7 +269,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 			continue
 		}
 		snippets++
-		config := writeFile(t, "relay.toml", strings.ReplaceAll(text, "/etc/sslrelay/", dir+"/"))
+		config := testkit.TempFile(t, "relay.toml", []byte(strings.ReplaceAll(text, "/etc/sslrelay/", dir+"/")))
 		out, err := exec.Command(program, "-check", "-config", config).CombinedOutput()
 		require.NoError(t, err, "%s\n%s", text, out)
 	}

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 )
 
@@ -46,28 +46,10 @@ func TestMain(m *testing.M) {
 // server is the running program.
 type server struct {
 	cmd    *exec.Cmd
-	stderr logBuffer
+	stderr testkit.Log
 	url    string // https://127.0.0.1:…/
 	addr   string
 	dir    string // where its throw-away certificates are
-}
-
-// logBuffer can be read while the program writes.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // logs waits until the program has logged text.

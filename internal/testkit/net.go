@@ -27,10 +27,11 @@ func Listen(t testing.TB) net.Listener {
 }
 
 // Serve runs handle in a goroutine for each connection of l, and closes the
-// connection after it. At the end of the test it closes l and waits for the
-// goroutines. It returns the address of l.
+// connection after it. At the end of the test it closes l and all connections,
+// and waits for the goroutines. It returns the address of l.
 func Serve(t testing.TB, l net.Listener, handle func(net.Conn)) (addr string) {
 	var running sync.WaitGroup
+	var open sync.Map // of net.Conn
 	running.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -39,6 +40,8 @@ func Serve(t testing.TB, l net.Listener, handle func(net.Conn)) (addr string) {
 			}
 			running.Go(func() {
 				defer conn.Close()
+				open.Store(conn, nil)
+				defer open.Delete(conn)
 				conn.SetDeadline(time.Now().Add(Patience))
 				handle(conn)
 			})
@@ -46,6 +49,10 @@ func Serve(t testing.TB, l net.Listener, handle func(net.Conn)) (addr string) {
 	})
 	t.Cleanup(func() {
 		l.Close()
+		open.Range(func(conn, _ any) bool {
+			conn.(net.Conn).Close()
+			return true
+		})
 		running.Wait()
 	})
 	return l.Addr().String()

@@ -81,6 +81,11 @@ func Only(v sslfilter.Version) Change {
 	return func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v, v }
 }
 
+// ServerName sets the name that a client sends and verifies.
+func ServerName(name string) Change {
+	return func(o *sslfilter.Options) { o.ServerName = name }
+}
+
 // Cipher sets the cipher list.
 func Cipher(list string) Change {
 	return func(o *sslfilter.Options) { o.Cipher = list }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -35,8 +36,8 @@ document.getElementById("verdict").textContent = r.getResponseHeader("X-Verdict"
 // browser likes.
 func browsed(t *testing.T, version sslfilter.Version) (port, sum string) {
 	t.Helper()
-	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, sslfilter.Options{
-		Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), CACRL: pki("crl.pem"), ClientCert: true,
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, sslfilter.Options{
+		Crt: testkit.AbsPKI("server.crt"), Key: testkit.AbsPKI("server.key"), CACrt: testkit.AbsPKI("root.crt"), CACRL: testkit.AbsPKI("crl.pem"), ClientCert: true,
 		MinVersion: version, MaxVersion: version, ALPN: []string{"h2", "http/1.1"},
 	}))
 	require.NoError(t, err)
@@ -81,9 +82,9 @@ func browse(t *testing.T, port, crt string) string {
 	profile := filepath.Join(home, "profile", "Default")
 	require.NoError(t, os.MkdirAll(profile, 0o700))
 	if crt == "" {
-		makeNSSDatabase(t, db, pki("root.crt"))
+		makeNSSDatabase(t, db, testkit.AbsPKI("root.crt"))
 	} else {
-		makeNSSDatabase(t, db, pki("root.crt"), crt)
+		makeNSSDatabase(t, db, testkit.AbsPKI("root.crt"), crt)
 	}
 	settings := map[string]any{}
 	settings["https://localhost:"+port+",*"] = map[string]any{"setting": map[string]any{"filters": []any{map[string]any{}}}}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -48,23 +49,13 @@ const (
 // echoServer is a server of ours that sends back what it gets.
 func echoServer(t *testing.T, o sslfilter.Options) (addr string, conns <-chan *sslnet.Conn) {
 	t.Helper()
-	l, err := sslnet.Listen("tcp", "127.0.0.1:0", mustCtx(t, o))
+	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, o))
 	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
 	all := make(chan *sslnet.Conn, 100)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all <- c.(*sslnet.Conn)
-			go func() {
-				defer c.Close()
-				io.Copy(c, c)
-			}()
-		}
-	}()
+	testkit.Serve(t, l, func(c net.Conn) {
+		all <- c.(*sslnet.Conn)
+		testkit.Echo(c)
+	})
 	return l.Addr().String(), all
 }
 
@@ -78,11 +69,6 @@ func nextConn(t *testing.T, conns <-chan *sslnet.Conn) *sslnet.Conn {
 		return nil
 	}
 }
-
-var (
-	plainServerOptions = sslfilter.Options{Crt: pki("server.crt"), Key: pki("server.key")}
-	plainClientOptions = sslfilter.Options{Client: true, ServerName: "localhost", CACrt: pki("root.crt")}
-)
 
 // hellos counts the ClientHellos that pass: a handshake record begins with 22,
 // and its message with 1. Both sides send them in a segment of their own.
@@ -129,7 +115,7 @@ func TestHelloRetryRequest(t *testing.T) {
 	if sslfilter.FIPSEnabled() {
 		t.Skip("the first group is X25519, which not every FIPS provider serves")
 	}
-	server, client := plainServerOptions, plainClientOptions
+	server, client := testkit.Server(), testkit.Client()
 	server.Groups, client.Groups = "P-384", "X25519:P-384"
 	// accept takes a client of theirs.
 	accept := func(t *testing.T, start func(port string)) {
@@ -141,7 +127,7 @@ func TestHelloRetryRequest(t *testing.T) {
 		conn, err := l.Accept()
 		require.NoError(t, err)
 		wire := &recorded{Conn: conn}
-		c := sslnet.Server(wire, mustCtx(t, server))
+		c := sslnet.Server(wire, testkit.Ctx(t, server))
 		defer c.Close()
 		require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
 		require.NoError(t, c.Handshake())
@@ -154,7 +140,7 @@ func TestHelloRetryRequest(t *testing.T) {
 		conn, err := net.DialTimeout("tcp", addr, peers.Patience)
 		require.NoError(t, err)
 		wire := &recorded{Conn: conn}
-		c := sslnet.Client(wire, mustCtx(t, client))
+		c := sslnet.Client(wire, testkit.Ctx(t, client))
 		defer c.Close()
 		require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
 		require.NoError(t, c.Handshake())
@@ -166,7 +152,7 @@ func TestHelloRetryRequest(t *testing.T) {
 		accept(t, func(port string) {
 			peers.StartForeign(t, nil, openssl, "s_client", "-connect", "127.0.0.1:"+port, "-groups", "X25519:P-384", "-tls1_3")
 		})
-		p := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-cert", pki("server.crt"), "-key", pki("server.key"), "-groups", "P-384")
+		p := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-cert", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"), "-groups", "P-384")
 		visit(t, p.Await("ACCEPT "))
 		document.extra(helloRetry, "OpenSSL 3.5", "yes")
 	})
@@ -176,15 +162,15 @@ func TestHelloRetryRequest(t *testing.T) {
 				"--priority", "NORMAL:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP384R1:-VERS-ALL:+VERS-TLS1.3", "127.0.0.1")
 		})
 		port := peers.FreePort(t)
-		p := peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-serv"), "--echo", "--port", port, "--x509certfile", pki("server.crt"),
-			"--x509keyfile", pki("server.key"), "--priority", "NORMAL:-GROUP-ALL:+GROUP-SECP384R1")
+		p := peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-serv"), "--echo", "--port", port, "--x509certfile", testkit.AbsPKI("server.crt"),
+			"--x509keyfile", testkit.AbsPKI("server.key"), "--priority", "NORMAL:-GROUP-ALL:+GROUP-SECP384R1")
 		p.Await("listening on IPv4")
 		visit(t, "127.0.0.1:"+port)
 		document.extra(helloRetry, "GnuTLS", "yes")
 	})
 	t.Run("Go crypto-tls", func(t *testing.T) {
 		accept(t, func(port string) {
-			config := &tls.Config{RootCAs: goPool(t, pki("root.crt")), ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384}}
+			config := &tls.Config{RootCAs: goPool(t, testkit.AbsPKI("root.crt")), ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP384}}
 			go func() {
 				if c, err := tls.Dial("tcp", "127.0.0.1:"+port, config); err == nil {
 					io.Copy(io.Discard, c)
@@ -192,7 +178,7 @@ func TestHelloRetryRequest(t *testing.T) {
 				}
 			}()
 		})
-		cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+		cert, err := tls.LoadX509KeyPair(testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"))
 		require.NoError(t, err)
 		l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: []tls.CurveID{tls.CurveP384}})
 		require.NoError(t, err)
@@ -212,8 +198,8 @@ func TestHelloRetryRequest(t *testing.T) {
 func TestResumption(t *testing.T) {
 	openssl := findOpenSSL(t, "3.5")
 	for _, ask := range []bool{false, true} {
-		o := plainServerOptions
-		o.ClientCert, o.CACrt = ask, pki("root.crt")
+		o := testkit.Server()
+		o.ClientCert, o.CACrt = ask, testkit.AbsPKI("root.crt")
 		for _, version := range tlsVersions {
 			t.Run(fmt.Sprintf("ask %t/%s", ask, version), func(t *testing.T) {
 				addr, conns := echoServer(t, o)
@@ -223,7 +209,7 @@ func TestResumption(t *testing.T) {
 						break // there was none to keep
 					}
 					p := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, opensslVersion(version), flag, session,
-						"-cert", pki("client.crt"), "-key", pki("client.key"), "-CAfile", pki("root.crt"))
+						"-cert", testkit.AbsPKI("client.crt"), "-key", testkit.AbsPKI("client.key"), "-CAfile", testkit.AbsPKI("root.crt"))
 					p.Say("dear echo\n")
 					p.Await("dear echo") // the tickets came before it
 					require.Equal(t, !ask && i == 1, nextConn(t, conns).ConnectionState().DidResume)
@@ -241,13 +227,13 @@ func TestResumption(t *testing.T) {
 // Both ends of s_client and s_server ask us to change our keys, and we them.
 func TestKeyUpdates(t *testing.T) {
 	openssl := findOpenSSL(t, "3.5")
-	addr, _ := echoServer(t, plainServerOptions)
-	client := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, "-tls1_3", "-CAfile", pki("root.crt"))
-	server := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-tls1_3", "-cert", pki("server.crt"), "-key", pki("server.key"))
+	addr, _ := echoServer(t, testkit.Server())
+	client := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, "-tls1_3", "-CAfile", testkit.AbsPKI("root.crt"))
+	server := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-tls1_3", "-cert", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"))
 	conn, err := net.DialTimeout("tcp", server.Await("ACCEPT "), peers.Patience)
 	require.NoError(t, err)
 	tap := &tapped{Conn: conn, came: make(chan struct{}, 100)}
-	c := sslnet.Client(tap, mustCtx(t, plainClientOptions))
+	c := sslnet.Client(tap, testkit.Ctx(t, testkit.Client()))
 	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
 	require.NoError(t, c.Handshake())

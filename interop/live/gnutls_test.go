@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func gnutlsPeer() *peer {
@@ -48,7 +49,7 @@ func gnutlsServer(t testing.TB, c call) service {
 	args := []string{"--echo", "--port", port, "--x509certfile", c.crt, "--x509keyfile", c.key, "--priority", gnutlsPriority(c.version),
 		"--alpn", "interop"}
 	if c.ask {
-		args = append(args, "--x509cafile", c.ca, "--x509crlfile", pki("crl.pem"), "--require-client-cert", "--verify-client-cert")
+		args = append(args, "--x509cafile", c.ca, "--x509crlfile", testkit.AbsPKI("crl.pem"), "--require-client-cert", "--verify-client-cert")
 	} else {
 		args = append(args, "--disable-client-cert")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const haproxyPackage = "haproxy"
@@ -77,7 +78,7 @@ func haproxyServer(t testing.TB, c call) service {
 	port := peers.FreePort(t)
 	bind := fmt.Sprintf("ssl crt %s ssl-min-ver %s ssl-max-ver %[2]s alpn interop", inOneFile(t, c.crt, c.key), c.version)
 	if c.ask {
-		bind += fmt.Sprintf(" verify required ca-file %s crl-file %s", c.ca, pki("crl.pem"))
+		bind += fmt.Sprintf(" verify required ca-file %s crl-file %s", c.ca, testkit.AbsPKI("crl.pem"))
 	}
 	p := startHAProxy(t, port, bind, "%sslv %sslc %[ssl_c_s_dn]", backend)
 	return service{addr: "127.0.0.1:" + port, end: func() told {

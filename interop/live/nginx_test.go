@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const nginxPackage = "nginx-light"
@@ -71,7 +72,7 @@ func nginxServer(t testing.TB, c call) service {
 	port := peers.FreePort(t)
 	ask := ""
 	if c.ask {
-		ask = fmt.Sprintf("ssl_verify_client on; ssl_client_certificate %s; ssl_crl %s;", c.ca, pki("crl.pem"))
+		ask = fmt.Sprintf("ssl_verify_client on; ssl_client_certificate %s; ssl_crl %s;", c.ca, testkit.AbsPKI("crl.pem"))
 	}
 	p := startNginx(t, port, fmt.Sprintf(`listen 127.0.0.1:%s ssl; ssl_certificate %s; ssl_certificate_key %s; ssl_protocols %s; %s
 		location / {

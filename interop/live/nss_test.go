@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const nssPackage = "libnss3-tools"
@@ -72,7 +73,7 @@ func nssDatabase(t testing.TB, ca string, keys bool) string {
 	require.NoError(t, err)
 	if keys {
 		makeNSSDatabase(t, dir, ca, "client", "client-revoked", "client-expired", "client-unknown", "server", "server-unknown")
-		out, status := run(t, peers.Find(t, nssPackage, "crlutil"), "-I", "-d", "sql:"+dir, "-i", pki("crl.der"), "-B")
+		out, status := run(t, peers.Find(t, nssPackage, "crlutil"), "-I", "-d", "sql:"+dir, "-i", testkit.AbsPKI("crl.der"), "-B")
 		require.Zero(t, status, out)
 	} else {
 		makeNSSDatabase(t, dir, ca)
@@ -96,7 +97,7 @@ func makeNSSDatabase(t testing.TB, dir, ca string, names ...string) {
 	must(nssPackage, "certutil", "-A", "-d", db, "-n", "ca", "-t", "CT,C,", "-i", ca)
 	for _, name := range names {
 		p12 := filepath.Join(t.TempDir(), name+".p12")
-		must("openssl", "openssl", "pkcs12", "-export", "-in", pki(name+".crt"), "-inkey", pki(name+".key"), "-name", name,
+		must("openssl", "openssl", "pkcs12", "-export", "-in", testkit.AbsPKI(name+".crt"), "-inkey", testkit.AbsPKI(name+".key"), "-name", name,
 			"-passout", "pass:", "-out", p12)
 		must(nssPackage, "pk12util", "-i", p12, "-d", db, "-W", "")
 	}
@@ -139,7 +140,7 @@ func nssClient(t testing.TB, c call) told {
 
 func nssServer(t testing.TB, c call) service {
 	port := peers.FreePort(t)
-	args := []string{"-p", port, "-d", nssDatabase(t, pki("root.crt"), true), "-n", nssNickname(c.crt), "-V", nssVersion(c.version), "-v"}
+	args := []string{"-p", port, "-d", nssDatabase(t, testkit.AbsPKI("root.crt"), true), "-n", nssNickname(c.crt), "-V", nssVersion(c.version), "-v"}
 	if c.ask {
 		args = append(args, "-r", "-r")
 	}

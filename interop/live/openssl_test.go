@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // opensslPeers are the openssl commands of the releases that have long support.
@@ -97,7 +98,7 @@ func opensslServer(t testing.TB, path string, c call) service {
 	args := []string{"s_server", "-accept", "127.0.0.1:0", "-naccept", "1", opensslVersion(c.version), "-cert", c.crt, "-key", c.key,
 		"-alpn", "interop"}
 	if c.ask {
-		args = append(args, "-CAfile", c.ca, "-CRL", pki("crl.pem"), "-crl_check", "-Verify", "1", "-verify_return_error")
+		args = append(args, "-CAfile", c.ca, "-CRL", testkit.AbsPKI("crl.pem"), "-crl_check", "-Verify", "1", "-verify_return_error")
 	}
 	p := peers.StartForeign(t, nil, path, args...)
 	return lineServer(p, p.Await("ACCEPT "), c, func(out string) told {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const originalPackage = "libpoe-filter-ssl-perl"
@@ -61,7 +62,7 @@ func startOriginal(t testing.TB, c call, options map[string]any, args ...string)
 		options["crt"], options["key"] = c.crt, c.key
 	}
 	options["cacrt"] = c.ca
-	spec, err := json.Marshal(map[string]any{"new": options, "say": originalPieces, "crl": pki("crl.pem"), "timeout": int(peers.Patience.Seconds())})
+	spec, err := json.Marshal(map[string]any{"new": options, "say": originalPieces, "crl": testkit.AbsPKI("crl.pem"), "timeout": int(peers.Patience.Seconds())})
 	require.NoError(t, err)
 	args = append(append([]string{endpoint}, args...), string(spec))
 	return peers.StartForeign(t, nil, peers.Find(t, originalPackage, "perl"), args...)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -40,14 +41,6 @@ func (r *report) see(c *sslnet.Conn) {
 	r.exists, r.peer, r.ids = c.ClientCertExists(), c.Peer(), c.ClientCertIDs()
 }
 
-func mustCtx(t testing.TB, o sslfilter.Options) *sslfilter.Ctx {
-	t.Helper()
-	ctx, err := sslfilter.NewCtx(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { ctx.Close() })
-	return ctx
-}
-
 // host is our server for one connection: it waits for want, answers with send,
 // and lets the client end.
 func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr string, end func() report) {
@@ -56,7 +49,7 @@ func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr s
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
-	ctx := mustCtx(t, o)
+	ctx := testkit.Ctx(t, o)
 	done := make(chan report, 1)
 	go func() {
 		conn, err := l.Accept()
@@ -78,7 +71,7 @@ func visit(t testing.TB, p *peer, addr string, o sslfilter.Options, send, want [
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
 	require.NoError(t, err)
-	c := sslnet.Client(conn, mustCtx(t, o))
+	c := sslnet.Client(conn, testkit.Ctx(t, o))
 	defer c.Close()
 	return talk(c, p, want, send, false)
 }

@@ -11,7 +11,6 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -93,16 +92,6 @@ func allPeers() (all []*peer) {
 	all = append(all, gnutlsPeer(), nssPeer(), curlPeer(), nginxPeer(), haproxyPeer(), stunnelPeer())
 	all = append(all, scriptPeers()...)
 	return append(all, goPeer(), originalPeer())
-}
-
-// pki is the absolute path of a file of the committed test PKI: some peers
-// change their folder.
-func pki(name string) string {
-	path, err := filepath.Abs(filepath.Join("..", "..", "testdata", "pki", name))
-	if err != nil {
-		panic(err)
-	}
-	return path
 }
 
 const payloadLines = 1600

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // scanned are the servers that scanners look at.
@@ -54,7 +55,7 @@ func TestSSLScan(t *testing.T) {
 	document.peer("sslscan", "sslscan", firstMatch(`(\d+\.\S+)`, version))
 	for _, s := range scanned {
 		t.Run(s.name, func(t *testing.T) {
-			o := sslfilter.Options{Crt: pki(s.key + ".crt"), Key: pki(s.key + ".key")}
+			o := sslfilter.Options{Crt: testkit.AbsPKI(s.key + ".crt"), Key: testkit.AbsPKI(s.key + ".key")}
 			if s.change != nil {
 				s.change(&o)
 			}
@@ -86,7 +87,7 @@ func TestSSLScan(t *testing.T) {
 					protocols = append(protocols, p.Type+p.Version)
 				}
 			}
-			require.ElementsMatch(t, servable(mustCtx(t, o).Ciphers(), s.key == "server-ec"), names)
+			require.ElementsMatch(t, servable(testkit.Ctx(t, o).Ciphers(), s.key == "server-ec"), names)
 			want := []string{"tls1.2", "tls1.3"}
 			if o.TLS12 {
 				want = want[:1]
@@ -103,7 +104,7 @@ func TestTestSSL(t *testing.T) {
 	notShort(t, true)
 	t.Parallel()
 	path := peers.Find(t, "testssl.sh", "testssl")
-	addr, _ := echoServer(t, plainServerOptions)
+	addr, _ := echoServer(t, testkit.Server())
 	file := filepath.Join(t.TempDir(), "found.json")
 	p := peers.StartForeign(t, nil, path, "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", file,
 		"-p", "-s", "https://localhost:"+peers.Port(t, addr))

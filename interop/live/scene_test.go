@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // identity is a certificate that a client shows, and what must come of it.
@@ -73,7 +74,7 @@ func notShort(t *testing.T, costly bool) {
 // first where we only ask, then where we refuse.
 func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 	base := sslfilter.Options{
-		Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), CACRL: pki("crl.pem"),
+		Crt: testkit.AbsPKI("server.crt"), Key: testkit.AbsPKI("server.key"), CACrt: testkit.AbsPKI("root.crt"), CACRL: testkit.AbsPKI("crl.pem"),
 		ALPN: []string{"interop", "http/1.1"},
 	}
 	row := document.row(p, "client", version)
@@ -81,7 +82,7 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 		t.Run(id.name, func(t *testing.T) {
 			o := base
 			o.ClientCert = true
-			c, r := p.visitUs(t, version, o, id, pki("root.crt"))
+			c, r := p.visitUs(t, version, o, id, testkit.AbsPKI("root.crt"))
 			require.NoError(t, r.err, c.text)
 			require.True(t, c.done, c.text)
 			row.cipher(r.cipher)
@@ -98,20 +99,20 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 
 			o.RequireValidClientCert = true
 			if id.refused == 0 {
-				c, r = p.visitUs(t, version, o, id, pki("root.crt"))
+				c, r = p.visitUs(t, version, o, id, testkit.AbsPKI("root.crt"))
 				require.NoError(t, r.err, c.text)
 				require.True(t, c.done, c.text)
 				requireVerdict(t, id, r)
 				row.set(id.name, "valid")
 				return
 			}
-			c, r = p.visitUs(t, version, o, id, pki("root.crt"))
+			c, r = p.visitUs(t, version, o, id, testkit.AbsPKI("root.crt"))
 			require.False(t, c.done, c.text)
 			row.set(id.name, requireRefusal(t, id, r))
 		})
 	}
 	t.Run("our CA unknown to it", func(t *testing.T) {
-		c, r := p.visitUs(t, version, base, identities[0], pki("other.crt"))
+		c, r := p.visitUs(t, version, base, identities[0], testkit.AbsPKI("other.crt"))
 		if p.quirks.lenient {
 			require.NoError(t, r.err, c.text)
 			require.True(t, c.done, c.text)
@@ -132,7 +133,7 @@ func (p *peer) visitUs(t *testing.T, version sslfilter.Version, o sslfilter.Opti
 	addr, end := host(t, p, o, theirs, answer)
 	c := call{version: version, addr: addr, ca: ca, send: theirs, want: answer}
 	if id.file != "" {
-		c.crt, c.key = pki(id.file+".crt"), pki(id.file+".key")
+		c.crt, c.key = testkit.AbsPKI(id.file+".crt"), testkit.AbsPKI(id.file+".key")
 	}
 	said := p.client(t, c)
 	r := end()
@@ -294,11 +295,11 @@ func (p *peer) visited(t *testing.T, version sslfilter.Version, id identity, ask
 		theirs = p.quirks.answers(ours)
 	}
 	s := p.server(t, call{
-		version: version, crt: pki(crt + ".crt"), key: pki(crt + ".key"), ca: pki("root.crt"), ask: ask, send: theirs, want: ours,
+		version: version, crt: testkit.AbsPKI(crt + ".crt"), key: testkit.AbsPKI(crt + ".key"), ca: testkit.AbsPKI("root.crt"), ask: ask, send: theirs, want: ours,
 	})
-	o := sslfilter.Options{Client: true, ServerName: "localhost", CACrt: pki("root.crt"), ALPN: []string{"interop", "http/1.1"}}
+	o := sslfilter.Options{Client: true, ServerName: "localhost", CACrt: testkit.AbsPKI("root.crt"), ALPN: []string{"interop", "http/1.1"}}
 	if id.file != "" {
-		o.Crt, o.Key = pki(id.file+".crt"), pki(id.file+".key")
+		o.Crt, o.Key = testkit.AbsPKI(id.file+".crt"), testkit.AbsPKI(id.file+".key")
 	}
 	refused := ask && id.refused != 0 && !(p.quirks.lenient && id.file != "") && !p.quirks.polite
 	send := ours

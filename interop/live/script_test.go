@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -112,7 +113,7 @@ func (r *running) say(t testing.TB, role string, c call) {
 	if c.ask {
 		line += "\task=1"
 		if !r.quirks.noCRL {
-			line += "\tcrl=" + pki("crl.pem")
+			line += "\tcrl=" + testkit.AbsPKI("crl.pem")
 		}
 	}
 	if c.closes {
@@ -158,7 +159,7 @@ func TestJavaCloses(t *testing.T) {
 		if o.Client {
 			side = sslnet.Client
 		}
-		c := side(conn, mustCtx(t, o))
+		c := side(conn, testkit.Ctx(t, o))
 		defer c.Close()
 		require.NoError(t, c.SetDeadline(time.Now().Add(peers.Patience)))
 		sent := make(chan error, 1)
@@ -181,19 +182,19 @@ func TestJavaCloses(t *testing.T) {
 			require.NoError(t, err)
 			defer l.Close()
 			require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
-			c := call{version: version, addr: l.Addr().String(), ca: pki("root.crt"), send: payload(), want: payload(), closes: true}
+			c := call{version: version, addr: l.Addr().String(), ca: testkit.AbsPKI("root.crt"), send: payload(), want: payload(), closes: true}
 			r.say(t, "client", c)
 			conn, err := l.Accept()
 			require.NoError(t, err)
-			requireClosed(t, conn, plainServerOptions, c.send, c.want)
+			requireClosed(t, conn, testkit.Server(), c.send, c.want)
 			require.NotContains(t, r.told(c).text, "error=")
 		})
 		t.Run("server/"+version.String(), func(t *testing.T) {
-			c := call{version: version, ca: pki("root.crt"), crt: pki("server.crt"), key: pki("server.key"), send: payload(), want: payload(), closes: true}
+			c := call{version: version, ca: testkit.AbsPKI("root.crt"), crt: testkit.AbsPKI("server.crt"), key: testkit.AbsPKI("server.key"), send: payload(), want: payload(), closes: true}
 			s := r.server(t, c)
 			conn, err := net.DialTimeout("tcp", s.addr, peers.Patience)
 			require.NoError(t, err)
-			requireClosed(t, conn, plainClientOptions, c.send, c.want)
+			requireClosed(t, conn, testkit.Client(), c.send, c.want)
 			require.NotContains(t, s.end().text, "error=")
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const stunnelPackage = "stunnel4"
@@ -55,7 +56,7 @@ func stunnelServer(t testing.TB, c call) service {
 	port := peers.FreePort(t)
 	more := ""
 	if c.ask {
-		more = fmt.Sprintf("CAfile = %s\nCRLfile = %s\nverifyChain = yes\n", c.ca, pki("crl.pem"))
+		more = fmt.Sprintf("CAfile = %s\nCRLfile = %s\nverifyChain = yes\n", c.ca, testkit.AbsPKI("crl.pem"))
 	}
 	p := startStunnel(t, port, backend, c, more)
 	return service{addr: "127.0.0.1:" + port, end: func() told { return stunnelTerms(p, all()) }}
