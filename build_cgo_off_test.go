@@ -7,13 +7,16 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// A build without cgo, as every cross build is, says in its first lines what is missing.
+// A build without cgo, such as every cross build, fails with a message that names what is
+// missing.
 func TestBuildWithoutCgo(t *testing.T) {
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		t.Skip("the go command is not in PATH")
+		peers.SkipUnless(t, "go", "the go command", "add it to PATH")
 	}
 	for _, c := range []struct {
 		env  string

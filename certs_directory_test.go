@@ -13,8 +13,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// CACrt may be a directory, as OpenSSL's users know it: plain files and the links
-// of openssl rehash count, and a file without a certificate does not.
+// CACrt may be a directory, as in other programs with OpenSSL. Plain files and the
+// links of "openssl rehash" are read; a file without a certificate is skipped.
 func TestCertsCACrtDirectory(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name string, data []byte) string {
@@ -44,7 +44,7 @@ func TestCertsCACrtDirectory(t *testing.T) {
 	refuse(t, server(nil), "CACrt", dir)
 
 	put("other.crt", testkit.PKIBytes(t, "other.crt"))
-	require.False(t, valid("client.crt"), "README holds no certificate and is passed over")
+	require.False(t, valid("client.crt"), "README is not a certificate file, so it is not read")
 	require.True(t, valid("client-unknown.crt"))
 	elsewhere := testkit.TempFile(t, "root", testkit.PKIBytes(t, "root.crt"))
 	require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, "5ed36f99.0")))
@@ -72,8 +72,9 @@ func TestCertsCACrtDirectory(t *testing.T) {
 	require.ErrorContains(t, refuse(t, server(nil), "CACrt", dir), "more than 4096 certificate files")
 }
 
-// What options.md says of pinning: a self-signed certificate alone is enough, one that
-// a CA has issued is not, and the certificate that was sent can be compared.
+// Pinning works as docs/options.md describes: a self-signed certificate is enough as
+// CACrt, a certificate that a CA has issued is not, and the certificate that the
+// server sent can be compared.
 func TestCertsPinning(t *testing.T) {
 	pinned := func(file string) sslfilter.Options {
 		return testkit.Client(func(o *sslfilter.Options) { o.CACrt = testkit.PKI(file) })

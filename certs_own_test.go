@@ -12,7 +12,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// The forms in which certificate, key and chain can be given, and what is sent.
+// Certificate, key and chain can be given in several forms. Each row lists the
+// certificates that are sent.
 func TestCertsOwn(t *testing.T) {
 	leaf, inter, root := testkit.Cert(t, "server-inter.crt").Raw, testkit.Cert(t, "inter.crt").Raw, testkit.Cert(t, "root.crt").Raw
 	file := func(parts ...string) string { return testkit.TempFile(t, "file.pem", joinFiles(t, parts...)) }
@@ -22,13 +23,13 @@ func TestCertsOwn(t *testing.T) {
 		sent   [][]byte
 	}{
 		{"Crt and Key", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key")}, [][]byte{leaf}},
-		{"Crt with the chain behind", sslfilter.Options{Crt: file("server-inter.crt", "inter.crt"), Key: testkit.PKI("server-inter.key")}, [][]byte{leaf, inter}},
-		{"CrtMem with the chain behind", sslfilter.Options{CrtMem: joinFiles(t, "server-inter.crt", "inter.crt"), Key: testkit.PKI("server-inter.key")}, [][]byte{leaf, inter}},
+		{"Crt followed by the chain", sslfilter.Options{Crt: file("server-inter.crt", "inter.crt"), Key: testkit.PKI("server-inter.key")}, [][]byte{leaf, inter}},
+		{"CrtMem followed by the chain", sslfilter.Options{CrtMem: joinFiles(t, "server-inter.crt", "inter.crt"), Key: testkit.PKI("server-inter.key")}, [][]byte{leaf, inter}},
 		{"Chain and Key", sslfilter.Options{Chain: testkit.PKI("chain.pem"), Key: testkit.PKI("server-inter.key")}, [][]byte{leaf, inter, root}},
 		{"ChainMem and KeyMem", sslfilter.Options{ChainMem: testkit.PKIBytes(t, "chain.pem"), KeyMem: testkit.PKIBytes(t, "server-inter.key")}, [][]byte{leaf, inter, root}},
 		{"Chain with the key in it", sslfilter.Options{Chain: testkit.PKI("chain-with-key.pem")}, [][]byte{leaf, inter}},
 		{"ChainMem with the key in it", sslfilter.Options{ChainMem: testkit.PKIBytes(t, "chain-with-key.pem")}, [][]byte{leaf, inter}},
-		{"Chain with the key behind", sslfilter.Options{Chain: file("server-inter.crt", "inter.crt", "server-inter.key")}, [][]byte{leaf, inter}},
+		{"Chain followed by the key", sslfilter.Options{Chain: file("server-inter.crt", "inter.crt", "server-inter.key")}, [][]byte{leaf, inter}},
 		{"Crt and Chain of one leaf", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), Chain: testkit.PKI("chain.pem")}, [][]byte{leaf, inter, root}},
 		{"Crt and Chain, the key in Chain", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Chain: testkit.PKI("chain-with-key.pem")}, [][]byte{leaf, inter}},
 		{"Crt with a chain, and Chain", sslfilter.Options{Crt: file("server-inter.crt", "inter.crt"), Key: testkit.PKI("server-inter.key"), Chain: testkit.PKI("chain.pem")}, [][]byte{leaf, inter, root}},
@@ -43,7 +44,7 @@ func TestCertsOwn(t *testing.T) {
 		{"EC", sslfilter.Options{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")}, [][]byte{testkit.Cert(t, "server-ec.crt").Raw}},
 		{"Ed25519", sslfilter.Options{Crt: testkit.PKI("server-ed25519.crt"), Key: testkit.PKI("server-ed25519.key")}, [][]byte{testkit.Cert(t, "server-ed25519.crt").Raw}},
 
-		// As OpenSSL's automatic chain: intermediates out of the trust store, without the root.
+		// OpenSSL builds the chain from the trust store and leaves out the root.
 		{"intermediate in CACrt", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrt: file("root.crt", "inter.crt")}, [][]byte{leaf, inter}},
 		{"no intermediate in CACrt", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrt: testkit.PKI("root.crt")}, [][]byte{leaf}},
 		{"own chain beside CACrt", sslfilter.Options{Chain: testkit.PKI("chain.pem"), Key: testkit.PKI("server-inter.key"), CACrt: file("root.crt", "inter.crt")}, [][]byte{leaf, inter, root}},
@@ -62,7 +63,7 @@ func TestCertsOwn(t *testing.T) {
 	}
 }
 
-// joinFiles is the content of several files of the test PKI.
+// joinFiles returns the contents of several files of the test PKI.
 func joinFiles(t testing.TB, names ...string) (data []byte) {
 	t.Helper()
 	for _, name := range names {
@@ -71,18 +72,19 @@ func joinFiles(t testing.TB, names ...string) (data []byte) {
 	return data
 }
 
-// around is a file of the test PKI with text before and behind.
+// around returns a file of the test PKI with text before and after it.
 func around(t testing.TB, name string) []byte {
 	t.Helper()
 	return slices.Concat([]byte("Certificate:\n  a text - not PEM\n"), testkit.PKIBytes(t, name), []byte("\nand more\n"))
 }
 
+// crlf returns a file of the test PKI with the line ends of Windows.
 func crlf(t testing.TB, name string) []byte {
 	t.Helper()
 	return bytes.ReplaceAll(testkit.PKIBytes(t, name), []byte("\n"), []byte("\r\n"))
 }
 
-// The Mem form is taken, and the file not even looked at.
+// The Mem form wins, and the file is not read.
 func TestCertsMemOptionsWin(t *testing.T) {
 	for _, o := range pemOptions(t) {
 		if o.mem == nil || o.name == "CRLFiles" { // both CRLFiles and CRLMem count
@@ -100,7 +102,7 @@ func TestCertsMemOptionsWin(t *testing.T) {
 	}
 }
 
-// The error has the index of the element.
+// An error in CACrtMem names the index of the element.
 func TestCertsCACrtMemElements(t *testing.T) {
 	root, other := testkit.PKIBytes(t, "root.crt"), testkit.PKIBytes(t, "other.crt")
 	server := func(elements ...[]byte) sslfilter.Options {
@@ -122,7 +124,8 @@ func TestCertsCACrtMemElements(t *testing.T) {
 	}
 }
 
-// In the original CAVerifyDepth holds for cacrtmem alone.
+// CAVerifyDepth applies to CACrt and to CACrtMem. In the original it applies only to
+// cacrtmem.
 func TestCertsCAVerifyDepth(t *testing.T) {
 	for n, valid := range map[int]bool{0: true, 1: false, 2: false, 3: true, 100: true} { // three intermediates
 		for name, trust := range map[string]func(*sslfilter.Options){
@@ -140,7 +143,7 @@ func TestCertsCAVerifyDepth(t *testing.T) {
 	require.True(t, direct.Server.ClientCertValid())
 }
 
-// A context tells what it has loaded, without a second look at any file.
+// Ctx.CAs and Ctx.Chain return what was loaded, without reading a file again.
 func TestCertsLoadedByACtx(t *testing.T) {
 	root, other := testkit.Cert(t, "root.crt").Raw, testkit.Cert(t, "other.crt").Raw
 	cas := testkit.TempFile(t, "cas.pem", joinFiles(t, "root.crt", "other.crt"))

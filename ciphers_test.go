@@ -12,14 +12,14 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// What OpenSSL makes of cipher strings, in order. The lists that begin with
-// TLS_ are those of TLS 1.3, which Cipher does not touch.
+// Ctx.Ciphers returns the suites of a cipher string, in order. Those that begin with
+// TLS_ belong to TLS 1.3, which Cipher does not change.
 func TestCiphersLists(t *testing.T) {
 	lists := make(map[string][]string)
 	for _, list := range []string{
 		"",
 		"DEFAULT@SECLEVEL=0", "DEFAULT@SECLEVEL=1", "DEFAULT@SECLEVEL=2", "DEFAULT@SECLEVEL=3", "DEFAULT@SECLEVEL=4", "DEFAULT@SECLEVEL=5",
-		"DHE-RSA-AES256-GCM-SHA384:AES256-SHA", // the man page's
+		"DHE-RSA-AES256-GCM-SHA384:AES256-SHA", // from the man page
 		"HIGH:!aNULL:!MD5", "HIGH:!aNULL:!kRSA:!PSK:!SRP@SECLEVEL=2", "MEDIUM:LOW:@SECLEVEL=0",
 		"ALL:@SECLEVEL=0", "ALL:COMPLEMENTOFALL:@SECLEVEL=0", "aNULL:@SECLEVEL=0", "eNULL:@SECLEVEL=0",
 		"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM", "kRSA:@SECLEVEL=1", "AES128:AES256:@STRENGTH", "ECDHE+AES:+AES256",
@@ -50,7 +50,7 @@ func TestCiphersLists(t *testing.T) {
 	golden(t, "ciphers", lists)
 }
 
-// Ciphers is what is offered in fact.
+// A client offers exactly Ctx.Ciphers.
 func TestCiphersOffered(t *testing.T) {
 	ctx := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) {
 		o.Cipher = "ECDHE-RSA-AES128-GCM-SHA256:AES256-SHA:ECDHE-RSA-AES256-GCM-SHA384"
@@ -75,7 +75,7 @@ func TestCiphersOffered(t *testing.T) {
 	require.Equal(t, want, ctx.Ciphers())
 }
 
-// SSL_OP_CIPHER_SERVER_PREFERENCE, in both protocols.
+// NoHonor lets the client's order decide, in both versions.
 func TestCiphersNoHonor(t *testing.T) {
 	const strong, quick = "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"
 	const strong13, quick13 = "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"
@@ -100,7 +100,7 @@ func TestCiphersNoHonor(t *testing.T) {
 	}
 }
 
-// Cipher is about TLS 1.2, CipherSuites about TLS 1.3, and neither touches the other.
+// Cipher applies to TLS 1.2 and CipherSuites to TLS 1.3. Neither changes the other.
 func TestCiphersCipherAndCipherSuites(t *testing.T) {
 	for _, c := range []struct {
 		cipher, suites string
@@ -137,7 +137,8 @@ func TestCiphersCipherAndCipherSuites(t *testing.T) {
 	}
 }
 
-// The man page's string: in TLS 1.3 it decides nothing, and DHE needs parameters before OpenSSL 4.0.
+// The cipher string in the man page of the original has no effect in TLS 1.3, and its
+// DHE suite needs DHCert before OpenSSL 4.0.
 func TestCiphersOfTheManPage(t *testing.T) {
 	const list, first, second = "DHE-RSA-AES256-GCM-SHA384:AES256-SHA", "DHE-RSA-AES256-GCM-SHA384", "AES256-SHA"
 	server := testkit.Server(testkit.Cipher(list))
@@ -152,8 +153,8 @@ func TestCiphersOfTheManPage(t *testing.T) {
 	require.Equal(t, second, testkit.Connect(t, withDH, testkit.Client(testkit.Cipher("AES256-SHA"), testkit.TLS12)).Server.Cipher())
 }
 
-// Groups decides the key exchange of both protocols, and a client that guessed
-// another group is asked again (RFC 8446 section 4.1.4).
+// Groups selects the key exchange in both versions. A client that sends a key share of
+// another group gets a HelloRetryRequest (RFC 8446 section 4.1.4).
 func TestCiphersGroups(t *testing.T) {
 	for name, id := range map[string]uint16{"X25519": 29, "X448": 30, "P-256": 23, "P-384": 24, "P-521": 25} {
 		t.Run(name, func(t *testing.T) {
@@ -171,6 +172,7 @@ func TestCiphersGroups(t *testing.T) {
 					}
 				}
 
+				// crypto/tls shows the groups of the ClientHello.
 				var hello *tls.ClientHelloInfo
 				client := testkit.Client(func(o *sslfilter.Options) { o.Groups, o.MaxVersion = name, highest })
 				testkit.TalkToGo(t, testkit.Filter(t, client), true, testkit.GoServer(t, func(c *tls.Config) {
@@ -187,20 +189,20 @@ func TestCiphersGroups(t *testing.T) {
 	}
 }
 
-// groups is a list without the groups that FIPS does not have.
+// groups removes the groups from a list that the FIPS provider does not have.
 func groups(t testing.TB, list string) string {
 	t.Helper()
 	return strings.Join(slices.DeleteFunc(strings.Split(list, ":"), func(name string) bool { return !served(t, name) }), ":")
 }
 
-// "@SECLEVEL" in Cipher decides which certificates are admitted: the own one, by
-// NewCtx, and the peer's.
+// "@SECLEVEL" in Cipher decides which certificates are accepted: NewCtx checks this
+// side's certificate, and the handshake the peer's.
 func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 	const keyTooSmall = sslfilter.VerifyCode(66) // X509_V_ERR_EE_KEY_TOO_SMALL
 	level := func(o sslfilter.Options, n string) sslfilter.Options {
 		return testkit.With(o, testkit.Cipher("DEFAULT@SECLEVEL="+n))
 	}
-	for n, admitted := range map[string]bool{"0": true, "1": true, "2": false, "3": false} { // RSA-1024 is worth 80 bits
+	for n, admitted := range map[string]bool{"0": true, "1": true, "2": false, "3": false} { // RSA-1024 has 80 bits of security
 		if admitted && !served(t, "RSA-1024") {
 			continue
 		}
@@ -239,15 +241,15 @@ func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 	}
 }
 
-// A server may go without a certificate where its list needs none.
+// A server needs no certificate if all its cipher suites are anonymous.
 func TestCiphersAnonymous(t *testing.T) {
 	anonymous := testkit.With(sslfilter.Options{Cipher: "AECDH-AES256-SHA:ADH-AES256-SHA:@SECLEVEL=0"}, testkit.TLS12)
 	client := testkit.With(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: anonymous.Cipher}, testkit.TLS12)
 	p := testkit.Connect(t, anonymous, client)
 	require.Equal(t, "AECDH-AES256-SHA", p.Server.Cipher())
-	require.NoError(t, p.Client.Send([]byte("nobody knows who")))
+	require.NoError(t, p.Client.Send([]byte("from an anonymous client")))
 	p.Transfer()
-	require.Equal(t, "nobody knows who", string(p.Server.Got))
+	require.Equal(t, "from an anonymous client", string(p.Server.Got))
 
 	mixed := testkit.Server(testkit.Cipher("AECDH-AES256-SHA:AES256-SHA:@SECLEVEL=0"), testkit.TLS12)
 	require.Equal(t, "AECDH-AES256-SHA", testkit.Connect(t, mixed, client).Server.Cipher())
@@ -258,9 +260,9 @@ func TestCiphersAnonymous(t *testing.T) {
 	require.False(t, p.Server.HandshakeDone())
 }
 
-// A list that OpenSSL takes, and of which the versions and the security level
-// leave nothing, is refused: a client could make no ClientHello, and a server
-// could complete no handshake. The original lets each handshake fail.
+// NewCtx rejects a cipher list that OpenSSL accepts but of which the versions and the
+// security level leave no suite: no handshake could complete. The original lets each
+// handshake fail.
 func TestCiphersNoneLeft(t *testing.T) {
 	for name, change := range map[string]func(*sslfilter.Options){
 		"no suite of TLS 1.2": func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true },

@@ -18,7 +18,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// offering is a client that offers this suite and no other, and takes everything.
+// offering returns options of a client that offers only this suite, and accepts every
+// server.
 func offering(suite string) sslfilter.Options {
 	o := sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "ALL:@SECLEVEL=0"}
 	if strings.HasPrefix(suite, "TLS_") {
@@ -29,7 +30,7 @@ func offering(suite string) sslfilter.Options {
 	return o
 }
 
-// What UsableCiphers lists can be negotiated, and nothing else of Ciphers can.
+// Each suite of UsableCiphers can be negotiated, and no other suite of Ciphers can.
 func TestCiphersUsable(t *testing.T) {
 	type change = func(*sslfilter.Options)
 	keys := map[string]sslfilter.Options{"RSA": testkit.Server(), "EC": testkit.ServerOf("server-ec")}
@@ -70,10 +71,10 @@ func TestCiphersUsable(t *testing.T) {
 	require.Equal(t, client.Ciphers(), client.UsableCiphers())
 }
 
-// A server that could complete no handshake is refused, and so is one without any suite.
+// NewCtx rejects a server that could not complete any handshake.
 func TestCiphersServerCannotNegotiate(t *testing.T) {
 	why := func(o sslfilter.Options, option string) string { t.Helper(); return refuse(t, o, option, "").Error() }
-	if !since(openssl40) { // which has parameters of its own
+	if !since(openssl40) { // 4.0 has DH parameters of its own
 		text := why(testkit.Server(testkit.Cipher("DHE-RSA-AES256-GCM-SHA384"), testkit.TLS12), "Cipher")
 		require.Contains(t, text, "can negotiate none of DHE-RSA-AES256-GCM-SHA384 with a key of the type RSA; DHE suites need DHCert")
 	}
@@ -88,8 +89,8 @@ func TestCiphersServerCannotNegotiate(t *testing.T) {
 	}
 }
 
-// A server of TLS 1.0 or 1.1 alone is refused if its security level makes every
-// handshake fail, and only then.
+// NewCtx rejects a server that allows only TLS 1.0 or 1.1 if its security level makes
+// every handshake fail, and only then.
 func TestCiphersOldVersionsAlone(t *testing.T) {
 	needsUnserved(t, "MD5")
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS10, sslfilter.VersionTLS11} {
@@ -111,7 +112,8 @@ func TestCiphersOldVersionsAlone(t *testing.T) {
 	}
 }
 
-// A server that admits old versions beside others says why they fail.
+// If a server allows old versions together with new ones, the error of a failed
+// handshake gives the reason.
 func TestCiphersOldVersionsNeedALowLevel(t *testing.T) {
 	needsUnserved(t, "MD5")
 	old := func(o *sslfilter.Options) {
@@ -121,16 +123,17 @@ func TestCiphersOldVersionsNeedALowLevel(t *testing.T) {
 	p := testkit.NewPair(t, server, testkit.Client(testkit.Cipher("ALL:@SECLEVEL=0"), old))
 	err := p.Handshake()
 	switch {
-	case !since(openssl30): // makes their signatures at every security level
+	case !since(openssl30): // 1.1.1 makes their signatures at every security level
 		require.NoError(t, err)
 	case !since(openssl35):
 		require.ErrorContains(t, p.Server.Filter.Err(), "with OpenSSL 3.0 and later, TLSv1.1 needs @SECLEVEL=0 in Cipher")
-	default: // does not negotiate them at all
+	default: // 3.5 does not negotiate them at all
 		require.ErrorContains(t, p.Server.Filter.Err(), "the peer's protocol versions are not admitted here")
 	}
 }
 
-// The text of "no shared cipher" names what this server can negotiate, not what its list has.
+// The text of "no shared cipher" lists the suites that this server can negotiate, not
+// all suites of its list.
 func TestCiphersNoSharedCipherText(t *testing.T) {
 	p := testkit.NewPair(t, testkit.Server(testkit.Cipher("ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA"), testkit.TLS12), testkit.Client(testkit.Cipher("ECDHE-RSA-AES256-GCM-SHA384"), testkit.TLS12))
 	require.Error(t, p.Handshake())
@@ -138,7 +141,7 @@ func TestCiphersNoSharedCipherText(t *testing.T) {
 	require.NotContains(t, p.Server.Filter.Err().Error(), "ECDSA")
 }
 
-// authorities are CAs whose names take about n bytes in a request, in PEM form.
+// authorities returns CAs, in PEM form, whose names take at most n bytes in a request.
 func authorities(t testing.TB, n int) (text []byte, size int) {
 	t.Helper()
 	key := testkit.Key(t, "client.key")
@@ -158,8 +161,8 @@ func authorities(t testing.TB, n int) (text []byte, size int) {
 	}
 }
 
-// The names of the CAs have to fit into the request for a certificate. Up to the
-// bound both versions carry them; beyond it NewCtx says so.
+// The names of the CAs must fit into the request for a certificate. Both versions send
+// names up to the bound, and NewCtx rejects more.
 func TestCertsCANamesAreBounded(t *testing.T) {
 	root := testkit.PKIBytes(t, "root.crt")
 	rootCert, err := x509.ParseCertificate(testkit.DER(t, root))
@@ -177,11 +180,12 @@ func TestCertsCANamesAreBounded(t *testing.T) {
 	asks := func(o *sslfilter.Options) { o.CACrt = long }
 	text := refuse(t, testkit.Asking(asks), "CACrt", long).Error()
 	require.Regexp(t, `take 6\d{4} bytes in the request for a client certificate; at most 65024 are possible`, text)
-	require.NoError(t, accepted(testkit.Server(asks)), "a server that asks nobody sends no names")
+	require.NoError(t, accepted(testkit.Server(asks)), "a server that does not ask for a certificate sends no names")
 	require.NoError(t, accepted(testkit.Client(asks)), "a client sends no names")
 }
 
-// A chain that OpenSSL's clients would not read is refused; one of the bound arrives.
+// NewCtx rejects a chain that is too long for OpenSSL's clients. A chain just below the
+// bound arrives.
 func TestCertsOwnChainIsBounded(t *testing.T) {
 	key := testkit.Key(t, "client.key")
 	leaf := testkit.Mint(t, x509.Certificate{DNSNames: []string{"localhost"}})

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// alert is that record's content.
+// alert returns the content of an alert record.
 func alert(level, description byte) []byte { return []byte{level, description} }
 
 const (
@@ -20,18 +20,18 @@ const (
 	closeNotify, userCanceled = 0, 90
 )
 
-// RFC 8446 section 6.1: user_canceled, followed by close_notify. Java's
-// SSLSocket.close() ends every connection with it. It is an end as after any
-// close_notify, with data in front of it and speech behind it.
+// A peer may send user_canceled followed by close_notify (RFC 8446 section 6.1), as
+// Java's SSLSocket.close() does. This has the effect of close_notify alone: earlier data
+// arrives, and this side can still send.
 func TestClosingUserCanceled(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
 			for _, levels := range [][2]byte{{warning, warning}, {warning, fatal}, {fatal, warning}, {fatal, fatal}} {
 				if v == sslfilter.VersionTLS12 && levels != [2]byte{warning, warning} {
-					continue
+					continue // in TLS 1.2 the level matters, and fatal is an error
 				}
-				for _, times := range []int{1, 3} {
+				for _, times := range []int{1, 3} { // OpenSSL treats the fifth warning in a row as an error
 					t.Run(fmt.Sprintf("client %v, levels %v, %d times", client, levels, times), func(t *testing.T) {
 						testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 							for _, end := range []string{"half close", "Detach"} {
@@ -69,7 +69,7 @@ func TestClosingUserCanceled(t *testing.T) {
 									if len(record) > 0 {
 										kind, body, err := k.in.open(record)
 										require.NoError(t, err)
-										if kind == typeAlert && len(body) == 1 {
+										if kind == typeAlert && len(body) == 1 { // open removes zeros at the end, as padding
 											body = append(body, closeNotify)
 										}
 										got = append(got, append([]byte{kind}, body...))
@@ -87,9 +87,9 @@ func TestClosingUserCanceled(t *testing.T) {
 
 }
 
-// What is not that end stays an error: user_canceled alone is not an end, a fatal
-// alert behind it is that alert, and two alerts in one record of TLS 1.3 are
-// refused (RFC 8446 section 5.1).
+// user_canceled alone does not end the connection. A fatal alert after it is reported as
+// that alert, and two alerts in one record of TLS 1.3 are an error (RFC 8446 section
+// 5.1).
 func TestClosingUserCanceledAlone(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	for _, client := range []bool{false, true} {
@@ -119,7 +119,7 @@ func TestClosingUserCanceledAlone(t *testing.T) {
 	}
 }
 
-// In the handshake the two are a failure that says so.
+// During the handshake, user_canceled and close_notify are a failure with a clear text.
 func TestClosingUserCanceledInTheHandshake(t *testing.T) {
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
 		p := testkit.NewPair(t, testkit.Server(), testkit.Client(func(o *sslfilter.Options) { o.MaxVersion = v }))

@@ -21,7 +21,7 @@ func TestClosingWriteThenRead(t *testing.T) {
 		require.True(t, p.Client.Flushed())
 		require.Equal(t, "request", string(p.Server.Got))
 		require.Equal(t, io.EOF, p.Server.Err)
-		require.NoError(t, p.Server.Filter.Err(), "an end is no failure")
+		require.NoError(t, p.Server.Filter.Err(), "close_notify is not a failure")
 
 		var usage *sslfilter.UsageError
 		require.ErrorAs(t, p.Client.Send([]byte("too late")), &usage)
@@ -116,7 +116,7 @@ func TestClosingReceiveEOF(t *testing.T) {
 	})
 }
 
-// A close_notify inside the handshake is a failure, not an end.
+// A close_notify during the handshake is a failure.
 func TestClosingInTheHandshake(t *testing.T) {
 	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS12))
 	require.NoError(t, p.Client.Handshake())
@@ -193,8 +193,8 @@ func TestClosingTrailingBytesAreBounded(t *testing.T) {
 	requireSame(t, full, plain)
 }
 
-// Bytes that OpenSSL would still say after our close_notify would garble the
-// plain text behind it: here the answer to a key update.
+// After our close_notify nothing that OpenSSL produces is sent, here the answer to a key
+// update: the peer would read it as plain text.
 func TestClosingNothingFollowsCloseNotify(t *testing.T) {
 	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
@@ -210,8 +210,7 @@ func TestClosingNothingFollowsCloseNotify(t *testing.T) {
 	require.Equal(t, io.EOF, p.Client.Err)
 }
 
-// Nor does the alert of a failure that comes then: the peer that has read our
-// close_notify takes what follows for plain text.
+// Nor is the alert of a later failure sent: the peer would read it as plain text, too.
 func TestClosingNoAlertFollowsCloseNotify(t *testing.T) {
 	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Handshake())

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// eachRole runs f with both versions, on a client and on a server. The two sides
-// that make joins are a and b; b is the one that the role is of.
+// eachRole runs f for both versions, and for a client and a server with changed options.
+// join makes a new pair: b is the side with the changed options, a the other one.
 func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side))) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := testkit.Server(func(o *sslfilter.Options) { o.Crt, o.Key = testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key") })
@@ -37,7 +37,7 @@ func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T
 
 func allowMissingEnd(o *sslfilter.Options) { o.AllowMissingCloseNotify = true }
 
-// truncatedBy is the error of an end of the transport, which must be one.
+// truncatedBy returns the *TruncatedError in err.
 func truncatedBy(t testing.TB, err error) sslfilter.TruncatedError {
 	t.Helper()
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
@@ -45,8 +45,8 @@ func truncatedBy(t testing.TB, err error) sslfilter.TruncatedError {
 	return *testkit.As[*sslfilter.TruncatedError](t, err)
 }
 
-// An end inside a record is told from one between two records at every byte, and
-// only the latter can be a clean end, if the option says so.
+// The transport may end after any byte. TruncatedError reports whether it ended inside a
+// record, and AllowMissingCloseNotify accepts only an end between two records.
 func TestClosingTruncation(t *testing.T) {
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allow %v", allow), func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestClosingTruncation(t *testing.T) {
 	}
 }
 
-// An end in the handshake is never a clean one, whatever the option says.
+// An end during the handshake is always an error, even with AllowMissingCloseNotify.
 func TestClosingTruncatedHandshake(t *testing.T) {
 	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side)) {
 		for cut, flight := 0, 1; cut < flight; cut += 1 + cut/40 {
@@ -97,11 +97,11 @@ func TestClosingTruncatedHandshake(t *testing.T) {
 			p.Close()
 		}
 		_, _, b := join()
-		require.Equal(t, sslfilter.TruncatedError{InHandshake: true}, truncatedBy(t, b.ReceiveEOF()), "nothing has happened")
+		require.Equal(t, sslfilter.TruncatedError{InHandshake: true}, truncatedBy(t, b.ReceiveEOF()), "before the handshake")
 	})
 }
 
-// An end in the middle of a renegotiation is not a clean one either.
+// An end during a renegotiation is an error, too.
 func TestClosingTruncatedRenegotiation(t *testing.T) {
 	_, toClient := keyedConfigs(t)
 	f := testkit.Filter(t, testkit.With(keyedOptions(true, sslfilter.VersionTLS12), allowMissingEnd))
@@ -113,8 +113,8 @@ func TestClosingTruncatedRenegotiation(t *testing.T) {
 	require.Equal(t, sslfilter.TruncatedError{InHandshake: true}, truncatedBy(t, f.ReceiveEOF()))
 }
 
-// After an end that the option admits, this side can still speak, as after a
-// close_notify; but the peer has not agreed to go on in plain text.
+// After an end that the option accepts, this side can still send, as after close_notify.
+// Detach is not possible, because the peer did not agree to continue in plain text.
 func TestClosingAllowMissingCloseNotify(t *testing.T) {
 	var told []error
 	eachRole(t, func(o *sslfilter.Options) {
@@ -145,7 +145,8 @@ func TestClosingAllowMissingCloseNotify(t *testing.T) {
 	require.Empty(t, told)
 }
 
-// A close_notify still counts, and bytes behind it are for Detach.
+// With the option, a close_notify still ends the connection, and Detach returns the bytes
+// after it.
 func TestClosingCloseNotifyWithAllowMissing(t *testing.T) {
 	eachRole(t, allowMissingEnd, func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side)) {
 		p, a, b := join()

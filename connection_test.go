@@ -11,8 +11,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// What both ends of a connection say of it must be the same, and crypto/tls
-// is the other end.
+// The Filter and crypto/tls, as the two ends of a connection, report the same facts about
+// it.
 func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 	const label = "EXPORTER-sslfilter-test"
 	check := func(t *testing.T, f *sslfilter.Filter, peer testkit.GoPeer) {
@@ -40,7 +40,7 @@ func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 	}
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		t.Run("client", func(t *testing.T) {
-			staple := []byte{0x30, 0x03, 0x0a, 0x01, 0x06}
+			staple := []byte{0x30, 0x03, 0x0a, 0x01, 0x06} // "unauthorized"; 3.6 and later check that it can be parsed
 			f := testkit.Filter(t, testkit.Client(func(o *sslfilter.Options) {
 				o.MaxVersion, o.ALPN = highest, []string{"h2", "http/1.1"}
 				o.Crt, o.Key = testkit.PKI("client-inter-chain.pem"), testkit.PKI("client-inter.key")
@@ -64,7 +64,7 @@ func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 			}))
 
 			peer := testkit.TalkToGo(t, f, false, testkit.GoClient(t, func(c *tls.Config) {
-				c.NextProtos = []string{"h2", "http/1.1"}
+				c.NextProtos = []string{"h2", "http/1.1"} // the order of the server decides
 				c.Certificates = []tls.Certificate{client}
 			}))
 
@@ -82,13 +82,13 @@ func TestConnectionALPN(t *testing.T) {
 		agreed         string
 		refused        bool
 	}{
-		"the server's order decides": {[]string{"h2", "http/1.1"}, []string{"http/1.1", "h2"}, "h2", false},
-		"one in common":              {[]string{"h2", "imap"}, []string{"pop3", "imap"}, "imap", false},
-		"nothing in common":          {[]string{"h2"}, []string{"http/1.1"}, "", true},
-		"the client offers none":     {[]string{"h2"}, nil, "", false},
-		"the server knows none":      {nil, []string{"h2"}, "", false},
-		"a prefix is no match":       {[]string{"h"}, []string{"h2"}, "", true},
-		"longest names":              {[]string{strings.Repeat("x", 255)}, []string{strings.Repeat("x", 255)}, strings.Repeat("x", 255), false},
+		"the server's order decides":    {[]string{"h2", "http/1.1"}, []string{"http/1.1", "h2"}, "h2", false},
+		"one in common":                 {[]string{"h2", "imap"}, []string{"pop3", "imap"}, "imap", false},
+		"nothing in common":             {[]string{"h2"}, []string{"http/1.1"}, "", true},
+		"the client offers no protocol": {[]string{"h2"}, nil, "", false},
+		"the server has no protocols":   {nil, []string{"h2"}, "", false},
+		"a prefix does not match":       {[]string{"h"}, []string{"h2"}, "", true},
+		"longest names":                 {[]string{strings.Repeat("x", 255)}, []string{strings.Repeat("x", 255)}, strings.Repeat("x", 255), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
@@ -111,7 +111,7 @@ func TestConnectionALPN(t *testing.T) {
 	}
 }
 
-// SetALPN counts for its connection alone.
+// SetALPN applies only to its own connection.
 func TestConnectionSetALPN(t *testing.T) {
 	both := func(o *sslfilter.Options) { o.ALPN = []string{"h2", "http/1.1"} }
 	server, client := testkit.Ctx(t, testkit.Server(both)), testkit.Ctx(t, testkit.Client(both))

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// checking makes OpenSSL check the lists in these files of the test PKI.
+// checking sets CRLCheck with these files of the test PKI.
 func checking(check sslfilter.CRLCheck, files ...string) func(*sslfilter.Options) {
 	return func(o *sslfilter.Options) {
 		o.CRLCheck = check
@@ -38,7 +38,7 @@ func both(a, b func(*sslfilter.Options)) func(*sslfilter.Options) {
 func allowMissing(o *sslfilter.Options) { o.AllowMissingCRL = true }
 func allowExpired(o *sslfilter.Options) { o.AllowExpiredCRL = true }
 
-// inMem moves the files of CRLFiles to CRLMem.
+// inMem replaces CRLFiles by CRLMem with the same lists.
 func inMem(t testing.TB, o sslfilter.Options) sslfilter.Options {
 	t.Helper()
 	for _, f := range o.CRLFiles {
@@ -50,13 +50,13 @@ func inMem(t testing.TB, o sslfilter.Options) sslfilter.Options {
 	return o
 }
 
-// crlPolicy is what CRLCheck says of one client.
+// crlPolicy is the expected result of CRLCheck for one client.
 type crlPolicy struct {
 	name    string
 	crt     string
 	change  func(*sslfilter.Options)
 	status  sslfilter.CRLStatus
-	code    sslfilter.VerifyCode // what the handshake is refused with, where it is
+	code    sslfilter.VerifyCode // of the refused handshake; 0 if it is accepted
 	depth   int
 	ignored bool
 }
@@ -124,7 +124,7 @@ func TestCRLCheckPolicies(t *testing.T) {
 						require.NotEmpty(t, peer.CRLCheck.Subject)
 						testkit.As[*sslfilter.VerifyError](t, peer.CRLCheck.Err)
 					}
-					if c.code == 0 && c.status != notListed {
+					if c.code == 0 && c.status != notListed { // the verdict contains the ignored error
 						require.NotEmpty(t, peer.Errors)
 						require.True(t, peer.Errors[0].Ignored)
 					}
@@ -145,7 +145,7 @@ func TestCRLCheckPolicies(t *testing.T) {
 	}
 }
 
-// A client verifies the server in the same way.
+// A client checks the server's certificate in the same way.
 func TestCRLCheckOnAClient(t *testing.T) {
 	listing := testkit.TempFile(t, "crl.pem", testkit.CRL(t, 0x1001))
 	at := func(file string, change func(*sslfilter.Options)) sslfilter.Options {
@@ -192,7 +192,7 @@ func TestCRLCheckOnAClient(t *testing.T) {
 	require.True(t, f.Peer().CRLCheck.OK())
 }
 
-// Nobody is "not on the CRL" before there was a look.
+// Before the lists were checked, the result is not "not listed".
 func TestCRLCheckNotReached(t *testing.T) {
 	o := testkit.Asking(checking(sslfilter.CRLCheckLeaf, "crl.pem"))
 	require.Equal(t, sslfilter.CRLNoCertificate, testkit.Filter(t, o).Peer().CRLCheck.Status)
@@ -205,8 +205,8 @@ func TestCRLCheckNotReached(t *testing.T) {
 	require.False(t, refused.Server.Peer().CRLCheck.OK())
 }
 
-// A list that is renewed on the disk counts from the next handshake on, in a
-// context that lives; one that is gone or broken blocks everybody and says why.
+// A context uses a renewed file from the next handshake on. If the file is missing or
+// broken, every certificate is rejected, with the reason.
 func TestCRLCheckFilesChange(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "crl.pem")
 	without, listing := testkit.CRL(t, 0x2002), testkit.CRL(t, 0x2001)
@@ -218,7 +218,7 @@ func TestCRLCheckFilesChange(t *testing.T) {
 	write(without)
 	change := func(o *sslfilter.Options) {
 		o.CRLCheck, o.CRLFiles = sslfilter.CRLCheckLeaf, []string{testkit.PKI("crl-other.pem"), file}
-		o.AllowMissingCRL = true // what cannot be read is not missing
+		o.AllowMissingCRL = true // a file that cannot be read is not a missing CRL
 		o.IgnoreVerifyErrors = []sslfilter.VerifyCode{sslfilter.VerifyUnableToGetCRL}
 	}
 	asks, requires, client := testkit.Ctx(t, testkit.Asking(change)), testkit.Ctx(t, testkit.Requiring(change)), testkit.Ctx(t, testkit.Showing("client.crt", ""))
@@ -229,7 +229,7 @@ func TestCRLCheckFilesChange(t *testing.T) {
 	check := func(status sslfilter.CRLStatus, code sslfilter.VerifyCode, reason error) {
 		t.Helper()
 		p, err := visit(asks)
-		require.NoError(t, err, "who asks does not refuse")
+		require.NoError(t, err, "a server that only asks accepts every client")
 		got := p.Server.Peer()
 		require.Equal(t, status, got.CRLCheck.Status, "%v", got)
 		require.Equal(t, code == 0, got.Valid)
@@ -260,7 +260,7 @@ func TestCRLCheckFilesChange(t *testing.T) {
 		check(notListed, 0, nil)
 	}
 	write(listing)
-	require.True(t, old.Server.ClientCertValid(), "the verdict is that of the handshake")
+	require.True(t, old.Server.ClientCertValid(), "the verdict of the handshake does not change")
 	require.NoError(t, os.Remove(file))
 	check(unusable, 3, fs.ErrNotExist)
 	write([]byte("no CRL"))
@@ -269,12 +269,12 @@ func TestCRLCheckFilesChange(t *testing.T) {
 	check(unusable, 3, nil)
 	write(without)
 	check(notListed, 0, nil)
-	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // old enough not to be read again
+	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // so old that the file is not read again
 	check(notListed, 0, nil)
 	check(notListed, 0, nil)
 }
 
-// More files than the cache of the process has room for, in one context.
+// One context may have more files than the cache of the process has room for.
 func TestCRLCheckManyFiles(t *testing.T) {
 	dir := t.TempDir()
 	var files []string
@@ -298,7 +298,7 @@ func TestCRLCheckManyFiles(t *testing.T) {
 	}
 }
 
-// One context serves any number of goroutines while its file is replaced.
+// Any number of goroutines use one context while its file is replaced.
 func TestCRLCheckConcurrentRenewal(t *testing.T) {
 	const goroutines, rounds = 8, 20
 	file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
@@ -351,23 +351,23 @@ func TestCRLCheckConcurrentRenewal(t *testing.T) {
 	renewing.Wait()
 }
 
-// deltaIndicator makes a list a delta of list 1 (RFC 5280 section 5.2.4).
+// deltaIndicator marks a list as the delta of list 1 (RFC 5280 section 5.2.4).
 var deltaIndicator = pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
 
-// issuingPoint is an issuing distribution point (RFC 5280 section 5.2.5) with one field.
+// issuingPoint returns an issuing distribution point (RFC 5280 section 5.2.5) with one field.
 func issuingPoint(tag byte, content ...byte) pkix.Extension {
 	n := byte(len(content))
 	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true,
 		Value: append([]byte{0x30, n + 2, 0x80 | tag, n}, content...)}
 }
 
-// ofList makes OpenSSL check a list with this extension.
+// ofList sets CRLCheck with a list that has this extension.
 func ofList(t testing.TB, e pkix.Extension) func(*sslfilter.Options) {
 	list := testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{ExtraExtensions: []pkix.Extension{e}})
 	return func(o *sslfilter.Options) { o.CRLCheck, o.CRLMem = sslfilter.CRLCheckLeaf, [][]byte{list} }
 }
 
-// Lists for users' certificates alone are complete for those.
+// A list that contains only user certificates is complete for these.
 func TestCRLCheckScopes(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -385,7 +385,7 @@ func TestCRLCheckScopes(t *testing.T) {
 	}
 }
 
-// In a context of the FIPS provider the lists are verified by it.
+// In a FIPS context, the FIPS provider verifies the signatures of the lists.
 func TestCRLCheckUnderFIPS(t *testing.T) {
 	change := both(checking(sslfilter.CRLCheckChain, "crl-other.pem", "crl.pem"), func(o *sslfilter.Options) {
 		o.FIPS, o.FIPSConfig = true, testkit.FIPSConfig(t)
@@ -402,9 +402,8 @@ func TestCRLCheckUnderFIPS(t *testing.T) {
 	}
 }
 
-// removeFromCRL is for delta lists. In a complete one the comparison of serials
-// takes it for an entry like any other, as the original does, and OpenSSL for
-// none.
+// The reason removeFromCRL belongs to delta lists. In a complete list, CACRL counts such
+// an entry like any other, as the original does, and CRLCheck ignores it, as OpenSSL does.
 func TestCRLCheckRemoveFromCRL(t *testing.T) {
 	const removeFromCRL = 8
 	entries := testkit.Revoked(big.NewInt(0x2001))

@@ -21,7 +21,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// visited is a server with a client of the test PKI that has finished its handshake.
+// visited returns a server that has completed its handshake with a client of the test
+// PKI.
 func visited(t testing.TB, crt string) *sslfilter.Filter {
 	t.Helper()
 	return testkit.Connect(t, testkit.Asking(), testkit.Showing(crt, "")).Server.Filter
@@ -38,14 +39,14 @@ func TestCRLSerials(t *testing.T) {
 	for _, c := range []struct {
 		crt, file string
 		want      sslfilter.CRLStatus
-		listed    string // CN and serial of the one that is listed
+		listed    string // CN and serial number of the listed certificate
 	}{
 		{"client.crt", "crl.pem", notListed, ""},
 		{"client-revoked.crt", "crl.pem", isListed, "client revoked 20:07"},
 		{"client-revoked.crt", "crl-text.pem", isListed, "client revoked 20:07"},
 		{"client-revoked.crt", "crl-expired.pem", isListed, "client revoked 20:07"},
 		{"client.crt", "crl-expired.pem", notListed, ""},
-		{"client-revoked.crt", "crl-badsig.pem", isListed, "client revoked 20:07"}, // signatures are not looked at
+		{"client-revoked.crt", "crl-badsig.pem", isListed, "client revoked 20:07"}, // signatures are not checked
 		{"client.crt", "crl-badsig.pem", notListed, ""},
 		{"client-revoked.crt", "crl-multi-root-first.pem", isListed, "client revoked 20:07"},
 		{"client-revoked.crt", "crl-multi-other-first.pem", isListed, "client revoked 20:07"},
@@ -53,7 +54,7 @@ func TestCRLSerials(t *testing.T) {
 		{"client-revoked.crt", "crl-after-cert.pem", isListed, "client revoked 20:07"},
 		{"client.crt", "crl-after-cert.pem", notListed, ""},
 		{"client-revoked.crt", "crl-other.pem", notListed, ""},
-		{"client-cabad.crt", "crl-other.pem", isListed, "client same serial as a cert of other CA 77:77"}, // nor is the issuer
+		{"client-cabad.crt", "crl-other.pem", isListed, "client same serial as a cert of other CA 77:77"}, // nor is the issuer checked
 		{"client.crt", "crl-empty.pem", noEntries, ""},
 		{"client.crt", "crl-inter-empty.pem", noEntries, ""},
 		{"client.crt", "crl.der", unusable, ""},
@@ -65,7 +66,7 @@ func TestCRLSerials(t *testing.T) {
 		{"client.crt", ".", unusable, ""},
 		{"client.crt", "crl.pem\x00", unusable, ""},
 		{"client.crt", "crl.pem\x00.pem", unusable, ""},
-		// every byte of a serial counts, and its sign
+		// every byte of a serial number is compared, and its sign
 		{"client-nulA.crt", "crl-nulB.pem", notListed, ""},
 		{"client-nulB.crt", "crl-nulB.pem", isListed, "client serial 0100BB 01:00:BB"},
 		{"client-ser30.crt", "crl-30.pem", isListed, "client serial 0x30 30"},
@@ -100,12 +101,12 @@ func TestCRLSerials(t *testing.T) {
 		})
 	}
 	f := visited(t, "client.crt")
-	require.Equal(t, unusable, f.ClientCertCRL("").Status, "no file name is no answer")
+	require.Equal(t, unusable, f.ClientCertCRL("").Status, "without a file name nothing is checked")
 	require.ErrorIs(t, f.ClientCertCRL(testkit.PKI("no-such-file.pem")).Err, fs.ErrNotExist)
 	require.Error(t, testkit.As[*sslfilter.Error](t, f.ClientCertCRL(testkit.PKI("crl-trunc.pem")).Err))
 }
 
-// Serials that "openssl ca" does not put on a list.
+// Signs of serial numbers are compared. "openssl ca" cannot list these numbers.
 func TestCRLSerialSigns(t *testing.T) {
 	for _, c := range []struct {
 		listed int64
@@ -131,7 +132,8 @@ func TestCRLSerialSigns(t *testing.T) {
 	}
 }
 
-// One broken list could be the one that matters.
+// A file with one broken CRL blocks every certificate: that CRL could be the one that
+// lists it.
 func TestCRLOneBrokenListBlocks(t *testing.T) {
 	f := visited(t, "client.crt")
 	good, broken := testkit.PKIBytes(t, "crl.pem"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no CRL")})
@@ -139,15 +141,15 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 	longer := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: append(bytes.Clone(der), 0)})
 	shorter := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der[:len(der)-1]})
 	for name, data := range map[string][]byte{
-		"broken behind":         append(bytes.Clone(good), broken...),
-		"broken in front":       append(bytes.Clone(broken), good...),
-		"cut behind":            append(bytes.Clone(good), good[:len(good)/2]...),
-		"END cut":               append(bytes.Clone(good), bytes.TrimSuffix(good, []byte("-----END X509 CRL-----\n"))...),
-		"BEGIN indented":        append(append(bytes.Clone(good), "  "...), good...),
-		"mark behind text":      append(append(bytes.Clone(good), "text\n\ufeff"...), good...),
-		"a byte behind the DER": append(bytes.Clone(good), longer...),
-		"a byte less of DER":    append(bytes.Clone(good), shorter...),
-		"DER behind PEM":        append(bytes.Clone(good), "-----BEGIN X509 CRL-----\n"...),
+		"a broken one after it":        append(bytes.Clone(good), broken...),
+		"a broken one before it":       append(bytes.Clone(broken), good...),
+		"a truncated one after it":     append(bytes.Clone(good), good[:len(good)/2]...),
+		"END is incomplete":            append(bytes.Clone(good), bytes.TrimSuffix(good, []byte("-----END X509 CRL-----\n"))...),
+		"BEGIN indented":               append(append(bytes.Clone(good), "  "...), good...),
+		"a byte order mark after text": append(append(bytes.Clone(good), "text\n\ufeff"...), good...),
+		"a byte too many in the DER":   append(bytes.Clone(good), longer...),
+		"a byte missing in the DER":    append(bytes.Clone(good), shorter...),
+		"BEGIN without END after it":   append(bytes.Clone(good), "-----BEGIN X509 CRL-----\n"...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, unusable, f.ClientCertCRL(testkit.TempFile(t, "crl.pem", data)).Status)
@@ -163,7 +165,7 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 			require.Equal(t, notListed, f.ClientCertCRL(testkit.TempFile(t, "crl.pem", data)).Status)
 		})
 	}
-	marked := unusable // 3.0 and later skip a byte order mark where they begin to read
+	marked := unusable // 3.0 and later skip a byte order mark at the beginning
 	if since(openssl30) {
 		marked = notListed
 	}
@@ -172,7 +174,7 @@ func TestCRLOneBrokenListBlocks(t *testing.T) {
 	require.Equal(t, noEntries, f.ClientCertCRL(empty).Status)
 }
 
-// Who shows nothing is never "not on the CRL".
+// Without a peer certificate, ClientCertNotOnCRL is false.
 func TestCRLWithoutACertificate(t *testing.T) {
 	for _, file := range []string{"crl.pem", "no-such-file.pem", "crl-empty.pem"} {
 		for name, f := range map[string]*sslfilter.Filter{
@@ -190,14 +192,14 @@ func TestCRLWithoutACertificate(t *testing.T) {
 	require.False(t, closed.ClientCertNotOnCRL(testkit.PKI("crl.pem")))
 }
 
-// A client is asked about the server's certificate.
+// On a client, the methods check the server's certificate.
 func TestCRLSerialsOnAClient(t *testing.T) {
 	f := testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Filter
 	require.True(t, f.ClientCertNotOnCRL(testkit.PKI("crl.pem")))
 	require.False(t, f.ClientCertNotOnCRL(testkit.TempFile(t, "crl.pem", testkit.CRL(t, 0x1001))))
 }
 
-// A change of the file counts at the next question, on connections that are open too.
+// A changed file takes effect at the next check, also on connections that are open.
 func TestCRLSerialsFileChanges(t *testing.T) {
 	without, listing := testkit.CRL(t, 0x2002), testkit.CRL(t, 0x2001)
 	require.Len(t, listing, len(without), "nothing but the content differs")
@@ -256,8 +258,8 @@ func TestCRLSerialsFileChanges(t *testing.T) {
 // manySerials is the size of the list in TestCRLLarge.
 const manySerials = 100_000
 
-// leastSpeedup is how much faster the second question must be. It was 5,000 to
-// 20,000 times when this was written.
+// leastSpeedup is how many times faster than the first check a later one must be. When
+// this was written, it was 5,000 to 20,000 times.
 const leastSpeedup = 50
 
 func TestCRLLarge(t *testing.T) {
@@ -266,7 +268,7 @@ func TestCRLLarge(t *testing.T) {
 		list[i] = big.NewInt(int64(i*7919%manySerials)*3 + 2)
 	}
 	file := testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(list...)}))
-	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // a young file is read again
+	require.NoError(t, os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0))) // a file that changed recently is read again
 	const middle, last = manySerials/2*3 + 2, (manySerials-1)*3 + 2
 	visitor := func(serial int64) *sslfilter.Filter {
 		crt := testkit.Mint(t, x509.Certificate{SerialNumber: big.NewInt(serial)})
@@ -286,7 +288,7 @@ func TestCRLLarge(t *testing.T) {
 		_, took := ask(f)
 		second = min(second, took)
 	}
-	t.Logf("first question %v, later ones %v", first, second)
+	t.Logf("first check %v, later ones %v", first, second)
 	require.Less(t, second*leastSpeedup, first)
 	for serial, want := range map[int64]sslfilter.CRLStatus{
 		2: isListed, 5: isListed, middle: isListed, last - 3: isListed, last: isListed, 0x7F: notListed, 0x80: isListed, 0x101: isListed,
@@ -297,7 +299,7 @@ func TestCRLLarge(t *testing.T) {
 	}
 }
 
-// One parsed file serves any number of goroutines while it is replaced.
+// Any number of goroutines check certificates with one file while it is replaced.
 func TestCRLConcurrentQuestions(t *testing.T) {
 	const goroutines, questions = 16, 100
 	file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
@@ -346,8 +348,8 @@ func TestCRLConcurrentQuestions(t *testing.T) {
 	replacing.Wait()
 }
 
-// Serials far beyond the 20 bytes of RFC 5280 are compared like others; what is
-// longer than any list can hold is refused.
+// Serial numbers with more than the 20 bytes of RFC 5280 are compared like others, up to
+// the bound of what a list can hold.
 func TestCRLOverlongSerials(t *testing.T) {
 	for n, want := range map[int]sslfilter.CRLStatus{20: isListed, 4096: isListed, 4097: unusable} {
 		serial := new(big.Int).Lsh(big.NewInt(1), uint(8*n-2))
@@ -360,20 +362,20 @@ func TestCRLOverlongSerials(t *testing.T) {
 	}
 }
 
-// Many who ask at the same time for a list that is new share one reading of it.
+// Connections that check the same new file at the same time share one reading of it.
 func TestCRLFirstReadingIsShared(t *testing.T) {
 	const goroutines = 16
 	list := make([]*big.Int, manySerials/10)
 	for i := range list {
 		list[i] = big.NewInt(int64(i) + 1<<32)
 	}
-	file := testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(list...)})) // young: without sharing, each would read and hash it
+	file := testkit.TempFile(t, "crl.pem", testkit.CRLFrom(t, testkit.CA(t, "root"), x509.RevocationList{RevokedCertificateEntries: testkit.Revoked(list...)})) // changed recently: without sharing, each connection would read and hash it
 	f := visited(t, "client.crt")
 	filters := []*sslfilter.Filter{f}
 	for range goroutines - 1 {
 		filters = append(filters, visited(t, "client.crt"))
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or a list that nobody needs would be freed before it is counted
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // or an unused list would be freed before it is counted
 	before := sslfilter.LiveHandles()
 	var asking sync.WaitGroup
 	for _, f := range filters {
@@ -387,8 +389,8 @@ func TestCRLFirstReadingIsShared(t *testing.T) {
 	require.Equal(t, before+1, sslfilter.LiveHandles())
 }
 
-// A pipe or a device has no end, or no second reading, and a pipe that nobody
-// writes to would block NewCtx and every question.
+// Only a regular file can be a CRL. A device may have no end, a pipe cannot be read
+// twice, and a pipe without a writer would block NewCtx and every check.
 func TestCRLOnlyRegularFiles(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))

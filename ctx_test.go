@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// requireWorks lets two filters greet each other.
+// requireWorks does a handshake and exchanges data in both directions.
 func requireWorks(t testing.TB, client, server *sslfilter.Filter) {
 	t.Helper()
 	p := testkit.Join(server, client)
@@ -27,14 +27,14 @@ func requireWorks(t testing.TB, client, server *sslfilter.Filter) {
 	require.Equal(t, "pong", string(p.Client.Got))
 }
 
-// nothingLives is where a test begins that counts C objects.
+// nothingLives begins a test that counts C objects.
 func nothingLives(t testing.TB) int64 {
 	t.Helper()
 	require.Zero(t, leaked())
 	return 0
 }
 
-// Close of a Ctx takes nothing from whom it made.
+// Close of a Ctx does not affect its filters.
 func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 	before := nothingLives(t)
 	server, err := sslfilter.NewCtx(testkit.Server())
@@ -74,7 +74,7 @@ func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 	for _, p := range []*testkit.Pair{open, begun, idle} {
 		p.Close()
 	}
-	requireWorks(t, c, s) // the last of them
+	requireWorks(t, c, s) // the last filters of the contexts
 	again, err := s.Clone()
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
@@ -85,7 +85,7 @@ func TestCtxCloseLeavesFiltersAlone(t *testing.T) {
 	require.Equal(t, before, sslfilter.LiveHandles(), "the last one frees the SSL_CTX")
 }
 
-// New makes a context for one connection, and nothing is left of it.
+// New makes a context for one connection, which is freed with it.
 func TestCtxOfNew(t *testing.T) {
 	before := nothingLives(t)
 	server, err := sslfilter.New(testkit.Server())
@@ -106,7 +106,7 @@ func TestCtxOfNew(t *testing.T) {
 	require.Equal(t, before, sslfilter.LiveHandles())
 }
 
-// A clone is a new connection: nothing of the first one goes over.
+// A clone is a new connection. It has the options of the first one, and nothing else.
 func TestCtxCloneIsANewConnection(t *testing.T) {
 	client := testkit.Filter(t, testkit.Client(hostname("example.org")))
 	require.NoError(t, client.SetServerName("localhost"))
@@ -122,7 +122,7 @@ func TestCtxCloneIsANewConnection(t *testing.T) {
 	require.Empty(t, clone.Outgoing(nil))
 	require.NoError(t, clone.Err())
 	refused := testkit.Join(testkit.Filter(t, testkit.Server()), clone)
-	require.Error(t, refused.Handshake(), "the name of SetServerName does not go over, that of the options is back")
+	require.Error(t, refused.Handshake(), "the clone has the name of the options, not that of SetServerName")
 
 	failed, err := clone.Clone() // of a filter that failed
 	require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestCtxCloneIsANewConnection(t *testing.T) {
 	requireWorks(t, failed, testkit.Filter(t, testkit.Server()))
 }
 
-// NewFilter in many goroutines while the Ctx is closed: it works or is ErrClosed.
+// While a Ctx is closed, NewFilter in other goroutines succeeds or returns ErrClosed.
 func TestCtxConcurrentNewFilterAndClose(t *testing.T) {
 	const goroutines, rounds = 8, 20
 	nothingLives(t)
@@ -181,8 +181,7 @@ func TestCtxConcurrentNewFilterAndClose(t *testing.T) {
 	require.Equal(t, before, sslfilter.LiveHandles())
 }
 
-// Who forgets Close leaks nothing for long: not filters in any state, and not
-// the context behind them.
+// Without Close, the garbage collector frees filters in every state, and their context.
 func TestCtxGarbageIsFreed(t *testing.T) {
 	before := nothingLives(t)
 	forgotten := forget(t)
@@ -191,7 +190,7 @@ func TestCtxGarbageIsFreed(t *testing.T) {
 	require.Zero(t, leaked())
 }
 
-// forget makes filters in many states.
+// forget makes filters in several states, and does not close them.
 func forget(t testing.TB) (list []*testkit.Pair) {
 	server, err := sslfilter.NewCtx(testkit.Asking(crl(testkit.PKI("crl.pem"))))
 	require.NoError(t, err)
@@ -219,7 +218,7 @@ func forget(t testing.TB) (list []*testkit.Pair) {
 	return list
 }
 
-// A Filter keeps its context alive, even if nobody else knows it any more.
+// A Filter keeps its context alive, even if nothing else refers to it.
 func TestCtxLivesWithItsFilters(t *testing.T) {
 	fresh := func(o sslfilter.Options) *sslfilter.Filter {
 		ctx, err := sslfilter.NewCtx(o)
@@ -242,7 +241,7 @@ func TestCtxLivesWithItsFilters(t *testing.T) {
 	requireWorks(t, testkit.Filter(t, testkit.Client()), clone)
 }
 
-// What the caller does to the slices in Options later does not matter.
+// Changes to the slices in Options after NewCtx have no effect.
 func TestCtxIsImmutable(t *testing.T) {
 	ignore := []sslfilter.VerifyCode{10}
 	key, root := testkit.PKIBytes(t, "server.key"), testkit.PKIBytes(t, "root.crt")

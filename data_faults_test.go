@@ -23,15 +23,16 @@ import (
 
 const (
 	faultyConns = 120 // at once, of one TLS version
-	// faultyDeadline is what a connection gives itself where its network may
-	// never say anything again, and wholeDeadline where everything arrives.
+	// faultyDeadline is the deadline of a connection whose network may stop
+	// delivering, and wholeDeadline that of a connection without a fault.
 	faultyDeadline = 2 * time.Second
 	wholeDeadline  = 2 * time.Minute
-	// faultPatience is against a hang of what has a deadline of its own.
+	// faultPatience is the additional time before the test reports a hang.
 	faultPatience = 30 * time.Second
 )
 
-// faultyPayload is what one side of connection id sends: it differs from all others.
+// faultyPayload is the data that one side of connection id sends. No other side sends
+// the same.
 func faultyPayload(seed, id uint64, server bool) []byte {
 	key := [32]byte{}
 	binary.LittleEndian.PutUint64(key[:], seed)
@@ -46,14 +47,14 @@ func faultyPayload(seed, id uint64, server bool) []byte {
 	return data
 }
 
-// got is what one side has read, and how that ended.
+// got describes the data that one side has read, and how its connection ended.
 type got struct {
 	sum         [sha256.Size]byte
 	n           int
 	read, write error // read is nil after an orderly end
 }
 
-// speak sends data and its end, and reads to the end of the other direction.
+// speak sends data and close_notify, and reads everything that the peer sends.
 func speak(c *sslnet.Conn, data []byte, first []byte) (g got) {
 	written := make(chan error, 1)
 	go func() {
@@ -72,8 +73,9 @@ func speak(c *sslnet.Conn, data []byte, first []byte) (g got) {
 	return g
 }
 
-// Whatever the network does, in the handshake, in the data or at the end: no
-// connection hangs, no byte is wrong, a cut is no end, and nothing is left.
+// The network has faults in the handshake, in the data and at the end. No connection
+// hangs, all data that arrives is correct, a truncated connection is an error, and no
+// object or goroutine remains.
 func TestDataOverAFaultyNetwork(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed: %d", seed)
@@ -102,7 +104,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 	client := upTo(sslfilter.Options{Client: true, InsecureSkipVerify: true, Crt: testkit.PKI("client-ec.crt"), Key: testkit.PKI("client-ec.key")})
 	defer client.Close()
 
-	// The server answers a connection that tells its number first.
+	// The server reads the number of a connection first, and then answers.
 	below, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	l := &sslnet.Listener{Listener: below, Ctx: server, HandshakeTimeout: faultyDeadline}
@@ -121,7 +123,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 				c.SetDeadline(time.Now().Add(faultyDeadline))
 				var number [8]byte
 				if _, err := io.ReadFull(c, number[:]); err != nil {
-					c.NetConn().Close() // a close_notify here would be an end of what was never sent
+					c.NetConn().Close() // with a close_notify, the client would see a complete stream without data
 					return
 				}
 				id := binary.LittleEndian.Uint64(number[:])
@@ -154,8 +156,8 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 		return pipe, speak(c, faultyPayload(seed, id, false), nil)
 	}
 
-	// The first one has no fault, and tells how many bytes a connection has
-	// besides its payload.
+	// The first connection has no fault. It shows how many bytes a connection has
+	// in addition to its payload.
 	const first = 0
 	pipe, g := run(first, &faultPlan{})
 	require.NoError(t, errors.Join(g.read, g.write))
@@ -199,7 +201,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 		} {
 			what := fmt.Sprintf("connection %d, %v: %s", id, plan.faults, side.name)
 			if side.name == "server" && side.n == 0 && !plan.harmless() {
-				continue // it never learned whose it was
+				continue // it never read the number of its connection
 			}
 			require.LessOrEqual(t, side.n, len(side.sent), what)
 			require.Equal(t, sha256.Sum256(side.sent[:side.n]), side.sum, what)
@@ -207,7 +209,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 				require.NoError(t, errors.Join(side.read, side.write), what)
 			}
 			if side.read == nil {
-				require.Equal(t, len(side.sent), side.n, "%s: a cut was taken for an end", what)
+				require.Equal(t, len(side.sent), side.n, "%s: a truncated connection looked complete", what)
 			} else {
 				failed[plan.faults[0].Kind]++
 				failed[plan.faults[1].Kind]++
@@ -215,7 +217,7 @@ func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {
 		}
 	}
 	for kind := faultnet.Resets; kind < faultnet.Kinds; kind++ {
-		require.NotZero(t, failed[kind], "%v hit nobody", kind)
+		require.NotZero(t, failed[kind], "no connection failed because it was %v", kind)
 	}
 	t.Logf("sides that failed, by fault: %v", failed)
 }
@@ -227,8 +229,8 @@ func (p *faultPlan) harmless() bool {
 	return p.faults[0].Kind.Harmless() && p.faults[1].Kind.Harmless()
 }
 
-// planOf is the fault of connection id: in the handshake, in the data, or at
-// the end, where the connection has overhead bytes besides its payload.
+// planOf returns the fault of connection id: in the handshake, in the data, or at the
+// end. The connection has overhead bytes in addition to its payload.
 func planOf(seed, id uint64, overhead *[2]int) *faultPlan {
 	r := rand.New(rand.NewPCG(seed, id))
 	kind, direction := faultnet.Kind(id%faultnet.Kinds), r.IntN(2)

@@ -52,7 +52,7 @@ func TestDataTenMebibytesInOneSend(t *testing.T) {
 
 }
 
-// The original drops a record "0" and stalls what follows (Perl's idea of false).
+// The original loses a record "0", which is false in Perl, and delays what follows.
 func TestDataRecordZeroAndEmptyWrites(t *testing.T) {
 	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Client.Send([]byte("0")))
@@ -88,7 +88,8 @@ func TestDataSentEarlyIsInOrder(t *testing.T) {
 	})
 }
 
-// Finished and data in one delivery: the original hands such data out raw.
+// Data may arrive together with the client's Finished. The original passes such data on
+// without decrypting it.
 func TestDataWithTheLastFlight(t *testing.T) {
 	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Client.Send([]byte("GET / HTTP/1.0\r\n\r\n")))
@@ -156,8 +157,8 @@ func TestDataSmallSendsShareARecord(t *testing.T) {
 	require.Equal(t, bytes.Repeat([]byte("sixteen bytes ok"), 100), p.Server.Got)
 }
 
-// A slice that has room is appended to, one that has none is replaced, and
-// neither shares memory with what the Filter uses later.
+// Results are appended to the caller's slice. The slice is used if it has room, and
+// never shares memory with the Filter.
 func TestDataIsAppended(t *testing.T) {
 	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
@@ -201,7 +202,7 @@ func TestDataDoesNotAllocate(t *testing.T) {
 
 }
 
-// What waits in several pieces comes out in order and whole, however it was sent.
+// Data that waits in pieces of any size is sent completely and in order.
 func TestDataQueuedInPieces(t *testing.T) {
 	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
 		require.NoError(t, p.Handshake())
@@ -217,7 +218,7 @@ func TestDataQueuedInPieces(t *testing.T) {
 			}
 			require.False(t, p.Client.Flushed())
 			if p.Client.Version() == "TLSv1.3" {
-				require.NoError(t, p.Client.KeyUpdate(false), "what was sent is made under the old key, and held")
+				require.NoError(t, p.Client.KeyUpdate(false), "data that was sent before is encrypted with the old key")
 			}
 			plain, err := p.Server.Receive(nil, p.Client.Outgoing(nil))
 			require.NoError(t, err)

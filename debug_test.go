@@ -16,7 +16,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// encodings are the forms in which bytes get into a log.
+// encodings returns the forms in which bytes may appear in a log.
 func encodings(b []byte) map[string]string {
 	return map[string]string{
 		"raw":       string(b),
@@ -30,7 +30,7 @@ func encodings(b []byte) map[string]string {
 	}
 }
 
-// leak names the form in which text holds secret, or "".
+// leak returns the name of the form in which text contains secret, or "".
 func leak(text string, secret []byte) string {
 	for name, form := range encodings(secret) {
 		if strings.Contains(text, form) {
@@ -40,7 +40,7 @@ func leak(text string, secret []byte) string {
 	return ""
 }
 
-// Debug tells no plaintext, key or passphrase, in success and in failure.
+// Debug gets no plaintext, key or passphrase, on success and on failure.
 func TestDebugHasNoSecrets(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		log := new(testkit.Log)
@@ -63,7 +63,7 @@ func TestDebugHasNoSecrets(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, p.Client.CloseWrite())
 		p.Transfer()
-		_, err = p.Server.Receive(nil, []byte(up))
+		_, err = p.Server.Receive(nil, []byte(up)) // after the close_notify
 		require.Error(t, err)
 		_, err = p.Server.Detach()
 		require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestDebugHasNoSecrets(t *testing.T) {
 		early := testkit.NewPair(t, server, client)
 		require.NoError(t, early.Client.Send([]byte(up)))
 		early.Client.ReceiveEOF()
-		plain := testkit.NewPair(t, server, client)
+		plain := testkit.NewPair(t, server, client) // a client without TLS
 		plain.Server.Deliver([]byte(up))
 		require.Error(t, plain.Server.Filter.Err())
 
@@ -97,14 +97,14 @@ func TestDebugHasNoSecrets(t *testing.T) {
 				require.Empty(t, leak(log.String(), secret), "%s is in the log:\n%s", name, log)
 			}
 		}
-		for name, form := range encodings([]byte(up)) {
-			require.NotEmpty(t, leak("text before "+form+" and behind", []byte(up)), name)
+		for name, form := range encodings([]byte(up)) { // the search finds each form
+			require.NotEmpty(t, leak("text before "+form+" and after it", []byte(up)), name)
 		}
 	})
 
 }
 
-// The steps of a connection and its verdict.
+// Debug gets the steps of a connection, and the verdict.
 func TestDebugTellsStepsAndVerdicts(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		ours, theirs := new(testkit.Log), new(testkit.Log)
@@ -143,7 +143,7 @@ func TestDebugTellsStepsAndVerdicts(t *testing.T) {
 
 }
 
-// Debug says that the CRL of a server that refuses is gone.
+// Debug gets the reason why a server rejects every client: its CRL is missing.
 func TestDebugTellsAboutTheCRL(t *testing.T) {
 	log := new(testkit.Log)
 	file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))

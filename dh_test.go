@@ -16,7 +16,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// dhParams is the ASN.1 of PKCS #3 parameters, and the begin of those of X9.42.
+// dhParams is the ASN.1 structure of PKCS #3 parameters, and the beginning of that of
+// X9.42.
 type dhParams struct{ P, G *big.Int }
 
 func parseDH(t testing.TB, name string) (params dhParams) {
@@ -34,7 +35,7 @@ func (p dhParams) pem(t testing.TB) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: der})
 }
 
-// brokenDH is dh2048 with a number that is no prime.
+// brokenDH returns dh2048 with a number that is not prime.
 func brokenDH(t testing.TB) []byte {
 	params := parseDH(t, "dh2048.pem")
 	params.P.Sub(params.P, big.NewInt(2))
@@ -43,12 +44,12 @@ func brokenDH(t testing.TB) []byte {
 
 const dhSuite = "DHE-RSA-AES256-GCM-SHA384"
 
-// dhServer offers DHE alone, at a security level.
+// dhServer returns options of a server that offers only DHE, at a security level.
 func dhServer(level string, change func(*sslfilter.Options)) sslfilter.Options {
 	return testkit.Server(testkit.Cipher(dhSuite+":@SECLEVEL="+level), testkit.TLS12, change)
 }
 
-// sentPrime is dh_p of the ServerKeyExchange (RFC 5246 section 7.4.3).
+// sentPrime returns dh_p of the ServerKeyExchange (RFC 5246 section 7.4.3).
 func sentPrime(t testing.TB, raw []byte) *big.Int {
 	t.Helper()
 	var messages []byte
@@ -69,15 +70,16 @@ func sentPrime(t testing.TB, raw []byte) *big.Int {
 	return nil
 }
 
-// dhClient takes any parameters that its security level admits. It names no
-// group of RFC 7919, which OpenSSL 4.0 would prefer to the server's parameters.
+// dhClient accepts all parameters that its security level allows. It offers no group of
+// RFC 7919, which OpenSSL 4.0 would prefer to the server's parameters.
 func dhClient(level string) sslfilter.Options {
 	client := testkit.Client(testkit.Cipher(dhSuite + ":@SECLEVEL=" + level))
 	client.Groups = "P-256"
 	return client
 }
 
-// connectDH joins server and a client of the lowest level, and returns the prime that was used.
+// connectDH connects server and a client with the lowest security level, and returns the
+// prime that was used.
 func connectDH(t testing.TB, server sslfilter.Options) *big.Int {
 	t.Helper()
 	p := testkit.NewPair(t, server, dhClient("0"))
@@ -90,9 +92,9 @@ func connectDH(t testing.TB, server sslfilter.Options) *big.Int {
 	return sentPrime(t, p.Server.Raw)
 }
 
-// Which parameters a security level admits, and that they are those in use.
+// The security level decides which parameters are accepted, and these are used.
 func TestDHE(t *testing.T) {
-	for name, levels := range map[string]string{ // the levels that admit it
+	for name, levels := range map[string]string{ // the levels that allow it
 		"dh512.pem": "", "dh1024.pem": "01", "dh2048.pem": "012", "dhx2048.pem": "012", "dh3072.pem": "0123",
 	} {
 		for _, level := range []string{"0", "1", "2", "3"} {
@@ -103,7 +105,7 @@ func TestDHE(t *testing.T) {
 					return
 				}
 				server := dhServer(level, func(o *sslfilter.Options) { o.DHCert = testkit.PKI(name) })
-				if level == "3" { // RSA-2048 is not admitted there
+				if level == "3" { // which does not allow RSA-2048
 					server.Cipher = "ECDHE-ECDSA-AES256-GCM-SHA384:" + server.Cipher
 					server.Crt, server.Key = testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key")
 				}
@@ -121,20 +123,20 @@ func TestDHE(t *testing.T) {
 	}
 }
 
-// Without parameters of ours there is no DHE, before OpenSSL 4.0.
+// Without DHCert there is no DHE before OpenSSL 4.0.
 func TestDHNoneWithoutDHCert(t *testing.T) {
 	if since(openssl40) {
 		require.Equal(t, dhSuite, testkit.Connect(t, dhServer("2", nil), testkit.Client()).Client.Cipher())
 		return
 	}
 	require.ErrorContains(t, refuse(t, dhServer("2", nil), "Cipher", ""), "DHE suites need DHCert")
-	// and it does not hinder other suites
+	// other suites can still be negotiated
 	both := testkit.Server(testkit.Cipher(dhSuite+":AES256-SHA"), testkit.TLS12)
 	require.Equal(t, "AES256-SHA", testkit.Connect(t, both, testkit.Client()).Server.Cipher())
 }
 
-// A client that names groups of RFC 7919, as 3.0 and later do, is served with
-// one of them by 4.0, whatever DHCert has.
+// If the client offers groups of RFC 7919, as 3.0 and later do, OpenSSL 4.0 uses one of
+// them and ignores DHCert.
 func TestDHCertAndNamedGroups(t *testing.T) {
 	needsUnserved(t, "own DH")
 	p := testkit.NewPair(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dhx2048.pem") }), testkit.Client(testkit.Cipher(dhSuite)))
@@ -144,7 +146,7 @@ func TestDHCertAndNamedGroups(t *testing.T) {
 	require.Equal(t, !since(openssl40), ours.Cmp(sentPrime(t, p.Server.Raw)) == 0)
 }
 
-// A client's own level decides what it takes from a server.
+// The client's security level decides which parameters of a server it accepts.
 func TestDHClientRefusesWeak(t *testing.T) {
 	needsUnserved(t, "own DH")
 	server := dhServer("0", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh1024.pem") })
@@ -159,25 +161,26 @@ func TestDHClientRefusesWeak(t *testing.T) {
 	}
 }
 
-// The forms of the file, and numbers that are no parameters.
+// DHCertMem accepts several forms of files, and rejects numbers that are not valid
+// parameters.
 func TestDHForms(t *testing.T) {
 	good := parseDH(t, "dh2048.pem")
 	for name, data := range map[string][]byte{
-		"as it is":            testkit.PKIBytes(t, "dh2048.pem"),
-		"text around":         around(t, "dh2048.pem"),
-		"CRLF":                crlf(t, "dh2048.pem"),
-		"behind another":      joinFiles(t, "server.crt", "server-enc.key", "dh2048.pem"),
-		"the first of two":    joinFiles(t, "dh2048.pem", "dh1024.pem"),
-		"made by ourselves":   good.pem(t),
-		"broken one behind":   slices.Concat(testkit.PKIBytes(t, "dh2048.pem"), brokenDH(t)),
-		"a private key after": joinFiles(t, "dh2048.pem", "server.key"),
+		"as it is":              testkit.PKIBytes(t, "dh2048.pem"),
+		"text around":           around(t, "dh2048.pem"),
+		"CRLF":                  crlf(t, "dh2048.pem"),
+		"after other blocks":    joinFiles(t, "server.crt", "server-enc.key", "dh2048.pem"),
+		"the first of two":      joinFiles(t, "dh2048.pem", "dh1024.pem"),
+		"made by ourselves":     good.pem(t),
+		"a broken one after it": slices.Concat(testkit.PKIBytes(t, "dh2048.pem"), brokenDH(t)),
+		"a private key after":   joinFiles(t, "dh2048.pem", "server.key"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := dhServer("2", func(o *sslfilter.Options) { o.DHCertMem = data })
 			require.Zero(t, good.P.Cmp(connectDH(t, server)))
 		})
 	}
-	// As of "openssl dhparam -dsaparam": the prime is not a safe one, which does not matter for keys that are used once.
+	// As from "openssl dhparam -dsaparam": the prime is not a safe prime, which does not matter if keys are used once.
 	if served(t, "own DH") {
 		prime, err := rand.Prime(rand.Reader, 1024)
 		require.NoError(t, err)
@@ -187,27 +190,27 @@ func TestDHForms(t *testing.T) {
 
 	one, even := big.NewInt(1), new(big.Int).Lsh(big.NewInt(1), 2047)
 	for name, params := range map[string]dhParams{
-		"P is even":       {even, good.G},
-		"P is no prime":   {new(big.Int).Sub(good.P, big.NewInt(2)), good.G},
-		"P is negative":   {new(big.Int).Neg(good.P), good.G},
-		"G is 1":          {good.P, one},
-		"G is P-1":        {good.P, new(big.Int).Sub(good.P, one)},
-		"both are 0":      {new(big.Int), new(big.Int)},
-		"P is 2^20 bits":  {new(big.Int).Add(new(big.Int).Lsh(one, 1<<20), one), good.G},
-		"P is a square":   {new(big.Int).Mul(good.P, good.P), good.G},
-		"P is 1 and G 2 ": {one, big.NewInt(2)},
+		"P is even":      {even, good.G},
+		"P is not prime": {new(big.Int).Sub(good.P, big.NewInt(2)), good.G},
+		"P is negative":  {new(big.Int).Neg(good.P), good.G},
+		"G is 1":         {good.P, one},
+		"G is P-1":       {good.P, new(big.Int).Sub(good.P, one)},
+		"both are 0":     {new(big.Int), new(big.Int)},
+		"P is 2^20 bits": {new(big.Int).Add(new(big.Int).Lsh(one, 1<<20), one), good.G},
+		"P is a square":  {new(big.Int).Mul(good.P, good.P), good.G},
+		"P is 1 and G 2": {one, big.NewInt(2)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refuse(t, dhServer("0", func(o *sslfilter.Options) { o.DHCertMem = params.pem(t) }), "DHCertMem", "")
 		})
 	}
 	broken := brokenDH(t)
-	for range 2 { // what was refused is not remembered as checked
+	for range 2 { // rejected parameters are checked again
 		refuse(t, dhServer("0", func(o *sslfilter.Options) { o.DHCertMem = broken }), "DHCertMem", "")
 	}
 }
 
-// Several DHE connections share a context, and each makes its own key.
+// Each DHE connection of a context generates its own key.
 func TestDHEKeysAreUsedOnce(t *testing.T) {
 	server := testkit.Ctx(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }))
 	client := testkit.Ctx(t, testkit.Client(testkit.Cipher(dhSuite)))
@@ -221,7 +224,7 @@ func TestDHEKeysAreUsedOnce(t *testing.T) {
 	require.NotEqual(t, flights[0], flights[1])
 }
 
-// dhPublic is dh_Ys of the ServerKeyExchange.
+// dhPublic returns dh_Ys of the ServerKeyExchange.
 func dhPublic(t testing.TB, raw []byte) []byte {
 	t.Helper()
 	prime := sentPrime(t, raw).Bytes()

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// kinds lists what errors.As and errors.Is find in err.
+// kinds lists the types and values that errors.As and errors.Is find in err.
 func kinds(err error) (list []string) {
 	var (
 		failure *sslfilter.Error
@@ -41,7 +41,7 @@ func kinds(err error) (list []string) {
 	return list
 }
 
-// Whose fault it is can be told without a look at the text.
+// Programs can distinguish errors by their types, without looking at the text.
 func TestErrorsKinds(t *testing.T) {
 	byName := make(map[string]failure)
 	for _, f := range failures() {
@@ -87,7 +87,7 @@ func closedFilter(t testing.TB) *sslfilter.Filter {
 	return f
 }
 
-// Every entry of OpenSSL's queue is there, oldest first, and none twice.
+// An Error contains every entry of OpenSSL's queue once, the oldest first.
 func TestErrorsHaveTheWholeQueue(t *testing.T) {
 	queues := make(map[string][]string)
 	named := false
@@ -118,7 +118,7 @@ func TestErrorsHaveTheWholeQueue(t *testing.T) {
 	}),
 
 		"Key", testkit.PKI("server-enc.key")))
-	if served(t, "own DH") { // where OpenSSL refuses them before it checks them, and says nothing
+	if served(t, "own DH") { // under FIPS, OpenSSL rejects them without an entry
 		keep("broken DH parameters", refuse(t, testkit.Server(func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
 	}
 	keep("key of another certificate", refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") }), "Key", testkit.PKI("client.key")))
@@ -133,12 +133,12 @@ func TestErrorsHaveTheWholeQueue(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, since(openssl30), named, "functions are named, though not in every entry")
+	require.Equal(t, since(openssl30), named, "since 3.0, some entries name a function")
 	golden(t, "queues", queues)
 }
 
-// After a fatal error a filter says the same for ever, hands out its alert once,
-// and keeps nothing of what still comes.
+// After a fatal error a filter always returns the same error, hands out its alert once,
+// and drops further input.
 func TestErrorsFreezeTheFilter(t *testing.T) {
 	for _, f := range failures() {
 		switch f.name {
@@ -162,7 +162,7 @@ func TestErrorsFreezeTheFilter(t *testing.T) {
 	}
 }
 
-// requireFrozen holds what the package documentation says of a filter after an error.
+// requireFrozen checks the rules of the package documentation for a filter after an error.
 func requireFrozen(t *testing.T, side *testkit.Side) {
 	t.Helper()
 	err, done, got := side.Filter.Err(), side.HandshakeDone(), len(side.Got)
@@ -190,7 +190,7 @@ func requireFrozen(t *testing.T, side *testkit.Side) {
 	require.Len(t, side.Got, got)
 }
 
-// The alert can be fetched after the error, and comes once.
+// The alert can be fetched after the error, once.
 func TestErrorsLeaveTheAlert(t *testing.T) {
 	for name, f := range map[string]failure{
 		"in the handshake": {server: testkit.ServerOf("server-ec", testkit.TLS12), client: testkit.Client(testkit.Cipher("AES256-SHA"), testkit.TLS12)},
@@ -221,8 +221,8 @@ func TestErrorsLeaveTheAlert(t *testing.T) {
 	}
 }
 
-// What was sent or ended before a handshake that fails never leaves, and so
-// nothing waits once the alert is taken.
+// Data and close_notify from before a failed handshake are never sent: after the alert,
+// nothing is left to send.
 func TestErrorsLeaveNothingToSend(t *testing.T) {
 	for name, prepare := range map[string]func(f *sslfilter.Filter) error{
 		"early data":   func(f *sslfilter.Filter) error { return f.Send([]byte("early")) },
@@ -241,9 +241,9 @@ func TestErrorsLeaveNothingToSend(t *testing.T) {
 	}
 }
 
-// The original keeps all that a failed connection is sent: 1 kB for each kB.
+// A failed connection keeps none of its input. The original keeps all of it.
 func TestErrorsStopGrowth(t *testing.T) {
-	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB, and KiB that the Go side may need
+	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB, and KiB for everything else
 	for _, f := range failures() {
 		if f.name != "HTTP at the server" && f.name != "tampered record" {
 			continue
@@ -265,8 +265,8 @@ func TestErrorsStopGrowth(t *testing.T) {
 	}
 }
 
-// OpenSSL's error queue belongs to the thread and goroutines change threads:
-// each error must be that of its own connection, and good connections have none.
+// OpenSSL's error queue belongs to the thread, and goroutines change threads. Each error
+// must belong to its own connection, and a good connection has no error.
 func TestErrorsStayWithTheirConnection(t *testing.T) {
 	const goroutines, rounds = 16, 2
 	type scenario struct {

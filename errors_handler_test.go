@@ -26,12 +26,12 @@ func reporting(o sslfilter.Options, list *[]report) sslfilter.Options {
 	return o
 }
 
-// Both sides of every common failure are reported once, in the handshake and
-// after it, with what Err has.
+// ErrorHandler is called once for each side of every common failure, during the handshake
+// and after it, with the error that Err returns.
 func TestErrorsHandlerIsCalledOnce(t *testing.T) {
 	for _, f := range failures() {
 		if f.name == "key updates that nobody answers" {
-			continue // it takes its time, and is no other case here
+			continue // slow, and adds nothing here
 		}
 		t.Run(f.name, func(t *testing.T) {
 			var server, client []report
@@ -56,12 +56,12 @@ func TestErrorsHandlerIsCalledOnce(t *testing.T) {
 			p.Server.ReceiveEOF()
 			p.Client.ReceiveEOF()
 			p.Close()
-			require.Equal(t, 2, len(server)+len(client), "the side that was well is cut now; %d before", handled)
+			require.Equal(t, 2, len(server)+len(client), "the other side is truncated now; %d calls before", handled)
 		})
 	}
 }
 
-// An orderly end, a mistake of the program and a full buffer are not reported.
+// ErrorHandler is not called for an orderly end, a usage error or a full buffer.
 func TestErrorsHandlerIsNotCalled(t *testing.T) {
 	var list []report
 	p := testkit.NewPair(t, reporting(testkit.Server(), &list), reporting(testkit.Client(), &list))
@@ -81,7 +81,7 @@ func TestErrorsHandlerIsNotCalled(t *testing.T) {
 	require.Empty(t, list)
 }
 
-// The handler belongs to the context, the reports to each Filter.
+// Clones share the handler of the context, and each of them is reported.
 func TestErrorsHandlerOfClones(t *testing.T) {
 	var list []report
 	first := testkit.Filter(t, reporting(testkit.Server(), &list))
@@ -95,7 +95,7 @@ func TestErrorsHandlerOfClones(t *testing.T) {
 	require.Len(t, list, 2)
 }
 
-// fail makes one connection with handler fail.
+// fail lets one connection with handler fail.
 func fail(t testing.TB, handler sslfilter.ErrorHandler) error {
 	t.Helper()
 	f := testkit.Filter(t, testkit.Server(func(o *sslfilter.Options) { o.ErrorHandler = handler }))
@@ -132,9 +132,10 @@ func TestErrorsReadyMadeHandlers(t *testing.T) {
 	require.Equal(t, []string{text, text}, defaults.Messages())
 }
 
-// "carponetime" of the original is per object; it promises "over all".
+// LogErrorsOnce logs each text once per process. "carponetime" of the original does so per
+// object, though its manual promises "over all".
 func TestErrorsLogErrorsOnce(t *testing.T) {
-	if child, _ := inChild(t, ""); !child { // what was logged is remembered by the process
+	if child, _ := inChild(t, ""); !child { // the process remembers what was logged
 		return
 	}
 	defaults, one, two := new(testkit.Log), new(testkit.Log), new(testkit.Log)

@@ -13,11 +13,11 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// failure is a connection that fails, and how to let it fail.
+// failure describes a connection that fails.
 type failure struct {
 	name           string
 	server, client sslfilter.Options
-	run            func(t testing.TB, p *testkit.Pair) // the handshake where nil
+	run            func(t testing.TB, p *testkit.Pair) // nil is the handshake
 }
 
 func failures() []failure {
@@ -102,7 +102,7 @@ func failures() []failure {
 	}
 }
 
-// blocking is a server that refuses who shows no certificate.
+// blocking returns options of a server that rejects a client without a certificate.
 func blocking() sslfilter.Options {
 	return testkit.Asking(func(o *sslfilter.Options) { o.BlockBadClientCert = true })
 }
@@ -151,7 +151,7 @@ func (f failure) play(t testing.TB, p *testkit.Pair) {
 	}
 }
 
-// What both sides say of the common failures.
+// The texts of the common failures, on both sides.
 func TestErrorsTexts(t *testing.T) {
 	texts := make(map[string][]string)
 	for _, f := range failures() {
@@ -176,7 +176,7 @@ func text(t testing.TB, err error) string {
 	return err.Error()
 }
 
-// Every fatal alert of RFC 8446 and its predecessors, by name.
+// The names of all fatal alerts of RFC 8446 and its predecessors.
 func TestErrorsAlertNames(t *testing.T) {
 	texts := make(map[string][]string)
 	for _, n := range []byte{10, 20, 21, 22, 30, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 60, 70, 71, 80, 86, 90, 109, 110, 111, 112, 113, 114, 115, 116, 120, 255} {
@@ -192,7 +192,7 @@ func TestErrorsAlertNames(t *testing.T) {
 	golden(t, "alerts", texts)
 }
 
-// Warnings are no errors, but for close_notify and in TLS 1.3.
+// In TLS 1.2 a warning is not an error, except close_notify.
 func TestErrorsWarningIsNotAnError(t *testing.T) {
 	p := testkit.NewPair(t, testkit.Server(), testkit.Client(testkit.TLS12))
 	require.NoError(t, p.Client.Handshake())
@@ -203,8 +203,8 @@ func TestErrorsWarningIsNotAnError(t *testing.T) {
 	require.True(t, p.Client.HandshakeDone())
 }
 
-// After the handshake the hint does not say that the peer does not speak TLS, since
-// it did. Debug names an alert without encryption, with which a peer gives up.
+// After the handshake, the hint does not say that the peer does not speak TLS. Debug names
+// an alert that arrives without encryption, as from a peer that gives up.
 func TestErrorsNotTLSAfterTheHandshake(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		for data, told := range map[string]string{
@@ -219,7 +219,7 @@ func TestErrorsNotTLSAfterTheHandshake(t *testing.T) {
 			before := p.Client.Outgoing(nil)
 			_, err := p.Server.Receive(nil, append(before, data...))
 			e := testkit.As[*sslfilter.Error](t, err)
-			if told == "" || highest == sslfilter.VersionTLS13 {
+			if told == "" || highest == sslfilter.VersionTLS13 { // TLS 1.2 decrypts everything that has the form of a record
 				require.Equal(t, "the peer sent something that is not TLS", e.Hint, "%q", data)
 			} else {
 				require.NotContains(t, e.Hint, "speak TLS", "%q", data)
@@ -231,7 +231,7 @@ func TestErrorsNotTLSAfterTheHandshake(t *testing.T) {
 
 }
 
-// What is no record in the clear is not taken for one.
+// A damaged record is not mistaken for plain text.
 func TestErrorsTamperedRecordHasNoHint(t *testing.T) {
 	p := testkit.NewPair(t, testkit.Server(), testkit.Client())
 	tampered(t, p)
@@ -239,7 +239,7 @@ func TestErrorsTamperedRecordHasNoHint(t *testing.T) {
 	require.Empty(t, e.Hint)
 }
 
-// The peer's alert has the same name in every text, whatever OpenSSL's words are.
+// The text names the peer's alert in the same way with every version of OpenSSL.
 func TestErrorsAlertInTheText(t *testing.T) {
 	p := testkit.NewPair(t, testkit.Requiring(), testkit.Showing("client-unknown.crt", "", testkit.TLS12))
 	require.Error(t, p.Handshake())
@@ -247,7 +247,7 @@ func TestErrorsAlertInTheText(t *testing.T) {
 	require.Equal(t, "sslfilter: SSL_do_handshake: the peer sent the alert unknown_ca (48): "+e.Records[0].Reason, e.Error())
 }
 
-// A client that forgot TLS is recognized by a method, whatever OpenSSL's words are.
+// PlainHTTP recognizes an HTTP client without TLS, with every version of OpenSSL.
 func TestErrorsPlainHTTP(t *testing.T) {
 	for request, plain := range map[string]bool{
 		"GET / HTTP/1.1\r\n\r\n": true, "POST / HTTP/1.1\r\n\r\n": true, "HEAD / HTTP/1.1\r\n\r\n": true, "PUT /x HTTP/1.1\r\n\r\n": true,

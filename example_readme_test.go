@@ -103,10 +103,10 @@ func Example_migrateSTARTTLS() {
 			log.Fatal(err)
 		}
 		defer f.Close()
-		_, err = f.Receive(nil, []byte(rest)) // all that is behind the command belongs to TLS
+		_, err = f.Receive(nil, []byte(rest)) // everything after the command belongs to TLS
 		write(f.Outgoing(nil))
 		if err != nil {
-			return // it was no TLS: an injected command, for example
+			return // not TLS: an injected command, for example
 		}
 	}
 	// docs:end

@@ -18,21 +18,21 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// inFIPS asks for the FIPS provider.
+// inFIPS adds the FIPS provider to o.
 func inFIPS(t testing.TB, o sslfilter.Options) sslfilter.Options {
 	t.Helper()
 	o.FIPS, o.FIPSConfig = true, testkit.FIPSConfig(t)
 	return o
 }
 
-// FIPS is what OpenSSL does in fact: in that mode it has no ChaCha20.
+// FIPS agrees with what OpenSSL does: in FIPS mode there is no ChaCha20.
 func TestFIPS(t *testing.T) {
 	err := accepted(testkit.Server(testkit.Cipher("ECDHE-RSA-CHACHA20-POLY1305"), testkit.TLS12))
 	require.Equal(t, err != nil, sslfilter.FIPSEnabled(), "%v", err)
-	require.NoError(t, accepted(testkit.Server()), "the question leaves nothing behind in the error queue")
+	require.NoError(t, accepted(testkit.Server()), "FIPS leaves no entry in the error queue")
 }
 
-// Properties that ask for FIPS are not enough: the provider must be there.
+// Default properties with fips=yes are not enough: the provider must be active.
 func TestFIPSWithoutTheProvider(t *testing.T) {
 	if !since(openssl30) {
 		t.Skip("OpenSSL 1.1.1 has no providers")
@@ -46,7 +46,7 @@ func TestFIPSWithoutTheProvider(t *testing.T) {
 	}
 }
 
-// providers of a connection, by use: "fips".
+// providersOf returns the providers of a connection by their use.
 func providersOf(t testing.TB, f *sslfilter.Filter) map[sslfilter.AlgorithmUse]string {
 	t.Helper()
 	list, err := f.Providers()
@@ -60,7 +60,7 @@ func providersOf(t testing.TB, f *sslfilter.Filter) map[sslfilter.AlgorithmUse]s
 	return by
 }
 
-// all is the same provider for these uses.
+// all returns the same provider for these uses.
 func all(provider string, uses ...sslfilter.AlgorithmUse) map[sslfilter.AlgorithmUse]string {
 	by := make(map[sslfilter.AlgorithmUse]string)
 	for _, use := range uses {
@@ -69,8 +69,8 @@ func all(provider string, uses ...sslfilter.AlgorithmUse) map[sslfilter.Algorith
 	return by
 }
 
-// Whatever such a context does, the FIPS provider serves it, also beside
-// contexts of the default provider, which it talks to.
+// The FIPS provider serves every operation of a FIPS context, also if the peer is a
+// context of the default provider in the same process.
 func TestFIPSContext(t *testing.T) {
 	server := inFIPS(t, testkit.Requiring(crl(testkit.PKI("crl.pem"))))
 	client := inFIPS(t, testkit.Showing("client.crt", ""))
@@ -83,7 +83,7 @@ func TestFIPSContext(t *testing.T) {
 		for _, p := range []struct {
 			name           string
 			server, client sslfilter.Options
-			at             [2]string // who serves the server and the client
+			at             [2]string // the providers of the server and the client
 		}{
 			{"both", server, client, [2]string{"fips", "fips"}},
 			{"the server alone", server, testkit.Showing("client.crt", ""), [2]string{"fips", other}},
@@ -115,7 +115,7 @@ func TestFIPSContext(t *testing.T) {
 	}
 }
 
-// A revoked, an expired and an unknown certificate are refused as they are elsewhere.
+// A FIPS context rejects revoked, expired and unknown certificates like other contexts.
 func TestFIPSVerdicts(t *testing.T) {
 	server := testkit.Ctx(t, inFIPS(t, testkit.Requiring(crl(testkit.PKI("crl.pem")))))
 	for crt, admitted := range map[string]bool{"client.crt": true, "client-revoked.crt": false, "client-expired.crt": false, "client-unknown.crt": false} {
@@ -126,7 +126,7 @@ func TestFIPSVerdicts(t *testing.T) {
 	}
 }
 
-// What the list names, in each kind of handshake. The words are those of OpenSSL.
+// Filter.Providers lists the algorithms of each kind of handshake, by OpenSSL's names.
 func TestFIPSProviders(t *testing.T) {
 	if !since(openssl30) {
 		p := testkit.Connect(t, testkit.Server(), testkit.Client())
@@ -196,8 +196,8 @@ func TestFIPSProviderTexts(t *testing.T) {
 	}
 }
 
-// withMD5 is a certificate that says of itself that it is signed with MD5. The
-// signature is not looked at on one's own certificate.
+// withMD5 returns a certificate whose signature algorithm is MD5. OpenSSL does not check
+// the signature of its own certificate.
 func withMD5(t testing.TB, name string) []byte {
 	t.Helper()
 	const sha256WithRSA, md5WithRSA = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
@@ -206,8 +206,8 @@ func withMD5(t testing.TB, name string) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bytes.ReplaceAll(der, []byte(sha256WithRSA), []byte(md5WithRSA))})
 }
 
-// What works elsewhere and could never complete a handshake under the FIPS
-// provider is refused when the context is made.
+// NewCtx rejects options with which no handshake could complete under the FIPS provider,
+// though they work without it.
 func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 	old := func(o *sslfilter.Options) {
 		o.MinVersion, o.MaxVersion, o.Cipher = sslfilter.VersionTLS11, sslfilter.VersionTLS11, "DEFAULT@SECLEVEL=0"
@@ -244,7 +244,7 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 		{"a key that is encrypted with MD5", testkit.Server(), func(o *sslfilter.Options) {
 			o.KeyMem, o.KeyPassphrase = oldForm(t, "server-pkcs1.key", passphrase), saying(passphrase)
 		}, "KeyMem", "", "(with FIPS)"},
-		{"parameters of one's own", dhServer("1", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dhx2048.pem") }, "DHCert", testkit.PKI("dhx2048.pem"), "(with FIPS)"},
+		{"DH parameters that are not approved", dhServer("1", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dhx2048.pem") }, "DHCert", testkit.PKI("dhx2048.pem"), "(with FIPS)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := testkit.With(inFIPS(t, c.base), c.change)
@@ -258,7 +258,7 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 			if c.option == "FIPS" {
 				require.Contains(t, err.Error(), "loaded providers: fips ")
 			}
-			require.NoError(t, accepted(inFIPS(t, c.base)), "it is the change that is refused")
+			require.NoError(t, accepted(inFIPS(t, c.base)), "only the change is rejected")
 			if !sslfilter.FIPSEnabled() && c.name != "a key that fits no suite" {
 				o.FIPS, o.FIPSConfig = false, ""
 				require.NoError(t, accepted(o), "it works without FIPS")
@@ -267,8 +267,8 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
-// Lists that FIPS serves in part, levels above the default and keys of every
-// kind are not refused.
+// A list is accepted if the FIPS provider serves a part of it, and so are higher security
+// levels and all kinds of keys.
 func TestFIPSAdmitsWhatWorks(t *testing.T) {
 	for name, o := range map[string]sslfilter.Options{
 		"RSA alone, client":     testkit.Client(testkit.Cipher("AES128-SHA"), testkit.TLS12),
@@ -294,7 +294,7 @@ func TestFIPSAdmitsWhatWorks(t *testing.T) {
 	}
 }
 
-// A configuration that has no FIPS provider, or is none.
+// FIPSConfig rejects a file that does not activate the FIPS provider.
 func TestFIPSConfig(t *testing.T) {
 	withConfig := func(file string) sslfilter.Options {
 		return testkit.Server(func(o *sslfilter.Options) { o.FIPS, o.FIPSConfig = true, file })
@@ -313,9 +313,9 @@ func TestFIPSConfig(t *testing.T) {
 		{"another provider", testkit.TempFile(t, "b.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nbase = b\n[b]\nactivate = 1\n")),
 			"the FIPS provider is not active under it; loaded providers: base "},
 		{"a module that does not exist", testkit.TempFile(t, "c.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n[p]\nnowhere = b\n[b]\nactivate = 1\n")), "loaded"},
-		{"no configuration", testkit.TempFile(t, "d.cnf", []byte("[never closed\n")), "cannot be loaded: "},
+		{"not a configuration", testkit.TempFile(t, "d.cnf", []byte("[never closed\n")), "cannot be loaded: "},
 		{"a section that is missing", testkit.TempFile(t, "e.cnf", []byte("openssl_conf = init\n[init]\nproviders = p\n")), "cannot be loaded: "},
-		{"a name that is none", testkit.TempFile(t, "f.cnf", []byte("openssl_conf = init\n[init]\nproviders = 'p\\'q'\n")), "cannot be loaded: "},
+		{"a name with a wrong quote", testkit.TempFile(t, "f.cnf", []byte("openssl_conf = init\n[init]\nproviders = 'p\\'q'\n")), "cannot be loaded: "},
 		{"a line that does not end", testkit.TempFile(t, "g.cnf", []byte("openssl_conf = init\n[init]\nproviders = \\")), ""},
 		{"missing", filepath.Join(dir, "missing.cnf"), "no such file"},
 		{"a directory", dir, "not a regular file"},
@@ -329,10 +329,10 @@ func TestFIPSConfig(t *testing.T) {
 			}
 		})
 	}
-	require.NoError(t, accepted(testkit.Server()), "nothing is left behind")
+	require.NoError(t, accepted(testkit.Server()), "no failed configuration has an effect")
 }
 
-// FIPSConfig is used for its providers. Its ssl_conf would be the process's, and
+// Only the providers of FIPSConfig are used. Its ssl_conf would apply to the process, and
 // change every context.
 func TestFIPSConfigLeavesTheProcessAlone(t *testing.T) {
 	text, err := os.ReadFile(testkit.FIPSConfig(t))
@@ -348,7 +348,7 @@ func TestFIPSConfigLeavesTheProcessAlone(t *testing.T) {
 	require.Equal(t, "TLSv1.3", testkit.Connect(t, testkit.Server(), testkit.Client()).Server.Version())
 }
 
-// Contexts of the same configuration share its providers, from any goroutine.
+// Contexts with the same configuration share its providers, in any goroutine.
 func TestFIPSContextsTogether(t *testing.T) {
 	server, client := inFIPS(t, testkit.Server()), inFIPS(t, testkit.Client())
 	var wg sync.WaitGroup
@@ -376,7 +376,7 @@ func TestFIPSContextsTogether(t *testing.T) {
 	}
 }
 
-// Library contexts are never freed, so there is a bound.
+// The number of library contexts is bounded, because they are never freed.
 func TestFIPSConfigsAreBounded(t *testing.T) {
 	conf := testkit.FIPSConfig(t)
 	if child, _ := inChild(t, "", "SSLFILTER_FIPS_CONFIG="+conf); !child {
@@ -395,10 +395,10 @@ func TestFIPSConfigsAreBounded(t *testing.T) {
 	}
 	require.NoError(t, accepted(testkit.Server(func(o *sslfilter.Options) {
 		o.FIPS, o.FIPSConfig = true, testkit.TempFile(t, "again.cnf", fmt.Appendf(bytes.Clone(text), "\n# %d\n", 0))
-	})), "one that is known is no further one")
+	})), "a known configuration does not count again")
 }
 
-// What a context costs when the provider is loaded, and without it.
+// BenchmarkFIPSContext measures NewCtx with and without the FIPS provider.
 func BenchmarkFIPSContext(b *testing.B) {
 	for name, o := range map[string]sslfilter.Options{"plain": testkit.Server(), "FIPS server": inFIPS(b, testkit.Server()), "FIPS client": inFIPS(b, testkit.Client())} {
 		require.NoError(b, accepted(o))

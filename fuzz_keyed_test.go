@@ -1,7 +1,7 @@
 package sslfilter_test
 
-// Fuzz targets whose peer has the keys: OpenSSL decrypts what they make, and
-// reads messages that no honest peer would send.
+// The peer of these fuzz targets has the keys, so that OpenSSL decrypts its records and
+// reads messages that an honest peer would not send.
 
 import (
 	"bytes"
@@ -18,14 +18,14 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// keyedWorld is a context for each version and role, with its peer's config.
+// keyedWorld is a context with the configuration of its peer.
 type keyedWorld struct {
 	ctx    *sslfilter.Ctx
 	client bool
 	config *tls.Config
 }
 
-// keyedWorlds are TLS 1.2 and 1.3, a server and a client of each.
+// keyedWorlds returns a server and a client for TLS 1.2 and for TLS 1.3.
 func keyedWorlds(t testing.TB) (list []keyedWorld) {
 	toServer, toClient := keyedConfigs(t)
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
@@ -40,10 +40,9 @@ func keyedWorlds(t testing.TB) (list []keyedWorld) {
 	return list
 }
 
-// Invariant: whatever a peer with the keys alters in its own handshake messages,
-// its certificates among them, before they are encrypted: no panic and no C
-// object left, what failed is frozen, and the handshake is complete only if
-// nothing was altered.
+// Invariant: if a peer with the keys alters its own handshake messages, including its
+// certificates, before they are encrypted, there is no panic, no C object is left, a
+// failed filter is frozen, and the handshake completes only if nothing was altered.
 func FuzzFlight(f *testing.F) {
 	worlds := keyedWorlds(f)
 	for i := range worlds {
@@ -59,7 +58,7 @@ func FuzzFlight(f *testing.F) {
 			filter := testkit.FilterOf(t, w.ctx)
 			defer filter.Close()
 			e := &edit{script: script{data}}
-			var want, got []byte // the messages of the peer, and those that came
+			var want, got []byte // the messages of the peer, and those that were sent
 			connectKeyed(t, filter, w.client, w.config, func(kind byte, body []byte) [][]byte {
 				said := e.apply(body)
 				said = slices.DeleteFunc(said, func(b []byte) bool { return len(b) == 0 })
@@ -79,8 +78,7 @@ func FuzzFlight(f *testing.F) {
 	})
 }
 
-// keyedSession is a connection of which a peer with the keys does what a script
-// says.
+// keyedSession is a connection whose peer has the keys and follows a script.
 type keyedSession struct {
 	*keyed
 	script
@@ -88,7 +86,7 @@ type keyedSession struct {
 	end error
 }
 
-// step makes one record of the script.
+// step makes the next records of the script.
 func (k *keyedSession) step() []byte {
 	op := k.byte()
 	body := func() []byte { return k.bytes(int(k.byte())) }
@@ -119,7 +117,7 @@ func (k *keyedSession) step() []byte {
 			hello[k.int()%len(hello)] ^= k.byte()
 		}
 		return k.send(typeHandshake, hello)
-	case 9: // a CertificateRequest behind the handshake, in TLS 1.3
+	case 9: // a CertificateRequest after the handshake, in TLS 1.3
 		return k.send(typeHandshake, message(13, append([]byte{1, 5}, body()...)...))
 	case 10: // a ServerHello of a renegotiation
 		return k.send(typeHandshake, k.serverHello())
@@ -128,19 +126,18 @@ func (k *keyedSession) step() []byte {
 	}
 }
 
-// serverHello answers the ClientHello of a renegotiation as an honest server
-// would, with the extension that ties it to the first handshake (RFC 5746).
+// serverHello returns the answer of an honest server to the ClientHello of a
+// renegotiation, with the extension that binds it to the first handshake (RFC 5746).
 func (k *keyedSession) serverHello() []byte {
 	tied := slices.Concat(k.finished[0], k.finished[1])
 	extensions := append([]byte{0xff, 1, 0, byte(1 + len(tied)), byte(len(tied))}, tied...)
 	return message(2, slices.Concat([]byte{3, 3}, make([]byte, 32), []byte{0}, []byte{0xc0, 0x2b, 0}, []byte{0, byte(len(extensions))}, extensions)...)
 }
 
-// Invariant: whatever a peer with the keys says behind the handshake, in a
-// renegotiation too, and behind its close_notify: no panic and no C object left;
-// the plaintext is a prefix of the data that it sent; io.EOF comes of a
-// close_notify only; a renegotiation that is not complete makes nobody valid;
-// what is said is bounded, and what failed is frozen.
+// Invariant: if a peer with the keys sends anything after the handshake, during a
+// renegotiation, or after its close_notify, there is no panic, and no C object is left. The
+// plaintext is a prefix of the data that it sent, and io.EOF means close_notify. During a
+// renegotiation no peer is valid. Output is bounded, and a failed filter is frozen.
 func FuzzKeyed(f *testing.F) {
 	worlds := keyedWorlds(f)
 	for i := range worlds {
@@ -150,7 +147,7 @@ func FuzzKeyed(f *testing.F) {
 			"\x09\x03\x00\x00\x00", "\x03\x02\x28", "\x03\x01\x5a\x03\x01\x5a\x03\x01\x64", "\x04\x01\x01\x00\x01a", "\x05\x18\x04\x01\x00\x01\x07",
 			"\x01\x03\x04\x00\x00\x01\x01\x00", "\x0b\x05\x15\x03\x03\x00\x02", "\x08\x0a\x02\x0c\x10\x03\x00\x1d\x20aaaaaaaaaaaaa\x02\x0e\x00\x02\x14\x0c123456789012",
 			strings.Repeat("\x00\x00", 40), strings.Repeat("\x03\x01\x5a", 7), strings.Repeat("\x06\x01", 40), strings.Repeat("\x08", 20),
-			"\x01\x04\x18\x00\x00\x01\x03\x01\x00\x0b\x01x", "\x08\x03\x01\x00\x0b\x01x", // an end inside a message, and something behind it
+			"\x01\x04\x18\x00\x00\x01\x03\x01\x00\x0b\x01x", "\x08\x03\x01\x00\x0b\x01x", // close_notify inside a message, and more bytes after it
 		} {
 			f.Add(uint8(i), []byte(seed))
 			f.Add(uint8(i+len(worlds)), []byte(seed))
@@ -165,7 +162,7 @@ func FuzzKeyed(f *testing.F) {
 			filter.Outgoing(nil)
 			require.True(t, filter.ClientCertValid())
 			closed := false
-			together := int(which)/len(worlds)%2 == 1 // all in one Receive
+			together := int(which)/len(worlds)%2 == 1 // everything in one Receive
 			var waiting []byte
 			for steps := 0; len(k.data) > 0 && steps < 200; steps++ {
 				wire := k.step()
@@ -189,7 +186,7 @@ func FuzzKeyed(f *testing.F) {
 			}
 			landmark(fmt.Sprint(k.end))
 			requireSound(t, filter)
-			filter.Send([]byte("is anybody there?")) // a write may read, in the middle of a handshake
+			filter.Send([]byte("more data")) // during a handshake, a write may read
 			filter.Outgoing(nil)
 			filter.CloseWrite()
 			filter.Outgoing(nil)

@@ -2,12 +2,12 @@ package sslfilter_test
 
 import "hash/fnv"
 
-// landmarks is written so that the branches of landmark are not empty.
+// landmarks is a side effect for the branches of landmark.
 var landmarks int
 
-// landmark makes what OpenSSL said visible to the fuzzer, which sees the
-// branches of Go and not those of C: another text is another branch, or another
-// number of rounds, of which the fuzzer tells eight apart.
+// landmark makes the results of OpenSSL visible to the fuzzer, which sees branches of Go
+// and not those of C. Another text takes another branch, or another number of loops; the
+// fuzzer distinguishes eight numbers.
 func landmark(text string) {
 	hash := fnv.New32a()
 	hash.Write([]byte(text))

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// requireOptions is what holds of NewCtx: an *OptionError, or a context whose
-// connections work or fail with an error.
+// requireOptions checks that NewCtx returns an *OptionError, or a context whose
+// handshakes succeed or fail with an error.
 func requireOptions(t *testing.T, o sslfilter.Options, peer *sslfilter.Ctx) {
 	t.Helper()
 	ctx, err := sslfilter.NewCtx(o)
@@ -44,9 +44,9 @@ func requireOptions(t *testing.T, o sslfilter.Options, peer *sslfilter.Ctx) {
 	requireSound(t, f)
 }
 
-// Invariant: whatever the texts and numbers of the options are: no panic and no
-// C object left; NewCtx gives an *OptionError that names the option, or a context
-// whose handshake comes to an end; a client has a cipher suite.
+// Invariant: with any texts and numbers in the options there is no panic, and no C object
+// is left. NewCtx returns an *OptionError that names the option, or a context whose
+// handshake ends. A client has a cipher suite.
 func FuzzOptions(f *testing.F) {
 	client, server := testkit.Ctx(f, testkit.Client(func(o *sslfilter.Options) { o.InsecureSkipVerify = true })), testkit.Ctx(f, testkit.Server())
 	for _, s := range [][7]string{
@@ -95,10 +95,10 @@ func FuzzOptions(f *testing.F) {
 	})
 }
 
-// Invariant: whatever stands in a file or a text of certificates, keys, CAs or DH
-// parameters: no panic, no prompt, no C object left; an *OptionError that names
-// the option, or a context; and a side with a certificate and a key that were
-// accepted can prove that it has the key.
+// Invariant: with any content for certificates, keys, CAs or DH parameters there is no
+// panic and no prompt, and no C object is left. NewCtx returns an *OptionError that names
+// the option, or a context. A side whose certificate and key were accepted can prove that
+// it has the key.
 func FuzzPEM(f *testing.F) {
 	names := []string{
 		"server.crt", "server.key", "server-enc.key", "server-ec.key", "server-combined.pem", "chain-with-key.pem", "server-text.crt", "server-trunc.crt",
@@ -155,9 +155,9 @@ func FuzzPEM(f *testing.F) {
 	})
 }
 
-// Invariant: whatever stands in a file of revocation lists: no panic and no C
-// object left; who is on a list behind it is never "not revoked", so nothing in
-// front of a list hides it; and what Go's parser finds revoked, we do.
+// Invariant: with any content in a file of CRLs there is no panic, and no C object is left.
+// No content before a list hides that list: a certificate that is listed after it is never
+// "not revoked". A certificate that Go's parser finds revoked is revoked.
 func FuzzCRL(f *testing.F) {
 	for _, name := range []string{
 		"crl.pem", "crl-30.pem", "crl-after-cert.pem", "crl-empty.pem", "crl-garbage.pem", "crl-multi-root-first.pem", "crl-text.pem", "crl-trunc.pem", "crl.der", "empty.pem",
@@ -193,7 +193,7 @@ func FuzzCRL(f *testing.F) {
 				require.False(t, revokes(data, own), "Go finds the serial on a list")
 			}
 			landmark(first.String())
-			sslfilter.ForgetCRLs() // what is replaced in the cache is freed by the garbage collector
+			sslfilter.ForgetCRLs() // the garbage collector frees lists that are replaced in the cache
 			require.NoError(t, os.WriteFile(file, append(append(bytes.Clone(data), '\n'), revoking...), 0o600))
 			require.False(t, visitor.ClientCertNotOnCRL(file), "hidden")
 			sslfilter.ForgetCRLs()
@@ -201,7 +201,7 @@ func FuzzCRL(f *testing.F) {
 	})
 }
 
-// revokes looks for a serial with Go's parsers.
+// revokes reports whether Go's parsers find serial on a list.
 func revokes(text []byte, serial *big.Int) bool {
 	for {
 		block, rest := pem.Decode(text)

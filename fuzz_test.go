@@ -1,7 +1,7 @@
 package sslfilter_test
 
-// Fuzz targets of the engine. Each has its invariant on top. "make check-fuzz"
-// runs all of them for some seconds, "make fuzz" for as long as is asked for.
+// Fuzz targets of the engine. The comment of each states its invariant. "make check-fuzz"
+// runs all of them for some seconds, and "make fuzz" for a given time.
 
 import (
 	"bytes"
@@ -17,13 +17,13 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// maxSaid bounds what a Filter says that is given some KiB by a peer who proves
-// nothing: a flight with certificates and an alert.
+// maxSaid bounds the output of a Filter that gets some KiB from a peer without the keys: a
+// flight with certificates, and an alert.
 const maxSaid = 16 << 10
 
-// requireSound is what holds of every Filter, whatever it was given: what failed
-// stays failed with the same error, says no more and hears no more; and nobody
-// is valid who has not completed a handshake.
+// requireSound checks the rules for every Filter after any input: a failed filter keeps
+// its error, and ignores further input and output; and a peer is valid only after a
+// complete handshake.
 func requireSound(t *testing.T, f *sslfilter.Filter) {
 	t.Helper()
 	if f.ClientCertValid() {
@@ -40,7 +40,7 @@ func requireSound(t *testing.T, f *sslfilter.Filter) {
 	require.Empty(t, f.Outgoing(nil))
 }
 
-// heard is what comes of bytes that a Filter is given.
+// heard is the result of input to a Filter.
 type heard struct {
 	plain string
 	err   string
@@ -48,7 +48,7 @@ type heard struct {
 	valid bool
 }
 
-// listen gives wire to f in pieces.
+// listen passes wire to f in pieces.
 func listen(f *sslfilter.Filter, wire []byte, cut testkit.Cut) heard {
 	var h heard
 	for _, piece := range cut(wire) {
@@ -62,9 +62,9 @@ func listen(f *sslfilter.Filter, wire []byte, cut testkit.Cut) heard {
 	return h
 }
 
-// leavesNothing fails if a C object outlived f, or an error is left in OpenSSL's
-// queue, which is this thread's. What other tests have dropped may be freed
-// meanwhile, so that there can be fewer objects than before.
+// leavesNothing fails if C objects remain after f, or an entry in the error queue of this
+// thread. Objects of earlier tests may be freed meanwhile, so that there can be fewer than
+// before.
 func leavesNothing(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -75,7 +75,7 @@ func leavesNothing(t *testing.T, f func()) {
 	require.LessOrEqual(t, sslfilter.LiveHandles(), before, "C objects are left")
 }
 
-// flights records an honest handshake: what each side said, in turns.
+// flights returns the flights of an honest handshake, in turns.
 func flights(t testing.TB, server, client *sslfilter.Ctx) (said [][]byte) {
 	t.Helper()
 	s, c := testkit.FilterOf(t, server), testkit.FilterOf(t, client)
@@ -93,10 +93,10 @@ func flights(t testing.TB, server, client *sslfilter.Ctx) (said [][]byte) {
 	}
 }
 
-// Invariant: whatever bytes come, at whatever stage, from a peer without the
-// keys: no panic and no C object left; the outcome, to the text of the error, is
-// the same however the bytes are cut; no plaintext, no handshake done, and no
-// valid peer comes of them; what is said is bounded, and what failed is frozen.
+// Invariant: if a peer without the keys sends any bytes at any stage, there is no panic,
+// and no C object is left. The result, including the text of the error, does not depend on
+// how the bytes are divided. They give no plaintext, no complete handshake and no valid
+// peer. Output is bounded, and a failed filter is frozen.
 func FuzzWire(f *testing.F) {
 	type world struct{ server, client *sslfilter.Ctx }
 	var worlds []world
@@ -126,18 +126,18 @@ func FuzzWire(f *testing.F) {
 				victim, done := server, false
 				p := testkit.Join(server, client)
 				switch stage % 6 {
-				case 0: // a server before everything
+				case 0: // a server before its first input
 				case 1: // a client that waits for the answer to its ClientHello
 					victim = client
 					require.NoError(t, client.Handshake())
 				case 2: // a server that waits for the client's second flight
 					require.NoError(t, client.Handshake())
 					server.Receive(nil, client.Outgoing(nil))
-				case 3: // a client behind the handshake
+				case 3: // a client after the handshake
 					victim, done = client, true
-				case 4: // a server behind the handshake
+				case 4: // a server after the handshake
 					done = true
-				case 5: // a server that has said close_notify
+				case 5: // a server that has sent close_notify
 					done = true
 				}
 				if done {
@@ -151,7 +151,7 @@ func FuzzWire(f *testing.F) {
 				h = listen(victim, wire, cut)
 				require.Equal(t, done, h.done, "the handshake")
 				require.Empty(t, h.plain)
-				require.NotEqual(t, io.EOF.Error(), h.err, "a close_notify that nobody made")
+				require.NotEqual(t, io.EOF.Error(), h.err, "a close_notify that was not sent")
 				if !done {
 					require.False(t, h.valid)
 				}
@@ -165,7 +165,7 @@ func FuzzWire(f *testing.F) {
 	})
 }
 
-// script reads numbers of what the fuzzer makes; at its end they are 0.
+// script reads numbers from the fuzzer's input. After its end they are 0.
 type script struct{ data []byte }
 
 func (s *script) byte() byte {
@@ -186,10 +186,10 @@ func (s *script) bytes(n int) []byte {
 	return b
 }
 
-// edit changes pieces as the script says, and may leave some of them for later.
+// edit changes pieces according to a script, and may hold some of them back.
 type edit struct {
 	script
-	held [][]byte // dropped, to come later
+	held [][]byte // to be sent later
 }
 
 func (e *edit) apply(piece []byte) [][]byte {
@@ -206,7 +206,7 @@ func (e *edit) apply(piece []byte) [][]byte {
 		held := e.held
 		e.held = nil
 		return append([][]byte{piece}, held...)
-	case 5: // in the right order again, though late
+	case 5: // in the right order, but late
 		held := e.held
 		e.held = nil
 		return append(held, piece)
@@ -217,7 +217,7 @@ func (e *edit) apply(piece []byte) [][]byte {
 		if len(piece) > 0 {
 			piece[e.int()%len(piece)] ^= e.byte()
 		}
-	case 8: // inject in front
+	case 8: // inject before it
 		return [][]byte{e.bytes(int(e.byte())), piece}
 	case 9: // inject inside
 		at := e.int() % (len(piece) + 1)
@@ -225,17 +225,17 @@ func (e *edit) apply(piece []byte) [][]byte {
 	case 10: // cut out
 		at := e.int() % (len(piece) + 1)
 		return [][]byte{slices.Delete(piece, at, min(len(piece), at+int(e.byte())))}
-	case 11: // put something else there
+	case 11: // replace it
 		return [][]byte{e.bytes(e.int() % 1024)}
 	}
 	return [][]byte{piece}
 }
 
-// Invariant: whatever a third party between two honest ends drops, repeats,
-// holds back, splits, flips and injects: each end receives a prefix of what the
-// other sent, and io.EOF only behind all of it; no end has completed a handshake
-// with one who has not, and then both have the same keys; nobody is valid
-// without; a third party that only delays and splits destroys nothing.
+// Invariant: a third party between two honest ends drops, repeats, delays, splits, flips
+// and injects bytes. Each end receives a prefix of what the other end sent, and io.EOF only
+// after all of it. If one end has completed the handshake last, the other has completed it
+// too, and both have the same keys; no peer is valid before that. If the third party only
+// delays and splits, everything arrives.
 func FuzzBetween(f *testing.F) {
 	var servers, clients []*sslfilter.Ctx
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
@@ -250,7 +250,7 @@ func FuzzBetween(f *testing.F) {
 		f.Add(v, []byte{0, 2, 0, 2, 0, 0, 2})                         // repeat
 		f.Add(v, []byte{0, 0, 3, 4, 0, 0, 0, 3, 5})                   // reorder
 		f.Add(v, []byte{7, 0, 30, 1, 0, 7, 0, 50, 128})               // flip
-		f.Add(v, []byte{0, 8, 7, 21, 3, 3, 0, 2, 1, 0, 0, 0})         // a close_notify from nowhere
+		f.Add(v, []byte{0, 8, 7, 21, 3, 3, 0, 2, 1, 0, 0, 0})         // an injected close_notify
 		f.Add(v, []byte{8, 6, 20, 3, 3, 0, 1, 1, 0, 8, 5, 22, 3, 3})  // ChangeCipherSpec
 		f.Add(v, []byte{0, 0, 9, 0, 5, 3, 1, 2, 3, 10, 0, 5, 1, 0})   // inside
 		f.Add(v, []byte{0, 11, 0, 7, 21, 3, 3, 0, 2, 2, 40, 0, 0, 0}) // an alert instead
@@ -267,7 +267,7 @@ func FuzzBetween(f *testing.F) {
 			up, down := &edit{script: script{data}}, &edit{}
 			down.data, up.data = data[len(data)/2:], data[:len(data)/2]
 			p := testkit.Join(server, client)
-			honest := !slices.ContainsFunc(data, func(b byte) bool { return b%12 != 0 && b%12 != 6 }) // as operations, arguments apart
+			honest := !slices.ContainsFunc(data, func(b byte) bool { return b%12 != 0 && b%12 != 6 }) // as operations, without arguments
 			p.Cut = testkit.ByRecord
 			p.Alter = nil
 			e := up
@@ -278,7 +278,7 @@ func FuzzBetween(f *testing.F) {
 				return pieces
 			}
 			p.Cut = cut
-			p.Alter = func(fromClient bool, wire []byte) []byte { // tells cut whose bytes come
+			p.Alter = func(fromClient bool, wire []byte) []byte { // tells cut from which side the bytes are
 				e = down
 				if fromClient {
 					e = up
@@ -298,9 +298,9 @@ func FuzzBetween(f *testing.F) {
 				*testkit.Side
 				sent []byte
 			}{{&p.Client, toClient}, {&p.Server, toServer}} {
-				require.True(t, bytes.HasPrefix(end.sent, end.Got), "other bytes than those that were sent")
+				require.True(t, bytes.HasPrefix(end.sent, end.Got), "not the bytes that were sent")
 				if end.EOF() {
-					require.Len(t, end.Got, len(end.sent), "cut, and taken for the end")
+					require.Len(t, end.Got, len(end.sent), "truncated, and reported as complete")
 				}
 			}
 			first, last := client, server // in TLS 1.3 the server completes it last
@@ -308,7 +308,7 @@ func FuzzBetween(f *testing.F) {
 				first, last = server, client
 			}
 			if last.HandshakeDone() {
-				require.True(t, first.HandshakeDone(), "complete on one side alone")
+				require.True(t, first.HandshakeDone(), "complete on one side only")
 			}
 			if client.Err() == nil && server.Err() == nil && last.HandshakeDone() {
 				a, err := client.ExportKeyingMaterial("EXPORTER-fuzz", nil, 32)

@@ -10,10 +10,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// A peer may put a message of the next handshake into the record of its
-// Finished. OpenSSL then has it in its record buffer when the first handshake is
-// done, and no more input comes: it must be answered nevertheless, or both ends
-// wait for each other.
+// A peer may put a message of the next handshake into the record of its Finished. When
+// the first handshake is complete, OpenSSL has that message in its record buffer, and no
+// more input arrives. The filter must answer it, or both ends wait for each other.
 func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
@@ -42,7 +41,7 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 						}
 					}
 					k.connect(t, config, func(kind byte, body []byte) [][]byte {
-						if len(body) != 8+4+12+16 {
+						if len(body) != 8+4+12+16 { // an encrypted Finished
 							return [][]byte{body}
 						}
 						client, server := k.sealers12()
@@ -60,10 +59,10 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 					require.True(t, k.f.HandshakeDone())
 					k.application()
 					said := testkit.ByRecord(k.said)
-					said = said[:len(said)-1]
+					said = said[:len(said)-1] // which is empty
 					if !c.client {
 						require.Equal(t, byte(typeCCS), said[0][0])
-						said = said[2:]
+						said = said[2:] // after the Finished
 					}
 					kind, body := byte(0), []byte(nil)
 					answers := 0

@@ -13,8 +13,8 @@ import (
 
 const noRenegotiation = 100 // the alert
 
-// answersHelloRequest reports whether a client of o begins a new handshake when
-// the server asks for one.
+// answersHelloRequest reports whether a client with the NoRenegotiation of o begins a new
+// handshake when the server asks for one.
 func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 	t.Helper()
 	_, toClient := keyedConfigs(t)
@@ -36,8 +36,8 @@ func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 	return true
 }
 
-// A renegotiation is refused with a warning, in both roles, and the connection
-// goes on. A server refuses without the option too.
+// A renegotiation is rejected with a warning, on both sides, and the connection continues.
+// A server rejects it without the option, too.
 func TestHandshakeNoRenegotiation(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
@@ -56,7 +56,7 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 				k := connectKeyed(t, f, c.client, config, nil)
 				f.Outgoing(nil)
 				if request = message(0); !c.client {
-					request = k.hello[5:]
+					request = k.hello[5:] // its first ClientHello again, which does not refer to an earlier handshake
 				}
 				side := testkit.Side{Filter: f}
 				for range 3 {
@@ -84,8 +84,8 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 	}
 }
 
-// tickets counts the session tickets that a server of o sends to crypto/tls in
-// its first handshake.
+// tickets returns the number of session tickets that a server with o sends to crypto/tls
+// in its first handshake.
 func tickets(t *testing.T, o sslfilter.Options, highest sslfilter.Version) int {
 	t.Helper()
 	count := new(countingCache)
@@ -98,7 +98,7 @@ func tickets(t *testing.T, o sslfilter.Options, highest sslfilter.Version) int {
 	return count.puts
 }
 
-// countingCache counts the sessions that it is given, and keeps none.
+// countingCache counts the sessions that are put into it, and does not keep them.
 type countingCache struct{ puts int }
 
 func (*countingCache) Get(string) (*tls.ClientSessionState, bool) { return nil, false }

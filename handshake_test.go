@@ -32,8 +32,8 @@ func TestKeyUpdate(t *testing.T) {
 	})
 }
 
-// The answer must be in Outgoing at once: a side that only reads would never
-// write it.
+// The answer must be in Outgoing immediately: otherwise a side that only reads would never
+// send it.
 func TestKeyUpdateIsAnsweredAtOnce(t *testing.T) {
 	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
 	require.NoError(t, p.Handshake())
@@ -45,8 +45,8 @@ func TestKeyUpdateIsAnsweredAtOnce(t *testing.T) {
 	require.Empty(t, p.Server.Outgoing(nil))
 }
 
-// Each request makes an answer. Who takes Outgoing can answer for ever; who does
-// not is not filled up by the peer.
+// Each request causes an answer. A caller that sends Outgoing can answer any number of
+// requests. If nobody sends it, the number of waiting answers is bounded.
 func TestKeyUpdateFloodIsBounded(t *testing.T) {
 	const flood = 12000 // 27 bytes each, and 256 KiB are the bound
 	t.Run("answered", func(t *testing.T) {
@@ -99,8 +99,8 @@ func TestHandshakeIsIdempotent(t *testing.T) {
 
 }
 
-// What OpenSSL says after the handshake is there at once: the tickets of TLS
-// 1.3, which a server that asks for certificates does not send.
+// The session tickets of TLS 1.3 are in Outgoing immediately after the handshake. A server
+// that asks for certificates does not send any.
 func TestHandshakeTicketsAreSentAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		server  sslfilter.Options
@@ -140,7 +140,7 @@ func TestCtxServesManyConnections(t *testing.T) {
 	_, err = server.NewFilter()
 	require.ErrorIs(t, err, sslfilter.ErrClosed)
 
-	cloned, err := living.Clone() // lives on what the Ctx left behind
+	cloned, err := living.Clone() // shares the SSL_CTX of the closed Ctx
 	require.NoError(t, err)
 	for _, s := range []*sslfilter.Filter{living, cloned} {
 		c, err := client.NewFilter()
@@ -154,7 +154,7 @@ func TestCtxServesManyConnections(t *testing.T) {
 	require.ErrorIs(t, err, sslfilter.ErrClosed)
 }
 
-// talk runs 20 connections one after the other.
+// talk makes 20 connections, one after another.
 func talk(client, server *sslfilter.Ctx) error {
 	for range 20 {
 		c, err := client.NewFilter()
@@ -179,8 +179,8 @@ func talk(client, server *sslfilter.Ctx) error {
 	return nil
 }
 
-// Every single byte that travels can be damaged: no side takes wrong data, and
-// what fails stays failed.
+// A damaged byte anywhere in the connection never causes wrong plaintext, and a filter that
+// failed stays failed.
 func TestHandshakeAlteredBytesNeverPass(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server, client := testkit.Ctx(t, testkit.ServerOf("server-ec", testkit.Only(v))), testkit.Ctx(t, testkit.Client(testkit.Only(v)))

@@ -1,8 +1,8 @@
 package sslfilter_test
 
-// What a hostile peer may cost. Memory is that of the process, C's included, and
-// a flood sends many times the bound. Processor time is compared with that of
-// honest handshakes: a flood may cost no more for each byte that the peer sends.
+// These tests bound the costs of a hostile peer. Memory is that of the process, including
+// C, and a flood sends many times its bound. Processor time is compared with honest
+// handshakes, for each byte that the peer sends.
 
 import (
 	"bytes"
@@ -17,32 +17,33 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const (
-	// maxGrown is what the process may grow by under one flood, in KiB. Floods of
-	// which OpenSSL kept all would be far beyond it.
+	// maxGrown is how many KiB the process may grow during one flood. If OpenSSL kept
+	// the whole flood, it would grow by much more.
 	maxGrown = 16 << 10
-	// maxCost is how many times what a byte of an honest handshake costs a byte
-	// of a flood may cost. What is looked for grows with what came before, and
-	// exceeds any such number. Measured up to 6.8, for key updates that ask for an
-	// answer: one processor is better at arithmetic than another, and at code.
+	// maxCost is how many times more processor time a byte of a flood may cost than a
+	// byte of an honest handshake. A cost that grows with the number of earlier bytes
+	// exceeds every such factor. The highest that was measured is 6.8, for key updates
+	// that ask for an answer; it depends on the processor.
 	maxCost = 12
 )
 
-// cpu is the processor time of this thread. Getrusage would not do: Linux brings
-// its figure up to date only from time to time.
+// cpu returns the processor time of this thread. Linux updates that of getrusage(2) only
+// from time to time.
 func cpu(t testing.TB) time.Duration {
 	t.Helper()
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {
-		t.Skip("no processor time of a thread: ", err)
+		peers.SkipUnless(t, "thread-clock", fmt.Sprintf("the processor time of a thread (%v)", err), "this needs clock_gettime(2) of Linux")
 	}
 	return time.Duration(now.Nano())
 }
 
-// spent is the processor time of f on a thread of its own.
+// spent returns the processor time of f on a thread of its own.
 func spent(t testing.TB, f func()) time.Duration {
 	t.Helper()
 	runtime.LockOSThread()
@@ -52,8 +53,8 @@ func spent(t testing.TB, f func()) time.Duration {
 	return cpu(t) - before
 }
 
-// honest is what a byte of an honest client costs a server, and one of an honest
-// server a client, in a full handshake.
+// honest returns the processor time that each byte of an honest client costs a server, and
+// that each byte of an honest server costs a client, in a full handshake.
 func honest(t *testing.T, server, client *sslfilter.Ctx) (perByte [2]float64) {
 	t.Helper()
 	const rounds = 10
@@ -77,36 +78,37 @@ func honest(t *testing.T, server, client *sslfilter.Ctx) (perByte [2]float64) {
 	return [2]float64{float64(cost[0]) / float64(bytes[0]), float64(cost[1]) / float64(bytes[1])}
 }
 
-// requireSmall is that the process has not grown since.
+// requireSmall checks that the process has not grown.
 func requireSmall(t *testing.T, before int) {
 	t.Helper()
 	if !instrumented {
-		require.Less(t, testkit.ResidentKiB(t)-before, maxGrown, "KiB that it made the process grow")
+		require.Less(t, testkit.ResidentKiB(t)-before, maxGrown, "KiB that the process has grown")
 	}
 }
 
-// requireCheap is that n bytes cost no more than those of handshakes.
+// requireCheap compares the processor time for n bytes with that of handshakes.
 func requireCheap(t *testing.T, cost time.Duration, n int, honest float64) {
 	t.Helper()
-	t.Logf("a byte costs %.2f of one of an honest handshake", float64(cost)/float64(n)/honest)
+	t.Logf("a byte costs %.2f times as much as one of an honest handshake", float64(cost)/float64(n)/honest)
 	if !instrumented {
 		require.Less(t, float64(cost)/float64(n), maxCost*honest)
 	}
 }
 
-// keyedFlood is what a peer with the keys sends again and again behind the handshake.
+// keyedFlood is something that a peer with the keys sends again and again after the
+// handshake.
 type keyedFlood struct {
 	name   string
-	server bool // at a server, and at a client otherwise
+	server bool // the flood goes to a server, not to a client
 	in     sslfilter.Version
 	n      int
 	wire   func(k *keyed, i int) []byte
-	ends   bool // with an error, and soon
+	ends   bool // the flood soon causes an error
 }
 
 func keyedFloods() []keyedFlood {
 	const v12, v13 = sslfilter.VersionTLS12, sslfilter.VersionTLS13
-	ticket := bytes.Repeat([]byte("ticket!!"), 750) // 6 KiB: all of them would be 60 MiB
+	ticket := bytes.Repeat([]byte("ticket!!"), 750) // 6 KiB each, 60 MiB in total
 	of := func(kind byte, parts ...[]byte) func(*keyed, int) []byte {
 		return func(k *keyed, _ int) []byte { return k.send(kind, parts...) }
 	}
@@ -138,8 +140,8 @@ func keyedFloods() []keyedFlood {
 	}
 }
 
-// A peer with the keys may send any of these for ever: it makes nothing grow,
-// costs no more than handshakes would, and an honest connection beside it goes on.
+// A peer with the keys may send each of these floods: memory does not grow, the costs are
+// not higher than those of handshakes, and another connection continues to work.
 func TestHostileFloods(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	contexts := make(map[string]*sslfilter.Ctx)
@@ -190,21 +192,21 @@ func TestHostileFloods(t *testing.T) {
 				requireCheap(t, cost, sent, honest)
 			}
 			requireSmall(t, before)
-			require.NoError(t, beside.Client.Send([]byte("beside it")))
+			require.NoError(t, beside.Client.Send([]byte("another connection")))
 			beside.Transfer()
-			require.Equal(t, "beside it", string(beside.Server.Got))
+			require.Equal(t, "another connection", string(beside.Server.Got))
 		})
 	}
 }
 
-// Nobody who has the keys is needed for these: a ClientHello in 16,000 records,
-// one byte at a time, costs no more than as many bytes of handshakes, and works.
+// A peer without the keys may send a ClientHello in 16,000 records of one byte. It costs no
+// more than as many bytes of handshakes, and the handshake completes.
 func TestHostileHandshakeInPieces(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := testkit.Ctx(t, keyedOptions(false, v))
 		perByte := honest(t, server, testkit.Ctx(t, keyedOptions(true, v)))[0]
 		client := testkit.Ctx(t, testkit.With(keyedOptions(true, v), func(o *sslfilter.Options) {
-			for i := range 100 {
+			for i := range 100 { // which makes the ClientHello long
 				o.ALPN = append(o.ALPN, fmt.Sprintf("%0160d", i))
 			}
 		}))
@@ -212,7 +214,7 @@ func TestHostileHandshakeInPieces(t *testing.T) {
 		s, c := testkit.FilterOf(t, server), testkit.FilterOf(t, client)
 		require.NoError(t, c.Handshake())
 		var hello []byte
-		for out := c.Outgoing(nil); len(out) > 0; {
+		for out := c.Outgoing(nil); len(out) > 0; { // one record, or two
 			n := 5 + (int(out[3])<<8 | int(out[4]))
 			hello, out = append(hello, out[5:n]...), out[n:]
 		}
@@ -238,8 +240,8 @@ func TestHostileHandshakeInPieces(t *testing.T) {
 
 }
 
-// A peer's list of certificates is bounded by OpenSSL's 100 KiB, on both sides,
-// and a list below that costs no more than its bytes.
+// On both sides, OpenSSL bounds the list of the peer's certificates to 100 KiB. A shorter
+// list does not make the process grow.
 func TestHostileHugeCertificates(t *testing.T) {
 	root := testkit.DER(t, testkit.PKIBytes(t, "ecroot.crt"))
 	repeated := func(n int) (chain [][]byte) { return slices.Repeat([][]byte{root}, n) }
@@ -284,7 +286,7 @@ func TestHostileHugeCertificates(t *testing.T) {
 	}
 }
 
-// derOfNames is a certificate with n names.
+// derOfNames returns a certificate with n names.
 func derOfNames(t testing.TB, n int) []byte {
 	t.Helper()
 	names := make([]string, n)

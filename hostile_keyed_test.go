@@ -33,8 +33,8 @@ const (
 	typeHeartbeat = 24
 )
 
-// sealer makes and opens the records of one direction, as who has its key can:
-// AES-128-GCM with SHA-256, in TLS 1.2 or 1.3.
+// sealer encrypts and decrypts the records of one direction: AES-128-GCM with SHA-256, in
+// TLS 1.2 or 1.3.
 type sealer struct {
 	aead   cipher.AEAD
 	secret []byte // of TLS 1.3
@@ -71,7 +71,7 @@ func expandLabel(secret []byte, label string, n int) []byte {
 	return out
 }
 
-// prf12 is that of RFC 5246 section 5.
+// prf12 is the PRF of RFC 5246 section 5.
 func prf12(secret []byte, label string, seed []byte, n int) (out []byte) {
 	mac := func(parts ...[]byte) []byte {
 		h := hmac.New(sha256.New, secret)
@@ -87,7 +87,7 @@ func prf12(secret []byte, label string, seed []byte, n int) (out []byte) {
 	return out[:n]
 }
 
-// rekey is what a KeyUpdate does.
+// rekey changes the key as a KeyUpdate does.
 func (s *sealer) rekey() { *s = *newSealer13(expandLabel(s.secret, "traffic upd", 32)) }
 
 func (s *sealer) nonce() []byte {
@@ -101,7 +101,7 @@ func (s *sealer) nonce() []byte {
 	return nonce
 }
 
-// seal makes one record.
+// seal encrypts one record.
 func (s *sealer) seal(kind byte, body []byte) []byte {
 	defer func() { s.seq++ }()
 	if s.secret == nil {
@@ -114,7 +114,7 @@ func (s *sealer) seal(kind byte, body []byte) []byte {
 	return tlsRecord(typeData, s.aead.Seal(nil, s.nonce(), inner, []byte{typeData, 3, 3, byte(n >> 8), byte(n)})...)
 }
 
-// open opens one record; a record in plain text is nothing that it can open.
+// open decrypts one record. A record in plain text is an error.
 func (s *sealer) open(record []byte) (kind byte, body []byte, err error) {
 	defer func() { s.seq++ }()
 	if s.secret == nil {
@@ -131,10 +131,10 @@ func (s *sealer) open(record []byte) (kind byte, body []byte, err error) {
 	return body[len(body)-1], body[:len(body)-1], nil
 }
 
-// keyLog collects what crypto/tls tells of its keys.
+// keyLog collects the secrets that crypto/tls logs.
 type keyLog struct {
 	mu   sync.Mutex
-	keys map[string][]byte // label to secret
+	keys map[string][]byte // secrets by label
 }
 
 func (l *keyLog) Write(line []byte) (int, error) {
@@ -155,7 +155,7 @@ func (l *keyLog) secret(label string) []byte {
 	return l.keys[label]
 }
 
-// tlsEnd is what is common to a Filter and to OpenSSL itself.
+// tlsEnd is what a Filter and plain OpenSSL have in common.
 type tlsEnd interface {
 	Handshake() error
 	Receive(dst, wire []byte) ([]byte, error)
@@ -164,26 +164,26 @@ type tlsEnd interface {
 	Err() error
 }
 
-// keyed is a peer of a Filter that has the keys of the connection and makes its
-// records by hand, with whatever in them. crypto/tls has done the handshake.
+// keyed is a peer of a Filter that has the keys of the connection, and makes records with
+// any content. crypto/tls does the handshake.
 type keyed struct {
-	plain    *cpeer.End // instead of f, if it is not nil
+	plain    *cpeer.End // used instead of f, if not nil
 	f        *sslfilter.Filter
 	client   bool // of f
 	out      *sealer
 	in       *sealer
 	log      keyLog
 	random   [2][]byte           // of the client and the server
-	hello    []byte              // what the client said first
-	ended    bool                // it has sent close_notify
-	sent     string              // as data
+	hello    []byte              // the client's first flight
+	ended    bool                // close_notify was sent
+	sent     string              // all data
 	last     [2][]byte           // record of each
 	finished [2][]byte           // verify_data of each, in TLS 1.2
-	feed     func(record []byte) // gives f a record of the handshake; nil is Receive(nil, record)
-	said     []byte              // the last that f said in the handshake
+	feed     func(record []byte) // passes a record of the handshake to f; nil is Receive(nil, record)
+	said     []byte              // the last output of f in the handshake
 }
 
-// keyedOptions is f's side: of a suite that sealer knows.
+// keyedOptions returns options for f, with a suite that sealer supports.
 func keyedOptions(client bool, version sslfilter.Version) sslfilter.Options {
 	o := sslfilter.Options{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key"), CACrt: testkit.PKI("root.crt"), ClientCert: true}
 	if client {
@@ -196,7 +196,7 @@ func keyedOptions(client bool, version sslfilter.Version) sslfilter.Options {
 	return o
 }
 
-// keyedConfigs are crypto/tls's, made once for many connections.
+// keyedConfigs returns configurations of crypto/tls for many connections.
 func keyedConfigs(t testing.TB) (client, server *tls.Config) {
 	t.Helper()
 	client, server = new(tls.Config), new(tls.Config)
@@ -214,12 +214,12 @@ func keyedConfigs(t testing.TB) (client, server *tls.Config) {
 	return client, server
 }
 
-// alterRecord changes a record that crypto/tls sends in the handshake; what it
-// gives is sent instead.
+// alterRecord changes a record that crypto/tls sends in the handshake. Its result is sent
+// instead.
 type alterRecord func(kind byte, body []byte) [][]byte
 
-// connectKeyed does a handshake of f with crypto/tls. The result has the keys.
-// alter may be nil; with it the handshake may fail.
+// connectKeyed does a handshake of f with crypto/tls, and returns a peer with the keys.
+// alter may be nil; otherwise the handshake may fail.
 func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Config, alter alterRecord) *keyed {
 	t.Helper()
 	k := &keyed{f: f, client: client}
@@ -227,7 +227,7 @@ func connectKeyed(t testing.TB, f *sslfilter.Filter, client bool, config *tls.Co
 	return k
 }
 
-// connect is connectKeyed for a peer that alter needs.
+// connect is connectKeyed for a peer that alter uses.
 func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
 	t.Helper()
 	var f tlsEnd = k.f
@@ -250,7 +250,7 @@ func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
 	require.NoError(t, f.Handshake())
 	var open, seal *sealer
 	for {
-		<-wire.hungry // or over
+		<-wire.hungry // or the handshake is over
 		for _, record := range testkit.ByRecord(wire.out) {
 			for _, r := range k.altered(record, alter, &open, &seal) {
 				if k.feed != nil {
@@ -275,13 +275,13 @@ func (k *keyed) connect(t testing.TB, config *tls.Config, alter alterRecord) {
 				k.application()
 			}
 			return
-		case wire.fed <- struct{}{}: // with nothing, that is the end
+		case wire.fed <- struct{}{}: // without input, this is the end
 		}
 	}
 }
 
-// turns is the connection of a peer that runs in a goroutine of its own, in
-// turns with who feeds it: so it can be told when both ends wait for each other.
+// turns is the connection of a peer that runs in a goroutine of its own. The peer and the
+// goroutine that feeds it take turns, so that it is known when both ends wait.
 type turns struct {
 	testkit.PipeConn // for the methods that do nothing
 	in, out          []byte
@@ -306,7 +306,7 @@ func (c *turns) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// altered is what is sent instead of a record of crypto/tls.
+// altered returns the records to send instead of a record of crypto/tls.
 func (k *keyed) altered(record []byte, alter alterRecord, open, seal **sealer) (wire [][]byte) {
 	k.notice(record, !k.client)
 	if alter == nil || len(record) < 5 {
@@ -339,8 +339,7 @@ func (k *keyed) label(what string, client bool) string {
 	return "SERVER_" + what
 }
 
-// notice keeps the randoms of TLS 1.2's hellos, the first flight and the last
-// record.
+// notice keeps the random bytes of the hellos, the first flight and the last record.
 func (k *keyed) notice(wire []byte, fromClient bool) {
 	i := 1
 	if fromClient {
@@ -359,7 +358,7 @@ func (k *keyed) notice(wire []byte, fromClient bool) {
 	}
 }
 
-// application makes the keys of what comes behind the handshake.
+// application makes the keys for the time after the handshake.
 func (k *keyed) application() {
 	if secret := k.log.secret(k.label("TRAFFIC_SECRET_0", !k.client)); secret != nil {
 		k.out, k.in = newSealer13(secret), newSealer13(k.log.secret(k.label("TRAFFIC_SECRET_0", k.client)))
@@ -377,23 +376,22 @@ func (k *keyed) application() {
 	}
 }
 
-// sealers12 are those of TLS 1.2, of which each side's Finished is the first record.
+// sealers12 returns the sealers of TLS 1.2. The first record of each is a Finished.
 func (k *keyed) sealers12() (client, server *sealer) {
 	master := k.log.secret("CLIENT_RANDOM")
 	keys := prf12(master, "key expansion", append(slices.Clone(k.random[1]), k.random[0]...), 2*16+2*4)
 	return &sealer{aead: gcm(keys[:16]), iv: keys[32:36]}, &sealer{aead: gcm(keys[16:32]), iv: keys[36:40]}
 }
 
-// keyUpdating is that message (RFC 8446 section 4.6.3).
+// keyUpdating returns a KeyUpdate (RFC 8446 section 4.6.3).
 func keyUpdating(request byte) []byte { return []byte{24, 0, 0, 1, request} }
 
-// message is a handshake message.
+// message returns a handshake message.
 func message(kind byte, body ...byte) []byte {
 	return append([]byte{kind, byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}, body...)
 }
 
-// send makes records of parts, each not longer than one, and changes the key
-// behind a KeyUpdate.
+// send makes one record of each part, and changes the key after a KeyUpdate.
 func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
 	for _, part := range parts {
 		wire = append(wire, k.out.seal(kind, part)...)
@@ -408,8 +406,8 @@ func (k *keyed) send(kind byte, parts ...[]byte) (wire []byte) {
 	return wire
 }
 
-// A record by hand is as good as one of crypto/tls: what the tests and fuzz
-// targets with keys show is not that their records are wrong.
+// The filter accepts the records of keyed, and keyed reads the records of the filter: the
+// tests and fuzz targets with keys do not fail because of wrong records.
 func TestHostileKeyedPeer(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
@@ -444,18 +442,18 @@ func TestHostileKeyedPeer(t *testing.T) {
 
 }
 
-// A peer may end in the middle of a message of a later handshake, with anything
-// behind its close_notify. OpenSSL then wants the rest of the message before it
-// writes; there is none, and what stands behind the end is not ours to read.
+// A peer may send close_notify in the middle of a message of a later handshake, and
+// anything after it. OpenSSL then needs the rest of the message before it writes. That rest
+// never arrives, and bytes after close_notify must not be read as TLS.
 func TestHostileCloseInALaterHandshake(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	begun := map[sslfilter.Version][]byte{
 		sslfilter.VersionTLS12: message(0),    // HelloRequest
-		sslfilter.VersionTLS13: {24, 0, 0, 1}, // a KeyUpdate without its body
+		sslfilter.VersionTLS13: {24, 0, 0, 1}, // the header of a KeyUpdate
 	}
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
-			for _, behind := range []string{"", "x", strings.Repeat("x", 20000)} {
+			for _, after := range []string{"", "x", strings.Repeat("x", 20000)} {
 				for name, speak := range map[string]func(f *sslfilter.Filter){
 					"Send":       func(f *sslfilter.Filter) { f.Send([]byte("too late")) },
 					"CloseWrite": func(f *sslfilter.Filter) { f.CloseWrite() },
@@ -467,7 +465,7 @@ func TestHostileCloseInALaterHandshake(t *testing.T) {
 						f.CloseWrite()
 					},
 				} {
-					t.Run(fmt.Sprintf("client %v, %d bytes behind, %s", client, len(behind), name), func(t *testing.T) {
+					t.Run(fmt.Sprintf("client %v, %d bytes after it, %s", client, len(after), name), func(t *testing.T) {
 						config := toServer
 						if client {
 							config = toClient
@@ -476,14 +474,14 @@ func TestHostileCloseInALaterHandshake(t *testing.T) {
 						k := connectKeyed(t, f, client, config, nil)
 						f.Outgoing(nil)
 						wire := append(k.send(typeHandshake, begun[v]), k.send(typeAlert, []byte{1, 0})...)
-						got, err := f.Receive(nil, append(wire, behind...))
+						got, err := f.Receive(nil, append(wire, after...))
 						require.Empty(t, got)
-						if err != io.EOF {
+						if err != io.EOF { // some versions of OpenSSL reject it
 							require.ErrorAs(t, err, new(*sslfilter.Error))
 						}
 						speak(f)
 						f.Outgoing(nil)
-						require.True(t, f.Flushed() || f.Err() != nil, "it was sent, or there is a reason")
+						require.True(t, f.Flushed() || f.Err() != nil, "output is sent, or there is an error")
 						f.ReceiveEOF()
 						require.NoError(t, f.Close())
 					})

@@ -13,9 +13,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// A certificate whose signature is wrong leaves errors in OpenSSL's queue even
-// where the verdict is only recorded. They must not end a handshake that waits
-// for the next record: the outcome would hang on how the bytes are cut.
+// A certificate with a wrong signature leaves entries in OpenSSL's error queue, even if the
+// verdict is only recorded. These must not end a handshake that waits for the next record:
+// otherwise the result would depend on how the bytes are divided.
 func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
 	der := testkit.Cert(t, "client.crt").Raw
 	der[len(der)-1] ^= 1
@@ -27,7 +27,7 @@ func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
 	}{
 		{"recorded", nil, false},
 		{"ignored", ignoring(7), true}, // X509_V_ERR_CERT_SIGNATURE_FAILURE
-		{"ignored by a server that requires", func(o *sslfilter.Options) {
+		{"ignored by a server that requires a valid certificate", func(o *sslfilter.Options) {
 			o.RequireValidClientCert, o.IgnoreVerifyErrors = true, []sslfilter.VerifyCode{7}
 		}, true},
 	} {
@@ -46,9 +46,8 @@ func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
 	}
 }
 
-// A server that knows no secure renegotiation may be an attacker who splices
-// his own beginning onto the connection (CVE-2009-3555). openssl.cnf does not
-// bring it back.
+// A client rejects a server without secure renegotiation: an attacker may have prepended
+// data to the connection (CVE-2009-3555). openssl.cnf cannot change this.
 func TestHostileServerWithoutSecureRenegotiation(t *testing.T) {
 	for name, option := range map[string]string{
 		"plain": "", "UnsafeLegacyServerConnect": "Options = UnsafeLegacyServerConnect", "UnsafeLegacyRenegotiation": "Options = UnsafeLegacyRenegotiation",
@@ -67,12 +66,12 @@ func TestHostileServerWithoutSecureRenegotiation(t *testing.T) {
 	}
 }
 
-// withoutRenegotiationInfo takes the extension out of a ServerHello of TLS 1.2.
+// withoutRenegotiationInfo removes the extension from a ServerHello of TLS 1.2.
 func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 	t.Helper()
 	const record, handshake = 5, 4
 	at := bytes.Index(flight, []byte{0xff, 0x01, 0, 1, 0})
-	require.Positive(t, at, "no renegotiation_info in it")
+	require.Positive(t, at, "no renegotiation_info in the flight")
 	cut := slices.Delete(slices.Clone(flight), at, at+5)
 	shorter := func(at int) {
 		binary.BigEndian.PutUint16(cut[at:], binary.BigEndian.Uint16(cut[at:])-5)
@@ -80,12 +79,12 @@ func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 	shorter(3)          // the record
 	shorter(record + 2) // the message, whose length has three bytes
 	session := int(cut[record+handshake+2+32])
-	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, behind suite and compression
+	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, after suite and compression
 	return cut
 }
 
-// What does not fit into C's int would arrive there as another number: 1<<32
-// as a depth of 0, and 1<<32 + 20 as the error 20.
+// NewCtx rejects numbers that do not fit into C's int. They would be truncated: 1<<32 to a
+// depth of 0, and 1<<32 + 20 to the error 20.
 func TestOptionsNumbersBeyondAnInt(t *testing.T) {
 	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
 		_, err := sslfilter.NewCtx(testkit.Asking(depth(n)))
@@ -95,33 +94,34 @@ func TestOptionsNumbersBeyondAnInt(t *testing.T) {
 	}
 }
 
-// tlsRecord is a record of TLS 1.2.
+// tlsRecord returns a record of TLS 1.2.
 func tlsRecord(kind byte, body ...byte) []byte {
 	return append([]byte{kind, 3, 3, byte(len(body) >> 8), byte(len(body))}, body...)
 }
 
-// Who sends nonsense is told off at once, costs next to nothing, and is not listened to any more.
+// A peer that sends nonsense gets an alert immediately, costs almost nothing, and is then
+// ignored.
 func TestHostileNonsenseEndsAtOnce(t *testing.T) {
-	const flood, patience = 1 << 20, 20_000 // bytes sent, and bytes listened to at most: one record and a piece of it
+	const flood, patience = 1 << 20, 20_000 // bytes sent, and the most that is read of them: one record and a piece
 	client := testkit.Filter(t, testkit.Client())
 	require.NoError(t, client.Handshake())
 	hello := client.Outgoing(nil)
 	repeated := func(record []byte) []byte { return bytes.Repeat(record, flood/len(record)) }
 	after := func(record []byte) []byte { return append(bytes.Clone(hello), repeated(record)...) }
 	for name, wire := range map[string][]byte{
-		"zeros":                             make([]byte, flood),
-		"HTTP":                              repeated([]byte("GET / HTTP/1.1\r\n")),
-		"a record beyond the largest":       append([]byte{22, 3, 3, 0xff, 0xff}, make([]byte, flood)...),
-		"a message of 16 MiB":               append(tlsRecord(22, 1, 0xff, 0xff, 0xff), repeated(tlsRecord(22, make([]byte, 16384)...))...),
-		"heartbeats":                        repeated(tlsRecord(24, 1, 0, 3, 1, 2, 3)),
-		"warnings":                          repeated(tlsRecord(21, 1, 90)),
-		"warnings behind the hello":         after(tlsRecord(21, 1, 90)),
-		"empty records":                     repeated(tlsRecord(22)),
-		"empty records behind the hello":    after(tlsRecord(22)),
-		"ChangeCipherSpec":                  repeated(tlsRecord(20, 1)),
-		"ChangeCipherSpec behind the hello": after(tlsRecord(20, 1)),
-		"data":                              repeated(tlsRecord(23, 1)),
-		"data behind the hello":             after(tlsRecord(23, 1)),
+		"zeros":                            make([]byte, flood),
+		"HTTP":                             repeated([]byte("GET / HTTP/1.1\r\n")),
+		"a record beyond the largest":      append([]byte{22, 3, 3, 0xff, 0xff}, make([]byte, flood)...),
+		"a message of 16 MiB":              append(tlsRecord(22, 1, 0xff, 0xff, 0xff), repeated(tlsRecord(22, make([]byte, 16384)...))...),
+		"heartbeats":                       repeated(tlsRecord(24, 1, 0, 3, 1, 2, 3)),
+		"warnings":                         repeated(tlsRecord(21, 1, 90)),
+		"warnings after the hello":         after(tlsRecord(21, 1, 90)),
+		"empty records":                    repeated(tlsRecord(22)),
+		"empty records after the hello":    after(tlsRecord(22)),
+		"ChangeCipherSpec":                 repeated(tlsRecord(20, 1)),
+		"ChangeCipherSpec after the hello": after(tlsRecord(20, 1)),
+		"data":                             repeated(tlsRecord(23, 1)),
+		"data after the hello":             after(tlsRecord(23, 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for role, o := range map[string]sslfilter.Options{"server": testkit.Server(), "client": testkit.Client()} {

@@ -2,5 +2,5 @@
 
 package sslfilter_test
 
-// instrumented says that figures of memory and time are those of the sanitizer.
+// instrumented reports that memory and time are dominated by a sanitizer.
 const instrumented = true

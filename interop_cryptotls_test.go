@@ -10,7 +10,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Every key type, with and without a client certificate, against another implementation.
+// Connections with crypto/tls work with every type of key, with and without a client
+// certificate.
 func TestInteropWithCryptoTLS(t *testing.T) {
 	for _, key := range []string{"server", "server-ec", "server-ed25519"} {
 		for _, cert := range []string{"", "client", "client-ec", "client-ed25519"} {
@@ -54,7 +55,7 @@ func TestInteropWithCryptoTLS(t *testing.T) {
 	}
 }
 
-// requireSameTerms holds our version against the other side's.
+// requireSameTerms checks that both sides report the same version.
 func requireSameTerms(t *testing.T, f *sslfilter.Filter, state tls.ConnectionState) {
 	t.Helper()
 	want := map[uint16]string{tls.VersionTLS12: "TLSv1.2", tls.VersionTLS13: "TLSv1.3"}

@@ -22,12 +22,12 @@ type step struct {
 	wire func(k *keyed) []byte
 }
 
-// sealed is a step of one record for each body.
+// sealed returns a step with one record for each body.
 func sealed(name string, kind byte, bodies ...[]byte) step {
 	return step{name, func(k *keyed) []byte { return k.send(kind, bodies...) }}
 }
 
-// steps are records that a peer may send after the handshake, honest and not.
+// steps returns records that honest and hostile peers may send after the handshake.
 func steps() (list []step) {
 	for _, level := range []byte{warning, fatal, 0, 3} {
 		for _, description := range []byte{closeNotify, userCanceled, noRenegotiation, 10, 80, 41, 112, 255} {
@@ -35,7 +35,7 @@ func steps() (list []step) {
 		}
 	}
 	data := sealed("data", typeData, []byte("data"))
-	return append(list, data, data, data, data, // more often than the others
+	return append(list, data, data, data, data, // so that it is chosen more often
 		sealed("no data", typeData, nil), sealed("full record", typeData, make([]byte, 16384)),
 		sealed("too much data", typeData, make([]byte, 16385)),
 		sealed("close_notify, as Java says it", typeAlert, alert(warning, userCanceled), alert(warning, closeNotify)),
@@ -65,18 +65,18 @@ func steps() (list []step) {
 	)
 }
 
-// clientHello is the first one of the connection. Only a server may get it again.
+// clientHello returns the first ClientHello of the connection, to be sent again to a server.
 func (k *keyed) clientHello() []byte { return k.hello[5:] }
 
-// behaviour is what one end made of what it was sent.
+// behaviour is the reaction of one end to its input.
 type behaviour struct {
 	plain   string
-	said    []string // records, opened
+	said    []string // decrypted records
 	ended   bool     // the peer's close_notify came
 	reasons []string // of OpenSSL's queue
 }
 
-// behave plays steps to the end of k, in pieces of cut, until the end.
+// behave passes steps to end in pieces of cut, until the connection ends.
 func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (b behaviour) {
 	var plain []byte
 	defer func() { b.plain = string(plain) }()
@@ -105,7 +105,7 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (
 		}
 		listen()
 		if err == nil {
-			require.NoError(t, end.Send([]byte("on"))) // so that OpenSSL answers a KeyUpdate
+			require.NoError(t, end.Send([]byte("on"))) // so that plain OpenSSL answers a KeyUpdate
 		}
 		listen()
 		var failure *sslfilter.Error
@@ -115,7 +115,7 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (
 			continue
 		case err == io.EOF:
 			b.ended = true
-			if err := end.Send([]byte("behind")); err != nil { // a handshake that can never be complete; OpenSSL itself waits for ever
+			if err := end.Send([]byte("after it")); err != nil { // a handshake that cannot complete; plain OpenSSL waits forever
 				require.Equal(t, k.f.Err(), err)
 				require.ErrorContains(t, err, "in the middle of a renegotiation")
 			}
@@ -135,8 +135,8 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (
 	return b
 }
 
-// A peer that has the keys gets from a Filter what it gets from OpenSSL itself:
-// plaintext, answers, alerts, the end, and the same queue of errors.
+// A Filter reacts to every input of a peer with the keys as plain OpenSSL does: the same
+// plaintext, answers, alerts, end and error queue.
 func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 	toServer, toClient := keyedConfigs(t)
 	all := steps()

@@ -20,29 +20,28 @@ import (
 
 const module = "github.com/seed-014b8713/sslfilter"
 
-// The files that see C. Each costs a third of a second in every build.
+// cgoFiles are the files that import "C". Each adds a third of a second to every build.
 var cgoFiles = []string{"bio.go", "cgo.go", "crl.go", "ctx.go", "dh.go", "pem.go", "ssl.go", "trust.go", "verify.go"}
 
-// The only C in what others build; bench has its own.
+// cFiles are the C files of the root package. bench has C of its own.
 var cFiles = []string{
 	"cgo_crl.c", "cgo_ctx.c", "cgo_errors.c", "cgo_helpers.c", "cgo_helpers.h", "cgo_internal.h", "cgo_peer.c", "cgo_pem.c", "cgo_provider.c",
 }
 
-// Packages of tests that see C, since a test file cannot: an allocator that
-// fails, which OpenSSL takes from C only and before Go runs, and a peer that
-// renegotiates, which neither crypto/tls nor this library does. Nothing but
-// tests may import them, nor the test kit.
+// testPackages may be imported only by tests. Two of them contain C, since a test file
+// cannot: an allocator that fails, which OpenSSL accepts only from C and before Go runs,
+// and a peer that renegotiates, which neither crypto/tls nor this library does.
 var (
 	testPackages = []string{"internal/cpeer", "internal/memfault", "internal/testkit"}
 	testCgoFiles = []string{"internal/cpeer/peer.go", "internal/memfault/memfault.go"}
 	testCFiles   = []string{"internal/cpeer/peer.c", "internal/cpeer/peer.h", "internal/memfault/memfault.c", "internal/memfault/memfault.h"}
 )
 
-// layer says what the packages in and below a folder may import of this module,
-// and whether they may use modules of others.
+// layer lists what the packages in and below a folder may import of this module, and
+// whether they may import other modules.
 type layer struct {
 	folder  string   // "." is the root package alone
-	imports []string // folders, and all below
+	imports []string // folders, including everything below
 	std     func(pkg string) bool
 	modules bool
 	why     string
@@ -50,20 +49,20 @@ type layer struct {
 
 var public = []string{".", "filter", "wheel", "sslnet", "sslhttp"}
 
-// layers has the most special folders first.
+// layers has the most specific folders first.
 var layers = []layer{
 	{folder: ".", imports: []string{"internal/bounded", "internal/refcount"}, std: withoutNet, why: "the engine has no sockets"},
-	{folder: "filter", why: "filters know nothing but the standard library"},
-	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives filters, whatever is in them"},
-	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/socket"}, why: "connections are made of the engine"},
-	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, why: "HTTP is made of connections"},
-	{folder: "examples", imports: append([]string{"internal/testpki"}, public...), why: "but for throw-away certificates, examples show what everybody can use"},
-	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can reach"},
-	{folder: "cmd", imports: public, modules: true, why: "programs are made of what everybody can use"},
-	{folder: "internal/testpki", why: "a PKI needs nothing but the standard library"},
-	{folder: "internal/bounded", why: "shortening a text needs nothing but the standard library"},
-	{folder: "internal/faultnet", why: "a network is bytes and time"},
-	{folder: "internal/cut", modules: true, why: "how a socket ends is a matter of the system"},
+	{folder: "filter", why: "filters need only the standard library"},
+	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives any filters"},
+	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/socket"}, why: "connections need only the engine"},
+	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, why: "HTTP needs only connections"},
+	{folder: "examples", imports: append([]string{"internal/testpki"}, public...), why: "examples use only the public packages, and throw-away certificates"},
+	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can import"},
+	{folder: "cmd", imports: public, modules: true, why: "programs use only the public packages"},
+	{folder: "internal/testpki", why: "examples import it, and it needs only the standard library"},
+	{folder: "internal/bounded", why: "shortening a text needs only the standard library"},
+	{folder: "internal/faultnet", why: "a simulated network needs only bytes and time"},
+	{folder: "internal/cut", modules: true, why: "closing a socket needs only system calls"},
 	{folder: "internal/accept", why: "it accepts connections of any kind"},
 	{folder: "internal/socket", why: "it reads sockets"},
 	{folder: "internal/refcount", why: "a counter needs nothing"},
@@ -71,15 +70,15 @@ var layers = []layer{
 	{folder: "internal/relay/config", imports: []string{".", "internal/relay/protocol"}, modules: true, why: "a configuration is checked without a relay"},
 	{folder: "internal/relay/protocol", std: withoutNet, why: "a protocol is bytes in and bytes out"},
 	{folder: "internal/testkit", imports: []string{".", "internal/peers"}, modules: true, why: "the tests of every other package use it"},
-	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers are made of what everybody can use"},
-	{folder: "interop", imports: append([]string{"internal"}, public...), why: "peers are programs of others"},
+	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers use only the public packages"},
+	{folder: "interop", imports: append([]string{"internal"}, public...), why: "these tests run programs of other projects"},
 }
 
 func withoutNet(pkg string) bool {
 	return pkg == "net/netip" || pkg != "net" && !strings.HasPrefix(pkg, "net/")
 }
 
-// layerOf is the layer of a package, by its folder.
+// layerOf returns the layer of a package, by its folder.
 func layerOf(folder string) (layer, bool) {
 	for _, l := range layers {
 		if l.folder == folder || l.folder != "." && strings.HasPrefix(folder, l.folder+"/") {
@@ -89,18 +88,18 @@ func layerOf(folder string) (layer, bool) {
 	return layer{}, false
 }
 
-// allows says why a package in folder may not import pkg, or "".
+// allows returns the reason why a package in folder may not import pkg, or "".
 func (l layer) allows(folder, pkg string) string {
 	inside, ours := strings.CutPrefix(pkg, module)
 	inside = strings.TrimPrefix(inside, "/")
 	switch {
 	case pkg == "C":
-		return "" // has a test of its own
+		return "" // checked by a test of its own
 	case ours:
 		if inside == "" {
 			inside = "."
 		}
-		for _, ok := range append(l.imports, l.folder) { // and its own parts
+		for _, ok := range append(l.imports, l.folder) { // a package may import its own parts
 			if inside == ok || ok != "." && strings.HasPrefix(inside, ok+"/") {
 				return ""
 			}
@@ -159,7 +158,7 @@ func goFiles(t *testing.T) (files *token.FileSet, list []goFile, others []string
 	return files, list, others
 }
 
-// TestLayering holds who may import whom, and that C stays where it is.
+// TestLayering checks which packages import which, and which files use C.
 func TestLayering(t *testing.T) {
 	files, list, others := goFiles(t)
 	var root []goFile
@@ -172,7 +171,7 @@ func TestLayering(t *testing.T) {
 		for _, s := range list {
 			l, known := layerOf(s.folder)
 			if !known {
-				t.Errorf("%s: no layer has this folder; say in layers what it may import", s.name)
+				t.Errorf("%s: no layer has this folder; add it to layers", s.name)
 			}
 			for _, pkg := range s.imported() {
 				if why := l.allows(s.folder, pkg); why != "" && !s.test {
@@ -191,15 +190,15 @@ func TestLayering(t *testing.T) {
 			}
 			for _, pkg := range s.imported() {
 				inside, ours := strings.CutPrefix(pkg, module+"/")
-				other := path.Dir(s.folder)+"/" != path.Dir(inside)+"/" // of another program
+				other := path.Dir(s.folder)+"/" != path.Dir(inside)+"/" // the imported package belongs to another program
 				for _, forbidden := range []string{"cmd", "examples", "interop", "bench"} {
 					if ours && inside != s.folder && other && strings.HasPrefix(inside+"/", forbidden+"/") {
-						t.Errorf("%s: nobody may import %s", s.name, pkg)
+						t.Errorf("%s: no package may import %s", s.name, pkg)
 					}
 				}
 				if (s.folder == "." || s.folder == "filter" || s.folder == "wheel") && strings.Contains(pkg, ".") &&
 					!ours && pkg != module && pkg != "github.com/stretchr/testify/require" && s.name+" "+pkg != "hostile_floods_test.go golang.org/x/sys/unix" {
-					t.Errorf("%s: the tests of this package may not import %s: testify/require is all that they need of others, and a thread's clock", s.name, pkg)
+					t.Errorf("%s: the tests of this package may not import %s: the only exceptions are testify/require and a clock of the thread", s.name, pkg)
 				}
 			}
 		}
@@ -211,7 +210,7 @@ func TestLayering(t *testing.T) {
 				withC = append(withC, s.name)
 			}
 			if slices.Contains(s.imported(), "unsafe") && !slices.Contains(cgoFiles, s.name) && !slices.Contains(testCgoFiles, s.name) {
-				t.Errorf("%s: unsafe may stand in %v only", s.name, cgoFiles)
+				t.Errorf("%s: only %v may import unsafe", s.name, cgoFiles)
 			}
 		}
 		require.ElementsMatch(t, append(slices.Clone(cgoFiles), testCgoFiles...), withC, `the files with import "C"`)
@@ -221,8 +220,8 @@ func TestLayering(t *testing.T) {
 			text, err := os.ReadFile(s.name)
 			require.NoError(t, err)
 			for what, why := range map[string]string{
-				"\n//export ":  "C may not call Go: what needs a decision returns to Go instead",
-				"LockOSThread": "an operation and its error are one call of C, whatever the thread",
+				"\n//export ":  "C may not call Go: it returns to Go for a decision",
+				"LockOSThread": "an operation and its error are one call of C, on any thread",
 			} {
 				if !s.test && strings.Contains(string(text), what) {
 					t.Errorf("%s has %s: %s", s.name, strings.TrimSpace(what), why)
@@ -241,14 +240,14 @@ func TestLayering(t *testing.T) {
 	})
 	t.Run("C types", func(t *testing.T) {
 		inside, outside := usesOfC(files, root)
-		require.Greater(t, inside, 50, "the search does not see what it looks for")
+		require.Greater(t, inside, 50, "the search does not find C types in the cgo files")
 		for _, use := range outside {
 			t.Error(use)
 		}
 	})
 }
 
-// mentionsC reports whether C is in a type or value: C.int, *C.SSL, handle[*C.SSL_CTX], …
+// mentionsC reports whether a type or value contains C: C.int, *C.SSL, handle[*C.SSL_CTX], …
 func mentionsC(node ast.Node) (found bool) {
 	ast.Inspect(node, func(n ast.Node) bool {
 		if s, ok := n.(*ast.SelectorExpr); ok {
@@ -261,8 +260,8 @@ func mentionsC(node ast.Node) (found bool) {
 	return found
 }
 
-// declaredWithC lists the functions, methods, fields and variables of a cgo file
-// that have C in their type: what no other file may use.
+// declaredWithC returns the functions, methods, fields and variables of a cgo file that
+// have C in their type. No other file may use them.
 func declaredWithC(s goFile) (names []*ast.Ident) {
 	for _, d := range s.Decls {
 		switch d := d.(type) {
@@ -287,22 +286,22 @@ func declaredWithC(s goFile) (names []*ast.Ident) {
 	return names
 }
 
-// isParameter reports whether a type is the parameter of handle, which stands for C pointers.
+// isParameter reports whether a type is the type parameter of handle, which is a C pointer.
 func isParameter(node ast.Expr) bool {
 	name, ok := node.(*ast.Ident)
 	return ok && name.Name == "P"
 }
 
-// usesOfC counts the uses of such names in the cgo files, and lists those in others.
+// usesOfC counts the uses of such names in the cgo files, and lists those in other files.
 func usesOfC(files *token.FileSet, root []goFile) (inside int, outside []string) {
 	var parsed []*ast.File
 	for _, s := range root {
-		if s.Name.Name == "sslfilter" { // export_test.go among them
+		if s.Name.Name == "sslfilter" { // including export_test.go
 			parsed = append(parsed, s.File)
 		}
 	}
 	info := &types.Info{Defs: make(map[*ast.Ident]types.Object), Uses: make(map[*ast.Ident]types.Object)}
-	config := types.Config{FakeImportC: true, Importer: noPackages{}, Error: func(error) {}} // names of this package are all that counts
+	config := types.Config{FakeImportC: true, Importer: noPackages{}, Error: func(error) {}} // only names of this package matter
 	config.Check(module, files, parsed, info)
 	withC, names := make(map[token.Pos]bool), make(map[string]bool)
 	for _, s := range root {
@@ -323,13 +322,13 @@ func usesOfC(files *token.FileSet, root []goFile) (inside int, outside []string)
 				return true
 			}
 			object := info.Uses[name]
-			unknown := object == nil && selected[name] && names[name.Name] // a field of handle[*C.SSL], say, which C hides
+			unknown := object == nil && selected[name] && names[name.Name] // such as a field of handle[*C.SSL], which C hides
 			switch at := files.Position(name.Pos()); {
 			case !unknown && (object == nil || !withC[object.Pos()]):
 			case slices.Contains(cgoFiles, at.Filename):
 				inside++
 			default:
-				outside = append(outside, fmt.Sprintf("%v: %s has a C type, and may be used in %v only", at, name.Name, cgoFiles))
+				outside = append(outside, fmt.Sprintf("%v: %s has a C type: only %v may use it", at, name.Name, cgoFiles))
 			}
 			return true
 		})
@@ -337,7 +336,7 @@ func usesOfC(files *token.FileSet, root []goFile) (inside int, outside []string)
 	return inside, outside
 }
 
-// noPackages imports nothing.
+// noPackages imports every package as an empty one.
 type noPackages struct{}
 
 func (noPackages) Import(name string) (*types.Package, error) {
@@ -346,7 +345,7 @@ func (noPackages) Import(name string) (*types.Package, error) {
 	return p, nil
 }
 
-// The layers refuse what they are there for.
+// The layers reject wrong imports.
 func TestLayeringRefuses(t *testing.T) {
 	for _, c := range []struct {
 		folder, imported string

@@ -22,11 +22,11 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files of the OpenSSL that is linked in")
 
-// leakDeadline is how long a cleanup of the garbage collector may take.
+// leakDeadline is how long the garbage collector may take to run all cleanups.
 const leakDeadline = 10 * time.Second
 
-// TestMain also fails if C objects outlive all tests, or errors are left in
-// OpenSSL's queue of any thread.
+// TestMain also fails if C objects remain after all tests, or if the error queue of any
+// thread is not empty.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(childEnv) == "" {
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked counts the C objects that are left when the cleanups have run.
+// leaked returns the number of C objects that remain after all cleanups have run.
 func leaked() int64 {
 	sslfilter.ForgetCRLs()
 	for end := time.Now().Add(leakDeadline); ; time.Sleep(10 * time.Millisecond) {
@@ -56,7 +56,7 @@ func leaked() int64 {
 	}
 }
 
-// The packed version numbers from which OpenSSL behaves differently.
+// Packed version numbers of OpenSSL from which on it behaves differently.
 const (
 	openssl30 = 0x30000000
 	openssl32 = 0x30200000
@@ -67,8 +67,8 @@ const (
 // since reports whether the OpenSSL that is linked in is at least version.
 func since(version uint64) bool { return sslfilter.OpenSSLNumber() >= version }
 
-// notFIPS is what the FIPS provider does not serve, and why. It is the only list
-// of reasons for which a test, or a row of one, does not run under it.
+// notFIPS lists what the FIPS provider does not support, with the reasons. A test, or a row
+// of one, is skipped under it only for one of these.
 var notFIPS = map[string]string{
 	"CHACHA20":     "ChaCha20-Poly1305 is not approved",
 	"NULL":         "the module has no NULL cipher",
@@ -78,14 +78,14 @@ var notFIPS = map[string]string{
 	"TLSv1":        "TLS 1.0 needs MD5",
 	"TLSv1.1":      "TLS 1.1 needs MD5",
 	"MD5":          "MD5 is not approved",
-	"RSA-1024":     "the module signs with no RSA key below 2048 bits (SP 800-131A)",
+	"RSA-1024":     "the module does not sign with RSA keys below 2048 bits (SP 800-131A)",
 	"brainpool":    "brainpool curves are not approved",
-	"own DH":       "the module takes no parameters but the safe primes of RFC 7919 and RFC 3526 (SP 800-56A)",
-	"process-wide": "the process's own configuration has to activate no FIPS provider here",
+	"own DH":       "the module accepts only the safe primes of RFC 7919 and RFC 3526 (SP 800-56A)",
+	"process-wide": "the configuration of the process must not activate the FIPS provider",
 }
 
-// served reports whether the FIPS provider, if the tests run under it, serves all
-// of these keys of notFIPS; if not, the reason is logged.
+// served reports whether all of these keys of notFIPS are supported. Under the FIPS provider
+// they are not, and the reason is logged.
 func served(t testing.TB, keys ...string) bool {
 	t.Helper()
 	for _, key := range keys {
@@ -97,7 +97,7 @@ func served(t testing.TB, keys ...string) bool {
 	return true
 }
 
-// needsUnserved skips a test that is about one key of notFIPS and nothing else.
+// needsUnserved skips a test under the FIPS provider that needs this key of notFIPS.
 func needsUnserved(t testing.TB, key string) {
 	t.Helper()
 	require.Contains(t, notFIPS, key)
@@ -106,7 +106,7 @@ func needsUnserved(t testing.TB, key string) {
 	}
 }
 
-// opensslName is the version part of a golden file's name: "3.0".
+// opensslName returns the version in the names of golden files, such as "3.0".
 func opensslName() string {
 	n := sslfilter.OpenSSLNumber()
 	if !since(openssl30) { // 0xMNNFFPPS
@@ -115,10 +115,10 @@ func opensslName() string {
 	return fmt.Sprintf("%d.%d", n>>28, n>>20&0xff)
 }
 
-// golden compares got with testdata/golden/<topic>-<version>.json, or writes it
-// with -update. Under FIPS it is <topic>-<version>-fips.json where there is one,
-// which -update writes where the two differ. The files are those of Debian's
-// builds. A version that has none is skipped, and fails in CI.
+// golden compares got with testdata/golden/TOPIC-VERSION.json, or writes the file with
+// -update. Under FIPS it uses TOPIC-VERSION-fips.json if it exists; -update writes it if the
+// results differ. The files belong to Debian's builds. Without a file for the linked
+// version, the test is skipped, and fails in CI.
 func golden[T any](t *testing.T, topic string, got map[string]T) {
 	t.Helper()
 	file := filepath.Join("testdata", "golden", topic+"-"+opensslName()+".json")
@@ -154,30 +154,30 @@ func golden[T any](t *testing.T, topic string, got map[string]T) {
 	require.NoError(t, json.Unmarshal(data, &want))
 	for name := range want {
 		_, there := got[name]
-		require.True(t, there, "%s has the case %q, which is gone", file, name)
+		require.True(t, there, "%s has a case %q, and the test has not", file, name)
 	}
 	for name, have := range got {
 		_, there := want[name]
-		require.True(t, there, "%s has no case %q", file, name)
+		require.True(t, there, "%s does not have the case %q", file, name)
 		require.Equal(t, want[name], have, "%s: %s", file, name)
 	}
 }
 
 const childEnv = "SSLFILTER_TEST_CHILD"
 
-// emulatorEnv is the command that runs a program of another processor, if that is
-// what this process is. The kernel does not run a child of it.
+// emulatorEnv is the command that runs a program of another processor. It is set if this
+// process runs in an emulator: the kernel does not start its child in one.
 const emulatorEnv = "SSLFILTER_EMULATOR"
 
-// inChild runs the calling test again in a process of its own, without a
-// terminal and with stdin to read, and reports whether this is that process.
-// The parent gets what the child wrote.
+// inChild runs the calling test again in a process of its own, without a terminal and with
+// this standard input. It reports whether this is the child, and returns the output of the
+// child to the parent.
 func inChild(t *testing.T, stdin string, env ...string) (child bool, output string) {
 	t.Helper()
 	if name := os.Getenv(childEnv); name == t.Name() {
 		return true, ""
 	} else if name != "" {
-		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // or they would never end
+		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // or there would be no end
 	}
 	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
 	argv := append(strings.Fields(os.Getenv(emulatorEnv)), os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")

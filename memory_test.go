@@ -13,8 +13,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// inStruct is a copy of data in an allocation that also holds a Go pointer, as
-// an array field of a caller's struct does. cgo panics if it is asked to look.
+// inStruct returns a copy of data in an allocation that also contains a Go pointer, like an
+// array in a struct of the caller. cgo would panic if it checked the allocation.
 func inStruct(data []byte) []byte {
 	s := &struct {
 		text [1 << 15]byte
@@ -50,10 +50,10 @@ func TestMemoryBuffersInsideAStruct(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// C measures in int: content beyond that would have a negative length, which
-// OpenSSL takes for "up to the NUL byte".
+// NewCtx rejects content whose length does not fit into C's int. OpenSSL reads a negative
+// length as "up to the NUL byte".
 func TestMemoryContentBeyondAnInt(t *testing.T) {
-	huge, err := syscall.Mmap(-1, 0, 1<<31+1, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON) // nothing touches it
+	huge, err := syscall.Mmap(-1, 0, 1<<31+1, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON) // no page of it is used
 	require.NoError(t, err)
 	defer syscall.Munmap(huge)
 	for option, change := range map[string]func(*sslfilter.Options){
@@ -70,8 +70,8 @@ func TestMemoryContentBeyondAnInt(t *testing.T) {
 	}
 }
 
-// Decrypting in place works, although a record that was begun in the last
-// delivery gives more plaintext than this one has bytes in front of the next.
+// dst and wire may overlap. A record that began in an earlier delivery may give more
+// plaintext than the current one has bytes before the next record.
 func TestMemoryDecryptInPlace(t *testing.T) {
 	p := testkit.Connect(t, testkit.Server(), testkit.Client())
 	sent := testkit.Bytes(1<<20, 5)
@@ -88,7 +88,7 @@ func TestMemoryDecryptInPlace(t *testing.T) {
 	requireSame(t, sent, got)
 }
 
-// Files of any size are read whole, those that do not tell their size too.
+// Files of any size are read completely, also those that do not report their size.
 func TestPEMFilesOfAnySize(t *testing.T) {
 	crt, key := testkit.PKIBytes(t, "server.crt"), testkit.PKIBytes(t, "server.key")
 	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
@@ -105,7 +105,7 @@ func TestPEMFilesOfAnySize(t *testing.T) {
 	}
 }
 
-// An empty passphrase is an answer like any other, and so is none.
+// KeyPassphrase may return an empty passphrase, or nil.
 func TestPEMEmptyPassphrase(t *testing.T) {
 	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
 		_, err := sslfilter.NewCtx(sslfilter.Options{

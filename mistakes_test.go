@@ -1,6 +1,6 @@
 package sslfilter_test
 
-// Mistakes that other bindings of OpenSSL have made; SECURITY.md lists them.
+// Other bindings of OpenSSL have made these mistakes; SECURITY.md lists them.
 
 import (
 	"crypto/x509"
@@ -17,10 +17,10 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// A name is compared as OpenSSL compares it, byte for byte and by its type: not
-// up to the first NUL (CVE-2009-2408, CVE-2013-4073, CVE-2013-4238), not in a
-// text of all names (CVE-2021-44532), not against an URI (CVE-2021-44531), a mail
-// address or the common name, and no wildcard stands for more than one label.
+// OpenSSL compares names with their length and by their type: not only up to the first NUL
+// (CVE-2009-2408, CVE-2013-4073, CVE-2013-4238), not as part of a text of all names
+// (CVE-2021-44532), and not with a URI (CVE-2021-44531), a mail address or the common name.
+// A wildcard stands for exactly one label.
 func TestMistakesLookalikeNames(t *testing.T) {
 	const host, deep, ip = "www.example.org", "a.b.example.org", "192.0.2.7"
 	for _, c := range []struct {
@@ -29,17 +29,17 @@ func TestMistakesLookalikeNames(t *testing.T) {
 		ok         bool
 	}{
 		{"the name", host, x509.Certificate{DNSNames: []string{host}}, true},
-		{"small and capital letters", host, x509.Certificate{DNSNames: []string{"WWW.Example.ORG"}}, true},
+		{"other case of letters", host, x509.Certificate{DNSNames: []string{"WWW.Example.ORG"}}, true},
 		{"a wildcard", host, x509.Certificate{DNSNames: []string{"*.example.org"}}, true},
-		{"a NUL behind it", host, x509.Certificate{DNSNames: []string{host + "\x00.evil.test"}}, false},
-		{"a NUL in front", host, x509.Certificate{DNSNames: []string{"evil.test\x00" + host}}, false},
-		{"another behind it", host, x509.Certificate{DNSNames: []string{host + ".evil.test"}}, false},
-		{"another in front", host, x509.Certificate{DNSNames: []string{"evil" + host}}, false},
+		{"a NUL after it", host, x509.Certificate{DNSNames: []string{host + "\x00.evil.test"}}, false},
+		{"a NUL before it", host, x509.Certificate{DNSNames: []string{"evil.test\x00" + host}}, false},
+		{"another name after it", host, x509.Certificate{DNSNames: []string{host + ".evil.test"}}, false},
+		{"another name before it", host, x509.Certificate{DNSNames: []string{"evil" + host}}, false},
 		{"a list in one name", host, x509.Certificate{DNSNames: []string{"evil.test, DNS:" + host}}, false},
 		{"a line of its own", host, x509.Certificate{DNSNames: []string{"evil.test\nDNS:" + host}}, false},
 		{"the common name", host, x509.Certificate{Subject: pkix.Name{CommonName: host}, DNSNames: []string{"evil.test"}}, false},
-		{"the common name, and no other", host, x509.Certificate{Subject: pkix.Name{CommonName: host}}, false},
-		{"an URI", host, x509.Certificate{URIs: []*url.URL{{Scheme: "https", Host: host, Path: "/"}}}, false},
+		{"only the common name", host, x509.Certificate{Subject: pkix.Name{CommonName: host}}, false},
+		{"a URI", host, x509.Certificate{URIs: []*url.URL{{Scheme: "https", Host: host, Path: "/"}}}, false},
 		{"a mail address", host, x509.Certificate{EmailAddresses: []string{host}}, false},
 		{"a wildcard for two labels", deep, x509.Certificate{DNSNames: []string{"*.example.org"}}, false},
 		{"a wildcard in the middle", deep, x509.Certificate{DNSNames: []string{"a.*.example.org"}}, false},
@@ -62,8 +62,8 @@ func TestMistakesLookalikeNames(t *testing.T) {
 	}
 }
 
-// Calls that others have made mistakes with, and that this library does without.
-// Every file with C is searched: TestLayering holds that the two lists have all.
+// The C code does not call functions with which other bindings have made mistakes. All C
+// files are searched; TestLayering checks that the lists are complete.
 func TestMistakesForbiddenCalls(t *testing.T) {
 	var code []byte
 	for _, name := range slices.Concat(cFiles, cgoFiles) {
@@ -72,20 +72,20 @@ func TestMistakesForbiddenCalls(t *testing.T) {
 		code = append(code, text...)
 	}
 	code = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*`).ReplaceAll(code, nil)
-	require.Contains(t, string(code), "SSL_set_verify(", "no code is looked at")
+	require.Contains(t, string(code), "SSL_set_verify(", "the search does not see the code")
 	for call, why := range map[string]string{
-		"SSL_set_SSL_CTX":                        "swaps the context in the handshake, and loses what hangs on the old one",
-		"SSL_CTX_set_verify":                     "hangs the callback on the context, where a swap loses it",
-		"SSL_get_verify_result":                  "is X509_V_OK where there is no certificate, too",
-		"SSL_CTX_set_tlsext_servername_callback": "needs a decision of the caller in the handshake; one that fails must not mean yes (CVE-2026-27448)",
+		"SSL_set_SSL_CTX":                        "replaces the context in the handshake, and loses settings of the old one",
+		"SSL_CTX_set_verify":                     "sets the callback of the context, which is lost with it",
+		"SSL_get_verify_result":                  "is X509_V_OK without a certificate, too",
+		"SSL_CTX_set_tlsext_servername_callback": "needs a decision of the caller in the handshake, and a failure must not be an acceptance (CVE-2026-27448)",
 		"X509_NAME_get_text_by_NID":              "ends a name at its first NUL",
-		"X509_check_host":                        "compares beside the verification, and can be forgotten",
-		"ASN1_STRING_to_UTF8":                    "makes texts that are compared",
-		"SSL_clear":                              "keeps what belonged to the last peer",
+		"X509_check_host":                        "compares outside of the verification, and can be forgotten",
+		"ASN1_STRING_to_UTF8":                    "makes texts, which are then compared",
+		"SSL_clear":                              "keeps data of the last peer",
 		"SSL_set_session":                        "resumes what was verified for another name (CVE-2020-8172)",
-		"SSL_CTX_set_default_passwd_cb":          "is the process's, and OpenSSL's own prompts",
+		"SSL_CTX_set_default_passwd_cb":          "has OpenSSL's prompt as its default",
 		"EVP_VerifyFinal":                        "is -1 for an error, which is true (CVE-2008-5077)",
-		"SSL_peek":                               "hands out data that are read again",
+		"SSL_peek":                               "returns data that are read again",
 		"SSL_write_early_data":                   "sends what can be replayed",
 		"SSL_read_early_data":                    "reads what can be replayed",
 		"SSL_CTX_set_post_handshake_auth":        "lets a server ask for a certificate at any time",
@@ -94,7 +94,7 @@ func TestMistakesForbiddenCalls(t *testing.T) {
 	}
 }
 
-// An ErrorHandler may not close the filter; one that does ends no process.
+// An ErrorHandler must not close the filter. If it does, the process does not crash.
 func TestMistakesHandlerThatCloses(t *testing.T) {
 	o := keyedOptions(true, sslfilter.VersionTLS12)
 	told := 0
@@ -107,7 +107,7 @@ func TestMistakesHandlerThatCloses(t *testing.T) {
 	k := connectKeyed(t, f, true, config, nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // a renegotiation begins
 	require.NoError(t, err)
-	f.Receive(nil, k.send(typeAlert, []byte{1, 0})) // and cannot end
+	f.Receive(nil, k.send(typeAlert, []byte{1, 0})) // and cannot be completed
 	require.NoError(t, f.Send([]byte("never")))
 	require.NotPanics(t, func() { f.Outgoing(nil) })
 	require.Equal(t, 1, told)

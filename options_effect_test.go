@@ -15,8 +15,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// effect shows that one option does what it says: the same connection without
-// and with it.
+// effect shows the effect of one option: the same connection without and with it.
 type effect struct {
 	field         string
 	base          sslfilter.Options
@@ -27,8 +26,8 @@ type effect struct {
 
 const refused = "refused"
 
-// met joins o with the other side, and says what became of it: refused, by
-// NewCtx or in the handshake, or what look tells.
+// met connects a side with o to the other side, and returns the result: "bad" and the option
+// that NewCtx rejects, refused if the handshake fails, or the result of look.
 func met(other sslfilter.Options, look func(p *testkit.Pair) string) func(*testing.T, sslfilter.Options) string {
 	return func(t *testing.T, o sslfilter.Options) string {
 		t.Helper()
@@ -58,9 +57,9 @@ func truth(b bool) string {
 	return "false"
 }
 
-// effects has every field of Options.
+// effects has a row for every field of Options.
 func effects(t testing.TB) []effect {
-	anyone := sslfilter.Options{Client: true, InsecureSkipVerify: true} // a client for every server
+	anyone := sslfilter.Options{Client: true, InsecureSkipVerify: true} // a client that accepts every server
 	serial := met(anyone, func(p *testkit.Pair) string { return sslfilter.Hexdump(p.Client.ClientCertIDs()[0].Serial) })
 	sent := met(anyone, func(p *testkit.Pair) string { return strings.Repeat("+", len(p.Client.Peer().Sent)) })
 	version := met(anyone, func(p *testkit.Pair) string { return p.Client.Version() })
@@ -136,20 +135,20 @@ func effects(t testing.TB) []effect {
 			met(prefers, func(p *testkit.Pair) string { return p.Client.Cipher() }), "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256"},
 		{"NumTickets", testkit.Server(), func(o *sslfilter.Options) { o.NumTickets = -1 }, func(t *testing.T, o sslfilter.Options) string {
 			return fmt.Sprint(tickets(t, o, sslfilter.VersionTLS13))
-		}, "2", "0"}, // TestHandshakeNumTickets has the rest
+		}, "2", "0"}, // more in TestHandshakeNumTickets
 		{"NoRenegotiation", testkit.Client(testkit.TLS12), func(o *sslfilter.Options) { o.NoRenegotiation = true }, func(t *testing.T, o sslfilter.Options) string {
 			return truth(answersHelloRequest(t, o))
-		}, "true", "false"}, // TestHandshakeNoRenegotiation has the rest
-		{"DHCert", testkit.Server(), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("server.crt") }, serial, "10:01", "bad DHCert"}, // TestDHE has the rest
+		}, "true", "false"}, // more in TestHandshakeNoRenegotiation
+		{"DHCert", testkit.Server(), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("server.crt") }, serial, "10:01", "bad DHCert"}, // more in TestDHE
 		{"DHCertMem", testkit.Server(func(o *sslfilter.Options) { o.DHCert = testkit.PKI("server.crt") }),
 			func(o *sslfilter.Options) { o.DHCertMem = testkit.PKIBytes(t, "dh2048.pem") }, serial, "bad DHCert", "10:01"},
 		{"FIPS", testkit.Server(), func(o *sslfilter.Options) { o.FIPS = true }, func(t *testing.T, o sslfilter.Options) string {
 			err := accepted(o)
-			if !o.FIPS || err != nil == sslfilter.FIPSEnabled() { // the process's own configuration is the default
+			if !o.FIPS || err != nil == sslfilter.FIPSEnabled() { // the default is the configuration of the process
 				return "plain: " + truth(err == nil)
 			}
 			return "as the process: " + truth(err == nil || testkit.As[*sslfilter.OptionError](t, err).Option == "FIPS")
-		}, "plain: true", "as the process: true"}, // TestFIPSContext has the rest
+		}, "plain: true", "as the process: true"}, // more in TestFIPSContext
 		{"FIPSConfig", testkit.Server(), func(o *sslfilter.Options) { o.FIPSConfig = "fips.cnf" }, met(anyone, nil), "done", "bad FIPSConfig"},
 		{"AllowMissingCloseNotify", testkit.Server(), allowMissingEnd, met(anyone, func(p *testkit.Pair) string {
 			return truth(p.Server.ReceiveEOF() == io.EOF)
@@ -182,11 +181,11 @@ func TestOptionsHaveTheirEffect(t *testing.T) {
 			require.Equal(t, e.with, e.see(t, testkit.With(e.base, e.change)))
 		})
 	}
-	require.Empty(t, left, "options without a case in effects")
+	require.Empty(t, left, "options without a row in effects")
 }
 
-// Options of the original that do nothing where they stand are accepted, and
-// Debug says so, once for each.
+// Options of the original that have no effect in a context are accepted, and logged to
+// Debug once.
 func TestOptionsWithoutEffectAreLogged(t *testing.T) {
 	const topic = "sslfilter: option has no effect"
 	for _, c := range []struct {
@@ -222,7 +221,7 @@ func TestOptionsWithoutEffectAreLogged(t *testing.T) {
 		},
 			[]string{"TLS with TLS 1.3 alone", "Cipher with TLS 1.3 alone", "DHCert with TLS 1.3 alone"}},
 		{testkit.Client(testkit.TLS13), func(o *sslfilter.Options) { o.Cipher, o.TLS = "ECDHE+AESGCM", true }, []string{"TLS with TLS 1.3 alone", "Cipher with TLS 1.3 alone"}},
-		{testkit.Server(testkit.TLS13), func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=1" }, nil}, // the level holds for TLS 1.3 too
+		{testkit.Server(testkit.TLS13), func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=1" }, nil}, // the security level applies to TLS 1.3, too
 		{testkit.Server(), func(o *sslfilter.Options) { o.CrtMem = testkit.PKIBytes(t, "server.crt") }, []string{"Crt with CrtMem"}},
 		{testkit.Server(), func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "server.key") }, []string{"Key with KeyMem"}},
 		{testkit.ServerOf("server-inter"), func(o *sslfilter.Options) { o.ChainMem = testkit.PKIBytes(t, "chain.pem") }, []string{"Chain with ChainMem"}},
@@ -240,7 +239,7 @@ func TestOptionsWithoutEffectAreLogged(t *testing.T) {
 	}
 }
 
-// Names in Cipher that OpenSSL drops without a word are told, and those that it knows are not.
+// Names in Cipher that OpenSSL silently ignores are logged to Debug.
 func TestOptionsDroppedCipherNamesAreLogged(t *testing.T) {
 	for list, told := range map[string][]string{
 		"":                                       nil,
@@ -249,12 +248,12 @@ func TestOptionsDroppedCipherNamesAreLogged(t *testing.T) {
 		"HIGH:NOSUCH:!aNULL":                     {"NOSUCH"},
 		"HIGH:!NOSUCH":                           {"NOSUCH"},
 		"HIGH:-NOSUCH,+NOR;ECDHE+THIS":           {"NOSUCH", "NOR", "ECDHE+THIS"},
-		"HIGH TLS_AES_128_GCM_SHA256":            {"TLS_AES_128_GCM_SHA256"}, // which is for CipherSuites
+		"HIGH TLS_AES_128_GCM_SHA256":            {"TLS_AES_128_GCM_SHA256"}, // it belongs in CipherSuites
 	} {
 		log := new(testkit.Log)
 		require.NoError(t, accepted(testkit.Server(func(o *sslfilter.Options) { o.Cipher, o.Debug = list, log.Logger() })), list)
 		if strings.Contains(list, "MD5") && !served(t, "MD5") {
-			told = []string{"MD5"} // no cipher has it
+			told = []string{"MD5"} // no suite of the FIPS provider uses it
 		}
 		got := log.Values("sslfilter: Cipher holds a name that OpenSSL drops", "name")
 		slices.Sort(got)

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// A list that OpenSSL refuses is told with the name that is to blame, and with what to do.
+// If OpenSSL rejects a list, the error names the wrong element, and says what to do.
 func TestOptionsListsNameTheCulprit(t *testing.T) {
 	for _, c := range []struct {
 		option, list, want string
@@ -27,16 +27,16 @@ func TestOptionsListsNameTheCulprit(t *testing.T) {
 		require.ErrorContains(t, err, c.want)
 	}
 	err := accepted(testkit.Server(testkit.Cipher("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")))
-	if err != nil { // newer ones take the names of TLS too
+	if err != nil { // 3.2 and later also accept the names of the RFCs
 		require.ErrorContains(t, err, `"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" has the name ECDHE-RSA-AES128-GCM-SHA256 in OpenSSL`)
 	}
 	require.Equal(t, !since(openssl32), err != nil)
 	good := refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Groups = "P-256:P-265" }), "Groups", "")
-	require.NotContains(t, good.Error(), `"P-256"`, "a name that is known is not blamed")
+	require.NotContains(t, good.Error(), `"P-256"`, "a known name is not reported")
 }
 
-// A server's name that no certificate can have is an error of the option that says
-// what to give instead, and nothing of it is sent.
+// A server name that cannot be in a certificate is an error of the option. The error says
+// what to give instead.
 func TestOptionsBadHostNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"bücher.example": "is not ASCII: give its A-label, which begins with xn--", "localhost:443": "has a port: give the bare host",
@@ -57,7 +57,7 @@ func TestOptionsBadHostNames(t *testing.T) {
 	}
 }
 
-// What options.md says of NUL bytes and of empty contents holds for every option.
+// NUL bytes and empty contents are errors, as docs/options.md describes.
 func TestOptionsEmptyAndNUL(t *testing.T) {
 	refuse(t, testkit.Client(func(o *sslfilter.Options) { o.ALPN = []string{"h2", "a\x00b"} }), "ALPN", "")
 	refuse(t, testkit.Client(func(o *sslfilter.Options) { o.DHCertMem = []byte{} }), "DHCertMem", "")

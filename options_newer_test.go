@@ -10,8 +10,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// What a later OpenSSL brought is an error on an earlier one that names the
-// version, and works on a later one.
+// Features of a later version of OpenSSL cause an error that names this version, and work
+// with it.
 func TestOptionsOfNewerOpenSSL(t *testing.T) {
 	newer := func(name string) string { return filepath.Join("testdata", "newer", name) }
 	groups := func(list string) func(*sslfilter.Options) { return func(o *sslfilter.Options) { o.Groups = list } }
@@ -23,7 +23,7 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 		change func(*sslfilter.Options)
 		option string
 		needs  string
-		name   string // what the error names
+		name   string // contained in the error
 	}{
 		{groups("ffdhe2048"), "Groups", "3.0", "group ffdhe2048"},
 		{groups("P-256:ffdhe8192"), "Groups", "3.0", "group ffdhe8192"},
@@ -45,7 +45,7 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := testkit.Server(c.change)
-			if c.option == "CipherSuites" && !served(t, "NULL") { // suites that do not encrypt
+			if c.option == "CipherSuites" && !served(t, "NULL") { // these suites do not encrypt
 				return
 			}
 			if c.option == "Groups" && c.needs == "3.2" && !served(t, "brainpool") {
@@ -53,7 +53,7 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 			}
 			err := accepted(o)
 			if err == nil && c.option == "Groups" && sslfilter.FIPSEnabled() {
-				return // the FIPS module may be newer than OpenSSL, and has its groups
+				return // the FIPS module may be newer than OpenSSL, and have more groups
 			}
 			if !since(versions[c.needs]) {
 				refused := testkit.As[*sslfilter.OptionError](t, err)
@@ -72,7 +72,7 @@ func TestOptionsOfNewerOpenSSL(t *testing.T) {
 	}
 }
 
-// A name that no OpenSSL knows is not taken for a newer one.
+// For an unknown name, the error does not ask for a newer version.
 func TestOptionsUnknownNamesNeedNoVersion(t *testing.T) {
 	for option, change := range map[string]func(*sslfilter.Options){
 		"Groups":       func(o *sslfilter.Options) { o.Groups = "P-256:NO-SUCH-GROUP" },

@@ -19,8 +19,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// refuse makes a context of o, which must fail, and holds that the error names
-// the option and the file.
+// refuse checks that NewCtx rejects o, and that the error names the option and the file.
 func refuse(t testing.TB, o sslfilter.Options, option, file string) *sslfilter.OptionError {
 	t.Helper()
 	before := sslfilter.LiveHandles()
@@ -37,14 +36,14 @@ func refuse(t testing.TB, o sslfilter.Options, option, file string) *sslfilter.O
 	return refused
 }
 
-// pemOption is an option that names a PEM file, on a server that works.
+// pemOption is an option that names a PEM file, for a valid server.
 type pemOption struct {
 	name    string
-	memName string // as errors name it; empty where there is none
+	memName string // as in errors; empty if there is none
 	file    func(*sslfilter.Options, string)
 	mem     func(*sslfilter.Options, []byte)
-	good    string // a file of the test PKI that it takes
-	other   string // one that is PEM and holds something else
+	good    string // a file of the test PKI that it accepts
+	other   string // a PEM file with something else
 }
 
 func pemOptions(t testing.TB) []pemOption {
@@ -60,7 +59,7 @@ func pemOptions(t testing.TB) []pemOption {
 			func(o *sslfilter.Options, b []byte) { o.ClientCert, o.CACRLMem = true, b }, "crl.pem", "root.crt"},
 		{"CRLFiles", "CRLMem[1]", func(o *sslfilter.Options, f string) {
 			checking(sslfilter.CRLCheckLeaf, "crl-other.pem")(o)
-			o.ClientCert, o.CACrtMem, o.CRLFiles = true, [][]byte{root}, append([]string{f}, o.CRLFiles...) // the cache keeps what is read before
+			o.ClientCert, o.CACrtMem, o.CRLFiles = true, [][]byte{root}, append([]string{f}, o.CRLFiles...) // the cache keeps files that are read earlier
 		}, func(o *sslfilter.Options, b []byte) {
 			o.ClientCert, o.CACrtMem, o.CRLCheck, o.CRLMem = true, [][]byte{root}, sslfilter.CRLCheckLeaf, [][]byte{testkit.PKIBytes(t, "crl.pem"), b}
 		}, "crl.pem", "root.crt"},
@@ -68,7 +67,7 @@ func pemOptions(t testing.TB) []pemOption {
 	}
 }
 
-// badContents are contents that no PEM option takes.
+// badContents returns contents that no PEM option accepts.
 func badContents(t testing.TB, o pemOption) map[string][]byte {
 	t.Helper()
 	good := testkit.PKIBytes(t, o.good)
@@ -85,13 +84,13 @@ func badContents(t testing.TB, o pemOption) map[string][]byte {
 		"no DER inside":  pem.EncodeToMemory(brokenBlock),
 		"BEGIN indented": append([]byte("  "), good...),
 	}
-	if block.Type == "CERTIFICATE" || block.Type == "X509 CRL" { // OpenSSL passes over it in keys and parameters
-		bad["a byte behind"] = pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: append(bytes.Clone(block.Bytes), 0)})
+	if block.Type == "CERTIFICATE" || block.Type == "X509 CRL" { // in keys and parameters OpenSSL ignores it
+		bad["a byte after the DER"] = pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: append(bytes.Clone(block.Bytes), 0)})
 	}
 	return bad
 }
 
-// Every way in which the file of an option can be wrong, and the texts.
+// Each kind of wrong file causes an error with a recorded text.
 func TestOptionsBadFiles(t *testing.T) {
 	texts := make(map[string]string)
 	dir := t.TempDir()
@@ -115,7 +114,7 @@ func TestOptionsBadFiles(t *testing.T) {
 		require.ErrorIs(t, missing, fs.ErrNotExist)
 		keep(o.name+", missing", missing)
 		directory := refuse(t, testkit.Server(func(s *sslfilter.Options) { o.file(s, "testdata") }), o.name, "testdata")
-		if o.name != "CACrt" { // which takes one, if there are certificates in it
+		if o.name != "CACrt" { // which accepts a directory with certificates
 			require.ErrorIs(t, directory, syscall.EISDIR)
 		}
 		keep(o.name+", a directory", directory)
@@ -125,7 +124,7 @@ func TestOptionsBadFiles(t *testing.T) {
 	golden(t, "files", texts)
 }
 
-// accepted makes a context and throws it away.
+// accepted returns the error of NewCtx.
 func accepted(o sslfilter.Options) error {
 	ctx, err := sslfilter.NewCtx(o)
 	if err == nil {
@@ -134,7 +133,7 @@ func accepted(o sslfilter.Options) error {
 	return err
 }
 
-// tooLarge is a file of one byte more than a file may have, without a block on the disk.
+// tooLarge returns a sparse file that is one byte larger than the bound.
 func tooLarge(t testing.TB, dir string) string {
 	t.Helper()
 	file := filepath.Join(dir, "large.pem")
@@ -143,7 +142,8 @@ func tooLarge(t testing.TB, dir string) string {
 	return file
 }
 
-// Root may read everything, so this thread is somebody else for a moment.
+// A file that cannot be read causes an error that names it. As root may read every file, the
+// thread gets the file system user of somebody else for a moment.
 func TestOptionsUnreadableFiles(t *testing.T) {
 	const nobody = 65534
 	file := testkit.TempFile(t, "secret.pem", testkit.PKIBytes(t, "chain-with-key.pem"))
@@ -178,7 +178,7 @@ func TestOptionsUnreadableFiles(t *testing.T) {
 	}
 }
 
-// A wrong value is an error that names the option.
+// Each wrong value causes an error that names the option.
 func TestOptionsBadValues(t *testing.T) {
 	texts := make(map[string]string)
 	for _, c := range badValues(t) {
@@ -194,7 +194,7 @@ func TestOptionsBadValues(t *testing.T) {
 	golden(t, "options", texts)
 }
 
-// badValue is one wrong value on a server or client that works without it.
+// badValue is one wrong value for a server or client that is otherwise valid.
 type badValue struct {
 	name   string
 	client bool
@@ -216,8 +216,8 @@ func badValues(t testing.TB) []badValue {
 		{"InsecureSkipVerify on a server", false, "InsecureSkipVerify", "", func(o *sslfilter.Options) { o.InsecureSkipVerify = true }},
 		{"ServerName on a server", false, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost" }},
 
-		{"CACRLMem on a server that asks nobody", false, "CACRLMem", "", func(o *sslfilter.Options) { o.CACRLMem = testkit.PKIBytes(t, "crl.pem") }},
-		{"CRLCheck on a server that asks nobody", false, "CRLCheck", "", func(o *sslfilter.Options) {
+		{"CACRLMem on a server that does not ask", false, "CACRLMem", "", func(o *sslfilter.Options) { o.CACRLMem = testkit.PKIBytes(t, "crl.pem") }},
+		{"CRLCheck on a server that does not ask", false, "CRLCheck", "", func(o *sslfilter.Options) {
 			checking(sslfilter.CRLCheckLeaf, "crl.pem")(o)
 			o.CACrt = testkit.PKI("root.crt")
 		}},
@@ -256,7 +256,7 @@ func badValues(t testing.TB) []badValue {
 		{"ServerName of 256 bytes", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = strings.Repeat("x", 256) }},
 		{"ServerName with a space", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "local host" }},
 		{"ServerName with a line feed", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost\n" }},
-		{"ServerName with a dot in front", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = ".localhost" }},
+		{"ServerName with a leading dot", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = ".localhost" }},
 		{"ServerName that is a dot", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "." }},
 		{"ServerName with a space, not verified", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName, o.InsecureSkipVerify = "local host", true }},
 		{"ServerName with a space beside SNI", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName, o.SNI = "local host", "localhost" }},
@@ -279,8 +279,8 @@ func badValues(t testing.TB) []badValue {
 
 		{"Cipher unknown", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" }},
 		{"Cipher without a cipher", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "ALL:!ALL" }},
-		{"Cipher with a bad command", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "@badcommand" }}, // the original takes the default then
-		{"Cipher with a bad command behind a list", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@badcommand" }},
+		{"Cipher with a bad command", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "@badcommand" }}, // the original then uses the default list
+		{"Cipher with a bad command after a list", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@badcommand" }},
 		{"Cipher with a bad level", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@SECLEVEL=9" }},
 		{"Cipher with a TLS 1.3 suite alone", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "TLS_AES_128_GCM_SHA256" }},
 		{"CipherSuites unknown", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites = "TLS_NO_SUCH_SUITE" }},
@@ -344,16 +344,16 @@ func badValues(t testing.TB) []badValue {
 	return list
 }
 
-// saying is a KeyPassphrase.
+// saying returns a KeyPassphrase.
 func saying(passphrase string) func() ([]byte, error) {
 	return func() ([]byte, error) { return []byte(passphrase), nil }
 }
 
-// longALPN is a list that takes n bytes in the ClientHello.
+// longALPN returns a list that takes n bytes in the ClientHello.
 func longALPN(n int) (list []string) {
 	for n > 0 {
 		size := min(n, 256)
-		if n-size == 1 { // a byte of length with nothing behind it
+		if n-size == 1 { // a length byte without a name
 			size--
 		}
 		list = append(list, strings.Repeat("x", size-1))
@@ -362,27 +362,27 @@ func longALPN(n int) (list []string) {
 	return list
 }
 
-// What the length checks of ALPN let through works.
+// The longest list that ALPN accepts works.
 func TestOptionsLongestALPN(t *testing.T) {
 	longest := func(o *sslfilter.Options) { o.ALPN = longALPN(sslfilter.MaxALPN) }
 	p := testkit.Connect(t, testkit.Server(longest), testkit.Client(longest))
 	require.Equal(t, strings.Repeat("x", 255), p.Server.ALPN())
 }
 
-// The security level also decides about the signature of the own certificate.
+// The security level also applies to the signature of this side's certificate.
 func TestOptionsWeakSignature(t *testing.T) {
 	sha1 := func(level string) sslfilter.Options {
 		return sslfilter.Options{Crt: testkit.PKI("server-sha1.crt"), Key: testkit.PKI("server-sha1.key"), Cipher: "DEFAULT@SECLEVEL=" + level}
 	}
 	require.NoError(t, accepted(sha1("0")))
-	if since(openssl35) { // admits it on the own certificate
+	if since(openssl35) { // which accepts it in this side's certificate
 		require.NoError(t, accepted(sha1("2")))
 		return
 	}
 	refuse(t, sha1("2"), "Crt", testkit.PKI("server-sha1.crt"))
 }
 
-// New and NewCtx say the same.
+// New and NewCtx return the same error.
 func TestOptionsNewAndNewCtxRefuseTheSame(t *testing.T) {
 	bad := testkit.Server(func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") })
 	f, err := sslfilter.New(bad)

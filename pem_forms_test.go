@@ -11,7 +11,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Keys that nobody uses, with the passphrase "right".
+// Keys with the passphrase "right" that are used only here.
 const (
 	keyRC2 = `-----BEGIN ENCRYPTED PRIVATE KEY-----
 MIGxMBwGCiqGSIb3DQEMAQYwDgQIv4ZaWpx1sUkCAggABIGQMqxFGlyErVL3B89x
@@ -31,11 +31,11 @@ EJz4kcI3/vI1RQ/RbCIlKqnHgJHxNmpDtDctmhHKfA4=
 `
 )
 
-// A key whose encryption the providers do not have is told so, with the algorithm;
-// the passphrase is asked about only if it may be wrong.
+// If the providers do not have the encryption of a key, the error names the algorithm. It
+// mentions the passphrase only if that may be wrong.
 func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 	keys := map[string]string{"RC2-40-CBC": keyRC2, "DES-CBC": keyDES}
-	if sslfilter.FIPSEnabled() { // what makes the key of the passphrase is missing too, and comes first
+	if sslfilter.FIPSEnabled() { // the key derivation is missing, too, and is needed first
 		keys = map[string]string{"PKCS12KDF": keyRC2, "MD5": keyDES}
 	}
 	for algorithm, key := range keys {
@@ -46,7 +46,7 @@ func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 				require.ErrorContains(t, err, "an algorithm that the loaded providers do not have ("+algorithm+")")
 				require.NotContains(t, err.Error(), "KeyPassphrase right?")
 			case passphrase == "right":
-				require.ErrorContains(t, err, "does not match the certificate", "1.1.1 has it")
+				require.ErrorContains(t, err, "does not match the certificate", "1.1.1 has the algorithm")
 			default:
 				require.ErrorContains(t, err, "is KeyPassphrase right?")
 			}
@@ -56,7 +56,8 @@ func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "is KeyPassphrase right?")
 }
 
-// What is no PEM certificate or key is told by what it is, with the command that converts it.
+// If a file is not a PEM certificate or key, the error says what it is, and gives the
+// command that converts it.
 func TestPEMOtherFormsAreNamed(t *testing.T) {
 	block := func(kind string) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("0\x03\x02\x01\x03")})

@@ -19,10 +19,10 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// passphrase of server-enc.key.
+// passphrase is that of server-enc.key.
 const passphrase = "secret"
 
-// asked counts its calls and keeps the slice that it handed out.
+// asked is a KeyPassphrase that counts its calls.
 type asked struct {
 	times int
 	given []byte
@@ -42,21 +42,21 @@ func TestPEMKeyPassphrase(t *testing.T) {
 		key    func(*sslfilter.Options) // nil is server-enc.key
 		given  string
 		err    error
-		option string // empty where it works
+		option string // empty if it succeeds
 		file   string
 		times  int
 	}{
 		{name: "right", given: passphrase, times: 1},
 		{name: "right, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "server-enc.key") }, given: passphrase, times: 1},
 		{name: "right, key in Chain", key: func(o *sslfilter.Options) { o.Crt, o.Key, o.ChainMem = "", "", combined }, given: passphrase, times: 1},
-		{name: "right, key behind a certificate", key: func(o *sslfilter.Options) { o.KeyMem = combined }, given: passphrase, times: 1},
+		{name: "right, key after a certificate", key: func(o *sslfilter.Options) { o.KeyMem = combined }, given: passphrase, times: 1},
 		{name: "right, old form", key: func(o *sslfilter.Options) { o.KeyMem = oldForm(t, "server-pkcs1.key", passphrase) }, given: passphrase, times: 1},
 		{name: "wrong", given: "Secret", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
 		{name: "wrong, KeyMem", key: func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "server-enc.key") }, given: "Secret", option: "KeyMem", times: 1},
 		{name: "wrong, key in Chain", key: func(o *sslfilter.Options) { o.Crt, o.Key, o.ChainMem = "", "", combined }, given: "Secret", option: "ChainMem", times: 1},
 		{name: "wrong, old form", key: func(o *sslfilter.Options) { o.KeyMem = oldForm(t, "server-pkcs1.key", passphrase) }, given: "Secret", option: "KeyMem", times: 1},
 		{name: "too short", given: "secre", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
-		{name: "a byte behind it", given: passphrase + "s", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
+		{name: "one byte too long", given: passphrase + "s", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
 		{name: "empty", given: "", option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
 		{name: "longer than OpenSSL's buffer", given: strings.Repeat("x", 1025), option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
 		{name: "much longer", given: strings.Repeat(passphrase, 1<<18), option: "Key", file: testkit.PKI("server-enc.key"), times: 1},
@@ -68,7 +68,7 @@ func TestPEMKeyPassphrase(t *testing.T) {
 			a := &asked{given: []byte(c.given), err: c.err}
 			o := testkit.Server(func(o *sslfilter.Options) { o.Key, o.KeyPassphrase = testkit.PKI("server-enc.key"), a.passphrase })
 			o = testkit.With(o, c.key)
-			if c.name == "right, old form" && !served(t, "MD5") { // its key is made with MD5
+			if c.name == "right, old form" && !served(t, "MD5") { // its key derivation uses MD5
 				return
 			}
 			if c.option == "" {
@@ -90,7 +90,7 @@ func TestPEMKeyPassphrase(t *testing.T) {
 	}
 }
 
-// A nil slice is an empty passphrase, not a missing one.
+// A nil slice is an empty passphrase.
 func TestPEMNilPassphrase(t *testing.T) {
 	a := new(asked)
 	err := refuse(t, testkit.Server(func(o *sslfilter.Options) {
@@ -102,8 +102,8 @@ func TestPEMNilPassphrase(t *testing.T) {
 	require.Equal(t, 1, a.times)
 }
 
-// oldForm encrypts a key as OpenSSL did before PKCS #8: Proc-Type and DEK-Info
-// in the PEM header, and the key out of MD5.
+// oldForm encrypts a key as OpenSSL did before PKCS #8: with Proc-Type and DEK-Info in the
+// PEM header, and a key that MD5 derives.
 func oldForm(t testing.TB, name, passphrase string) []byte {
 	t.Helper()
 	block, _ := pem.Decode(testkit.PKIBytes(t, name))
@@ -128,8 +128,8 @@ func encryptedBlock(kind string, text, iv []byte) []byte {
 	}})
 }
 
-// OpenSSL would ask the terminal, and standard input where there is none: a
-// server that is started again at night would wait for ever.
+// An encrypted key never causes a prompt. OpenSSL's default asks on the terminal, or on
+// standard input: a server that restarts at night would wait forever.
 func TestPEMNothingPrompts(t *testing.T) {
 	const typed = passphrase + "\n" + passphrase + "\n"
 	child, _ := inChild(t, typed)

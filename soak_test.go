@@ -24,27 +24,27 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// soakCount is what make soak raises to 200,000.
+// soakCount is raised to 200,000 by "make soak".
 var soakCount = flag.Int("soak", 2000, "connections that TestSoak makes")
 
 const (
-	// soakSpare is how much larger the process may be after the last third of the
-	// connections than after the second third, in KiB, whatever their number:
-	// malloc's arenas and Go's heap are never packed quite the same. What grows
-	// only while the process warms up does so in the first third. With 200,000
-	// connections a leak of 2 KiB in one kind of them is more.
+	// soakSpare is how many KiB the process may grow during the last third of the
+	// connections, for any number of them: the layout of malloc's arenas and Go's heap
+	// varies. Memory that is allocated only once is allocated in the first third. With
+	// 200,000 connections, a leak of 2 KiB in one kind of them is larger.
 	soakSpare = 2 << 10
-	// soakDeadline is against hangs: of one connection over net.Pipe or TCP.
+	// soakDeadline limits one connection over net.Pipe or TCP, in case it hangs.
 	soakDeadline = time.Minute
 )
 
-// A soak is what connections share, and one function for each kind of them.
+// soak has the contexts that the connections share, and a function for each kind of
+// connection.
 type soak struct {
 	server, client, enforcing *sslfilter.Ctx
 	kinds                     []func(r *rand.Rand) error
 }
 
-// After many connections of all kinds the process is what it was.
+// After many connections of all kinds, the process has not grown.
 func TestSoak(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 	seed := rand.Uint64()
@@ -77,7 +77,7 @@ func TestSoak(t *testing.T) {
 		3*third, len(s.kinds), float64(3*third)/took.Seconds(), resident[0], resident[1], resident[2])
 	require.Less(t, resident[2]-resident[1], soakSpare)
 	threads, dirty := errorQueues()
-	t.Logf("error queues of %d threads looked at", threads)
+	t.Logf("checked the error queues of %d threads", threads)
 	require.Zero(t, dirty, "threads whose error queue is not empty")
 	for end := time.Now().Add(leakDeadline); runtime.NumGoroutine() > goroutines && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
@@ -85,8 +85,7 @@ func TestSoak(t *testing.T) {
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 }
 
-// rest waits until nothing but the contexts of s lives, and tells what the
-// process has resident.
+// rest waits until only the contexts of s remain, and returns the resident memory.
 func (s *soak) rest(t *testing.T) (kib int) {
 	t.Helper()
 	contexts := int64(0)
@@ -101,7 +100,7 @@ func (s *soak) rest(t *testing.T) (kib int) {
 	return testkit.ResidentKiB(t)
 }
 
-// soakContexts is what lives as long as the soak: see newSoak.
+// soakContexts is the number of C objects that live as long as the soak.
 var soakContexts int
 
 func newSoak(t *testing.T) *soak {
@@ -111,7 +110,7 @@ func newSoak(t *testing.T) *soak {
 		soakContexts++
 		return testkit.Ctx(t, o)
 	}
-	soakContexts = 1 // and the CRL
+	soakContexts = 1 // the CRL
 	s := &soak{
 		server:    keep(testkit.Asking(crl(testkit.PKI("crl.pem")))),
 		client:    keep(testkit.Showing("client-ec.crt", "client-ec.key")),
@@ -131,7 +130,7 @@ func newSoak(t *testing.T) *soak {
 		s.overTCP(t),
 	}
 	for _, f := range failures() {
-		if f.name == "key updates that nobody answers" || f.name == "another client" { // megabytes; no connection
+		if f.name == "key updates that nobody answers" || f.name == "another client" { // these need megabytes, or make no connection
 			continue
 		}
 		server, client := keep(f.server), keep(f.client)
@@ -161,7 +160,7 @@ func (s *soak) pair(server, client *sslfilter.Ctx) (*testkit.Pair, error) {
 	return testkit.Join(g, f), nil
 }
 
-// orderly is a connection with data both ways, a new key and an end.
+// orderly is a connection with data in both directions, a key update and a close_notify.
 func (s *soak) orderly(r *rand.Rand, server, client *sslfilter.Ctx) error {
 	p, err := s.pair(server, client)
 	if err != nil {
@@ -197,7 +196,7 @@ func (s *soak) orderly(r *rand.Rand, server, client *sslfilter.Ctx) error {
 	return nil
 }
 
-// detached is a connection that TLS is taken off from.
+// detached is a connection that continues without TLS.
 func (s *soak) detached(r *rand.Rand) error {
 	p, err := s.pair(s.server, s.client)
 	if err != nil {
@@ -209,13 +208,13 @@ func (s *soak) detached(r *rand.Rand) error {
 	}
 	p.Client.CloseWrite()
 	p.Transfer()
-	p.Server.Deliver(make([]byte, r.IntN(1000))) // plain bytes behind it
+	p.Server.Deliver(make([]byte, r.IntN(1000))) // plain text after it
 	_, err = p.Server.Detach()
 	p.Transfer()
 	return err
 }
 
-// damaged is a connection that one byte is changed in, anywhere.
+// damaged is a connection with one changed byte.
 func (s *soak) damaged(r *rand.Rand) error {
 	p, err := s.pair(s.server, s.client)
 	if err != nil {
@@ -237,7 +236,7 @@ func (s *soak) damaged(r *rand.Rand) error {
 	return nil
 }
 
-// cut is a connection whose network ends anywhere.
+// cut is a connection whose network ends after some bytes.
 func (s *soak) cut(r *rand.Rand) error {
 	p, err := s.pair(s.server, s.client)
 	if err != nil {
@@ -257,12 +256,12 @@ func (s *soak) cut(r *rand.Rand) error {
 	p.Client.ReceiveEOF()
 	p.Server.ReceiveEOF()
 	if p.Client.Filter.Err() == nil || p.Server.Filter.Err() == nil {
-		return errors.New("a cut is no error")
+		return errors.New("a truncated connection without an error")
 	}
 	return nil
 }
 
-// dropped is forgotten anywhere, without Close.
+// dropped is a connection that is abandoned without Close.
 func (s *soak) dropped(r *rand.Rand) error {
 	p, err := s.pair(s.enforcing, s.client)
 	if err != nil || r.IntN(4) == 0 {
@@ -275,11 +274,11 @@ func (s *soak) dropped(r *rand.Rand) error {
 		return wire
 	}
 	p.Handshake()
-	p.Server.Send(make([]byte, 100_000)) // some of it is never taken
+	p.Server.Send(make([]byte, 100_000)) // some of it is never sent
 	return nil
 }
 
-// ownContext has contexts for itself alone, as the original's new makes them.
+// ownContext is a connection with contexts of its own, like those of new in the original.
 func (s *soak) ownContext(r *rand.Rand) error {
 	server, err := sslfilter.New(testkit.Asking(crl(testkit.PKI("crl.pem"))))
 	if err != nil {
@@ -297,7 +296,7 @@ func (s *soak) ownContext(r *rand.Rand) error {
 	return p.Handshake()
 }
 
-// badOptions are refused late.
+// badOptions makes contexts that NewCtx rejects late.
 func (s *soak) badOptions(*rand.Rand) error {
 	for _, change := range []func(*sslfilter.Options){
 		func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") },
@@ -313,7 +312,7 @@ func (s *soak) badOptions(*rand.Rand) error {
 	return nil
 }
 
-// renegotiating is asked for new handshakes.
+// renegotiating is a connection whose server asks for new handshakes.
 func renegotiating(r *rand.Rand, ctx *sslfilter.Ctx) error {
 	server, err := cpeer.New(testkit.PKI("server.crt"), testkit.PKI("server.key"), true)
 	if err != nil {
@@ -362,8 +361,8 @@ func renegotiating(r *rand.Rand, ctx *sslfilter.Ctx) error {
 	return nil
 }
 
-// overPipe is a net.Conn; abandoned, its network ends anywhere, and nobody
-// closes one of its ends.
+// overPipe is a connection over net.Pipe. If it is abandoned, its network ends after some
+// bytes, and one of its ends is never closed.
 func (s *soak) overPipe(r *rand.Rand, abandoned bool) error {
 	a, b := net.Pipe()
 	var below net.Conn = a
@@ -373,11 +372,11 @@ func (s *soak) overPipe(r *rand.Rand, abandoned bool) error {
 	return s.over(below, b, abandoned)
 }
 
-// over speaks over both ends of a network.
+// over exchanges data over both ends of a network.
 func (s *soak) over(a, b net.Conn, abandoned bool) error {
 	client, server := sslnet.Client(a, s.client), sslnet.Server(b, s.server)
-	// Not a deadline: the timer of a deadline keeps both ends of a net.Pipe alive
-	// until it fires, also after Close. A minute's worth of them is 11 MB.
+	// This is not a deadline, because the timer of a deadline keeps both ends of a
+	// net.Pipe alive until it expires, also after Close: 11 MB in a minute.
 	var hung atomic.Bool
 	watchdog := time.AfterFunc(soakDeadline, func() {
 		hung.Store(true)
@@ -408,7 +407,7 @@ func (s *soak) over(a, b net.Conn, abandoned bool) error {
 		_, err = io.ReadFull(client, buf)
 	}
 	if abandoned {
-		a.Close() // and client is forgotten
+		a.Close() // and client is not closed
 		if err := <-answered; hung.Load() {
 			return fmt.Errorf("it hung: %w", err)
 		}
@@ -421,13 +420,13 @@ func (s *soak) over(a, b net.Conn, abandoned bool) error {
 	return err
 }
 
-// overTCP is over with sockets, one in ten that it is called; the kernel would
-// run out of ports.
+// overTCP uses sockets for one in ten connections, since the kernel would run out of ports,
+// and net.Pipe for the others.
 func (s *soak) overTCP(t *testing.T) func(r *rand.Rand) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
-	var turn sync.Mutex // so that what is accepted is what was dialed
+	var turn sync.Mutex // so that Accept returns the connection of this Dial
 	return func(r *rand.Rand) error {
 		if r.IntN(10) > 0 {
 			return s.overPipe(r, true)
@@ -448,7 +447,7 @@ func (s *soak) overTCP(t *testing.T) func(r *rand.Rand) error {
 	}
 }
 
-// failing is a connection that breaks when so many bytes were read from it.
+// failing is a connection that ends after a number of bytes.
 type failing struct {
 	net.Conn
 	left int
@@ -464,9 +463,8 @@ func (f *failing) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// errorQueues looks at OpenSSL's error queue of every thread that Go code can
-// run on: it holds more goroutines on threads of their own than there are
-// threads, so idle ones are used too.
+// errorQueues checks OpenSSL's error queue of every thread that can run Go code. It locks
+// more goroutines to threads than there are threads, so that idle threads are used, too.
 func errorQueues() (threads, dirty int) {
 	tasks, _ := os.ReadDir("/proc/self/task")
 	const spare = 8
@@ -483,7 +481,7 @@ func errorQueues() (threads, dirty int) {
 				found.Add(1)
 			}
 			all.Done()
-			all.Wait() // nobody leaves a thread to others before all have one
+			all.Wait() // no goroutine releases its thread before all have one
 		})
 	}
 	group.Wait()

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// The one-line descriptions, which programs put into their logs.
+// The one-line descriptions that programs log.
 func TestTextsVerdict(t *testing.T) {
 	name := clientName + "client revoked"
 	for want, p := range map[string]*sslfilter.Peer{
@@ -43,7 +43,7 @@ func TestTextsVerdict(t *testing.T) {
 	require.Equal(t, "listed", sslfilter.CRLListed.String())
 }
 
-// The numbers are OpenSSL's, and so are the sentences.
+// The numbers and texts are those of OpenSSL.
 func TestTextsVerifyCodes(t *testing.T) {
 	for code, c := range map[sslfilter.VerifyCode]struct {
 		number   int
@@ -60,7 +60,7 @@ func TestTextsVerifyCodes(t *testing.T) {
 		sslfilter.VerifyCertRevoked:          {23, "certificate revoked"},
 	} {
 		require.Equal(t, c.number, int(code))
-		require.True(t, strings.HasPrefix(code.String(), c.sentence), "%d: %v", code, code) // 4.0 says more of 9 and 10
+		require.True(t, strings.HasPrefix(code.String(), c.sentence), "%d: %v", code, code) // in 4.0, the texts of 9 and 10 are longer
 	}
 	require.Equal(t, 18, int(sslfilter.VerifySelfSignedLeaf))
 	require.Equal(t, 19, int(sslfilter.VerifySelfSignedInChain))
@@ -70,7 +70,7 @@ func TestTextsVerifyCodes(t *testing.T) {
 	require.Contains(t, sslfilter.VerifyUnspecified.String(), "nspecified certificate verification error")
 }
 
-// Errors are public types: whoever makes one gets a text too.
+// An error that a program made has a text, too: the types are public.
 func TestTextsBareErrors(t *testing.T) {
 	for want, err := range map[string]error{
 		"sslfilter: SSL_read: failed (SSL_get_error 5)":                       &sslfilter.Error{Op: "SSL_read", Code: 5},

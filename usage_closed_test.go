@@ -10,7 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// arguments are zero values for a call of method: nil slices, empty names.
+// arguments returns zero values for a call of method: nil slices, empty names.
 func arguments(method reflect.Type) (args []reflect.Value) {
 	n := method.NumIn()
 	if method.IsVariadic() {
@@ -22,8 +22,8 @@ func arguments(method reflect.Type) (args []reflect.Value) {
 	return args
 }
 
-// A Filter or Ctx that was closed, or that nobody made, answers every call:
-// ErrClosed from each method that returns an error, nothing from the others.
+// Every method of a closed Filter or Ctx, or of a zero value, can be called. It returns
+// ErrClosed if it returns an error.
 func TestUsageOfClosedAndZeroValues(t *testing.T) {
 	closed := testkit.Ctx(t, testkit.Server())
 	require.NoError(t, closed.Close())
@@ -31,7 +31,7 @@ func TestUsageOfClosedAndZeroValues(t *testing.T) {
 	_, err := failed.Receive(nil, []byte("GET / HTTP/1.1\r\n\r\n"))
 	require.Error(t, err)
 	require.NoError(t, failed.Close())
-	require.Equal(t, err, failed.Err(), "Err keeps what ended the connection")
+	require.Equal(t, err, failed.Err(), "Err keeps the error that ended the connection")
 	detached := testkit.Connect(t, testkit.Server(), testkit.Client())
 	require.NoError(t, detached.Client.CloseWrite())
 	detached.Transfer()

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// state is all that a filter tells of itself without being changed by the question.
+// state is everything that the methods of a filter report about it.
 type state struct {
 	Err                          error
 	Done, Exists, Valid, Flushed bool
@@ -47,11 +47,11 @@ func setALPN(protocols ...string) func(*sslfilter.Filter) error {
 	return func(f *sslfilter.Filter) error { return f.SetALPN(protocols...) }
 }
 
-// mistake is a call that a program should not have made.
+// mistake is a call that a program must not make.
 type mistake struct {
 	name    string
-	prepare func(testing.TB, *testkit.Pair) // brings the pair to where the call is a mistake
-	server  bool                            // makes it, the client otherwise
+	prepare func(testing.TB, *testkit.Pair) // brings the pair into the state in which the call is a mistake
+	server  bool                            // the server makes the call, not the client
 	call    func(*sslfilter.Filter) error
 	op      string
 }
@@ -75,17 +75,17 @@ func mistakes() []mistake {
 	}
 	return []mistake{
 		{"a server sets a server name", idle, true, setName("localhost"), "SetServerName"},
-		{"a server sets one later", open, true, setName("localhost"), "SetServerName"},
+		{"a server sets a server name later", open, true, setName("localhost"), "SetServerName"},
 		{"SetServerName after Handshake", begun, false, setName("localhost"), "SetServerName"},
 		{"SetServerName on an open connection", open, false, setName("localhost"), "SetServerName"},
-		{"SetServerName of nothing", idle, false, setName(""), "SetServerName"},
+		{"SetServerName without a name", idle, false, setName(""), "SetServerName"},
 		{"a server sets ALPN", idle, true, setALPN("h2"), "SetALPN"},
 		{"SetALPN after Handshake", begun, false, setALPN("h2"), "SetALPN"},
 		{"SetALPN on an open connection", open, false, setALPN("h2"), "SetALPN"},
-		{"SetALPN of nothing", idle, false, setALPN(), "SetALPN"},
+		{"SetALPN without a protocol", idle, false, setALPN(), "SetALPN"},
 		{"SetALPN with an empty protocol", idle, false, setALPN("h2", ""), "SetALPN"},
 		{"SetServerName with a line feed", idle, false, setName("local\nhost"), "SetServerName"},
-		{"SetServerName with a dot in front", idle, false, setName(".localhost"), "SetServerName"},
+		{"SetServerName with a leading dot", idle, false, setName(".localhost"), "SetServerName"},
 		{"SetServerName too long", idle, false, setName(strings.Repeat("x", 256)), "SetServerName"},
 		{"Send after CloseWrite", closing, false, send, "Send"},
 		{"Send after both ends", closed, false, send, "Send"},
@@ -102,12 +102,12 @@ func mistakes() []mistake {
 		{"KeyUpdate after Detach", detached, false, keyUpdate, "KeyUpdate"},
 		{"ExportKeyingMaterial before the handshake", idle, false, export, "ExportKeyingMaterial"},
 		{"ExportKeyingMaterial in the handshake", begun, false, export, "ExportKeyingMaterial"},
-		{"ExportKeyingMaterial of nothing", open, false, exportNothing, "ExportKeyingMaterial"},
+		{"ExportKeyingMaterial of 0 bytes", open, false, exportNothing, "ExportKeyingMaterial"},
 	}
 }
 
-// A mistake of the program is told apart from the peer's faults, and changes
-// nothing: the connection goes on as if it had not been made.
+// A mistake of the program is a *UsageError, and changes nothing: the connection continues as
+// if the call had not been made.
 func TestUsageErrors(t *testing.T) {
 	for _, m := range mistakes() {
 		t.Run(m.name, func(t *testing.T) {
@@ -131,7 +131,7 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// requireGoesOn finishes what the mistake interrupted.
+// requireGoesOn checks that the connection works after the mistake.
 func requireGoesOn(t *testing.T, p *testkit.Pair, m mistake) {
 	t.Helper()
 	if !p.Client.HandshakeDone() {
@@ -142,15 +142,15 @@ func requireGoesOn(t *testing.T, p *testkit.Pair, m mistake) {
 	require.NoError(t, p.Server.Filter.Err())
 	require.True(t, p.Server.ClientCertValid())
 	if p.Client.EOF() {
-		return // both have ended, which is what happened before the call
+		return // both sides were closed before the call
 	}
 	require.NoError(t, p.Server.Send([]byte("still here")))
 	p.Transfer()
 	require.Equal(t, "still here", string(p.Client.Got))
-	require.Empty(t, p.Server.Got, "what was not accepted is not sent")
+	require.Empty(t, p.Server.Got, "rejected data is not sent")
 }
 
-// KeyUpdate needs TLS 1.3, and a name needs a client that has one.
+// KeyUpdate is a usage error in TLS 1.2.
 func TestUsageKeyUpdateInTLS12(t *testing.T) {
 	p := testkit.Connect(t, testkit.Server(testkit.TLS12), testkit.Client())
 	usage := testkit.As[*sslfilter.UsageError](t, p.Client.KeyUpdate(false))
@@ -161,7 +161,7 @@ func TestUsageKeyUpdateInTLS12(t *testing.T) {
 	require.Equal(t, "ping", string(p.Server.Got))
 }
 
-// After Detach the calls that have nothing to do any more do nothing.
+// After Detach, calls that have nothing left to do have no effect.
 func TestUsageAfterDetach(t *testing.T) {
 	p := testkit.Connect(t, testkit.Server(), testkit.Client())
 	require.NoError(t, p.Server.CloseWrite())
@@ -178,7 +178,7 @@ func TestUsageAfterDetach(t *testing.T) {
 	require.NoError(t, p.Client.Filter.Err())
 }
 
-// afterClose is what every method of a closed Filter returns.
+// afterClose checks every method of a closed Filter.
 var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 	"SetServerName":   closedGives(setName("localhost")),
 	"SetVerifiedName": closedGives(func(f *sslfilter.Filter) error { return f.SetVerifiedName("localhost") }),
@@ -240,8 +240,7 @@ func zero(call func(*sslfilter.Filter) any) func(*testing.T, *sslfilter.Filter) 
 	}
 }
 
-// Every method, on a filter that was closed in every state: nothing panics, and
-// nothing is remembered.
+// Every method can be called on a filter that was closed in any state.
 func TestUsageAfterClose(t *testing.T) {
 	methods := reflect.TypeFor[*sslfilter.Filter]()
 	for i := range methods.NumMethod() {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// named makes a server whose certificate has these names and addresses.
+// named returns options of a server whose certificate has these names and addresses.
 func named(t testing.TB, names []string, ips ...string) sslfilter.Options {
 	t.Helper()
 	template := x509.Certificate{Subject: pkix.Name{CommonName: "cn.example"}, DNSNames: names}
@@ -57,8 +57,8 @@ func TestVerifyServerCertificate(t *testing.T) {
 		{"wildcard, two labels", named(t, []string{"*.example.org"}), hostname("a.b.example.org"), 62, alertBadCertificate},
 		{"wildcard, no label", named(t, []string{"*.example.org"}), hostname("example.org"), 62, alertBadCertificate},
 		{"partial wildcard", named(t, []string{"a*.example.org"}), hostname("ab.example.org"), 62, alertBadCertificate},
-		{"the CN does not count beside names", named(t, []string{"a.example"}), hostname("cn.example"), 62, alertBadCertificate},
-		{"the CN does not count alone either", named(t, nil), hostname("cn.example"), 62, alertBadCertificate},
+		{"the CN is ignored beside names", named(t, []string{"a.example"}), hostname("cn.example"), 62, alertBadCertificate},
+		{"the CN alone is ignored", named(t, nil), hostname("cn.example"), 62, alertBadCertificate},
 		{"IP address", testkit.ServerOf("server"), hostname("127.0.0.1"), ok, 0},
 		{"wrong IP address", testkit.ServerOf("server"), hostname("127.0.0.2"), 64, alertBadCertificate},
 		{"IPv6 address", named(t, nil, "2001:db8::1"), hostname("2001:db8::1"), ok, 0},
@@ -98,7 +98,8 @@ func hostname(name string) func(*sslfilter.Options) {
 	return func(o *sslfilter.Options) { o.ServerName = name }
 }
 
-// requireServerRefused holds that the client gave up, and told the server why.
+// requireServerRefused checks that the client rejected the server, with this error and this
+// alert.
 func requireServerRefused(t *testing.T, p *testkit.Pair, code sslfilter.VerifyCode, alert sslfilter.AlertError) {
 	t.Helper()
 	require.False(t, p.Client.HandshakeDone())
@@ -111,7 +112,8 @@ func requireServerRefused(t *testing.T, p *testkit.Pair, code sslfilter.VerifyCo
 	require.Empty(t, p.Server.Got)
 }
 
-// The original's way: any server, and a verdict afterwards, without the name.
+// With InsecureSkipVerify, as in the original, the handshake succeeds with every server. The
+// verdict is available afterwards, and ignores the name.
 func TestVerifyInsecureSkipVerify(t *testing.T) {
 	for _, c := range []struct {
 		server string
@@ -123,7 +125,7 @@ func TestVerifyInsecureSkipVerify(t *testing.T) {
 		{"server-unknown", false, []sslfilter.VerifyCode{20, 21}},
 		{"server-selfsigned", false, []sslfilter.VerifyCode{18}},
 		{"server-expired", false, []sslfilter.VerifyCode{10}},
-		{"server-wronghost", false, []sslfilter.VerifyCode{26}}, // and 62 is not among them
+		{"server-wronghost", false, []sslfilter.VerifyCode{26}}, // without 62, the host name mismatch
 	} {
 		t.Run(c.server, func(t *testing.T) {
 			for _, name := range []string{"", "example.org"} {
@@ -144,7 +146,7 @@ func TestVerifyInsecureSkipVerify(t *testing.T) {
 	}
 }
 
-// A mismatch of the name stands in ClientCertIDs, but only where the name is verified.
+// ClientCertIDs contains a mismatch of the name if the name is verified.
 func TestVerifyNameMismatchIsInTheIDs(t *testing.T) {
 	count := func(f *sslfilter.Filter) (n int) {
 		for _, id := range f.ClientCertIDs() {
@@ -165,7 +167,8 @@ func TestVerifyNameMismatchIsInTheIDs(t *testing.T) {
 	require.Zero(t, count(p.Client.Filter))
 }
 
-// Without a name anybody with any certificate of the CA could be the server.
+// A client without a server name cannot start the handshake: any certificate of the CA would
+// be accepted.
 func TestVerifyNoNameNoHandshake(t *testing.T) {
 	nameless := testkit.Client(hostname(""))
 	for name, start := range map[string]func(*sslfilter.Filter) error{
@@ -193,7 +196,7 @@ func TestVerifyNoNameNoHandshake(t *testing.T) {
 	}
 }
 
-// What crypto/tls sees as SNI, and which name is verified.
+// The options and methods decide which name is sent as SNI, and which is verified.
 func TestVerifyServerNames(t *testing.T) {
 	long := strings.Repeat("x", 255)
 	for _, c := range []struct {
@@ -255,7 +258,7 @@ func TestVerifyServerNames(t *testing.T) {
 	}
 }
 
-// OpenSSL's verification has nothing to say about a server without a certificate.
+// A client rejects a server without a certificate, though OpenSSL does not verify it.
 func TestVerifyAnonymousServer(t *testing.T) {
 	anonymous := func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "aNULL:@SECLEVEL=0", true }
 	server := testkit.With(sslfilter.Options{}, anonymous)
@@ -308,7 +311,7 @@ func TestCRLClientRefusesListedServer(t *testing.T) {
 	require.Equal(t, big.NewInt(0x1001).Bytes(), testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Peer().Chain[0].Serial)
 }
 
-// A client without CACrt trusts what the system trusts.
+// A client without CACrt trusts the CAs of the system.
 func TestVerifySystemStoreIsTheDefault(t *testing.T) {
 	for _, c := range []struct {
 		ca    string
@@ -320,7 +323,7 @@ func TestVerifySystemStoreIsTheDefault(t *testing.T) {
 			}
 			require.NotEmpty(t, os.Getenv("SSL_CERT_FILE"))
 			client := testkit.Client(func(o *sslfilter.Options) { o.CACrt = "" })
-			for range 2 { // the store is shared by all contexts
+			for range 2 { // all contexts share the store
 				p := testkit.NewPair(t, testkit.Server(), client)
 				err := p.Handshake()
 				require.Equal(t, c.valid, err == nil, "%v", err)

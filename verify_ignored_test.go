@@ -20,7 +20,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// attacker makes certificates with keys of its own.
+// attacker makes certificates with new keys.
 type attacker struct {
 	t      testing.TB
 	serial int64
@@ -32,8 +32,8 @@ type forged struct {
 	pem  []byte
 }
 
-// issue makes a certificate that parent is said to have issued, signed by signer;
-// with neither it signs itself.
+// issue makes a certificate that names parent as its issuer, and that signer signs. Without
+// parent it is self-signed.
 func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer any) forged {
 	a.t.Helper()
 	a.serial++
@@ -59,7 +59,7 @@ func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer an
 	return forged{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// showing gives o the certificate with the rest of its chain.
+// showing adds the certificate and the rest of its chain to o.
 func (f forged) showing(o sslfilter.Options, rest ...forged) sslfilter.Options {
 	chain := bytes.Clone(f.pem)
 	for _, c := range rest {
@@ -73,11 +73,11 @@ func (f forged) showing(o sslfilter.Options, rest ...forged) sslfilter.Options {
 	return o
 }
 
-// attack is a way to show a certificate that nobody whom this side trusts has issued.
+// attack is a certificate that was not issued by a trusted CA.
 type attack struct {
 	name  string
 	shows func(sslfilter.Options) sslfilter.Options
-	codes []sslfilter.VerifyCode // what OpenSSL finds wrong; ignoring all of it lets the peer in
+	codes []sslfilter.VerifyCode // the errors of OpenSSL; if all are ignored, the peer is accepted
 }
 
 func attacks(t testing.TB) []attack {
@@ -89,7 +89,7 @@ func attacks(t testing.TB) []attack {
 	self := a.issue("ann", false, nil, nil)
 	trusted, err := x509.ParseCertificate(testkit.DER(t, testkit.PKIBytes(t, "root.crt")))
 	require.NoError(t, err)
-	namesTrusted := a.issue("ann", false, &x509.Certificate{RawSubject: trusted.RawSubject}, testkit.Key(t, "other.key")) // RSA, as the CA's own
+	namesTrusted := a.issue("ann", false, &x509.Certificate{RawSubject: trusted.RawSubject}, testkit.Key(t, "other.key")) // an RSA key, like that of the CA
 	return []attack{
 		{"foreign root", func(o sslfilter.Options) sslfilter.Options { return ofRoot.showing(o, root) }, []sslfilter.VerifyCode{19}},
 		{"foreign intermediate", func(o sslfilter.Options) sslfilter.Options { return ofInter.showing(o, inter) }, []sslfilter.VerifyCode{20}},
@@ -99,7 +99,7 @@ func attacks(t testing.TB) []attack {
 	}
 }
 
-// verifyErrors lists the X509_V_ERR numbers that the linked OpenSSL has a sentence for.
+// verifyErrors returns the X509_V_ERR numbers that have a text in the linked OpenSSL.
 func verifyErrors() (list []sslfilter.VerifyCode) {
 	for code := sslfilter.VerifyCode(1); code < 200; code++ {
 		if text := code.String(); !strings.Contains(text, "error number") && !strings.Contains(text, "unknown") {
@@ -109,7 +109,7 @@ func verifyErrors() (list []sslfilter.VerifyCode) {
 	return list
 }
 
-// letsIn reports whether a side that enforces lets the attacker in.
+// letsIn reports whether a side that requires a valid certificate accepts the attacker.
 func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) bool {
 	t.Helper()
 	var verifying, attacking *sslfilter.Filter
@@ -129,13 +129,13 @@ func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) 
 		p.Handshake()
 	}
 	in := verifying.Err() == nil && verifying.HandshakeDone()
-	require.Equal(t, in, verifying.ClientCertValid(), "the verdict and the handshake say the same")
+	require.Equal(t, in, verifying.ClientCertValid(), "the verdict and the handshake agree")
 	return in
 }
 
-// Which numbers of IgnoreVerifyErrors, each alone, let a stranger in: measured for
-// each number that OpenSSL has, with every attack and on both sides. The method
-// that the warnings are made from says the same.
+// For each number that OpenSSL has, every attack and both sides, the test measures whether
+// ignoring only this number accepts the attacker. VerifyCode.AdmitsAnyone, on which the
+// warnings are based, agrees.
 func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	all := attacks(t)
 	numbers := verifyErrors()
@@ -154,7 +154,7 @@ func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	}
 }
 
-// Debug names the numbers that let a stranger in, and no other.
+// Debug gets a warning for each ignored number with which anybody is accepted.
 func TestVerifyIgnoredErrorsAreLogged(t *testing.T) {
 	log := new(testkit.Log)
 	testkit.Ctx(t, testkit.Asking(func(o *sslfilter.Options) {
@@ -164,7 +164,8 @@ func TestVerifyIgnoredErrorsAreLogged(t *testing.T) {
 	require.Equal(t, []string{"20", "7"}, log.Values("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error"))
 }
 
-// Ignoring exactly what OpenSSL finds lets the attacker in, and one number less does not.
+// The attacker is accepted if all errors of OpenSSL are ignored, and rejected if one of them
+// is not.
 func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 	for _, a := range attacks(t) {
 		for _, server := range []bool{true, false} {
@@ -177,9 +178,8 @@ func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 	}
 }
 
-// What a certificate can do that a trusted CA has issued for something else, by the
-// errors that have to be ignored: issue certificates itself. It is no stranger, but
-// on a client that trusts public CAs everybody can have one.
+// A certificate of a trusted CA that is not itself a CA cannot issue certificates, even if any
+// one error is ignored. If a client trusts public CAs, everybody can have such a certificate.
 func TestVerifyLeafIsNotACA(t *testing.T) {
 	a := &attacker{t: t}
 	holder, err := x509.ParseCertificate(testkit.DER(t, testkit.PKIBytes(t, "client.crt")))

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// refusal is the *VerifyError of a client that does not accept a server with this certificate.
+// refusal returns the *VerifyError of a client that rejects a server with this certificate.
 func refusal(t testing.TB, cert []byte, change func(*sslfilter.Options)) (*sslfilter.VerifyError, error) {
 	t.Helper()
 	server := sslfilter.Options{CrtMem: cert, Key: testkit.PKI("client.key")}
@@ -28,7 +28,7 @@ func refusal(t testing.TB, cert []byte, change func(*sslfilter.Options)) (*sslfi
 	return testkit.As[*sslfilter.VerifyError](t, err), err
 }
 
-// A wrong name is told with the name that was wanted and those of the certificate.
+// The error of a wrong name contains the wanted name, and the names of the certificate.
 func TestVerifyNamesInARefusal(t *testing.T) {
 	long := make([]string, 3000)
 	for i := range long {
@@ -64,7 +64,7 @@ func TestVerifyNamesInARefusal(t *testing.T) {
 	}
 }
 
-// The name of SetServerName is the one that is told.
+// The error contains the name of SetServerName.
 func TestVerifySetServerNameInARefusal(t *testing.T) {
 	p := testkit.NewPair(t, testkit.Server(), testkit.Client())
 	require.NoError(t, p.Client.SetServerName("b.example"))
@@ -74,7 +74,8 @@ func TestVerifySetServerNameInARefusal(t *testing.T) {
 	require.Contains(t, e.Names, "localhost")
 }
 
-// A wrong date is told with the date and the certificate, on both sides and in the verdict.
+// The error of a wrong date contains the date and the certificate, on both sides and in the
+// verdict.
 func TestVerifyDatesInARefusal(t *testing.T) {
 	e, err := refusal(t, testkit.Mint(t, x509.Certificate{
 		Subject: pkix.Name{CommonName: "old"}, DNSNames: []string{"localhost"}, NotAfter: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC),
@@ -109,7 +110,7 @@ func TestVerifyDatesInARefusal(t *testing.T) {
 	}
 }
 
-// longSubject is a certificate whose subject fills 45,000 bytes, which nobody has signed.
+// longSubject returns a self-signed certificate with a subject of 45,000 bytes.
 func longSubject(t testing.TB) []byte {
 	t.Helper()
 	key := testkit.Key(t, "client.key")
@@ -122,8 +123,7 @@ func longSubject(t testing.TB) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// What a peer chooses is bounded in every text that leaves the library, and exact
-// in the fields.
+// Texts with values that the peer chooses are bounded. The fields are exact.
 func TestVerifyPeerTextsAreBounded(t *testing.T) {
 	const most = 2*bounded.MaxText + 512
 	log := new(testkit.Log)
@@ -156,7 +156,8 @@ func TestVerifyPeerTextsAreBounded(t *testing.T) {
 	require.Greater(t, len(p.Server.ClientCertIDs()[0].Subject), 45000)
 }
 
-// A server that asks for certificates and trusts nobody says why everybody is invalid.
+// If a server asks for certificates and trusts no CA, the verdict gives the reason why every
+// certificate is invalid.
 func TestVerifyWithoutACA(t *testing.T) {
 	const why = "; this side trusts no CA, since CACrt is not given"
 	for name, c := range map[string]struct {

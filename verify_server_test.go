@@ -17,7 +17,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// The handshake refuses exactly those whom ClientCertValid tells bad, and tells them why.
+// RequireValidClientCert rejects exactly the clients for which ClientCertValid is false, with
+// an alert that gives the reason.
 func TestVerifyRequireValidClientCert(t *testing.T) {
 	for _, v := range verdicts() {
 		t.Run(v.name, func(t *testing.T) {
@@ -49,7 +50,7 @@ func TestVerifyRequireValidClientCert(t *testing.T) {
 	}
 }
 
-// noCertificateAlert is what RFC 8446 and RFC 5246 want for a missing certificate.
+// noCertificateAlert returns the alert for a missing certificate (RFC 8446, RFC 5246).
 func noCertificateAlert(v sslfilter.Version) sslfilter.AlertError {
 	if v == sslfilter.VersionTLS13 {
 		return alertCertificateRequired
@@ -57,7 +58,7 @@ func noCertificateAlert(v sslfilter.Version) sslfilter.AlertError {
 	return alertHandshakeFailure
 }
 
-// requireRefused holds that the server let nobody in.
+// requireRefused checks that the server rejected the client.
 func requireRefused(t *testing.T, p *testkit.Pair) {
 	t.Helper()
 	require.Error(t, p.Server.Filter.Err())
@@ -68,12 +69,12 @@ func requireRefused(t *testing.T, p *testkit.Pair) {
 	require.Empty(t, p.Server.Got)
 }
 
-// requireFirstError holds that the VerifyError is the first error that counts.
+// requireFirstError checks that the VerifyError is the first error that is not ignored.
 func requireFirstError(t *testing.T, f *sslfilter.Filter, v verdict) {
 	t.Helper()
 	refused := testkit.As[*sslfilter.VerifyError](t, f.Err())
 	ids := f.ClientCertIDs()
-	last := ids[len(ids)-1] // the callback is not called again after a refusal
+	last := ids[len(ids)-1] // OpenSSL does not call the callback again after a rejection
 	require.Equal(t, last.Depth, refused.Depth)
 	require.Equal(t, last.Subject, refused.Subject)
 	switch v.crl {
@@ -112,7 +113,7 @@ func TestCRLGoneWithRequireValidClientCert(t *testing.T) {
 				requireRefused(t, p)
 				require.Equal(t, sslfilter.VerifyUnableToGetCRL, testkit.As[*sslfilter.VerifyError](t, p.Server.Filter.Err()).Code)
 				require.Equal(t, alertUnknownCA, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
-				require.False(t, before.Server.ClientCertValid(), "an open connection is asked about the file of now")
+				require.False(t, before.Server.ClientCertValid(), "open connections use the current file")
 				require.False(t, before.Server.Peer().Valid)
 
 				require.NoError(t, os.WriteFile(file, testkit.PKIBytes(t, "crl.pem"), 0o600))
@@ -126,7 +127,7 @@ func TestCRLGoneWithRequireValidClientCert(t *testing.T) {
 	}
 }
 
-// liar signs with a key that is not the certificate's, or not at all.
+// liar makes signatures that do not belong to the certificate.
 type liar struct {
 	public crypto.PublicKey
 	sign   func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error)
@@ -138,7 +139,8 @@ func (l liar) Sign(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, err
 	return l.sign(r, digest, o)
 }
 
-// Somebody who shows another's certificate passes every check of it but the last.
+// A client with a certificate but not its key is never valid: all checks of the certificate
+// succeed, except the signature of the handshake.
 func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 	victim := testkit.Key(t, "client.key").Public()
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -163,7 +165,7 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 
 						require.Error(t, peer.Err)
 						require.Error(t, f.Err())
-						require.True(t, f.ClientCertExists(), "it was shown")
+						require.True(t, f.ClientCertExists(), "the certificate was sent")
 						require.Equal(t, []seen{rootID, leafID("client valid", rootName, "20:01", 0)}, seenOf(f.ClientCertIDs()))
 						require.False(t, f.HandshakeDone())
 						require.False(t, f.ClientCertValid())
@@ -177,7 +179,7 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 	}
 }
 
-// At no byte of a handshake is the verdict ahead of the proof.
+// After no byte of the handshake is the peer valid before it has proved its key.
 func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		p := testkit.NewPair(t, testkit.Asking(), testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.MaxVersion = highest }))
@@ -200,12 +202,13 @@ func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 			p.Client.Deliver(p.Server.Outgoing(nil))
 		}
 		require.True(t, p.Server.ClientCertValid())
-		require.NotZero(t, shown, "the certificate came before the proof, so the test looked")
+		require.NotZero(t, shown, "the certificate arrived before the proof")
 	})
 
 }
 
-// A resumed session has no verify callback, so there would be no verdict.
+// A server that asks for certificates does not resume sessions: OpenSSL does not call the
+// verify callback for a resumed session, so that there would be no verdict.
 func TestVerifyNoResumptionWithClientCert(t *testing.T) {
 	for name, c := range map[string]struct {
 		server  sslfilter.Options
@@ -213,7 +216,7 @@ func TestVerifyNoResumptionWithClientCert(t *testing.T) {
 	}{
 		"ClientCert":             {testkit.Asking(), false},
 		"RequireValidClientCert": {testkit.Requiring(), false},
-		"neither":                {testkit.Server(), true}, // so that the test can fail
+		"neither":                {testkit.Server(), true}, // to show that the test detects resumption
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
@@ -239,7 +242,7 @@ func TestVerifyNoResumptionWithClientCert(t *testing.T) {
 	}
 }
 
-// A client chooses its certificate by these names.
+// The server sends the names of its CAs, by which a client chooses its certificate.
 func TestVerifyCANamesAreSent(t *testing.T) {
 	root, other := testkit.PKIBytes(t, "root.crt"), testkit.PKIBytes(t, "other.crt")
 	both := []string{"root.crt", "other.crt"}

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Names of the test PKI, as X509_NAME_oneline writes them.
+// Names of the test PKI, in the format of X509_NAME_oneline.
 const (
 	rootName   = "/C=DE/O=Oracle Test/CN=Oracle Root CA"
 	otherName  = "/C=DE/O=Other Org/CN=Unknown CA"
@@ -22,7 +22,7 @@ const (
 	clientName = "/C=DE/O=Oracle Test/CN="
 )
 
-// seen is a sslfilter.CertID that is short to write.
+// seen is a short form of sslfilter.CertID.
 type seen struct {
 	subject, issuer, serial string
 	depth                   int
@@ -41,7 +41,7 @@ var (
 	interID = seen{interName, rootName, "0C", 1, 0}
 )
 
-// leafID is an entry of the peer's own certificate.
+// leafID returns the entry of the peer's own certificate.
 func leafID(cn, issuer, serial string, code sslfilter.VerifyCode) seen {
 	return seen{clientName + cn, issuer, serial, 0, code}
 }
@@ -50,18 +50,18 @@ func at(depth int, id seen) seen { id.depth = depth; return id }
 
 func failed(code sslfilter.VerifyCode, id seen) seen { id.code = code; return id }
 
-// verdict is what a server says of one kind of client.
+// verdict is the expected verdict of a server on one client.
 type verdict struct {
 	name   string
-	crt    string // with the chain, in testdata/pki; empty for no certificate
-	key    string // client.key where empty
+	crt    string // with the chain; empty for no certificate
+	key    string // empty means client.key
 	server func(*sslfilter.Options)
 	ids    []seen
 	valid  bool
 	chain  []string // subjects, leaf first
 	crl    sslfilter.CRLStatus
-	// alert is what a client that is refused by RequireValidClientCert reads, by the text
-	// of RFC 8446 section 6; 0 where it is not refused.
+	// alert is the one that RequireValidClientCert sends (RFC 8446 section 6); 0 if the
+	// client is accepted.
 	alert sslfilter.AlertError
 }
 
@@ -155,10 +155,11 @@ func verdicts() []verdict {
 	}
 }
 
-// tooDeep is the chain of deep where the issuer of the second is not looked for any more.
+// tooDeep returns deep for a bound on the depth: OpenSSL does not look for the issuer of the
+// second certificate any more.
 func tooDeep(deep []seen) []seen {
 	list := []seen{failed(22, deep[1])}
-	if since(openssl30) { // 1.1.1 gives up after the first of both errors
+	if since(openssl30) { // 1.1.1 stops after the first of both errors
 		list = append(list, failed(20, deep[1]))
 	}
 	return append(list, deep[2:]...)
@@ -213,7 +214,7 @@ func requireVerdict(t *testing.T, v verdict, f *sslfilter.Filter) {
 	requireErrors(t, v, f, peer)
 }
 
-// requireErrors holds Peer.Errors against the same list by calls of the callback.
+// requireErrors compares Peer.Errors with the list of the callback's calls.
 func requireErrors(t *testing.T, v verdict, f *sslfilter.Filter, peer *sslfilter.Peer) {
 	t.Helper()
 	var o sslfilter.Options
@@ -231,7 +232,7 @@ func requireErrors(t *testing.T, v verdict, f *sslfilter.Filter, peer *sslfilter
 	require.True(t, slices.IsSortedFunc(peer.Errors, func(a, b sslfilter.VerifyIssue) int { return a.Depth - b.Depth }))
 }
 
-// The DER of a chain is the file's, and the depth of an issue is the place in the chain.
+// Peer.Chain contains the certificates of the files.
 func TestVerifyPeerChain(t *testing.T) {
 	p := testkit.Connect(t, testkit.Asking(), testkit.Showing("client-deep-chain.pem", "client-deep.key"))
 	peer := p.Server.Peer()
@@ -243,7 +244,7 @@ func TestVerifyPeerChain(t *testing.T) {
 	require.Equal(t, testkit.Cert(t, "client-deep.crt").Raw, p.Server.Peer().Chain[0].DER)
 }
 
-// Errors at several depths come leaf first.
+// Peer.Errors is sorted by depth, the leaf first.
 func TestVerifyPeerErrorsAreByDepth(t *testing.T) {
 	expired := testkit.MintFrom(t, testkit.CA(t, "inter"), x509.Certificate{NotAfter: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)}, testkit.Key(t, "client.key").Public())
 	chain := slices.Concat(expired, testkit.PKIBytes(t, "inter.crt"))

@@ -17,7 +17,7 @@ const (
 	v13 = sslfilter.VersionTLS13
 )
 
-// Which versions of a peer each combination of options admits.
+// Each combination of options allows certain versions.
 func TestVersionsAdmitted(t *testing.T) {
 	all := []sslfilter.Version{v10, v11, v12, v13}
 	for _, c := range []struct {
@@ -75,7 +75,7 @@ func TestVersionsAdmitted(t *testing.T) {
 	}
 }
 
-// The highest version that both know is taken.
+// The highest common version is negotiated.
 func TestVersionsHighestCommon(t *testing.T) {
 	require.Equal(t, "TLSv1.3", testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Version())
 	require.Equal(t, "TLSv1.2", testkit.Connect(t, testkit.Server(testkit.TLS12), testkit.Client()).Client.Version())
@@ -88,27 +88,27 @@ func TestVersionsNames(t *testing.T) {
 	}
 }
 
-// The system's openssl.cnf is heard where the options say nothing, and never
+// The system's openssl.cnf applies if the options do not set the versions, and it never
 // lowers the default.
 func TestVersionsOfTheSystem(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits  string
 		change  func(*sslfilter.Options)
-		version string // of a connection, or the option that is refused
+		version string // of a connection, or the rejected option
 	}{
-		"no limits":                      {"", nil, "TLSv1.3"},
-		"MaxProtocol 1.2":                {"MaxProtocol = TLSv1.2", nil, "TLSv1.2"},
-		"MaxProtocol 1.2, MaxVersion":    {"MaxProtocol = TLSv1.2", func(o *sslfilter.Options) { o.MaxVersion = v13 }, "TLSv1.3"},
-		"MaxProtocol 1.2, MinVersion":    {"MaxProtocol = TLSv1.2", func(o *sslfilter.Options) { o.MinVersion = v13 }, "MinVersion"},
-		"MaxProtocol 1.1":                {"MaxProtocol = TLSv1.1", nil, "MinVersion"},
-		"MinProtocol 1.3":                {"MinProtocol = TLSv1.3", nil, "TLSv1.3"},
-		"MinProtocol 1.3, MaxVersion":    {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MaxVersion = v12 }, "MaxVersion"},
-		"MinProtocol 1.3, MinVersion":    {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v12, v12 }, "TLSv1.2"},
-		"MinProtocol 1.3, TLS12":         {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2"},
-		"MinProtocol 1.0":                {"MinProtocol = TLSv1", func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=0" }, "TLSv1.3"},
-		"MinProtocol 1.0, MaxVersion":    {"MinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }, "TLSv1.1"},
-		"CipherString of the system":     {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2 AES256-SHA"},
-		"CipherString, and one of ours ": {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12, o.Cipher = true, "AES128-SHA" }, "TLSv1.2 AES128-SHA"},
+		"no limits":                   {"", nil, "TLSv1.3"},
+		"MaxProtocol 1.2":             {"MaxProtocol = TLSv1.2", nil, "TLSv1.2"},
+		"MaxProtocol 1.2, MaxVersion": {"MaxProtocol = TLSv1.2", func(o *sslfilter.Options) { o.MaxVersion = v13 }, "TLSv1.3"},
+		"MaxProtocol 1.2, MinVersion": {"MaxProtocol = TLSv1.2", func(o *sslfilter.Options) { o.MinVersion = v13 }, "MinVersion"},
+		"MaxProtocol 1.1":             {"MaxProtocol = TLSv1.1", nil, "MinVersion"},
+		"MinProtocol 1.3":             {"MinProtocol = TLSv1.3", nil, "TLSv1.3"},
+		"MinProtocol 1.3, MaxVersion": {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MaxVersion = v12 }, "MaxVersion"},
+		"MinProtocol 1.3, MinVersion": {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v12, v12 }, "TLSv1.2"},
+		"MinProtocol 1.3, TLS12":      {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2"},
+		"MinProtocol 1.0":             {"MinProtocol = TLSv1", func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=0" }, "TLSv1.3"},
+		"MinProtocol 1.0, MaxVersion": {"MinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }, "TLSv1.1"},
+		"CipherString of the system":  {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2 AES256-SHA"},
+		"CipherString, and Cipher":    {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12, o.Cipher = true, "AES128-SHA" }, "TLSv1.2 AES128-SHA"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\n"+c.limits+"\n"))
@@ -126,7 +126,7 @@ func TestVersionsOfTheSystem(t *testing.T) {
 	}
 }
 
-// A server that hears MinProtocol 1.0 would admit what RFC 8996 forbids.
+// MinProtocol of openssl.cnf does not enable TLS 1.0, which RFC 8996 forbids.
 func TestVersionsOldOfTheSystem(t *testing.T) {
 	conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\nMinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0\n"))
 	if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); child {

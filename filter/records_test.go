@@ -30,7 +30,7 @@ func TestRecords(t *testing.T) {
 			server := newEnd(t, filter.Records{}, tlsServer(t, v))
 			client := newEnd(t, filter.Records{}, tlsClient(t))
 			sent, want := messages()
-			send(t, client, sent...)
+			send(t, client, sent...) // before the handshake
 			send(t, server, sent...)
 			require.False(t, client.Flushed())
 			require.NotZero(t, client.Waiting())
@@ -42,7 +42,7 @@ func TestRecords(t *testing.T) {
 			require.Zero(t, server.Unread())
 
 			client.got, server.got = nil, nil
-			send(t, client, sent...)
+			send(t, client, sent...) // after it, in one Outgoing
 			require.NoError(t, client.CloseWrite())
 			transfer(client, server, cut)
 			require.Equal(t, want, server.got)

@@ -77,7 +77,7 @@ func TestDataWithTheLastFlightPassesEveryFilter(t *testing.T) {
 		server.deliver(client.Outgoing(nil), testkit.Whole)
 		client.deliver(server.Outgoing(nil), testkit.Whole)
 		flight := client.Outgoing(nil)
-		if v == sslfilter.VersionTLS12 {
+		if v == sslfilter.VersionTLS12 { // the client finishes one flight later
 			server.deliver(flight, testkit.Whole)
 			send(t, server, "with the last flight")
 			client.deliver(server.Outgoing(nil), testkit.Whole)

@@ -193,7 +193,7 @@ func TestPopTLSFromAStackInUse(t *testing.T) {
 			send(t, client, "CCC")
 			transfer(client, server, cut)
 			unTLS(t, client, server, cut)
-			send(t, server, "plain answer")
+			send(t, server, "plain answer") // after our close_notify, in one delivery
 			move(server, client, cut)
 			require.Equal(t, io.EOF, client.err)
 			_, err := client.Pop()
@@ -238,12 +238,12 @@ func TestReplaceFeedsTheNewFilter(t *testing.T) {
 		transfer(client, server, cut)
 		require.NoError(t, client.Filters()[0].(*sslfilter.Filter).CloseWrite())
 		second := newEnd(t, &filter.Line{}, tlsClient(t))
-		server.deliver(second.Outgoing(client.Outgoing(nil)), cut)
+		server.deliver(second.Outgoing(client.Outgoing(nil)), cut) // close_notify, ClientHello
 		require.Equal(t, io.EOF, server.err)
 		old, err := server.Replace(0, tlsServer(t, 0))
 		require.NoError(t, err)
 		require.NoError(t, old.Close())
-		move(server, client, testkit.Whole)
+		move(server, client, testkit.Whole) // our close_notify, and then the new flight
 		last, err := client.Filters()[0].(*sslfilter.Filter).Detach()
 		require.NoError(t, err)
 		second.deliver(last, cut)

@@ -119,7 +119,7 @@ failed() {
 }
 
 # asked are the reasons of skipped tests that need a setting and not a program.
-asked='^(no FIPS provider here|set [A-Z_]+=1 to run it)'
+asked='^(a configuration with the FIPS provider is missing|set [A-Z_]+=1 to run it)'
 
 # try does it all, in namespaces of its own.
 try() {

@@ -43,7 +43,9 @@ enter() {
 	*)
 		. "$dir/$1/env.sh"
 		# for contexts with Options.FIPS beside a process without
-		[ ! -f "$dir/$1/fips.cnf" ] || export SSLFILTER_FIPS_CONFIG=$dir/$1/fips.cnf
+		if [ -f "$dir/$1/fips.cnf" ]; then
+			export SSLFILTER_FIPS_CONFIG=$dir/$1/fips.cnf SSLFILTER_REQUIRE="${SSLFILTER_REQUIRE-} fips"
+		fi
 		;;
 	esac
 }

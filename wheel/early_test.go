@@ -17,6 +17,7 @@ import (
 func TestEarlyPutAtItsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
+		// In TLS 1.2 the client has two flights to read.
 		client := start(t, a, stackOf(t, nil, testkit.Filter(t, testkit.Client(testkit.UpTo(sslfilter.VersionTLS12)))), nil)
 		block := make([]byte, 1<<20)
 		put := 0

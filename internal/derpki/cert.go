@@ -22,7 +22,7 @@ type Key struct {
 	SPKI []byte // SubjectPublicKeyInfo
 }
 
-// EC derives a key of a curve from a name, so that it is the same in every run.
+// EC derives a key of a curve from a name. The key is the same in every run.
 func EC(curve elliptic.Curve, name string) *Key {
 	sum := sha256.Sum256([]byte(name))
 	size := (curve.Params().BitSize + 7) / 8
@@ -49,7 +49,7 @@ func Ed25519(name string) *Key {
 	return &Key{key, spki}
 }
 
-// RSA makes a new key; there is no way to derive one.
+// RSA makes a new key, which differs in every run.
 func RSA(bits int) *Key {
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	must(err)
@@ -102,7 +102,7 @@ var (
 	UnknownAlg      = SigAlg{crypto.SHA256, Seq(OID(1, 3, 6, 1, 4, 1, 99999, 1))}
 )
 
-// Alg is the usual algorithm of a key.
+// Alg returns the usual signature algorithm of a key.
 func (k *Key) Alg() SigAlg {
 	switch k.Signer.(type) {
 	case *rsa.PrivateKey:
@@ -120,14 +120,14 @@ func (k *Key) sign(alg SigAlg, data []byte) []byte {
 		data = h.Sum(nil)
 	}
 	var opts crypto.SignerOpts = alg.Hash
-	sig, err := k.Sign(nil, data, opts) // without a source of randomness: RFC 6979
+	sig, err := k.Sign(nil, data, opts) // without randomness, as in RFC 6979
 	must(err)
 	return sig
 }
 
-// Cert is what a certificate is made of. Everything is DER. Zero values stand
-// for what is usual: version 3, serial 1, the algorithm of the issuer's key,
-// valid from 2020 to 2099.
+// Cert describes a certificate. All byte slices are DER. Zero values have the usual
+// meanings: version 3, serial number 1, the algorithm of the issuer's key, valid from
+// 2020 to 2099.
 type Cert struct {
 	Version         []byte // the whole element [0]; empty and not nil is version 1
 	Serial          []byte
@@ -139,15 +139,15 @@ type Cert struct {
 	Exts            [][]byte
 	ExtsRaw         []byte // the whole element [3]; wins over Exts
 
-	Alg     *SigAlg // how it is signed
-	Inner   []byte  // AlgorithmIdentifier inside, where it differs
+	Alg     *SigAlg // the signature algorithm
+	Inner   []byte  // AlgorithmIdentifier in the TBSCertificate, if it differs
 	Signer  *Key
 	BadSig  bool                // the signature has a wrong bit
-	Outer   func([]byte) []byte // changes the certificate after all
+	Outer   func([]byte) []byte // changes the complete certificate
 	Changed func([]byte) []byte // changes the TBSCertificate before it is signed
 }
 
-// Version3 and others are the elements that stand for a version.
+// The elements for the versions of a certificate.
 var (
 	Version1 = []byte{}
 	Version2 = TLV(0xa0, Int(1))
@@ -155,7 +155,7 @@ var (
 	Version4 = TLV(0xa0, Int(3))
 )
 
-// DER makes the certificate.
+// DER returns the certificate.
 func (c Cert) DER() []byte {
 	if c.Version == nil {
 		c.Version = Version3
@@ -209,11 +209,11 @@ type Revoked struct {
 	Exts   [][]byte
 }
 
-// CRL is what a revocation list is made of, as Cert is.
+// CRL describes a CRL, as Cert describes a certificate.
 type CRL struct {
 	Version                []byte // empty and not nil is version 1
 	Issuer                 []byte
-	ThisUpdate, NextUpdate []byte // an empty NextUpdate that is not nil is none
+	ThisUpdate, NextUpdate []byte // a NextUpdate that is empty and not nil is left out
 	Entries                []Revoked
 	Exts                   [][]byte
 
@@ -223,7 +223,7 @@ type CRL struct {
 	Outer  func([]byte) []byte
 }
 
-// DER makes the list.
+// DER returns the CRL.
 func (c CRL) DER() []byte {
 	if c.Version == nil {
 		c.Version = Int(1)
@@ -258,11 +258,11 @@ func (c CRL) DER() []byte {
 
 func must(err error) {
 	if err != nil {
-		panic("derpki: " + err.Error()) // the test is wrong, not its input
+		panic("derpki: " + err.Error()) // a mistake in the test
 	}
 }
 
-// PKCS8 is a private key in the form of a .key file.
+// PKCS8 returns a private key in DER, as PKCS #8.
 func PKCS8(k *Key) []byte {
 	der, err := x509.MarshalPKCS8PrivateKey(k.Signer)
 	must(err)

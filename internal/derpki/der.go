@@ -1,9 +1,7 @@
-// Package derpki makes certificates and CRLs byte by byte, for tests of
-// verification: also those that nobody should issue, and that crypto/x509
-// refuses to make.
+// Package derpki makes certificates and CRLs byte by byte, for tests of verification. It
+// can make certificates that no CA should issue and that crypto/x509 rejects.
 //
-// What is made is the same in every run, as far as the keys are. Nothing is
-// checked.
+// Results are the same in every run, except those of RSA keys. Nothing is checked.
 package derpki
 
 import (
@@ -12,7 +10,7 @@ import (
 	"time"
 )
 
-// Tags of ASN.1 that are used here.
+// Tags of ASN.1.
 const (
 	TagBoolean     = 0x01
 	TagInteger     = 0x02
@@ -30,7 +28,7 @@ const (
 	TagSet         = 0x31
 )
 
-// TLV is one element; its length is DER's.
+// TLV returns one element, with the length in DER.
 func TLV(tag byte, parts ...[]byte) []byte {
 	content := Join(parts...)
 	out := []byte{tag}
@@ -47,7 +45,7 @@ func TLV(tag byte, parts ...[]byte) []byte {
 	return append(out, content...)
 }
 
-// Join puts parts behind one another.
+// Join returns the concatenation of parts.
 func Join(parts ...[]byte) (out []byte) {
 	for _, p := range parts {
 		out = append(out, p...)
@@ -55,25 +53,25 @@ func Join(parts ...[]byte) (out []byte) {
 	return out
 }
 
-// Seq is a SEQUENCE.
+// Seq returns a SEQUENCE.
 func Seq(parts ...[]byte) []byte { return TLV(TagSequence, parts...) }
 
-// Int is an INTEGER of small size, or with these bytes of content.
+// Int returns an INTEGER with these bytes of content.
 func Int(content ...byte) []byte { return TLV(TagInteger, content) }
 
-// OID is an OBJECT IDENTIFIER.
+// OID returns an OBJECT IDENTIFIER.
 func OID(id ...int) []byte {
 	der, err := asn1.Marshal(asn1.ObjectIdentifier(id))
 	if err != nil {
-		panic(err) // the test is wrong, not its input
+		panic(err) // a mistake in the test
 	}
 	return der
 }
 
-// Bits is a BIT STRING of whole bytes.
+// Bits returns a BIT STRING of whole bytes.
 func Bits(content []byte) []byte { return TLV(TagBits, []byte{0}, content) }
 
-// Long writes the element der with a length in n bytes, which BER allows.
+// Long returns the element der with its length in n bytes, which only BER allows.
 func Long(der []byte, n int) []byte {
 	content := contentOf(der)
 	out := []byte{der[0], 0x80 | byte(n)}
@@ -83,7 +81,7 @@ func Long(der []byte, n int) []byte {
 	return append(out, content...)
 }
 
-// Indefinite writes the constructed element der without a length, which BER allows.
+// Indefinite returns the constructed element der without a length, which only BER allows.
 func Indefinite(der []byte) []byte {
 	return Join([]byte{der[0], 0x80}, contentOf(der), []byte{0, 0})
 }
@@ -96,20 +94,21 @@ func contentOf(der []byte) []byte {
 	return raw.Bytes
 }
 
-// Attr is one attribute of a name, with one value.
+// Attr returns an attribute of a name, with one value.
 func Attr(tag byte, value string, id ...int) []byte {
 	return TLV(TagSet, Seq(OID(id...), TLV(tag, []byte(value))))
 }
 
-// Name is a distinguished name.
+// Name returns a distinguished name.
 func Name(attrs ...[]byte) []byte { return Seq(attrs...) }
 
-// CN is the name of organisation "derpki" with this common name.
+// CN returns a name with the organization "derpki" and this common name.
 func CN(cn string) []byte {
 	return Name(Attr(TagUTF8, "derpki", 2, 5, 4, 10), Attr(TagUTF8, cn, 2, 5, 4, 3))
 }
 
-// Time is a UTCTime up to 2049, and else a GeneralizedTime (RFC 5280 section 4.1.2.5).
+// Time returns the beginning of a year: a UTCTime up to 2049, and otherwise a
+// GeneralizedTime (RFC 5280 section 4.1.2.5).
 func Time(year int) []byte {
 	t := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
 	if year < 2050 {

@@ -7,15 +7,15 @@ import (
 	"math/big"
 )
 
-// weakKey signs with ECDSA over a curve y² = x³ - 3x + b in the plainest way:
-// slow, open to whoever measures it, and for tests alone.
+// weakKey signs with ECDSA over a curve y² = x³ - 3x + b. The implementation is simple,
+// slow and open to timing attacks: it is only for tests.
 type weakKey struct {
 	p, n, b *big.Int
 	g       point
 	d       *big.Int
 }
 
-// point is a point of the curve; a nil x is the one at infinity.
+// point is a point of the curve. With a nil x it is the point at infinity.
 type point struct{ x, y *big.Int }
 
 func (k *weakKey) Public() crypto.PublicKey { return nil }

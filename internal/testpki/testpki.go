@@ -1,9 +1,8 @@
-// Package testpki makes throw-away PKIs for tests, examples and the demo, with
-// nothing but the standard library. Every key is new, and nothing is meant to
-// outlive the program that made it.
+// Package testpki makes throw-away PKIs for tests, examples and the demo. It uses only the
+// standard library. All keys are new, and should not be used after the program ends.
 //
-// [New] makes the usual set at once: a CA, a server, four client certificates
-// and a CRL. [NewCA] and [CA.Issue] make anything else.
+// [New] makes the usual set: a CA, a server, four client certificates and a CRL. [NewCA]
+// and [CA.Issue] make other certificates.
 package testpki
 
 import (
@@ -29,12 +28,12 @@ type Cert struct {
 	Key crypto.Signer
 }
 
-// CertPEM is the content of a .crt file.
+// CertPEM returns the content of a .crt file.
 func (c *Cert) CertPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }
 
-// KeyPEM is the content of a .key file: PKCS #8, not encrypted.
+// KeyPEM returns the content of a .key file: PKCS #8, not encrypted.
 func (c *Cert) KeyPEM() ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
 	if err != nil {
@@ -43,8 +42,8 @@ func (c *Cert) KeyPEM() ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// Write makes name.crt and name.key in dir, the key with mode 0600. A file
-// that exists is an error.
+// Write creates name.crt and name.key in dir. The key has mode 0600. An existing file is an
+// error.
 func (c *Cert) Write(dir, name string) error {
 	key, err := c.KeyPEM()
 	if err != nil {
@@ -71,18 +70,18 @@ func NewCA(name string) (*CA, error) {
 	return &CA{*c}, nil
 }
 
-// Spec says what Issue makes.
+// Spec describes a certificate for Issue.
 type Spec struct {
 	Name  string   // common name of the subject
-	Hosts []string // names and IP addresses of a server; none makes a client certificate
+	Hosts []string // names and IP addresses of a server; empty for a client certificate
 
 	NotBefore time.Time     // default: an hour ago
 	NotAfter  time.Time     // default: in ten years
 	Key       crypto.Signer // default: a new ECDSA P-256 key
-	Serial    *big.Int      // default: 120 random bits, above 0
+	Serial    *big.Int      // default: 120 random bits, not 0
 }
 
-// Issue makes a certificate of the CA.
+// Issue returns a certificate that the CA has issued.
 func (ca *CA) Issue(s Spec) (*Cert, error) {
 	return issue(ca, s, func(t *x509.Certificate) {
 		t.KeyUsage = x509.KeyUsageDigitalSignature
@@ -100,7 +99,8 @@ func (ca *CA) Issue(s Spec) (*Cert, error) {
 	})
 }
 
-// issue fills in what all certificates share; a nil ca makes a self-signed one.
+// issue sets the fields that all certificates share. If ca is nil, the certificate is
+// self-signed.
 func issue(ca *CA, s Spec, extend func(*x509.Certificate)) (*Cert, error) {
 	fail := func(err error) (*Cert, error) { return nil, fmt.Errorf("testpki: certificate %q: %w", s.Name, err) }
 	now := time.Now()
@@ -145,8 +145,8 @@ func issue(ca *CA, s Spec, extend func(*x509.Certificate)) (*Cert, error) {
 	return &Cert{Certificate: cert, Key: key}, nil
 }
 
-// CRL makes a revocation list (PEM) with the serials of revoked. It must name
-// at least one: a list without entries blocks everybody.
+// CRL returns a CRL in PEM form with the serial numbers of revoked. It needs at least one:
+// Options.CACRL rejects every certificate if the list has no entries.
 func (ca *CA) CRL(revoked ...*Cert) ([]byte, error) {
 	if len(revoked) == 0 {
 		return nil, errors.New("testpki: a CRL needs at least one entry")
@@ -167,16 +167,16 @@ func (ca *CA) CRL(revoked ...*Cert) ([]byte, error) {
 // PKI is the usual set.
 type PKI struct {
 	CA     *CA
-	Server *Cert  // for localhost, 127.0.0.1, ::1 and the names that New was given
+	Server *Cert  // for localhost, 127.0.0.1, ::1 and the names passed to New
 	CRL    []byte // PEM, of CA; Revoked is on it
 
-	Valid   *Cert // a client certificate that is good
-	Revoked *Cert // one on CRL
-	Expired *Cert // one that ended an hour ago
-	Unknown *Cert // one of a CA that nobody knows
+	Valid   *Cert // a valid client certificate
+	Revoked *Cert // a client certificate on CRL
+	Expired *Cert // a client certificate that expired an hour ago
+	Unknown *Cert // a client certificate of an unknown CA
 }
 
-// New makes a PKI whose server also answers to names.
+// New makes a PKI. The server certificate also contains names.
 func New(names ...string) (*PKI, error) {
 	ca, err := NewCA("Throw-away CA")
 	if err != nil {
@@ -206,9 +206,9 @@ func New(names ...string) (*PKI, error) {
 	return p, err
 }
 
-// Write puts everything into the folder dir, which must exist: ca, server,
-// client-valid, client-revoked, client-expired and client-unknown as .crt and
-// .key (mode 0600), and ca.crl. A file that exists is an error.
+// Write writes everything to the folder dir, which must exist: ca, server, client-valid,
+// client-revoked, client-expired and client-unknown as .crt and .key (mode 0600), and
+// ca.crl. An existing file is an error.
 func (p *PKI) Write(dir string) error {
 	for _, c := range []struct {
 		cert *Cert
@@ -241,9 +241,9 @@ func WriteTemp(names ...string) (dir string, err error) {
 	return dir, nil
 }
 
-// ThrowAway is for a server that was given no certificate, neither *crt nor
-// *key: it sets them to those of WriteTemp, and says on standard output which CA
-// its clients can trust until remove is called.
+// ThrowAway sets *crt and *key to files of WriteTemp if both are empty, for a server without
+// a certificate. It prints the file of the CA, which clients can trust until remove is
+// called.
 func ThrowAway(crt, key *string) (remove func(), err error) {
 	if *crt != "" || *key != "" {
 		return func() {}, nil
