@@ -200,6 +200,7 @@ type OptionError struct {
 	Option string // the field's name: "Crt"
 	File   string // empty where the option names no file
 	Err    error
+	Hint   string // another remedy, which only the calling program has; often empty
 }
 
 func (e *OptionError) Error() string {
@@ -207,7 +208,11 @@ func (e *OptionError) Error() string {
 	if e.File != "" {
 		text += " (" + e.File + ")"
 	}
-	return text + ": " + bare(e.Err).Error()
+	text += ": " + bare(e.Err).Error()
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
 }
 
 // Unwrap returns the cause: an *Error of OpenSSL, or one that errors.Is finds

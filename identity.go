@@ -57,7 +57,7 @@ func (s *sharedCtx) checkAnonymous() error {
 		return err
 	}
 	if !anonymous {
-		return badOption("Crt", "is missing: a server needs a certificate and its Key, unless Cipher admits anonymous suites; for a client set Client")
+		return &OptionError{Option: "Crt", Err: errors.New("is missing: a server needs a certificate and its Key, unless Cipher admits anonymous suites"), Hint: "for a client set Client"}
 	}
 	return nil
 }

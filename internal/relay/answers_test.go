@@ -173,6 +173,17 @@ func uploading(length int) string {
 	return fmt.Sprintf("PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", length)
 }
 
+// upload sends a request, and its body after the answer 100.
+func upload(t *testing.T, f *fixture) {
+	t.Helper()
+	c := newLines(t, dial(t, f.addr()))
+	c.say(uploading(5))
+	c.expect("HTTP/1.1 100 Continue")
+	c.expect("\r\n")
+	c.say("hello")
+	c.expect("HTTP/1.1 200 OK")
+}
+
 func TestExpectWaitsForTheBackend(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		expectation := make(chan string, 1)
@@ -207,12 +218,7 @@ func TestExpectWaitsForTheBackend(t *testing.T) {
 			io.CopyN(io.Discard, in, 5)
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		}))
-		c := newLines(t, dial(t, f.addr()))
-		c.say(uploading(5))
-		c.expect("HTTP/1.1 100 Continue")
-		c.expect("\r\n")
-		c.say("hello")
-		c.expect("HTTP/1.1 200 OK")
+		upload(t, f)
 	})
 	t.Run("ignored", func(t *testing.T) {
 		f := plainHTTP(t, backend(t, func(conn net.Conn) {
@@ -223,12 +229,7 @@ func TestExpectWaitsForTheBackend(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		}))
-		c := newLines(t, dial(t, f.addr()))
-		c.say(uploading(5))
-		c.expect("HTTP/1.1 100 Continue")
-		c.expect("\r\n")
-		c.say("hello")
-		c.expect("HTTP/1.1 200 OK")
+		upload(t, f)
 	})
 }
 

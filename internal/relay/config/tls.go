@@ -90,7 +90,6 @@ func (t *TLS) optionError(err error) error {
 // ordinary words, and are recognized by the word before them.
 func keysIn(prefix, text string) string {
 	text = memoryForm.ReplaceAllString(text, "")
-	text = strings.TrimSuffix(text, "; for a client set Client") // the relay has no such key
 	text = fieldName.ReplaceAllStringFunc(text, func(field string) string { return prefix + optionKey(field) })
 	return fieldAmongWords.ReplaceAllStringFunc(text, func(words string) string {
 		before, field, _ := strings.Cut(words, " ")
