@@ -123,6 +123,7 @@ check-bench: ## every benchmark runs once
 	@$(GO) test -run '^$$' -bench . -benchtime 1x ./...
 	@cd bench && $(GO) run . -rounds 1 -slice 1ms -connections 20 -without libp2p/go-openssl \
 		-only handshake,resumed,message,burst,setup,crl,calls,memory >/dev/null
+	@cd bench && $(GO) run . -rounds 1 -slice 1ms choices >/dev/null
 
 check-speed: ## instructions against C, crossings and allocations are what they were; no clock is looked at
 	@echo '== instructions, crossings, allocations'
