@@ -80,14 +80,16 @@ func sources() (list []*source, err error) {
 	return list, err
 }
 
-// comment is the first sentence of the package comment, or "".
+// comment returns the first sentence of the package comment, or "". If several
+// files have one, as with and without cgo, the longest counts.
 func (s *source) comment() string {
+	longest := ""
 	for _, f := range s.files {
-		if text := f.Doc.Text(); text != "" {
-			return sentence(text)
+		if text := f.Doc.Text(); len(text) > len(longest) {
+			longest = text
 		}
 	}
-	return ""
+	return sentence(longest)
 }
 
 func sentence(text string) string {
