@@ -68,7 +68,7 @@ func (h *sslHandle) send(wire, plain []byte) (got, taken int, st status) {
 
 // held counts the bytes for the network that wait in C memory.
 func (h *sslHandle) held() int {
-	n := int(h.ptr.held_len)
+	n := int(h.ptr.wire.held_len)
 	runtime.KeepAlive(h)
 	return n
 }

@@ -15,8 +15,8 @@ package sslfilter
 #cgo nocallback fssl_key_update
 #cgo noescape fssl_conn_new
 #cgo nocallback fssl_conn_new
-#cgo noescape fssl_conn_on_crl
-#cgo nocallback fssl_conn_on_crl
+#cgo noescape fssl_verdict_listed
+#cgo nocallback fssl_verdict_listed
 
 #include <stdlib.h>
 #include "cgo_helpers.h"

@@ -155,12 +155,12 @@ int fssl_listed(const fssl_serials *crl, const X509 *cert)
 }
 
 /* The first recorded certificate that is listed, or -1. */
-int fssl_conn_on_crl(const fssl_conn *c, const fssl_serials *crl)
+int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials)
 {
     int i;
 
-    for (i = 0; i < c->n_rec; i++)
-        if (c->rec[i].cert == NULL || fssl_listed(crl, c->rec[i].cert))
+    for (i = 0; i < v->n_rec; i++)
+        if (v->rec[i].cert == NULL || fssl_listed(serials, v->rec[i].cert))
             return i;
     return -1;
 }
@@ -308,7 +308,7 @@ static int verify_with_crls(X509_STORE_CTX *store, void *arg)
 
     (void)arg;
     if (c != NULL) {
-        X509_STORE_CTX_set0_crls(store, c->crls); /* keeps the pointer only */
+        X509_STORE_CTX_set0_crls(store, c->policy.lists); /* keeps the pointer only */
         ok = X509_verify_cert(store) > 0;
     }
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)

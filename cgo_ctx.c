@@ -1,17 +1,68 @@
 /* SSL_CTX: versions, ciphers, groups, ALPN, certificates, trust, DH parameters. */
 #include "cgo_internal.h"
 
+static int data_index = -1; /* set once, atomically; after a failure for lack of memory it is tried again */
+
+static void free_data(void *parent, void *ptr, CRYPTO_EX_DATA *ex_data, int index, long argl, void *argp)
+{
+    fssl_ctx_data *data = ptr;
+
+    (void)parent;
+    (void)ex_data;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    if (data == NULL)
+        return;
+    OPENSSL_free(data->alpn);
+    OPENSSL_free(data);
+}
+
+static int get_data_index(void)
+{
+    int index = __atomic_load_n(&data_index, __ATOMIC_ACQUIRE), none = -1;
+
+    if (index >= 0)
+        return index;
+    index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_data);
+    if (index >= 0 && !__atomic_compare_exchange_n(&data_index, &none, index, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        index = none; /* another thread was faster */
+    return index;
+}
+
+fssl_ctx_data *fssl_ctx_data_of(SSL_CTX *ctx)
+{
+    return SSL_CTX_get_ex_data(ctx, get_data_index());
+}
+
+/* Gives ctx its data, which the SSL_CTX owns. */
+static int add_data(SSL_CTX *ctx)
+{
+    int index = get_data_index();
+    fssl_ctx_data *data = index >= 0 ? OPENSSL_zalloc(sizeof(*data)) : NULL;
+
+    if (data == NULL || !SSL_CTX_set_ex_data(ctx, index, data)) {
+        OPENSSL_free(data);
+        return 0;
+    }
+    return 1;
+}
+
 SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
 {
     SSL_CTX *ctx;
 
     clear_errors();
     ctx = fssl_new_ctx(lib, client ? TLS_client_method() : TLS_server_method());
+    if (ctx != NULL && !add_data(ctx)) {
+        SSL_CTX_free(ctx);
+        ctx = NULL;
+    }
     if (ctx != NULL) {
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
         SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
-        /* CVE-2009-3555. 3.x: off by default, but openssl.cnf may have set them. */
+        /* CVE-2009-3555. In 3.x they are off by default, but openssl.cnf may have set them. */
         SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         if (client)
@@ -55,67 +106,30 @@ int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs)
     return done(SSL_CTX_set1_groups_list(ctx, list) == 1, errs);
 }
 
-/* What a server may choose from, in the form of the extension; it belongs to the SSL_CTX. */
-typedef struct alpn_list {
-    size_t len;
-    unsigned char protos[];
-} alpn_list;
-
-static int alpn_index = -1; /* set once, atomically; what failed for want of memory is tried again */
-
-static void free_alpn(void *parent, void *list, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
-{
-    (void)parent;
-    (void)data;
-    (void)index;
-    (void)argl;
-    (void)argp;
-    OPENSSL_free(list);
-}
-
-static int get_alpn_index(void)
-{
-    int index = __atomic_load_n(&alpn_index, __ATOMIC_ACQUIRE), none = -1;
-
-    if (index >= 0)
-        return index;
-    index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
-    if (index >= 0 && !__atomic_compare_exchange_n(&alpn_index, &none, index, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-        index = none; /* another thread was faster */
-    return index;
-}
-
-/* The server's order decides; nothing in common is a fatal alert (RFC 7301 section 3.2). */
+/* The server's order decides. If the lists have nothing in common, the handshake fails with an alert (RFC 7301 section 3.2). */
 static int alpn_cb(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned int in_len, void *arg)
 {
-    const alpn_list *own = arg;
+    const fssl_ctx_data *data = arg;
 
     (void)ssl;
-    if (SSL_select_next_proto((unsigned char **)out, out_len, own->protos, (unsigned int)own->len, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto((unsigned char **)out, out_len, data->alpn, (unsigned int)data->alpn_len, in, in_len) != OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     return SSL_TLSEXT_ERR_OK;
 }
 
 int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs)
 {
-    alpn_list *own;
-    int index;
+    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
 
     clear_errors();
     if (client)
         return done(SSL_CTX_set_alpn_protos(ctx, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
-    index = get_alpn_index();
-    if (index < 0)
-        return done(0, errs);
-    own = OPENSSL_malloc(sizeof(*own) + len);
-    if (own == NULL || !SSL_CTX_set_ex_data(ctx, index, own)) {
-        OPENSSL_free(own);
-        return done(0, errs);
-    }
-    own->len = len;
-    memcpy(own->protos, protos, len);
-    SSL_CTX_set_alpn_select_cb(ctx, alpn_cb, own);
-    return done(1, errs);
+    OPENSSL_free(data->alpn);
+    data->alpn = OPENSSL_memdup(protos, len);
+    data->alpn_len = data->alpn != NULL ? len : 0;
+    if (data->alpn != NULL)
+        SSL_CTX_set_alpn_select_cb(ctx, alpn_cb, data);
+    return done(data->alpn != NULL, errs);
 }
 
 void fssl_ctx_set_server_preference(SSL_CTX *ctx)

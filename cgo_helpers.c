@@ -6,69 +6,69 @@
 
 /* -------------------------------------------------------- the memory BIO */
 
-/* Keeps bytes for the network that found no room in the caller's slice. */
+/* Keeps output that does not fit into the caller's slice. */
 SELDOM static int hold(fssl_conn *c, const char *data, size_t len)
 {
-    size_t need = c->held_len + len;
+    size_t need = c->wire.held_len + len;
 
     if (c->reading && c->handshaken)
-        c->answers += len;
-    if (need > FSSL_MAX_HELD || c->answers > FSSL_MAX_ANSWERS)
+        c->wire.answers += len;
+    if (need > FSSL_MAX_HELD || c->wire.answers > FSSL_MAX_ANSWERS)
         return 0;
-    if (c->held_off + need > c->held_cap) {
-        size_t cap = c->held_cap;
+    if (c->wire.held_off + need > c->wire.held_cap) {
+        size_t cap = c->wire.held_cap;
         unsigned char *held;
 
         while (cap < need)
             cap = cap < 2048 ? 2048 : cap * 2;
         held = OPENSSL_malloc(cap);
         if (held == NULL) {
-            c->starved = 1;
+            c->wire.starved = 1;
             return 0;
         }
-        if (c->held_len > 0)
-            memcpy(held, c->held + c->held_off, c->held_len);
-        OPENSSL_free(c->held);
-        c->held = held;
-        c->held_cap = cap;
-        c->held_off = 0;
+        if (c->wire.held_len > 0)
+            memcpy(held, c->wire.held + c->wire.held_off, c->wire.held_len);
+        OPENSSL_free(c->wire.held);
+        c->wire.held = held;
+        c->wire.held_cap = cap;
+        c->wire.held_off = 0;
     }
-    memcpy(c->held + c->held_off + c->held_len, data, len);
-    c->held_len = need;
+    memcpy(c->wire.held + c->wire.held_off + c->wire.held_len, data, len);
+    c->wire.held_len = need;
     return 1;
 }
 
-/* The caller's slice for output is ours from lend to reclaim, within one call. */
+/* Between lend and reclaim, within one call, output goes to the caller's slice. */
 static void lend(fssl_conn *c, unsigned char *wire, size_t cap)
 {
-    c->out = wire;
-    c->out_cap = cap;
-    c->out_len = 0;
+    c->wire.out = wire;
+    c->wire.out_cap = cap;
+    c->wire.out_len = 0;
 }
 
 static void reclaim(fssl_conn *c)
 {
-    c->wire_len = c->out_len;
+    c->wire_len = c->wire.out_len;
     lend(c, NULL, 0);
 }
 
-/* Moves held bytes to the caller's slice, and gives the memory back when all are gone. */
+/* Moves held bytes to the caller's slice, and frees their memory when none are left. */
 static void fetch(fssl_conn *c)
 {
-    size_t n = c->out_cap - c->out_len;
+    size_t n = c->wire.out_cap - c->wire.out_len;
 
-    if (n > c->held_len)
-        n = c->held_len;
+    if (n > c->wire.held_len)
+        n = c->wire.held_len;
     if (n > 0) {
-        memcpy(c->out + c->out_len, c->held + c->held_off, n);
-        c->out_len += n;
-        c->held_off += n;
-        c->held_len -= n;
+        memcpy(c->wire.out + c->wire.out_len, c->wire.held + c->wire.held_off, n);
+        c->wire.out_len += n;
+        c->wire.held_off += n;
+        c->wire.held_len -= n;
     }
-    if (c->held_len == 0 && c->held != NULL) {
-        OPENSSL_free(c->held);
-        c->held = NULL;
-        c->held_off = c->held_cap = c->answers = 0;
+    if (c->wire.held_len == 0 && c->wire.held != NULL) {
+        OPENSSL_free(c->wire.held);
+        c->wire.held = NULL;
+        c->wire.held_off = c->wire.held_cap = c->wire.answers = 0;
     }
 }
 
@@ -78,19 +78,19 @@ static int wire_write(BIO *bio, const char *data, size_t len, size_t *taken)
     size_t room;
 
     *taken = len;
-    if (unlikely(c->discard))
+    if (unlikely(c->wire.discard))
         return 1;
-    room = c->held_len > 0 ? 0 : c->out_cap - c->out_len;
+    room = c->wire.held_len > 0 ? 0 : c->wire.out_cap - c->wire.out_len;
     if (room > len)
         room = len;
     if (room > 0) {
-        memcpy(c->out + c->out_len, data, room);
-        c->out_len += room;
+        memcpy(c->wire.out + c->wire.out_len, data, room);
+        c->wire.out_len += room;
     }
     if (unlikely(room < len) && !hold(c, data + room, len - room)) {
-        BIO_clear_retry_flags(bio); /* this is a failure, and not to be tried again */
+        BIO_clear_retry_flags(bio); /* a failure, which must not be retried */
         *taken = 0;
-        c->full = 1;
+        c->wire.full = 1;
         return -1;
     }
     return 1;
@@ -99,23 +99,23 @@ static int wire_write(BIO *bio, const char *data, size_t len, size_t *taken)
 static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
 {
     fssl_conn *c = BIO_get_data(bio);
-    size_t n = c->in_left;
+    size_t n = c->wire.in_left;
 
-    if (unlikely(n == 0)) { /* never end of file: that is ReceiveEOF's word */
+    if (unlikely(n == 0)) { /* never "end of file": ReceiveEOF reports that */
         BIO_set_retry_read(bio);
-        c->dry = 1;
+        c->wire.dry = 1;
         *got = 0;
         return -1;
     }
-    if (unlikely(c->dry)) {
+    if (unlikely(c->wire.dry)) {
         BIO_clear_retry_flags(bio);
-        c->dry = 0;
+        c->wire.dry = 0;
     }
     if (n > len)
         n = len;
-    memcpy(data, c->in, n);
-    c->in += n;
-    c->in_left -= n;
+    memcpy(data, c->wire.in, n);
+    c->wire.in += n;
+    c->wire.in_left -= n;
     *got = n;
     return 1;
 }
@@ -129,13 +129,13 @@ static long wire_ctrl(BIO *bio, int cmd, long num, void *ptr)
     case BIO_CTRL_DUP:
         return 1;
     case BIO_CTRL_PENDING:
-        return (long)((fssl_conn *)BIO_get_data(bio))->in_left;
+        return (long)((fssl_conn *)BIO_get_data(bio))->wire.in_left;
     default:
         return 0;
     }
 }
 
-static BIO_METHOD *wire_method; /* made once, set atomically; what failed for want of memory is tried again */
+static BIO_METHOD *wire_method; /* made once and set atomically; after a failure for lack of memory it is tried again */
 
 static BIO_METHOD *get_wire_method(void)
 {
@@ -169,31 +169,31 @@ static BIO *wire_new(fssl_conn *c)
 
 /* ------------------------------------------------------ the verify callback */
 
-static void forget_records(fssl_conn *c)
+static void forget_records(fssl_verdict *v)
 {
-    while (c->n_rec > 0)
-        X509_free(c->rec[--c->n_rec].cert);
-    c->refused = 0;
+    while (v->n_rec > 0)
+        X509_free(v->rec[--v->n_rec].cert);
+    v->refused = 0;
 }
 
-static int record(fssl_conn *c, X509 *cert, int code, int depth, int ignored)
+static int record(fssl_verdict *v, X509 *cert, int code, int depth, int ignored)
 {
     fssl_record *r;
 
-    if (c->n_rec == FSSL_MAX_RECORDS)
+    if (v->n_rec == FSSL_MAX_RECORDS)
         return 0;
-    if (c->n_rec == c->cap_rec) {
-        int cap = c->cap_rec == 0 ? 4 : c->cap_rec * 2;
+    if (v->n_rec == v->cap_rec) {
+        int cap = v->cap_rec == 0 ? 4 : v->cap_rec * 2;
 
-        r = OPENSSL_realloc(c->rec, (size_t)cap * sizeof(*r));
+        r = OPENSSL_realloc(v->rec, (size_t)cap * sizeof(*r));
         if (r == NULL)
             return 0;
-        c->rec = r;
-        c->cap_rec = cap;
+        v->rec = r;
+        v->cap_rec = cap;
     }
     if (cert != NULL && !X509_up_ref(cert))
         return 0;
-    r = &c->rec[c->n_rec++];
+    r = &v->rec[v->n_rec++];
     r->cert = cert;
     r->code = code;
     r->depth = depth;
@@ -201,34 +201,33 @@ static int record(fssl_conn *c, X509 *cert, int code, int depth, int ignored)
     return 1;
 }
 
-static int refuse(fssl_conn *c, X509_STORE_CTX *store, int code, int depth)
+static int refuse(fssl_verdict *v, X509_STORE_CTX *store, int code, int depth)
 {
     X509_STORE_CTX_set_error(store, code);
-    c->refused = code;
-    c->refused_depth = depth;
-    c->refused_rec = c->n_rec - 1;
+    v->refused = code;
+    v->refused_depth = depth;
+    v->refused_rec = v->n_rec - 1;
     return 0;
 }
 
 /*
- * Whether OpenSSL has looked at the root, whose turn is first. If it has no memory
- * to see that a certificate signs itself, it checks neither its signature nor its
- * dates, and goes on with the next.
+ * Whether OpenSSL has checked the root, which it checks first. If it has no memory to see that a certificate is
+ * self-signed, it checks neither its signature nor its dates, and continues with the next certificate.
  */
-static int root_seen(const fssl_conn *c, X509_STORE_CTX *store)
+static int root_seen(const fssl_verdict *v, X509_STORE_CTX *store)
 {
     STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(store);
     int i, top = sk_X509_num(chain) - 1;
 
     if (top < 0 || (X509_get_extension_flags(sk_X509_value(chain, top)) & EXFLAG_SS) == 0)
         return 1;
-    for (i = 0; i < c->n_rec; i++)
-        if (c->rec[i].depth == top)
+    for (i = 0; i < v->n_rec; i++)
+        if (v->rec[i].depth == top)
             return 1;
     return 0;
 }
 
-/* Records what OpenSSL found, one entry a call as the original does, and refuses only where the mode says so. */
+/* Records each call, as the original does. It refuses only with FSSL_ENFORCE, except for a lack of memory. */
 static int verify_cb(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -236,35 +235,88 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
     int code = ok ? X509_V_OK : X509_STORE_CTX_get_error(store);
     int depth = X509_STORE_CTX_get_error_depth(store);
     X509 *cert = X509_STORE_CTX_get_current_cert(store);
+    const fssl_policy *p;
+    fssl_verdict *v;
     int i, ignored = 0;
 
     if (c == NULL)
         return 0;
-    if (c->round != SSL_total_renegotiations(ssl)) { /* a new handshake, a new verdict */
-        c->round = SSL_total_renegotiations(ssl);
-        c->unproved = 1;
-        forget_records(c);
+    p = &c->policy;
+    v = c->judging;
+    if (v == &c->verdict && v->round != SSL_total_renegotiations(ssl)) { /* a new handshake gets a new verdict */
+        v->round = SSL_total_renegotiations(ssl);
+        v->unproved = 1;
+        forget_records(v);
     }
-    for (i = 0; !ok && i < c->n_ignore; i++)
-        if (c->ignore[i] == code)
+    for (i = 0; !ok && i < p->n_ignore; i++)
+        if (p->ignore[i] == code)
             ignored = 1;
-    if (c->crls_block && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read is not one that is missing */
+    if (p->lists_unusable && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read does not count as a missing list */
         ignored = 0;
-    if (!record(c, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(c, store)))
-        return refuse(c, store, X509_V_ERR_OUT_OF_MEM, depth);
-    if (!ok && !ignored && c->mode == FSSL_ENFORCE)
-        return refuse(c, store, code, depth);
-    if (!ok) /* what led to an error that does not count (a bad signature's padding, say): SSL_get_error would take it for its own */
+    if (!record(v, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(v, store)))
+        return refuse(v, store, X509_V_ERR_OUT_OF_MEM, depth);
+    if (!ok && !ignored && p->mode == FSSL_ENFORCE)
+        return refuse(v, store, code, depth);
+    if (!ok) /* SSL_get_error would take the queued reason of an ignored error for a failure of the handshake */
         clear_errors();
-    if (c->mode != FSSL_ENFORCE)
+    if (p->mode != FSSL_ENFORCE)
         return 1;
-    if (c->crls_block)
-        return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
-    if (c->serials_mode == FSSL_CRL_BLOCK || (c->serials_mode == FSSL_CRL_CHECK && c->serials->n == 0))
-        return refuse(c, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
-    if (c->serials_mode == FSSL_CRL_CHECK && (cert == NULL || fssl_listed(c->serials, cert)))
-        return refuse(c, store, X509_V_ERR_CERT_REVOKED, depth);
+    if (p->lists_unusable)
+        return refuse(v, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
+    if (p->serials_mode == FSSL_CRL_BLOCK || (p->serials_mode == FSSL_CRL_CHECK && p->serials->n == 0))
+        return refuse(v, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
+    if (p->serials_mode == FSSL_CRL_CHECK && (cert == NULL || fssl_listed(p->serials, cert)))
+        return refuse(v, store, X509_V_ERR_CERT_REVOKED, depth);
     return 1;
+}
+
+fssl_verdict *fssl_verdict_new(void)
+{
+    return OPENSSL_zalloc(sizeof(fssl_verdict));
+}
+
+static void verdict_clear(fssl_verdict *v)
+{
+    forget_records(v);
+    OPENSSL_free(v->rec);
+}
+
+void fssl_verdict_free(fssl_verdict *v)
+{
+    if (v == NULL)
+        return;
+    verdict_clear(v);
+    OPENSSL_free(v);
+}
+
+/*
+ * Verifies chain, leaf first, outside of a handshake: with the trust, policy, name and callback of the connection c,
+ * as OpenSSL's ssl_verify_cert_chain does it, but into v. Returns 0 if OpenSSL could not do it, with the reason in errs;
+ * the answer is in v.
+ */
+int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors *errs)
+{
+    X509_STORE_CTX *store;
+    int ok = 0;
+
+    clear_errors();
+    store = fssl_new_store_ctx(c->lib);
+    if (store == NULL || X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), sk_X509_value(chain, 0), chain) != 1)
+        goto err;
+    X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(store), SSL_get_security_level(c->ssl));
+    if (X509_STORE_CTX_set_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx(), c->ssl) != 1 ||
+        X509_STORE_CTX_set_default(store, c->client ? "ssl_server" : "ssl_client") != 1 ||
+        X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(c->ssl)) != 1)
+        goto err;
+    X509_STORE_CTX_set_verify_cb(store, verify_cb);
+    if (c->policy.lists != NULL)
+        X509_STORE_CTX_set0_crls(store, c->policy.lists);
+    c->judging = v;
+    ok = X509_verify_cert(store) > 0 || v->refused != 0;
+    c->judging = &c->verdict;
+err:
+    X509_STORE_CTX_free(store);
+    return done(ok, errs);
 }
 
 /* -------------------------------------------------------------- connections */
@@ -281,12 +333,13 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int veri
         goto err;
     c->lib = lib;
     c->client = client;
-    c->mode = mode;
+    c->policy.mode = mode;
+    c->judging = &c->verdict;
     if (n_ignore > 0) {
-        c->ignore = OPENSSL_memdup(ignore, (size_t)n_ignore * sizeof(*ignore));
-        if (c->ignore == NULL)
+        c->policy.ignore = OPENSSL_memdup(ignore, (size_t)n_ignore * sizeof(*ignore));
+        if (c->policy.ignore == NULL)
             goto err;
-        c->n_ignore = n_ignore;
+        c->policy.n_ignore = n_ignore;
     }
     c->ssl = SSL_new(ctx); /* holds a reference to ctx */
     bio = wire_new(c);
@@ -313,29 +366,28 @@ void fssl_conn_free(fssl_conn *c)
     if (c == NULL)
         return;
     SSL_free(c->ssl);
-    forget_records(c);
-    OPENSSL_free(c->rec);
-    OPENSSL_free(c->ignore);
-    OPENSSL_free(c->held);
+    verdict_clear(&c->verdict);
+    OPENSSL_free(c->policy.ignore);
+    OPENSSL_free(c->wire.held);
     OPENSSL_free(c->errs);
     OPENSSL_free(c);
     clear_errors();
 }
 
-/* sni is sent, host or ip is verified; NULL where there is none. */
 int fssl_conn_set_alpn(fssl_conn *c, const unsigned char *protos, size_t len, fssl_errors *errs)
 {
     clear_errors();
     return done(SSL_set_alpn_protos(c->ssl, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
 }
 
+/* sni is sent; host or ip is verified. Each may be NULL. */
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
     int ok;
 
     clear_errors();
-    /* A common name is no host name (RFC 9525 section 2): who gets a client certificate often chooses it. */
+    /* A common name is not a host name (RFC 9525 section 2): people often choose that of their client certificate themselves. */
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     ok = SSL_set_tlsext_host_name(c->ssl, sni) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
          (ip != NULL ? X509_VERIFY_PARAM_set1_ip_asc(param, ip) : X509_VERIFY_PARAM_set1_ip(param, NULL, 0)) == 1;
@@ -343,9 +395,10 @@ int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const ch
 }
 
 /*
- * The two ends of a crossing that moves data. Before it the queue is always made empty: somebody else's error would be
- * taken for one of this connection. Records that OpenSSL reads and writes without a failure leave nothing in it; behind
- * all else, a handshake for instance, it is looked at again. Each look is 3 % of what a small message costs.
+ * cross and crossed begin and end a call that moves data. cross always empties the error queue, because OpenSSL would
+ * take an older error of the thread for one of this connection. Records that OpenSSL reads and writes without a failure
+ * leave nothing in the queue, so crossed empties it only after anything else, a handshake for example. Each look at the
+ * queue is 3 % of the cost of a small message.
  */
 static void cross(fssl_conn *c)
 {
@@ -361,25 +414,25 @@ static void crossed(fssl_conn *c, fssl_status status)
 }
 
 /*
- * Whether a call that failed without an error did so because of the peer's close_notify. SSL_get_error looks at the last
- * warning alone: behind a user_canceled (RFC 8446 section 6.1), which Java sends in front of every close_notify, it says
- * SSL_ERROR_SYSCALL. A fatal alert sets SSL_RECEIVED_SHUTDOWN too, and for want of memory its error may be missing, but
- * then the state is "error".
+ * Whether a call that failed without an error failed because of the peer's close_notify. SSL_get_error considers only
+ * the first warning: Java sends user_canceled (RFC 8446 section 6.1) before every close_notify, and then SSL_get_error
+ * returns SSL_ERROR_SYSCALL. A fatal alert sets SSL_RECEIVED_SHUTDOWN too, and its error can be missing for lack of
+ * memory, but then the state is "error".
  */
 static int closed_by_peer(const fssl_conn *c)
 {
     return ERR_peek_error() == 0 && (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0 && strcmp(SSL_state_string(c->ssl), "SSLERR") != 0;
 }
 
-/* Ends a failed call of OpenSSL: says what it means, and copies the queue where it is an error. */
+/* Ends a failed call of OpenSSL: returns what it means, and copies the queue if it is an error. */
 SELDOM static fssl_status outcome(fssl_conn *c, int ret)
 {
     c->stirred = 1;
     c->unread = 0;
     c->ssl_error = SSL_get_error(c->ssl, ret);
-    if (c->full) {
+    if (c->wire.full) {
         clear_errors();
-        return c->starved ? FSSL_NO_MEMORY : FSSL_FULL;
+        return c->wire.starved ? FSSL_NO_MEMORY : FSSL_FULL;
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
         return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
@@ -393,7 +446,7 @@ SELDOM static fssl_status outcome(fssl_conn *c, int ret)
     return c->errs != NULL ? FSSL_FATAL : FSSL_NO_MEMORY;
 }
 
-/* Before the first handshake: one step of it. */
+/* One step of the first handshake. */
 SELDOM static fssl_status step_handshake(fssl_conn *c)
 {
     int ret = SSL_do_handshake(c->ssl);
@@ -401,14 +454,14 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
 
     if (ret != 1)
         return outcome(c, ret);
-    if (c->mode == FSSL_ENFORCE) { /* an anonymous suite passes OpenSSL's verification, a resumed session comes without */
+    if (c->policy.mode == FSSL_ENFORCE) { /* with an anonymous suite OpenSSL verifies nothing, and a resumed session has no chain */
         cert = fssl_peer_certificate(c->ssl);
         X509_free(cert);
-        if (cert == NULL || c->n_rec == 0)
+        if (cert == NULL || c->verdict.n_rec == 0)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;
-    /* TLS 1.2: the record of the Finished may hold a message of the next handshake, and no input need come any more. */
+    /* TLS 1.2: the record with the Finished may also hold a message of the next handshake, after which no input may follow. */
     c->unread = SSL_has_pending(c->ssl);
     c->records_only = SSL_version(c->ssl) == TLS1_3_VERSION;
     return FSSL_OK;
@@ -427,30 +480,30 @@ SELDOM static fssl_status send_key_update(fssl_conn *c)
     return ret == 1 ? FSSL_OK : outcome(c, ret);
 }
 
-/* OpenSSL answers a KeyUpdate with the next write; the peer should not have to wait for one. */
+/* OpenSSL answers a KeyUpdate with the next write. The peer should not have to wait for that. */
 static fssl_status answer_key_update(fssl_conn *c)
 {
     return unlikely(SSL_get_key_update_type(c->ssl) != SSL_KEY_UPDATE_NONE) ? send_key_update(c) : FSSL_OK;
 }
 
 /*
- * left: the last call may have left a part of a record behind. SSL_read_ex itself leaves one only where it fills plain, and
- * SSL_do_handshake one that is not data.
+ * left says that the last call may have left a part of a record in OpenSSL. SSL_read_ex leaves one only if it fills
+ * plain, and SSL_do_handshake leaves one that is not data.
  */
 static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, int left)
 {
     fssl_status status = FSSL_OK;
 
-    /* without input SSL_read could only say so, at the price of a read buffer */
-    while (status == FSSL_OK && c->plain_len < cap && (c->in_left > 0 || (left && (SSL_pending(c->ssl) > 0 || c->unread)))) {
-        size_t n = 0, before = c->in_left;
+    /* without input SSL_read could only report that, and would allocate a read buffer */
+    while (status == FSSL_OK && c->plain_len < cap && (c->wire.in_left > 0 || (left && (SSL_pending(c->ssl) > 0 || c->unread)))) {
+        size_t n = 0, before = c->wire.in_left;
         int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
 
         if (likely(ret == 1)) {
             c->plain_len += n;
         } else {
             status = outcome(c, ret);
-            if (status == FSSL_OK && (c->in_left == 0 || c->in_left == before)) {
+            if (status == FSSL_OK && (c->wire.in_left == 0 || c->wire.in_left == before)) {
                 status = answer_key_update(c);
                 break;
             }
@@ -461,7 +514,7 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, 
     return status;
 }
 
-/* Takes wire, appends plaintext; in_rest tells what was not taken, more that there was no room for all of it. */
+/* Takes wire and writes plaintext to plain. in_rest counts the bytes that were not taken; more says that plain was too small. */
 void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
 {
     fssl_conn *c = (fssl_conn *)conn;
@@ -469,8 +522,8 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     int left = c->more;
 
     cross(c);
-    c->in = wire;
-    c->in_left = len;
+    c->wire.in = wire;
+    c->wire.in_left = len;
     c->plain_len = 0;
     c->more = 0;
     c->reading = 1;
@@ -481,18 +534,18 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
     }
     if (status == FSSL_OK && likely(c->handshaken)) {
         status = read_records(c, plain, cap, left);
-        if (unlikely(c->unproved) && SSL_is_init_finished(c->ssl)) /* never after a fatal error */
-            c->unproved = 0;
-        c->more = status == FSSL_OK && c->plain_len == cap && (c->in_left > 0 || SSL_pending(c->ssl) > 0 || c->unread);
+        if (unlikely(c->verdict.unproved) && SSL_is_init_finished(c->ssl)) /* SSL_is_init_finished is never true after a fatal error */
+            c->verdict.unproved = 0;
+        c->more = status == FSSL_OK && c->plain_len == cap && (c->wire.in_left > 0 || SSL_pending(c->ssl) > 0 || c->unread);
     }
-    c->in_rest = c->in_left;
-    c->in = NULL; /* a write reads too, in the middle of a handshake: it finds nothing */
-    c->in_left = 0;
+    c->in_rest = c->wire.in_left;
+    c->wire.in = NULL; /* during a handshake a write reads too, and must find nothing */
+    c->wire.in_left = 0;
     c->reading = 0;
     crossed(c, status);
 }
 
-/* Appends to wire what is held and then the records of plain; plain_len tells how much of plain is in them. */
+/* Writes to wire what is held and then the records of plain. plain_len counts the bytes of plain that they contain. */
 void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
 {
     fssl_conn *c = (fssl_conn *)conn;
@@ -510,14 +563,14 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
             c->plain_len += n;
         } else {
             status = outcome(c, ret);
-            break; /* FSSL_OK here: a renegotiation is under way, the rest waits for input */
+            break; /* FSSL_OK here: a renegotiation is in progress, and the rest waits for input */
         }
     }
-    reclaim(c); /* a KeyUpdate that is still to be answered went in front of plain */
+    reclaim(c); /* OpenSSL has sent a pending answer to a KeyUpdate before plain */
     crossed(c, status);
 }
 
-/* fssl_send for a connection that is past speaking: only what is held. Returns the count. */
+/* fssl_send for a connection that can send nothing new: writes only what is held, and returns its size. */
 size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap)
 {
     lend(c, wire, cap);
@@ -526,7 +579,7 @@ size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap)
     return c->wire_len;
 }
 
-/* Queues our close_notify; what OpenSSL would still say after it is dropped. */
+/* Queues our close_notify. Everything that OpenSSL would send after it is dropped. */
 fssl_status fssl_shutdown(fssl_conn *c)
 {
     int ret;
@@ -537,7 +590,7 @@ fssl_status fssl_shutdown(fssl_conn *c)
     ret = SSL_shutdown(c->ssl);
     if (ret < 0)
         return outcome(c, ret);
-    c->discard = 1;
+    c->wire.discard = 1;
     clear_errors();
     return FSSL_OK;
 }
@@ -557,8 +610,8 @@ fssl_status fssl_key_update(fssl_conn *c, int request_peer)
 }
 
 /*
- * What an end of the transport would cut off here. SSL_has_pending misses the moment in which the header of a record has
- * come and nothing of its body; OpenSSL then waits to "read body".
+ * What an end of the transport would cut off now. SSL_has_pending does not see a record of which exactly the header has
+ * been read; OpenSSL's state is then "read body" (RB).
  */
 int fssl_conn_truncated(const fssl_conn *c)
 {

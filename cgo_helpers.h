@@ -45,6 +45,7 @@ typedef struct fssl_lib fssl_lib;
 #define fssl_read_key(lib, bio, cb, arg) ((void)(lib), PEM_read_bio_PrivateKey(bio, NULL, cb, arg))
 #define fssl_read_params(lib, bio) ((void)(lib), PEM_read_bio_Parameters(bio, NULL))
 #define fssl_new_pkey_ctx(lib, key) ((void)(lib), EVP_PKEY_CTX_new(key, NULL))
+#define fssl_new_store_ctx(lib) ((void)(lib), X509_STORE_CTX_new())
 #else
 #include <openssl/provider.h>
 /* A library context of our own with the FIPS provider; NULL stands for the default one. It is never freed. */
@@ -64,6 +65,7 @@ typedef struct fssl_lib {
 #define fssl_read_key(lib, bio, cb, arg) PEM_read_bio_PrivateKey_ex(bio, NULL, cb, arg, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_read_params(lib, bio) PEM_read_bio_Parameters_ex(bio, NULL, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_new_pkey_ctx(lib, key) EVP_PKEY_CTX_new_from_pkey(fssl_lib_ctx(lib), key, fssl_lib_propq(lib))
+#define fssl_new_store_ctx(lib) X509_STORE_CTX_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_next_error(file, line, func, data, flags) ERR_get_error_all(file, line, func, data, flags)
 #define fssl_peer_certificate(ssl) SSL_get1_peer_certificate(ssl)
 #define fssl_set_tmp_dh(ctx, params) \
@@ -149,43 +151,74 @@ enum { FSSL_NO_ALT_NAMES = 0, FSSL_ALT_NAMES = 1, FSSL_BAD_ALT_NAMES = -1 };
 enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
 
 /*
- * One connection: the SSL, its memory BIO and what the verify callback saw.
- * in and out are the caller's memory and are set during one call only.
+ * The bytes between the SSL and the network. in and out are the caller's memory,
+ * and are set only during one call.
  */
-typedef struct fssl_conn {
-    SSL *ssl;
-    const fssl_lib *lib;
-    int client, handshaken, reading, discard, full, starved, more;
-    int dry; /* the BIO has said that it has no input */
-    int records_only; /* TLS 1.3 after the handshake: there will be no other */
-    int unread; /* behind the handshake, OpenSSL may have the rest of a record that it has not looked at */
-    int stirred; /* the crossing under way did more than move records, and may leave an error behind */
-
+typedef struct fssl_wire {
     const unsigned char *in;
     size_t in_left;
     unsigned char *out;
     size_t out_cap, out_len;
-    unsigned char *held; /* bytes for the network that found no room in out: ours, freed when fetched */
+    unsigned char *held; /* output that did not fit into out: our memory, freed when all of it has been fetched */
     size_t held_off, held_len, held_cap;
-    size_t answers; /* bytes of held that reading made */
-    size_t plain_len, wire_len, in_rest; /* results of receive and send */
+    size_t answers; /* bytes of held that OpenSSL produced while it read */
+    int dry;        /* the BIO has reported that it has no input */
+    int discard;    /* our close_notify is made; further output is dropped */
+    int full;       /* held would exceed its bound, or there is no memory for it */
+    int starved;    /* the reason for full is a lack of memory */
+} fssl_wire;
 
-    fssl_status status; /* of receive and send */
-    int ssl_error; /* SSL_get_error of the failed call */
-    fssl_errors *errs;
-
-    int mode, serials_mode;
-    const fssl_serials *serials; /* the Go side keeps it alive */
-    STACK_OF(X509_CRL) *crls; /* what OpenSSL's own check looks into; the Go side keeps it alive */
-    int crls_block; /* ... and cannot be used, so that nobody is acceptable */
+/* What the verify callback accepts. It is set before the handshake; the Go side keeps serials and lists alive. */
+typedef struct fssl_policy {
+    int mode; /* FSSL_RECORD or FSSL_ENFORCE */
     int *ignore;
     int n_ignore;
+    int serials_mode;
+    const fssl_serials *serials;
+    STACK_OF(X509_CRL) *lists; /* the CRLs that OpenSSL checks */
+    int lists_unusable;        /* lists cannot be used, so that no certificate is acceptable */
+} fssl_policy;
+
+/* What the verify callback found for one chain. */
+typedef struct fssl_verdict {
     fssl_record *rec;
     int n_rec, cap_rec;
-    long round; /* renegotiations when rec was begun */
-    int unproved; /* rec is of a renegotiation that is not complete: the peer has not proved that it has the key */
-    int refused, refused_depth, refused_rec; /* the error that made the callback refuse */
+    int unproved;       /* rec is of a renegotiation that is not complete: the peer has not proved that it has the key */
+    int refused;        /* the error that made the callback refuse, or 0 */
+    int refused_depth, refused_rec;
+    long round;         /* renegotiations when rec was begun */
+} fssl_verdict;
+
+/* One connection. What a record touches comes first, so that it shares few cache lines. */
+typedef struct fssl_conn {
+    SSL *ssl;
+    int handshaken, reading, more;
+    int records_only; /* TLS 1.3 after the handshake: there will be no further handshake */
+    int unread;       /* after the handshake, OpenSSL may have the rest of a record that it has not processed */
+    int stirred;      /* the current call did more than move records, and may leave an error in the queue */
+    fssl_status status;                  /* of receive and send */
+    size_t plain_len, wire_len, in_rest; /* results of receive and send */
+    fssl_wire wire;
+
+    int client;
+    int ssl_error; /* SSL_get_error of the failed call */
+    fssl_errors *errs;
+    const fssl_lib *lib;
+    fssl_policy policy;
+    fssl_verdict verdict;
+    fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
 } fssl_conn;
+
+/* Facts of a connection, as far as they are known. The strings belong to the SSL. */
+typedef struct fssl_facts {
+    int version;        /* SSL_version(3) */
+    const char *cipher; /* NULL before there is a cipher suite */
+    int suite, bits, group;
+    const unsigned char *alpn;
+    unsigned int alpn_len;
+    const char *server_name;
+    int resumed, extended_secret;
+} fssl_facts;
 
 void fssl_take_errors(fssl_errors *errs);
 int fssl_err_lib(unsigned long code);
@@ -218,6 +251,7 @@ void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
 
 /* PEM */
+int fssl_certs_add(STACK_OF(X509) *certs, fssl_lib *lib, const unsigned char *der, size_t len, fssl_errors *errs);
 STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_certs_free(STACK_OF(X509) *certs);
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from);
@@ -250,12 +284,13 @@ size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
 fssl_status fssl_shutdown(fssl_conn *c);
 fssl_status fssl_key_update(fssl_conn *c, int request_peer);
 int fssl_conn_truncated(const fssl_conn *c);
-int fssl_conn_on_crl(const fssl_conn *c, const fssl_serials *crl);
-int fssl_conn_bits(const fssl_conn *c);
-int fssl_conn_group(const fssl_conn *c);
+fssl_verdict *fssl_verdict_new(void);
+void fssl_verdict_free(fssl_verdict *v);
+int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors *errs);
+int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials);
+void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts);
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response);
 size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap);
-int fssl_conn_extended_secret(const fssl_conn *c);
 int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,
                      size_t context_len, int use_context, fssl_errors *errs);
 char *fssl_conn_offered(fssl_conn *c);

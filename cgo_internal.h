@@ -47,7 +47,17 @@ int fssl_next_block(BIO *bio, char **name, unsigned char **data, long *len);
 typedef int (*fssl_take_block)(void *into, int *extra, const char *name, const unsigned char *data, long len);
 int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len, fssl_take_block take, void *into);
 
+/*
+ * Our data of an SSL_CTX: one block, in one slot of its ex_data, freed with it. What a callback of a handshake needs
+ * belongs here; what several contexts share is counted by reference.
+ */
+typedef struct fssl_ctx_data {
+    unsigned char *alpn; /* the protocols of a server, in the form of the extension */
+    size_t alpn_len;
+} fssl_ctx_data;
+
 /* cgo_ctx.c */
+fssl_ctx_data *fssl_ctx_data_of(SSL_CTX *ctx);
 char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list);
 
 /* cgo_crl.c */

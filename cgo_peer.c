@@ -3,17 +3,13 @@
 
 #include <time.h>
 
-int fssl_conn_bits(const fssl_conn *c)
+/*
+ * The TLS number of the key exchange group, or 0. OpenSSL returns a NID if it has one, and otherwise the number of the
+ * group with TLSEXT_nid_unknown added.
+ */
+static int group_number(const fssl_conn *c)
 {
-    const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
-
-    return cipher != NULL ? SSL_CIPHER_get_bits(cipher, NULL) : 0;
-}
-
-/* The TLS number of the key exchange group, or 0. OpenSSL gives a NID where it has one, and else the number with a bit on top. */
-int fssl_conn_group(const fssl_conn *c)
-{
-    long group = SSL_get0_session(c->ssl) != NULL ? fssl_negotiated_group(c->ssl) : 0; /* 3.0 follows the pointer unseen */
+    long group = SSL_get0_session(c->ssl) != NULL ? fssl_negotiated_group(c->ssl) : 0; /* 3.0 would crash without a session */
 
     switch (group) {
     case NID_X9_62_prime256v1:
@@ -31,6 +27,25 @@ int fssl_conn_group(const fssl_conn *c)
     }
 }
 
+void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
+
+    memset(facts, 0, sizeof(*facts));
+    facts->version = SSL_version(c->ssl);
+    if (cipher != NULL) {
+        facts->cipher = SSL_CIPHER_get_name(cipher);
+        facts->suite = SSL_CIPHER_get_protocol_id(cipher);
+        facts->bits = SSL_CIPHER_get_bits(cipher, NULL);
+    }
+    facts->group = group_number(c);
+    SSL_get0_alpn_selected(c->ssl, &facts->alpn, &facts->alpn_len);
+    facts->server_name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
+    facts->resumed = SSL_session_reused(c->ssl);
+    /* In TLS 1.3 the secret always belongs to one handshake alone. */
+    facts->extended_secret = facts->version >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
+}
+
 /* The stapled OCSP response that a client was sent; it belongs to the SSL. */
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
 {
@@ -43,12 +58,6 @@ size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
 size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap)
 {
     return of_peer ? SSL_get_peer_finished(c->ssl, buf, cap) : SSL_get_finished(c->ssl, buf, cap);
-}
-
-/* Whether the master secret belongs to this handshake alone (RFC 7627); in TLS 1.3 it always does. */
-int fssl_conn_extended_secret(const fssl_conn *c)
-{
-    return SSL_version(c->ssl) >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
 }
 
 int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *label, size_t label_len, const unsigned char *context,

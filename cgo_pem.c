@@ -124,6 +124,22 @@ STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *
     return w.certs;
 }
 
+/* Appends the certificate whose DER form is der. */
+int fssl_certs_add(STACK_OF(X509) *certs, fssl_lib *lib, const unsigned char *der, size_t len, fssl_errors *errs)
+{
+    X509 *cert = NULL;
+    int extra = 0;
+
+    clear_errors();
+    if (len <= INT_MAX)
+        cert = block_cert(&extra, lib, PEM_STRING_X509, der, (long)len);
+    if (cert == NULL || !sk_X509_push(certs, cert)) {
+        X509_free(cert);
+        return done(0, errs);
+    }
+    return done(1, errs);
+}
+
 void fssl_certs_free(STACK_OF(X509) *certs)
 {
     sk_X509_pop_free(certs, X509_free);

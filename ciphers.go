@@ -133,7 +133,7 @@ func (s *sharedCtx) checkUsable() error {
 		return badOption("MaxVersion", "no handshake can be completed: a server needs @SECLEVEL=0 in Cipher for %v with this OpenSSL", high)
 	}
 	ec, ff := groupKinds(o.Groups)
-	dhe := o.DHCert != "" || o.DHCertMem != nil || ff && !olderThan("4.0")
+	dhe := o.fileOption("DHCert").given() || ff && !olderThan("4.0")
 	usable, key, err := s.ctxHandle.usable(dhe, ec)
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 // Cipher also holds for DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyCertificate, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyIdentity, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -78,12 +78,16 @@ func (s *sharedCtx) applyVerify() error {
 	if o.NoRenegotiation {
 		s.noRenegotiation()
 	}
-	s.ignore = slices.Clone(o.IgnoreVerifyErrors)
+	ignore := slices.Clone(o.IgnoreVerifyErrors)
 	if o.AllowMissingCRL {
-		s.ignore = append(s.ignore, VerifyUnableToGetCRL)
+		ignore = append(ignore, VerifyUnableToGetCRL)
 	}
 	if o.AllowExpiredCRL {
-		s.ignore = append(s.ignore, VerifyCRLHasExpired)
+		ignore = append(ignore, VerifyCRLHasExpired)
+	}
+	s.conn = connConfig{
+		client: o.Client, asks: o.asksClient(), needs: o.BlockBadClientCert || o.RequireValidClientCert,
+		enforce: o.enforces(), ignore: ignore,
 	}
 	return nil
 }
@@ -95,18 +99,11 @@ func (s *sharedCtx) checkSizes() error {
 	names, chain := s.sizes()
 	if o.asksClient() && names > maxCANames {
 		err := fmt.Errorf("the names of its certificates take %d bytes in the request for a client certificate; at most %d are possible", names, maxCANames)
-		return &OptionError{Option: o.pickCAs(), File: o.caFile(), Err: err}
+		return o.fileOption("CACrt").input().wrap(err)
 	}
 	if chain > maxOwnChain {
-		option, file, mem := "Crt", o.Crt, o.CrtMem
-		if o.Chain != "" || o.ChainMem != nil {
-			option, file, mem = "Chain", o.Chain, o.ChainMem
-		}
-		if mem != nil {
-			file = ""
-		}
-		err := fmt.Errorf("the certificates that are sent take %d bytes; peers with OpenSSL take at most %d", chain, maxOwnChain)
-		return &OptionError{Option: o.pick(option, mem), File: file, Err: err}
+		source := o.identity()
+		return source.sends().input().wrap(fmt.Errorf("the certificates that are sent take %d bytes; peers with OpenSSL take at most %d", chain, maxOwnChain))
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func (f *Filter) checkSerials() CRLResult {
 
 // lookUp looks the chain up in what load gives.
 func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult {
-	if f.ssl == nil || f.ssl.recorded() == 0 {
+	if f.ssl == nil || f.ssl.verdict().recorded() == 0 {
 		r.Status = CRLNoCertificate
 		return r
 	}
@@ -173,12 +173,12 @@ func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult
 		r.Status = CRLEmpty
 		return r
 	}
-	i := f.ssl.listed(crl)
+	i := f.ssl.verdict().listed(crl)
 	if i < 0 {
 		r.Status = CRLNotListed
 		return r
 	}
-	cert := f.ssl.record(i)
+	cert := f.ssl.verdict().record(i)
 	r.Status, r.Subject, r.Serial = CRLListed, cert.subject, cert.serial
 	return r
 }
@@ -189,14 +189,14 @@ func (f *Filter) crlChecked() (r CRLResult) {
 	switch {
 	case f.ctx == nil || f.ctx.opts.CRLCheck == CRLCheckOff:
 		return r
-	case f.ssl == nil || f.ssl.recorded() == 0:
+	case f.ssl == nil || f.ssl.verdict().recorded() == 0:
 		r.Status = CRLNoCertificate
 		return r
 	case f.listsErr != nil:
 		return unusableCRL(f.listsErr)
 	}
 	best := 0
-	found, _ := f.ssl.verifyRecords() // without the names where memory is short; Peer tells
+	found, _ := f.ssl.verdict().records() // without the names where memory is short; Peer tells
 	for _, v := range found {
 		status, ok := crlCodes[v.code]
 		if !ok {
@@ -219,7 +219,7 @@ func (f *Filter) crlChecked() (r CRLResult) {
 	}
 	switch {
 	case best > 0:
-	case !f.proved() || f.ssl.unproved():
+	case !f.proved() || f.ssl.verdict().unproved():
 		r.Status = CRLNotReached
 	default:
 		r.Status = CRLNotListed
@@ -290,23 +290,15 @@ func parseSerials(pem []byte) (*crlSerials, error) {
 	return h, nil
 }
 
-// listed gives the index of the first recorded certificate whose serial is on
-// the list, or -1.
-func (h *sslHandle) listed(crl *crlSerials) int {
-	defer runtime.KeepAlive(h)
-	defer runtime.KeepAlive(crl)
-	return int(C.fssl_conn_on_crl(h.ptr, crl.ptr))
-}
-
 // setSerials is what the verify callback of an enforcing side tests; nil blocks
 // everybody. The caller keeps crl alive as long as h.
 func (h *sslHandle) setSerials(crl *crlSerials) {
 	defer runtime.KeepAlive(h)
 	if crl == nil {
-		h.ptr.serials, h.ptr.serials_mode = nil, C.FSSL_CRL_BLOCK
+		h.ptr.policy.serials, h.ptr.policy.serials_mode = nil, C.FSSL_CRL_BLOCK
 		return
 	}
-	h.ptr.serials, h.ptr.serials_mode = crl.ptr, C.FSSL_CRL_CHECK
+	h.ptr.policy.serials, h.ptr.policy.serials_mode = crl.ptr, C.FSSL_CRL_CHECK
 }
 
 // crlLists owns references to whole CRLs, for OpenSSL's own check.
@@ -388,8 +380,8 @@ func (h *ctxHandle) checkLists(wholeChain bool) error {
 func (h *sslHandle) setLists(list *crlLists) {
 	defer runtime.KeepAlive(h)
 	if list == nil {
-		h.ptr.crls, h.ptr.crls_block = nil, 1
+		h.ptr.policy.lists, h.ptr.policy.lists_unusable = nil, 1
 		return
 	}
-	h.ptr.crls, h.ptr.crls_block = list.ptr, 0
+	h.ptr.policy.lists, h.ptr.policy.lists_unusable = list.ptr, 0
 }

@@ -27,7 +27,7 @@ type Ctx struct {
 type sharedCtx struct {
 	*ctxHandle
 	opts    Options
-	ignore  []VerifyCode
+	conn    connConfig
 	ciphers []string
 	usable  []string // of ciphers, what this side can really negotiate
 	trusts  bool     // any CA at all

@@ -13,10 +13,11 @@ import (
 
 func (s *sharedCtx) applyDH() error {
 	o := &s.opts
-	if o.Client || o.DHCert == "" && o.DHCertMem == nil {
+	dh := o.fileOption("DHCert")
+	if o.Client || !dh.given() {
 		return nil
 	}
-	in, err := o.read("DHCert", o.DHCert, o.DHCertMem)
+	in, err := dh.read()
 	if err != nil {
 		return err
 	}

@@ -53,3 +53,15 @@ const (
 	MaxOwnChain  = maxOwnChain
 	MaxCAFiles   = maxCAFiles
 )
+
+// Judge verifies chain, DER with the leaf first, with the options of f and outside
+// of its handshake. Valid is false for a chain that an enforcing side would refuse.
+func Judge(f *Filter, chain [][]byte) (ids []CertID, valid bool, err error) {
+	v, err := f.ssl.judge(f.ctx.lib, chain)
+	if err != nil {
+		return nil, false, err
+	}
+	defer v.close()
+	ids, _ = v.verdict().certIDs()
+	return ids, v.verdict().acceptable(), nil
+}

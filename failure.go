@@ -37,7 +37,7 @@ func (f *Filter) failure(op string, st status) error {
 		})
 	}
 	e := f.ssl.failure(op)
-	if refusal := f.ssl.refusal(); refusal != nil && e.cause == nil {
+	if refusal := f.ssl.verdict().refusal(); refusal != nil && e.cause == nil {
 		if refusal.Code == VerifyHostnameMismatch || refusal.Code == VerifyIPAddressMismatch {
 			refusal.ServerName = f.wantedName()
 		}
@@ -86,8 +86,8 @@ func (f *Filter) explain(e *Error) {
 		if f.proved() {
 			e.Hint = "the peer sent something that is not TLS"
 		}
-	case (e.has("no suitable signature algorithm") || e.has("legacy sigalg disallowed or unsupported")) && strings.HasPrefix(f.ssl.version(), "TLSv1") && f.ssl.version() < "TLSv1.2":
-		e.Hint = "with OpenSSL 3.0 and later, " + f.ssl.version() + " needs @SECLEVEL=0 in Cipher"
+	case (e.has("no suitable signature algorithm") || e.has("legacy sigalg disallowed or unsupported")) && f.ssl.protocol() < VersionTLS12:
+		e.Hint = "with OpenSSL 3.0 and later, " + f.ssl.protocol().String() + " needs @SECLEVEL=0 in Cipher"
 	case e.has("unsupported protocol"), e.has("wrong ssl version"):
 		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
 	}

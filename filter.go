@@ -82,7 +82,7 @@ const (
 
 // newFilter makes a Filter of s and takes over one reference to it.
 func newFilter(s *sharedCtx) (*Filter, error) {
-	ssl, err := newSSL(s)
+	ssl, err := newSSL(s.ctxHandle, &s.conn)
 	if err != nil {
 		s.release()
 		return nil, err
@@ -247,11 +247,12 @@ func (f *Filter) handshakeStep() {
 		return
 	}
 	f.phase = phaseOpen
-	if f.ssl.version() == VersionTLS13.String() {
+	if f.ssl.protocol() == VersionTLS13 {
 		f.overhead = overhead13
 	}
 	if f.ctx.opts.Debug != nil {
-		f.debug("handshake done", "version", f.ssl.version(), "cipher", f.ssl.cipher(), "peer", f.Peer().String())
+		s := f.State()
+		f.debug("handshake done", "version", s.Version.String(), "cipher", s.Cipher, "peer", f.Peer().String())
 	}
 }
 
@@ -439,8 +440,8 @@ func (f *Filter) KeyUpdate(requestPeer bool) error {
 		return &UsageError{"KeyUpdate", "the handshake is not done"}
 	case f.closing:
 		return &UsageError{"KeyUpdate", "after CloseWrite"}
-	case f.ssl.version() != VersionTLS13.String():
-		return &UsageError{"KeyUpdate", "TLS 1.3 has it, this is " + f.ssl.version()}
+	case f.ssl.protocol() != VersionTLS13:
+		return &UsageError{"KeyUpdate", "TLS 1.3 has it, this is " + f.ssl.protocol().String()}
 	}
 	if _, err := f.write(nil); err != nil {
 		return err

@@ -111,14 +111,8 @@ func (s *sharedCtx) checkFIPS() error {
 	}
 	o := &s.opts
 	if cert := s.unservedCert(); cert != "" {
-		option, file, mem := "Crt", o.Crt, o.CrtMem
-		if o.Chain != "" || o.ChainMem != nil {
-			option, file, mem = "Chain", o.Chain, o.ChainMem
-		}
-		if mem != nil {
-			file = ""
-		}
-		return &OptionError{Option: o.pick(option, mem), File: file, Err: fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded())}
+		source := o.identity()
+		return source.sends().input().wrap(fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded()))
 	}
 	err := s.tryHandshake(o.Client, o.CipherSuites, o.Groups)
 	if err == nil {
@@ -136,11 +130,14 @@ func (o *Options) deciding() string {
 	}{
 		{"Cipher", o.Cipher != ""}, {"CipherSuites", o.CipherSuites != ""}, {"Groups", o.Groups != ""},
 		{"MinVersion", o.MinVersion != 0}, {"MaxVersion", o.MaxVersion != 0}, {"TLS12", o.TLS12},
-		{o.pick("Key", o.KeyMem), o.Key != "" || o.KeyMem != nil}, {o.pick("Chain", o.ChainMem), o.Chain != "" || o.ChainMem != nil},
-		{o.pick("DHCert", o.DHCertMem), o.DHCert != "" || o.DHCertMem != nil},
 	} {
 		if option.set {
 			set = append(set, option.name)
+		}
+	}
+	for _, name := range []string{"Key", "Chain", "DHCert"} {
+		if s := o.fileOption(name); s.given() {
+			set = append(set, s.input().option)
 		}
 	}
 	if len(set) == 0 {

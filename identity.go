@@ -10,41 +10,101 @@ import (
 	"strings"
 )
 
-// applyCertificate loads this side's certificate, chain and key.
-func (s *sharedCtx) applyCertificate() error {
-	o := &s.opts
-	if o.Crt == "" && o.CrtMem == nil && o.Chain == "" && o.ChainMem == nil {
-		return s.checkAnonymous()
+// identitySource names one certificate, its chain and its private key.
+type identitySource struct {
+	crt, key, chain fileOption
+	passphrase      func() ([]byte, error)
+}
+
+// identity gives the certificate that the options name.
+func (o *Options) identity() identitySource {
+	return identitySource{o.fileOption("Crt"), o.fileOption("Key"), o.fileOption("Chain"), o.KeyPassphrase}
+}
+
+// sends is the option whose certificates are sent.
+func (s *identitySource) sends() fileOption {
+	if s.chain.given() {
+		return s.chain
 	}
-	own, chain, err := o.certificate(s.lib)
-	if err != nil {
-		return err
+	return s.crt
+}
+
+// identity is a certificate, its chain and its private key: loaded as a whole by
+// load, and applied as a whole by apply. free ends it.
+type identity struct {
+	chain certInput // what is sent, this side's own certificate first
+	key   input
+	pkey  privateKey
+}
+
+// certInput is an input and the certificates in it.
+type certInput struct {
+	input
+	list certList
+}
+
+func (c certInput) free() {
+	if c.list.made() {
+		c.list.free()
 	}
-	defer own.list.free()
-	defer own.forget()
-	if chain.list.made() {
-		defer chain.list.free()
-		defer chain.forget()
+	c.forget()
+}
+
+// load reads and parses everything that s names, for the library context lib.
+func (s *identitySource) load(lib library) (id identity, err error) {
+	if id.chain, err = s.certificates(lib); err != nil {
+		return identity{}, err
 	}
-	send := own
-	if chain.list.made() {
-		send = chain
+	if err := s.loadKey(lib, &id); err != nil {
+		id.free()
+		return identity{}, err
 	}
-	if err := s.useChain(send.list); err != nil {
-		if newer := needsNewerKey(send.data); newer != nil {
+	return id, nil
+}
+
+func (id identity) free() {
+	id.pkey.free()
+	id.key.forget()
+	id.chain.free()
+}
+
+// apply makes the identity that of ctx. With fromTrust, the intermediates of a
+// certificate that comes alone are taken from the trust store.
+func (id identity) apply(ctx *ctxHandle, fromTrust bool) error {
+	if err := ctx.useChain(id.chain.list); err != nil {
+		if newer := needsNewerKey(id.chain.data); newer != nil {
 			err = newer
 		}
-		return send.wrap(err)
+		return id.chain.wrap(err)
 	}
-	if err := s.applyKey(send.input); err != nil {
-		return err
+	mismatch, err := ctx.useKey(id.pkey)
+	if mismatch {
+		err = fmt.Errorf("the private key does not match the certificate of %s: %w", id.chain.name(), bare(err))
 	}
-	if send.list.len() == 1 && (o.CACrt != "" || o.CACrtMem != nil) {
-		if err := s.buildChain(); err != nil {
-			return send.wrap(err)
+	if err != nil {
+		return id.key.wrap(err)
+	}
+	if id.chain.list.len() == 1 && fromTrust {
+		if err := ctx.buildChain(); err != nil {
+			return id.chain.wrap(err)
 		}
 	}
 	return nil
+}
+
+// applyIdentity loads and applies the certificate of the options.
+func (s *sharedCtx) applyIdentity() error {
+	o := &s.opts
+	source := o.identity()
+	if !source.sends().given() {
+		return s.checkAnonymous()
+	}
+	id, err := source.load(s.lib)
+	if err != nil {
+		return err
+	}
+	defer id.free()
+	return id.apply(s.ctxHandle, o.fileOption("CACrt").given())
 }
 
 // checkAnonymous refuses a server that could serve nobody.
@@ -62,70 +122,58 @@ func (s *sharedCtx) checkAnonymous() error {
 	return nil
 }
 
-// certInput is an input and the certificates in it.
-type certInput struct {
-	input
-	list certList
-}
-
-// certificate reads Crt and Chain, whichever are given. Without Crt the chain
-// is both; chain.list is empty without Chain.
-func (o *Options) certificate(lib library) (own, chain certInput, err error) {
-	read := func(option, file string, mem []byte) (c certInput, err error) {
-		if c.input, err = o.read(option, file, mem); err == nil {
+// certificates reads what is sent: the chain if it is named, and otherwise the
+// certificate. If both are, they must begin with the same certificate.
+func (s *identitySource) certificates(lib library) (certInput, error) {
+	read := func(option fileOption) (c certInput, err error) {
+		if c.input, err = option.read(); err == nil {
 			c.list, err = c.certs(lib)
 		}
 		return c, err
 	}
-	withCrt := o.Crt != "" || o.CrtMem != nil
-	if withCrt {
-		if own, err = read("Crt", o.Crt, o.CrtMem); err != nil {
-			return own, chain, err
+	var own certInput
+	if s.crt.given() {
+		var err error
+		if own, err = read(s.crt); err != nil || !s.chain.given() {
+			return own, err
 		}
+		defer own.free()
 	}
-	if o.Chain == "" && o.ChainMem == nil {
-		return own, chain, nil
+	chain, err := read(s.chain)
+	if err == nil && s.crt.given() && !own.list.sameLeaf(chain.list) {
+		err = chain.wrap(fmt.Errorf("its first certificate is not that of %s", own.name()))
 	}
-	if chain, err = read("Chain", o.Chain, o.ChainMem); err != nil {
-		if withCrt {
-			own.list.free()
-		}
-		return own, chain, err
+	if err != nil {
+		chain.free()
+		return certInput{}, err
 	}
-	if !withCrt {
-		return chain, certInput{}, nil
-	}
-	if !own.list.sameLeaf(chain.list) {
-		own.list.free()
-		chain.list.free()
-		return own, chain, chain.wrap(fmt.Errorf("its first certificate is not that of %s", own.name()))
-	}
-	return own, chain, nil
+	return chain, nil
 }
 
-// applyKey loads the private key: Key, or the one in the chain file.
-func (s *sharedCtx) applyKey(chain input) error {
-	o := &s.opts
-	in := chain
-	if o.Key != "" || o.KeyMem != nil {
+// loadKey reads the private key: Key, or the one in the file of the chain.
+func (s *identitySource) loadKey(lib library, id *identity) error {
+	id.key = id.chain.input
+	if s.key.given() {
 		var err error
-		if in, err = o.read("Key", o.Key, o.KeyMem); err != nil {
+		if id.key, err = s.key.read(); err != nil {
 			return err
 		}
-		defer in.forget()
 	}
-	key, encrypted, err := s.lib.parseKey(in.data, nil)
+	in := id.key
+	key, encrypted, err := lib.parseKey(in.data, nil)
 	if err != nil && encrypted {
-		if s.lib.made() && bytes.Contains(in.data, []byte("Proc-Type: 4,ENCRYPTED")) {
+		if lib.made() && bytes.Contains(in.data, []byte("Proc-Type: 4,ENCRYPTED")) {
 			return in.wrap(errOldForm)
 		}
-		key, err = o.decryptKey(s.lib, in)
-		if err != nil {
+		if key, err = s.decryptKey(lib, in); err != nil {
 			return err
 		}
 	}
 	if err != nil {
-		if in.option == chain.option && !pemKey.in(in.data) {
+		if newer := needsNewerKey(id.chain.data); newer != nil { // and so does its certificate
+			return id.chain.wrap(newer)
+		}
+		if in.option == id.chain.option && !pemKey.in(in.data) {
 			return in.wrap(errors.New("holds no private key, and Key is not given"))
 		}
 		if newer := needsNewerKey(in.data); newer != nil {
@@ -133,32 +181,25 @@ func (s *sharedCtx) applyKey(chain input) error {
 		}
 		return in.wrap(in.notPEM(pemKey, err))
 	}
-	defer key.free()
-	mismatch, err := s.useKey(key)
-	if mismatch {
-		return in.wrap(fmt.Errorf("the private key does not match the certificate of %s: %w", chain.name(), bare(err)))
-	}
-	if err != nil {
-		return in.wrap(err)
-	}
+	id.pkey = key
 	return nil
 }
 
-// errOldForm: OpenSSL makes the key of that form with MD5, outside of any library
-// context.
+// errOldForm is for keys in the traditional form: OpenSSL derives their key with
+// MD5, outside of any library context.
 var errOldForm = errors.New("the private key is encrypted in the old form, which needs MD5; \"openssl pkcs8 -topk8\" converts it")
 
-func (o *Options) decryptKey(lib library, in input) (privateKey, error) {
-	if o.KeyPassphrase == nil {
+func (s *identitySource) decryptKey(lib library, in input) (privateKey, error) {
+	if s.passphrase == nil {
 		return privateKey{}, in.wrap(errors.New("the private key is encrypted; set KeyPassphrase"))
 	}
-	passphrase, err := o.KeyPassphrase()
+	passphrase, err := s.passphrase()
 	if err != nil {
 		return privateKey{}, &OptionError{Option: "KeyPassphrase", Err: err}
 	}
 	defer clear(passphrase)
 	if passphrase == nil {
-		passphrase = []byte{} // an empty one is an answer too
+		passphrase = []byte{} // an empty passphrase is an answer too
 	}
 	key, _, err := lib.parseKey(in.data, passphrase)
 	if algorithm, missing := missingAlgorithm(err); missing {

@@ -272,12 +272,56 @@ func (o *Options) alpn() (list []byte) {
 	return list
 }
 
-// pick names the form of an option that is in use.
-func (o *Options) pick(option string, mem []byte) string {
-	if mem != nil {
-		return option + "Mem"
+// fileOption is an option that names a file and has a form in memory, which wins.
+type fileOption struct {
+	option, file string
+	mem          []byte
+	inMem        bool // the form in memory is set
+}
+
+// fileOptions are all of them. Crt, Key and Chain make an identity.
+func (o *Options) fileOptions() []fileOption {
+	return []fileOption{
+		{"Crt", o.Crt, o.CrtMem, o.CrtMem != nil},
+		{"Key", o.Key, o.KeyMem, o.KeyMem != nil},
+		{"Chain", o.Chain, o.ChainMem, o.ChainMem != nil},
+		{"CACrt", o.CACrt, nil, o.CACrtMem != nil}, // CACrtMem has several elements
+		{"CACRL", o.CACRL, o.CACRLMem, o.CACRLMem != nil},
+		{"DHCert", o.DHCert, o.DHCertMem, o.DHCertMem != nil},
 	}
-	return option
+}
+
+// fileOption is the one with this name.
+func (o *Options) fileOption(name string) fileOption {
+	for _, s := range o.fileOptions() {
+		if s.option == name {
+			return s
+		}
+	}
+	panic("sslfilter: no option " + name)
+}
+
+func (s fileOption) given() bool { return s.file != "" || s.inMem }
+
+// input names the form that is in use. Its data is that of the form in memory.
+func (s fileOption) input() input {
+	if s.inMem {
+		return input{option: s.option + "Mem", data: s.mem}
+	}
+	return input{option: s.option, file: s.file}
+}
+
+// read reads the form that is in use.
+func (s fileOption) read() (input, error) {
+	in := s.input()
+	if s.inMem {
+		return in, in.checkSize()
+	}
+	var err error
+	if in.data, err = readFile(s.file); err != nil {
+		return in, in.wrap(unwrapPath(err))
+	}
+	return in, nil
 }
 
 func (o *Options) asksClient() bool { return !o.Client && (o.ClientCert || o.RequireValidClientCert) }

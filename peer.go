@@ -95,7 +95,7 @@ func Hexdump(b []byte) string {
 // Corresponds to POE::Filter::SSL clientCertExists.
 func (f *Filter) ClientCertExists() bool {
 	f.calls++
-	return f.ssl != nil && f.ssl.recorded() > 0
+	return f.ssl != nil && f.ssl.verdict().recorded() > 0
 }
 
 // ClientCertValid reports whether the peer proved to own a certificate that is
@@ -125,19 +125,25 @@ func (f *Filter) ClientCertIDs() []CertID {
 	if f.ssl == nil {
 		return nil
 	}
-	var ids []CertID
-	records, ok := f.ssl.verifyRecords()
+	ids, ok := f.ssl.verdict().certIDs()
 	if !ok {
 		f.fail(outOfMemory("X509_NAME_oneline", nil))
 		return nil
 	}
+	return ids
+}
+
+// certIDs gives the records in the form of the original. It is not ok if C has no
+// memory for a name.
+func (v verdict) certIDs() (ids []CertID, ok bool) {
+	records, ok := v.records()
 	for _, r := range records {
 		ids = append(ids, CertID{
 			Subject: r.cert.subject, Issuer: r.cert.issuer, Serial: r.cert.serial,
 			Err: r.code, Depth: r.depth, Ignored: r.ignored,
 		})
 	}
-	return ids
+	return ids, ok
 }
 
 // Peer tells all that is known of the other side's certificate, or nil after
@@ -148,7 +154,7 @@ func (f *Filter) Peer() *Peer {
 	if f.ssl == nil {
 		return nil
 	}
-	p := &Peer{Exists: f.ssl.recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
+	p := &Peer{Exists: f.ssl.verdict().recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
 	p.Valid = f.proved() && f.verified() && p.CRL.OK()
 	p.noCA = !f.ctx.trusts
 	infos, ders, whole := f.ssl.chain()
@@ -157,7 +163,7 @@ func (f *Filter) Peer() *Peer {
 	}
 	sent, copied := f.ssl.sent()
 	p.Sent = sent
-	records, named := f.ssl.verifyRecords()
+	records, named := f.ssl.verdict().records()
 	for _, r := range records {
 		if r.code != VerifyOK {
 			p.Errors = append(p.Errors, VerifyIssue{Depth: r.depth, Code: r.code, Subject: r.cert.subject, Ignored: r.ignored})
@@ -207,4 +213,4 @@ func (p *Peer) String() string {
 
 // verified reports whether every error that OpenSSL found is ignored, and there
 // is a certificate at all.
-func (f *Filter) verified() bool { return f.listsErr == nil && f.ssl.acceptable() }
+func (f *Filter) verified() bool { return f.listsErr == nil && f.ssl.verdict().acceptable() }

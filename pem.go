@@ -27,20 +27,6 @@ type input struct {
 	data         []byte
 }
 
-// read takes mem if it is given, and the file otherwise.
-func (o *Options) read(option, file string, mem []byte) (input, error) {
-	if mem != nil {
-		in := input{option: option + "Mem", data: mem}
-		return in, in.checkSize()
-	}
-	in := input{option: option, file: file}
-	var err error
-	if in.data, err = readFile(file); err != nil {
-		return in, in.wrap(unwrapPath(err))
-	}
-	return in, nil
-}
-
 // checkSize holds content from memory to the bound of a file.
 func (in input) checkSize() error {
 	if len(in.data) > maxPEMFile {
@@ -277,6 +263,15 @@ func (l certList) sameLeaf(other certList) bool {
 }
 
 func (l certList) free() { C.fssl_certs_free(l.stack) }
+
+// add appends the certificate whose DER form is der.
+func (l certList) add(lib library, der []byte) error {
+	var errs C.fssl_errors
+	if C.fssl_certs_add(l.stack, lib.lib, bytesPtr(der), C.size_t(len(der)), &errs) != 1 {
+		return newError("d2i_X509", 0, records(&errs))
+	}
+	return nil
+}
 
 // join moves the certificates of other behind those of l.
 func (l certList) join(other certList) error {

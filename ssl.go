@@ -17,30 +17,40 @@ type sslHandle struct{ handle[*C.fssl_conn] }
 
 func freeConn(p *C.fssl_conn) { C.fssl_conn_free(p) }
 
-// newSSL makes a connection of ctx, which it holds a reference to.
-func newSSL(ctx *sharedCtx) (*sslHandle, error) {
+// connConfig is what a connection gets from its context beside the SSL_CTX.
+type connConfig struct {
+	client bool
+	// asks and needs say whether a server asks for a certificate, and whether it
+	// refuses a client without one. A client always asks.
+	asks, needs bool
+	enforce     bool // the verify callback refuses what does not count as valid
+	ignore      []VerifyCode
+}
+
+// newSSL makes a connection of ctx, to which it holds a reference.
+func newSSL(ctx *ctxHandle, conf *connConfig) (*sslHandle, error) {
 	defer runtime.KeepAlive(ctx)
-	o := &ctx.opts
 	verify, mode := C.SSL_VERIFY_NONE, C.FSSL_RECORD
-	if o.Client {
+	switch {
+	case conf.client:
 		verify = C.SSL_VERIFY_PEER
-	} else if o.asksClient() {
+	case conf.asks:
 		verify = C.SSL_VERIFY_PEER | C.SSL_VERIFY_CLIENT_ONCE
-		if o.BlockBadClientCert || o.RequireValidClientCert {
+		if conf.needs {
 			verify |= C.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
 		}
 	}
-	if o.enforces() {
+	if conf.enforce {
 		mode = C.FSSL_ENFORCE
 	}
 	var ignore []C.int
-	for _, code := range ctx.ignore {
+	for _, code := range conf.ignore {
 		ignore = append(ignore, C.int(code))
 	}
 	errs := errorRooms.Get().(*C.fssl_errors)
 	defer errorRooms.Put(errs)
 	errs.n = 0
-	p := C.fssl_conn_new(ctx.ptr, ctx.lib.lib, cBool(o.Client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), errs)
+	p := C.fssl_conn_new(ctx.ptr, ctx.lib.lib, cBool(conf.client), C.int(verify), C.int(mode), unsafe.SliceData(ignore), C.int(len(ignore)), errs)
 	if p == nil {
 		return nil, newError("SSL_new", 0, records(errs))
 	}
@@ -132,48 +142,30 @@ func (h *sslHandle) offered() string {
 	return takeString(C.fssl_conn_offered(h.ptr))
 }
 
-func (h *sslHandle) cipher() string {
+// facts collects what is known of the connection, except HandshakeDone. Before
+// there is a cipher suite, Version and what depends on it are zero.
+func (h *sslHandle) facts() (s State) {
 	defer runtime.KeepAlive(h)
-	return C.GoString(C.SSL_CIPHER_get_name(C.SSL_get_current_cipher(h.ptr.ssl)))
-}
-
-func (h *sslHandle) bits() int {
-	defer runtime.KeepAlive(h)
-	return int(C.fssl_conn_bits(h.ptr))
-}
-
-// suite is the number of the cipher suite (RFC 8446 appendix B.4), or 0.
-func (h *sslHandle) suite() uint16 {
-	defer runtime.KeepAlive(h)
-	cipher := C.SSL_get_current_cipher(h.ptr.ssl)
-	if cipher == nil {
-		return 0
+	var facts C.fssl_facts
+	C.fssl_conn_facts(h.ptr, &facts)
+	s.Client = h.ptr.client != 0
+	s.ServerName = C.GoString(facts.server_name)
+	s.ALPN = string(C.GoBytes(unsafe.Pointer(facts.alpn), C.int(facts.alpn_len)))
+	s.Resumed = facts.resumed != 0
+	s.Group = uint16(facts.group)
+	if facts.cipher != nil {
+		s.Version = Version(facts.version)
+		s.Cipher, s.CipherSuite, s.Bits = C.GoString(facts.cipher), uint16(facts.suite), int(facts.bits)
+		s.ExtendedMasterSecret = facts.extended_secret != 0
 	}
-	return uint16(C.SSL_CIPHER_get_protocol_id(cipher))
+	return s
 }
 
-func (h *sslHandle) group() uint16 {
+// protocol is the version that the handshake uses so far, also before there is a
+// cipher suite.
+func (h *sslHandle) protocol() Version {
 	defer runtime.KeepAlive(h)
-	return uint16(C.fssl_conn_group(h.ptr))
-}
-
-func (h *sslHandle) resumed() bool {
-	defer runtime.KeepAlive(h)
-	return C.SSL_session_reused(h.ptr.ssl) != 0
-}
-
-func (h *sslHandle) alpn() string {
-	defer runtime.KeepAlive(h)
-	var p *C.uchar
-	var n C.uint
-	C.SSL_get0_alpn_selected(h.ptr.ssl, &p, &n)
-	return string(C.GoBytes(unsafe.Pointer(p), C.int(n)))
-}
-
-// serverName is the name in the ClientHello, on both sides.
-func (h *sslHandle) serverName() string {
-	defer runtime.KeepAlive(h)
-	return C.GoString(C.SSL_get_servername(h.ptr.ssl, C.TLSEXT_NAMETYPE_host_name))
+	return Version(C.SSL_version(h.ptr.ssl))
 }
 
 func (h *sslHandle) ocspResponse() []byte {
@@ -202,12 +194,6 @@ func (h *sslHandle) served() []AlgorithmProvider {
 	return list
 }
 
-// extendedSecret reports whether the master secret is bound to this handshake.
-func (h *sslHandle) extendedSecret() bool {
-	defer runtime.KeepAlive(h)
-	return C.fssl_conn_extended_secret(h.ptr) != 0
-}
-
 // export fills out. A nil context and an empty one are not the same.
 func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	defer runtime.KeepAlive(h)
@@ -218,11 +204,6 @@ func (h *sslHandle) export(out []byte, label string, context []byte) error {
 		return newError("SSL_export_keying_material", 0, records(&errs))
 	}
 	return nil
-}
-
-func (h *sslHandle) version() string {
-	defer runtime.KeepAlive(h)
-	return C.GoString(C.SSL_get_version(h.ptr.ssl))
 }
 
 // state is OpenSSL's word for where the handshake is.

@@ -2,102 +2,105 @@
 
 package sslfilter
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
+
+// State is what is known of a connection: what the two sides agreed on, and with
+// what. It is a copy. Fields that are not known yet are zero.
+type State struct {
+	// HandshakeDone says that the handshake is complete and succeeded. It stays
+	// true after a later error.
+	HandshakeDone bool
+	Client        bool // this side is the client
+	// Version is zero before there is a cipher suite.
+	Version Version
+	// Cipher is OpenSSL's name of the cipher suite, "TLS_AES_256_GCM_SHA384", and
+	// CipherSuite its number (RFC 8446 appendix B.4), as in crypto/tls.
+	Cipher      string
+	CipherSuite uint16
+	Bits        int // the strength of the cipher
+	// Group is the number of the key exchange group (RFC 8446 section 4.2.7), as
+	// in crypto/tls: 29 is X25519. It is zero for DHE with the server's own
+	// parameters, and always with OpenSSL 1.1.1, which does not tell.
+	Group uint16
+	ALPN  string // the application protocol that was agreed on
+	// ServerName is the host name in the ClientHello (SNI): on a server the name
+	// that the client sent, on a client the name that it sends. A server must not
+	// trust it.
+	ServerName string
+	Resumed    bool // the handshake resumed an earlier session
+	// ExtendedMasterSecret says that the secret belongs to this handshake alone
+	// (RFC 7627). In TLS 1.3 it always does.
+	ExtendedMasterSecret bool
+}
+
+// State returns what is known of the connection. After Close it is the zero value.
+//
+// Calls SSL_version(3), SSL_get_current_cipher(3), SSL_get_negotiated_group(3),
+// SSL_get0_alpn_selected(3), SSL_get_servername(3), SSL_session_reused(3).
+func (f *Filter) State() State {
+	f.calls++
+	if f.ssl == nil {
+		return State{}
+	}
+	s := f.ssl.facts()
+	s.HandshakeDone = f.proved()
+	return s
+}
 
 // Cipher is OpenSSL's name of the cipher suite, or "(NONE)" before there is
 // one: "TLS_AES_256_GCM_SHA384".
 //
 // Corresponds to POE::Filter::SSL getCipher.
 // Calls SSL_CIPHER_get_name(3).
-func (f *Filter) Cipher() string {
-	f.calls++
-	if f.ssl == nil {
-		return noCipher
-	}
-	return f.ssl.cipher()
-}
+func (f *Filter) Cipher() string { return cmp.Or(f.State().Cipher, noCipher) }
 
 const noCipher = "(NONE)" // OpenSSL's word
 
 // Version is OpenSSL's name of the protocol version, or "(NONE)" before there
 // is a cipher suite: "TLSv1.3".
 //
-// Calls SSL_get_version(3).
+// Calls SSL_version(3).
 func (f *Filter) Version() string {
-	f.calls++
-	if f.ssl == nil || f.ssl.cipher() == noCipher {
-		return noCipher
+	if v := f.State().Version; v != 0 {
+		return v.String()
 	}
-	return f.ssl.version()
+	return noCipher
 }
 
 // Bits is the strength of the cipher in bits, or 0 before there is one.
 //
 // Calls SSL_CIPHER_get_bits(3).
-func (f *Filter) Bits() int {
-	f.calls++
-	if f.ssl == nil {
-		return 0
-	}
-	return f.ssl.bits()
-}
+func (f *Filter) Bits() int { return f.State().Bits }
 
 // CipherSuite is the number of the cipher suite (RFC 8446 appendix B.4), as
 // crypto/tls uses it, or 0 before there is one.
 //
 // Calls SSL_CIPHER_get_protocol_id(3).
-func (f *Filter) CipherSuite() uint16 {
-	f.calls++
-	if f.ssl == nil {
-		return 0
-	}
-	return f.ssl.suite()
-}
+func (f *Filter) CipherSuite() uint16 { return f.State().CipherSuite }
 
-// Group is the number of the key exchange group (RFC 8446 section 4.2.7), as
-// crypto/tls uses it: 29 is X25519. It is 0 before there is one, for DHE with
-// parameters of the server's own, and always with OpenSSL 1.1.1, which does
-// not tell.
+// Group is the number of the key exchange group, or 0; see State.Group.
 //
 // Calls SSL_get_negotiated_group(3).
-func (f *Filter) Group() uint16 {
-	f.calls++
-	if f.ssl == nil {
-		return 0
-	}
-	return f.ssl.group()
-}
+func (f *Filter) Group() uint16 { return f.State().Group }
 
 // ALPN is the application protocol that was agreed on, or "".
 //
 // Calls SSL_get0_alpn_selected(3).
-func (f *Filter) ALPN() string {
-	f.calls++
-	if f.ssl == nil {
-		return ""
-	}
-	return f.ssl.alpn()
-}
+func (f *Filter) ALPN() string { return f.State().ALPN }
 
-// ServerName is the host name in the ClientHello (SNI), or "": on a server the
-// one that came, on a client the one that is sent. A server must not trust it.
+// ServerName is the host name in the ClientHello (SNI), or ""; see
+// State.ServerName. A server must not trust it.
 //
 // Calls SSL_get_servername(3).
-func (f *Filter) ServerName() string {
-	f.calls++
-	if f.ssl == nil {
-		return ""
-	}
-	return f.ssl.serverName()
-}
+func (f *Filter) ServerName() string { return f.State().ServerName }
 
 // Resumed reports whether the handshake resumed an earlier session.
 //
 // Calls SSL_session_reused(3).
-func (f *Filter) Resumed() bool {
-	f.calls++
-	return f.ssl != nil && f.ssl.resumed()
-}
+func (f *Filter) Resumed() bool { return f.State().Resumed }
 
 // OCSPResponse is the OCSP response (DER) that the server stapled to its
 // certificate, or nil. Nobody has verified it. A client always asks for one.
@@ -129,7 +132,7 @@ func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) 
 	case length < 1 || length > MaxKeyingMaterial:
 		return nil, &UsageError{op, fmt.Sprintf("length %d; 1 to %d are possible", length, MaxKeyingMaterial)}
 	}
-	if !f.ssl.extendedSecret() {
+	if !f.ssl.facts().ExtendedMasterSecret {
 		return nil, &Error{Op: "SSL_export_keying_material", Hint: "TLS 1.2 without the extended master secret (RFC 7627): another connection could have the same keys"}
 	}
 	out := make([]byte, length)
@@ -145,14 +148,14 @@ const MaxKeyingMaterial = 255 * 32
 
 // TLSUnique is the channel binding tls-unique (RFC 5929) of a TLS 1.2
 // connection that was not resumed and has the extended master secret (RFC
-// 7627), and nil for every other: TLS 1.3 has none, and elsewhere it is not
-// safe. After a renegotiation it is that
-// of the last handshake.
+// 7627), and nil for every other connection: TLS 1.3 does not define it, and
+// elsewhere it is not safe. After a renegotiation it is that of the last handshake.
 //
 // Calls SSL_get_finished(3), SSL_get_peer_finished(3).
 func (f *Filter) TLSUnique() []byte {
 	f.calls++
-	if !f.proved() || f.ssl.version() != VersionTLS12.String() || f.ssl.resumed() || !f.ssl.extendedSecret() {
+	s := f.State()
+	if !s.HandshakeDone || s.Version != VersionTLS12 || s.Resumed || !s.ExtendedMasterSecret {
 		return nil
 	}
 	return f.ssl.finished(!f.ctx.opts.Client) // the client's Finished is the first

@@ -19,7 +19,7 @@ import (
 
 func (s *sharedCtx) applyTrust() error {
 	o := &s.opts
-	if o.CACrt == "" && o.CACrtMem == nil {
+	if !o.fileOption("CACrt").given() {
 		if o.Client && !o.InsecureSkipVerify {
 			return s.trustSystem()
 		}
@@ -78,7 +78,7 @@ func (o *Options) caInputs() ([]input, error) {
 		return &OptionError{Option: "CACrt", File: file, Err: unwrapPath(err)}
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		in, err := o.read("CACrt", dir, nil)
+		in, err := o.fileOption("CACrt").read()
 		return []input{in}, err
 	}
 	entries, err := os.ReadDir(dir)
@@ -124,21 +124,6 @@ func (o *Options) caInputs() ([]input, error) {
 		return nil, wrap(dir, errNoCAs)
 	}
 	return list, nil
-}
-
-// pickCAs and caFile name the form of CACrt that is in use.
-func (o *Options) pickCAs() string {
-	if o.CACrtMem != nil {
-		return "CACrtMem"
-	}
-	return "CACrt"
-}
-
-func (o *Options) caFile() string {
-	if o.CACrtMem != nil {
-		return ""
-	}
-	return o.CACrt
 }
 
 // systemStore is read once in the life of the process: that costs 5 to 24 ms. A

@@ -207,6 +207,7 @@ var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 		_, err := f.Providers()
 		require.ErrorIs(t, err, sslfilter.ErrClosed)
 	},
+	"State":   zero(func(f *sslfilter.Filter) any { return f.State() }),
 	"Version": func(t *testing.T, f *sslfilter.Filter) { require.Equal(t, "(NONE)", f.Version()) },
 	"Peer":    func(t *testing.T, f *sslfilter.Filter) { require.Nil(t, f.Peer()) },
 	"ClientCertCRL": func(t *testing.T, f *sslfilter.Filter) {

@@ -11,8 +11,12 @@ import (
 
 // validate finds what is wrong without OpenSSL's help.
 func (o *Options) validate() error {
+	for _, s := range o.fileOptions() {
+		if strings.ContainsRune(s.file, 0) {
+			return badOption(s.option, "holds a NUL byte")
+		}
+	}
 	for _, s := range []struct{ name, value string }{
-		{"Crt", o.Crt}, {"Key", o.Key}, {"Chain", o.Chain}, {"CACrt", o.CACrt}, {"CACRL", o.CACRL}, {"DHCert", o.DHCert},
 		{"SNI", o.SNI}, {"ServerName", o.ServerName}, {"FIPSConfig", o.FIPSConfig},
 		{"Cipher", o.Cipher}, {"CipherSuites", o.CipherSuites}, {"Groups", o.Groups},
 	} {
@@ -184,15 +188,13 @@ func (o *Options) validateVersions() error {
 }
 
 func (o *Options) validateKeys() error {
-	crt := o.Crt != "" || o.CrtMem != nil
-	chain := o.Chain != "" || o.ChainMem != nil
-	key := o.Key != "" || o.KeyMem != nil
+	crt, key, chain := o.fileOption("Crt"), o.fileOption("Key"), o.fileOption("Chain")
 	switch {
-	case key && !crt && !chain:
-		return badOption(o.pick("Key", o.KeyMem), "is given without Crt or Chain")
-	case crt && !key && !chain:
-		return badOption(o.pick("Crt", o.CrtMem), "is given without Key")
-	case o.KeyPassphrase != nil && !crt && !chain:
+	case key.given() && !crt.given() && !chain.given():
+		return badOption(key.input().option, "is given without Crt or Chain")
+	case crt.given() && !key.given() && !chain.given():
+		return badOption(crt.input().option, "is given without Key")
+	case o.KeyPassphrase != nil && !crt.given() && !chain.given():
 		return badOption("KeyPassphrase", "is given without Crt and Key")
 	}
 	return nil
@@ -210,7 +212,7 @@ func (o *Options) noEffect(low Version) []string {
 	add(o.Client && o.ClientCert, "ClientCert on a client")
 	add(o.Client && o.BlockBadClientCert, "BlockBadClientCert on a client")
 	add(!o.Client && o.BlockBadClientCert && !o.ClientCert && !o.RequireValidClientCert, "BlockBadClientCert without ClientCert")
-	add(o.Client && (o.DHCert != "" || o.DHCertMem != nil), "DHCert on a client")
+	add(o.Client && o.fileOption("DHCert").given(), "DHCert on a client")
 	add(o.Client && o.NoHonor, "NoHonor on a client")
 	add(!o.Client && o.SNI != "", "SNI on a server")
 	add(!o.Client && o.CACRL != "" && !o.asksClient(), "CACRL without ClientCert")
@@ -222,16 +224,9 @@ func (o *Options) noEffect(low Version) []string {
 	only13 := low >= VersionTLS13
 	add(only13 && o.TLS, "TLS with TLS 1.3 alone")
 	add(only13 && o.Cipher != "" && !strings.Contains(o.Cipher, "@SECLEVEL"), "Cipher with TLS 1.3 alone")
-	add(only13 && !o.Client && (o.DHCert != "" || o.DHCertMem != nil), "DHCert with TLS 1.3 alone")
-	for _, s := range []struct {
-		name string
-		file string
-		mem  bool
-	}{
-		{"Crt", o.Crt, o.CrtMem != nil}, {"Key", o.Key, o.KeyMem != nil}, {"Chain", o.Chain, o.ChainMem != nil},
-		{"CACrt", o.CACrt, o.CACrtMem != nil}, {"CACRL", o.CACRL, o.CACRLMem != nil}, {"DHCert", o.DHCert, o.DHCertMem != nil},
-	} {
-		add(s.file != "" && s.mem, s.name+" with "+s.name+"Mem")
+	add(only13 && !o.Client && o.fileOption("DHCert").given(), "DHCert with TLS 1.3 alone")
+	for _, s := range o.fileOptions() {
+		add(s.file != "" && s.inMem, s.option+" with "+s.option+"Mem")
 	}
 	return list
 }

@@ -74,46 +74,99 @@ type certInfo struct {
 	notBefore, notAfter time.Time // in the chain only
 }
 
-// recorded reports whether the verify callback was called at all: whether the
-// peer showed a certificate.
-func (h *sslHandle) recorded() int {
-	defer runtime.KeepAlive(h)
-	return int(h.ptr.n_rec)
+// verdict is what the verify callback found for one chain, in C memory: of the
+// handshakes of a connection, or of a chain that judge verified.
+type verdict struct {
+	v    *C.fssl_verdict
+	live any // keeps the memory alive
 }
 
-// acceptable reports whether every recorded error was ignored, and there is a
-// record. What a renegotiation recorded counts once that is complete.
-func (h *sslHandle) acceptable() bool {
+// verdict is that of the last handshake.
+func (h *sslHandle) verdict() verdict { return verdict{&h.ptr.verdict, h} }
+
+// verdictHandle owns a verdict that belongs to no handshake.
+type verdictHandle struct{ handle[*C.fssl_verdict] }
+
+func freeVerdict(p *C.fssl_verdict) { C.fssl_verdict_free(p) }
+
+func (h *verdictHandle) close() { h.handle.close(freeVerdict) }
+
+func (h *verdictHandle) verdict() verdict { return verdict{h.ptr, h} }
+
+// judge verifies chain, DER with the leaf first, as a handshake of this connection
+// would: with the same trust, name, policy and callback. An error means that
+// nothing was judged. The caller closes the verdict.
+//
+// Calls X509_verify_cert(3).
+func (h *sslHandle) judge(lib library, chain [][]byte) (*verdictHandle, error) {
 	defer runtime.KeepAlive(h)
-	if h.ptr.unproved != 0 {
+	list, _, err := lib.parseCerts(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer list.free()
+	for _, der := range chain {
+		if err := list.add(lib, der); err != nil {
+			return nil, err
+		}
+	}
+	p := C.fssl_verdict_new()
+	if p == nil {
+		return nil, outOfMemory("X509_verify_cert", nil)
+	}
+	v := new(verdictHandle)
+	v.own(p, freeVerdict)
+	var errs C.fssl_errors
+	if list.len() > 0 && C.fssl_judge(h.ptr, p, list.stack, &errs) != 1 {
+		v.close()
+		if errs.n == 0 {
+			return nil, outOfMemory("X509_verify_cert", nil)
+		}
+		return nil, newError("X509_verify_cert", 0, records(&errs))
+	}
+	return v, nil
+}
+
+// recorded counts the calls of the verify callback. It is 0 if there was no
+// certificate.
+func (v verdict) recorded() int {
+	defer runtime.KeepAlive(v.live)
+	return int(v.v.n_rec)
+}
+
+// acceptable reports whether there is a record, nothing was refused, and every
+// recorded error is ignored. The records of a renegotiation count when it is
+// complete.
+func (v verdict) acceptable() bool {
+	defer runtime.KeepAlive(v.live)
+	if v.v.unproved != 0 || v.v.refused != 0 {
 		return false
 	}
-	for i := range h.rec() {
-		if r := &h.rec()[i]; r.code != 0 && r.ignored == 0 {
+	for i := range v.rec() {
+		if r := &v.rec()[i]; r.code != 0 && r.ignored == 0 {
 			return false
 		}
 	}
-	return h.ptr.n_rec > 0
+	return v.v.n_rec > 0
 }
 
-// unproved reports whether what was recorded is of a renegotiation that is not
-// complete.
-func (h *sslHandle) unproved() bool {
-	defer runtime.KeepAlive(h)
-	return h.ptr.unproved != 0
+// unproved reports whether the records are of a renegotiation that is not complete.
+func (v verdict) unproved() bool {
+	defer runtime.KeepAlive(v.live)
+	return v.v.unproved != 0
 }
 
-// rec views the C array; it lives until the next call.
-func (h *sslHandle) rec() []C.fssl_record {
-	return unsafe.Slice(h.ptr.rec, int(h.ptr.n_rec))
+// rec views the C array, which is valid until the next call of OpenSSL.
+func (v verdict) rec() []C.fssl_record {
+	return unsafe.Slice(v.v.rec, int(v.v.n_rec))
 }
 
-// verifyRecords copies what the verify callback saw, in its order. It is not ok
-// if C has no memory for a name.
-func (h *sslHandle) verifyRecords() (list []verifyRecord, ok bool) {
-	defer runtime.KeepAlive(h)
-	list, ok = make([]verifyRecord, 0, h.ptr.n_rec), true
-	for _, r := range h.rec() {
+// records copies what the verify callback saw, in its order. It is not ok if C has
+// no memory for a name.
+func (v verdict) records() (list []verifyRecord, ok bool) {
+	defer runtime.KeepAlive(v.live)
+	list, ok = make([]verifyRecord, 0, v.v.n_rec), true
+	for _, r := range v.rec() {
 		info, described := describe(r.cert)
 		ok = ok && described
 		list = append(list, verifyRecord{
@@ -127,31 +180,39 @@ func (h *sslHandle) verifyRecords() (list []verifyRecord, ok bool) {
 }
 
 // record copies one of them.
-func (h *sslHandle) record(i int) certInfo {
-	defer runtime.KeepAlive(h)
-	if i < 0 || i >= int(h.ptr.n_rec) {
+func (v verdict) record(i int) certInfo {
+	defer runtime.KeepAlive(v.live)
+	if i < 0 || i >= int(v.v.n_rec) {
 		return certInfo{}
 	}
-	info, _ := describe(h.rec()[i].cert)
+	info, _ := describe(v.rec()[i].cert)
 	return info
 }
 
+// listed is the index of the first recorded certificate whose serial is on a list,
+// or -1.
+func (v verdict) listed(serials *crlSerials) int {
+	defer runtime.KeepAlive(v.live)
+	defer runtime.KeepAlive(serials)
+	return int(C.fssl_verdict_listed(v.v, serials.ptr))
+}
+
 // refusal is the error that made the verify callback refuse, or nil.
-func (h *sslHandle) refusal() *VerifyError {
-	defer runtime.KeepAlive(h)
-	if h.ptr.refused == 0 {
+func (v verdict) refusal() *VerifyError {
+	defer runtime.KeepAlive(v.live)
+	if v.v.refused == 0 {
 		return nil
 	}
 	e := &VerifyError{
-		Code:  VerifyCode(h.ptr.refused),
-		Depth: int(h.ptr.refused_depth),
+		Code:  VerifyCode(v.v.refused),
+		Depth: int(v.v.refused_depth),
 	}
-	i := int(h.ptr.refused_rec)
-	e.Subject = h.record(i).subject
-	if i < 0 || i >= int(h.ptr.n_rec) || h.rec()[i].cert == nil {
+	i := int(v.v.refused_rec)
+	e.Subject = v.record(i).subject
+	if i < 0 || i >= int(v.v.n_rec) || v.rec()[i].cert == nil {
 		return e
 	}
-	cert := h.rec()[i].cert
+	cert := v.rec()[i].cert
 	e.NotBefore, e.NotAfter = dates(cert)
 	if e.Code == VerifyHostnameMismatch || e.Code == VerifyIPAddressMismatch {
 		e.Names, e.altNames = hosts(cert)

@@ -47,13 +47,14 @@ func (c *Conn) describe(state *tls.ConnectionState) *sslfilter.Peer {
 	if peer == nil {
 		return nil
 	}
+	facts := f.State()
 	state.HandshakeComplete = true
-	state.Version = versions[f.Version()]
-	state.CipherSuite = f.CipherSuite()
-	state.CurveID = tls.CurveID(f.Group())
-	state.NegotiatedProtocol = f.ALPN()
-	state.ServerName = f.ServerName()
-	state.DidResume = f.Resumed()
+	state.Version = uint16(facts.Version)
+	state.CipherSuite = facts.CipherSuite
+	state.CurveID = tls.CurveID(facts.Group)
+	state.NegotiatedProtocol = facts.ALPN
+	state.ServerName = facts.ServerName
+	state.DidResume = facts.Resumed
 	state.OCSPResponse = f.OCSPResponse()
 	state.TLSUnique = f.TLSUnique()
 	return peer
@@ -87,13 +88,6 @@ func parseChain(certs []sslfilter.Certificate) []*x509.Certificate {
 		chain = append(chain, cert)
 	}
 	return chain
-}
-
-var versions = map[string]uint16{
-	sslfilter.VersionTLS10.String(): tls.VersionTLS10,
-	sslfilter.VersionTLS11.String(): tls.VersionTLS11,
-	sslfilter.VersionTLS12.String(): tls.VersionTLS12,
-	sslfilter.VersionTLS13.String(): tls.VersionTLS13,
 }
 
 // noExporter is an empty state whose ExportKeyingMaterial returns an error. That of
@@ -132,6 +126,10 @@ func ask[T any](c *Conn, question func(*sslfilter.Filter) T) (answer T) {
 // OCSPResponse returns the OCSP response that the server stapled, or nil. It is not
 // verified. See [sslfilter.Filter.OCSPResponse].
 func (c *Conn) OCSPResponse() []byte { return ask(c, (*sslfilter.Filter).OCSPResponse) }
+
+// State returns what is known of the connection in one value. It returns the zero
+// value before the handshake begins and after Close. See [sslfilter.Filter.State].
+func (c *Conn) State() sslfilter.State { return ask(c, (*sslfilter.Filter).State) }
 
 // Cipher returns OpenSSL's name of the cipher suite. It returns "" before the
 // handshake begins. See [sslfilter.Filter.Cipher].
