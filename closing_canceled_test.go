@@ -24,7 +24,6 @@ const (
 // Java's SSLSocket.close() does. This has the effect of close_notify alone: earlier data
 // arrives, and this side can still send.
 func TestClosingUserCanceled(t *testing.T) {
-	toServer, toClient := keyedConfigs(t)
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
 			for _, levels := range [][2]byte{{warning, warning}, {warning, fatal}, {fatal, warning}, {fatal, fatal}} {
@@ -35,12 +34,8 @@ func TestClosingUserCanceled(t *testing.T) {
 					t.Run(fmt.Sprintf("client %v, levels %v, %d times", client, levels, times), func(t *testing.T) {
 						testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 							for _, end := range []string{"half close", "Detach"} {
-								config := toServer
-								if client {
-									config = toClient
-								}
 								f := testkit.Filter(t, keyedOptions(client, v))
-								k := connectKeyed(t, f, client, config, nil)
+								k := connectKeyed(t, f, client, nil)
 								f.Outgoing(nil)
 								wire := k.send(typeData, []byte("last words"))
 								wire = append(wire, k.send(typeAlert, slices.Repeat([][]byte{alert(levels[0], userCanceled)}, times)...)...)
@@ -91,15 +86,10 @@ func TestClosingUserCanceled(t *testing.T) {
 // that alert, and two alerts in one record of TLS 1.3 are an error (RFC 8446 section
 // 5.1).
 func TestClosingUserCanceledAlone(t *testing.T) {
-	toServer, toClient := keyedConfigs(t)
 	for _, client := range []bool{false, true} {
-		config := toServer
-		if client {
-			config = toClient
-		}
 		connect := func() (*sslfilter.Filter, *keyed) {
 			f := testkit.Filter(t, keyedOptions(client, sslfilter.VersionTLS13))
-			k := connectKeyed(t, f, client, config, nil)
+			k := connectKeyed(t, f, client, nil)
 			f.Outgoing(nil)
 			return f, k
 		}

@@ -103,9 +103,8 @@ func TestClosingTruncatedHandshake(t *testing.T) {
 
 // An end during a renegotiation is an error, too.
 func TestClosingTruncatedRenegotiation(t *testing.T) {
-	_, toClient := keyedConfigs(t)
 	f := testkit.Filter(t, testkit.With(keyedOptions(true, sslfilter.VersionTLS12), allowMissingEnd))
-	k := connectKeyed(t, f, true, toClient, nil)
+	k := connectKeyed(t, f, true, nil)
 	f.Outgoing(nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // HelloRequest
 	require.NoError(t, err)

@@ -158,22 +158,3 @@ func TestConnectionExportKeyingMaterialIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
 }
-
-func TestCtxClientAndServerName(t *testing.T) {
-	for name, c := range map[string]struct {
-		options sslfilter.Options
-		client  bool
-		name    string
-	}{
-		"server":         {testkit.Server(), false, ""},
-		"server, SNI":    {testkit.Server(func(o *sslfilter.Options) { o.SNI = "a.test" }), false, ""},
-		"client":         {sslfilter.Options{Client: true, InsecureSkipVerify: true}, true, ""},
-		"client, SNI":    {sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), SNI: "a.test"}, true, "a.test"},
-		"client, both":   {sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), SNI: "a.test", ServerName: "b.test"}, true, "b.test"},
-		"client, verify": {testkit.Client(), true, "localhost"},
-	} {
-		ctx := testkit.Ctx(t, c.options)
-		require.Equal(t, c.client, ctx.Client(), name)
-		require.Equal(t, c.name, ctx.ServerName(), name)
-	}
-}

@@ -3,7 +3,6 @@ package sslfilter_test
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"math/big"
@@ -136,10 +135,10 @@ func TestCRLSerialSigns(t *testing.T) {
 // lists it.
 func TestCRLOneBrokenListBlocks(t *testing.T) {
 	f := visited(t, "client.crt")
-	good, broken := testkit.PKIBytes(t, "crl.pem"), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("no CRL")})
+	good, broken := testkit.PKIBytes(t, "crl.pem"), testkit.PEM("X509 CRL", []byte("no CRL"))
 	der := testkit.DER(t, good)
-	longer := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: append(bytes.Clone(der), 0)})
-	shorter := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der[:len(der)-1]})
+	longer := testkit.PEM("X509 CRL", append(bytes.Clone(der), 0))
+	shorter := testkit.PEM("X509 CRL", der[:len(der)-1])
 	for name, data := range map[string][]byte{
 		"a broken one after it":        append(bytes.Clone(good), broken...),
 		"a broken one before it":       append(bytes.Clone(broken), good...),

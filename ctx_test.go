@@ -1,10 +1,9 @@
 package sslfilter_test
 
 import (
+	"bytes"
 	"errors"
-	"regexp"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 
@@ -259,7 +258,78 @@ func TestCtxIsImmutable(t *testing.T) {
 	require.Equal(t, "h2", p.Server.ALPN())
 }
 
-func TestVersionsOpenSSL(t *testing.T) {
-	require.Regexp(t, regexp.MustCompile(`^OpenSSL \d+\.\d+\.\d+`), sslfilter.OpenSSLVersion())
-	require.True(t, strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL "+opensslName()), "%s is not %s", sslfilter.OpenSSLVersion(), opensslName())
+func TestCtxClientAndServerName(t *testing.T) {
+	for name, c := range map[string]struct {
+		options sslfilter.Options
+		client  bool
+		name    string
+	}{
+		"server":         {testkit.Server(), false, ""},
+		"server, SNI":    {testkit.Server(func(o *sslfilter.Options) { o.SNI = "a.test" }), false, ""},
+		"client":         {sslfilter.Options{Client: true, InsecureSkipVerify: true}, true, ""},
+		"client, SNI":    {sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), SNI: "a.test"}, true, "a.test"},
+		"client, both":   {sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), SNI: "a.test", ServerName: "b.test"}, true, "b.test"},
+		"client, verify": {testkit.Client(), true, "localhost"},
+	} {
+		ctx := testkit.Ctx(t, c.options)
+		require.Equal(t, c.client, ctx.Client(), name)
+		require.Equal(t, c.name, ctx.ServerName(), name)
+	}
+}
+
+func TestCtxServesManyConnections(t *testing.T) {
+	server, client := testkit.Ctx(t, testkit.ServerOf("server-ec")), testkit.Ctx(t, testkit.Client())
+	failures := make(chan error, 8)
+	for range cap(failures) {
+		go func() { failures <- talk(client, server) }()
+	}
+	for range cap(failures) {
+		require.NoError(t, <-failures)
+	}
+
+	living, err := server.NewFilter()
+	require.NoError(t, err)
+	defer living.Close()
+	require.NoError(t, server.Close())
+	require.NoError(t, server.Close())
+	_, err = server.NewFilter()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+
+	cloned, err := living.Clone() // shares the SSL_CTX of the closed Ctx
+	require.NoError(t, err)
+	for _, s := range []*sslfilter.Filter{living, cloned} {
+		c, err := client.NewFilter()
+		require.NoError(t, err)
+		p := testkit.Join(s, c)
+		require.NoError(t, p.Handshake())
+		p.Close()
+	}
+	require.NoError(t, client.Close())
+	_, err = living.Clone()
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+}
+
+// talk makes 20 connections, one after another.
+func talk(client, server *sslfilter.Ctx) error {
+	for range 20 {
+		c, err := client.NewFilter()
+		if err != nil {
+			return err
+		}
+		s, err := server.NewFilter()
+		if err != nil {
+			return err
+		}
+		p := testkit.Join(s, c)
+		if err := p.Handshake(); err != nil {
+			return err
+		}
+		p.Client.Send([]byte("ping"))
+		p.Transfer()
+		if !bytes.Equal(p.Server.Got, []byte("ping")) {
+			return p.Server.Err
+		}
+		p.Close()
+	}
+	return nil
 }

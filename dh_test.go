@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/asn1"
 	"encoding/binary"
-	"encoding/pem"
 	"math/big"
 	"slices"
 	"testing"
@@ -32,7 +31,7 @@ func (p dhParams) pem(t testing.TB) []byte {
 	t.Helper()
 	der, err := asn1.Marshal(p)
 	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: der})
+	return testkit.PEM("DH PARAMETERS", der)
 }
 
 // brokenDH returns dh2048 with a number that is not prime.

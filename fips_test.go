@@ -2,7 +2,6 @@ package sslfilter_test
 
 import (
 	"bytes"
-	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"os"
@@ -203,7 +202,7 @@ func withMD5(t testing.TB, name string) []byte {
 	const sha256WithRSA, md5WithRSA = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
 	der := testkit.DER(t, testkit.PKIBytes(t, name))
 	require.Equal(t, 2, bytes.Count(der, []byte(sha256WithRSA)))
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: bytes.ReplaceAll(der, []byte(sha256WithRSA), []byte(md5WithRSA))})
+	return testkit.PEM("CERTIFICATE", bytes.ReplaceAll(der, []byte(sha256WithRSA), []byte(md5WithRSA)))
 }
 
 // NewCtx rejects options with which no handshake could complete under the FIPS provider,

@@ -5,7 +5,6 @@ package sslfilter_test
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"slices"
@@ -22,18 +21,13 @@ import (
 type keyedWorld struct {
 	ctx    *sslfilter.Ctx
 	client bool
-	config *tls.Config
 }
 
 // keyedWorlds returns a server and a client for TLS 1.2 and for TLS 1.3.
 func keyedWorlds(t testing.TB) (list []keyedWorld) {
-	toServer, toClient := keyedConfigs(t)
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
 		for _, client := range []bool{false, true} {
-			w := keyedWorld{ctx: testkit.Ctx(t, keyedOptions(client, v)), client: client, config: toServer}
-			if client {
-				w.config = toClient
-			}
+			w := keyedWorld{ctx: testkit.Ctx(t, keyedOptions(client, v)), client: client}
 			list = append(list, w)
 		}
 	}
@@ -59,7 +53,7 @@ func FuzzFlight(f *testing.F) {
 			defer filter.Close()
 			e := &edit{script: script{data}}
 			var want, got []byte // the messages of the peer, and those that were sent
-			connectKeyed(t, filter, w.client, w.config, func(kind byte, body []byte) [][]byte {
+			connectKeyed(t, filter, w.client, func(kind byte, body []byte) [][]byte {
 				said := e.apply(body)
 				said = slices.DeleteFunc(said, func(b []byte) bool { return len(b) == 0 })
 				for i, b := range said {
@@ -158,7 +152,7 @@ func FuzzKeyed(f *testing.F) {
 			w := worlds[int(which)%len(worlds)]
 			filter := testkit.FilterOf(t, w.ctx)
 			defer filter.Close()
-			k := &keyedSession{keyed: connectKeyed(t, filter, w.client, w.config, nil), script: script{data}}
+			k := &keyedSession{keyed: connectKeyed(t, filter, w.client, nil), script: script{data}}
 			filter.Outgoing(nil)
 			require.True(t, filter.ClientCertValid())
 			closed := false

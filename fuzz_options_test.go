@@ -134,7 +134,7 @@ func FuzzPEM(f *testing.F) {
 			return
 		}
 		if kind := types[int(kind)/5%len(types)]; kind != "" {
-			data = pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data})
+			data = testkit.PEM(kind, data)
 		}
 		o := sslfilter.Options{CrtMem: crt, KeyMem: key, Cipher: "DEFAULT@SECLEVEL=0", KeyPassphrase: func() ([]byte, error) { return []byte("secret"), nil }}
 		switch kind % 5 {
@@ -182,7 +182,7 @@ func FuzzCRL(f *testing.F) {
 			return
 		}
 		if der {
-			data = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: data})
+			data = testkit.PEM("X509 CRL", data)
 		}
 		sslfilter.ForgetCRLs()
 		leavesNothing(t, func() {

@@ -14,7 +14,6 @@ import (
 // the first handshake is complete, OpenSSL has that message in its record buffer, and no
 // more input arrives. The filter must answer it, or both ends wait for each other.
 func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
-	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
 		name           string
 		client, option bool
@@ -28,10 +27,6 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 					o := keyedOptions(c.client, sslfilter.VersionTLS12)
 					o.NoRenegotiation = c.option
-					config := toServer
-					if c.client {
-						config = toClient
-					}
 					k := &keyed{f: testkit.Filter(t, o), client: c.client}
 					k.feed = func(record []byte) {
 						for _, piece := range cut(record) {
@@ -40,7 +35,7 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 							require.Empty(t, plain)
 						}
 					}
-					k.connect(t, config, func(kind byte, body []byte) [][]byte {
+					k.connect(t, func(kind byte, body []byte) [][]byte {
 						if len(body) != 8+4+12+16 { // an encrypted Finished
 							return [][]byte{body}
 						}

@@ -17,11 +17,10 @@ const noRenegotiation = 100 // the alert
 // handshake when the server asks for one.
 func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 	t.Helper()
-	_, toClient := keyedConfigs(t)
 	keyed := keyedOptions(true, sslfilter.VersionTLS12)
 	keyed.NoRenegotiation = o.NoRenegotiation
 	f := testkit.Filter(t, keyed)
-	k := connectKeyed(t, f, true, toClient, nil)
+	k := connectKeyed(t, f, true, nil)
 	f.Outgoing(nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0)))
 	require.NoError(t, err)
@@ -39,7 +38,6 @@ func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 // A renegotiation is rejected with a warning, on both sides, and the connection continues.
 // A server rejects it without the option, too.
 func TestHandshakeNoRenegotiation(t *testing.T) {
-	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
 		name           string
 		client, option bool
@@ -49,11 +47,8 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 				o := keyedOptions(c.client, sslfilter.VersionTLS12)
 				o.NoRenegotiation = c.option
 				f := testkit.Filter(t, o)
-				config, request := toServer, []byte(nil)
-				if c.client {
-					config = toClient
-				}
-				k := connectKeyed(t, f, c.client, config, nil)
+				var request []byte
+				k := connectKeyed(t, f, c.client, nil)
 				f.Outgoing(nil)
 				if request = message(0); !c.client {
 					request = k.hello[5:] // its first ClientHello again, which does not refer to an earlier handshake

@@ -1,7 +1,6 @@
 package sslfilter_test
 
 import (
-	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,79 +8,6 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-func TestKeyUpdate(t *testing.T) {
-	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
-		p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
-		p.Cut = cut
-		require.NoError(t, p.Handshake())
-		for range 5 {
-			for _, sides := range [][2]*testkit.Side{{&p.Client, &p.Server}, {&p.Server, &p.Client}} {
-				from, to := sides[0], sides[1]
-				from.Got, to.Got = nil, nil
-				require.NoError(t, from.Send([]byte("old key, ")))
-				require.NoError(t, from.KeyUpdate(true))
-				require.NoError(t, from.Send([]byte("new key")))
-				p.Transfer()
-				require.Equal(t, "old key, new key", string(to.Got))
-				require.NoError(t, to.Send([]byte("answer")))
-				p.Transfer()
-				require.Equal(t, "answer", string(from.Got))
-			}
-		}
-	})
-}
-
-// The answer must be in Outgoing immediately: otherwise a side that only reads would never
-// send it.
-func TestKeyUpdateIsAnsweredAtOnce(t *testing.T) {
-	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
-	require.NoError(t, p.Handshake())
-	require.NoError(t, p.Client.KeyUpdate(true))
-	p.Server.Deliver(p.Client.Outgoing(nil))
-	require.NotEmpty(t, p.Server.Outgoing(nil))
-	require.NoError(t, p.Client.KeyUpdate(false))
-	p.Server.Deliver(p.Client.Outgoing(nil))
-	require.Empty(t, p.Server.Outgoing(nil))
-}
-
-// Each request causes an answer. A caller that sends Outgoing can answer any number of
-// requests. If nobody sends it, the number of waiting answers is bounded.
-func TestKeyUpdateFloodIsBounded(t *testing.T) {
-	const flood = 12000 // 27 bytes each, and 256 KiB are the bound
-	t.Run("answered", func(t *testing.T) {
-		p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
-		require.NoError(t, p.Handshake())
-		for range flood {
-			require.NoError(t, p.Client.KeyUpdate(true))
-			p.Transfer()
-		}
-		require.NoError(t, p.Client.Send([]byte("still here")))
-		p.Transfer()
-		require.Equal(t, "still here", string(p.Server.Got))
-	})
-	t.Run("nobody takes the answers", func(t *testing.T) {
-		p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS13))
-		require.NoError(t, p.Handshake())
-		for range flood {
-			require.NoError(t, p.Client.KeyUpdate(true))
-			p.Server.Deliver(p.Client.Outgoing(nil))
-		}
-		require.ErrorIs(t, p.Server.Filter.Err(), sslfilter.ErrBufferFull)
-		require.Less(t, len(p.Server.Outgoing(nil)), 300<<10)
-	})
-}
-
-func TestKeyUpdateNotPossible(t *testing.T) {
-	var usage *sslfilter.UsageError
-	p := testkit.NewPair(t, testkit.ServerOf("server-ec"), testkit.Client(testkit.TLS12))
-	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "before the handshake")
-	require.NoError(t, p.Handshake())
-	require.ErrorAs(t, p.Client.KeyUpdate(true), &usage, "in TLS 1.2")
-	require.NoError(t, p.Client.Send([]byte("goes on")))
-	p.Transfer()
-	require.Equal(t, "goes on", string(p.Server.Got))
-}
 
 func TestHandshakeIsIdempotent(t *testing.T) {
 	testkit.EachPair(t, func(t *testing.T, p *testkit.Pair) {
@@ -120,63 +46,6 @@ func TestHandshakeTicketsAreSentAtOnce(t *testing.T) {
 			require.Equal(t, c.tickets, len(p.Server.Outgoing(nil)) > 0)
 		})
 	}
-}
-
-func TestCtxServesManyConnections(t *testing.T) {
-	server, client := testkit.Ctx(t, testkit.ServerOf("server-ec")), testkit.Ctx(t, testkit.Client())
-	failures := make(chan error, 8)
-	for range cap(failures) {
-		go func() { failures <- talk(client, server) }()
-	}
-	for range cap(failures) {
-		require.NoError(t, <-failures)
-	}
-
-	living, err := server.NewFilter()
-	require.NoError(t, err)
-	defer living.Close()
-	require.NoError(t, server.Close())
-	require.NoError(t, server.Close())
-	_, err = server.NewFilter()
-	require.ErrorIs(t, err, sslfilter.ErrClosed)
-
-	cloned, err := living.Clone() // shares the SSL_CTX of the closed Ctx
-	require.NoError(t, err)
-	for _, s := range []*sslfilter.Filter{living, cloned} {
-		c, err := client.NewFilter()
-		require.NoError(t, err)
-		p := testkit.Join(s, c)
-		require.NoError(t, p.Handshake())
-		p.Close()
-	}
-	require.NoError(t, client.Close())
-	_, err = living.Clone()
-	require.ErrorIs(t, err, sslfilter.ErrClosed)
-}
-
-// talk makes 20 connections, one after another.
-func talk(client, server *sslfilter.Ctx) error {
-	for range 20 {
-		c, err := client.NewFilter()
-		if err != nil {
-			return err
-		}
-		s, err := server.NewFilter()
-		if err != nil {
-			return err
-		}
-		p := testkit.Join(s, c)
-		if err := p.Handshake(); err != nil {
-			return err
-		}
-		p.Client.Send([]byte("ping"))
-		p.Transfer()
-		if !bytes.Equal(p.Server.Got, []byte("ping")) {
-			return p.Server.Err
-		}
-		p.Close()
-	}
-	return nil
 }
 
 // A damaged byte anywhere in the connection never causes wrong plaintext, and a filter that

@@ -143,7 +143,6 @@ func keyedFloods() []keyedFlood {
 // A peer with the keys may send each of these floods: memory does not grow, the costs are
 // not higher than those of handshakes, and another connection continues to work.
 func TestHostileFloods(t *testing.T) {
-	toServer, toClient := keyedConfigs(t)
 	contexts := make(map[string]*sslfilter.Ctx)
 	costs := make(map[sslfilter.Version][2]float64)
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
@@ -156,11 +155,11 @@ func TestHostileFloods(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			beside := testkit.Connect(t, testkit.Server(), testkit.Client())
 			f := testkit.FilterOf(t, contexts[fmt.Sprint(c.in, !c.server)])
-			config, honest := toServer, costs[c.in][0]
+			honest := costs[c.in][0]
 			if !c.server {
-				config, honest = toClient, costs[c.in][1]
+				honest = costs[c.in][1]
 			}
-			k := connectKeyed(t, f, !c.server, config, nil)
+			k := connectKeyed(t, f, !c.server, nil)
 			f.Outgoing(nil)
 			runtime.GC()
 			before := testkit.ResidentKiB(t)
@@ -246,7 +245,6 @@ func TestHostileHugeCertificates(t *testing.T) {
 	root := testkit.DER(t, testkit.PKIBytes(t, "ecroot.crt"))
 	repeated := func(n int) (chain [][]byte) { return slices.Repeat([][]byte{root}, n) }
 	padded := func(n int) [][]byte { return [][]byte{derOfNames(t, n)} }
-	toServer, toClient := keyedConfigs(t)
 	for _, c := range []struct {
 		name   string
 		chain  [][]byte
@@ -260,16 +258,14 @@ func TestHostileHugeCertificates(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 				for _, client := range []bool{false, true} {
-					config := toServer.Clone()
-					if client {
-						config = toClient.Clone()
-					}
+					config := keyedConfig(t, client).Clone()
 					config.Certificates = slices.Clone(config.Certificates)
 					config.Certificates[0].Certificate = append(slices.Clone(config.Certificates[0].Certificate[:1]), c.chain...)
 					f := testkit.Filter(t, keyedOptions(client, v))
 					runtime.GC()
 					before := testkit.ResidentKiB(t)
-					k := connectKeyed(t, f, client, config, func(_ byte, body []byte) [][]byte { return [][]byte{body} })
+					k := &keyed{f: f, client: client, config: config}
+					k.connect(t, func(_ byte, body []byte) [][]byte { return [][]byte{body} })
 					requireSmall(t, before)
 					if c.refuse {
 						require.ErrorContains(t, f.Err(), "excessive message size")

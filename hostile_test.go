@@ -3,7 +3,6 @@ package sslfilter_test
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/pem"
 	"slices"
 	"testing"
 
@@ -12,39 +11,6 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// A certificate with a wrong signature leaves entries in OpenSSL's error queue, even if the
-// verdict is only recorded. These must not end a handshake that waits for the next record:
-// otherwise the result would depend on how the bytes are divided.
-func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
-	der := testkit.Cert(t, "client.crt").Raw
-	der[len(der)-1] ^= 1
-	crt := testkit.TempFile(t, "bad.crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	for _, c := range []struct {
-		name   string
-		server func(*sslfilter.Options)
-		valid  bool
-	}{
-		{"recorded", nil, false},
-		{"ignored", ignoring(7), true}, // X509_V_ERR_CERT_SIGNATURE_FAILURE
-		{"ignored by a server that requires a valid certificate", func(o *sslfilter.Options) {
-			o.RequireValidClientCert, o.IgnoreVerifyErrors = true, []sslfilter.VerifyCode{7}
-		}, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-				for name, cut := range map[string]testkit.Cut{"whole": testkit.Whole, "by record": testkit.ByRecord, "byte at a time": testkit.Size(1)} {
-					p := testkit.NewPair(t, testkit.Asking(c.server), testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.Crt, o.MaxVersion = crt, highest }))
-					p.Cut = cut
-					require.NoError(t, p.Handshake(), name)
-					require.Equal(t, c.valid, p.Server.ClientCertValid(), name)
-					require.Equal(t, sslfilter.VerifyCode(7), p.Server.Peer().Errors[0].Code, name)
-				}
-			})
-
-		})
-	}
-}
 
 // A client rejects a server without secure renegotiation: an attacker may have prepended
 // data to the connection (CVE-2009-3555). openssl.cnf cannot change this.
@@ -81,17 +47,6 @@ func withoutRenegotiationInfo(t *testing.T, flight []byte) []byte {
 	session := int(cut[record+handshake+2+32])
 	shorter(record + handshake + 2 + 32 + 1 + session + 2 + 1) // the extensions, after suite and compression
 	return cut
-}
-
-// NewCtx rejects numbers that do not fit into C's int. They would be truncated: 1<<32 to a
-// depth of 0, and 1<<32 + 20 to the error 20.
-func TestOptionsNumbersBeyondAnInt(t *testing.T) {
-	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
-		_, err := sslfilter.NewCtx(testkit.Asking(depth(n)))
-		require.Equal(t, "CAVerifyDepth", testkit.As[*sslfilter.OptionError](t, err).Option)
-		_, err = sslfilter.NewCtx(testkit.Asking(ignoring(sslfilter.VerifyCode(n))))
-		require.Equal(t, "IgnoreVerifyErrors", testkit.As[*sslfilter.OptionError](t, err).Option)
-	}
 }
 
 // tlsRecord returns a record of TLS 1.2.

@@ -1,7 +1,6 @@
 package sslfilter_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -138,7 +137,6 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (
 // A Filter reacts to every input of a peer with the keys as plain OpenSSL does: the same
 // plaintext, answers, alerts, end and error queue.
 func TestInteropSameAsPlainOpenSSL(t *testing.T) {
-	toServer, toClient := keyedConfigs(t)
 	all := steps()
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, client := range []bool{false, true} {
@@ -146,13 +144,9 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 				o := keyedOptions(client, v)
 				ctx := testkit.Ctx(t, o)
 				play := func(steps []step, cut testkit.Cut) (ours, theirs behaviour) {
-					var config *tls.Config = toServer
-					if client {
-						config = toClient
-					}
 					f := testkit.FilterOf(t, ctx)
 					defer f.Close()
-					k := connectKeyed(t, f, client, config, nil)
+					k := connectKeyed(t, f, client, nil)
 					f.Outgoing(nil)
 					ours = k.behave(t, f, steps, cut)
 
@@ -160,7 +154,7 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 					require.NoError(t, err)
 					defer end.Close()
 					k = &keyed{plain: end, client: client}
-					k.connect(t, config, nil)
+					k.connect(t, nil)
 					end.Outgoing(nil)
 					return ours, k.behave(t, end, steps, testkit.Whole)
 				}

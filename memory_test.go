@@ -1,9 +1,6 @@
 package sslfilter_test
 
 import (
-	"bytes"
-	"fmt"
-	"os"
 	"syscall"
 	"testing"
 
@@ -86,31 +83,4 @@ func TestMemoryDecryptInPlace(t *testing.T) {
 		got = append(got, plain...)
 	}
 	requireSame(t, sent, got)
-}
-
-// Files of any size are read completely, also those that do not report their size.
-func TestPEMFilesOfAnySize(t *testing.T) {
-	crt, key := testkit.PKIBytes(t, "server.crt"), testkit.PKIBytes(t, "server.key")
-	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
-		padded := append(bytes.Repeat([]byte("\n"), n), crt...)
-		testkit.Ctx(t, sslfilter.Options{Crt: testkit.TempFile(t, "crt", padded), KeyMem: key})
-		r, w, err := os.Pipe()
-		require.NoError(t, err)
-		go func() {
-			defer w.Close()
-			w.Write(padded)
-		}()
-		testkit.Ctx(t, sslfilter.Options{Crt: fmt.Sprintf("/dev/fd/%d", r.Fd()), KeyMem: key})
-		require.NoError(t, r.Close())
-	}
-}
-
-// KeyPassphrase may return an empty passphrase, or nil.
-func TestPEMEmptyPassphrase(t *testing.T) {
-	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
-		_, err := sslfilter.NewCtx(sslfilter.Options{
-			Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },
-		})
-		require.ErrorContains(t, err, "cannot be decrypted", name)
-	}
 }

@@ -103,8 +103,7 @@ func TestMistakesHandlerThatCloses(t *testing.T) {
 		f.Close()
 	}
 	f := testkit.Filter(t, o)
-	_, config := keyedConfigs(t)
-	k := connectKeyed(t, f, true, config, nil)
+	k := connectKeyed(t, f, true, nil)
 	_, err := f.Receive(nil, k.send(typeHandshake, message(0))) // a renegotiation begins
 	require.NoError(t, err)
 	f.Receive(nil, k.send(typeAlert, []byte{1, 0})) // and cannot be completed

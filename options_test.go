@@ -80,12 +80,12 @@ func badContents(t testing.TB, o pemOption) map[string][]byte {
 		"of other kind":  testkit.PKIBytes(t, o.other),
 		"truncated":      good[:len(good)/2],
 		"END missing":    good[:bytes.LastIndex(good, []byte("-----END"))],
-		"DER cut":        pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes[:len(block.Bytes)-1]}),
+		"DER cut":        testkit.PEM(block.Type, block.Bytes[:len(block.Bytes)-1]),
 		"no DER inside":  pem.EncodeToMemory(brokenBlock),
 		"BEGIN indented": append([]byte("  "), good...),
 	}
 	if block.Type == "CERTIFICATE" || block.Type == "X509 CRL" { // in keys and parameters OpenSSL ignores it
-		bad["a byte after the DER"] = pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: append(bytes.Clone(block.Bytes), 0)})
+		bad["a byte after the DER"] = testkit.PEM(block.Type, append(bytes.Clone(block.Bytes), 0))
 	}
 	return bad
 }
@@ -388,4 +388,15 @@ func TestOptionsNewAndNewCtxRefuseTheSame(t *testing.T) {
 	f, err := sslfilter.New(bad)
 	require.Nil(t, f)
 	require.Equal(t, refuse(t, bad, "Key", testkit.PKI("client.key")).Error(), err.Error())
+}
+
+// NewCtx rejects numbers that do not fit into C's int. They would be truncated: 1<<32 to a
+// depth of 0, and 1<<32 + 20 to the error 20.
+func TestOptionsNumbersBeyondAnInt(t *testing.T) {
+	for _, n := range []int{-1, 1 << 31, 1 << 32, 1<<32 + 20} {
+		_, err := sslfilter.NewCtx(testkit.Asking(depth(n)))
+		require.Equal(t, "CAVerifyDepth", testkit.As[*sslfilter.OptionError](t, err).Option)
+		_, err = sslfilter.NewCtx(testkit.Asking(ignoring(sslfilter.VerifyCode(n))))
+		require.Equal(t, "IgnoreVerifyErrors", testkit.As[*sslfilter.OptionError](t, err).Option)
+	}
 }

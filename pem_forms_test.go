@@ -1,8 +1,10 @@
 package sslfilter_test
 
 import (
+	"bytes"
 	"encoding/asn1"
-	"encoding/pem"
+	"fmt"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -60,7 +62,7 @@ func TestPEMKeyEncryptionIsNamed(t *testing.T) {
 // command that converts it.
 func TestPEMOtherFormsAreNamed(t *testing.T) {
 	block := func(kind string) []byte {
-		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("0\x03\x02\x01\x03")})
+		return testkit.PEM(kind, []byte("0\x03\x02\x01\x03"))
 	}
 	der := func(v any) []byte {
 		text, err := asn1.Marshal(v)
@@ -91,4 +93,21 @@ func TestPEMOtherFormsAreNamed(t *testing.T) {
 		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.CACrtMem = [][]byte{c.data} }), "CACrtMem[0]", ""), c.crt, c.name)
 	}
 	require.ErrorContains(t, refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Crt = testkit.PKI("server.key") }), "Crt", testkit.PKI("server.key")), "no PEM certificate in it, but PRIVATE KEY")
+}
+
+// Files of any size are read completely, also those that do not report their size.
+func TestPEMFilesOfAnySize(t *testing.T) {
+	crt, key := testkit.PKIBytes(t, "server.crt"), testkit.PKIBytes(t, "server.key")
+	for _, n := range []int{0, 511, 512, 513, 1 << 16} {
+		padded := append(bytes.Repeat([]byte("\n"), n), crt...)
+		testkit.Ctx(t, sslfilter.Options{Crt: testkit.TempFile(t, "crt", padded), KeyMem: key})
+		r, w, err := os.Pipe()
+		require.NoError(t, err)
+		go func() {
+			defer w.Close()
+			w.Write(padded)
+		}()
+		testkit.Ctx(t, sslfilter.Options{Crt: fmt.Sprintf("/dev/fd/%d", r.Fd()), KeyMem: key})
+		require.NoError(t, r.Close())
+	}
 }

@@ -168,3 +168,13 @@ func TestPEMNothingPrompts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, typed, string(left), "something was read")
 }
+
+// KeyPassphrase may return an empty passphrase, or nil.
+func TestPEMEmptyPassphrase(t *testing.T) {
+	for name, answer := range map[string][]byte{"nil": nil, "empty": {}, "wrong": []byte("wrong")} {
+		_, err := sslfilter.NewCtx(sslfilter.Options{
+			Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server-enc.key"), KeyPassphrase: func() ([]byte, error) { return answer, nil },
+		})
+		require.ErrorContains(t, err, "cannot be decrypted", name)
+	}
+}

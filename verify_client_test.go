@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"os"
 	"strings"
@@ -276,39 +275,6 @@ func TestVerifyAnonymousServer(t *testing.T) {
 	require.False(t, p.Client.ClientCertExists())
 	require.False(t, p.Client.ClientCertValid())
 	require.Empty(t, p.Client.ClientCertIDs())
-}
-
-func TestCRLClientRefusesListedServer(t *testing.T) {
-	lists := func(n ...int64) string { return testkit.TempFile(t, "crl.pem", testkit.CRL(t, n...)) }
-	for _, c := range []struct {
-		name string
-		file string
-		code sslfilter.VerifyCode
-	}{
-		{"another listed", lists(0x1002), sslfilter.VerifyOK},
-		{"server listed", lists(0x1001), sslfilter.VerifyCertRevoked},
-		{"CA listed", lists(0x0A), sslfilter.VerifyCertRevoked},
-		{"no entries", lists(), sslfilter.VerifyUnableToGetCRL},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			client := testkit.Client(crl(c.file))
-			if c.code == sslfilter.VerifyOK {
-				require.True(t, testkit.Connect(t, testkit.Server(), client).Client.ClientCertValid())
-				return
-			}
-			p := testkit.NewPair(t, testkit.Server(), client)
-			require.Error(t, p.Handshake())
-			alert := alertCertificateRevoked
-			if c.code == sslfilter.VerifyUnableToGetCRL {
-				alert = alertUnknownCA
-			}
-			requireServerRefused(t, p, c.code, alert)
-
-			insecure := testkit.Connect(t, testkit.Server(), testkit.With(client, func(o *sslfilter.Options) { o.InsecureSkipVerify = true }))
-			require.False(t, insecure.Client.ClientCertValid())
-		})
-	}
-	require.Equal(t, big.NewInt(0x1001).Bytes(), testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Peer().Chain[0].Serial)
 }
 
 // A client without CACrt trusts the CAs of the system.

@@ -2,17 +2,16 @@ package sslfilter_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"math/big"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,15 +33,12 @@ type forged struct {
 
 // issue makes a certificate that names parent as its issuer, and that signer signs. Without
 // parent it is self-signed.
-func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer any) forged {
+func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer crypto.Signer) forged {
 	a.t.Helper()
 	a.serial++
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(a.t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: cn},
-		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
-	}
+	template := x509.Certificate{SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: cn}}
 	if ca {
 		template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
 	} else {
@@ -50,13 +46,12 @@ func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer an
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
 	}
 	if parent == nil {
-		parent, signer = template, key
+		signer = key
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	text := testkit.MintFrom(a.t, testkit.Issuer{Cert: parent, Key: signer}, template, key.Public())
+	cert, err := x509.ParseCertificate(testkit.DER(a.t, text))
 	require.NoError(a.t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(a.t, err)
-	return forged{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	return forged{cert, key, text}
 }
 
 // showing adds the certificate and the rest of its chain to o.
@@ -69,7 +64,7 @@ func (f forged) showing(o sslfilter.Options, rest ...forged) sslfilter.Options {
 	if err != nil {
 		panic(err)
 	}
-	o.CrtMem, o.KeyMem = chain, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	o.CrtMem, o.KeyMem = chain, testkit.PEM("PRIVATE KEY", key)
 	return o
 }
 
@@ -87,8 +82,7 @@ func attacks(t testing.TB) []attack {
 	ofRoot := a.issue("ann", false, root.cert, root.key)
 	ofInter := a.issue("ann", false, inter.cert, inter.key)
 	self := a.issue("ann", false, nil, nil)
-	trusted, err := x509.ParseCertificate(testkit.DER(t, testkit.PKIBytes(t, "root.crt")))
-	require.NoError(t, err)
+	trusted := testkit.Cert(t, "root.crt")
 	namesTrusted := a.issue("ann", false, &x509.Certificate{RawSubject: trusted.RawSubject}, testkit.Key(t, "other.key")) // an RSA key, like that of the CA
 	return []attack{
 		{"foreign root", func(o sslfilter.Options) sslfilter.Options { return ofRoot.showing(o, root) }, []sslfilter.VerifyCode{19}},
@@ -182,8 +176,7 @@ func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 // one error is ignored. If a client trusts public CAs, everybody can have such a certificate.
 func TestVerifyLeafIsNotACA(t *testing.T) {
 	a := &attacker{t: t}
-	holder, err := x509.ParseCertificate(testkit.DER(t, testkit.PKIBytes(t, "client.crt")))
-	require.NoError(t, err)
+	holder := testkit.Cert(t, "client.crt")
 	leaf := a.issue("ann", false, holder, testkit.Key(t, "client.key"))
 	shows := func(o sslfilter.Options) sslfilter.Options {
 		return leaf.showing(o, forged{pem: testkit.PKIBytes(t, "client.crt")})

@@ -1,10 +1,8 @@
 package sslfilter_test
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"math/big"
 	"net"
 	"strings"
@@ -88,8 +86,7 @@ func TestVerifyDatesInARefusal(t *testing.T) {
 	for crt, text := range map[string]string{
 		"client-expired.crt": ": it was valid until ", "client-notyet.crt": ": it is valid from ",
 	} {
-		cert, err := x509.ParseCertificate(testkit.Cert(t, crt).Raw)
-		require.NoError(t, err)
+		cert := testkit.Cert(t, crt)
 		when := cert.NotAfter
 		if crt == "client-notyet.crt" {
 			when = cert.NotBefore
@@ -113,14 +110,9 @@ func TestVerifyDatesInARefusal(t *testing.T) {
 // longSubject returns a self-signed certificate with a subject of 45,000 bytes.
 func longSubject(t testing.TB) []byte {
 	t.Helper()
-	key := testkit.Key(t, "client.key")
-	template := &x509.Certificate{
+	return testkit.SelfSigned(t, x509.Certificate{
 		SerialNumber: new(big.Int).Lsh(big.NewInt(1), 8*3000), Subject: pkix.Name{CommonName: strings.Repeat("\x01", 45000)},
-		NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	})
 }
 
 // Texts with values that the peer chooses are bounded. The fields are exact.

@@ -258,3 +258,36 @@ func TestVerifyPeerErrorsAreByDepth(t *testing.T) {
 	require.Equal(t, sslfilter.VerifyCertHasExpired, errs[0].Code)
 	require.Equal(t, sslfilter.VerifyUnableToGetIssuer, errs[1].Code)
 }
+
+// A certificate with a wrong signature leaves entries in OpenSSL's error queue, even if the
+// verdict is only recorded. These must not end a handshake that waits for the next record:
+// otherwise the result would depend on how the bytes are divided.
+func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
+	der := testkit.Cert(t, "client.crt").Raw
+	der[len(der)-1] ^= 1
+	crt := testkit.TempFile(t, "bad.crt", testkit.PEM("CERTIFICATE", der))
+	for _, c := range []struct {
+		name   string
+		server func(*sslfilter.Options)
+		valid  bool
+	}{
+		{"recorded", nil, false},
+		{"ignored", ignoring(7), true}, // X509_V_ERR_CERT_SIGNATURE_FAILURE
+		{"ignored by a server that requires a valid certificate", func(o *sslfilter.Options) {
+			o.RequireValidClientCert, o.IgnoreVerifyErrors = true, []sslfilter.VerifyCode{7}
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				for name, cut := range map[string]testkit.Cut{"whole": testkit.Whole, "by record": testkit.ByRecord, "byte at a time": testkit.Size(1)} {
+					p := testkit.NewPair(t, testkit.Asking(c.server), testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.Crt, o.MaxVersion = crt, highest }))
+					p.Cut = cut
+					require.NoError(t, p.Handshake(), name)
+					require.Equal(t, c.valid, p.Server.ClientCertValid(), name)
+					require.Equal(t, sslfilter.VerifyCode(7), p.Server.Peer().Errors[0].Code, name)
+				}
+			})
+
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package sslfilter_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -134,4 +135,9 @@ func TestVersionsOldOfTheSystem(t *testing.T) {
 		require.Error(t, p.Handshake())
 		require.False(t, p.Server.HandshakeDone())
 	}
+}
+
+func TestVersionsOpenSSL(t *testing.T) {
+	require.Regexp(t, regexp.MustCompile(`^OpenSSL \d+\.\d+\.\d+`), sslfilter.OpenSSLVersion())
+	require.True(t, strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL "+opensslName()), "%s is not %s", sslfilter.OpenSSLVersion(), opensslName())
 }
