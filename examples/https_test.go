@@ -34,7 +34,8 @@ func TestHTTPSServer(t *testing.T) {
 				for _, empty := range []string{"dir/x", "file"} {
 					require.NotContains(t, curl(url+empty), "Hi")
 				}
-				// The original dies after 1 to 6 connections of TLS 1.3, and hangs after 9 to 30 of TLS 1.2.
+				// The original crashes after 1 to 6 connections with TLS 1.3, and hangs after 9 to 30
+				// with TLS 1.2.
 				pages := curl(url+"[1-40]", "-H", "Connection: close")
 				require.Equal(t, 40, strings.Count(pages, "Hi, you fetched"))
 			})
@@ -67,7 +68,7 @@ func TestHTTPSServerWithOtherClients(t *testing.T) {
 	require.Zero(t, status, out)
 	require.Contains(t, out, "HTTP request to an HTTPS server")
 	_, err := io.Copy(io.Discard, silent)
-	require.NoError(t, err) // closed, after its time
+	require.NoError(t, err) // closed after the timeout
 	server.Await("handshake timeout")
 	end(t, server, ca)
 }

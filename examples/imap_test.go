@@ -64,7 +64,7 @@ func TestIMAPRelay(t *testing.T) {
 			require.NotZero(t, status, out)
 		})
 	}
-	t.Run("the user has a backend", func(t *testing.T) { // and nobody else sees that mail
+	t.Run("the user has a backend", func(t *testing.T) { // and no other user sees that mail
 		messages := func(addr, user string) string {
 			out, status := peers.Curl(t, "imap://"+addr, "--user", user+":"+dovecot.Password, "-X", "STATUS INBOX (MESSAGES)")
 			require.Zero(t, status, out)
@@ -108,7 +108,7 @@ SyncState *
 			require.Len(t, got, 2, way)
 		}
 	})
-	t.Run("openssl", func(t *testing.T) { // its tag is a dot, which the original does not know
+	t.Run("openssl", func(t *testing.T) { // its tag is a dot, which the original does not accept
 		c := peers.Start(t, peers.Find(t, "openssl", "openssl"), "s_client", "-starttls", "imap", "-connect", r.imap, "-CAfile", r.ca, "-verify_return_error", "-crlf", "-quiet")
 		c.Await("verify return:1")
 		c.Say("a LOGIN \"anna\" {6}\n") // the password as a literal
@@ -132,8 +132,8 @@ SyncState *
 	end(t, r.Program, r.ca)
 }
 
-// fakeBackend is an IMAP server whose greeting and answer come in one segment,
-// which hangs the original, and that says what it was told.
+// fakeBackend is an IMAP server whose greeting and answer come in one segment, which
+// makes the original hang. It reports the commands that it received.
 func fakeBackend(t *testing.T) (addr string, told <-chan string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -157,7 +157,7 @@ func fakeBackend(t *testing.T) (addr string, told <-chan string) {
 	return l.Addr().String(), lines
 }
 
-func TestIMAPRelayWithRudeClients(t *testing.T) {
+func TestIMAPRelayWithBadClients(t *testing.T) {
 	backend, told := fakeBackend(t)
 	r := startIMAPRelay(t, "-backend", backend, "-user", "nobody=127.0.0.1:1", "-timeout", "1s")
 	silent, silentTLS := dial(t, r.imap), dial(t, r.imaps)
@@ -203,11 +203,11 @@ func TestIMAPRelayWithRudeClients(t *testing.T) {
 	c.Say("b NOOP\n")
 	require.Equal(t, "b NOOP\r\n", <-told)
 
-	for _, conn := range []net.Conn{silent, silentTLS, plain} { // they had their time
+	for _, conn := range []net.Conn{silent, silentTLS, plain} { // after the timeout
 		io.Copy(io.Discard, conn)
 		require.NoError(t, conn.SetReadDeadline(time.Now()))
 	}
-	end(t, r.Program, r.ca) // while one is logged in, who is told
+	end(t, r.Program, r.ca) // while a client is logged in, which gets a close_notify
 	c.Wait()
 	require.NotContains(t, c.Output(), "unexpected eof")
 	require.Empty(t, told)

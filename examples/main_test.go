@@ -1,6 +1,6 @@
 // Package examples_test runs the programs of POE::Filter::SSL's man page from
-// start to end, against programs that nobody here wrote. The tests of clientcert
-// are beside it.
+// start to end, against programs of other projects. The tests of clientcert are in
+// its folder.
 package examples_test
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 )
 
-// programs is the folder of the examples' binaries.
+// programs is the folder with the binaries of the examples.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -37,13 +37,13 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// example starts a server of ours on free ports.
+// example starts one of the programs.
 func example(t *testing.T, name string, args ...string) *peers.Program {
 	t.Helper()
 	return peers.Start(t, filepath.Join(programs, name), args...)
 }
 
-// end ends a server of ours as systemd does. That is orderly: it waits for its
+// end ends a server as systemd does. The server must end in order: it waits for its
 // connections, removes its certificates and reports no error.
 func end(t *testing.T, p *peers.Program, ca string) {
 	t.Helper()
@@ -78,7 +78,7 @@ func TestExamplesAreShort(t *testing.T) {
 	require.NoError(t, err)
 	programs := 0
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") || filepath.Dir(file) == "grpc" { // which is none of the man page's
+		if strings.HasSuffix(file, "_test.go") || filepath.Dir(file) == "grpc" { // which is not from the man page
 			continue
 		}
 		programs++
@@ -90,7 +90,7 @@ func TestExamplesAreShort(t *testing.T) {
 	require.Equal(t, 5, programs)
 }
 
-func TestWrongStartsSaySo(t *testing.T) {
+func TestWrongFlags(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// opensslServer starts an s_server and gives its address.
+// opensslServer starts an s_server and returns its address.
 func opensslServer(t *testing.T, args ...string) (*peers.Program, string) {
 	t.Helper()
 	s := peers.Start(t, peers.Find(t, "openssl", "openssl"), append([]string{"s_server", "-accept", "127.0.0.1:0"}, args...)...)
@@ -35,7 +35,8 @@ func TestTCPClientWithOpenSSL(t *testing.T) {
 	}
 }
 
-// What the original does not do: it goes on with anybody.
+// The client rejects a server that it cannot verify. The original continues with any
+// server.
 func TestTCPClientRefuses(t *testing.T) {
 	file := pki(t)
 	server, addr := opensslServer(t, "-cert", file("server.crt"), "-key", file("server.key"))
@@ -51,20 +52,20 @@ func TestTCPClientRefuses(t *testing.T) {
 		require.Equal(t, 1, status, c.name)
 		require.Contains(t, out, c.says, c.name)
 	}
-	server.Await("alert unknown ca") // it was told, before the connection was closed
+	server.Await("alert unknown ca") // the alert arrived before the connection was closed
 	require.NotContains(t, server.Output(), "HEAD")
 
 	client := example(t, "tcpclient", "-connect", addr, "-insecureskipverify", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256")
 	server.Await("HEAD / HTTP/1.0")
 	server.Say("hello\n")
 	require.Equal(t, "hello", client.Await("from server: "))
-	server.Say("Q\n") // which ends without close_notify
+	server.Say("Q\n") // s_server ends without close_notify
 	require.Equal(t, 1, client.Wait())
 	require.Contains(t, client.Output(), "unexpected EOF")
 	require.Contains(t, server.Output(), "CIPHER is ECDHE-ECDSA-AES128-GCM-SHA256")
 }
 
-func TestTCPClientIsPatientForATime(t *testing.T) {
+func TestTCPClientTimeout(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -73,7 +74,7 @@ func TestTCPClientIsPatientForATime(t *testing.T) {
 	require.Contains(t, out, "deadline exceeded")
 }
 
-// startTCPServer gives its address and its CA.
+// startTCPServer starts tcpserver and returns its address and its CA.
 func startTCPServer(t *testing.T, args ...string) (p *peers.Program, addr, ca string) {
 	t.Helper()
 	p = example(t, "tcpserver", append([]string{"-listen", "127.0.0.1:0"}, args...)...)
@@ -109,8 +110,9 @@ func TestTCPServer(t *testing.T) {
 	end(t, server, ca)
 }
 
-// Nobody who is silent, slow or no TLS client is in anybody's way, or stays.
-func TestTCPServerOutlivesItsVisitors(t *testing.T) {
+// Peers that are silent, are slow or do not speak TLS delay no other peer, and the
+// server closes their connections.
+func TestTCPServerEndsBadConnections(t *testing.T) {
 	server, addr, ca := startTCPServer(t, "-timeout", "1s")
 	silent := dial(t, addr)
 	http := dial(t, addr)
@@ -122,10 +124,10 @@ func TestTCPServerOutlivesItsVisitors(t *testing.T) {
 
 	idle := peers.Start(t, peers.Find(t, "openssl", "openssl"), "s_client", "-connect", addr, "-CAfile", ca)
 	idle.Await("Smile from the server!")
-	idle.Await("closed") // it never said anything
+	idle.Await("closed") // because it sent nothing
 	for _, conn := range []net.Conn{silent, http, garbage} {
 		io.Copy(io.Discard, conn)
-		require.NoError(t, conn.SetReadDeadline(time.Now())) // it has ended, in whatever way
+		require.NoError(t, conn.SetReadDeadline(time.Now())) // the connection has ended, in order or not
 	}
 	server.Await("plain HTTP")
 	server.Await("handshake timeout")
@@ -134,7 +136,7 @@ func TestTCPServerOutlivesItsVisitors(t *testing.T) {
 	server, addr, ca = startTCPServer(t)
 	late := peers.Start(t, peers.Find(t, "openssl", "openssl"), "s_client", "-connect", addr, "-CAfile", ca)
 	late.Await("Smile from the server!")
-	end(t, server, ca) // while somebody is there, who is told
+	end(t, server, ca) // while a client is connected, which gets a close_notify
 	late.Await("closed")
 	require.NotContains(t, late.Output(), "unexpected eof")
 }

@@ -1,5 +1,5 @@
 // Clientcert is the last program of POE::Filter::SSL's man page: an HTTPS server
-// that asks for a client certificate, refuses nobody, and shows what it found.
+// that asks for a client certificate, accepts every client, and shows the verdict.
 // Without certificate flags it makes certificates to try it with; see -help.
 package main
 
@@ -27,26 +27,26 @@ import (
 )
 
 func main() {
-	o := sslfilter.Options{ClientCert: true} // ask for a certificate; the verdict is asked for afterwards
+	o := sslfilter.Options{ClientCert: true} // request a certificate; the page shows the verdict on it
 	fs := flag.NewFlagSet("clientcert", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	listen := fs.String("listen", "127.0.0.1:8443", "`address` to listen on; port 0 picks a free one")
-	fs.StringVar(&o.Crt, "crt", "", "certificate `file` of the server, PEM as all files")
+	fs.StringVar(&o.Crt, "crt", "", "certificate `file` of the server; all files are PEM")
 	fs.StringVar(&o.Key, "key", "", "`file` with the private key of -crt")
 	fs.StringVar(&o.Chain, "chain", "", "`file` with the certificate and its intermediates, and the key if there is no -key")
 	fs.StringVar(&o.CACrt, "cacrt", "", "`file` with the CAs that client certificates are verified against")
-	fs.StringVar(&o.CACRL, "cacrl", "", "`file` with the revocation lists; a list without entries blocks everybody")
+	fs.StringVar(&o.CACRL, "cacrl", "", "`file` with the certificate revocation lists; with an empty list, no certificate is valid")
 	fs.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`, such as DHE-RSA-AES256-GCM-SHA384:AES256-SHA")
 	fs.StringVar(&o.DHCert, "dhcert", "", "`file` with Diffie-Hellman parameters")
 	fs.IntVar(&o.CAVerifyDepth, "caverifydepth", 0, "`number` of intermediates that a chain may have (default 5)")
-	fs.BoolVar(&o.TLS12, "tls1_2", false, "TLS 1.2 and nothing else")
-	fs.BoolVar(&o.NoHonor, "nohonor", false, "let the visitor's order of ciphers decide")
-	fs.BoolVar(&o.BlockBadClientCert, "blockbadclientcert", false, "refuse visitors without any certificate")
-	fs.Func("ignoreVerifyErrors", "verify error `numbers` that do not count, such as 9,10", func(list string) error {
+	fs.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
+	fs.BoolVar(&o.NoHonor, "nohonor", false, "prefer the client's order of ciphers")
+	fs.BoolVar(&o.BlockBadClientCert, "blockbadclientcert", false, "reject clients that send no certificate")
+	fs.Func("ignoreVerifyErrors", "`numbers` of verify errors to ignore, such as 9,10", func(list string) error {
 		for s := range strings.SplitSeq(list, ",") {
 			n, err := strconv.Atoi(strings.TrimSpace(s))
 			if err != nil {
-				return fmt.Errorf("%q is no number", s)
+				return fmt.Errorf("%q is not a number", s)
 			}
 			o.IgnoreVerifyErrors = append(o.IgnoreVerifyErrors, sslfilter.VerifyCode(n))
 		}
@@ -57,11 +57,11 @@ func main() {
 	switch {
 	case err == flag.ErrHelp:
 		fs.SetOutput(os.Stdout)
-		fmt.Println("clientcert is an HTTPS server that shows the client certificate of its visitor.")
+		fmt.Println("clientcert is an HTTPS server that shows the client certificate of its client.")
 		fs.PrintDefaults()
 		return
 	case err == nil && fs.NArg() > 0:
-		err = fmt.Errorf("%q is no flag", fs.Arg(0))
+		err = fmt.Errorf("%q is not a flag", fs.Arg(0))
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "clientcert: %v; -help shows the flags\n", err)
@@ -119,7 +119,7 @@ func run(ctx context.Context, o sslfilter.Options, listen string) error {
 	return nil
 }
 
-// page shows the visitor's certificate. html/template escapes its names.
+// page shows the client's certificate. html/template escapes its names.
 func page(w http.ResponseWriter, r *http.Request) {
 	// docs:begin
 	conn := sslhttp.FromContext(r.Context())
@@ -129,7 +129,7 @@ func page(w http.ResponseWriter, r *http.Request) {
 	} else if conn.ClientCertExists() {
 		verdict = "invalid"
 	}
-	w.Header().Set("X-Client-Verdict", verdict) // for machines
+	w.Header().Set("X-Client-Verdict", verdict) // for programs
 	// docs:end
 	pageTemplate.Execute(w, map[string]any{"Conn": conn, "Valid": verdict == "valid", "URL": r.RequestURI, "Time": time.Now().Format(time.RFC1123)})
 }

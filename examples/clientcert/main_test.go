@@ -49,7 +49,7 @@ type server struct {
 	stderr testkit.Log
 	url    string // https://127.0.0.1:…/
 	addr   string
-	dir    string // where its throw-away certificates are
+	dir    string // folder of its temporary certificates
 }
 
 // logs waits until the program has logged text.
@@ -82,7 +82,7 @@ func start(t *testing.T, args ...string) *server {
 		line := lines.Text()
 		if url, ok := strings.CutPrefix(line, "clientcert listens on "); ok {
 			s.url, s.addr = url, strings.Trim(strings.TrimPrefix(url, "https:"), "/")
-			last = len(args) > 0 // with certificates of its own, it says more
+			last = len(args) > 0 // with certificates of its own, it prints more
 		}
 		if dir, ok := strings.CutPrefix(line, "  cd '"); ok {
 			s.dir = strings.TrimSuffix(dir, "'")
@@ -101,7 +101,7 @@ func (s *server) stop(t *testing.T) string {
 	return s.stderr.String()
 }
 
-// curl visits the server with the files of dir and gives head and page.
+// curl fetches the page with the files of dir and returns the head and the page.
 func curl(t *testing.T, dir, url string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), peers.FindCurl(t, args...), append([]string{"-sS", "-i", "--max-time", "20", "--noproxy", "*", "--cacert", "ca.crt", url}, args...)...)
@@ -110,7 +110,7 @@ func curl(t *testing.T, dir, url string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// as is the flags of curl for one of testpki's clients.
+// as returns the flags of curl for one of the clients of testpki.
 func as(client string) []string {
 	if client == "none" {
 		return nil
@@ -226,7 +226,7 @@ func TestNamesInCertificatesAreEscaped(t *testing.T) {
 	require.Contains(t, out, "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;&amp;")
 }
 
-func TestWrongStartsSaySo(t *testing.T) {
+func TestWrongFlags(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -234,8 +234,8 @@ func TestWrongStartsSaySo(t *testing.T) {
 		says   string
 	}{
 		{"unknown flag", []string{"-cert", "x"}, 2, "-cert"},
-		{"no number", []string{"-ignoreVerifyErrors", "9,ten"}, 2, `"ten" is no number`},
-		{"no flag", []string{"server.crt"}, 2, `"server.crt" is no flag`},
+		{"not a number", []string{"-ignoreVerifyErrors", "9,ten"}, 2, `"ten" is not a number`},
+		{"not a flag", []string{"server.crt"}, 2, `"server.crt" is not a flag`},
 		{"missing file", []string{"-crt", "no-such.crt", "-key", "no-such.key"}, 1, "Crt (no-such.crt): cannot open it"},
 		{"no certificate", []string{"-cacrt", "no-such.crt"}, 1, "option CACrt (no-such.crt)"},
 		{"bad cipher", []string{"-cipher", "NONSENSE"}, 1, "option Cipher"},
@@ -244,7 +244,7 @@ func TestWrongStartsSaySo(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			// a later flag wins, so that a start by mistake takes no port that others need
+			// a later flag wins, so that a program that starts by mistake takes no port that others need
 			cmd := exec.CommandContext(ctx, program, append([]string{"-listen", "127.0.0.1:0"}, c.args...)...)
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -262,7 +262,7 @@ func TestWrongStartsSaySo(t *testing.T) {
 	require.Contains(t, string(out), "-blockbadclientcert")
 }
 
-func TestBadVisitorsEndAlone(t *testing.T) {
+func TestBadClientsDoNotAffectOthers(t *testing.T) {
 	s := start(t)
 	dial := func() net.Conn {
 		conn, err := net.DialTimeout("tcp", s.addr, 10*time.Second)
@@ -288,7 +288,7 @@ func TestBadVisitorsEndAlone(t *testing.T) {
 		return conn
 	}
 
-	silent := dial() // stays for the whole test
+	silent := dial() // stays open for the whole test
 	defer silent.Close()
 	require.NoError(t, dial().Close())
 	require.Contains(t, say(dial(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "an HTTP request to an HTTPS server")

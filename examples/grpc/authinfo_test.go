@@ -23,8 +23,7 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// identity makes a client's certificate with URIs, which is its own CA, and its
-// key, in PEM.
+// identity returns a self-signed client certificate with URIs, and its key, in PEM.
 func identity(t *testing.T, name string, uris ...string) (crt, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -55,13 +54,13 @@ func identity(t *testing.T, name string, uris ...string) (crt, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
 }
 
-// call is what an interceptor and the client see of one call.
+// call is the result of one call, as the interceptor and the client see it.
 type call struct {
 	server, client credentials.AuthInfo
 }
 
 // callWith makes one call with a client certificate, through an interceptor that
-// looks at the peer as those of other people do.
+// examines the peer like existing interceptors.
 func callWith(t *testing.T, crt, key []byte, ca [][]byte) (seen call) {
 	t.Helper()
 	o := serverOptions()
@@ -102,7 +101,7 @@ func callWith(t *testing.T, crt, key []byte, ca [][]byte) (seen call) {
 	return seen
 }
 
-// Interceptors find exactly credentials.TLSInfo, as with grpc's own credentials.
+// Interceptors find a credentials.TLSInfo, as with grpc's own credentials.
 func TestInterceptorsFindTLSInfo(t *testing.T) {
 	const id = "spiffe://example.org/workload"
 	crt, key := identity(t, "one", id)

@@ -49,8 +49,8 @@ func (c *tlsCredentials) ServerHandshake(below net.Conn) (net.Conn, credentials.
 	return c.finish(context.Background(), sslnet.Server(below, c.ctx))
 }
 
-// finish returns a credentials.TLSInfo and no type of its own: interceptors look
-// for exactly that type in peer.FromContext. State.VerifiedChains is set only if
+// finish returns a credentials.TLSInfo instead of a type of its own, because
+// interceptors look for that type in peer.FromContext. State.VerifiedChains is set only if
 // the peer's certificate is valid.
 func (c *tlsCredentials) finish(ctx context.Context, conn *sslnet.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -78,9 +78,9 @@ func (c *tlsCredentials) finish(ctx context.Context, conn *sslnet.Conn) (net.Con
 	return conn, info, nil
 }
 
-// spiffeID is the SPIFFE ID of a certificate: its only URI, if that has the
+// spiffeID returns the SPIFFE ID of a certificate: its only URI, if that has the
 // scheme spiffe, a trust domain and a path, and nothing else (X.509-SVID,
-// section 2). Otherwise it is nil.
+// section 2). Otherwise it returns nil.
 func spiffeID(cert *x509.Certificate) *url.URL {
 	if len(cert.URIs) != 1 {
 		return nil

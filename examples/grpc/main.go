@@ -1,6 +1,6 @@
-// Command grpc runs a gRPC server and asks it for its health, over TLS of
-// package sslnet on both sides, with a client certificate. The server says in
-// its log who the client is, in OpenSSL's notation.
+// Command grpc runs a gRPC server and a client that asks it for its health. Both
+// sides use TLS of package sslnet, and the client has a certificate. The server logs
+// the subject of that certificate in OpenSSL's notation.
 package main
 
 import (

@@ -20,7 +20,7 @@ func serverOptions() *sslfilter.Options {
 	}
 }
 
-// TestMain is the program itself in the child that TestProgram starts.
+// TestMain runs the program itself in the child process that TestProgram starts.
 func TestMain(m *testing.M) {
 	if os.Getenv("EXAMPLE") != "" {
 		main()
@@ -39,7 +39,7 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// Who shows no good certificate is answered, and told no.
+// A client without a valid certificate gets an answer that rejects the call.
 func TestRefusals(t *testing.T) {
 	server, addr, err := serve(serverOptions())
 	if err != nil {
@@ -74,7 +74,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// grpc's own credentials over crypto/tls are a peer of ours, at both ends.
+// Each end works with a peer that uses grpc's own credentials over crypto/tls.
 func TestCryptoTLS(t *testing.T) {
 	server, addr, err := serve(serverOptions())
 	if err != nil {

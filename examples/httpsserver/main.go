@@ -1,7 +1,6 @@
 // Httpsserver is the third program of POE::Filter::SSL's man page, the one with
-// the PreFilter: a web server that exists already, and knows nothing of TLS,
-// gets TLS put in front. Without -crt and -key it makes certificates to try it
-// with.
+// the PreFilter: it adds TLS to an existing web server that does not support TLS.
+// Without -crt and -key it makes certificates to try it with.
 package main
 
 import (
@@ -22,7 +21,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// site is the server that exists already.
+// site is the existing server.
 func site(timeout time.Duration) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -43,12 +42,12 @@ func site(timeout time.Duration) *http.Server {
 func main() {
 	o := sslfilter.Options{ALPN: []string{"h2", "http/1.1"}} // without: HTTP/1.1
 	listen := flag.String("listen", "127.0.0.1:8443", "`address` to listen on; port 0 picks a free one")
-	timeout := flag.Duration("timeout", 20*time.Second, "how long a handshake may take, a request and its answer, and the pause before the next one")
-	flag.StringVar(&o.Crt, "crt", "", "certificate `file` of the server, PEM as all files")
+	timeout := flag.Duration("timeout", 20*time.Second, "limit of a handshake, of a request and its answer, and of the pause before the next request")
+	flag.StringVar(&o.Crt, "crt", "", "certificate `file` of the server; all files are PEM")
 	flag.StringVar(&o.Key, "key", "", "`file` with the private key of -crt")
 	flag.StringVar(&o.CACrt, "cacrt", "", "`file` with the CAs that issued -crt; their intermediates are sent along")
 	flag.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`")
-	flag.BoolVar(&o.TLS12, "tls1_2", false, "TLS 1.2 and nothing else")
+	flag.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -90,7 +89,7 @@ func run(ctx context.Context, o sslfilter.Options, listen string, timeout time.D
 	}
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if server.Shutdown(end) != nil { // somebody is still being served
+	if server.Shutdown(end) != nil { // a request is still in progress
 		server.Close()
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {

@@ -1,7 +1,7 @@
 // Imaprelay is the fourth program of POE::Filter::SSL's man page: an IMAP relay
-// that picks the backend by the name of the user. One port has STARTTLS, the
-// other TLS from the first byte; the backends are spoken to in plain text. Unlike
-// the original it takes no password before TLS. For more there is cmd/sslrelay.
+// that chooses the backend by the name of the user. It has one port for STARTTLS and
+// one for TLS, and speaks plain text with the backends. Unlike the original, it
+// accepts no password before TLS. For more features, use cmd/sslrelay.
 package main
 
 import (
@@ -36,7 +36,7 @@ var (
 	sessions sync.WaitGroup
 	users    = make(map[string]string) // backend by user
 	backend  = flag.String("backend", "127.0.0.1:143", "`host:port` of the IMAP server of all users without -user")
-	timeout  = flag.Duration("timeout", time.Minute, "how long a client may take to log in")
+	timeout  = flag.Duration("timeout", time.Minute, "time that a client has to log in")
 	login    = regexp.MustCompile(`^\S+ (?i:LOGIN) (?:"([^"\\]+)"|([^\s"\\(){%*]+)) .`) // the password may be a literal
 )
 
@@ -87,14 +87,14 @@ func accept(ctx context.Context, tls *sslfilter.Ctx, l net.Listener) {
 	}
 }
 
-// serve talks to a client until it logs in, and then lets it talk to its backend.
+// serve talks to a client until it logs in, and then connects it to its backend.
 func serve(ctx context.Context, tls *sslfilter.Ctx, conn net.Conn, greeting string) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	conn.SetDeadline(time.Now().Add(*timeout))
 	_, secure := conn.(*sslnet.Conn)
-	capability := map[bool]string{false: "IMAP4rev1 STARTTLS", true: "IMAP4rev1"}[secure] // no LOGINDISABLED: curl believes it for ever
+	capability := map[bool]string{false: "IMAP4rev1 STARTTLS", true: "IMAP4rev1"}[secure] // no LOGINDISABLED, because curl would obey it after STARTTLS too
 	io.WriteString(conn, greeting)
 	for in := bufio.NewReaderSize(conn, maxLine); ; {
 		line, err := in.ReadSlice('\n')
@@ -124,7 +124,7 @@ func serve(ctx context.Context, tls *sslfilter.Ctx, conn net.Conn, greeting stri
 	}
 }
 
-// forward hands a client that logs in over to its backend.
+// forward passes a client that logs in to its backend.
 func forward(client net.Conn, fromClient io.Reader, login, addr string) error {
 	far, err := net.DialTimeout("tcp", addr, goodbye)
 	if err != nil {
@@ -134,7 +134,7 @@ func forward(client net.Conn, fromClient io.Reader, login, addr string) error {
 	defer far.Close()
 	far.SetDeadline(time.Now().Add(goodbye))
 	fromFar := bufio.NewReaderSize(far, maxLine)
-	if _, err := fromFar.ReadSlice('\n'); err != nil { // its greeting; the client has ours
+	if _, err := fromFar.ReadSlice('\n'); err != nil { // the backend's greeting; the client already has ours
 		return err
 	}
 	far.SetDeadline(time.Now().Add(maxSession))

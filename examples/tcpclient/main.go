@@ -1,8 +1,8 @@
-// Tcpclient is the first program of POE::Filter::SSL's man page: it connects,
-// sends a line, and prints what the server says until that ends. As in the
-// original it is a wheel with one filter in it, and it puts the line before the
-// handshake is done. Unlike the original it refuses a server that cannot prove
-// its name.
+// Tcpclient is the first program of POE::Filter::SSL's man page: it connects, sends
+// a line, and prints the answer of the server until the server ends the connection.
+// As in the original, it is a wheel with one filter, and it puts the line before the
+// handshake is done. Unlike the original, it rejects a server that cannot prove its
+// name.
 //
 //	tcpclient -connect www.example.org:443
 package main
@@ -29,15 +29,15 @@ func main() {
 	o := sslfilter.Options{Client: true}
 	c := client{out: os.Stdout}
 	flag.StringVar(&c.addr, "connect", "", "`host:port` of the server")
-	flag.StringVar(&c.text, "put", "HEAD / HTTP/1.0\r\n\r\n", "`text` to send; that of the man page lacks the HTTP version")
-	flag.DurationVar(&c.timeout, "timeout", 30*time.Second, "how long all of it may take")
-	flag.StringVar(&o.CACrt, "cacrt", "", "`file` with the CAs that the server is verified against, PEM as all files; default: the system's")
+	flag.StringVar(&c.text, "put", "HEAD / HTTP/1.0\r\n\r\n", "`text` to send (the text in the man page lacks the HTTP version)")
+	flag.DurationVar(&c.timeout, "timeout", 30*time.Second, "limit of the whole run")
+	flag.StringVar(&o.CACrt, "cacrt", "", "`file` with the CAs that the server is verified against (default: the CAs of the system); all files are PEM")
 	flag.StringVar(&o.Crt, "crt", "", "`file` with a client certificate")
 	flag.StringVar(&o.Key, "key", "", "`file` with the private key of -crt")
-	flag.StringVar(&o.SNI, "sni", "", "`name` to ask for and to verify; default: the host of -connect")
+	flag.StringVar(&o.SNI, "sni", "", "server `name` to send and to verify (default: the host of -connect)")
 	flag.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`")
-	flag.BoolVar(&o.TLS12, "tls1_2", false, "TLS 1.2 and nothing else")
-	flag.BoolVar(&o.InsecureSkipVerify, "insecureskipverify", false, "go on with any server, as the original does: anyone can be it")
+	flag.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
+	flag.BoolVar(&o.InsecureSkipVerify, "insecureskipverify", false, "accept any server, as the original does; an attacker can then impersonate it")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -92,7 +92,7 @@ func (c *client) run(ctx context.Context, o sslfilter.Options) error {
 		return err
 	}
 	w.Put(c.text) // waits for the handshake
-	w.Wait()      // for the Close in flushed or ended
+	w.Wait()      // until flushed or ended calls Close
 	// docs:end
 	if c.err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", c.addr, context.Cause(ctx))
@@ -116,8 +116,8 @@ func tlsStack(o sslfilter.Options) (*filter.Stack, error) {
 
 // docs:end
 
-// ended is told how reading or writing ended. io.EOF is the server's
-// close_notify; a connection that ends without it was cut, by whomever.
+// ended handles the end of reading or writing. io.EOF is the server's close_notify.
+// A connection that ends without it was truncated.
 func (c *client) ended(w *wheel.ReadWrite, op string, err error) {
 	if err != io.EOF && !c.ending {
 		c.err = fmt.Errorf("%s: %s: %w", c.addr, op, err)
@@ -125,7 +125,7 @@ func (c *client) ended(w *wheel.ReadWrite, op string, err error) {
 	var network net.Error
 	switch {
 	case op == wheel.OpWrite && !c.ending:
-		c.broken = true // what is read may say why
+		c.broken = true // an alert that arrives may explain it
 	case op == wheel.OpWrite || c.broken || errors.As(err, &network):
 		w.Close()
 	default:
@@ -134,7 +134,7 @@ func (c *client) ended(w *wheel.ReadWrite, op string, err error) {
 	}
 }
 
-// flushed is told that all has been written.
+// flushed is called when everything has been written.
 func (c *client) flushed(w *wheel.ReadWrite) {
 	if c.ending {
 		w.Close()

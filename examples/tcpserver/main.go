@@ -1,6 +1,7 @@
-// Tcpserver is the second program of POE::Filter::SSL's man page: it smiles at
-// who connects, repeats what comes first, and hangs up. It takes connections
-// from an sslnet.Listener, as a program with crypto/tls would from tls.Listen.
+// Tcpserver is the second program of POE::Filter::SSL's man page: it greets each
+// client, returns the first bytes that the client sends, and closes the connection.
+// It gets its connections from an sslnet.Listener, as a program with crypto/tls gets
+// them from tls.Listen.
 // Without -crt and -key it makes certificates to try it with.
 package main
 
@@ -26,11 +27,11 @@ import (
 func main() {
 	var o sslfilter.Options
 	listen := flag.String("listen", "127.0.0.1:8443", "`address` to listen on; port 0 picks a free one")
-	timeout := flag.Duration("timeout", 20*time.Second, "how long the handshake of a visitor may take, and the rest of the visit")
+	timeout := flag.Duration("timeout", 20*time.Second, "limit of the handshake of a client, and of the rest of its connection")
 	flag.StringVar(&o.Crt, "crt", "", "certificate `file` of the server, PEM")
 	flag.StringVar(&o.Key, "key", "", "`file` with the private key of -crt, PEM")
 	flag.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`")
-	flag.BoolVar(&o.TLS12, "tls1_2", false, "TLS 1.2 and nothing else")
+	flag.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -84,13 +85,13 @@ func run(ctx context.Context, o sslfilter.Options, listen string, timeout time.D
 	}
 }
 
-// handshakeError is told of visitors that never reach Accept.
+// handshakeError logs clients that never reach Accept.
 func handshakeError(below net.Conn, err error) {
 	log.Printf("%v: %v", below.RemoteAddr(), err)
 }
 
 // docs:begin
-// serve is one visit. To it, conn is any net.Conn.
+// serve handles one connection, which can be any net.Conn.
 func serve(conn net.Conn) error {
 	fmt.Println("got a connection from", conn.RemoteAddr())
 	if _, err := io.WriteString(conn, "Smile from the server!\r\n"); err != nil {
