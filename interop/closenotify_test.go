@@ -17,9 +17,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Web servers whose responses have no length and end without close_notify: those
-// on the original, and those on Python's ssl. With AllowMissingCloseNotify a
-// response is whole if its connection ends between two records, and never if a
+// The responses of two web servers, one on the original and one on Python's ssl,
+// have no length and end without close_notify. With AllowMissingCloseNotify a
+// response is complete if its connection ends between two records, and never if a
 // record is cut.
 func TestHTTPWithoutCloseNotify(t *testing.T) {
 	const length = 200_000 // more than a record

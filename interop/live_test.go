@@ -20,7 +20,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// program is a peer that nobody here wrote, with its standard streams.
+// program is a program of another project, with its standard streams.
 type program struct {
 	t     testing.TB
 	cmd   *exec.Cmd
@@ -77,7 +77,8 @@ func (p *program) output() string {
 	return p.out.String()
 }
 
-// await waits until the program has printed text n times, and returns the line behind the last.
+// await waits until the program has printed text n times, and returns the rest of the
+// line after the last one.
 func (p *program) await(text string, n int) string {
 	p.t.Helper()
 	timeout := time.After(testkit.Patience)
@@ -108,7 +109,7 @@ type wire struct {
 	*sslfilter.Filter
 	t     testing.TB
 	conn  net.Conn
-	chunk int // size of a delivery to the Filter; 0 is whatever the network gives
+	chunk int // size of a delivery to the Filter; 0 means as the network delivers it
 	in    chan []byte
 	end   error // of the network, valid once in is closed
 	got   []byte
@@ -189,7 +190,8 @@ func (w *wire) pumpUntilFed(what string, feed func([]byte) bool) {
 	}
 }
 
-// deliver gives b to the Filter in pieces of chunk, and answers after each.
+// deliver gives b to the Filter in pieces of chunk bytes, and sends the answers after
+// each.
 func (w *wire) deliver(b []byte, what string) {
 	w.t.Helper()
 	size := w.chunk
@@ -206,7 +208,7 @@ func (w *wire) deliver(b []byte, what string) {
 	}
 }
 
-// drain delivers what comes until the network ends, and returns how it ended.
+// drain delivers input until the network ends, and returns the error of the end.
 func (w *wire) drain() error {
 	w.t.Helper()
 	timeout := time.After(testkit.Patience)
@@ -269,7 +271,7 @@ func (p *program) wait() error {
 	}
 }
 
-// freePort is a port that nobody listens on now, for programs that cannot choose one.
+// freePort returns a port that is not in use now, for programs that cannot choose one.
 func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -26,17 +26,18 @@ import (
 
 var crlFile = testkit.PKI("crl.pem")
 
-// endpoint runs the original.
+// endpoint is the Perl script that runs the original.
 const endpoint = "testdata/endpoint.pl"
 
-// clientCerts are what a client can show, and what a server makes of it.
+// clientCerts are the certificates that a client can send, and the expected verdicts
+// of the server.
 var clientCerts = []struct {
-	name          string // a file of the PKI; empty is none
+	name          string // a file of the PKI; empty means no certificate
 	exists, valid bool
 	notOnCRL      bool
 }{
 	{name: "client", exists: true, valid: true, notOnCRL: true},
-	{name: "client-revoked", exists: true, valid: true, notOnCRL: false}, // valid but for the list
+	{name: "client-revoked", exists: true, valid: true, notOnCRL: false}, // valid except for the list
 	{name: "client-expired", exists: true, valid: false, notOnCRL: true},
 	{name: "client-unknown", exists: true, valid: false, notOnCRL: true},
 	{name: ""},
@@ -59,7 +60,7 @@ func TestPerl(t *testing.T) {
 					require.Equal(t, cert.valid, ourServer.Valid)
 					require.Equal(t, cert.notOnCRL, ourServer.NotOnCRL)
 					if cert.name == "" {
-						perlServer.NotOnCRL = false // true: the original does not block who shows nothing
+						perlServer.NotOnCRL = false // true: the original does not block a client without a certificate
 					}
 					require.Equal(t, perlServer, ourServer, "what the servers saw")
 					require.True(t, ourClient.Valid)
@@ -70,7 +71,7 @@ func TestPerl(t *testing.T) {
 	}
 }
 
-// outcome is what one side saw.
+// outcome is the result of one side.
 type outcome struct {
 	Done     bool     `json:"done"`
 	Cipher   string   `json:"cipher"`
@@ -99,8 +100,8 @@ type piece struct {
 
 func (p piece) MarshalJSON() ([]byte, error) { return json.Marshal([2]int{p.n, int(p.char)}) }
 
-// The sizes stay away from the original's known losses: no record is "0", and no
-// put makes 32769 bytes.
+// The sizes avoid the known cases in which the original loses data: no record is
+// "0", and no put makes 32769 bytes.
 var (
 	serverSays = []piece{{1, 's'}, {5000, 'e'}, {16384, 'r'}, {16385, 'v'}}
 	clientSays = []piece{{7, 'c'}, {16384, 'l'}, {12345, 'i'}, {1, 'e'}}
@@ -179,8 +180,8 @@ func againstPerlClient(t *testing.T, version, cert string, chunk int) (ours, per
 	return ours, p.end(t, said(serverSays))
 }
 
-// talk is one connection of ours: the handshake, what there is to say, and what
-// comes back until it is want bytes long.
+// talk does one connection of our side: the handshake, sending, and receiving until
+// want bytes have arrived.
 func talk(t *testing.T, conn net.Conn, o sslfilter.Options, chunk int, say []piece, want int) outcome {
 	out := outcome{IDs: []certID{}, Errors: []string{}}
 	o.ErrorHandler = func(_ *sslfilter.Filter, err error) { out.Errors = append(out.Errors, err.Error()) }
@@ -206,7 +207,7 @@ func talk(t *testing.T, conn net.Conn, o sslfilter.Options, chunk int, say []pie
 	return out
 }
 
-// see takes the verdicts over.
+// see copies the verdicts.
 func (o *outcome) see(f *sslfilter.Filter) {
 	o.Done, o.Cipher, o.Version = f.HandshakeDone(), f.Cipher(), f.Version()
 	o.Exists, o.Valid = f.ClientCertExists(), f.ClientCertValid()
@@ -231,8 +232,8 @@ type perlEvent struct {
 	outcome
 }
 
-// startPerl starts the original in a session of its own: it can prompt for a
-// passphrase, and shall find no terminal to do it on.
+// startPerl starts the original in a session of its own, so that it finds no terminal
+// on which to prompt for a passphrase.
 func startPerl(t *testing.T, spec perlSpec, args ...string) *perl {
 	argument, err := json.Marshal(spec)
 	require.NoError(t, err)
@@ -254,7 +255,7 @@ func startPerl(t *testing.T, spec perlSpec, args ...string) *perl {
 	return p
 }
 
-// event waits for the next event, which must be of this kind.
+// event waits for the next event, which must be of the given kind.
 func (p *perl) event(t *testing.T, kind string) perlEvent {
 	var e perlEvent
 	if err := p.events.Decode(&e); err != nil {
@@ -265,7 +266,8 @@ func (p *perl) event(t *testing.T, kind string) perlEvent {
 	return e
 }
 
-// end waits until the original has seen the connection's end, and what it got.
+// end waits until the original has seen the end of the connection, and returns its
+// result.
 func (p *perl) end(t *testing.T, want []byte) outcome {
 	e := p.event(t, "end")
 	require.NoError(t, p.wait(), p.stderr)

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// TestPerlRecords holds that a program on the original, which takes each input
-// for a message, counts the messages of filter.Records, and that filter.Records
-// gives one record for each put of the original.
+// A program on the original that treats each input as a message counts the messages
+// of filter.Records correctly, and filter.Records returns one record for each put of
+// the original.
 func TestPerlRecords(t *testing.T) {
 	peers.FindFor(t, endpoint, "libpoe-filter-ssl-perl", "perl")
 	for _, version := range []string{"TLSv1.2", "TLSv1.3"} {

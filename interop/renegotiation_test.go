@@ -16,8 +16,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// An old server asks the client for a new handshake in the middle of the data:
-// it works, and what is sent meanwhile is not lost, as it is in the original.
+// An old server asks the client for a new handshake in the middle of the data. The
+// handshake succeeds, and data that is sent meanwhile is not lost, as it is in the
+// original.
 func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-no_ticket", "-no_cache", // a resumed session shows no certificate
@@ -30,7 +31,7 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server.await("before", 1)
 
 	server.say("R\n")
-	// The request is on its way: the next bytes that come are its first.
+	// The request is on its way: the next bytes that arrive are its first.
 	w.got, w.err = w.Receive(w.got, <-w.in)
 	require.NoError(t, w.err)
 	require.NoError(t, w.Send([]byte("sent in the middle\n")))
@@ -48,12 +49,12 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 	w.say("after\n")
 	server.await("after", 1)
 	require.True(t, w.ClientCertValid(), "the verdict of the second handshake")
-	require.Len(t, w.ClientCertIDs(), 2, "and of no other")
+	require.Len(t, w.ClientCertIDs(), 2, "only of the second handshake")
 }
 
-// What OpenSSL would answer behind our close_notify is dropped: the peer takes
+// An answer of OpenSSL after our close_notify is dropped, because the peer would take
 // it for plain text.
-func TestRenegotiationAskedForBehindOurEnd(t *testing.T) {
+func TestRenegotiationAskedForAfterOurEnd(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
 	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
@@ -106,8 +107,8 @@ func TestNoExporterWithoutTheExtendedMasterSecret(t *testing.T) {
 	require.Nil(t, w.TLSUnique())
 }
 
-// In a new handshake a server shows a certificate, another one perhaps, long
-// before it proves to have its key. Until then there is no verdict about it.
+// In a new handshake a server sends a certificate, possibly another one, long before
+// it proves possession of the key. Until then the certificate is not valid.
 func TestNotValidBeforeARenegotiationProvesTheKey(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-no_ticket", "-no_cache", // a resumed session shows no certificate
@@ -128,10 +129,10 @@ func TestNotValidBeforeARenegotiationProvesTheKey(t *testing.T) {
 		}
 		return w.Flushed()
 	})
-	require.NotZero(t, shown, "the certificate came before the proof, so the test looked")
+	require.NotZero(t, shown, "the certificate was never checked before the proof")
 	require.True(t, w.ClientCertValid())
 
-	// Here the proof never comes.
+	// This time the proof never arrives.
 	server.say("R\n")
 	w.deliver(<-w.in, "the request")
 	byteByByte(w, "the certificate", func() bool { return !w.ClientCertValid() })
@@ -141,7 +142,8 @@ func TestNotValidBeforeARenegotiationProvesTheKey(t *testing.T) {
 	require.False(t, w.Peer().Valid)
 }
 
-// byteByByte delivers single bytes until ok holds. The rest of what came with the last is dropped.
+// byteByByte delivers single bytes until ok holds. The rest of the input that arrived
+// with the last byte is dropped.
 func byteByByte(w *wire, what string, ok func() bool) {
 	w.t.Helper()
 	done := false
@@ -154,8 +156,8 @@ func byteByByte(w *wire, what string, ok func() bool) {
 	})
 }
 
-// A server that asks for a new handshake and then closes never completes it.
-// What came is an end like any other; whoever still has to speak is told.
+// A server that asks for a new handshake and then closes never completes it. Reading
+// ends as usual, and every later attempt to send returns an error.
 func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 	const script = "testdata/renegotiate-and-close.pl"
 	peers.FindFor(t, script, "libnet-ssleay-perl", "perl")
@@ -187,8 +189,8 @@ func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 	}
 }
 
-// A client's wish for a new handshake is refused, and the server goes on. What
-// the client makes of it is its own affair: GnuTLS and OpenSSL both give up.
+// A server rejects a client's request for a new handshake and continues. GnuTLS and
+// OpenSSL, as clients, both give up then.
 func TestRenegotiationAskedForByAClient(t *testing.T) {
 	options := testkit.Server(testkit.TLS12)
 	t.Run("gnutls-cli", func(t *testing.T) {
@@ -213,14 +215,14 @@ func TestRenegotiationAskedForByAClient(t *testing.T) {
 	})
 }
 
-// refused takes the ClientHello of a renegotiation and looks for the refusal.
+// refused receives the ClientHello of a renegotiation and checks that it is rejected.
 func refused(t *testing.T, w *wire) {
 	t.Helper()
 	plain, err := w.Receive(nil, <-w.in)
 	require.NoError(t, err)
 	require.Empty(t, plain)
 	alert := w.Outgoing(nil)
-	require.NotEmpty(t, alert, "the refusal must be there at once")
+	require.NotEmpty(t, alert, "it must be rejected at once")
 	require.Equal(t, byte(21), alert[0], "an alert record")
 	_, err = w.conn.Write(alert)
 	require.NoError(t, err)

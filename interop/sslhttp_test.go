@@ -21,7 +21,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// site serves h in both protocols and asks for client certificates.
+// site serves h in both protocols and requests client certificates.
 func site(t testing.TB, h http.HandlerFunc) (srv *http.Server, url string) {
 	t.Helper()
 	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, sslfilter.Options{
@@ -65,7 +65,8 @@ func TestCurlHTTP(t *testing.T) {
 	require.Contains(t, curl(t, strings.Replace(url, "https:", "http:", 1)), "HTTP request to an HTTPS server")
 }
 
-// curl has 100 streams open on one connection, which Shutdown lets finish.
+// curl has 100 streams open on one connection. Shutdown waits until all of them are
+// finished.
 func TestCurlParallelStreams(t *testing.T) {
 	const streams = 100
 	var all sync.WaitGroup
@@ -75,7 +76,7 @@ func TestCurlParallelStreams(t *testing.T) {
 	srv, url := site(t, func(w http.ResponseWriter, r *http.Request) {
 		conns.Store(sslhttp.FromContext(r.Context()), true)
 		all.Done()
-		all.Wait() // nobody is answered before all are here
+		all.Wait() // no request is answered before all have arrived
 		if n.Add(1) == 1 {
 			go r.Context().Value(http.ServerContextKey).(*http.Server).Shutdown(context.Background())
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// echo is a listener of TLS connections that get back each line that they send.
-// What they were is told on the channel.
+// echo starts a listener whose connections get back each line that they send. The
+// channel reports the properties of each connection.
 func echo(t testing.TB, o sslfilter.Options) (net.Listener, <-chan *sslnet.Conn) {
 	t.Helper()
 	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, o))
@@ -59,7 +59,7 @@ func TestConnOpenSSLClient(t *testing.T) {
 			require.Equal(t, "localhost", state.ServerName)
 			require.True(t, c.ClientCertValid())
 			if flag == "-tls1_3" {
-				client.say("K\n") // it changes its keys and asks us to
+				client.say("K\n") // it changes its keys and asks us to change ours
 				client.await("KEYUPDATE", 1)
 				client.say("with new keys\n")
 				client.await("with new keys", 1)
@@ -130,8 +130,8 @@ func TestConnGnuTLSServer(t *testing.T) {
 	require.Equal(t, "hello\n", line)
 }
 
-// openssl s_client does STARTTLS with a server that takes TLS up in the middle,
-// and a client of ours with openssl s_server.
+// openssl s_client does STARTTLS with our server, and our client does STARTTLS with
+// openssl s_server.
 func TestConnSTARTTLS(t *testing.T) {
 	l := listen(t)
 	client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-starttls", "smtp", "-CAfile", testkit.PKI("root.crt"), "-quiet")
@@ -165,8 +165,8 @@ func TestConnSTARTTLS(t *testing.T) {
 	client.await("250 over TLS", 1)
 }
 
-// A server asks for a new handshake: Read does it, and what Write takes meanwhile
-// arrives.
+// A server asks for a new handshake. Read does it, and data that Write accepts
+// meanwhile arrives.
 func TestConnRenegotiation(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
@@ -187,7 +187,7 @@ func TestConnRenegotiation(t *testing.T) {
 	}()
 	for _, word := range []string{"one", "two", "three"} {
 		server.say("R\n")
-		<-tap.came // its request
+		<-tap.came // its request for a handshake
 		_, err := io.WriteString(c, word+" from the client\n")
 		require.NoError(t, err)
 		server.say(word + " from the server\n")
@@ -200,7 +200,7 @@ func TestConnRenegotiation(t *testing.T) {
 	require.True(t, c.ClientCertValid())
 }
 
-// tapped tells when something has come.
+// tapped signals when data has arrived.
 type tapped struct {
 	net.Conn
 	came chan struct{}

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/derpki"
 )
 
-// The keys; one of each does for all rows.
+// The keys that all rows share.
 var (
 	rootKey  = derpki.P256("root")
 	interKey = derpki.P256("intermediate")
@@ -23,7 +23,7 @@ var (
 	rsaKeys  map[int]*derpki.Key
 )
 
-// rsaKey makes a key once.
+// rsaKey returns a function that makes the key once.
 func rsaKey(bits int) *derpki.Key {
 	keysOnce.Do(func() {
 		rsaKeys = make(map[int]*derpki.Key)
@@ -99,7 +99,7 @@ func altNames(names ...[]byte) []byte {
 	return ext(false, san, derpki.Seq(names...))
 }
 
-// with puts e in place of the extension of its kind, or behind the others.
+// with replaces the extension of the same kind by e, or adds e after the others.
 func with(exts [][]byte, e []byte) [][]byte {
 	return append(without(exts, int(idOf(e))), e)
 }
@@ -108,7 +108,7 @@ func without(exts [][]byte, id int) [][]byte {
 	return slices.DeleteFunc(slices.Clone(exts), func(e []byte) bool { return int(idOf(e)) == id })
 }
 
-// idOf is the number of an extension below 2.5.29, or 0.
+// idOf returns the number of an extension below 2.5.29, or 0.
 func idOf(e []byte) byte {
 	at := bytes.Index(e, []byte{6, 3, 0x55, 0x1d})
 	if at < 0 || at > 5 {
@@ -117,7 +117,8 @@ func idOf(e []byte) byte {
 	return e[at+4]
 }
 
-// chain is a root, an intermediate and a leaf that are good until they are changed.
+// chain is a root, an intermediate and a leaf that are valid unless a row changes
+// them.
 type chain struct {
 	row
 	root, inter, leaf derpki.Cert
@@ -145,26 +146,27 @@ func newChain(name string) *chain {
 	}
 }
 
-// at is one of the three, by its name.
+// at returns one of the three certificates, by its name.
 func (c *chain) at(place string) *derpki.Cert {
 	return map[string]*derpki.Cert{"root": &c.root, "intermediate": &c.inter, "leaf": &c.leaf}[place]
 }
 
 var places = []string{"root", "intermediate", "leaf"}
 
-// unreadable says that one of the three cannot be parsed.
+// unreadable says that one of the three certificates cannot be parsed.
 func (c *chain) unreadable(place string) {
 	if place == "intermediate" {
-		c.differs, c.want = "TLS refuses a list of certificates with one that it cannot read, and the command leaves that out", answer{unusable: true}
+		c.differs, c.want = "TLS rejects a list with a certificate that it cannot parse, and the command skips that certificate", answer{unusable: true}
 	}
 }
 
-// behind says that there are bytes behind one of the three.
-func (c *chain) behind() {
-	c.differs, c.want = "the command passes over bytes behind the DER, and we do not, nor does TLS", answer{unusable: true}
+// trailing says that there are bytes after one of the three certificates.
+func (c *chain) trailing() {
+	c.differs, c.want = "the command ignores bytes after the DER; we do not, nor does TLS", answer{unusable: true}
 }
 
-// rekey gives one of the three another key, and has it sign what is below.
+// rekey gives one of the three certificates another key, which also signs the
+// certificate below it.
 func (c *chain) rekey(place string, key *derpki.Key) {
 	cert := c.at(place)
 	cert.Key = key
@@ -182,7 +184,7 @@ func (c *chain) rekey(place string, key *derpki.Key) {
 	}
 }
 
-// build makes what has not been made by hand.
+// build makes the certificates that the row has not set itself.
 func (c *chain) build() row {
 	if c.sent == nil {
 		c.sent = [][]byte{c.leaf.DER(), c.inter.DER()}
@@ -204,7 +206,7 @@ func (t *table) add(name string, change func(*chain)) {
 	*t = append(*t, c.build())
 }
 
-// ownCertificate is what our server shows to clients: certificate and key.
+// ownCertificate returns the certificate and the key of our server.
 func ownCertificate() [][]byte {
 	c := newChain("")
 	return [][]byte{derpki.PEM("CERTIFICATE", c.leaf.DER()), derpki.PEM("PRIVATE KEY", derpki.PKCS8(leafKey))}
@@ -239,7 +241,7 @@ func validity(t *table) {
 			"with fractions":          func(c *derpki.Cert) { c.NotAfter = derpki.TLV(derpki.TagGeneralized, []byte("20490101000000.5Z")) },
 			"month 13":                func(c *derpki.Cert) { c.NotAfter = derpki.TLV(derpki.TagUTCTime, []byte("491301000000Z")) },
 			"30 February":             func(c *derpki.Cert) { c.NotBefore = derpki.TLV(derpki.TagUTCTime, []byte("200230000000Z")) },
-			"begin is no date":        func(c *derpki.Cert) { c.NotBefore = derpki.TLV(derpki.TagUTCTime, []byte("yesterday")) },
+			"begin is not a date":     func(c *derpki.Cert) { c.NotBefore = derpki.TLV(derpki.TagUTCTime, []byte("yesterday")) },
 			"end is empty":            func(c *derpki.Cert) { c.NotAfter = derpki.TLV(derpki.TagUTCTime) },
 			"end is an INTEGER":       func(c *derpki.Cert) { c.NotAfter = derpki.Int(99) },
 			"two digits before 1950":  func(c *derpki.Cert) { c.NotBefore = derpki.TLV(derpki.TagUTCTime, []byte("500101000000Z")) },
@@ -303,7 +305,7 @@ func lengths(t *table) {
 		c.inter.Exts = with(c.inter.Exts, ext(true, basic, derpki.Seq(derpki.TLV(derpki.TagBoolean, []byte{0xff}), derpki.Int(0xff))))
 	})
 	t.add("path length/without CA", func(c *chain) { c.leaf.Exts = with(c.leaf.Exts, ext(true, basic, derpki.Seq(derpki.Int(0)))) })
-	t.add("path length/a self-issued intermediate counts not", func(c *chain) {
+	t.add("path length/a self-issued intermediate does not count", func(c *chain) {
 		c.root.Exts = with(c.root.Exts, isCA(1))
 		again := c.inter // intermediate signs a new key of its own name
 		again.Key, again.Signer, again.Issuer, again.Serial = otherKey, interKey, c.inter.Subject, derpki.Int(9)
@@ -365,8 +367,8 @@ func constraints(t *table) {
 	t.add("name constraints/empty", func(c *chain) { c.inter.Exts = with(c.inter.Exts, ext(true, nameConstraints, derpki.Seq())) })
 	t.add("name constraints/broken", func(c *chain) { c.inter.Exts = with(c.inter.Exts, ext(true, nameConstraints, []byte{0x30, 9, 1})) })
 	t.add("name constraints/CN is a host, and no names", func(c *chain) {
-		c.differs = "our clients take no common name for a host name, so OpenSSL does not hold it to the constraints of hosts"
-		c.differsFor, c.want = "sslserver", answer{valid: true} // the name itself was not asked about
+		c.differs = "our clients do not use the common name as a host name, so OpenSSL does not apply the constraints of hosts to it"
+		c.differsFor, c.want = "sslserver", answer{valid: true} // the name itself is not checked here
 		c.inter.Exts = with(c.inter.Exts, permit(dns("other.test")))
 		c.leaf.Subject, c.leaf.Exts = derpki.CN("leaf.test"), without(c.leaf.Exts, san)
 	})
@@ -463,7 +465,7 @@ func weakKeys(t *table) {
 			keys := map[string]*derpki.Key{
 				"RSA 1024": rsaKey(1024), "RSA 2048": rsaKey(2048), "P-224": derpki.EC(elliptic.P224(), place), "P-384": derpki.EC(elliptic.P384(), place), "Ed25519": derpki.Ed25519(place),
 			}
-			if place != "leaf" { // crypto/tls has no key of these
+			if place != "leaf" { // crypto/tls does not support these keys
 				keys["P-192"] = derpki.P192(place)
 			} else {
 				delete(keys, "P-224")

@@ -16,8 +16,8 @@ type lists struct {
 	drop            []string // "root", "intermediate"
 }
 
-// addCRL adds a row with a good list of each CA, until they are changed, once
-// for each way to check.
+// addCRL adds a row for each kind of check. Its lists, one of each CA, are valid unless
+// the row changes them.
 func (t *table) addCRL(name string, change func(*lists)) {
 	for check, suffix := range map[sslfilter.CRLCheck]string{sslfilter.CRLCheckLeaf: "leaf", sslfilter.CRLCheckChain: "chain"} {
 		list := func(issuer []byte, key *derpki.Key) derpki.CRL {
@@ -152,8 +152,8 @@ func crlRows() []row {
 		of("of a distribution point", func(c *derpki.CRL) { c.Exts = append(c.Exts, ext(true, idp, derpki.Seq(point("http://a/")))) })
 		of("broken distribution point", func(c *derpki.CRL) { c.Exts = append(c.Exts, ext(true, idp, []byte{0x30, 9})) })
 		of("revoked, CA without the right", func(c *derpki.CRL) { c.Entries = append(revoked(leafSerial), revoked(interSerial)...) })
-		t.addCRL("a byte behind the list of the "+who, func(l *lists) {
-			l.behind()
+		t.addCRL("a byte after the list of the "+who, func(l *lists) {
+			l.trailing()
 			of := map[string]*derpki.CRL{"root": &l.ofRoot, "intermediate": &l.ofInter}[who]
 			of.Outer = func(der []byte) []byte { return append(der, 0) }
 		})
@@ -208,7 +208,7 @@ func crlRows() []row {
 		l.ofInter.Entries = revoked(leafSerial)
 	})
 
-	const why = "such a list is refused when it is loaded, by its kind: OpenSSL passes it over, and takes a delta for a complete list"
+	const why = "lists of this kind are rejected when they are loaded; OpenSSL skips them, and takes a delta for a complete list"
 	unfit("delta alone", why, func(l *lists) { l.ofInter.Exts = append(l.ofInter.Exts, ext(true, delta, derpki.Int(1))) })
 	unfit("delta beside the complete list", why, func(l *lists) {
 		d := l.ofInter
@@ -231,5 +231,5 @@ func crlRows() []row {
 	return t
 }
 
-// point is a distribution point's name.
+// point returns the name of a distribution point.
 func point(url string) []byte { return derpki.TLV(0xa0, derpki.TLV(0xa0, uri(url))) }

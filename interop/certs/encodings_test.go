@@ -9,7 +9,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/derpki"
 )
 
-// elements are the parts of a SEQUENCE.
+// elements returns the elements of a SEQUENCE.
 func elements(der []byte) (parts [][]byte) {
 	var outer asn1.RawValue
 	if _, err := asn1.Unmarshal(der, &outer); err != nil {
@@ -26,7 +26,7 @@ func elements(der []byte) (parts [][]byte) {
 	return parts
 }
 
-// lengthOfLength is how many bytes stand behind the first one of a length.
+// lengthOfLength returns the number of bytes that follow the first byte of a length.
 func lengthOfLength(der []byte) int {
 	if der[1] < 0x80 {
 		return 0
@@ -34,7 +34,7 @@ func lengthOfLength(der []byte) int {
 	return int(der[1] & 0x7f)
 }
 
-// resign puts another signature into a certificate.
+// resign replaces the signature of a certificate.
 func resign(der, signature []byte) []byte {
 	parts := elements(der)
 	parts[2] = derpki.Bits(signature)
@@ -102,13 +102,13 @@ func encodings(t *table) {
 		}
 		for name, serial := range map[string][]byte{
 			"zero": derpki.Int(0), "negative": derpki.Int(0x80), "minus one": derpki.Int(0xff), "20 bytes": derpki.Int(append([]byte{0x7f}, make([]byte, 19)...)...),
-			"200 bytes": derpki.Int(append([]byte{0x7f}, make([]byte, 199)...)...), "with a zero in front": derpki.Int(0, 1), "with ff in front": derpki.Int(0xff, 0x80),
+			"200 bytes": derpki.Int(append([]byte{0x7f}, make([]byte, 199)...)...), "with a leading zero": derpki.Int(0, 1), "with a leading ff": derpki.Int(0xff, 0x80),
 			"empty": derpki.Int(), "of another type": derpki.TLV(derpki.TagOctets, []byte{1}),
 		} {
 			t.add("encoding/serial "+name+" at the "+place, func(c *chain) {
 				c.at(place).Serial = serial
 				switch name {
-				case "with a zero in front", "with ff in front", "empty", "of another type":
+				case "with a leading zero", "with a leading ff", "empty", "of another type":
 					c.unreadable(place)
 				}
 			})
@@ -120,9 +120,9 @@ func encodings(t *table) {
 		add("subject of indefinite length", func(c *derpki.Cert) { c.Changed = part(5, derpki.Indefinite) })
 		add("certificate with a long length", func(c *derpki.Cert) { c.Outer = func(der []byte) []byte { return derpki.Long(der, 4) } })
 		add("certificate of indefinite length", func(c *derpki.Cert) { c.Outer = derpki.Indefinite })
-		t.add("encoding/a byte behind at the "+place, func(c *chain) {
+		t.add("encoding/a byte after the "+place, func(c *chain) {
 			c.at(place).Outer = func(der []byte) []byte { return append(der, 0) }
-			c.behind()
+			c.trailing()
 		})
 		t.add("encoding/a byte less at the "+place, func(c *chain) {
 			c.at(place).Outer = func(der []byte) []byte { return der[:len(der)-1] }
@@ -169,7 +169,7 @@ func encodings(t *table) {
 			"no SEQUENCE":          derpki.TLV(derpki.TagUTF8, []byte("leaf")),
 			"an INTEGER":           derpki.Name(derpki.TLV(derpki.TagSet, derpki.Seq(derpki.OID(2, 5, 4, 3), derpki.Int(1)))),
 		} {
-			t.add("encoding/name "+name+" of the "+place, func(c *chain) { // everywhere it stands
+			t.add("encoding/name "+name+" of the "+place, func(c *chain) { // wherever it appears
 				c.at(place).Subject = subject
 				switch place {
 				case "root":
@@ -186,7 +186,7 @@ func encodings(t *table) {
 		})
 	}
 	t.add("encoding/no certificate at all", func(c *chain) { c.sent = [][]byte{[]byte("no certificate"), c.inter.DER()} })
-	t.add("encoding/an intermediate that is none", func(c *chain) {
+	t.add("encoding/an intermediate that is not a certificate", func(c *chain) {
 		c.sent = [][]byte{c.leaf.DER(), []byte("no certificate")}
 		c.unreadable("intermediate")
 	})
@@ -196,7 +196,7 @@ func encodings(t *table) {
 	})
 }
 
-// namesOfHosts are compared by clients.
+// namesOfHosts adds rows about host names, which clients compare.
 func namesOfHosts(t *table) {
 	for name, names := range map[string][][]byte{
 		"same":                   {dns("leaf.test")},
@@ -207,8 +207,8 @@ func namesOfHosts(t *table) {
 		"star in the middle":     {dns("l*f.test")},
 		"star alone":             {dns("*")},
 		"below it":               {dns("a.leaf.test")},
-		"dot behind":             {dns("leaf.test.")},
-		"NUL behind":             {dns("leaf.test\x00.evil.test")},
+		"dot at the end":         {dns("leaf.test.")},
+		"NUL after it":           {dns("leaf.test\x00.evil.test")},
 		"NUL at the end":         {dns("leaf.test\x00")},
 		"address":                {ip(127, 0, 0, 1)},
 		"mail":                   {email("leaf.test")},

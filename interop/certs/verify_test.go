@@ -1,4 +1,4 @@
-// Package certs_test holds our verdict on certificates and CRLs to that of
+// Package certs_test compares our verdicts on certificates and CRLs with those of
 // "openssl verify" of the same OpenSSL.
 package certs_test
 
@@ -30,7 +30,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// row is one chain, and what is asked of it.
+// row is one chain and the options with which it is verified.
 type row struct {
 	name  string
 	sent  [][]byte    // leaf first
@@ -41,12 +41,12 @@ type row struct {
 	depth int // CAVerifyDepth
 	level int // security level
 
-	bothSides bool // or one of them, by the row's name: a command costs more than the rest
-	tls12     bool // or a version by the row's name
+	bothSides bool // if false, one side is chosen by the name of the row, because each command is slow
+	tls12     bool // if false, the version is chosen by the name of the row
 	together  bool // sociable
 
-	// differs says why the two answers need not be the same; then ours is
-	// want. differsFor is the purpose that it is about; empty is both.
+	// differs says why the two answers may differ. Our answer must then be want.
+	// differsFor is the purpose to which this applies; empty means both.
 	differs, differsFor string
 	want                answer
 }
@@ -54,20 +54,20 @@ type row struct {
 // issue is one error at one depth.
 type issue struct{ code, depth int }
 
-// answer is what somebody says of a chain.
+// answer is the verdict of one side on a chain.
 type answer struct {
-	unusable bool // it cannot even be read
+	unusable bool // it cannot be parsed
 	valid    bool
 	issues   []issue // in order
 }
 
 const hostname = "leaf.test"
 
-// goesOn are the errors after which "openssl verify" looks further, as we do
-// when we only record. After any other its list ends.
+// goesOn lists the errors after which "openssl verify" continues, as we do when we
+// only record errors. After any other error its list ends.
 var goesOn = []int{10, 11, 12, 18, 24, 25, 26, 34, 37}
 
-// agree reports whether theirs, which may end early, is ours.
+// agree reports whether the two answers are the same. theirs may end early.
 func agree(ours, theirs answer) bool {
 	n := len(theirs.issues)
 	switch {
@@ -81,7 +81,7 @@ func agree(ours, theirs answer) bool {
 	return true
 }
 
-// side is who verifies whom.
+// side says which end verifies the other.
 type side struct {
 	name    string
 	purpose string
@@ -102,7 +102,7 @@ func TestVerdictsAreThoseOfOpenSSL(t *testing.T) {
 		require.False(t, names[r.name], "two rows are called %q", r.name)
 		names[r.name] = true
 	}
-	if testing.Short() { // under a sanitizer, and with each of several OpenSSLs
+	if testing.Short() { // with a sanitizer, and with each of several versions of OpenSSL
 		some := all[:0:0]
 		for i := 0; i < len(all); i += 5 {
 			some = append(some, all[i])
@@ -129,7 +129,7 @@ func TestVerdictsAreThoseOfOpenSSL(t *testing.T) {
 		many[g] = openssl.verifyMany(t, rows, g.side, g.name)
 	}
 	verifications, alone := 0, 0
-	// ask gives the command's answer, from a group if that is what want accepts.
+	// ask returns the answer of the command, from a group if want accepts that.
 	ask := func(t *testing.T, r row, s side, name bool, want func(answer) bool) (answer, string) {
 		if a, ok := many[group{s, name, r.check, r.depth, r.level}][r.name]; ok && want(a) {
 			return a, ""
@@ -167,15 +167,15 @@ func TestVerdictsAreThoseOfOpenSSL(t *testing.T) {
 					return
 				}
 				require.True(t, agree(ours, theirs), "ours %+v\nopenssl %+v\n%s", ours, theirs, output)
-				if !s.client || !r.bothSides && !r.together { // who enforces stops at the first error
-					if s.client && slices.ContainsFunc(strict.issues, isName) { // a name that was not asked about
+				if !s.client || !r.bothSides && !r.together { // a side that enforces stops at the first error
+					if s.client && slices.ContainsFunc(strict.issues, isName) { // a name that was not to be checked
 						return
 					}
 					require.Equal(t, theirs.valid, strict.valid)
 					require.Equal(t, first(theirs), first(strict))
 					return
 				}
-				named, output := ask(t, r, s, true, func(a answer) bool { // and a client compares the name too
+				named, output := ask(t, r, s, true, func(a answer) bool { // a client also compares the name
 					return a.valid == strict.valid && slices.Equal(first(a), first(strict))
 				})
 				require.Equal(t, named.valid, strict.valid, "%s", output)
@@ -188,10 +188,11 @@ func TestVerdictsAreThoseOfOpenSSL(t *testing.T) {
 
 func isName(i issue) bool { return i.code == int(sslfilter.VerifyHostnameMismatch) }
 
-// first is the first error, if there is one.
+// first returns the first error, if there is one.
 func first(a answer) []issue { return a.issues[:min(1, len(a.issues))] }
 
-// verdict joins a Filter with crypto/tls, which sends whatever it is given.
+// verdict connects a Filter with crypto/tls, which sends any certificates that it is
+// given.
 func verdict(t *testing.T, r row, s side, own [][]byte, highest sslfilter.Version, strict bool) answer {
 	t.Helper()
 	o := sslfilter.Options{
@@ -238,7 +239,7 @@ func verdict(t *testing.T, r row, s side, own [][]byte, highest sslfilter.Versio
 	return a
 }
 
-// survives asks everything that looks into a certificate.
+// survives calls every function that examines a certificate.
 func survives(t *testing.T, f *sslfilter.Filter) {
 	t.Helper()
 	peer := f.Peer()
@@ -249,13 +250,13 @@ func survives(t *testing.T, f *sslfilter.Filter) {
 		require.True(t, peer.CRLCheck.OK())
 	}
 	for i := range peer.Chain {
-		peer.Chain[i].Parse() // an error, or none; no panic
+		peer.Chain[i].Parse() // it may return an error, but must not panic
 		require.NotEmpty(t, peer.Chain[i].DER)
 	}
 	f.ClientCertCRL("no-such-file.pem")
 }
 
-// meet makes a handshake between f and crypto/tls.
+// meet does a handshake between f and crypto/tls.
 func meet(f *sslfilter.Filter, config *tls.Config, client bool) {
 	toPeer, fromPeer := make(chan []byte, 1024), make(chan []byte, 1024)
 	var peer sync.WaitGroup
@@ -288,7 +289,7 @@ func meet(f *sslfilter.Filter, config *tls.Config, client bool) {
 	}
 }
 
-// end is the peer's end of a connection in memory.
+// end is the end of the peer in a connection in memory.
 type end struct {
 	in   <-chan []byte
 	out  chan<- []byte
@@ -325,8 +326,9 @@ type program struct {
 	noStores []string // flags that keep the system's CAs out
 }
 
-// sameOpenSSL is the command of the OpenSSL that is linked in: that of the
-// system, or the one that scripts/mkssl.sh put beside a private library.
+// sameOpenSSL returns the openssl command of the OpenSSL that is linked in: the
+// command of the system, or the one that scripts/mkssl.sh installed with a private
+// library.
 func sameOpenSSL(t *testing.T) program {
 	t.Helper()
 	candidates := []string{peers.Find(t, "openssl", "openssl")}
@@ -362,7 +364,7 @@ func sameOpenSSL(t *testing.T) program {
 
 var errorLine = regexp.MustCompile(`(?m)^(?:\[CRL path\] ?)?error (\d+) at (\d+) depth lookup`)
 
-// files writes what is verified.
+// files writes the files to verify.
 type files struct {
 	t   *testing.T
 	dir string
@@ -374,7 +376,7 @@ func (f files) write(name, kind string, ders ...[]byte) string {
 	return path
 }
 
-// arguments are those of "openssl verify" for rows that have their options in common.
+// arguments returns the arguments of "openssl verify" for rows with the same options.
 func (p program) arguments(f files, rows []row, s side, name bool) []string {
 	r := rows[0]
 	depth := r.depth
@@ -411,7 +413,7 @@ func (p program) run(t *testing.T, args []string) (output []byte, ok bool) {
 	return output, err == nil
 }
 
-// verify asks "openssl verify" with the same options.
+// verify runs "openssl verify" with the same options.
 func (p program) verify(t *testing.T, r row, s side, name bool) (answer, string) {
 	t.Helper()
 	f := files{t, t.TempDir()}
@@ -428,8 +430,9 @@ func (p program) verify(t *testing.T, r row, s side, name bool) (answer, string)
 	return a, string(out)
 }
 
-// leavesOut reports whether one of the intermediates or lists cannot be read:
-// TLS, and we, refuse them all then, and "verify" goes on without it.
+// leavesOut reports whether one of the intermediates or lists cannot be parsed. TLS
+// and this library then reject all of them, and "openssl verify" continues without
+// that one.
 func (p program) leavesOut(t *testing.T, r row) bool {
 	t.Helper()
 	f := files{t, t.TempDir()}
@@ -452,13 +455,13 @@ func issueOf(code, depth []byte) (i issue) {
 	return i
 }
 
-// Each error stands behind the name of its certificate.
+// Each error follows the name of its certificate.
 var namedError = regexp.MustCompile(`(?m)^.*CN ?= ?[a-z 0-9]* ([0-9a-f]{8})\n(?:\[CRL path\] ?)?error (\d+) at (\d+) depth lookup`)
 
-// verifyMany asks one command about all rows of one group: starting one costs
-// more than a hundred verifications. No name in one row is that of another, so
-// that what they bring along does not mix. Rows that can have no answer here
-// are left out.
+// verifyMany runs one command for all rows of one group, because starting a command
+// costs more than a hundred verifications. The names in one row differ from those in
+// every other row, so that their certificates do not mix. Rows that can have no answer
+// here are left out.
 func (p program) verifyMany(t *testing.T, rows []row, s side, name bool) map[string]answer {
 	t.Helper()
 	answers, ids := make(map[string]answer), make(map[string]string)
@@ -485,7 +488,7 @@ func (p program) verifyMany(t *testing.T, rows []row, s side, name bool) map[str
 	return answers
 }
 
-// id stands in the names of a row's certificates.
+// id returns the text that the names of a row's certificates contain.
 func (r row) id() string {
 	hash := fnv.New32a()
 	hash.Write([]byte(r.name))
@@ -494,8 +497,8 @@ func (r row) id() string {
 
 func (r row) cn(cn string) []byte { return derpki.CN(cn + " " + r.id()) }
 
-// sociable reports whether a row can be verified together with others: all of
-// it can be read, and has names of its own.
+// sociable reports whether a row can be verified together with others: everything in
+// it can be parsed and has names of its own.
 func (r row) sociable() bool {
 	for _, der := range append(slices.Clone(r.sent), r.roots...) {
 		if _, err := x509.ParseCertificate(der); err != nil || bytes.Count(der, []byte(r.id())) < 2 {
@@ -510,7 +513,7 @@ func (r row) sociable() bool {
 	return r.differs == ""
 }
 
-// group is what rows must have in common to be verified together.
+// group has the properties that rows must share to be verified together.
 type group struct {
 	side         side
 	name         bool
