@@ -22,9 +22,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// page sends 100 KB back and forth, and shows what the server says of it and of
-// the browser. The request is synchronous, so that the page is complete when it
-// is dumped.
+// page sends 100 KB and receives them back, and shows what the server reports about
+// the data and the browser. The request is synchronous, so that the page is complete
+// when it is dumped.
 const page = `<!DOCTYPE html><title>verdict</title><p id=verdict></p><script>
 const r = new XMLHttpRequest();
 r.open("POST", "/data", false);
@@ -32,8 +32,8 @@ r.send("%s");
 document.getElementById("verdict").textContent = r.getResponseHeader("X-Verdict") + " sum=" + r.getResponseHeader("X-Sum") + " same=" + (r.responseText === "%s");
 </script>`
 
-// browsed serves the page. Both certificates and HTTP versions come as the
-// browser likes.
+// browsed serves the page. The browser chooses the HTTP version, and whether it sends
+// a certificate.
 func browsed(t *testing.T, version sslfilter.Version) (port, sum string) {
 	t.Helper()
 	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, sslfilter.Options{
@@ -70,9 +70,9 @@ func browsed(t *testing.T, version sslfilter.Version) (port, sum string) {
 	return peers.Port(t, l.Addr().String()), fmt.Sprintf("%x", sha256.Sum256([]byte(theirs)))
 }
 
-// browse lets Chromium show the page and returns what is in it. Its home has a
-// database with the CA and, if crt is not empty, one certificate, which its
-// profile lets it show here without asking.
+// browse makes Chromium load the page and returns the content. Its home directory has
+// a database with the CA and, if crt is not empty, one certificate. The profile allows
+// Chromium to send that certificate here without asking.
 func browse(t *testing.T, port, crt string) string {
 	t.Helper()
 	path := peers.Find(t, "chromium", "chromium")
@@ -101,7 +101,7 @@ func browse(t *testing.T, port, crt string) string {
 	return firstMatch(`<p id="verdict">(.*?)</p>`, p.Output())
 }
 
-// Chromium's client certificate is judged, and the page shows how.
+// The page shows the verdict on Chromium's client certificate.
 func TestChromium(t *testing.T) {
 	notShort(t, true)
 	t.Parallel()

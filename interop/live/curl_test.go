@@ -23,7 +23,7 @@ func curlPeer() *peer {
 	}
 }
 
-func curlClient(t testing.TB, c call) told {
+func curlClient(t testing.TB, c call) outcome {
 	dir := t.(interface{ TempDir() string }).TempDir()
 	body, answer := filepath.Join(dir, "body"), filepath.Join(dir, "answer")
 	require.NoError(t, os.WriteFile(body, c.send, 0o600))
@@ -35,7 +35,7 @@ func curlClient(t testing.TB, c call) told {
 	}
 	out, status := run(t, peers.FindCurl(t, args...), args...)
 	got, _ := os.ReadFile(answer)
-	return told{
+	return outcome{
 		done:    status == 0 && bytes.Equal(got, c.want),
 		version: firstMatch(`SSL connection using (\S+)`, out), cipher: firstMatch(`SSL connection using \S+ / (\S+)`, out), text: out,
 	}

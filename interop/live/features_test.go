@@ -31,7 +31,7 @@ var extras = [][2]string{
 	{weak + " (default, RSA)", "testssl.sh"},
 }
 
-// extraPeers are those that have rows there only.
+// extraPeers are the peers that have rows only in the third table.
 var extraPeers = []string{"Chromium", "sslscan", "testssl.sh"}
 
 const (
@@ -46,7 +46,7 @@ const (
 	weak         = "it calls nothing weak"
 )
 
-// echoServer is a server of ours that sends back what it gets.
+// echoServer starts our server, which returns the data that it receives.
 func echoServer(t *testing.T, o sslfilter.Options) (addr string, conns <-chan *sslnet.Conn) {
 	t.Helper()
 	l, err := sslnet.Listen("tcp", "127.0.0.1:0", testkit.Ctx(t, o))
@@ -70,8 +70,8 @@ func nextConn(t *testing.T, conns <-chan *sslnet.Conn) *sslnet.Conn {
 	}
 }
 
-// hellos counts the ClientHellos that pass: a handshake record begins with 22,
-// and its message with 1. Both sides send them in a segment of their own.
+// hellos counts the ClientHellos that pass. A handshake record begins with 22, and
+// the message in it with 1. Both sides send a ClientHello in a segment of its own.
 func hellos(wire []byte) (n int) {
 	for len(wire) > 5 {
 		if wire[0] == 22 && wire[5] == 1 {
@@ -83,7 +83,7 @@ func hellos(wire []byte) (n int) {
 	return n
 }
 
-// recorded keeps what comes in and goes out.
+// recorded keeps all input and output.
 type recorded struct {
 	net.Conn
 	in, out []byte
@@ -102,7 +102,7 @@ func (c *recorded) Write(b []byte) (int, error) {
 
 const secp384r1 = 24
 
-// requireSecp384r1 asks for the group, which OpenSSL 1.1.1 does not tell.
+// requireSecp384r1 checks the group, which OpenSSL 1.1.1 does not report.
 func requireSecp384r1(t *testing.T, c *sslnet.Conn) {
 	t.Helper()
 	if !strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL 1.1.1") {
@@ -110,14 +110,15 @@ func requireSecp384r1(t *testing.T, c *sslnet.Conn) {
 	}
 }
 
-// The groups do not fit at first: the server asks for another ClientHello.
+// The first group of the client does not suit the server, which asks for another
+// ClientHello.
 func TestHelloRetryRequest(t *testing.T) {
 	if sslfilter.FIPSEnabled() {
 		t.Skip("the first group is X25519, which not every FIPS provider serves")
 	}
 	server, client := testkit.Server(), testkit.Client()
 	server.Groups, client.Groups = "P-384", "X25519:P-384"
-	// accept takes a client of theirs.
+	// accept accepts a client of the peer.
 	accept := func(t *testing.T, start func(port string)) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -135,7 +136,7 @@ func TestHelloRetryRequest(t *testing.T) {
 		requireSecp384r1(t, c)
 		require.Equal(t, 2, hellos(wire.in))
 	}
-	// visit goes to a server of theirs.
+	// visit connects to a server of the peer.
 	visit := func(t *testing.T, addr string) {
 		conn, err := net.DialTimeout("tcp", addr, peers.Patience)
 		require.NoError(t, err)
@@ -194,7 +195,7 @@ func TestHelloRetryRequest(t *testing.T) {
 	})
 }
 
-// Sessions are resumed by tickets, unless certificates are asked for.
+// Sessions are resumed with tickets, unless client certificates are requested.
 func TestResumption(t *testing.T) {
 	openssl := findOpenSSL(t, "3.5")
 	for _, ask := range []bool{false, true} {
@@ -206,7 +207,7 @@ func TestResumption(t *testing.T) {
 				session := filepath.Join(t.TempDir(), "session")
 				for i, flag := range []string{"-sess_out", "-sess_in"} {
 					if ask && flag == "-sess_in" && !exists(session) {
-						break // there was none to keep
+						break // there was no session to keep
 					}
 					p := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, opensslVersion(version), flag, session,
 						"-cert", testkit.AbsPKI("client.crt"), "-key", testkit.AbsPKI("client.key"), "-CAfile", testkit.AbsPKI("root.crt"))
@@ -224,7 +225,7 @@ func TestResumption(t *testing.T) {
 	document.extra(noResumption, "OpenSSL 3.5", "yes")
 }
 
-// Both ends of s_client and s_server ask us to change our keys, and we them.
+// s_client and s_server ask us to change our keys, and we ask them.
 func TestKeyUpdates(t *testing.T) {
 	openssl := findOpenSSL(t, "3.5")
 	addr, _ := echoServer(t, testkit.Server())
@@ -251,7 +252,7 @@ func TestKeyUpdates(t *testing.T) {
 	require.Equal(t, "so are they", <-lines)
 	for i := range 3 {
 		word := fmt.Sprintf("word %d\n", i)
-		client.Say("K\n") // with an answer asked for
+		client.Say("K\n") // which requests an answer
 		awaitTimes(client, "KEYUPDATE", i+1)
 		client.Say(word)
 		client.Await(strings.TrimSpace(word))
@@ -270,13 +271,13 @@ func TestKeyUpdates(t *testing.T) {
 	document.extra(keyUpdates, "OpenSSL 3.5", "yes")
 }
 
-// awaitTimes waits until the program has written text n times: a command of
-// OpenSSL's programs is what one read from their input begins with.
+// awaitTimes waits until the program has written text n times. OpenSSL's programs
+// look for a command only at the start of each read from their input.
 func awaitTimes(p *peers.Program, text string, n int) {
 	p.AwaitOutput(text, func(out string, ended bool) bool { return ended || strings.Count(out, text) >= n })
 }
 
-// tapped tells when something has come.
+// tapped signals when data has arrived.
 type tapped struct {
 	net.Conn
 	came chan struct{}

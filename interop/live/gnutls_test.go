@@ -27,15 +27,15 @@ func gnutlsPriority(v sslfilter.Version) string {
 	return "NORMAL:-VERS-ALL:+VERS-TLS" + strings.TrimPrefix(v.String(), "TLSv")
 }
 
-// gnutlsTerms reads "- Description: (TLS1.3)-(ECDHE-X25519)-(RSA-PSS-RSAE-SHA256)-(AES-256-GCM)".
-func gnutlsTerms(out string) told {
-	return told{
+// gnutlsTerms parses "- Description: (TLS1.3)-(ECDHE-X25519)-(RSA-PSS-RSAE-SHA256)-(AES-256-GCM)".
+func gnutlsTerms(out string) outcome {
+	return outcome{
 		version: firstMatch(`Description: \((TLS[^)]*)\)`, out), cipher: firstMatch(`Description: .*\((.*)\)`, out),
 		cert: firstMatch(`Subject: (.*)`, out),
 	}
 }
 
-func gnutlsClient(t testing.TB, c call) told {
+func gnutlsClient(t testing.TB, c call) outcome {
 	args := []string{"--x509cafile", c.ca, "--priority", gnutlsPriority(c.version), "--alpn", "interop", "--port", peers.Port(t, c.addr)}
 	if c.crt != "" {
 		args = append(args, "--x509certfile", c.crt, "--x509keyfile", c.key)
@@ -55,12 +55,12 @@ func gnutlsServer(t testing.TB, c call) service {
 	}
 	p := peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-serv"), args...)
 	p.Await("listening on IPv4")
-	return service{addr: "127.0.0.1:" + port, end: func() told {
+	return service{addr: "127.0.0.1:" + port, end: func() outcome {
 		p.Signal(syscall.SIGTERM)
 		p.Wait()
-		said := gnutlsTerms(p.Output())
-		said.text = p.Output()
-		said.done = said.version != ""
-		return said
+		result := gnutlsTerms(p.Output())
+		result.text = p.Output()
+		result.done = result.version != ""
+		return result
 	}}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// goPeer is crypto/tls.
+// goPeer returns crypto/tls as a peer.
 func goPeer() *peer {
 	return &peer{
 		name: "Go crypto/tls", short: true, debian: "comes with Go", clientALPN: "interop", serverALPN: "interop",
@@ -43,15 +43,15 @@ func goConfig(t testing.TB, c call) *tls.Config {
 	if c.crt != "" {
 		cert, err := tls.LoadX509KeyPair(c.crt, c.key)
 		require.NoError(t, err)
-		// Certificates would be held back from a server that names other CAs.
+		// Otherwise the client would not send its certificate to a server that names other CAs.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 		config.Certificates = []tls.Certificate{cert}
 	}
 	return config
 }
 
-// goTalk is a side of crypto/tls. A client sends first, and ends first.
-func goTalk(conn *tls.Conn, c call, client bool) (said told) {
+// goTalk runs one side with crypto/tls. A client sends first, and ends first.
+func goTalk(conn *tls.Conn, c call, client bool) (result outcome) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(peers.Patience))
 	got := make([]byte, len(c.want))
@@ -82,18 +82,18 @@ func goTalk(conn *tls.Conn, c call, client bool) (said told) {
 		}
 	}
 	state := conn.ConnectionState()
-	said.done = err == nil && bytes.Equal(got, c.want)
-	said.version, said.cipher = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
+	result.done = err == nil && bytes.Equal(got, c.want)
+	result.version, result.cipher = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
 	if len(state.PeerCertificates) > 0 {
-		said.cert = state.PeerCertificates[0].Subject.String()
+		result.cert = state.PeerCertificates[0].Subject.String()
 	}
 	if err != nil {
-		said.text = err.Error()
+		result.text = err.Error()
 	}
-	return said
+	return result
 }
 
-func goClient(t testing.TB, c call) told {
+func goClient(t testing.TB, c call) outcome {
 	config := goConfig(t, c)
 	config.ServerName, config.RootCAs = "localhost", goPool(t, c.ca)
 	conn, err := net.DialTimeout("tcp", c.addr, peers.Patience)
@@ -109,14 +109,14 @@ func goServer(t testing.TB, c call) service {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
-	said := make(chan told, 1)
+	result := make(chan outcome, 1)
 	go func() {
 		conn, err := l.Accept()
 		if err != nil {
-			said <- told{text: err.Error()}
+			result <- outcome{text: err.Error()}
 			return
 		}
-		said <- goTalk(tls.Server(conn, config), c, false)
+		result <- goTalk(tls.Server(conn, config), c, false)
 	}()
-	return service{addr: l.Addr().String(), end: func() told { return <-said }}
+	return service{addr: l.Addr().String(), end: func() outcome { return <-result }}
 }

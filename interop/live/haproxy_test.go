@@ -14,7 +14,8 @@ import (
 
 const haproxyPackage = "haproxy"
 
-// haproxyPeer takes TLS off before a plain server, and puts it on behind a plain client.
+// haproxyPeer accepts TLS for a plain server (server), and adds TLS to a plain client
+// (client).
 func haproxyPeer() *peer {
 	return &peer{
 		name: "HAProxy", debian: haproxyPackage, clientALPN: "interop", serverALPN: "interop",
@@ -27,7 +28,7 @@ func haproxyPeer() *peer {
 	}
 }
 
-// inOneFile is certificate and key as HAProxy wants them.
+// inOneFile writes the certificate and the key to one file, as HAProxy needs them.
 func inOneFile(t testing.TB, crt, key string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "both.pem")
@@ -65,9 +66,9 @@ backend b
 	return p
 }
 
-// haproxyTerms reads the line of the connection that went through.
-func haproxyTerms(out string) told {
-	return told{
+// haproxyTerms parses the log line of the connection.
+func haproxyTerms(out string) outcome {
+	return outcome{
 		version: firstMatch(`terms (TLS\S+)`, out), cipher: firstMatch(`terms TLS\S+ (\S+)`, out),
 		cert: firstMatch(`terms TLS\S+ \S+ (.*)`, out), text: out,
 	}
@@ -81,19 +82,19 @@ func haproxyServer(t testing.TB, c call) service {
 		bind += fmt.Sprintf(" verify required ca-file %s crl-file %s", c.ca, testkit.AbsPKI("crl.pem"))
 	}
 	p := startHAProxy(t, port, bind, "%sslv %sslc %[ssl_c_s_dn]", backend)
-	return service{addr: "127.0.0.1:" + port, end: func() told {
+	return service{addr: "127.0.0.1:" + port, end: func() outcome {
 		done := all()
 		if done {
 			p.AwaitLine("terms TLS")
 		}
 		stop(p)
-		said := haproxyTerms(p.Output())
-		said.done = done
-		return said
+		result := haproxyTerms(p.Output())
+		result.done = done
+		return result
 	}}
 }
 
-func haproxyClient(t testing.TB, c call) told {
+func haproxyClient(t testing.TB, c call) outcome {
 	port := peers.FreePort(t)
 	server := fmt.Sprintf("%s ssl verify required ca-file %s verifyhost localhost sni str(localhost) ssl-min-ver %s ssl-max-ver %[3]s alpn interop no-ssl-reuse",
 		c.addr, c.ca, c.version)
@@ -106,7 +107,7 @@ func haproxyClient(t testing.TB, c call) told {
 		p.AwaitLine("terms TLS")
 	}
 	stop(p)
-	said := haproxyTerms(p.Output())
-	said.done = done
-	return said
+	result := haproxyTerms(p.Output())
+	result.done = done
+	return result
 }

@@ -21,8 +21,8 @@ import (
 
 const nginxPackage = "nginx-light"
 
-// nginxPeer takes TLS off before a web server of the test (server), and puts it
-// on before ours (client).
+// nginxPeer is a proxy that accepts TLS for a web server of the test (server), and a
+// proxy that adds TLS for our web server (client).
 func nginxPeer() *peer {
 	return &peer{
 		name: "nginx", debian: nginxPackage, http: true, serverALPN: "http/1.1",
@@ -32,7 +32,7 @@ func nginxPeer() *peer {
 		},
 		client: nginxClient,
 		server: nginxServer,
-		quirks: quirks{polite: true, clientSilent: true, clientLeaves: []error{io.EOF}},
+		quirks: quirks{answersInHTTP: true, clientSilent: true, clientLeaves: []error{io.EOF}},
 	}
 }
 
@@ -58,11 +58,11 @@ http {
 }
 
 func nginxServer(t testing.TB, c call) service {
-	var said atomic.Pointer[told]
-	said.Store(new(told))
+	var result atomic.Pointer[outcome]
+	result.Store(new(outcome))
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
-		said.Store(&told{
+		result.Store(&outcome{
 			done:    err == nil && bytes.Equal(got, c.want),
 			version: r.Header.Get("X-Version"), cipher: r.Header.Get("X-Cipher"), cert: r.Header.Get("X-Subject"),
 		})
@@ -79,9 +79,9 @@ func nginxServer(t testing.TB, c call) service {
 			proxy_pass %s;
 			proxy_set_header X-Version $ssl_protocol; proxy_set_header X-Cipher $ssl_cipher; proxy_set_header X-Subject $ssl_client_s_dn;
 		}`, port, c.crt, c.key, c.version, ask, backend.URL))
-	return service{addr: "127.0.0.1:" + port, end: func() told {
+	return service{addr: "127.0.0.1:" + port, end: func() outcome {
 		stop(p)
-		result := *said.Load()
+		result := *result.Load()
 		result.text = p.Output()
 		return result
 	}}
@@ -93,7 +93,7 @@ func stop(p *peers.Program) {
 	p.Wait()
 }
 
-func nginxClient(t testing.TB, c call) told {
+func nginxClient(t testing.TB, c call) outcome {
 	port := peers.FreePort(t)
 	crt := ""
 	if c.crt != "" {
@@ -111,5 +111,5 @@ func nginxClient(t testing.TB, c call) told {
 	got, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	stop(p)
-	return told{done: resp.StatusCode == http.StatusOK && bytes.Equal(got, c.want), text: strings.TrimSpace(p.Output())}
+	return outcome{done: resp.StatusCode == http.StatusOK && bytes.Equal(got, c.want), text: strings.TrimSpace(p.Output())}
 }

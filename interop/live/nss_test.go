@@ -20,8 +20,8 @@ import (
 
 const nssPackage = "libnss3-tools"
 
-// nssPeer is tstclnt, which ends when the server has, and selfserv, a web server
-// that sends back the request, up to 10 KB of it.
+// nssPeer is tstclnt, which ends after the server has ended, and selfserv, a web server
+// that returns the first 10 KB of the request.
 func nssPeer() *peer {
 	const head = "HTTP/1.0 200 OK\r\nServer: Generic Web Server\r\nDate: Tue, 26 Aug 1997 22:10:05 GMT\r\nContent-type: text/plain\r\n\r\n"
 	return &peer{
@@ -33,15 +33,15 @@ func nssPeer() *peer {
 		client: nssClient,
 		server: nssServer,
 		quirks: quirks{
-			waits:   true,
-			asked:   func(b []byte) []byte { return []byte("GET / HTTP/1.0\r\n" + string(b[:125*64-1]) + "\r\n\r\n") },
-			answers: func(b []byte) []byte { return []byte(head + string(b) + "EOF\r\n\r\n\r\n") },
+			waitsForEnd: true,
+			asked:       func(b []byte) []byte { return []byte("GET / HTTP/1.0\r\n" + string(b[:125*64-1]) + "\r\n\r\n") },
+			answers:     func(b []byte) []byte { return []byte(head + string(b) + "EOF\r\n\r\n\r\n") },
 		},
 	}
 }
 
-// debianVersion is for programs that do not tell. It is empty for one that is not
-// out of a package of Debian.
+// debianVersion returns the version of a program that does not report it. It returns
+// "" for a program that is not from a Debian package.
 func debianVersion(t testing.TB, name string) string {
 	dpkg, err := exec.LookPath("dpkg-query")
 	if err != nil {
@@ -59,8 +59,8 @@ var nssDatabases struct {
 	made map[string]string
 }
 
-// nssDatabase trusts ca. It has the keys of the tests, or none: with any,
-// tstclnt shows one that it is not told.
+// nssDatabase returns a database that trusts ca. It has the keys of the tests or no
+// keys. If there are keys, tstclnt sends a certificate without being told to.
 func nssDatabase(t testing.TB, ca string, keys bool) string {
 	t.Helper()
 	nssDatabases.Lock()
@@ -110,22 +110,23 @@ func nssVersion(v sslfilter.Version) string {
 	return name + ":" + name
 }
 
-// nssTerms reads "SSL version 3.4 using 128-bit AES-GCM with 128-bit AEAD MAC".
-func nssTerms(out string) told {
+// nssTerms parses "SSL version 3.4 using 128-bit AES-GCM with 128-bit AEAD MAC".
+func nssTerms(out string) outcome {
 	bits, mode := firstMatch(`using (\d+)-bit`, out), firstMatch(`using \d+-bit AES-(\S+)`, out)
-	return told{
+	return outcome{
 		version: map[string]string{"3.3": "1.2", "3.4": "1.3"}[firstMatch(`SSL version (\S+)`, out)], cipher: "AES-" + bits + "-" + mode,
 		cert: firstMatch(`subject DN: (.*)`, out),
 	}
 }
 
-// nssSays is what tstclnt says of itself, in the middle of what it received too.
+// nssSays matches the messages of tstclnt, which also appear inside the data that it
+// received.
 var nssSays = regexp.MustCompile(`(\n\n)?(tstclnt: .*\n)+`)
 
-func nssClient(t testing.TB, c call) told {
-	said := filepath.Join(t.TempDir(), "said") // it never sees the end of a pipe
-	require.NoError(t, os.WriteFile(said, c.send, 0o600))
-	args := []string{"-4", "-A", said, "-h", "localhost", "-p", peers.Port(t, c.addr), "-d", nssDatabase(t, c.ca, c.crt != ""), "-V", nssVersion(c.version), "-v"}
+func nssClient(t testing.TB, c call) outcome {
+	result := filepath.Join(t.TempDir(), "result") // it does not notice the end of a pipe
+	require.NoError(t, os.WriteFile(result, c.send, 0o600))
+	args := []string{"-4", "-A", result, "-h", "localhost", "-p", peers.Port(t, c.addr), "-d", nssDatabase(t, c.ca, c.crt != ""), "-V", nssVersion(c.version), "-v"}
 	if c.crt != "" {
 		args = append(args, "-n", nssNickname(c.crt))
 	}
@@ -146,12 +147,12 @@ func nssServer(t testing.TB, c call) service {
 	}
 	p := peers.StartForeign(t, nil, peers.Find(t, nssPackage, "selfserv"), args...)
 	p.AwaitPort(port)
-	return service{addr: "127.0.0.1:" + port, end: func() told {
+	return service{addr: "127.0.0.1:" + port, end: func() outcome {
 		p.Signal(syscall.SIGKILL)
 		p.Wait()
-		said := nssTerms(p.Output())
-		said.text = p.Output()
-		said.done = said.version != ""
-		return said
+		result := nssTerms(p.Output())
+		result.text = p.Output()
+		result.done = result.version != ""
+		return result
 	}}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// opensslPeers are the openssl commands of the releases that have long support.
+// opensslPeers returns the openssl commands of the releases with long-term support.
 func opensslPeers() (list []*peer) {
 	for _, series := range []string{"1.1.1", "3.0", "3.5"} {
 		find := func(t testing.TB) string { return findOpenSSL(t, series) }
@@ -26,15 +26,15 @@ func opensslPeers() (list []*peer) {
 			out, _ := run(t, find(t), "version")
 			return strings.Fields(out)[1]
 		}
-		p.client = func(t testing.TB, c call) told { return opensslClient(t, find(t), c) }
+		p.client = func(t testing.TB, c call) outcome { return opensslClient(t, find(t), c) }
 		p.server = func(t testing.TB, c call) service { return opensslServer(t, find(t), c) }
 		list = append(list, p)
 	}
 	return list
 }
 
-// findOpenSSL is the openssl command of a series: one that scripts/mkssl.sh has
-// made, or the system's.
+// findOpenSSL returns the openssl command of a series: one that scripts/mkssl.sh has
+// built, or the command of the system.
 func findOpenSSL(t testing.TB, series string) string {
 	dir := os.Getenv("SSLFILTER_OPENSSL")
 	if dir == "" {
@@ -54,7 +54,7 @@ func findOpenSSL(t testing.TB, series string) string {
 	return ""
 }
 
-// run runs a program that is not ours to its end.
+// run runs a program of the peer to its end.
 func run(t testing.TB, path string, args ...string) (string, int) {
 	t.Helper()
 	p := peers.StartForeign(t, nil, path, args...)
@@ -63,35 +63,35 @@ func run(t testing.TB, path string, args ...string) (string, int) {
 	return p.Output(), status
 }
 
-// opensslVersion is the flag for one protocol version.
+// opensslVersion returns the flag for one protocol version.
 func opensslVersion(v sslfilter.Version) string {
 	return map[sslfilter.Version]string{sslfilter.VersionTLS12: "-tls1_2", sslfilter.VersionTLS13: "-tls1_3"}[v]
 }
 
-func opensslClient(t testing.TB, path string, c call) told {
+func opensslClient(t testing.TB, path string, c call) outcome {
 	args := []string{"s_client", "-connect", c.addr, opensslVersion(c.version), "-CAfile", c.ca, "-verify_return_error",
 		"-verify_hostname", "localhost", "-servername", "localhost", "-alpn", "interop", "-brief"}
 	if c.crt != "" {
 		args = append(args, "-cert", c.crt, "-key", c.key)
 	}
 	p := peers.StartForeign(t, nil, path, args...)
-	return lineClient(p, c, func(out string) told {
-		return told{version: firstMatch(`Protocol version: (\S+)`, out), cipher: firstMatch(`Ciphersuite: (\S+)`, out)}
+	return lineClient(p, c, func(out string) outcome {
+		return outcome{version: firstMatch(`Protocol version: (\S+)`, out), cipher: firstMatch(`Ciphersuite: (\S+)`, out)}
 	})
 }
 
-// lineClient talks through a client that sends its standard input, ends at the
-// end of it, and writes what comes among what it has to say itself.
-func lineClient(p *peers.Program, c call, read func(out string) told) told {
+// lineClient talks through a client that sends its standard input, ends at the end of
+// that input, and mixes the data that it receives with its own output.
+func lineClient(p *peers.Program, c call, read func(out string) outcome) outcome {
 	p.Write(c.send)
 	awaitPayload(p, c.want)
 	p.CloseInput()
 	status := p.Wait()
 	out := p.Output()
-	said := read(out)
-	said.done = status == 0 && string(payloadIn(out)) == string(c.want)
-	said.text = payloadLine.ReplaceAllString(out, "")
-	return said
+	result := read(out)
+	result.done = status == 0 && string(payloadIn(out)) == string(c.want)
+	result.text = payloadLine.ReplaceAllString(out, "")
+	return result
 }
 
 func opensslServer(t testing.TB, path string, c call) service {
@@ -101,8 +101,8 @@ func opensslServer(t testing.TB, path string, c call) service {
 		args = append(args, "-CAfile", c.ca, "-CRL", testkit.AbsPKI("crl.pem"), "-crl_check", "-Verify", "1", "-verify_return_error")
 	}
 	p := peers.StartForeign(t, nil, path, args...)
-	return lineServer(p, p.Await("ACCEPT "), c, func(out string) told {
-		return told{
+	return lineServer(p, p.Await("ACCEPT "), c, func(out string) outcome {
+		return outcome{
 			version: opensslSessionVersion(out), cipher: firstMatch(`CIPHER is (\S+)`, out), cert: firstMatch(`subject=(.*)`, out),
 		}
 	})
@@ -124,28 +124,29 @@ func opensslSessionVersion(out string) string {
 	return sslfilter.Version(session.Version).String()
 }
 
-// awaitPayload waits until a program has printed want, in whatever pieces, or has ended.
+// awaitPayload waits until a program has printed want, in any pieces, or has ended.
 func awaitPayload(p *peers.Program, want []byte) {
 	p.AwaitOutput("the payload", func(out string, ended bool) bool {
 		return ended || len(out) >= len(want) && len(payloadIn(out)) >= len(want)
 	})
 }
 
-// lineServer is a server like the client of lineClient. It ends by itself.
-func lineServer(p *peers.Program, addr string, c call, read func(out string) told) service {
+// lineServer talks through a server that works like the client of lineClient. It ends
+// by itself.
+func lineServer(p *peers.Program, addr string, c call, read func(out string) outcome) service {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
 		awaitPayload(p, c.want)
 		p.Write(c.send)
 	}()
-	return service{addr: addr, end: func() told {
+	return service{addr: addr, end: func() outcome {
 		<-gone
 		p.Wait()
 		out := p.Output()
-		said := read(out)
-		said.done = string(payloadIn(out)) == string(c.want)
-		said.text = payloadLine.ReplaceAllString(out, "")
-		return said
+		result := read(out)
+		result.done = string(payloadIn(out)) == string(c.want)
+		result.text = payloadLine.ReplaceAllString(out, "")
+		return result
 	}}
 }

@@ -17,11 +17,11 @@ import (
 
 const originalPackage = "libpoe-filter-ssl-perl"
 
-// endpoint runs the original.
+// endpoint is the Perl script that runs the original.
 var endpoint = filepath.Join("..", "testdata", "endpoint.pl")
 
-// originalPeer is POE::Filter::SSL itself. TestPerl in interop compares all that
-// it says with ours; here it goes through what the others do.
+// originalPeer is POE::Filter::SSL itself. TestPerl in interop compares everything that
+// it reports with our side. Here it runs the same scenes as the other peers.
 func originalPeer() *peer {
 	return &peer{
 		name: "POE::Filter::SSL", debian: originalPackage,
@@ -34,15 +34,15 @@ func originalPeer() *peer {
 		client: originalClient,
 		server: originalServer,
 		quirks: quirks{
-			waits: true, deaf: true, clientCuts: true, serverCuts: true, noSNI: true, lenient: true, noCRL: true,
-			says: originalSays(),
+			waitsForEnd: true, ignoresNotify: true, clientCuts: true, serverCuts: true, noSNI: true, acceptsInvalid: true, noCRL: true,
+			fixed: originalSays(),
 		},
 	}
 }
 
-// originalPieces are what it says, as endpoint.pl takes it: n times a byte. They
-// stay away from the original's known losses: no record is "0", and no put makes
-// 32769 bytes.
+// originalPieces are the data that it sends, in the form of endpoint.pl: n times a
+// byte. They avoid the known cases in which the original loses data: no record is "0",
+// and no put makes 32769 bytes.
 var originalPieces = [][2]int{{1, 'o'}, {16384, 'r'}, {16385, 'i'}, {16000, 'g'}, {16383, 'i'}, {12345, 'n'}, {15000, 'a'}, {10000, 'l'}}
 
 func originalSays() (b []byte) {
@@ -52,7 +52,7 @@ func originalSays() (b []byte) {
 	return b
 }
 
-// startOriginal starts endpoint.pl, which is described there.
+// startOriginal starts endpoint.pl. The file describes its arguments.
 func startOriginal(t testing.TB, c call, options map[string]any, args ...string) *peers.Program {
 	t.Helper()
 	if c.version == sslfilter.VersionTLS12 {
@@ -68,19 +68,19 @@ func startOriginal(t testing.TB, c call, options map[string]any, args ...string)
 	return peers.StartForeign(t, nil, peers.Find(t, originalPackage, "perl"), args...)
 }
 
-func originalTold(p *peers.Program, c call) told {
+func originalTold(p *peers.Program, c call) outcome {
 	p.CloseInput()
 	status := p.Wait()
 	out := p.Output()
 	digest := sha256.Sum256(c.want)
-	return told{
+	return outcome{
 		done:    status == 0 && firstMatch(`"sha256":"(\w+)"`, out) == hex.EncodeToString(digest[:]),
 		version: firstMatch(`"version":"(.*?)"`, out), cipher: firstMatch(`"cipher":"(.*?)"`, out),
 		cert: firstMatch(`"ids":\[(.*?)\]`, out), text: out,
 	}
 }
 
-func originalClient(t testing.TB, c call) told {
+func originalClient(t testing.TB, c call) outcome {
 	return originalTold(startOriginal(t, c, map[string]any{"client": 1}, "--connect", peers.Port(t, c.addr)), c)
 }
 
@@ -90,5 +90,5 @@ func originalServer(t testing.TB, c call) service {
 		options["clientcert"], options["blockbadclientcert"] = 1, 1
 	}
 	p := startOriginal(t, c, options, "--listen")
-	return service{addr: "127.0.0.1:" + firstMatch(`(\d+)`, p.Await(`"port":`)), end: func() told { return originalTold(p, c) }}
+	return service{addr: "127.0.0.1:" + firstMatch(`(\d+)`, p.Await(`"port":`)), end: func() outcome { return originalTold(p, c) }}
 }

@@ -20,10 +20,10 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// report is what our end says of a connection.
+// report is the result of our end of a connection.
 type report struct {
 	err     error // of the handshake, or of the data
-	end     error // what Read gave behind the data
+	end     error // the error of Read after the data
 	got     []byte
 	status  int // of HTTP
 	version string
@@ -35,14 +35,14 @@ type report struct {
 	ids     []sslfilter.CertID
 }
 
-// see takes over what c tells.
+// see copies the properties of c.
 func (r *report) see(c *sslnet.Conn) {
 	r.version, r.cipher, r.sni, r.alpn = c.Version(), c.Cipher(), c.ServerName(), c.ALPN()
 	r.exists, r.peer, r.ids = c.ClientCertExists(), c.Peer(), c.ClientCertIDs()
 }
 
-// host is our server for one connection: it waits for want, answers with send,
-// and lets the client end.
+// host starts our server for one connection. It waits for want, answers with send, and
+// lets the client end.
 func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr string, end func() report) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -53,9 +53,9 @@ func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr s
 	done := make(chan report, 1)
 	go func() {
 		conn, err := l.Accept()
-		l.Close() // who comes again is refused
+		l.Close() // a second connection is refused
 		if err != nil {
-			done <- report{err: fmt.Errorf("nobody came: %w", err)}
+			done <- report{err: fmt.Errorf("no connection arrived: %w", err)}
 			return
 		}
 		c := sslnet.Server(conn, ctx)
@@ -65,8 +65,8 @@ func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr s
 	return l.Addr().String(), func() report { return <-done }
 }
 
-// visit is our client at addr: it sends, waits for want and ends. With nothing
-// to send it waits to be refused.
+// visit connects our client to addr. It sends, waits for want and ends. If there is
+// nothing to send, it waits until it is rejected.
 func visit(t testing.TB, p *peer, addr string, o sslfilter.Options, send, want []byte) report {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
@@ -97,7 +97,7 @@ func talk(c *sslnet.Conn, p *peer, want, send []byte, server bool) (r report) {
 		behind, r.err = r.read(c, 1)
 	default:
 		sent := make(chan error, 1)
-		go func() { sent <- write(c, send) }() // who echoes must be read meanwhile
+		go func() { sent <- write(c, send) }() // a peer that echoes must be read meanwhile
 		if behind, r.err = r.read(c, len(want)); r.err == nil {
 			r.err = <-sent
 		}
@@ -106,11 +106,11 @@ func talk(c *sslnet.Conn, p *peer, want, send []byte, server bool) (r report) {
 	if r.err != nil {
 		return r
 	}
-	if !server || p.quirks.waits {
+	if !server || p.quirks.waitsForEnd {
 		if r.err = c.CloseWrite(); r.err != nil {
 			return r
 		}
-		if p.quirks.deaf {
+		if p.quirks.ignoresNotify {
 			c.NetConn().(*net.TCPConn).CloseWrite()
 		}
 	}
@@ -119,7 +119,7 @@ func talk(c *sslnet.Conn, p *peer, want, send []byte, server bool) (r report) {
 		r.end = io.EOF
 	}
 	if more != 0 {
-		r.err = fmt.Errorf("%d bytes too much behind %q", more, r.got)
+		r.err = fmt.Errorf("%d unexpected bytes after %q", more, r.got)
 	}
 	return r
 }
@@ -131,7 +131,8 @@ func (r *report) read(c *sslnet.Conn, n int) (io.Reader, error) {
 	return c, err
 }
 
-// write sends b, and changes our keys and asks for the peer's in the middle.
+// write sends b. In the middle it changes our keys and asks the peer to change its
+// own.
 func write(c *sslnet.Conn, b []byte) error {
 	half := len(b) / 2
 	if _, err := c.Write(b[:half]); err != nil {
@@ -146,7 +147,7 @@ func write(c *sslnet.Conn, b []byte) error {
 	return err
 }
 
-// answer is a server's part of HTTP.
+// answer does the server's part of HTTP.
 func (r *report) answer(c *sslnet.Conn, send []byte) (io.Reader, error) {
 	behind := bufio.NewReader(c)
 	req, err := http.ReadRequest(behind)
@@ -167,7 +168,7 @@ func (r *report) answer(c *sslnet.Conn, send []byte) (io.Reader, error) {
 	return behind, write(c, send)
 }
 
-// ask is a client's part of HTTP.
+// ask does the client's part of HTTP.
 func (r *report) ask(c *sslnet.Conn, send []byte) (io.Reader, error) {
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len(send))
@@ -187,8 +188,8 @@ func (r *report) ask(c *sslnet.Conn, send []byte) (io.Reader, error) {
 	return behind, err
 }
 
-// plainServer stands behind a peer that takes TLS off: it is that peer's part of
-// the conversation. all is whether it got want, and the client's end.
+// plainServer is the backend of a peer that removes TLS, and does that peer's part of
+// the conversation. all reports whether it received want and the end of the client.
 func plainServer(t testing.TB, want, send []byte) (addr string, all func() bool) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -218,8 +219,8 @@ func plainServer(t testing.TB, want, send []byte) (addr string, all func() bool)
 	}
 }
 
-// plainClient stands before a peer that puts TLS on. A peer whose own connection
-// fails at once may reset this one before Dial has returned.
+// plainClient is the client of a peer that adds TLS. If the peer's connection to us
+// fails at once, the peer may reset this connection before Dial has returned.
 func plainClient(t testing.TB, addr string, send, want []byte) (all bool) {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, peers.Patience)

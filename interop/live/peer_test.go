@@ -1,10 +1,9 @@
-// Package live_test joins this library with the TLS implementations that people
-// run, over TCP on the loopback and in both directions, and writes what came of
-// it into docs/interop.md.
+// Package live_test tests this library against widely used TLS implementations, over
+// TCP on the loopback interface and in both directions, and writes the results into
+// docs/interop.md.
 //
-// A peer is a file of its own. What happens between it and us stands once, in
-// scene_test.go: every peer goes through all of it, and says in its quirks what
-// it cannot do.
+// Each peer has a file of its own. The scenes are in scene_test.go. Every peer runs
+// all of them, and its quirks list what it cannot do.
 package live_test
 
 import (
@@ -18,75 +17,75 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// peer is an implementation of TLS that nobody here wrote.
+// peer is another implementation of TLS.
 type peer struct {
 	name   string
 	debian string // the package that it comes from
-	// version is what it says of itself. It skips the test if it is missing.
+	// version returns the version of the peer. It skips the test if the peer is missing.
 	version func(t testing.TB) string
-	// client visits our server at call.addr and runs to its end. A nil one
-	// means that the peer has none.
-	client func(t testing.TB, c call) told
-	// server waits for our client.
+	// client connects to our server at call.addr and runs to its end. It is nil if the
+	// peer has no client.
+	client func(t testing.TB, c call) outcome
+	// server starts a server for our client. It is nil if the peer has no server.
 	server func(t testing.TB, c call) service
 
-	short      bool   // one of those that -short keeps
+	short      bool   // one of the peers that -short keeps
 	http       bool   // speaks HTTP, with the data as bodies
-	clientALPN string // the protocol that is agreed on
+	clientALPN string // the protocol that is negotiated
 	serverALPN string
 	quirks     quirks
 }
 
-// quirks are the ways in which a peer is not like the others.
+// quirks are the ways in which a peer differs from the others.
 type quirks struct {
-	clientSilent bool // does not say what was negotiated
+	clientSilent bool // does not report the negotiated version and cipher
 	clientCuts   bool // ends without close_notify
 	serverCuts   bool
-	// clientLeaves and serverLeaves are for who verifies behind the handshake and
-	// sends no alert: how our end sees it go.
+	// clientLeaves and serverLeaves are for peers that verify after the handshake and
+	// send no alert: the errors with which our end sees the connection end.
 	clientLeaves, serverLeaves []error
 	noSNI                      bool // as a client it sends no server name
-	waits                      bool // as a client it ends when the server has
-	deaf                       bool // only the end of the TCP connection is one for it
-	lenient                    bool // refuses nobody whose certificate is bad
-	polite                     bool // as a server it refuses in HTTP, with status 400
+	waitsForEnd                bool // as a client it ends after the server has ended
+	ignoresNotify              bool // it treats only the end of the TCP connection as the end
+	acceptsInvalid             bool // it accepts peers with an invalid certificate
+	answersInHTTP              bool // as a server it rejects clients in HTTP, with status 400
 	noCRL                      bool // as a server it has no revocation list
-	// says is all that it can say, if it cannot be told what.
-	says []byte
-	// asked makes what its server is sent of a payload, and answers what that
-	// sends back.
+	// fixed is the data that the peer sends, if the test cannot choose it.
+	fixed []byte
+	// asked turns a payload into the data that is sent to the peer's server, and answers
+	// turns it into the data that the server returns.
 	asked, answers func([]byte) []byte
 }
 
-// call is what a peer is asked to do.
+// call says what a peer has to do.
 type call struct {
-	version  sslfilter.Version // and no other
+	version  sslfilter.Version // the only one
 	addr     string            // of our server
-	crt, key string            // what it shows; empty for a client is nothing
-	ca       string            // whom it trusts
-	ask      bool              // a server asks for a certificate, and refuses who has no valid one
-	closes   bool              // it closes when it has all of want and has sent, and waits for nothing
-	send     []byte            // what it has to send: a client first, a server when it has all of want
-	want     []byte            // what it must get
+	crt, key string            // of the peer; a client without a certificate has ""
+	ca       string            // the CA that it trusts
+	ask      bool              // the server requires a valid client certificate
+	closes   bool              // it closes as soon as it has received want and sent everything
+	send     []byte            // data to send: a client sends it first, a server after it has received want
+	want     []byte            // data to receive
 }
 
-// told is what a peer says of a connection.
-type told struct {
-	done    bool   // the handshake, all the data in both directions, and the end
+// outcome is the report of a peer about a connection.
+type outcome struct {
+	done    bool   // the handshake, all data in both directions and the end have succeeded
 	version string // in any notation
 	cipher  string // in any notation
-	cert    string // something of our certificate that has its name
-	text    string // everything
+	cert    string // a text that contains the name in our certificate
+	text    string // all output
 }
 
 // service is a peer that waits for our client.
 type service struct {
 	addr string
-	// end waits for what the peer says when our client is gone.
-	end func() told
+	// end waits for the report of the peer after our client has ended.
+	end func() outcome
 }
 
-// allPeers are all of them, in the order of the table.
+// allPeers returns all peers, in the order of the table.
 func allPeers() (all []*peer) {
 	all = append(all, opensslPeers()...)
 	all = append(all, gnutlsPeer(), nssPeer(), curlPeer(), nginxPeer(), haproxyPeer(), stunnelPeer())
@@ -96,8 +95,8 @@ func allPeers() (all []*peer) {
 
 const payloadLines = 1600
 
-// payload is 100 KB of lines that no program takes for a command, and that can
-// be found among what else it prints.
+// payload returns 100 KB of lines that no program treats as a command, and that can
+// be found among its other output.
 func payload() []byte {
 	var b bytes.Buffer
 	for range payloadLines {
@@ -108,7 +107,7 @@ func payload() []byte {
 
 var payloadLine = regexp.MustCompile(`(?m)^d[0-9a-f]{62}$`)
 
-// payloadIn are the lines of a payload that stand in what a program printed.
+// payloadIn returns the lines of a payload that are in the output of a program.
 func payloadIn(out string) []byte {
 	var b bytes.Buffer
 	for _, line := range payloadLine.FindAllString(out, -1) {
@@ -118,7 +117,7 @@ func payloadIn(out string) []byte {
 	return b.Bytes()
 }
 
-// firstMatch is what the first group of pattern matches, in the first place.
+// firstMatch returns the text of the first group in the first match of pattern.
 func firstMatch(pattern, text string) string {
 	if m := regexp.MustCompile(pattern).FindStringSubmatch(text); m != nil {
 		return m[1]
@@ -128,8 +127,8 @@ func firstMatch(pattern, text string) string {
 
 var plainCipher = strings.NewReplacer("TLS_", "", "WITH_", "", "-", "", "_", "", " ", "")
 
-// sameCipher compares OpenSSL's name of a suite with what a peer calls it, which
-// may be less.
+// sameCipher compares OpenSSL's name of a suite with the name that a peer uses, which
+// may be shorter.
 func sameCipher(ours, theirs string) bool {
 	a, b := plainCipher.Replace(ours), plainCipher.Replace(theirs)
 	return b != "" && (strings.Contains(a, b) || strings.Contains(b, a))

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// scanned are the servers that scanners look at.
+// scanned are the servers that are scanned.
 var scanned = []struct {
 	name, key string
 	change    func(*sslfilter.Options)
@@ -29,8 +29,8 @@ var scanned = []struct {
 	}},
 }
 
-// servable are the suites that a key of this type can serve without DH
-// parameters: the others stand in the list, and no client gets them.
+// servable returns the suites that a server with this type of key can negotiate
+// without DH parameters. The other suites of the list are never negotiated.
 func servable(ciphers []string, ecdsa bool) (list []string) {
 	for _, c := range ciphers {
 		switch {
@@ -39,7 +39,7 @@ func servable(ciphers []string, ecdsa bool) (list []string) {
 			continue
 		case strings.HasPrefix(c, "ECDHE-ECDSA-") != ecdsa:
 			continue
-		case ecdsa == !strings.Contains(c, "ECDSA"): // RSA alone has a key exchange of its own
+		case ecdsa == !strings.Contains(c, "ECDSA"): // only RSA has a key exchange of its own
 			continue
 		}
 		list = append(list, c)
@@ -47,7 +47,7 @@ func servable(ciphers []string, ecdsa bool) (list []string) {
 	return list
 }
 
-// sslscan lists what Ctx.Ciphers does, and calls none of it weak.
+// sslscan finds the suites of Ctx.Ciphers, and calls none of them weak.
 func TestSSLScan(t *testing.T) {
 	notShort(t, true)
 	path := peers.Find(t, "sslscan", "sslscan")
@@ -98,8 +98,8 @@ func TestSSLScan(t *testing.T) {
 	}
 }
 
-// testssl.sh finds nothing bad in the protocols and the kinds of suites that a
-// server has by default. Severity LOW is what it gives to suites with CBC.
+// testssl.sh finds no problem in the protocols and the kinds of suites that a server
+// has by default. It gives suites with CBC the severity LOW.
 func TestTestSSL(t *testing.T) {
 	notShort(t, true)
 	t.Parallel()
@@ -109,7 +109,7 @@ func TestTestSSL(t *testing.T) {
 	p := peers.StartForeign(t, nil, path, "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", file,
 		"-p", "-s", "https://localhost:"+peers.Port(t, addr))
 	p.CloseInput()
-	p.WaitWithin(16 * peers.Patience) // most of a minute of CPU
+	p.WaitWithin(16 * peers.Patience) // takes most of a minute of CPU time
 	data, err := os.ReadFile(file)
 	require.NoError(t, err, p.Output())
 	var found []struct{ ID, Severity, Finding string }

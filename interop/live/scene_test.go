@@ -13,20 +13,20 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// identity is a certificate that a client shows, and what must come of it.
+// identity is a certificate that a client sends, and the expected verdict.
 type identity struct {
 	name    string // in the table
-	file    string // of the PKI; empty is none
+	file    string // of the PKI; empty means no certificate
 	serial  string
 	subject string
 	code    sslfilter.VerifyCode // of the certificate itself
 	listed  bool                 // it is on the revocation list
-	refused sslfilter.VerifyCode // by RequireValidClientCert; 0 is not at all, -1 is without a code
+	refused sslfilter.VerifyCode // error with RequireValidClientCert: 0 means accepted, -1 means rejected without a code
 	alerts  []sslfilter.AlertError
 }
 
 // identities are the columns of the table. The alerts are those of RFC 8446
-// section 6.2 that fit; implementations differ in how exact they are.
+// section 6.2 that fit. Implementations differ in how exact they are.
 var identities = []identity{
 	{name: "none", refused: -1, alerts: []sslfilter.AlertError{116, 40, 42, 49, 50}}, // GnuTLS has 50
 	{name: "valid", file: "client", serial: "20:01", subject: "/C=DE/O=Oracle Test/CN=client valid"},
@@ -41,7 +41,7 @@ var identities = []identity{
 var tlsVersions = []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13}
 
 // TestRealPeers joins each peer with our server and with our client, and
-// compares what the two ends say.
+// compares the reports of the two ends.
 func TestRealPeers(t *testing.T) {
 	t.Parallel()
 	for _, p := range allPeers() {
@@ -61,8 +61,8 @@ func TestRealPeers(t *testing.T) {
 	}
 }
 
-// notShort skips what costs much with -short: the race detector, the sanitizers
-// and every other OpenSSL see this library do the same with the peers that are left.
+// notShort skips slow scenes with -short. With the remaining peers, the race detector,
+// the sanitizers and every other OpenSSL still cover the same code of this library.
 func notShort(t *testing.T, costly bool) {
 	t.Helper()
 	if costly && testing.Short() {
@@ -70,8 +70,8 @@ func notShort(t *testing.T, costly bool) {
 	}
 }
 
-// visitsUs lets the peer's client come to our server with every certificate,
-// first where we only ask, then where we refuse.
+// visitsUs connects the peer's client to our server with every certificate: first to a
+// server that only requests one, then to a server that requires a valid one.
 func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 	base := sslfilter.Options{
 		Crt: testkit.AbsPKI("server.crt"), Key: testkit.AbsPKI("server.key"), CACrt: testkit.AbsPKI("root.crt"), CACRL: testkit.AbsPKI("crl.pem"),
@@ -113,7 +113,7 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 	}
 	t.Run("our CA unknown to it", func(t *testing.T) {
 		c, r := p.visitUs(t, version, base, identities[0], testkit.AbsPKI("other.crt"))
-		if p.quirks.lenient {
+		if p.quirks.acceptsInvalid {
 			require.NoError(t, r.err, c.text)
 			require.True(t, c.done, c.text)
 			row.set(serverUnknown, "accepted")
@@ -124,26 +124,26 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 	})
 }
 
-// visitUs is one visit of the peer.
-func (p *peer) visitUs(t *testing.T, version sslfilter.Version, o sslfilter.Options, id identity, ca string) (told, report) {
+// visitUs is one connection of the peer to us.
+func (p *peer) visitUs(t *testing.T, version sslfilter.Version, o sslfilter.Options, id identity, ca string) (outcome, report) {
 	theirs, answer := payload(), payload()
-	if p.quirks.says != nil {
-		theirs = p.quirks.says
+	if p.quirks.fixed != nil {
+		theirs = p.quirks.fixed
 	}
 	addr, end := host(t, p, o, theirs, answer)
 	c := call{version: version, addr: addr, ca: ca, send: theirs, want: answer}
 	if id.file != "" {
 		c.crt, c.key = testkit.AbsPKI(id.file+".crt"), testkit.AbsPKI(id.file+".key")
 	}
-	said := p.client(t, c)
+	result := p.client(t, c)
 	r := end()
 	if r.err == nil {
 		require.Equal(t, string(theirs), string(r.got))
 	}
-	return said, r
+	return result, r
 }
 
-// requireVerdict holds our verdict on a client that was only asked.
+// requireVerdict checks our verdict on a client when a certificate is only requested.
 func requireVerdict(t *testing.T, id identity, r report) {
 	t.Helper()
 	if id.file == "" {
@@ -171,7 +171,7 @@ func requireVerdict(t *testing.T, id identity, r report) {
 	require.Contains(t, codes, id.code)
 }
 
-// requireRefusal holds the error of our server, and tells the reason.
+// requireRefusal checks the error of our server, and returns the reason.
 func requireRefusal(t *testing.T, id identity, r report) string {
 	t.Helper()
 	require.Error(t, r.err)
@@ -190,8 +190,8 @@ func requireRefusal(t *testing.T, id identity, r report) string {
 	return fmt.Sprintf("we refuse if required: %d", int(verify.Code))
 }
 
-// requireGone holds that our end failed for an alert of the peer, or because it
-// left in one of the ways that it has.
+// requireGone checks that our end failed because of an alert of the peer, or because
+// the peer left in one of its known ways.
 func requireGone(t *testing.T, r report, leaves []error, alerts ...sslfilter.AlertError) string {
 	t.Helper()
 	require.Error(t, r.err)
@@ -205,14 +205,14 @@ func requireGone(t *testing.T, r report, leaves []error, alerts ...sslfilter.Ale
 	return fmt.Sprintf("alert %d", int(alert))
 }
 
-// sameTerms compares what the two ends say was negotiated.
-func sameTerms(t *testing.T, c told, r report) {
+// sameTerms compares the parameters that the two ends report.
+func sameTerms(t *testing.T, c outcome, r report) {
 	t.Helper()
 	require.Equal(t, firstMatch(`(1\.\d)`, r.version), firstMatch(`(1\.\d)`, c.version), c.text)
 	require.True(t, sameCipher(r.cipher, c.cipher), "%q, and the peer says %q", r.cipher, c.cipher)
 }
 
-// requireEnd holds how the peer ends a connection.
+// requireEnd checks how the peer ends a connection.
 func requireEnd(t *testing.T, cuts bool, r report) {
 	t.Helper()
 	if cuts {
@@ -222,12 +222,12 @@ func requireEnd(t *testing.T, cuts bool, r report) {
 	require.Equal(t, io.EOF, r.end)
 }
 
-// isVisited lets our client go to the peer's server with every certificate.
+// isVisited connects our client to the peer's server with every certificate.
 func isVisited(t *testing.T, p *peer, version sslfilter.Version) {
 	row := document.row(p, "server", version)
 	for _, id := range identities {
 		t.Run(id.name, func(t *testing.T) {
-			if id.file == "" { // where nobody asks for one
+			if id.file == "" { // a server that requests no certificate
 				c, r := p.visited(t, version, id, false, "server")
 				p.requireVisited(t, row, version, c, r)
 			}
@@ -237,13 +237,13 @@ func isVisited(t *testing.T, p *peer, version sslfilter.Version) {
 			}
 			c, r := p.visited(t, version, id, true, "server")
 			switch {
-			case id.refused == 0 || p.quirks.lenient && id.file != "":
+			case id.refused == 0 || p.quirks.acceptsInvalid && id.file != "":
 				p.requireVisited(t, row, version, c, r)
 				if id.file != "" {
 					require.Contains(t, c.cert, id.subject[len("/C=DE/O=Oracle Test/CN="):])
 				}
 				row.set(id.name, "accepted")
-			case p.quirks.polite:
+			case p.quirks.answersInHTTP:
 				require.NoError(t, r.err)
 				require.Equal(t, 400, r.status)
 				require.False(t, c.done)
@@ -252,7 +252,7 @@ func isVisited(t *testing.T, p *peer, version sslfilter.Version) {
 				require.False(t, c.done, c.text)
 				leaves := p.quirks.serverLeaves
 				if id.file == "" {
-					leaves = nil // that is seen within the handshake
+					leaves = nil // the handshake fails
 				}
 				row.set(id.name, "refuses us if required: "+requireGone(t, r, leaves, id.alerts...))
 			}
@@ -268,8 +268,8 @@ func isVisited(t *testing.T, p *peer, version sslfilter.Version) {
 	})
 }
 
-// requireVisited holds a conversation that went well.
-func (p *peer) requireVisited(t *testing.T, row *row, version sslfilter.Version, c told, r report) {
+// requireVisited checks a conversation that succeeded.
+func (p *peer) requireVisited(t *testing.T, row *row, version sslfilter.Version, c outcome, r report) {
 	t.Helper()
 	require.NoError(t, r.err, c.text)
 	require.True(t, c.done, c.text)
@@ -282,15 +282,15 @@ func (p *peer) requireVisited(t *testing.T, row *row, version sslfilter.Version,
 	requireEnd(t, p.quirks.serverCuts, r)
 }
 
-// visited is one visit to the peer.
-func (p *peer) visited(t *testing.T, version sslfilter.Version, id identity, ask bool, crt string) (told, report) {
+// visited is one connection to the peer.
+func (p *peer) visited(t *testing.T, version sslfilter.Version, id identity, ask bool, crt string) (outcome, report) {
 	ours, theirs := payload(), payload()
 	if p.quirks.asked != nil {
 		ours = p.quirks.asked(ours)
 	}
 	switch {
-	case p.quirks.says != nil:
-		theirs = p.quirks.says
+	case p.quirks.fixed != nil:
+		theirs = p.quirks.fixed
 	case p.quirks.answers != nil:
 		theirs = p.quirks.answers(ours)
 	}
@@ -301,10 +301,10 @@ func (p *peer) visited(t *testing.T, version sslfilter.Version, id identity, ask
 	if id.file != "" {
 		o.Crt, o.Key = testkit.AbsPKI(id.file+".crt"), testkit.AbsPKI(id.file+".key")
 	}
-	refused := ask && id.refused != 0 && !(p.quirks.lenient && id.file != "") && !p.quirks.polite
+	refused := ask && id.refused != 0 && !(p.quirks.acceptsInvalid && id.file != "") && !p.quirks.answersInHTTP
 	send := ours
 	if refused {
-		send = nil // data that nobody reads could cost us the alert
+		send = nil // unread data could make us lose the alert
 	}
 	r := visit(t, p, s.addr, o, send, theirs)
 	if r.err == nil && r.status != 400 {

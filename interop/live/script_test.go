@@ -22,9 +22,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// script is a program in testdata that does one connection for each line of its
-// standard input, so that it starts once. A line has words NAME=VALUE with tabs
-// between them:
+// script is a program in testdata. It does one connection for each line of its standard
+// input, so that it needs to start only once. A line has words NAME=VALUE, separated by
+// tabs:
 //
 //	role=client|server version=TLSv1.3 ca=FILE crt=FILE key=FILE crl=FILE ask=1
 //	port=PORT send=FILE want=LENGTH
@@ -40,13 +40,14 @@ type script struct {
 	quirks       quirks
 }
 
-// destroyed is how a connection of Node ends that it does not trust: what it had
-// not read makes a reset of it.
+// destroyed are the errors with which a connection ends that Node does not trust. Data
+// that Node has not read turns the end into a reset.
 var destroyed = []error{io.ErrUnexpectedEOF, syscall.ECONNRESET}
 
 var scripts = []script{
 	{name: "Java JSSE", debian: "default-jdk-headless", file: "Peer.java",
-		// The single-file launcher compiles; a small heap and C1 are enough for what follows.
+		// The single-file launcher compiles the source. After that, a small heap and the C1
+		// compiler are sufficient.
 		argv: []string{"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m"}},
 	{name: "Node", debian: "nodejs", file: "peer.mjs", argv: []string{"node"},
 		quirks: quirks{clientLeaves: destroyed, serverLeaves: destroyed}},
@@ -65,14 +66,14 @@ func scriptPeers() (list []*peer) {
 	return list
 }
 
-// running is a script that has been started. Its scenes come one after the other.
+// running is a script that has been started. Its scenes run one after the other.
 type running struct {
 	script
 	p    *peers.Program
 	read int // bytes of its output
 }
 
-// version starts the script, for as long as t.
+// version starts the script until the end of t.
 func (r *running) version(t testing.TB) string {
 	file := filepath.Join("testdata", r.file)
 	path := peers.FindFor(t, file, r.debian, r.argv[0])
@@ -80,8 +81,8 @@ func (r *running) version(t testing.TB) string {
 	return r.next("version=")
 }
 
-// next is the rest of the next line, which begins with prefix. Whatever else
-// comes before it is dropped.
+// next returns the rest of the next line that begins with prefix. It drops the lines
+// before it.
 func (r *running) next(prefix string) (rest string) {
 	found := false
 	r.p.AwaitOutput(prefix, func(out string, ended bool) bool {
@@ -98,7 +99,7 @@ func (r *running) next(prefix string) (rest string) {
 	return rest
 }
 
-// say begins a connection.
+// say starts a connection.
 func (r *running) say(t testing.TB, role string, c call) {
 	t.Helper()
 	send := filepath.Join(t.TempDir(), "send")
@@ -122,8 +123,8 @@ func (r *running) say(t testing.TB, role string, c call) {
 	r.p.Say(line + "\n")
 }
 
-// told reads what came of the connection.
-func (r *running) told(c call) told {
+// outcome reads the result of the connection.
+func (r *running) outcome(c call) outcome {
 	words := map[string]string{}
 	text := r.next("result")
 	for word := range strings.FieldsFuncSeq(text, func(c rune) bool { return c == '\t' }) {
@@ -131,24 +132,24 @@ func (r *running) told(c call) told {
 		words[name] = value
 	}
 	digest := sha256.Sum256(c.want)
-	return told{
+	return outcome{
 		done:    words["error"] == "" && words["end"] == "orderly" && words["sha256"] == hex.EncodeToString(digest[:]),
 		version: words["version"], cipher: words["cipher"], cert: words["cert"], text: text,
 	}
 }
 
-func (r *running) client(t testing.TB, c call) told {
+func (r *running) client(t testing.TB, c call) outcome {
 	r.say(t, "client", c)
-	return r.told(c)
+	return r.outcome(c)
 }
 
 func (r *running) server(t testing.TB, c call) service {
 	r.say(t, "server", c)
-	return service{addr: "127.0.0.1:" + r.next("port="), end: func() told { return r.told(c) }}
+	return service{addr: "127.0.0.1:" + r.next("port="), end: func() outcome { return r.outcome(c) }}
 }
 
-// Java's SSLSocket.close() sends user_canceled and close_notify (RFC 8446 section
-// 6.1). That is an end like any other, and our side can still end in order.
+// Java's SSLSocket.close() sends user_canceled and close_notify (RFC 8446 section 6.1).
+// That is an orderly end, and our side can still end in order.
 func TestJavaCloses(t *testing.T) {
 	const java = "Java JSSE"
 	r := &running{script: scripts[slices.IndexFunc(scripts, func(s script) bool { return s.name == java })]}
@@ -187,7 +188,7 @@ func TestJavaCloses(t *testing.T) {
 			conn, err := l.Accept()
 			require.NoError(t, err)
 			requireClosed(t, conn, testkit.Server(), c.send, c.want)
-			require.NotContains(t, r.told(c).text, "error=")
+			require.NotContains(t, r.outcome(c).text, "error=")
 		})
 		t.Run("server/"+version.String(), func(t *testing.T) {
 			c := call{version: version, ca: testkit.AbsPKI("root.crt"), crt: testkit.AbsPKI("server.crt"), key: testkit.AbsPKI("server.key"), send: payload(), want: payload(), closes: true}

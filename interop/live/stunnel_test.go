@@ -14,7 +14,8 @@ import (
 
 const stunnelPackage = "stunnel4"
 
-// stunnelPeer takes TLS off before a plain server, and puts it on behind a plain client.
+// stunnelPeer accepts TLS for a plain server (server), and adds TLS to a plain client
+// (client).
 func stunnelPeer() *peer {
 	return &peer{
 		name: "stunnel", debian: stunnelPackage,
@@ -41,11 +42,11 @@ func startStunnel(t testing.TB, port, connect string, c call, more string) *peer
 	return p
 }
 
-// stunnelTerms reads "TLSv1.3 ciphersuite: TLS_AES_256_GCM_SHA384 (256-bit encryption)".
-func stunnelTerms(p *peers.Program, done bool) told {
+// stunnelTerms parses "TLSv1.3 ciphersuite: TLS_AES_256_GCM_SHA384 (256-bit encryption)".
+func stunnelTerms(p *peers.Program, done bool) outcome {
 	stop(p)
 	out := p.Output()
-	return told{
+	return outcome{
 		done: done, version: firstMatch(`(TLS\S+) ciphersuite`, out), cipher: firstMatch(`ciphersuite: (\S+)`, out),
 		cert: firstMatch(`Certificate accepted at depth=0: (.*)`, out), text: out,
 	}
@@ -59,10 +60,10 @@ func stunnelServer(t testing.TB, c call) service {
 		more = fmt.Sprintf("CAfile = %s\nCRLfile = %s\nverifyChain = yes\n", c.ca, testkit.AbsPKI("crl.pem"))
 	}
 	p := startStunnel(t, port, backend, c, more)
-	return service{addr: "127.0.0.1:" + port, end: func() told { return stunnelTerms(p, all()) }}
+	return service{addr: "127.0.0.1:" + port, end: func() outcome { return stunnelTerms(p, all()) }}
 }
 
-func stunnelClient(t testing.TB, c call) told {
+func stunnelClient(t testing.TB, c call) outcome {
 	port := peers.FreePort(t)
 	p := startStunnel(t, port, c.addr, c, fmt.Sprintf("client = yes\nCAfile = %s\nverifyChain = yes\ncheckHost = localhost\nsni = localhost\n", c.ca))
 	return stunnelTerms(p, plainClient(t, "127.0.0.1:"+port, c.send, c.want))

@@ -21,16 +21,16 @@ import (
 
 var tableFile = flag.String("interop-table", "", "write the tables of this run into this document")
 
-// documentFile is what the run is held against otherwise.
+// documentFile is the document with which the run is compared otherwise.
 var documentFile = filepath.Join("..", "..", "docs", "interop.md")
 
-// serverUnknown is the column of those that do not trust the server.
+// serverUnknown is the column for clients that do not trust the server.
 const serverUnknown = "server's CA unknown"
 
-// scratch is a folder that outlives the single tests.
+// scratch is a folder that exists until all tests are done.
 var scratch string
 
-// TestMain writes the tables, or compares them with those that are committed.
+// TestMain writes the tables, or compares them with the committed ones.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	var err error
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// document is what the run has to tell.
+// document has the results of the run.
 var document = &book{peers: map[string]string{}, rows: map[string]*row{}, extras: map[string]string{}}
 
 type book struct {
@@ -64,7 +64,7 @@ type row struct {
 	cells map[string]string
 }
 
-// peer notes the version of a peer.
+// peer records the version of a peer.
 func (b *book) peer(name, debian, version string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +84,7 @@ func (b *book) row(p *peer, direction string, version sslfilter.Version) *row {
 	return r
 }
 
-// extra notes what came of a feature with a peer.
+// extra records the result of a feature with a peer.
 func (b *book) extra(feature, peer, result string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -102,7 +102,8 @@ func columns() (list []string) {
 	return append(list, serverUnknown)
 }
 
-// whole reports whether every column was filled: a run of single tests has not.
+// whole reports whether every column is filled. That is not so if only some of the
+// tests were run.
 func (r *row) whole() bool {
 	return !slices.ContainsFunc(columns(), func(c string) bool { return r.cells[c] == "" })
 }
@@ -115,15 +116,15 @@ func (r *row) line() string {
 	return line
 }
 
-// The tables stand between these lines of the document.
+// The tables are between these lines of the document.
 const (
 	tablesBegin = "<!-- made by make interop: begin -->\n"
 	tablesEnd   = "<!-- made by make interop: end -->\n"
 )
 
-// finish writes, or compares the lines of this run with those in the document.
-// They can differ where another OpenSSL is linked in: then only the test that
-// every peer has its lines is left.
+// finish writes the lines of this run, or compares them with those in the document.
+// They can differ if another OpenSSL is linked in. Then finish does not compare them,
+// and only TestDocumentHasEveryRow checks that every peer has its lines.
 func (b *book) finish() error {
 	if *tableFile != "" {
 		return b.write(*tableFile)
@@ -141,7 +142,7 @@ func (b *book) finish() error {
 	return nil
 }
 
-// lines are those that do not depend on the versions of the peers.
+// lines returns the lines that do not depend on the versions of the peers.
 func (b *book) lines() (list []string) {
 	for _, r := range b.rows {
 		if r.whole() {
@@ -156,11 +157,11 @@ func (b *book) lines() (list []string) {
 
 var cipherCell = regexp.MustCompile(`(?m)^(\| [^|]+ \| [^|]+ \| 1\.\d \|) \S+ \|`)
 
-// withoutCipher leaves the suites out: some peers choose by what the processor
-// is good at.
+// withoutCipher removes the suites, because some peers choose them by the abilities of
+// the processor.
 func withoutCipher(lines string) string { return cipherCell.ReplaceAllString(lines, "$1") }
 
-// series is the OpenSSL that is linked in, without the last number.
+// series returns the version of the OpenSSL that is linked in, without the last number.
 func series() string {
 	return regexp.MustCompile(`^OpenSSL \d+\.\d+`).FindString(sslfilter.OpenSSLVersion())
 }
@@ -204,8 +205,8 @@ func order(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// The document names every peer and every row that a run has where all peers
-// are there, and no others.
+// The document has exactly the peers and the rows of a run for which all peers are
+// installed.
 func TestDocumentHasEveryRow(t *testing.T) {
 	if *tableFile != "" {
 		t.Skip("it is being written")
