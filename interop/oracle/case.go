@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// Case is one line of a case file: a scenario of the original, and what has to
-// come of it.
+// Case is one line of a case file: a scenario that was recorded with the original,
+// and the expected results.
 type Case struct {
 	Name     string
 	Scenario Scenario
@@ -19,43 +19,43 @@ type Case struct {
 	// that is absent is not.
 	Expect map[string]map[string]any
 
-	broken string // why the case cannot be run, if that was seen when it was read
+	broken string // why the case cannot be run, if that was found while it was read
 }
 
-// Scenario says what two sides do to each other.
+// Scenario says what the two sides do.
 type Scenario struct {
 	Server   *SideSpec
 	Client   *SideSpec
 	Chunk    int       // size of a delivery; 0 delivers each piece as it was sent
 	Kick     bool      // start the client's handshake
-	Early    []Message // handed over before anything was delivered
-	Messages []Message // one after the other, each followed by moving bytes
-	CRLs     []*string // files for ClientCertNotOnCRL; nil is no name at all
+	Early    []Message // sent before anything was delivered
+	Messages []Message // sent one after the other, each followed by deliveries
+	CRLs     []*string // files for ClientCertNotOnCRL; nil means no name
 }
 
 // SideSpec is how one side is made.
 type SideSpec struct {
 	New   map[string]any // options under the original's names
 	Clone bool           // use a clone of the filter
-	Stack []string       // names of filters, from the network inward; nil is one filter without a stack
+	Stack []string       // names of filters, from the network inward; nil means one filter without a stack
 }
 
-// Message is what one side says with one put().
+// Message is the data that one side sends with one put().
 type Message struct {
 	From string
 	Data []any // []byte, httpResponse, or nil for Perl's undef
 }
 
-// knownKeys are the keys of the objects in a scenario. A case with any other
-// key is not run: it asks for something that this program would leave out.
+// knownKeys are the keys of the objects in a scenario. A case with any other key is
+// not run, because this program would ignore that key.
 var knownKeys = map[string][]string{
 	"scenario": {"server", "client", "chunk", "early", "messages", "crls", "kick", "name", "note", "timeout"},
 	"side":     {"kind", "new", "clone", "stack"},
 	"message":  {"from", "data"},
 }
 
-// ReadCases reads a file with one case a line. A line that makes no case is
-// one that cannot be run; only a file that cannot be read is an error.
+// ReadCases reads a file with one case on each line. A line that is not a case becomes
+// a case that cannot be run. It is an error only if the file cannot be read.
 func ReadCases(path string) ([]*Case, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -102,7 +102,7 @@ func parseCase(line []byte) *Case {
 	return c
 }
 
-// decode is json.Unmarshal with numbers kept as they are written.
+// decode works like json.Unmarshal, but keeps numbers as they are written.
 func decode(data []byte, to any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -136,7 +136,7 @@ func parseScenario(raw map[string]any) (s Scenario, err error) {
 	return s, err
 }
 
-// onlyKnown refuses an object with keys that mean nothing here.
+// onlyKnown returns an error if an object has unknown keys.
 func onlyKnown(what string, raw map[string]any) error {
 	for key := range raw {
 		if !slices.Contains(knownKeys[what], key) {
@@ -152,7 +152,7 @@ func parseSide(name string, raw any) (*SideSpec, error) {
 	}
 	m, ok := raw.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("%s is no object", name)
+		return nil, fmt.Errorf("%s is not an object", name)
 	}
 	spec := &SideSpec{Clone: truth(m["clone"])}
 	kind, _ := text(m["kind"])
@@ -171,7 +171,7 @@ func parseSide(name string, raw any) (*SideSpec, error) {
 	}
 	options, ok := m["new"].(map[string]any)
 	if !ok && m["new"] != nil {
-		return nil, fmt.Errorf("%s: new is no object", name)
+		return nil, fmt.Errorf("%s: new is not an object", name)
 	}
 	spec.New = options
 	return spec, nil
@@ -180,13 +180,13 @@ func parseSide(name string, raw any) (*SideSpec, error) {
 func parseMessages(what string, raw any) ([]Message, error) {
 	list, ok := raw.([]any)
 	if !ok && raw != nil {
-		return nil, fmt.Errorf("%s is no list", what)
+		return nil, fmt.Errorf("%s is not a list", what)
 	}
 	var messages []Message
 	for _, entry := range list {
 		m, ok := entry.(map[string]any)
 		if !ok {
-			return nil, fmt.Errorf("%s holds something that is no object", what)
+			return nil, fmt.Errorf("%s has an element that is not an object", what)
 		}
 		message, err := parseMessage(m)
 		if err != nil {
@@ -207,7 +207,7 @@ func parseMessage(raw map[string]any) (m Message, err error) {
 	}
 	list, ok := raw["data"].([]any)
 	if !ok && raw["data"] != nil {
-		return m, fmt.Errorf("data is no list")
+		return m, fmt.Errorf("data is not a list")
 	}
 	for _, entry := range list {
 		data, err := item(entry)
@@ -222,7 +222,7 @@ func parseMessage(raw map[string]any) (m Message, err error) {
 func parseCRLs(raw any) ([]*string, error) {
 	list, ok := raw.([]any)
 	if !ok && raw != nil {
-		return nil, fmt.Errorf("crls is no list")
+		return nil, fmt.Errorf("crls is not a list")
 	}
 	var files []*string
 	for _, item := range list {
@@ -232,7 +232,7 @@ func parseCRLs(raw any) ([]*string, error) {
 		}
 		file, ok := text(item)
 		if !ok {
-			return nil, fmt.Errorf("crls holds something that is no file name")
+			return nil, fmt.Errorf("crls has an element that is not a file name")
 		}
 		files = append(files, &file)
 	}

@@ -9,7 +9,8 @@ import (
 	"slices"
 )
 
-// Compare lists where r is not what the case expects, one sentence each.
+// Compare lists the differences between r and the expectations of the case, one
+// sentence each.
 func Compare(c *Case, r Result) []string {
 	var wrong []string
 	for _, name := range slices.Sorted(maps.Keys(c.Expect)) {
@@ -38,7 +39,7 @@ func compareSide(want map[string]any, report *Report) []string {
 	case refused && report.NewError:
 		return nil
 	case refused:
-		return []string{"new_error: want an error, and it was made"}
+		return []string{"new_error: want an error, and there was none"}
 	case report.NewError && len(want) > 0:
 		return []string{"new_error: " + report.Text}
 	}
@@ -52,8 +53,8 @@ func compareSide(want map[string]any, report *Report) []string {
 	return wrong
 }
 
-// compareValue compares objects key by key, so that one wrong CRL is told alone,
-// and everything else as a whole.
+// compareValue compares objects key by key, so that one wrong CRL is reported alone.
+// It compares everything else as a whole.
 func compareValue(key string, want, got any) []string {
 	wants, ok := want.(map[string]any)
 	gots, ok2 := got.(map[string]any)
@@ -70,7 +71,7 @@ func compareValue(key string, want, got any) []string {
 	return wrong
 }
 
-// asJSON gives a value as it looks after a trip through JSON.
+// asJSON returns a value in the form that it has after encoding and decoding as JSON.
 func asJSON(v any) any {
 	var out any
 	if err := decode(encode(v), &out); err != nil {
@@ -81,13 +82,13 @@ func asJSON(v any) any {
 
 func show(v any) string { return string(encode(v)) }
 
-// encode is json.Marshal without HTML's escapes.
+// encode works like json.Marshal, without the escapes for HTML.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // no value of this program is unfit for JSON
+		panic(err) // every value of this program can be encoded
 	}
 	return bytes.TrimSpace(b.Bytes())
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// version is OpenSSL's: 111 is 1.1.1, 300 is 3.0, 305 is 3.5, 400 is 4.0.
+// version is a version of OpenSSL: 111 is 1.1.1, 300 is 3.0, 305 is 3.5, 400 is 4.0.
 type version int
 
 // parseVersion reads "OpenSSL 3.0.19 27 Jan 2026".
@@ -20,28 +20,28 @@ func parseVersion(text string) (version, error) {
 	return major*100 + minor, nil
 }
 
-// difference replaces expectations of one case, key by key; keys of "crl" one
-// file at a time. A key with nil is not compared.
+// difference replaces expectations of one case, key by key, and in "crl" file by file.
+// A key with nil is not compared.
 type difference struct {
-	from, to       version // 0 is any
+	from, to       version // 0 means any
 	name           string
 	server, client map[string]any
 	why            string
 }
 
-// differences is all that may differ from the expectations in the file, which
-// were recorded with OpenSSL 3.0. Two rules for 1.1.1 that hold for every case
+// differences lists everything that may differ from the expectations in the file,
+// which were recorded with OpenSSL 3.0. Two rules for 1.1.1 that apply to every case
 // are in adjust.
 var differences = []difference{
-	// Mistakes in the file: its note says "serials compared exactly", and these
-	// values are still those of the original's bugs (strncmp stops at the NUL in
+	// Mistakes in the file: its note says "serials compared exactly", but these
+	// values are still the results of the original's bugs (strncmp stops at the NUL in
 	// 0100AA; serial 0x30 is Perl's false "0").
 	{name: "D01-crl-client-nulA", why: "these lists have 0100BB and not 0100AA",
 		server: map[string]any{"crl": map[string]any{"@crl-30.pem": true, "@crl-all.pem": true, "@crl-expired.pem": true}}},
 	{name: "D01-crl-client-ser30", why: "these lists have 0x30",
 		server: map[string]any{"crl": map[string]any{"@crl-all.pem": false, "@crl-expired.pem": false}}},
 
-	{to: 111, name: "C33-depth1-three-intermediates-cacrt", why: "1.1.1 does not go on after a chain that is too long",
+	{to: 111, name: "C33-depth1-three-intermediates-cacrt", why: "1.1.1 does not continue after a chain that is too long",
 		server: map[string]any{"ids": [][4]any{
 			{inter(2), inter(0), "30:02", 22},
 			{inter(3), inter(2), "30:03", 0},
@@ -62,7 +62,7 @@ var differences = []difference{
 	{from: 400, name: "E13-anull-both-sec0", why: autoDH, server: suite("ADH-AES256-GCM-SHA384"), client: suite("ADH-AES256-GCM-SHA384")},
 }
 
-// A server that can negotiate nothing: the original lets each handshake fail.
+// A server that cannot negotiate any suite. With the original, each handshake fails.
 const noSuite = "NewCtx refuses a server that could complete no handshake"
 
 var (
@@ -94,7 +94,7 @@ func (d *difference) holds(v version) bool {
 	return (d.from == 0 || v >= d.from) && (d.to == 0 || v <= d.to)
 }
 
-// adjust gives the case with the expectations of OpenSSL version v.
+// adjust returns the case with the expectations of OpenSSL version v.
 func adjust(c *Case, v version) *Case {
 	out := *c
 	out.Expect = make(map[string]map[string]any)
@@ -137,7 +137,7 @@ func overlay(want, with map[string]any) {
 	}
 }
 
-// before30 is what 1.1.1 does otherwise everywhere: it packs error codes in
+// before30 applies the two differences of 1.1.1 in every case: it packs error codes in
 // another way, and does not escape '/' and '+' inside names.
 func before30(want map[string]any) {
 	delete(want, "error")

@@ -1,15 +1,15 @@
 // Oracle runs cases that were recorded with the original POE::Filter::SSL, with
-// two filters and no sockets, and prints what came of each.
+// two filters and no sockets, and prints the result of each.
 //
 //	go run ./interop/oracle [-compare] -pki DIR cases.jsonl ...
 //
-// It prints one JSON line a case: {"name", "server": {...}, "client": {...}}. A
+// It prints one JSON line for each case: {"name", "server": {...}, "client": {...}}. A
 // case that it cannot run is printed as {"name", "unsupported": "why"}.
 //
-// With -compare it prints the disagreements with the expectations instead, one
-// a line, and a summary. The exit status is then 1 if there are any. The
-// expectations are those of OpenSSL 3.0, and nothing is allowed for; the test of
-// this package has the list of what differs with reason.
+// With -compare it prints the disagreements with the expectations instead, one on each
+// line, and a summary. The exit status is then 1 if there are any. The expectations
+// are those of OpenSSL 3.0, without exceptions. The test of this package has the list
+// of the differences that are right.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is main with its surroundings given; it returns the exit status.
+// run does the work of main, and returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("oracle", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -63,7 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// tally counts cases.
+// tally counts the cases.
 type tally struct{ cases, agree, disagree, unsupported int }
 
 func (t *tally) add(w io.Writer, c *Case, r Result) {

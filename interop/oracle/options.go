@@ -17,7 +17,7 @@ import (
 // PKI is the folder that "@name" and "<name" in a scenario are in.
 type PKI string
 
-// path is what "@name" means: that file, which need not exist. "@" is the folder.
+// path returns the file that "@name" names, which need not exist. "@" is the folder.
 func (p PKI) path(s string) string {
 	if name, ok := strings.CutPrefix(s, "@"); ok {
 		if name == "" {
@@ -28,24 +28,24 @@ func (p PKI) path(s string) string {
 	return s
 }
 
-// errNoScenario is an error of the case file, not of the option: "<name" of a
-// file that is not there. The original cannot be asked about it either.
+// errNoScenario is an error of the case file, not of the option: "<name" names a file
+// that does not exist. Such a case cannot be run with the original either.
 var errNoScenario = errors.New("cannot read the PKI")
 
-// file gives the name in a scalar option.
+// file returns the name in a scalar option.
 func (p PKI) file(v any) (string, error) {
 	s, ok := text(v)
 	if !ok {
-		return "", errors.New("is no file name")
+		return "", errors.New("is not a file name")
 	}
 	return p.path(s), nil
 }
 
-// content gives the bytes of an option of the ...mem form.
+// content returns the bytes of an option of the ...mem form.
 func (p PKI) content(v any) ([]byte, error) {
 	s, ok := text(v)
 	if !ok {
-		return nil, errors.New("is no string")
+		return nil, errors.New("is not a string")
 	}
 	name, ok := strings.CutPrefix(s, "<")
 	if !ok {
@@ -84,11 +84,11 @@ var perlOptions = map[string]setter{
 	"tls1_2":             onOff(func(o *sslfilter.Options) *bool { return &o.TLS12 }),
 	"nohonor":            onOff(func(o *sslfilter.Options) *bool { return &o.NoHonor }),
 	"debug":              setDebug,
-	"errorhandler":       func(PKI, *sslfilter.Options, any) error { return nil }, // the runner's own, see newSide
+	"errorhandler":       func(PKI, *sslfilter.Options, any) error { return nil }, // handled by newSide
 }
 
-// Options translates the original's options. An error is one that new() has to
-// report, unless it is errNoScenario.
+// Options translates the original's options. new() has to report its error, unless that
+// is errNoScenario.
 func (p PKI) Options(perl map[string]any) (o sslfilter.Options, err error) {
 	for _, name := range slices.Sorted(maps.Keys(perl)) {
 		set, known := perlOptions[name]
@@ -96,13 +96,13 @@ func (p PKI) Options(perl map[string]any) (o sslfilter.Options, err error) {
 			return o, fmt.Errorf("option %s: unknown", name)
 		}
 		if !truth(perl[name]) {
-			continue // the original takes it for not given
+			continue // the original treats it as not given
 		}
 		if err := set(p, &o, perl[name]); err != nil {
 			return o, fmt.Errorf("option %s: %w", name, err)
 		}
 	}
-	o.InsecureSkipVerify = o.Client // the original never refuses a server
+	o.InsecureSkipVerify = o.Client // the original never rejects a server
 	return o, nil
 }
 
@@ -131,15 +131,15 @@ func word(field func(*sslfilter.Options) *string) setter {
 	return func(_ PKI, o *sslfilter.Options, v any) error {
 		s, ok := text(v)
 		if !ok {
-			return errors.New("is no string")
+			return errors.New("is not a string")
 		}
 		*field(o) = s
 		return nil
 	}
 }
 
-// setCACrtMem takes a scalar or a list; false elements of a list stay, since
-// the original meets them too.
+// setCACrtMem accepts a scalar or a list. It keeps false elements of a list, because
+// the original reads them too.
 func setCACrtMem(p PKI, o *sslfilter.Options, v any) error {
 	list, ok := v.([]any)
 	if !ok {
@@ -163,7 +163,7 @@ func setDepth(_ PKI, o *sslfilter.Options, v any) (err error) {
 func setIgnore(_ PKI, o *sslfilter.Options, v any) error {
 	list, ok := v.([]any)
 	if !ok {
-		return errors.New("is no list")
+		return errors.New("is not a list")
 	}
 	for _, item := range list {
 		if item == nil {

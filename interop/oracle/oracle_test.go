@@ -22,7 +22,7 @@ const (
 	pkiDir   = "../../testdata/pki"
 	caseFile = "../../testdata/oracle/cases.jsonl"
 
-	// runMain makes this test binary the program itself.
+	// runMain makes this test binary run the program itself.
 	runMain = "SSLFILTER_ORACLE_MAIN"
 )
 
@@ -46,8 +46,8 @@ func allCases(t *testing.T) []*Case {
 	return cases
 }
 
-// stacks.jsonl has more cases of the kind "stack", recorded in the same way; those
-// with a note hold what is right where the original is wrong.
+// stacks.jsonl has more cases of the kind "stack", recorded in the same way. Cases with
+// a note have the right result where the original is wrong.
 func TestStacks(t *testing.T) {
 	cases, err := ReadCases("testdata/stacks.jsonl")
 	require.NoError(t, err)
@@ -62,8 +62,8 @@ func TestStacks(t *testing.T) {
 	}
 }
 
-// notFIPS are the cases that are about something that the FIPS provider does not
-// serve. Each of them must differ there.
+// notFIPS are the cases that need an algorithm which the FIPS provider does not have.
+// Each of them must have another result with FIPS.
 var notFIPS = map[string]string{
 	"A05-rsa1024-seclevel1":      "it signs with no RSA key below 2048 bits (SP 800-131A)",
 	"E01-dh-dhx2048":             "it takes no parameters but the safe primes of RFC 7919 and RFC 3526 (SP 800-56A)",
@@ -129,7 +129,7 @@ func TestParseVersion(t *testing.T) {
 	require.Error(t, err)
 }
 
-// write puts lines into a case file.
+// write writes lines to a case file.
 func write(t *testing.T, lines ...string) string {
 	path := filepath.Join(t.TempDir(), "cases.jsonl")
 	require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600))
@@ -153,7 +153,7 @@ func program(t *testing.T, args ...string) (stdout string, status int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// scenario is a case that works, with room for expectations and more.
+// scenario returns a case that succeeds, with room for expectations and other keys.
 const (
 	server   = `"server":{"new":{"crt":"@server.crt","key":"@server.key","clientcert":1,"cacrt":"@root.crt"}}`
 	client   = `"client":{"new":{"client":1,"crt":"@client.crt","key":"@client.key"}}`
@@ -227,7 +227,7 @@ func TestProgramCompares(t *testing.T) {
 				`bad: server: error: want 1, got null`,
 				`bad: server: ids: want [], got [[`,
 				`bad: server: valid: want false, got true`,
-				`made: server: new_error: want an error, and it was made`,
+				`made: server: new_error: want an error, and there was none`,
 				`not made: server: new_error: option Crt`,
 				`5 cases: 1 agree, 3 disagree, 1 unsupported`,
 			},
@@ -240,7 +240,7 @@ func TestProgramCompares(t *testing.T) {
 			lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 			require.Len(t, lines, len(test.out), out)
 			for i, want := range test.out {
-				// sslfilter's prefix is not what this is about
+				// the prefix of sslfilter does not matter here
 				require.True(t, strings.HasPrefix(strings.Replace(lines[i], "sslfilter: ", "", 1), want), "%q\n%q", lines[i], want)
 			}
 		})

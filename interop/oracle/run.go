@@ -10,7 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/filter"
 )
 
-// Result is what came of a case, and the line that is printed for it.
+// Result is the result of a case, in the form in which it is printed.
 type Result struct {
 	Name        string  `json:"name"`
 	Unsupported string  `json:"unsupported,omitempty"`
@@ -18,15 +18,15 @@ type Result struct {
 	Client      *Report `json:"client,omitempty"`
 }
 
-// Report is what one side saw, under the keys that Case.Expect uses. With
-// NewError only Text comes with it.
+// Report is the result of one side, under the keys that Case.Expect uses. If NewError
+// is set, only Text is set too.
 type Report struct {
 	NewError bool   `json:"new_error,omitempty"`
 	Text     string `json:"text,omitempty"`
 	*Seen
 }
 
-// Seen is the outcome of a side that could be made.
+// Seen is the result of a side whose New succeeded.
 type Seen struct {
 	Done    bool            `json:"done"`
 	Cipher  string          `json:"cipher"`
@@ -40,7 +40,7 @@ type Seen struct {
 	Error   uint64          `json:"error,omitempty"` // the first error that was reported in the handshake
 }
 
-// Digest stands for received plaintext.
+// Digest describes received plaintext.
 type Digest struct {
 	Bytes  int    `json:"bytes"`
 	SHA256 string `json:"sha256"`
@@ -48,17 +48,17 @@ type Digest struct {
 
 // side is one end while a case runs.
 type side struct {
-	filter   *sslfilter.Filter // in a stack the one next to the network; nil if there is none
-	stack    *stack            // nil is a filter alone
+	filter   *sslfilter.Filter // in a stack the one next to the network; may be nil
+	stack    *stack            // nil means one filter without a stack
 	newError error
-	early    []any    // put before the handshake was done, and to be sent one by one
-	said     []byte   // what this side has for the network, and is not on its way yet
-	queue    [][]byte // what is on its way to this side, in the pieces it was sent in
+	early    []any    // put before the handshake was done, to be sent one by one
+	said     []byte   // output for the network that has not been sent yet
+	queue    [][]byte // data on its way to this side, in the pieces in which it was sent
 	got      []byte
-	errs     []error // what ErrorHandler was told
+	errs     []error // the errors that ErrorHandler got
 }
 
-// Run runs a case. It owns no state beyond the call.
+// Run runs a case. It keeps no state after the call.
 func Run(c *Case, pki PKI) Result {
 	r := Result{Name: c.Name, Unsupported: c.broken}
 	if r.Unsupported != "" {
@@ -88,8 +88,8 @@ func Run(c *Case, pki PKI) Result {
 	return r
 }
 
-// newSide makes a side, or nil if the scenario has none. That the library
-// refuses the options is a result, and no error.
+// newSide makes a side. It returns nil if the scenario does not have that side. If the
+// library rejects the options, that is a result and not an error.
 func newSide(pki PKI, spec *SideSpec) (*side, error) {
 	if spec == nil {
 		return nil, nil
@@ -117,7 +117,7 @@ func newSide(pki PKI, spec *SideSpec) (*side, error) {
 	return s, nil
 }
 
-// cannot says why a side cannot say its messages.
+// cannot returns the reason why a side cannot send its messages, or "".
 func (s *side) cannot(sc *Scenario, name string) string {
 	for _, m := range slices.Concat(sc.Early, sc.Messages) {
 		for _, item := range m.Data {
@@ -125,10 +125,10 @@ func (s *side) cannot(sc *Scenario, name string) string {
 				continue
 			}
 			if s.stack == nil {
-				return name + " is to send an http_response, and has no HTTPD"
+				return name + " has to send an http_response, and has no HTTPD"
 			}
 			if _, ok := s.stack.codec.(*filter.HTTPD); !ok {
-				return name + " is to send an http_response, and has no HTTPD on top"
+				return name + " has to send an http_response, and has no HTTPD on top"
 			}
 		}
 	}
@@ -165,7 +165,7 @@ func (s *side) start() {
 	}
 }
 
-// say sends one item. Errors are in the filter, and with its ErrorHandler.
+// say sends one item. The filter keeps the error and passes it to its ErrorHandler.
 func (s *side) say(item any) {
 	if s.stack != nil {
 		s.stack.say(item)
@@ -184,7 +184,7 @@ func (s *side) outgoing(dst []byte) []byte {
 	return s.stack.Outgoing(dst)
 }
 
-// handshaken reports whether what is sent leaves at once.
+// handshaken reports whether data that is sent leaves at once.
 func (s *side) handshaken() bool {
 	if s.stack != nil {
 		return s.stack.handshaken()
@@ -192,7 +192,7 @@ func (s *side) handshaken() bool {
 	return s.filter.HandshakeDone()
 }
 
-// network moves bytes between the sides in the oracle's order.
+// network moves bytes between the sides in the order of the oracle.
 type network struct {
 	server, client *side
 	chunk          int
@@ -212,7 +212,7 @@ func (n *network) play(s *Scenario) {
 	}
 }
 
-// put says one message, as the original's put does: it also starts a client.
+// put sends one message, as the original's put does. It also starts a client.
 func (n *network) put(m Message) {
 	from := n.server
 	if m.From == "client" {
@@ -233,15 +233,15 @@ func (n *network) put(m Message) {
 	n.collect(from)
 }
 
-// sayAlone sends an item in a TLS record of its own, as the original does: a
-// Stream on the other side shows it.
+// sayAlone sends an item in a TLS record of its own, as the original does. A Stream on
+// the other side returns it as one record.
 func (n *network) sayAlone(from *side, item any) {
 	from.said = from.outgoing(from.said)
 	from.say(item)
 	from.said = from.outgoing(from.said)
 }
 
-// collect puts what a side has for the network on its way, in one piece.
+// collect sends the output of a side, in one piece.
 func (n *network) collect(from *side) {
 	from.said = from.outgoing(from.said)
 	if len(from.early) > 0 && from.handshaken() {
@@ -263,8 +263,8 @@ func (n *network) peer(of *side) *side {
 	return n.server
 }
 
-// pump delivers until nothing moves: first all that waits for the server, then
-// for the client, and again.
+// pump delivers until nothing moves: first everything that waits for the server, then
+// everything for the client, and again.
 func (n *network) pump() {
 	for moved := true; moved; {
 		moved = n.drain(n.server)
@@ -272,7 +272,7 @@ func (n *network) pump() {
 	}
 }
 
-// drain delivers what was on its way to a side when it was called.
+// drain delivers the data that is on its way to a side when drain is called.
 func (n *network) drain(to *side) bool {
 	waiting := len(to.queue)
 	for range waiting {
@@ -296,7 +296,7 @@ func (n *network) deliver(to *side, wire []byte) {
 	n.collect(to)
 }
 
-// take cuts the next delivery off the queue: a piece, or size bytes across pieces.
+// take takes the next delivery from the queue: a piece, or size bytes across pieces.
 func (s *side) take(size int) []byte {
 	if size == 0 {
 		piece := s.queue[0]
@@ -348,8 +348,8 @@ func (s *side) report(pki PKI, crls []*string) *Report {
 	return &Report{Seen: seen}
 }
 
-// crlName gives the key of a CRL in the report, and the file. No name at all
-// and the empty one are the same here, and share a key.
+// crlName returns the key of a CRL in the report, and the file. A missing name and an
+// empty name have the same key.
 func crlName(pki PKI, file *string) (name, path string) {
 	if file == nil {
 		return "", ""
@@ -358,7 +358,7 @@ func crlName(pki PKI, file *string) (name, path string) {
 }
 
 // handshakeError is OpenSSL's code of the first error that was reported before
-// the handshake was done; 0 is none. An error freezes the filter, so it was not
+// the handshake was done, or 0. An error freezes the filter, so the handshake was not
 // done then if it is not done now.
 func (s *side) handshakeError() uint64 {
 	var e *sslfilter.Error
@@ -368,7 +368,7 @@ func (s *side) handshakeError() uint64 {
 	return e.Records[0].Code
 }
 
-// ids gives the original's clientCertIds, with the serial as hexdump writes it.
+// ids returns the original's clientCertIds, with the serial as hexdump writes it.
 func ids(list []sslfilter.CertID) [][4]any {
 	out := make([][4]any, 0, len(list))
 	for _, id := range list {

@@ -13,12 +13,12 @@ import (
 	"github.com/seed-014b8713/sslfilter/filter"
 )
 
-// httpResponse is the text of {"http_response": text}: the response object that
-// the original's oracle makes of it.
+// httpResponse is the text of {"http_response": text}, from which the oracle for the
+// original makes a response object.
 type httpResponse string
 
-// object is HTTP::Response->new(200) with a type and a content, as
-// POE::Filter::HTTPD sends it: no length, HTTP/1.0, a status in brackets.
+// object returns HTTP::Response->new(200) with a type and a content, as
+// POE::Filter::HTTPD sends it: HTTP/1.0, without a length, with a status in brackets.
 func (r httpResponse) object() *http.Response {
 	return &http.Response{
 		Status: "200 (OK)", StatusCode: 200, ProtoMajor: 1, ProtoMinor: 0,
@@ -48,7 +48,7 @@ func parseStack(raw any) ([]string, error) {
 	return names, nil
 }
 
-// stack is a filter.Stack and what came out of it.
+// stack is a filter.Stack and the records that came out of it.
 type stack struct {
 	*filter.Stack
 	codec   filter.Codec
@@ -58,8 +58,8 @@ type stack struct {
 	records []any
 }
 
-// newStack makes what names says. Its filters start with the first put or
-// delivery, as the original's do.
+// newStack makes the stack of names. Its filters start with the first put or delivery,
+// as in the original.
 func newStack(names []string, newSSL func() (*sslfilter.Filter, error)) (*stack, error) {
 	s := &stack{codec: filter.Stream{}}
 	for i, name := range names {
@@ -110,7 +110,7 @@ func (s *stack) say(item any) {
 		item = r.object()
 	}
 	err := s.Send(item)
-	// The original counts neither requests nor responses. Here a response to no
+	// The original counts neither requests nor responses. Here a response without a
 	// request is an error, so an encoder that has read a request sends it.
 	if isResponse && err != nil {
 		asked := new(filter.HTTPD)
@@ -121,7 +121,7 @@ func (s *stack) say(item any) {
 		}
 		return
 	}
-	// Nor does it end a connection after a response, and goes on.
+	// The original does not end a connection after a response either.
 	if h, ok := s.codec.(*filter.HTTPD); ok && h.Done() {
 		fresh := new(filter.HTTPD)
 		s.SetEncoder(fresh)
@@ -131,8 +131,8 @@ func (s *stack) say(item any) {
 	}
 }
 
-// receive delivers bytes one TLS record at a time. What comes out of one is a
-// record of Stream in the original, and here a stream is cut anywhere.
+// receive delivers bytes one TLS record at a time. In the original, the plaintext of a
+// TLS record is one record of Stream. Here a Stream has no fixed boundaries.
 func (s *stack) receive(wire []byte) {
 	s.start()
 	for len(wire) > 0 {
@@ -153,21 +153,21 @@ func (s *stack) take() {
 	}
 }
 
-// handshaken reports whether every SSL in the stack is through.
+// handshaken reports whether every TLS filter in the stack has done its handshake.
 func (s *stack) handshaken() bool {
 	return !slices.ContainsFunc(s.tls, func(f *sslfilter.Filter) bool { return !f.HandshakeDone() })
 }
 
-// records cuts a stream of TLS records at their ends.
+// records splits a stream at the ends of its TLS records.
 type records struct {
-	tls    bool   // the stream is one; otherwise it is not cut
-	header []byte // as much as there is of the current one
-	left   int    // bytes of its content
+	tls    bool   // the stream consists of TLS records; otherwise it is not split
+	header []byte // bytes of the current record that have arrived
+	left   int    // length of its content
 }
 
 const recordHeader = 5 // RFC 8446 section 5.1
 
-// next gives the length of the piece at the front of wire.
+// next returns the length of the first piece of wire.
 func (r *records) next(wire []byte) (n int) {
 	if !r.tls {
 		return len(wire)
@@ -185,8 +185,9 @@ func (r *records) next(wire []byte) (n int) {
 	return n + content
 }
 
-// between makes a filter of a codec that has others on top of it: its records
-// are their bytes, one behind the other, as in Filter::Stackable.
+// between makes a filter from a codec that has others on top of it. The bytes of its
+// records, one after the other, are the input of the next one, as in
+// Filter::Stackable.
 type between struct {
 	codec   filter.Codec
 	in, out []byte
@@ -227,8 +228,8 @@ func (b *between) Flushed() bool     { return len(b.out) == 0 }
 func (b *between) Err() error        { return nil }
 func (b *between) Close() error      { return nil }
 
-// lines shows records as the case file does: text as it is, and a request as
-// the original's oracle describes it.
+// lines returns records in the form of the case file: text unchanged, and a request as
+// the oracle for the original describes it.
 func lines(list []any) []any {
 	out := make([]any, 0, len(list))
 	for _, rec := range list {
@@ -248,7 +249,7 @@ func lines(list []any) []any {
 	return out
 }
 
-// plaintext is all records that are text, one behind the other.
+// plaintext returns all records that are text, one after the other.
 func plaintext(list []any) (all []byte) {
 	for _, rec := range list {
 		all, _ = filter.Stream{}.Encode(all, rec)

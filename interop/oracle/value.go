@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// maxData bounds what one message may make out of {"len"} or {"times"}, in
-// bytes. It is far beyond what a filter accepts.
+// maxData bounds the data that one message may generate with {"len"} or {"times"}, in
+// bytes. It is far above the limit of a filter.
 const maxData = 1 << 30
 
-// truth is what Perl calls true: not undef, "", "0" and 0.
+// truth reports whether Perl treats the value as true: not undef, "", "0" or 0.
 func truth(v any) bool {
 	switch v := v.(type) {
 	case nil:
@@ -30,7 +30,7 @@ func truth(v any) bool {
 	return true
 }
 
-// text gives a scalar as Perl prints it; ok is false for lists, objects and null.
+// text returns a scalar as Perl prints it. ok is false for lists, objects and null.
 func text(v any) (s string, ok bool) {
 	switch v := v.(type) {
 	case string:
@@ -46,14 +46,14 @@ func text(v any) (s string, ok bool) {
 	return "", false
 }
 
-// number gives an integer that may be written as a string; null is 0.
+// number returns an integer, which may be written as a string. null is 0.
 func number(what string, v any) (int, error) {
 	if v == nil {
 		return 0, nil
 	}
 	s, ok := text(v)
 	if !ok {
-		return 0, fmt.Errorf("%s is no number", what)
+		return 0, fmt.Errorf("%s is not a number", what)
 	}
 	s = strings.TrimSpace(s)
 	if n, err := strconv.Atoi(s); err == nil {
@@ -61,7 +61,7 @@ func number(what string, v any) (int, error) {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 {
-		return 0, fmt.Errorf("%s is %q, which is no number", what, s)
+		return 0, fmt.Errorf("%s is %q, which is not a number", what, s)
 	}
 	return int(f), nil
 }
@@ -71,7 +71,7 @@ func item(v any) (any, error) {
 	if m, ok := v.(map[string]any); ok && m["http_response"] != nil {
 		content, ok := text(m["http_response"])
 		if !ok {
-			return nil, fmt.Errorf("an http_response that is no string")
+			return nil, fmt.Errorf("an http_response that is not a string")
 		}
 		return httpResponse(content), nil
 	}
@@ -82,7 +82,7 @@ func item(v any) (any, error) {
 	return data, nil
 }
 
-// payload makes the bytes of one message; nil is Perl's undef.
+// payload returns the bytes of one message. nil is Perl's undef.
 func payload(v any) ([]byte, error) {
 	if v == nil {
 		return nil, nil
@@ -107,7 +107,7 @@ func payload(v any) ([]byte, error) {
 	return nil, fmt.Errorf("data of unknown form")
 }
 
-// unhex is Perl's pack 'H*': a digit that is missing at the end is 0.
+// unhex works like Perl's pack 'H*': a digit that is missing at the end is 0.
 func unhex(v any) ([]byte, error) {
 	s, _ := text(v)
 	if len(s)%2 == 1 {
@@ -137,7 +137,7 @@ func generated(m map[string]any) ([]byte, error) {
 func repeated(v, times any) ([]byte, error) {
 	s, ok := text(v)
 	if !ok {
-		return nil, fmt.Errorf("text is no string")
+		return nil, fmt.Errorf("text is not a string")
 	}
 	n := 1
 	if times != nil {

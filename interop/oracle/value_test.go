@@ -17,7 +17,7 @@ func parsed(t *testing.T, text string) any {
 	return v
 }
 
-func TestTruthIsPerls(t *testing.T) {
+func TestTruthOfPerl(t *testing.T) {
 	for text, want := range map[string]bool{
 		`null`: false, `0`: false, `""`: false, `"0"`: false, `false`: false, `0.0`: false,
 		`1`: true, `-1`: true, `"0.0"`: true, `"00"`: true, `" "`: true, `true`: true, `[]`: true, `{}`: true,
@@ -93,9 +93,9 @@ func TestOptionsThatNewRefuses(t *testing.T) {
 	}
 }
 
-// A false scalar is not given, whatever it is meant to be; a file of the PKI
-// that the case file itself needs is not the library's fault.
-func TestWhatIsNoRefusal(t *testing.T) {
+// A false scalar counts as not given, whatever its purpose is. A missing file of the
+// PKI that the case file itself needs is not an error of the library.
+func TestErrorsThatNewDoesNotReport(t *testing.T) {
 	c := parseCase([]byte(`{"name":"x","scenario":{` + client + `,"server":{"new":{"crt":"@server.crt","key":"@server.key","ignoreVerifyErrors":0}}}}`))
 	require.False(t, Run(c, pkiDir).Server.NewError)
 	c = parseCase([]byte(`{"name":"x","scenario":{` + client + `,"server":{"new":{"crtmem":"<none"}}}}`))
@@ -115,7 +115,7 @@ func TestUnknownKeysAreUnsupported(t *testing.T) {
 	}
 }
 
-// The oracle joins pieces to fill a delivery and leaves the rest for the next.
+// The oracle joins pieces to fill a delivery, and keeps the rest for the next delivery.
 func TestTakeCutsAcrossPieces(t *testing.T) {
 	s := &side{queue: [][]byte{[]byte("abc"), []byte("de"), []byte("fghij")}}
 	var got []string
