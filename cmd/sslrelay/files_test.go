@@ -59,7 +59,7 @@ func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 		"-cacrt", testkit.AbsPKI("root.crt"), "-requirevalidclientcert", "-cacrl", list).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "1 serials")
-	require.NotContains(t, string(out), "blocks everybody")
+	require.NotContains(t, string(out), "rejects every client")
 }
 
 // notAfter is the counter of that name.
@@ -158,7 +158,7 @@ func TestSignalsDuringAReload(t *testing.T) {
 	testkit.Exchange(t, kept, "hello")
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
-	r.logs("msg=ending")
+	r.logs("msg=\"shutting down\"")
 	testkit.Exchange(t, kept, "hello")
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait())

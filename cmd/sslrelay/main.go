@@ -79,22 +79,22 @@ func parse(args []string) (*program, int) {
 	p := &program{flags: new(config.Config)}
 	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	config.AddFlag(fs, &p.file, "config", "`file` with the configuration; no other flag but -check and -strict goes with it")
-	config.AddFlag(fs, &p.check, "check", "explain the configuration and say what is wrong or weak in it, without opening a port; the exit status is 1 if the relay would not start")
-	config.AddFlag(fs, &p.strict, "strict", "with -check: the exit status is also 1 for what is weak")
+	config.AddFlag(fs, &p.file, "config", "read the configuration from `file`; only -check and -strict can be combined with it")
+	config.AddFlag(fs, &p.check, "check", "explain the configuration and report errors and weaknesses, without opening a port; the exit status is 1 if the relay would not start")
+	config.AddFlag(fs, &p.strict, "strict", "with -check: the exit status is also 1 for weaknesses")
 	version := false
-	config.AddFlag(fs, &version, "version", "print the version and that of OpenSSL")
+	config.AddFlag(fs, &version, "version", "print the version of sslrelay and of OpenSSL")
 	config.Flags(fs, p.flags)
 
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Println("sslrelay puts TLS and STARTTLS in front of servers, or behind clients. See sslrelay(8).")
+		fmt.Println("sslrelay accepts connections, adds or removes TLS, and forwards them. See sslrelay(8).")
 		fs.SetOutput(os.Stdout)
 		fs.PrintDefaults()
 		return nil, 0
 	case err == nil && fs.NArg() > 0:
-		err = fmt.Errorf("%q is not a flag; -config names a configuration file", fs.Arg(0))
+		err = fmt.Errorf("unexpected argument %q; -config names a configuration file", fs.Arg(0))
 	}
 	if err == nil && version {
 		fmt.Println("sslrelay", moduleVersion(), "with", sslfilter.OpenSSLVersion())
@@ -104,7 +104,7 @@ func parse(args []string) (*program, int) {
 		err = p.combine(fs)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "sslrelay: %s; -help shows the flags\n", strings.TrimPrefix(err.Error(), "sslrelay: "))
+		fmt.Fprintf(os.Stderr, "sslrelay: %s; see -help\n", strings.TrimPrefix(err.Error(), "sslrelay: "))
 		return nil, 2
 	}
 	return p, 0
@@ -113,7 +113,7 @@ func parse(args []string) (*program, int) {
 // combine checks which flags go together.
 func (p *program) combine(fs *flag.FlagSet) error {
 	if p.strict && !p.check {
-		return errors.New("-strict goes with -check")
+		return errors.New("-strict needs -check")
 	}
 	if p.file == "" {
 		return p.flags.Finish()
@@ -125,7 +125,7 @@ func (p *program) combine(fs *flag.FlagSet) error {
 		}
 	})
 	if len(others) > 0 {
-		return fmt.Errorf("-config and %s: what the file says, no flag can", strings.Join(others, ", "))
+		return fmt.Errorf("-config cannot be combined with %s", strings.Join(others, ", "))
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func start(c *config.Config, log *slog.Logger, signals <-chan os.Signal) (s *rel
 			return r.s, again, r.err
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
-				log.Info("ending before the relay was ready")
+				log.Info("shutting down before startup was complete")
 				return nil, false, nil
 			}
 			again = true
@@ -225,7 +225,7 @@ func reload(p *program, s *relay.Server, log *slog.Logger) {
 		err = s.Reload(c)
 	}
 	if err != nil {
-		log.Error("reload failed, everything stays as it was", "error", err)
+		log.Error("reload failed, keeping the old configuration", "error", err)
 		return
 	}
 	log.Info("reloaded")
@@ -234,22 +234,22 @@ func reload(p *program, s *relay.Server, log *slog.Logger) {
 // shutdown lets the connections finish for a time, and until a second signal.
 func shutdown(s *relay.Server, drain time.Duration, log *slog.Logger, signals <-chan os.Signal) error {
 	notify(log, "STOPPING=1")
-	log.Info("ending", "drain-timeout", drain)
+	log.Info("shutting down", "drain-timeout", drain)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	go func() {
 		for sig := range signals {
 			if sig != syscall.SIGHUP {
-				log.Warn("a second signal: ending at once")
+				log.Warn("second signal, closing all connections")
 				cancel()
 				return
 			}
 		}
 	}()
 	if err := s.Shutdown(ctx); err != nil {
-		log.Warn("ended", "error", err)
+		log.Warn("shut down", "error", err)
 	} else {
-		log.Info("ended")
+		log.Info("shut down")
 	}
 	return nil
 }
@@ -266,6 +266,6 @@ func newLog(c *config.Config) *slog.Logger {
 
 func notify(log *slog.Logger, state string) {
 	if err := relay.Notify(state); err != nil {
-		log.Warn("systemd cannot be told", "error", err)
+		log.Warn("sd_notify failed", "error", err)
 	}
 }

@@ -156,7 +156,7 @@ func TestSignals(t *testing.T) {
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
 	hears("RELOADING=1")
 	hears("READY=1")
-	r.logs("reload failed, everything stays as it was")
+	r.logs("reload failed, keeping the old configuration")
 	require.Equal(t, before, dialTLS(t, r.addrs[0]).ConnectionState().PeerCertificates[0].Raw)
 
 	text, err := os.ReadFile(config)
@@ -189,7 +189,7 @@ func TestSignals(t *testing.T) {
 
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	hears("STOPPING=1")
-	r.logs("msg=ending")
+	r.logs("msg=\"shutting down\"")
 	testkit.Exchange(t, kept, "hello") // it may finish
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait())
@@ -207,14 +207,14 @@ func TestWrongStartsSaySo(t *testing.T) {
 		says   string
 	}{
 		{[]string{"-nonsense"}, 2, "-nonsense"},
-		{[]string{"server.crt"}, 2, `"server.crt" is not a flag; -config names a configuration file`},
+		{[]string{"server.crt"}, 2, `unexpected argument "server.crt"; -config names a configuration file`},
 		{[]string{"-check", "-check=false"}, 2, "given twice"},
 		{[]string{"-config", config, "-config", config}, 2, "given twice"},
 		{[]string{"-requirevalidclientcert", "-requirevalidclientcert=false"}, 2, "-requirevalidclientcert: it is given twice"},
-		{[]string{"-strict"}, 2, "-strict goes with -check"},
-		{[]string{"-config", config, "-tls"}, 2, "-config and -tls"},
+		{[]string{"-strict"}, 2, "-strict needs -check"},
+		{[]string{"-config", config, "-tls"}, 2, "-config cannot be combined with -tls"},
 		{[]string{"-listen", "127.0.0.1:0"}, 2, `sslrelay: relay "tcp": backend: is missing`},
-		{[]string{"-listen", "plain:127.0.0.1:7", "-listen", "plain:0.0.0.0:7", "-backend", "h:1"}, 1, "its port is taken by plain:127.0.0.1:7"},
+		{[]string{"-listen", "plain:127.0.0.1:7", "-listen", "plain:0.0.0.0:7", "-backend", "h:1"}, 1, "its port is already used by plain:127.0.0.1:7"},
 		{[]string{"-check", "-listen", "plain:127.0.0.1:7", "-listen", "plain:0.0.0.0:7", "-backend", "h:1"}, 1, "ERROR: relay \"tcp\": listen: plain:0.0.0.0:7"},
 		{[]string{"-check", "-listen", "plain:127.0.0.1:7", "-counters", "127.0.0.1:7", "-backend", "h:1"}, 1, "ERROR: counters: 127.0.0.1:7"},
 		{[]string{"-check", "-listen", "plain:127.0.0.1:0", "-counters", "127.0.0.1:99999", "-backend", "h:1"}, 2, "counters: want a port from 0 to 65535"},

@@ -46,7 +46,7 @@ func keyOf(c *x509.Certificate) (what string, weak string) {
 	case *rsa.PublicKey:
 		bits := key.N.BitLen()
 		if bits < 2048 {
-			weak = fmt.Sprintf("an RSA key of %d bits; 2048 is the least", bits)
+			weak = fmt.Sprintf("an RSA key of %d bits; the minimum is 2048", bits)
 		}
 		return fmt.Sprintf("RSA %d bits", bits), weak
 	case *ecdsa.PublicKey:

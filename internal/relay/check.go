@@ -30,7 +30,7 @@ func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 	if c.Counters != "" {
 		r.line("", "counters", "http://"+c.Counters+"/debug/vars")
 		if c.CountersRemote {
-			r.weak("counters-remote: everybody who reaches the address can read the counters")
+			r.weak("counters-remote: anyone who can reach the address can read the counters")
 		}
 	}
 	if err := c.CheckAddresses(); err != nil {
@@ -97,16 +97,16 @@ func (r *report) listeners(conf *config.Relay) {
 		r.line("  ", "listens", e.String())
 		switch {
 		case e.Security == config.Plain && !e.Local():
-			r.weak("listen: %v has no TLS, and other machines reach it", e)
+			r.weak("listen: %v has no TLS and can be reached from other machines", e)
 		case e.Security == config.StartTLS && conf.AllowPlaintext:
 			r.weak("allow-plaintext: clients of %v may send passwords in plain text", e)
 		}
 		if (conf.Server.RequireValidClientCert || conf.Server.BlockBadClientCert) && (e.Security == config.Plain || e.Security == config.StartTLS && conf.AllowPlaintext) {
-			r.weak("listen: clients of %v get in without TLS, and so without a certificate", e)
+			r.weak("listen: %v accepts clients without TLS, and so without a certificate", e)
 		}
 	}
 	if conf.AllowUnauthenticated {
-		r.weak("allow-unauthenticated: mail without a login reaches the backend from the relay's address; it must not trust that address")
+		r.weak("allow-unauthenticated: mail without a login comes from the relay's address, which the backend must not trust")
 	}
 }
 
@@ -132,16 +132,16 @@ func (r *report) backends(st *state) {
 		}
 	}
 	if st.backend != nil {
-		who := "everybody"
+		who := "all connections"
 		if len(st.users) > 0 {
-			who = "everybody else"
+			who = "all other users"
 		}
 		show(who, *st.backend)
 	} else {
-		r.note("users without a backend cannot log in: there is no backend for everybody else")
+		r.note("other users cannot log in: there is no backend for them")
 	}
 	if keys := st.conf.Upstream.Given(); len(keys) > 0 && st.client == nil {
-		r.weak("%s: no effect, since all backends are reached without TLS", strings.Join(keys, ", "))
+		r.weak("%s: no effect, because no backend uses TLS", strings.Join(keys, ", "))
 	}
 	if far > 0 {
 		r.weak("%d backends on other machines are reached without TLS", far)
@@ -157,43 +157,43 @@ func (r *report) serverSide(st *state) {
 	asks := t.ClientCert || t.RequireValidClientCert
 	switch {
 	case t.RequireValidClientCert:
-		r.line("    ", "client certs", "required: the handshake refuses clients without a valid one")
+		r.line("    ", "client certs", "required: clients without a valid one are rejected in the handshake")
 	case t.ClientCert && t.BlockBadClientCert:
-		r.line("    ", "client certs", "asked for; clients without one are refused, clients with a bad one are not")
-		r.weak("blockbadclientcert: a bad or revoked certificate is not refused; requirevalidclientcert does that")
+		r.line("    ", "client certs", "requested; clients without one are rejected, clients with a bad one are not")
+		r.weak("blockbadclientcert: a bad or revoked certificate is not rejected; requirevalidclientcert rejects it")
 	case t.ClientCert:
-		r.line("    ", "client certs", "asked for; nobody is refused")
+		r.line("    ", "client certs", "requested; no client is rejected")
 		if st.conf.Mode != config.ModeHTTP {
-			r.weak("clientcert: in mode %s the verdict goes to the log alone; requirevalidclientcert refuses", st.conf.Mode)
+			r.weak("clientcert: in mode %s the verdict is only logged; requirevalidclientcert rejects clients", st.conf.Mode)
 		}
 	default:
-		r.line("    ", "client certs", "not asked for")
+		r.line("    ", "client certs", "not requested")
 	}
 	if asks && t.CACrt == "" {
-		r.weak("cacrt: is missing, so that no client certificate is valid")
+		r.weak("cacrt: missing, so no client certificate is valid")
 	}
 	if t.CACrt != "" {
 		r.authorities("cacrt", t.CACrt, st.server)
 		if asks && t.CACRL == "" && len(t.CRLFiles) == 0 {
-			r.weak("cacrl: is missing, and crlcheck too, so that a revoked certificate stays valid")
+			r.weak("cacrl: missing, and crlcheck too, so a revoked certificate stays valid")
 		}
 	}
 	if t.CACRL != "" && r.lists("cacrl", t.CACRL) == 0 {
-		r.weak("cacrl: no serial is on it, and such a list blocks everybody, as in the original")
+		r.weak("cacrl: has no entries and therefore rejects every client, as in the original")
 	}
 	r.checkedLists("", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	if !asks && (t.CACrt != "" || t.CACRL != "") {
-		r.weak("cacrt, cacrl: no effect without clientcert or requirevalidclientcert: everybody is served")
+		r.weak("cacrt, cacrl: no effect without clientcert or requirevalidclientcert: every client is accepted")
 	}
 	if t.DHCert != "" {
 		r.line("    ", "dhcert", t.DHCert)
 	}
 	r.ignored("ignoreVerifyErrors", t.IgnoreVerifyErrors)
 	if t.SNI != "" {
-		r.note("sni has no effect on the side of the clients")
+		r.note("sni: no effect for clients")
 	}
 	if t.BlockBadClientCert && !asks {
-		r.weak("blockbadclientcert: no effect without clientcert: everybody is served")
+		r.weak("blockbadclientcert: no effect without clientcert: every client is accepted")
 	}
 }
 
@@ -205,7 +205,7 @@ func (r *report) clientSide(st *state) {
 	r.secrets("backend-", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	switch {
 	case t.InsecureSkipVerify:
-		r.weak("backend-insecureskipverify: anybody can be the backend")
+		r.weak("backend-insecureskipverify: anyone can impersonate the backend")
 	case t.CACrt == "":
 		r.line("    ", "trusts", "the CAs of the system")
 	}
@@ -213,7 +213,7 @@ func (r *report) clientSide(st *state) {
 		r.authorities("backend-cacrt", t.CACrt, st.client)
 	}
 	if t.CACRL != "" && r.lists("backend-cacrl", t.CACRL) == 0 {
-		r.weak("backend-cacrl: no serial is on it, and such a list blocks everybody, as in the original")
+		r.weak("backend-cacrl: has no entries and therefore rejects every backend, as in the original")
 	}
 	r.checkedLists("backend-", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	name := t.ServerName
@@ -256,7 +256,7 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher string, min, 
 	}
 	for _, level := range []string{"@SECLEVEL=0", "@SECLEVEL=1"} {
 		if strings.Contains(cipher, level) {
-			r.weak("%scipher: %s admits short keys and old signatures", side, level)
+			r.weak("%scipher: %s allows short keys and old signatures", side, level)
 		}
 	}
 }
@@ -277,7 +277,7 @@ func weakSuite(name string) string {
 	case has("NULL"):
 		return "no encryption"
 	case has("ADH", "AECDH"):
-		return "no certificate, so that anybody can be in between"
+		return "no certificate, so anyone can intercept the connection"
 	case has("RC4", "DES", "CBC3", "EXP", "RC2", "SEED", "IDEA"):
 		return "a broken cipher"
 	case has("MD5"):
@@ -296,7 +296,7 @@ func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage
 	list := parseCertificates(ctx.Chain())
 	if len(list) == 0 {
 		if crt != "" || chain != "" {
-			r.wrong("%scrt: nothing is sent", side)
+			r.wrong("%scrt: no certificate is sent", side)
 		}
 		return
 	}
@@ -323,7 +323,7 @@ func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage
 		}
 	}
 	if own := list[0]; len(list) == 1 && own.err == nil && !selfSigned(own.Certificate) {
-		r.note("%s: has no intermediate; clients need to know %s", key, own.Issuer)
+		r.note("%s: sent without an intermediate; clients need to know %s", key, own.Issuer)
 	}
 }
 
@@ -336,7 +336,7 @@ func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
 		}
 		r.line("      ", "names", strings.Join(names, " "))
 		if len(names) == 0 {
-			r.weak("%s: has no subject alternative name, and today's clients look at nothing else", what)
+			r.weak("%s: no subject alternative name, and clients no longer use the common name", what)
 		}
 	}
 	if len(c.ExtKeyUsage) > 0 {
@@ -345,7 +345,7 @@ func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
 			fits = fits || u == usage || u == x509.ExtKeyUsageAny
 		}
 		if !fits {
-			r.weak("%s: its extended key usage does not fit this side", what)
+			r.weak("%s: its extended key usage does not allow this use", what)
 		}
 	}
 }
@@ -354,7 +354,7 @@ func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
 func (r *report) certificate(what, file string, c certificate) bool {
 	if c.err != nil {
 		r.line("    ", what, file)
-		r.note("%s: cannot be shown: %v; OpenSSL, which is less strict, decides about it", what, c.err)
+		r.note("%s: cannot be displayed: %v; OpenSSL, which is less strict, decides about it", what, c.err)
 		return false
 	}
 	key, short := keyOf(c.Certificate)
@@ -398,10 +398,10 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 	r.line("    ", side+"crlcheck", check)
 	r.lists(side+"crlfiles", files...)
 	if missing {
-		r.weak("%sallowmissingcrl: a revoked certificate passes if the list of its issuer is missing", side)
+		r.weak("%sallowmissingcrl: a revoked certificate is accepted if there is no CRL of its issuer", side)
 	}
 	if expired {
-		r.weak("%sallowexpiredcrl: a certificate that was revoked after a list expired passes", side)
+		r.weak("%sallowexpiredcrl: a certificate that was revoked after the CRL expired is accepted", side)
 	}
 }
 
@@ -413,7 +413,7 @@ func (r *report) lists(key string, files ...string) (entries int) {
 		data, err := config.ReadRegular(file, maxCRL)
 		if err != nil {
 			r.line("    ", key, file)
-			r.note("%s: cannot be shown: %v", key, err)
+			r.note("%s: cannot be displayed: %v", key, err)
 			entries++ // unknown
 			continue
 		}
@@ -427,7 +427,7 @@ func (r *report) lists(key string, files ...string) (entries int) {
 		}
 		if n == before {
 			r.line("    ", key, file)
-			r.note("%s: cannot be shown; OpenSSL decides about it", key)
+			r.note("%s: cannot be displayed; OpenSSL decides about it", key)
 			entries++ // unknown
 		}
 	}
@@ -439,16 +439,16 @@ func (r *report) list(what, key, file string, der []byte) (entries int) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		r.line("    ", what, file)
-		r.note("%s: cannot be shown: %v; OpenSSL, which is less strict, decides about it", what, err)
+		r.note("%s: cannot be displayed: %v; OpenSSL, which is less strict, decides about it", what, err)
 		return 1 // unknown
 	}
 	entries = len(list.RevokedCertificateEntries)
-	r.line("    ", what, fmt.Sprintf("%s: %d serials, by %s, of %s", file, entries, list.Issuer, day(list.ThisUpdate)))
+	r.line("    ", what, fmt.Sprintf("%s: %d serials, issuer %s, last update %s", file, entries, list.Issuer, day(list.ThisUpdate)))
 	if !list.NextUpdate.IsZero() && r.now.After(list.NextUpdate) {
 		if strings.HasSuffix(key, "crlfiles") {
-			r.weak("%s: expired on %s and blocks the certificates of its issuer, unless %s is set", what, day(list.NextUpdate), strings.Replace(key, "crlfiles", "allowexpiredcrl", 1))
+			r.weak("%s: expired on %s; certificates of its issuer are rejected unless %s is set", what, day(list.NextUpdate), strings.Replace(key, "crlfiles", "allowexpiredcrl", 1))
 		} else {
-			r.weak("%s: a newer one was due on %s; this one still counts", what, day(list.NextUpdate))
+			r.weak("%s: the next update was due on %s; this CRL is still used", what, day(list.NextUpdate))
 		}
 	}
 	return entries
@@ -458,9 +458,9 @@ func (r *report) list(what, key, file string, der []byte) (entries int) {
 func (r *report) ignored(key string, codes []sslfilter.VerifyCode) {
 	for _, code := range codes {
 		if code.AdmitsAnyone() {
-			r.weak("%s: %d (%v) does not count, which alone accepts a certificate that anybody can make", key, int(code), code)
+			r.weak("%s: %d (%v) is ignored, which alone accepts a certificate that anyone can make", key, int(code), code)
 		} else {
-			r.weak("%s: %d (%v) does not count", key, int(code), code)
+			r.weak("%s: %d (%v) is ignored", key, int(code), code)
 		}
 	}
 }
@@ -497,8 +497,8 @@ func (r *report) secretFile(key, file string) {
 	}
 	switch mode := info.Mode().Perm(); {
 	case mode&0o004 != 0:
-		r.weak("%s: %s can be read by everybody on this machine", key, file)
+		r.weak("%s: %s is readable by all users of this machine", key, file)
 	case mode&0o002 != 0:
-		r.weak("%s: %s can be changed by everybody on this machine", key, file)
+		r.weak("%s: %s is writable by all users of this machine", key, file)
 	}
 }

@@ -77,7 +77,7 @@ func TestAClientThatClosesWithoutCloseNotify(t *testing.T) {
 					require.Error(t, r.err)
 				}
 				if last != nil {
-					f.logs("the client ended inside a TLS record")
+					f.logs("the client closed the connection inside a TLS record")
 				}
 			})
 		}

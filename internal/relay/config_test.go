@@ -71,7 +71,7 @@ func TestUsersFile(t *testing.T) {
 			require.Equal(t, want, e.String())
 		}
 	}
-	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": `line 2: "a" is listed twice, also in `, "a b\n": "want host:port"} {
+	for text, want := range map[string]string{"user1\n": "line 1", "a b:1\na c:1\n": `line 2: "a" is listed twice; the other entry is in `, "a b\n": "want host:port"} {
 		write(text)
 		_, err := load()
 		require.ErrorContains(t, err, want)
@@ -91,14 +91,14 @@ func TestAddressesThatCollide(t *testing.T) {
 		return all
 	}
 	for conf, want := range map[string]string{
-		text("", `"plain:127.0.0.1:7", "plain:127.0.0.1:7"`):          `relay "a": listen: plain:127.0.0.1:7: its port is taken by plain:127.0.0.1:7 of relay "a"`,
-		text("", `"plain:127.0.0.1:7"`, `"plain:0.0.0.0:7"`):          `relay "b": listen: plain:0.0.0.0:7: its port is taken by plain:127.0.0.1:7 of relay "a"`,
+		text("", `"plain:127.0.0.1:7", "plain:127.0.0.1:7"`):          `relay "a": listen: plain:127.0.0.1:7: its port is already used by plain:127.0.0.1:7 of relay "a"`,
+		text("", `"plain:127.0.0.1:7"`, `"plain:0.0.0.0:7"`):          `relay "b": listen: plain:0.0.0.0:7: its port is already used by plain:127.0.0.1:7 of relay "a"`,
 		text("", `"plain::7"`, `"plain:127.0.0.1:7"`):                 `relay "b": listen: `,
 		text("", `"plain:[::]:7"`, `"plain:127.0.0.1:7"`):             `relay "b": listen: `,
 		text("", `"plain:0.0.0.0:7"`, `"plain:[::1]:7"`):              `relay "b": listen: `,
 		text("", `"plain:localhost:7"`, `"plain:127.0.0.1:7"`):        `relay "b": listen: `,
-		text("127.0.0.1:7", `"plain:127.0.0.1:7"`):                    `counters: 127.0.0.1:7: its port is taken by plain:127.0.0.1:7 of relay "a"`,
-		text("localhost:7", `"plain:127.0.0.1:8", "plain:0.0.0.0:7"`): `counters: localhost:7: its port is taken by plain:0.0.0.0:7`,
+		text("127.0.0.1:7", `"plain:127.0.0.1:7"`):                    `counters: 127.0.0.1:7: its port is already used by plain:127.0.0.1:7 of relay "a"`,
+		text("localhost:7", `"plain:127.0.0.1:8", "plain:0.0.0.0:7"`): `counters: localhost:7: its port is already used by plain:0.0.0.0:7`,
 	} {
 		c, err := config.Parse([]byte(conf))
 		require.NoError(t, err)

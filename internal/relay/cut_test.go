@@ -160,7 +160,7 @@ func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 		close(cut)
 		<-done
 		received(t, got, err, sent)
-		f.logs("the client ended without close_notify")
+		f.logs("the client closed the connection without close_notify")
 	})
 	t.Run("TLS backend that ends first", func(t *testing.T) {
 		var got []byte
@@ -179,7 +179,7 @@ func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 		close(taken)
 		<-done
 		received(t, got, err, sent)
-		f.logs("the backend ended without close_notify")
+		f.logs("the backend closed the connection without close_notify")
 	})
 }
 

@@ -220,7 +220,7 @@ func refusal(req *http.Request) (status int, why string) {
 	u := req.URL
 	switch {
 	case strings.EqualFold(req.Method, http.MethodConnect):
-		return http.StatusMethodNotAllowed, "CONNECT is not served"
+		return http.StatusMethodNotAllowed, "CONNECT is not supported"
 	case req.ProtoMajor != 1 || strings.EqualFold(req.Method, "PRI"):
 		return http.StatusBadRequest, "not HTTP/1"
 	case req.RequestURI == "*":

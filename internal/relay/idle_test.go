@@ -65,7 +65,7 @@ func tryGet(conn net.Conn) error {
 	return err
 }
 
-// Kept connections of one address do not lock everybody else out.
+// Kept connections of one address do not lock all other clients out.
 func TestAnIdleConnectionMakesRoom(t *testing.T) {
 	f := startAll(t, "max-connections = 4\n"+relayTable(`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(),
 		fmt.Sprintf("backend = %q", backend(t, hello))))
@@ -78,7 +78,7 @@ func TestAnIdleConnectionMakesRoom(t *testing.T) {
 	eventually(t, func() bool { return f.between() == 4 }, "the connections are not idle")
 	other := dialFrom(t, "127.0.0.2", f.addr())
 	get(t, other)
-	f.logs("another client needed a place in max-connections")
+	f.logs("another client needed the connection because of max-connections")
 	get(t, other)
 	ended := 0
 	for _, conn := range kept {
@@ -185,12 +185,12 @@ func TestLogLevels(t *testing.T) {
 		io.WriteString(conn, "x")
 		require.NoError(t, conn.CloseWrite())
 		io.ReadAll(conn)
-		require.Contains(t, line(f, "the backend ended without close_notify"), "level=INFO")
+		require.Contains(t, line(f, "the backend closed the connection without close_notify"), "level=INFO")
 	})
 	t.Run("the backend ended first", func(t *testing.T) {
 		address := tlsBackend(t, func(conn *tls.Conn) { tcpOf(conn).Close() })
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend = \"tls:%s\"", address))
 		io.ReadAll(dialTLS(t, f.addr()))
-		require.Contains(t, line(f, "the backend ended without close_notify"), "level=WARN")
+		require.Contains(t, line(f, "the backend closed the connection without close_notify"), "level=WARN")
 	})
 }

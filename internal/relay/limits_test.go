@@ -197,7 +197,7 @@ func TestNumberLimits(t *testing.T) {
 		dial(t, f.addr())
 		eventually(t, func() bool { return f.handshakes.Len() == 1 }, "no handshake began")
 		exchange(t, dialTLS(t, f.addr()), "x")
-		f.logs("too slow while others waited")
+		f.logs("too slow, and max-handshakes was reached")
 	})
 }
 

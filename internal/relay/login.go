@@ -116,7 +116,7 @@ func (s *session) try(f protocol.Front, l *protocol.Login) (*protocol.Step, erro
 	e, known, ok := s.state.route(l.User)
 	if !ok {
 		s.relay.count.loginsRefused.Add(1)
-		s.log.Info("login refused", "why", "the user has no backend")
+		s.log.Info("login refused", "why", "no backend for this user")
 		answer := f.(protocol.LoginFront).Unknown(l)
 		return &answer, nil
 	}
@@ -155,7 +155,7 @@ func (s *session) attempt(f protocol.Front, l *protocol.Login, e config.Endpoint
 	case protocol.Denied:
 		t.conn.Close()
 		s.relay.count.loginsRefused.Add(1)
-		s.log.Info("login refused", append(s.where(), "why", "the backend rejected it")...)
+		s.log.Info("login refused", append(s.where(), "why", "rejected by the backend")...)
 		answer := f.(protocol.LoginFront).Refused()
 		return &answer, nil
 	}

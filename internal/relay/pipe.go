@@ -101,9 +101,9 @@ func (e *sideError) Error() string {
 	var cut *sslfilter.TruncatedError
 	switch {
 	case errors.As(e.err, &cut) && cut.InsideRecord:
-		return "the " + e.side + " ended inside a TLS record"
+		return "the " + e.side + " closed the connection inside a TLS record"
 	case errors.Is(e.err, io.ErrUnexpectedEOF):
-		return "the " + e.side + " ended without close_notify"
+		return "the " + e.side + " closed the connection without close_notify"
 	}
 	return e.doing + " the " + e.side + ": " + e.err.Error()
 }
@@ -137,7 +137,7 @@ func (p *pipe) half(dst, src duplex, first []byte, count *atomic.Int64, side str
 				p.clientEnded.Store(true)
 			}
 			if err := dst.CloseWrite(); err != nil {
-				return &sideError{side: other, doing: "ending", err: err}
+				return &sideError{side: other, doing: "closing", err: err}
 			}
 			return nil
 		}

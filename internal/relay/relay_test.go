@@ -445,7 +445,7 @@ func TestResetsAndCutsPassThrough(t *testing.T) {
 		conn := dialTLS(t, f.addr())
 		conn.NetConn().(*net.TCPConn).CloseWrite()
 		require.Error(t, <-ended)
-		f.logs("the client ended without close_notify")
+		f.logs("the client closed the connection without close_notify")
 	})
 	t.Run("the backend resets", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
@@ -469,7 +469,7 @@ func TestPlainHTTPToTheTLSPort(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(rest), "This port speaks HTTPS.")
 	conn.Close()
-	f.logs("the client speaks plain HTTP to a port for TLS")
+	f.logs("the client sent a plain HTTP request to a TLS port")
 	require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.plainHTTP }))
 }
 

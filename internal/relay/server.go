@@ -330,7 +330,7 @@ func (s *Server) ReloadFailed() { s.process.reloadsFailed.Add(1) }
 // prepare makes the states of all relays, or none.
 func (s *Server) prepare(c *config.Config) (fresh []*state, err error) {
 	if s.ending.Load() {
-		return nil, errors.New("the relay is ending")
+		return nil, errors.New("the relay is shutting down")
 	}
 	if what := config.NeedsRestart(&s.conf, c); what != "" {
 		return nil, fmt.Errorf("a change of %s needs a restart", what)

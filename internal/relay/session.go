@@ -92,7 +92,7 @@ func (s *session) serve() {
 
 var (
 	errIdle    = errors.New("idle-timeout")
-	errEvicted = errors.New("idle, and another client needed a place in max-connections")
+	errEvicted = errors.New("idle, and another client needed the connection because of max-connections")
 	errStopped = errors.New("the relay was stopped")
 	// errEmpty is the end of a connection on which the client sent nothing, as a
 	// port check does.
@@ -178,7 +178,7 @@ func (s *session) secure() error {
 	slot := s.acquireSlot(conf.HandshakeTimeout.Std())
 	if slot == nil {
 		s.relay.count.handshakesFailed.Add(1)
-		return errors.New("handshake: no place in max-handshakes became free within handshake-timeout")
+		return errors.New("handshake: max-handshakes was reached during the whole handshake-timeout")
 	}
 	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // of the handshake alone, not of the wait for the slot
 	defer cancel()
@@ -189,7 +189,7 @@ func (s *session) secure() error {
 	if !kept {
 		s.relay.count.handshakesFailed.Add(1)
 		conn.Close()
-		return clientError{errors.New("handshake: the client was too slow while others waited for a place in max-handshakes")}
+		return clientError{errors.New("handshake: the client was too slow, and max-handshakes was reached")}
 	}
 	if err != nil && conn.Peer() == nil && s.listen.Security == config.DirectTLS && s.server.stop.Err() == nil { // no byte has come
 		conn.Close()
@@ -235,7 +235,7 @@ func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
 		if !s.state.conf.NoPlainHTTPReply && s.listen.Security == config.DirectTLS {
 			s.linger(s.raw, plainHTTPReply)
 		}
-		err = errors.New("the client speaks plain HTTP to a port for TLS")
+		err = errors.New("the client sent a plain HTTP request to a TLS port")
 	default:
 		s.linger(s.raw, "")
 	}

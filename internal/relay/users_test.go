@@ -61,7 +61,7 @@ func TestUsersThatAreTheSame(t *testing.T) {
 		{"\"@other.de\" = \"a:1\"\n\"@OTHER.de\" = \"b:1\"", "", `line 6: relay "r": users.@other.de: "@other.de" is the same as "@OTHER.de" in users`},
 		{"\"bob@other.de\" = \"a:1\"\n\"bob@other.de.\" = \"a:1\"", "", `"bob@other.de." is the same as "bob@other.de" in users`},
 		{"", "@other.de a:1\n\n@Other.de. b:1\n", `users line 3: "@Other.de." is the same as "@other.de" in `},
-		{"", "anna a:1\nanna a:1\n", `users line 2: "anna" is listed twice, also in `},
+		{"", "anna a:1\nanna a:1\n", `users line 2: "anna" is listed twice; the other entry is in `},
 		{"\"@other.de\" = \"a:1\"", "@OTHER.DE b:1\n", `users line 1: "@OTHER.DE" is the same as "@other.de" in users`},
 		{"\"@\" = \"a:1\"", "", `"@" is not a user name or @domain`},
 		{"\"bob@.\" = \"a:1\"", "", `"bob@." is not a user name or @domain`},

@@ -27,7 +27,7 @@ func (c *Config) CheckAddresses() error {
 		}
 		for _, other := range taken {
 			if collide(addr, other.addr) {
-				all = append(all, wrap(wrongKey(key, "%s: its port is taken by %s", written, other.who)))
+				all = append(all, wrap(wrongKey(key, "%s: its port is already used by %s", written, other.who)))
 				return
 			}
 		}

@@ -36,7 +36,7 @@ func ParseEndpoint(s string, byDefault Security) (Endpoint, error) {
 	}
 	if path, ok := strings.CutPrefix(e.Address, "unix:"); ok {
 		if !strings.HasPrefix(path, "/") {
-			return e, fmt.Errorf("%q: the path of a unix socket begins with /", s)
+			return e, fmt.Errorf("%q: the path of a unix socket must begin with /", s)
 		}
 		e.Network, e.Address = "unix", path
 		return e, nil
@@ -60,7 +60,7 @@ func splitAddress(address string) (host string, err error) {
 	case err != nil:
 		return "", fmt.Errorf("want host:port such as mail.example.org:143, got %q", address)
 	case strings.ContainsAny(host, " \t"):
-		return "", fmt.Errorf("a space in the host of %q", address)
+		return "", fmt.Errorf("the host of %q contains a space", address)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return "", fmt.Errorf("want a port from 0 to 65535 in %q, got %q", address, port)

@@ -168,7 +168,7 @@ func passphrase(source string) func() ([]byte, error) {
 			}
 			return readPassphrase(filepath.Join(dir, name))
 		}
-		return nil, errors.New("want file:, env: or credential: at its beginning")
+		return nil, errors.New("want the prefix file:, env: or credential:")
 	}
 }
 

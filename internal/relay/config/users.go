@@ -40,9 +40,9 @@ func (t Users) add(name, where string, e Endpoint) error {
 	key := UserKey(name)
 	switch other, twice := t[key]; {
 	case twice && other.Name == name:
-		return fmt.Errorf("%q is listed twice, also in %s", name, other.where)
+		return fmt.Errorf("%q is listed twice; the other entry is in %s", name, other.where)
 	case twice:
-		return fmt.Errorf("%q is the same as %q in %s: the case of a domain and a final dot do not count", name, other.Name, other.where)
+		return fmt.Errorf("%q is the same as %q in %s: case and a trailing dot are ignored in domains", name, other.Name, other.where)
 	case name == "" || strings.HasSuffix(key, "@") || strings.HasPrefix(key, "@") && strings.Count(key, "@") > 1 || !utf8.ValidString(name):
 		return fmt.Errorf("%q is not a user name or @domain", name)
 	case len(t) >= maxUsers:
@@ -99,7 +99,7 @@ func (t Users) addFile(file string, startTLSAllowed bool) error {
 		}
 		e, err := ParseBackend(words[1])
 		if err == nil && e.Security == StartTLS && !startTLSAllowed {
-			err = errors.New("no STARTTLS in this mode")
+			err = errors.New("this mode has no STARTTLS")
 		}
 		if err == nil {
 			err = t.add(words[0], where, e)

@@ -34,7 +34,7 @@ func (c *Config) validate() error {
 	for i := range c.Relays {
 		r := &c.Relays[i]
 		if names[r.Name] {
-			add(&relayError{i, r.Name, wrongKey("name", "another relay has the same name; each needs its own")})
+			add(&relayError{i, r.Name, wrongKey("name", "another relay has the same name")})
 		}
 		names[r.Name] = true
 		for _, err := range r.validate() {
@@ -53,7 +53,7 @@ func (c *Config) validateCounters() error {
 		return wrongKey("counters", "%w", err)
 	}
 	if !loopback(host) && !c.CountersRemote {
-		return wrongKey("counters", "%q is not a loopback address, and everybody who reaches it could read the counters; set counters-remote if that is meant", c.Counters)
+		return wrongKey("counters", "%q is not a loopback address, and anyone who can reach it could read the counters; set counters-remote to allow this", c.Counters)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (r *Relay) validate() (all []error) {
 		{"keypassphrase", r.Server.KeyPassphrase}, {"backend-keypassphrase", r.Upstream.KeyPassphrase},
 	} {
 		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
-			add(wrongKey(source.key, "want file:, env: or credential: at its beginning")) // the value may be the passphrase itself
+			add(wrongKey(source.key, "want the prefix file:, env: or credential:")) // the value may be the passphrase itself
 		}
 	}
 	return all
@@ -114,7 +114,7 @@ func (r *Relay) validateListen() error {
 		case err != nil:
 			return wrongKey("listen", "%w", err)
 		case e.Network != "tcp":
-			return wrongKey("listen", "%q: only TCP is listened on", s)
+			return wrongKey("listen", "%q: want a TCP address", s)
 		case e.Security == StartTLS && r.Protocol() == nil:
 			return wrongKey("listen", "%q: mode %s has no STARTTLS; %s have", s, r.Mode, listed(protocol.Names(nil), "and"))
 		}
@@ -153,13 +153,13 @@ func (r *Relay) validateBackends() error {
 		return err
 	}
 	if r.ProxyProtocol && r.Mode == ModeHTTP {
-		return wrongKey("proxy-protocol", "not with mode http, where clients share connections to the backend; X-Forwarded-For has the address")
+		return wrongKey("proxy-protocol", "not in mode http, which sends X-Forwarded-For")
 	}
 	if p := r.Protocol(); r.AllowUnauthenticated && (p == nil || !p.Unauthenticated) {
 		return wrongKey("allow-unauthenticated", "is for mode %s, and this is %s", listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Unauthenticated }), "and"), r.Mode)
 	}
 	if r.AllowUnauthenticated && r.Backend == "" {
-		return wrongKey("allow-unauthenticated", "needs backend: there is no user to choose by")
+		return wrongKey("allow-unauthenticated", "needs backend, because such a client has no user name")
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func (r *Relay) validateSides() error {
 		return &keyError{keys, errors.New("no listener has TLS")}
 	}
 	if keys := r.Upstream.Given(); len(keys) > 0 && r.Backend != "" && !r.ByUser() && !speaksTLS(ParseBackend(r.Backend)) {
-		return &keyError{keys, fmt.Errorf("the backend %q is reached without TLS; put tls: in front of its address", r.Backend)}
+		return &keyError{keys, fmt.Errorf("the backend %q is reached without TLS; prefix its address with tls:", r.Backend)}
 	}
 	return nil
 }
@@ -182,11 +182,11 @@ func (r *Relay) validateSides() error {
 func (r *Relay) validateTexts() error {
 	for _, s := range []struct{ key, value string }{{"greeting", r.Greeting}, {"hostname", r.Hostname}} {
 		if !protocol.Printable(s.value) {
-			return wrongKey(s.key, "only printable ASCII is possible")
+			return wrongKey(s.key, "only printable ASCII is allowed")
 		}
 	}
 	if strings.Contains(r.Hostname, " ") {
-		return wrongKey("hostname", "holds a space")
+		return wrongKey("hostname", "contains a space")
 	}
 	p := r.Protocol()
 	oneWord := p != nil && p.OneWord
@@ -195,7 +195,7 @@ func (r *Relay) validateTexts() error {
 		case word == "" || !protocol.Printable(word) || oneWord && strings.Contains(word, " "):
 			return wrongKey("capabilities", "want one word of printable ASCII, got %q", word)
 		case upper == "STARTTLS" || upper == "STLS" || upper == "LOGINDISABLED" || strings.HasPrefix(upper, "AUTH"):
-			return wrongKey("capabilities", "%s is added where it is true, and cannot be given", upper)
+			return wrongKey("capabilities", "%s cannot be set; the relay announces it when it applies", upper)
 		}
 	}
 	return nil
@@ -230,10 +230,10 @@ func (r *Relay) validateHTTP() error {
 			return wrongKey("headers."+what, "want the name of a header, got %q", name)
 		}
 		if Reserved(name) {
-			return wrongKey("headers."+what, "%s has a meaning of its own in HTTP", name)
+			return wrongKey("headers."+what, "%s is reserved by HTTP", name)
 		}
 		if other, twice := seen[HeaderKey(name)]; twice {
-			return wrongKey("headers."+what, "%s has the name %s already", other, name)
+			return wrongKey("headers."+what, "%s already has the name %s", other, name)
 		}
 		seen[HeaderKey(name)] = what
 	}
@@ -241,7 +241,7 @@ func (r *Relay) validateHTTP() error {
 		if base := strings.TrimSuffix(name, "*"); !token(base) {
 			return fmt.Errorf("strip-headers: %q is not a header name", name)
 		} else if Reserved(base) {
-			return fmt.Errorf("strip-headers: %s has a meaning of its own in HTTP", name)
+			return fmt.Errorf("strip-headers: %s is reserved by HTTP", name)
 		}
 	}
 	if r.MaxHeader < 1024 || r.MaxHeader > maxLineBound {
