@@ -1,8 +1,9 @@
-// Sslrelay is a TLS and STARTTLS relay: TLS to plain, plain to TLS and TLS to
-// TLS for any protocol over TCP, client certificates in headers for HTTP, and
-// STARTTLS and a backend for each user for IMAP, POP3 and SMTP. It is the IMAP
-// relay of POE::Filter::SSL's man page as a program for deployments; its manual
-// page is man/sslrelay.8, and docs/relay.md is the way in.
+// Sslrelay is a TLS and STARTTLS relay. It forwards TLS to plain text, plain text to
+// TLS, and TLS to TLS, for any protocol over TCP. For HTTP it passes on client
+// certificates in headers, and for IMAP, POP3 and SMTP it supports STARTTLS and a
+// backend for each user. It turns the IMAP relay of POE::Filter::SSL's man page into a
+// program for deployments. docs/relay.md is an introduction, and man/sslrelay.8 is the
+// manual page.
 package main
 
 import (
@@ -31,12 +32,12 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// program is what the flags say.
+// program has the values of the flags.
 type program struct {
 	file   string
 	check  bool
 	strict bool
-	flags  *config.Config // without file
+	flags  *config.Config // if file is empty
 }
 
 // load reads the configuration, at the start and for each SIGHUP.
@@ -74,7 +75,7 @@ func run(args []string) int {
 	return 0
 }
 
-// parse reads the flags. Without a program there is an exit status.
+// parse reads the flags. If the program is nil, it exits with the returned status.
 func parse(args []string) (*program, int) {
 	p := &program{flags: new(config.Config)}
 	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
@@ -110,7 +111,7 @@ func parse(args []string) (*program, int) {
 	return p, 0
 }
 
-// combine checks which flags go together.
+// combine checks which flags are combined.
 func (p *program) combine(fs *flag.FlagSet) error {
 	if p.strict && !p.check {
 		return errors.New("-strict needs -check")
@@ -163,7 +164,7 @@ func serve(p *program, c *config.Config) error {
 	go func() { served <- s.Serve() }()
 	notify(log, "READY=1")
 	log.Info("ready", "relays", len(c.Relays), "openssl", sslfilter.OpenSSLVersion())
-	var reloading chan struct{} // closed by a reload that is under way
+	var reloading chan struct{} // closed at the end of the current reload
 	for {
 		if again && reloading == nil {
 			again, reloading = false, make(chan struct{})
@@ -181,7 +182,7 @@ func serve(p *program, c *config.Config) error {
 			notify(log, "READY=1")
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				again = true // after the one that is under way: the files may have changed again
+				again = true // after the current reload, since the files may have changed again
 				continue
 			}
 			return shutdown(s, c.DrainTimeout.Std(), log, signals)
@@ -189,9 +190,10 @@ func serve(p *program, c *config.Config) error {
 	}
 }
 
-// start makes the relay beside the signals: a file may be a pipe that nobody
-// writes to, or on a network that does not answer. It returns neither a server
-// nor an error if a signal came first; again tells that SIGHUP did.
+// start makes the relay while it waits for signals, because reading a file can block:
+// it may be a pipe without a writer, or on a network that does not respond. If a
+// signal ends the start, it returns neither a server nor an error. If SIGHUP was
+// received, again is true.
 func start(c *config.Config, log *slog.Logger, signals <-chan os.Signal) (s *relay.Server, again bool, err error) {
 	type result struct {
 		s   *relay.Server
@@ -216,7 +218,7 @@ func start(c *config.Config, log *slog.Logger, signals <-chan os.Signal) (s *rel
 	}
 }
 
-// reload takes new certificates, lists and backends, or keeps the old ones.
+// reload applies the new configuration, or keeps the old one if that fails.
 func reload(p *program, s *relay.Server, log *slog.Logger) {
 	c, err := p.load()
 	if err != nil {
@@ -231,7 +233,8 @@ func reload(p *program, s *relay.Server, log *slog.Logger) {
 	log.Info("reloaded")
 }
 
-// shutdown lets the connections finish for a time, and until a second signal.
+// shutdown gives the connections the time drain to finish. A second signal closes
+// them.
 func shutdown(s *relay.Server, drain time.Duration, log *slog.Logger, signals <-chan os.Signal) error {
 	notify(log, "STOPPING=1")
 	log.Info("shutting down", "drain-timeout", drain)
@@ -256,7 +259,7 @@ func shutdown(s *relay.Server, drain time.Duration, log *slog.Logger, signals <-
 
 func newLog(c *config.Config) *slog.Logger {
 	var level slog.Level
-	level.UnmarshalText([]byte(c.LogLevel)) // it was validated
+	level.UnmarshalText([]byte(c.LogLevel)) // the level has been validated
 	options := &slog.HandlerOptions{Level: level}
 	if c.Log == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))

@@ -11,7 +11,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// dial connects a backend for the session, with TLS if that comes first.
+// dial connects to a backend for the session. It begins TLS unless the protocol has
+// to begin it with STARTTLS.
 func (s *session) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
 	s.dest = e.String()
 	conn, err := s.state.dial(ctx, e)
@@ -40,19 +41,20 @@ func (s *session) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
 	return tls, nil
 }
 
-// dial connects without TLS.
+// dial connects to a backend without TLS.
 func (st *state) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, e.Network, e.Address)
 	if err != nil {
 		return nil, err
 	}
-	return conn.(duplex), nil // TCP and unix sockets are
+	return conn.(duplex), nil // TCP and unix connections are duplex
 }
 
-// secureBackend does the handshake with a backend. It closes conn if that fails.
+// secureBackend performs the TLS handshake with a backend. It closes conn if the
+// handshake fails.
 func (st *state) secureBackend(ctx context.Context, conn duplex, e config.Endpoint) (*sslnet.Conn, error) {
 	tls := sslnet.Client(conn, st.client)
-	if st.conf.Upstream.ServerName == "" && e.Host != "" { // backend-sni is sent, and decides nothing
+	if st.conf.Upstream.ServerName == "" && e.Host != "" { // backend-sni has no effect on the verification
 		if err := tls.SetVerifiedName(e.Host); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("backend %v: %w", e, err)
@@ -65,7 +67,8 @@ func (st *state) secureBackend(ctx context.Context, conn duplex, e config.Endpoi
 	return tls, nil
 }
 
-// proxyHeader is version 2 of the PROXY protocol (haproxy's doc/proxy-protocol.txt).
+// proxyHeader returns the header of version 2 of the PROXY protocol (haproxy's
+// doc/proxy-protocol.txt).
 func proxyHeader(from, to net.Addr) []byte {
 	header := []byte("\r\n\r\n\x00\r\nQUIT\n\x21")
 	src, dst := addrPort(from), addrPort(to)

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// certificate is one certificate as crypto/x509 sees it. OpenSSL serves and
-// verifies; this is for display alone.
+// certificate is a certificate parsed by crypto/x509 for display. OpenSSL uses its
+// own copy.
 type certificate struct {
-	*x509.Certificate       // nil with err
-	err               error // what crypto/x509 does not like
+	*x509.Certificate       // nil if err is set
+	err               error // of crypto/x509
 }
 
-// parseCertificates parses what a context has loaded.
+// parseCertificates parses the certificates that a context has loaded.
 func parseCertificates(ders [][]byte) []certificate {
 	list := make([]certificate, len(ders))
 	for i, der := range ders {
@@ -27,8 +27,8 @@ func parseCertificates(ders [][]byte) []certificate {
 	return list
 }
 
-// notAfter is when the certificate ends that the relay serves, in Unix time, or
-// 0 if that cannot be told.
+// notAfter returns when the relay's certificate expires, in Unix time, or 0 if that
+// is not known.
 func (st *state) notAfter() int64 {
 	if st.server == nil {
 		return 0
@@ -40,7 +40,7 @@ func (st *state) notAfter() int64 {
 	return list[0].NotAfter.Unix()
 }
 
-// keyOf describes a public key, and how strong it is in bits of its own kind.
+// keyOf describes a public key. If the key is too short, weak says so.
 func keyOf(c *x509.Certificate) (what string, weak string) {
 	switch key := c.PublicKey.(type) {
 	case *rsa.PublicKey:
@@ -61,8 +61,8 @@ func keyOf(c *x509.Certificate) (what string, weak string) {
 	return c.PublicKeyAlgorithm.String(), ""
 }
 
-// weakSignature names a signature that is not safe any more. That of a root is
-// never looked at.
+// weakSignature describes a signature algorithm that is not secure. The signature of
+// a root certificate is never verified, so its algorithm does not matter.
 func weakSignature(c *x509.Certificate) string {
 	if selfSigned(c) {
 		return ""
@@ -76,10 +76,10 @@ func weakSignature(c *x509.Certificate) string {
 
 func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
 
-// soon is how long before its end a certificate is reported.
+// soon is how long before its expiry a certificate is reported.
 const soon = 30 * 24 * time.Hour
 
-// dates describes what is wrong with the dates of a certificate, now.
+// dates describes a problem with the validity period of a certificate.
 func dates(c *x509.Certificate, now time.Time) string {
 	switch {
 	case now.After(c.NotAfter):

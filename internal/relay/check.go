@@ -15,15 +15,15 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// Findings counts what Check found.
+// Findings counts the problems that Check has found.
 type Findings struct {
-	Errors int // the relay would not start
-	Weak   int // it would, with something that should not be
+	Errors int // problems that prevent the start
+	Weak   int // weaknesses
 }
 
-// Check writes what c means: where each relay listens and forwards, the exact
-// ciphers, every certificate, and all that is wrong or weak. It loads
-// everything as the relay does, and opens no listener.
+// Check explains c: the addresses and backends of each relay, the exact cipher
+// suites and every certificate. It reports errors and weaknesses. It loads
+// everything as the relay does, but opens no listener.
 func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 	r := &report{w: w, now: now}
 	r.line("", "linked with", sslfilter.OpenSSLVersion())
@@ -92,7 +92,7 @@ func (r *report) listeners(conf *config.Relay) {
 	for _, s := range conf.Listen {
 		e, err := config.ParseEndpoint(s, config.DirectTLS)
 		if err != nil {
-			continue // validate has said it
+			continue // validate has reported it
 		}
 		r.line("  ", "listens", e.String())
 		switch {
@@ -227,7 +227,7 @@ func (r *report) clientSide(st *state) {
 	r.ignored("backend-ignoreVerifyErrors", t.IgnoreVerifyErrors)
 }
 
-// protocols lists the versions and the exact suites.
+// protocols shows the versions and the exact cipher suites.
 func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher string, min, max sslfilter.Version, only12 bool) {
 	if min == 0 {
 		min = sslfilter.VersionTLS12
@@ -261,7 +261,7 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher string, min, 
 	}
 }
 
-// weakSuite says what is wrong with a suite, by OpenSSL's name of it.
+// weakSuite describes the weakness of a suite with the given OpenSSL name.
 func weakSuite(name string) string {
 	has := func(words ...string) bool {
 		for _, word := range words {
@@ -290,8 +290,8 @@ func weakSuite(name string) string {
 	return ""
 }
 
-// certificates lists what a side sends: the certificates that the library has
-// loaded, which are those of chain if both files are given.
+// certificates shows the certificates that a side sends. The library has loaded
+// them from chain, or from crt if chain is not set.
 func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage x509.ExtKeyUsage) {
 	list := parseCertificates(ctx.Chain())
 	if len(list) == 0 {
@@ -327,7 +327,7 @@ func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage
 	}
 }
 
-// own looks at the certificate that the relay shows.
+// own checks the certificate that the relay presents.
 func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
 	if usage == x509.ExtKeyUsageServerAuth {
 		names := append([]string(nil), c.DNSNames...)
@@ -350,7 +350,8 @@ func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
 	}
 }
 
-// certificate shows one certificate; false if crypto/x509 cannot read it.
+// certificate shows one certificate. It returns false if crypto/x509 cannot parse
+// it.
 func (r *report) certificate(what, file string, c certificate) bool {
 	if c.err != nil {
 		r.line("    ", what, file)
@@ -372,10 +373,10 @@ func (r *report) certificate(what, file string, c certificate) bool {
 	return true
 }
 
-// maxShown bounds the CAs that are listed one by one.
+// maxShown bounds the number of CAs that are shown.
 const maxShown = 20
 
-// authorities lists the CAs that a context trusts.
+// authorities shows the CAs that a context trusts.
 func (r *report) authorities(key, file string, ctx *sslfilter.Ctx) {
 	list := parseCertificates(ctx.CAs())
 	for i, c := range list {
@@ -390,7 +391,7 @@ func (r *report) authorities(key, file string, ctx *sslfilter.Ctx) {
 	}
 }
 
-// checkedLists shows the lists that OpenSSL checks.
+// checkedLists shows the CRLs for crlcheck.
 func (r *report) checkedLists(side, check string, files []string, missing, expired bool) {
 	if len(files) == 0 {
 		return
@@ -434,7 +435,7 @@ func (r *report) lists(key string, files ...string) (entries int) {
 	return entries
 }
 
-// list shows one revocation list, and counts what is on it.
+// list shows one CRL and counts its entries.
 func (r *report) list(what, key, file string, der []byte) (entries int) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
@@ -454,7 +455,7 @@ func (r *report) list(what, key, file string, der []byte) (entries int) {
 	return entries
 }
 
-// ignored explains verify errors that do not count.
+// ignored reports verification errors that are ignored.
 func (r *report) ignored(key string, codes []sslfilter.VerifyCode) {
 	for _, code := range codes {
 		if code.AdmitsAnyone() {
@@ -466,13 +467,14 @@ func (r *report) ignored(key string, codes []sslfilter.VerifyCode) {
 }
 
 const (
-	// maxPEM bounds a file that is searched for a private key, in bytes.
+	// maxPEM bounds the size of a file that is searched for a private key, in
+	// bytes.
 	maxPEM = 64 << 20
-	// maxCRL bounds a file with CRLs that is shown, in bytes.
+	// maxCRL bounds the size of a file with CRLs that is shown, in bytes.
 	maxCRL = 256 << 20
 )
 
-// secrets checks who can read the files with a private key or a passphrase.
+// secrets checks the permissions of files with a private key or a passphrase.
 func (r *report) secrets(side, crt, key, chain, passphrase string) {
 	r.secretFile(side+"key", key)
 	for _, f := range []struct{ key, file string }{{"crt", crt}, {"chain", chain}} {
@@ -485,7 +487,7 @@ func (r *report) secrets(side, crt, key, chain, passphrase string) {
 	}
 }
 
-// secretFile checks who can read or change a file that others must not.
+// secretFile checks the permissions of a file.
 func (r *report) secretFile(key, file string) {
 	if file == "" {
 		return

@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// counters are what is counted for one relay. Their names are those in the
-// answer of the counters' address.
+// counters are the counters of one relay.
 type counters struct {
 	vars expvar.Map
 
 	accepted, active, refused          expvar.Int
-	empty                              expvar.Int // connections without a byte of the client
+	empty                              expvar.Int // connections on which the client sent nothing
 	handshakes, handshakesFailed       expvar.Int
 	plainHTTP, injected                expvar.Int
 	certValid, certInvalid, certNone   expvar.Int
@@ -42,11 +41,11 @@ func newCounters() *counters {
 	return c
 }
 
-// process counts what concerns all relays.
+// process has the counters of the whole program.
 type process struct {
 	vars                   expvar.Map
 	reloads, reloadsFailed expvar.Int
-	reloaded               expvar.Int // Unix time of the last that was taken
+	reloaded               expvar.Int // Unix time of the last successful reload
 }
 
 func (s *Server) publish() {
@@ -62,8 +61,8 @@ func (s *Server) publish() {
 }
 
 // Counters serves the counters in the form of package expvar: one JSON object
-// with "sslrelay" and Go's "memstats" in it. There is no name of a user, of a
-// certificate or of a file in it.
+// with "sslrelay" and Go's "memstats" in it. It does not contain the names of users,
+// certificates or files.
 func (s *Server) Counters() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/vars", func(w http.ResponseWriter, _ *http.Request) {

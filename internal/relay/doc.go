@@ -1,9 +1,9 @@
-// Package relay is what cmd/sslrelay runs: TLS and STARTTLS in front of, or
-// behind, programs that speak TCP, HTTP, IMAP, POP3 or SMTP.
+// Package relay accepts connections, adds or removes TLS, and forwards them to
+// backends. It is the implementation of cmd/sslrelay.
 //
 //	client ──▶ listener ──TLS──▶ front end ──▶ backend by user ──TLS──▶ server
 //
-// [Load] and [Flags] make a [Config], [Check] explains one, [New] opens its
-// listeners and [Server.Serve] runs them. The front ends and the dialogs with
-// the backends are state machines over bytes, without a socket in them.
+// Package config reads a configuration. [Check] explains it, [New] opens its
+// listeners, and [Server.Serve] runs them. Package protocol has the protocols with
+// STARTTLS; modes tcp and http are here.
 package relay

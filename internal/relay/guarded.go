@@ -145,9 +145,9 @@ func (w *guarded) pass(in []byte, err error) (over bool) {
 		return false
 	}
 	w.done, w.err = true, bad
-	w.client.SetReadDeadline(time.Unix(1, 0)) // clientHalf may wait there,
+	w.client.SetReadDeadline(time.Unix(1, 0)) // wakes clientHalf if it is reading
 	if bad != nil {
-		w.backend.SetWriteDeadline(time.Unix(1, 0)) // or here
+		w.backend.SetWriteDeadline(time.Unix(1, 0)) // or writing
 	}
 	return true
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
-// serveHTTP hands the connection to the relay's HTTP server and waits for its end.
+// serveHTTP passes the connection to the relay's HTTP server and waits for its end.
 func (s *session) serveHTTP() error {
 	conn := newHTTPConn(s)
 	s.http.Store(conn)
@@ -30,7 +30,7 @@ func (s *session) serveHTTP() error {
 	return nil
 }
 
-// handoff is a listener of connections that are accepted already.
+// handoff is a listener for connections that have already been accepted.
 type handoff struct {
 	conns  chan net.Conn
 	once   sync.Once
@@ -57,11 +57,10 @@ func (h *handoff) Close() error {
 
 func (h *handoff) Addr() net.Addr { return &net.TCPAddr{} }
 
-// httpConn is a client's connection for net/http, which may not see what is
-// below: on a connection that has a ConnectionState it would begin other things.
+// httpConn is a client's connection for net/http. It hides the TLS connection, since
+// net/http treats connections with a method ConnectionState differently.
 //
-// A client has one request at a time under way. What belongs to that request
-// alone is in an roundTrip.
+// A client has one request at a time. The data of that request is in a roundTrip.
 type httpConn struct {
 	duplex
 	session *session
@@ -71,19 +70,19 @@ type httpConn struct {
 	proto   []string        // X-Forwarded-Proto
 
 	verdict *verdict     // of the last request
-	told    []toldHeader // the relay's headers, with the verdict
+	told    []toldHeader // the relay's headers for this verdict
 
 	current atomic.Pointer[roundTrip]
 	tunnel  atomic.Bool // after an upgrade
 
 	forwarded atomic.Bool // a request has gone to the backend
-	broken    atomic.Bool // an answer broke off
-	unread    atomic.Bool // the client may still send what nobody will read
+	broken    atomic.Bool // a response was not completed
+	unread    atomic.Bool // the client may still send data that is not read
 
 	once   sync.Once
 	closed chan struct{}
 
-	killed context.Context // ends with cancel, and with it the request or tunnel
+	killed context.Context // cancel ends it, and with it the request or tunnel
 	cancel context.CancelFunc
 }
 
@@ -99,7 +98,7 @@ func newHTTPConn(s *session) *httpConn {
 	return c
 }
 
-// awaitsAnswer reports whether the client waits for nothing but the backend.
+// awaitsAnswer reports whether the client waits for the backend only.
 func (c *httpConn) awaitsAnswer() bool {
 	x := c.current.Load()
 	return x != nil && x.awaited()
@@ -123,16 +122,16 @@ func (c *httpConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite is what net/http calls when it closes a connection whose input it
-// has not read to the end.
+// CloseWrite is called by net/http when it closes a connection whose input it has
+// not read to the end.
 func (c *httpConn) CloseWrite() error {
 	c.unread.Store(true)
 	return c.duplex.CloseWrite()
 }
 
-// Close ends the client's connection, and with it the ones to the backend. An
-// answer that broke off does not end in order: without a length or chunks, it
-// would look complete.
+// Close ends the client's connection and the connections to the backend. If a
+// response was not completed, the end is not orderly, because a response without a
+// length and without chunks would look complete.
 func (c *httpConn) Close() error {
 	var err error
 	c.once.Do(func() {
@@ -149,8 +148,8 @@ func (c *httpConn) Close() error {
 	return err
 }
 
-// These bound how long the relay reads on after its last answer to a client
-// that is still sending. The values are those of nginx's lingering_timeout and
+// These bound how long the relay reads after its last response to a client that is
+// still sending. The values are those of nginx's lingering_timeout and
 // lingering_time.
 const (
 	lingerPause = 5 * time.Second
@@ -159,7 +158,7 @@ const (
 
 type httpConnKey struct{}
 
-// connOf finds the client's connection of a request.
+// connOf returns the client's connection of a request.
 func connOf(ctx context.Context) *httpConn { return ctx.Value(httpConnKey{}).(*httpConn) }
 
 func (s *Server) newHTTPServer(r *relay) *http.Server {
@@ -201,8 +200,8 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler { // the head of the answer is written
-				http.NewResponseController(w).Flush() // what has come of the rest
+			if p == http.ErrAbortHandler { // the header of the response was sent
+				http.NewResponseController(w).Flush() // the part of the body that has arrived
 			}
 			c.broken.Store(true)
 			panic(p)
@@ -212,10 +211,9 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 	c.newRoundTrip(req).serve(w, req)
 }
 
-// refusal finds what is wrong with a request that no backend may see: methods
-// that make the rest of the connection something else than HTTP/1.1, and
-// targets that a backend could read in another way than the relay. The reason
-// is empty for a request that is forwarded.
+// refusal returns why a request is not forwarded, or an empty reason. It refuses
+// methods after which the connection is not HTTP/1.1 any more, and targets that a
+// backend could interpret differently than the relay.
 func refusal(req *http.Request) (status int, why string) {
 	u := req.URL
 	switch {
@@ -239,10 +237,10 @@ func refusal(req *http.Request) (status int, why string) {
 	return 0, ""
 }
 
-// refuse answers a request that no backend sees, and ends the connection.
+// refuse answers a request that is not forwarded, and ends the connection.
 func (c *httpConn) refuse(w http.ResponseWriter, req *http.Request, status int, why string) {
 	c.session.relay.count.httpRefused.Add(1)
-	target, _, _ := strings.Cut(req.RequestURI, "?") // a query may hold secrets
+	target, _, _ := strings.Cut(req.RequestURI, "?") // a query may contain secrets
 	c.session.log.Info("request refused", "reason", why, "method", bounded.Text(req.Method), "target", bounded.Text(target), "status", status)
 	c.unread.Store(true)
 	w.Header().Set("Connection", "close")
@@ -252,10 +250,10 @@ func (c *httpConn) refuse(w http.ResponseWriter, req *http.Request, status int, 
 	http.Error(w, http.StatusText(status), status)
 }
 
-// currentVerdict is the verdict on the client's certificate, asked now: a
-// revocation may have come since the handshake. Its texts are made again only
-// if it has changed. The certificate cannot change: a TLS server of the library
-// refuses renegotiation.
+// currentVerdict determines the verdict about the client's certificate now, because
+// the certificate may have been revoked since the handshake. It formats the headers
+// only if the verdict has changed. The certificate itself cannot change, because a
+// TLS server of the library rejects renegotiation.
 func (c *httpConn) currentVerdict() *verdict {
 	s := c.session
 	switch {
@@ -265,7 +263,7 @@ func (c *httpConn) currentVerdict() *verdict {
 		}
 	case c.verdict == nil:
 		c.setVerdict(s.state.verdict(s.tls))
-	case c.verdict.Verdict == verdictNone: // without a certificate there is nothing to ask
+	case c.verdict.Verdict == verdictNone: // without a certificate the verdict cannot change
 	case (c.verdict.Verdict == verdictValid) != s.tls.ClientCertValid():
 		c.setVerdict(s.state.verdict(s.tls))
 	}

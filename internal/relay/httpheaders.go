@@ -8,13 +8,13 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// forwardingHeaders are the headers in which proxies tell where a request came
-// from. They are removed from a request, unless trust-forwarded keeps them. A
-// name with * at its end is a prefix. All comparisons are those of headerKey.
+// forwardingHeaders are the headers in which proxies pass on the origin of a request.
+// They are removed from requests unless trust-forwarded is set. A name that ends with
+// * is a prefix. Names are compared by config.HeaderKey.
 var forwardingHeaders = []string{"Forwarded", "X-Forwarded-*", "X-Real-IP"}
 
-// identityHeaders are the headers in which proxies and web servers tell who a
-// client is. They are always removed: the relay decides about certificates.
+// identityHeaders are the headers in which proxies and web servers pass on the
+// identity of a client. They are always removed.
 var identityHeaders = []string{
 	"Client-Cert*",              // RFC 9440
 	"SSL-*",                     // mod_ssl (SSL_CLIENT_*) and ingress-nginx (ssl-client-*)
@@ -62,12 +62,12 @@ func (s *headerSet) has(key []byte) bool {
 	return false
 }
 
-// headerRules are what a relay does to the headers of requests.
+// headerRules describe how a relay changes the headers of requests.
 type headerRules struct {
-	never      headerSet         // no client may send them
+	never      headerSet         // always removed from requests
 	forwarding headerSet         // kept with trust-forwarded
 	trust      bool              // trust-forwarded
-	names      map[string]string // what is told under which name, canonical
+	names      map[string]string // canonical names by config.HeaderVerdict and so on
 }
 
 func newHeaderRules(conf *config.Relay) *headerRules {
@@ -75,7 +75,7 @@ func newHeaderRules(conf *config.Relay) *headerRules {
 	h.forwarding.add(forwardingHeaders...)
 	h.never.add(identityHeaders...)
 	h.never.add(conf.StripHeaders...)
-	for _, name := range config.DefaultHeaders() { // also one that is told under another name, or not at all
+	for _, name := range config.DefaultHeaders() { // also if the header has another name or is not sent
 		h.never.add(name)
 	}
 	for what, name := range conf.Headers {
@@ -87,17 +87,17 @@ func newHeaderRules(conf *config.Relay) *headerRules {
 	return h
 }
 
-// forged reports whether a header that a client sent is not forwarded. A
-// program behind the relay may take '_' or another sign for '-': a name with
-// such a sign is also removed if it would then mean something to HTTP itself.
+// forged reports whether a client's header is removed. A backend may treat '_' or
+// another character as '-', so a name with such a character is also removed if it
+// would then be a header of HTTP itself.
 func (h *headerRules) forged(name string) bool {
 	var buf [64]byte
 	key, odd := appendHeaderKey(buf[:0], name)
 	return h.never.has(key) || (odd || !h.trust) && h.forwarding.has(key) || odd && config.Reserved(name)
 }
 
-// appendHeaderKey appends headerKey of a name, which is ASCII, to dst. It
-// reports whether the name has a sign that is neither a letter, a digit nor '-'.
+// appendHeaderKey appends config.HeaderKey of an ASCII name to dst. It reports whether
+// the name has a character that is neither a letter, a digit nor '-'.
 func appendHeaderKey(dst []byte, name string) (key []byte, odd bool) {
 	for i := range len(name) {
 		c := name[i]
@@ -113,13 +113,13 @@ func appendHeaderKey(dst []byte, name string) (key []byte, odd bool) {
 	return dst, odd
 }
 
-// toldHeader is one header with its values.
+// toldHeader is one of the relay's headers.
 type toldHeader struct {
 	name   string
 	values []string
 }
 
-// tell gives the headers for a verdict.
+// tell returns the headers for a verdict.
 func (h *headerRules) tell(v *verdict) []toldHeader {
 	var all []toldHeader
 	for what, value := range map[string]string{
@@ -133,11 +133,11 @@ func (h *headerRules) tell(v *verdict) []toldHeader {
 	return all
 }
 
-// setHeaders puts the relay's headers into a request. What the client sent
-// under their names is gone first, in every spelling that a program behind the
-// relay might take for the same. The client's trailers are not forwarded.
-// Hop-by-hop headers, and those that the client's Connection header names, were
-// removed before, so that it cannot have ours removed.
+// setHeaders sets the relay's headers in a request. It first removes the client's
+// headers with these names, in every spelling that a backend might treat as the same
+// name. It does not forward the client's trailers. Hop-by-hop headers and those that
+// the client's Connection header names were removed before, so that header cannot
+// remove the relay's headers.
 func (st *state) setHeaders(r *httputil.ProxyRequest, c *httpConn) {
 	out := r.Out.Header
 	for name := range out {
@@ -158,8 +158,8 @@ func (st *state) setHeaders(r *httputil.ProxyRequest, c *httpConn) {
 	}
 }
 
-// keepForwarded restores what httputil has removed of a trusted client's
-// headers, and adds the client to them.
+// keepForwarded restores the headers of a trusted client that httputil has removed,
+// and adds the client to them.
 func keepForwarded(r *httputil.ProxyRequest, c *httpConn) {
 	out := r.Out.Header
 	prior := func(name string) []string {
@@ -185,10 +185,10 @@ func keepForwarded(r *httputil.ProxyRequest, c *httpConn) {
 	}
 }
 
-// forwardedElement is what one proxy adds to Forwarded (RFC 7239 section 4).
+// forwardedElement returns the relay's element of Forwarded (RFC 7239 section 4).
 func forwardedElement(client, proto string) string {
 	if strings.Contains(client, ":") {
-		client, _, _ = strings.Cut(client, "%") // an IPv6 zone has a meaning on one machine only
+		client, _, _ = strings.Cut(client, "%") // an IPv6 zone is valid on one machine only
 		client = `"[` + client + `]"`
 	}
 	return "for=" + client + ";proto=" + proto

@@ -37,7 +37,7 @@ const (
 	expectTimeout = time.Second
 
 	// bodySize is the size of the buffer for the body of an answer, in bytes.
-	// sslnet.Conn encrypts as much with one call. With 16 KiB an answer of 1 MiB
+	// sslnet.Conn encrypts that much with one call. With 16 KiB, an answer of 1 MiB
 	// takes 30 % more processor time.
 	bodySize = 64 << 10
 )
@@ -75,7 +75,7 @@ func (c *httpConn) newTransport() *http.Transport {
 		IdleConnTimeout:       maxBackendIdle,
 		ResponseHeaderTimeout: st.responseTimeout(),
 		ExpectContinueTimeout: expectTimeout,
-		// An answer's head may be as large as the requests' may.
+		// The header of a response may be as large as that of a request.
 		MaxResponseHeaderBytes: int64(max(st.conf.MaxHeader, 64<<10)),
 		Protocols:              protocols,
 	}
@@ -237,7 +237,7 @@ func (st *state) rewrite(r *httputil.ProxyRequest, host string) {
 		x.body.ReadCloser = r.Out.Body
 		r.Out.Body = &x.body
 		if x.body.interim != nil {
-			r.Out.Header["Expect"] = []string{"100-continue"} // whatever the client's header had
+			r.Out.Header["Expect"] = []string{"100-continue"} // in place of the client's spelling
 		}
 	}
 	st.setHeaders(r, x.conn)

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// gate bounds the connections at a time, all in all and for each client.
+// gate limits the number of connections, in total and for each client.
 type gate struct {
 	max, maxPerClient int
 
@@ -19,15 +19,15 @@ type gate struct {
 	clients map[netip.Addr]int
 }
 
-// The limits of a gate, by the names of their keys.
+// The limits of a gate, with the names of their keys.
 const (
 	limitAll       = "max-connections"
 	limitPerClient = "max-connections-per-client"
 )
 
-// enter counts a connection of addr, unless there are too many; why tells then
-// what was exceeded. With force, it may be one too many in all: another one is
-// about to leave.
+// enter counts a connection of addr. If there are too many connections, it does not
+// count the connection and returns the key of the limit. With force, the total may
+// exceed its limit by one, because another connection is about to leave.
 func (g *gate) enter(addr net.Addr, force bool) (why string) {
 	client := admission.ClientAddr(addr)
 	g.mu.Lock()
@@ -46,7 +46,7 @@ func (g *gate) enter(addr net.Addr, force bool) (why string) {
 	return ""
 }
 
-// leave takes back what enter counted.
+// leave undoes enter.
 func (g *gate) leave(addr net.Addr) {
 	client := admission.ClientAddr(addr)
 	g.mu.Lock()
@@ -57,14 +57,14 @@ func (g *gate) leave(addr net.Addr) {
 	}
 }
 
-// quiet is how long a connection of a protocol that the relay does not know, or
-// one that was forwarded, must have been silent before it counts as idle for
-// makeRoom. A kept connection of mode http does so between two requests.
+// quiet is how long no data must have been transferred before makeRoom considers a
+// connection idle. A connection of mode http is idle between two requests.
 const quiet = time.Minute
 
-// makeRoom ends an idle connection for a new one of addr: of the address that has
-// the most connections the one that was idle longest, and only of an address that
-// has more than addr. It reports whether there was one.
+// makeRoom ends an idle connection, so that a new connection of addr can be accepted.
+// Among the addresses that have an idle connection and more connections than addr,
+// it picks the address with the most connections, and ends the one that has been
+// idle longest. It reports whether there was such a connection.
 func (s *Server) makeRoom(addr net.Addr) bool {
 	client := admission.ClientAddr(addr)
 	s.mu.Lock()
@@ -91,7 +91,7 @@ func (s *Server) makeRoom(addr net.Addr) bool {
 	return true
 }
 
-// idleFor is how long the session has been idle, or 0 if it is not.
+// idleFor returns how long the session has been idle, or 0 if it is not idle.
 func (s *session) idleFor() time.Duration {
 	silent := time.Since(s.opened) - time.Duration(s.moved.Load())
 	switch {

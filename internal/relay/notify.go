@@ -5,14 +5,14 @@ import (
 	"os"
 )
 
-// Notify tells systemd a state, "READY=1", as sd_notify(3) does. Without systemd
-// it does nothing.
+// Notify sends a state such as "READY=1" to systemd, as sd_notify(3) does. Without
+// systemd it does nothing.
 func Notify(state string) error {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {
 		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"}) // Go takes '@' for an abstract name
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"}) // a name that begins with '@' is an abstract one, in Go too
 	if err != nil {
 		return err
 	}

@@ -14,16 +14,16 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// duplex is a connection whose directions end one by one.
+// duplex is a connection whose directions can be closed separately.
 type duplex interface {
 	net.Conn
 	CloseWrite() error
 }
 
-// pipeSize is the buffer of one direction of a connection, in bytes, which it has
-// only while there is something in it. It is all that a slow side makes the relay
-// hold, besides the buffers of the sockets and four records of the library. Four
-// records go to a TLS side in one write.
+// pipeSize is the size of the buffer of one direction, in bytes. A direction has a
+// buffer only while the buffer contains data. For a peer that reads slowly, the relay
+// holds no more than this, the socket buffers and four records of the library. A
+// write to a TLS connection makes four records of it.
 const pipeSize = 64 << 10
 
 var pipeBuffers = sync.Pool{New: func() any { return new([pipeSize]byte) }}
@@ -34,22 +34,23 @@ type pipePool struct{}
 func (pipePool) Get() []byte  { return pipeBuffers.Get().(*[pipeSize]byte)[:] }
 func (pipePool) Put(b []byte) { pipeBuffers.Put((*[pipeSize]byte)(b[:pipeSize])) }
 
-// pipe joins two connections until both directions have ended, each in its own
-// time: the end of one side (close_notify or FIN) becomes that of the other. An
-// end without close_notify, a reset or any other error is not an orderly end and
-// does not become one. What both sides sent before it is forwarded; then the
-// caller has to cut both connections.
+// pipe joins two connections until both directions have ended. Each direction ends
+// separately: a close_notify or FIN of one side is passed on to the other. An end
+// without close_notify, a reset or any other error is not an orderly end, and pipe
+// does not turn it into one. The data that both sides sent before it is forwarded;
+// after that the caller has to cut both connections.
 type pipe struct {
 	client, backend duplex
-	touch           func() // called for every movement of bytes
+	touch           func() // called whenever data is transferred
 	fromClient      *atomic.Int64
 	fromBackend     *atomic.Int64
-	clientEnded     atomic.Bool // in order
-	broken          atomic.Bool // a direction has failed; the other forwards what has come
+	clientEnded     atomic.Bool // orderly
+	broken          atomic.Bool // a direction has failed; the other forwards the data that has arrived
 }
 
-// run forwards first what was read before. It returns when nothing moves any
-// more; the error is that of the side which broke.
+// run forwards toBackend and toClient, which were read before, and then everything
+// else. It returns when both directions have ended. The error is that of the
+// direction that failed first.
 func (p *pipe) run(toBackend, toClient []byte) error {
 	var first sync.Once
 	var err error
@@ -69,20 +70,20 @@ func (p *pipe) run(toBackend, toClient []byte) error {
 	return err
 }
 
-// hurry makes the direction from src to dst end once it has forwarded what has
-// come: src is not waited for any more, and dst only for a bounded time.
+// hurry makes the direction from src to dst end after it has forwarded the data that
+// has arrived: it no longer waits for src, and waits for dst for a limited time.
 func (p *pipe) hurry(dst, src duplex) {
 	dst.SetWriteDeadline(time.Now().Add(cut.Stall))
 	src.SetReadDeadline(time.Unix(1, 0))
 }
 
-// lastRead is how long a read may take of input that has come already. If it is
-// not enough, another read follows.
+// lastRead is how long a read of data that has arrived may take. If it takes longer,
+// another read follows.
 const lastRead = 10 * time.Millisecond
 
-// unread reports whether src still has input to be forwarded, after the other
-// direction has failed and a read has timed out for that reason. The next read
-// gets it. What follows may be a part of a record, so that read is not to wait.
+// unread reports whether src still has data to be forwarded after the other direction
+// has failed and a read has therefore timed out. The next read gets that data. It has
+// a deadline, because the data may end with an incomplete record.
 func (p *pipe) unread(src duplex, err error) bool {
 	if !p.broken.Load() || !timedOut(err) || !cut.Unread(below(src)) {
 		return false
@@ -90,11 +91,11 @@ func (p *pipe) unread(src duplex, err error) bool {
 	return src.SetReadDeadline(time.Now().Add(lastRead)) == nil
 }
 
-// sideError says which side broke, and in doing what.
+// sideError is a failure of one side of a connection.
 type sideError struct {
 	side, doing string
 	err         error
-	late        bool // the other side had ended in order before, so nothing that it waits for is missing
+	late        bool // the other side had already ended its connection, so it misses nothing
 }
 
 func (e *sideError) Error() string {
@@ -185,8 +186,8 @@ func (s plainSource) WriteTo(w io.Writer) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s.Conn}, buf)
 }
 
-// counted is one side of a pipe that is written to. It counts what goes through,
-// and remembers that it was the writing that failed.
+// counted writes to one side of a pipe. It counts the bytes and keeps the error of a
+// write, which WriteTo could not distinguish from that of a read.
 type counted struct {
 	pipe     *pipe
 	dst, src duplex
@@ -206,7 +207,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// below is the connection under TLS, or conn itself.
+// below returns the connection that carries TLS, or conn itself.
 func below(conn net.Conn) net.Conn {
 	if tls, ok := conn.(*sslnet.Conn); ok {
 		return tls.NetConn()
@@ -215,17 +216,17 @@ func below(conn net.Conn) net.Conn {
 }
 
 // cutAlert is a fatal alert, internal_error, that is not encrypted. In an
-// encrypted connection it is an error for every TLS implementation. A missing
-// close_notify is not one for some of them: crypto/tls accepts it between two
-// records, and a program that sets SSL_OP_IGNORE_UNEXPECTED_EOF, as curl does,
-// accepts even an end inside a record.
+// encrypted connection every TLS implementation reports it as an error. Some do not
+// report a missing close_notify: crypto/tls accepts it between two records, and a
+// program that sets SSL_OP_IGNORE_UNEXPECTED_EOF, as curl does, accepts even an end
+// inside a record.
 var cutAlert = []byte{21, 3, 3, 0, 2, 2, 80} // RFC 8446 section 5.1
 
-// cutOff ends a connection after everything that was written to it, so that the
-// peer does not take it for an orderly end: TLS with cutAlert in place of a
-// close_notify, and a plain connection with a reset. A peer that is slow but
-// reads is waited for; moved is called as it does. Nobody may write to conn
-// meanwhile.
+// cutOff ends a connection after all data that was written to it, in a way that the
+// peer cannot mistake for an orderly end: TLS with cutAlert in place of a
+// close_notify, and a plain connection with a reset. It waits for a slow peer as long
+// as the peer reads, and calls moved when it does. Nothing may write to conn at the
+// same time.
 func cutOff(conn net.Conn, stop <-chan struct{}, moved func()) {
 	socket := cut.Take(below(conn))
 	if _, ok := conn.(*sslnet.Conn); ok {
@@ -233,5 +234,5 @@ func cutOff(conn net.Conn, stop <-chan struct{}, moved func()) {
 	} else {
 		socket.Reset(stop, moved)
 	}
-	conn.Close() // what TLS holds in memory
+	conn.Close() // releases the memory of TLS
 }

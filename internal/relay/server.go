@@ -21,7 +21,7 @@ import (
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
 type Server struct {
 	log        *slog.Logger
-	conf       config.Config // what a restart alone can change
+	conf       config.Config // without the changes of reloads
 	relays     []*relay
 	gate       *gate
 	handshakes *admission.Queue
@@ -37,10 +37,10 @@ type Server struct {
 	wait     sync.WaitGroup // sessions and accept loops
 
 	reloading sync.Mutex
-	refusals  atomic.Int64 // Unix time of the last that was logged
+	refusals  atomic.Int64 // Unix time of the last one that was logged
 }
 
-// relay is one [[relay]] while it runs.
+// relay is one running [[relay]].
 type relay struct {
 	name      string
 	mode      string
@@ -57,8 +57,8 @@ type listener struct {
 	endpoint config.Endpoint
 }
 
-// New reads the certificates and opens all listeners. Nothing is accepted
-// before Serve. An error names the relay and the key.
+// New loads the certificates and opens all listeners. Serve accepts connections. An
+// error names the relay and the key.
 func New(c *config.Config, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		log: log, conf: *c, handshakes: admission.New(c.MaxHandshakes),
@@ -119,7 +119,7 @@ func lowPortHint(err error) string {
 
 func (s *Server) relayLog(r *relay) *slog.Logger { return s.log.With("relay", r.name) }
 
-// abandon closes what New has opened.
+// abandon closes everything that New has opened.
 func (s *Server) abandon() {
 	for _, r := range s.relays {
 		for _, l := range r.listeners {
@@ -132,7 +132,7 @@ func (s *Server) abandon() {
 	s.stopNow()
 }
 
-// Addrs gives the addresses that a relay listens on, in the order of its
+// Addrs returns the addresses that a relay listens on, in the order of its
 // configuration.
 func (s *Server) Addrs(name string) (addrs []net.Addr) {
 	for _, r := range s.relays {
@@ -145,8 +145,8 @@ func (s *Server) Addrs(name string) (addrs []net.Addr) {
 	return addrs
 }
 
-// Serve accepts connections until Shutdown or Close. It returns when the
-// listeners are closed; connections may go on.
+// Serve accepts connections until Shutdown or Close is called. It returns when the
+// listeners are closed; connections may still be open.
 func (s *Server) Serve() error {
 	var accepting sync.WaitGroup
 	for _, r := range s.relays {
@@ -193,7 +193,7 @@ func (s *Server) accept(r *relay, l listener) {
 	}
 }
 
-// refuse closes a connection that is one too many, and logs that once a second.
+// refuse closes a connection that exceeds a limit. It logs at most once a second.
 func (s *Server) refuse(r *relay, conn net.Conn, why string) {
 	if now := time.Now().Unix(); s.refusals.Swap(now) != now {
 		s.log.Warn("connection refused", "relay", r.name, "client", conn.RemoteAddr().String(), "limit", why)
@@ -204,8 +204,8 @@ func (s *Server) refuse(r *relay, conn net.Conn, why string) {
 // begin starts the session of a connection.
 func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	st := r.current.Load()
-	for !st.refs.Acquire() { // replaced in this moment
-		if s.ending.Load() { // and nothing follows
+	for !st.refs.Acquire() { // a reload has just replaced it
+		if s.ending.Load() { // there will not be another one
 			conn.Close()
 			s.gate.leave(conn.RemoteAddr())
 			return
@@ -227,7 +227,7 @@ func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	go ses.serve()
 }
 
-// end forgets a session.
+// end removes a session.
 func (s *Server) end(ses *session) {
 	s.mu.Lock()
 	delete(s.sessions, ses)
@@ -238,8 +238,8 @@ func (s *Server) end(ses *session) {
 	s.wait.Done()
 }
 
-// Shutdown closes the listeners and waits for the connections to end, until
-// ctx ends; then it closes them.
+// Shutdown closes the listeners and waits for the connections to end. When ctx ends,
+// it closes the remaining connections.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeListeners()
 	for _, r := range s.relays {
@@ -267,7 +267,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 func (s *Server) closeListeners() {
 	s.mu.Lock()
-	s.ending.Store(true) // no session begins from now on
+	s.ending.Store(true) // no more sessions begin
 	s.mu.Unlock()
 	for _, r := range s.relays {
 		for _, l := range r.listeners {
@@ -276,7 +276,7 @@ func (s *Server) closeListeners() {
 	}
 }
 
-// Close ends everything at once.
+// Close closes all listeners and connections.
 func (s *Server) Close() {
 	s.closeListeners()
 	s.stopNow()
@@ -299,9 +299,9 @@ func (s *Server) Close() {
 	}
 }
 
-// Reload takes a new configuration for the connections to come: certificates,
-// CAs, CRLs, backends, users and limits of time. If anything in it is wrong, or
-// needs a restart, everything stays as it was, and the error says why.
+// Reload applies a new configuration to new connections: certificates, CAs, CRLs,
+// backends, users and timeouts. If it contains an error or a change that needs a
+// restart, Reload changes nothing and returns an error.
 func (s *Server) Reload(c *config.Config) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -315,7 +315,7 @@ func (s *Server) Reload(c *config.Config) error {
 		if old := r.current.Swap(fresh[i]); old != nil {
 			old.retire()
 		}
-		if s.ending.Load() { // Close may have looked already
+		if s.ending.Load() { // Close may not have seen it
 			fresh[i].retire()
 		}
 	}
@@ -324,10 +324,10 @@ func (s *Server) Reload(c *config.Config) error {
 	return nil
 }
 
-// ReloadFailed counts a reload that came to no Config.
+// ReloadFailed counts a reload whose configuration could not be read.
 func (s *Server) ReloadFailed() { s.process.reloadsFailed.Add(1) }
 
-// prepare makes the states of all relays, or none.
+// prepare makes new states for all relays.
 func (s *Server) prepare(c *config.Config) (fresh []*state, err error) {
 	if s.ending.Load() {
 		return nil, errors.New("the relay is shutting down")

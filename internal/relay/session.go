@@ -21,7 +21,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// session is one connection of a client, from Accept to its end.
+// session is one client connection, from Accept to its end.
 type session struct {
 	server *Server
 	relay  *relay
@@ -30,18 +30,18 @@ type session struct {
 	raw    duplex
 	log    *slog.Logger
 
-	client duplex       // raw, or TLS over it
+	client duplex       // raw, or TLS on it
 	tls    *sslnet.Conn // nil without TLS
-	peer   verdict      // of the client's certificate, when the handshake was done
-	user   string       // as it stands in the table of users; nothing else is logged
-	dest   string       // where it was forwarded
+	peer   verdict      // about the client's certificate, after the handshake
+	user   string       // as written in the table of users; no other name is logged
+	dest   string       // the backend
 
 	opened  time.Time
-	moved   atomic.Int64 // when bytes moved last, in nanoseconds since opened
+	moved   atomic.Int64 // time of the last transfer of data, in nanoseconds since opened
 	expired atomic.Bool
 	evicted atomic.Bool // by makeRoom
 
-	betweenRequests atomic.Bool // mode http: the client has its answer and makes no request
+	betweenRequests atomic.Bool // mode http: the client has its response and has not sent the next request
 	fromClient      atomic.Int64
 	fromBackend     atomic.Int64
 
@@ -49,7 +49,7 @@ type session struct {
 
 	mu      sync.Mutex
 	killed  bool
-	taken   []*cut.Socket // by kill; close ends them
+	taken   []*cut.Socket // taken by kill, ended by close
 	backend net.Conn      // without TLS
 	timer   *time.Timer
 }
@@ -65,7 +65,7 @@ func newSession(s *Server, r *relay, st *state, l config.Endpoint, conn net.Conn
 	}
 }
 
-// serve runs the session and logs how it went.
+// serve runs the session and logs its end.
 func (s *session) serve() {
 	defer s.server.end(s)
 	defer s.close()
@@ -94,24 +94,24 @@ var (
 	errIdle    = errors.New("idle-timeout")
 	errEvicted = errors.New("idle, and another client needed the connection because of max-connections")
 	errStopped = errors.New("the relay was stopped")
-	// errEmpty is the end of a connection on which the client sent nothing, as a
-	// port check does.
+	// errEmpty is the end of a connection on which the client sent nothing, such as
+	// a port check.
 	errEmpty = errors.New("the client sent nothing")
 )
 
-// clientError is a failure that is the client's, and that nobody at this side can
-// do anything about.
+// clientError is a failure of the client, about which the operator of the relay can
+// do nothing.
 type clientError struct{ error }
 
 func (e clientError) Unwrap() error { return e.error }
 
-// ended is the end of a session that is no failure.
+// ended is the reason of an end that is not a failure.
 type ended string
 
 func (e ended) Error() string { return string(e) }
 
-// logEnd writes the one line that each connection gets. Its level is warning only
-// if somebody on this side has to look at it.
+// logEnd writes the log line of the connection. The level is warn only if the
+// operator has to look at it.
 func (s *session) logEnd(err error) {
 	attrs := []any{"seconds", seconds(time.Since(s.opened)), "from_client", s.fromClient.Load(), "from_backend", s.fromBackend.Load()}
 	if s.dest != "" {
@@ -133,7 +133,7 @@ func (s *session) logEnd(err error) {
 		s.log.Info("connection ended", attrs...)
 	case errors.As(err, &end):
 		s.log.Info("connection ended", append(attrs, "why", string(end))...)
-	case errors.As(err, &side) && (side.side == "client" || side.late): // every day's work: many programs end without close_notify
+	case errors.As(err, &side) && (side.side == "client" || side.late): // many programs end without close_notify
 		s.log.Info("connection ended", append(attrs, "why", side.Error())...)
 	case errors.As(err, new(clientError)), err == errIdle, err == errEvicted, err == errStopped:
 		s.log.Info("connection failed", append(attrs, "error", err)...)
@@ -142,8 +142,8 @@ func (s *session) logEnd(err error) {
 	}
 }
 
-// empty reports whether nothing came from the client before it ended the
-// connection, and nothing was forwarded to it.
+// empty reports whether the client ended the connection without sending anything,
+// and nothing was forwarded to it.
 func (s *session) empty(err error) bool {
 	if errors.Is(err, errEmpty) {
 		return true
@@ -155,7 +155,7 @@ func (s *session) empty(err error) bool {
 
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
-// run is the life of the connection.
+// run serves the connection until it ends.
 func (s *session) run() error {
 	s.watch()
 	if s.listen.Security == config.DirectTLS {
@@ -172,7 +172,8 @@ func (s *session) run() error {
 	return s.forward()
 }
 
-// secure does the handshake with the client. What it reports, the log gets.
+// secure performs the TLS handshake with the client. Its error is the reason in the
+// log.
 func (s *session) secure() error {
 	conf := s.state.conf
 	slot := s.acquireSlot(conf.HandshakeTimeout.Std())
@@ -180,7 +181,7 @@ func (s *session) secure() error {
 		s.relay.count.handshakesFailed.Add(1)
 		return errors.New("handshake: max-handshakes was reached during the whole handshake-timeout")
 	}
-	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // of the handshake alone, not of the wait for the slot
+	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // the wait for the slot does not count
 	defer cancel()
 	conn := sslnet.Server(s.raw, s.state.server)
 	err := conn.HandshakeContext(admission.WithSlot(ctx, slot))
@@ -224,8 +225,8 @@ func (s *session) acquireSlot(limit time.Duration) *admission.Slot {
 	return s.server.handshakes.Acquire(ctx.Done(), s.raw.RemoteAddr(), func() { s.raw.Close() })
 }
 
-// handshakeError explains a failed handshake, to the log and, where it speaks
-// plain HTTP, to the client.
+// handshakeError returns the reason of a failed handshake for the log. A client that
+// speaks plain HTTP gets an HTTP response.
 func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -252,7 +253,7 @@ func isPlainHTTP(err error) bool {
 	return errors.As(err, &e) && e.PlainHTTP()
 }
 
-// linger sends a last text, and gives the client time to read it.
+// linger sends a last text and gives the client time to read it.
 func (s *session) linger(conn duplex, text string) {
 	end := time.Now().Add(cut.LingerTime)
 	conn.SetDeadline(end)
@@ -266,14 +267,14 @@ func (s *session) linger(conn duplex, text string) {
 	}
 }
 
-// watch closes the connection once nothing has moved for idle-timeout.
+// watch closes the connection when no data has been transferred for idle-timeout.
 func (s *session) watch() {
 	idle := s.state.conf.IdleTimeout.Std()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(idle, func() {
 		if c := s.http.Load(); c != nil && c.awaitsAnswer() {
-			s.touch() // the backend has response-timeout, and the client then gets an answer
+			s.touch() // response-timeout applies, after which the client gets a response
 		}
 		rest := idle - (time.Since(s.opened) - time.Duration(s.moved.Load()))
 		s.mu.Lock()
@@ -290,8 +291,8 @@ func (s *session) watch() {
 
 func (s *session) touch() { s.moved.Store(int64(time.Since(s.opened))) }
 
-// kill ends the session from outside: calls of Read and Write end at once. close
-// resets the connections.
+// kill ends the session from another goroutine: calls of Read and Write return at
+// once, and close resets the connections.
 func (s *session) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,8 +306,8 @@ func (s *session) kill() {
 	}
 }
 
-// setBackend makes the connection known to kill. It is false if that has come
-// before.
+// setBackend makes the connection known to kill. It returns false if kill has been
+// called before.
 func (s *session) setBackend(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -314,7 +315,8 @@ func (s *session) setBackend(conn net.Conn) bool {
 	return !s.killed
 }
 
-// close ends what is open. On the orderly way both directions have ended.
+// close closes all connections. If the session has ended in an orderly way, both
+// directions have ended before.
 func (s *session) close() {
 	s.mu.Lock()
 	s.killed = true
@@ -332,17 +334,17 @@ func (s *session) close() {
 	s.raw.Close()
 }
 
-// cutClient ends the client's connection as one that did not end in order.
+// cutClient ends the client's connection in a way that is not orderly.
 func (s *session) cutClient() { cutOff(s.client, s.server.stop.Done(), s.touch) }
 
-// forward connects the backend and joins it with the client: mode tcp.
+// forward connects to the backend and joins it with the client, in mode tcp.
 func (s *session) forward() error {
 	ctx, cancel := context.WithTimeout(s.server.stop, s.state.conf.BackendTimeout.Std())
 	backend, err := s.dial(ctx, *s.state.backend)
-	cancel() // not deferred: its timer would live as long as the connection
+	cancel() // not deferred, because its timer would exist as long as the connection
 	if err != nil {
 		s.relay.count.backendFailed.Add(1)
-		s.cutClient() // no protocol is known that could say it
+		s.cutClient() // without a protocol the client cannot be told
 		return err
 	}
 	return s.join(backend, nil, nil)

@@ -10,14 +10,14 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// state is what a relay serves with: its configuration, the contexts made of
-// it and the table of users. SIGHUP replaces it whole; connections keep theirs
-// until they end, and the last one frees it.
+// state is the configuration of a relay with the contexts and the table of users that
+// were made from it. A reload replaces it. A connection keeps the state that it
+// began with, and the last one frees it.
 type state struct {
 	conf    *config.Relay
-	server  *sslfilter.Ctx   // nil if no listener speaks TLS
-	client  *sslfilter.Ctx   // nil if no backend speaks TLS
-	backend *config.Endpoint // for users that are not named
+	server  *sslfilter.Ctx   // nil if no listener uses TLS
+	client  *sslfilter.Ctx   // nil if no backend uses TLS
+	backend *config.Endpoint // of all other users, or nil
 	users   config.Users
 	proxy   *httputil.ReverseProxy // mode http
 	headers *headerRules           // mode http
@@ -26,7 +26,7 @@ type state struct {
 	retired atomic.Bool
 }
 
-// newState reads everything that conf names.
+// newState loads all files of a configuration.
 func newState(conf *config.Relay, log *slog.Logger) (*state, error) {
 	st := &state{conf: conf}
 	if err := st.load(log); err != nil {
@@ -56,7 +56,7 @@ func (st *state) load(log *slog.Logger) (err error) {
 	return nil
 }
 
-// listensTLS reports whether clients can speak TLS.
+// listensTLS reports whether a listener uses TLS.
 func (st *state) listensTLS() bool {
 	for _, s := range st.conf.Listen {
 		if e, err := config.ParseEndpoint(s, config.DirectTLS); err == nil && e.Security != config.Plain {
@@ -78,8 +78,8 @@ func (st *state) dialsTLS() bool {
 	return false
 }
 
-// route finds the backend of a user, and the name under which the table of
-// users has it; known is empty for the default backend.
+// route returns the backend of a user, and the name of the entry in the table of
+// users. The name is empty if the user has the backend of all other users.
 func (st *state) route(user string) (e config.Endpoint, known string, ok bool) {
 	if entry, ok := st.users.Find(user); ok {
 		return entry.Endpoint, entry.Name, true
@@ -90,7 +90,7 @@ func (st *state) route(user string) (e config.Endpoint, known string, ok bool) {
 	return *st.backend, "", true
 }
 
-// release gives a reference back. The last one frees everything.
+// release removes a reference. The last release frees the contexts.
 func (st *state) release() {
 	if !st.refs.Release() {
 		return
@@ -103,10 +103,10 @@ func (st *state) release() {
 	}
 }
 
-// retire gives the owner's reference back, once.
+// retire removes the reference of the relay, once.
 func (st *state) retire() {
 	if !st.retired.CompareAndSwap(false, true) {
-		return // by Close and by a reload that was under way
+		return // Close and a reload at the same time
 	}
 	st.release()
 }

@@ -9,26 +9,27 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// What the backend and the log are told of a client's certificate.
+// Values of verdict.Verdict.
 const (
 	verdictValid   = "valid"
 	verdictInvalid = "invalid"
 	verdictNone    = "none"
 )
 
-// verdict is what is known of a client's TLS and certificate. The names are
-// the client's own: OpenSSL has escaped them to printable ASCII. Each text has
-// at most bounded.MaxText bytes and a note about what was cut.
+// verdict describes a client's TLS connection and certificate, for the backend and
+// for the log. The names come from the certificate; OpenSSL has escaped them to
+// printable ASCII. A text that is longer than bounded.MaxText bytes is cut and marked
+// as cut.
 type verdict struct {
 	Protocol, Cipher        string // empty without TLS
-	Providers               string // with fips: who serves the connection
+	Providers               string // with fips: the providers of the connection
 	Verdict                 string
 	Why                     string // invalid: the reasons
 	Subject, Issuer, Serial string // empty without a certificate
 }
 
-// verdict asks a connection, now: a revocation may have come since the
-// handshake.
+// verdict determines the verdict about a connection now, because a certificate may
+// have been revoked since the handshake.
 func (st *state) verdict(conn *sslnet.Conn) verdict {
 	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone}
 	if st.conf.Server.FIPS {
@@ -51,7 +52,7 @@ func (st *state) verdict(conn *sslnet.Conn) verdict {
 	return v
 }
 
-// providers names those that serve a connection, each once: "fips".
+// providers lists the providers of a connection, such as "fips", each once.
 func providers(conn *sslnet.Conn) string {
 	list, err := conn.Providers()
 	if err != nil {
@@ -66,7 +67,7 @@ func providers(conn *sslnet.Conn) string {
 	return strings.Join(names, ", ")
 }
 
-// attrs gives the verdict for the log.
+// attrs returns the verdict for the log.
 func (v *verdict) attrs() []any {
 	if v.Protocol == "" {
 		return nil

@@ -8,14 +8,14 @@ import (
 
 // binding is an address that the program listens on.
 type binding struct {
-	who  string // for the error: the address as it was written, and whose it is
+	who  string // for an error: the address as written, and the relay
 	addr *net.TCPAddr
 }
 
-// CheckAddresses finds addresses that cannot be listened on together: the same
-// one twice, or one beside all addresses of the machine with its port. Go takes
-// 0.0.0.0, :: and an empty host for one another. Names are resolved as
-// net.Listen does. Whether another program has a port is not looked at.
+// CheckAddresses finds addresses that exclude each other: an address that is used
+// twice, and one with the same port as an unspecified address, which covers all
+// addresses of the machine (in Go 0.0.0.0, :: and an empty host all do). Names are
+// resolved as net.Listen does. Ports of other programs are not checked.
 func (c *Config) CheckAddresses() error {
 	var all []error
 	var taken []binding
@@ -36,7 +36,7 @@ func (c *Config) CheckAddresses() error {
 	for i := range c.Relays {
 		r := &c.Relays[i]
 		for _, written := range r.Listen {
-			if e, err := ParseEndpoint(written, DirectTLS); err == nil { // validate has said it
+			if e, err := ParseEndpoint(written, DirectTLS); err == nil { // validate has reported it
 				add("listen", written, e.Address, fmt.Sprintf("relay %q", r.Name), func(err error) error { return &relayError{i, r.Name, err} })
 			}
 		}
@@ -48,7 +48,7 @@ func (c *Config) CheckAddresses() error {
 }
 
 func collide(a, b *net.TCPAddr) bool {
-	if a.Port == 0 || a.Port != b.Port { // the system chooses for port 0
+	if a.Port == 0 || a.Port != b.Port { // the system chooses a port
 		return false
 	}
 	everything := func(a *net.TCPAddr) bool { return len(a.IP) == 0 || a.IP.IsUnspecified() }

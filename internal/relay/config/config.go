@@ -36,8 +36,8 @@ type Relay struct {
 	UsersFile     string
 	ProxyProtocol bool
 
-	Server   TLS // for the side of the clients
-	Upstream TLS // for the side of the backends
+	Server   TLS // connections of clients
+	Upstream TLS // connections to backends
 
 	// Before the login.
 	AllowPlaintext       bool
@@ -108,7 +108,7 @@ func withLogin() []string {
 	return protocol.Names(func(p *protocol.Protocol) bool { return p.Login })
 }
 
-// setDefaults fills in what is not given.
+// setDefaults sets the options that are not given.
 func (c *Config) setDefaults() {
 	c.presets(nil)
 	set(&c.MaxConnsPerClient, max(c.MaxConnections/4, 16))

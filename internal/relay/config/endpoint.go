@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Security says how TLS comes on a connection.
+// Security says how TLS begins on a connection.
 type Security string
 
 const (
@@ -25,7 +25,7 @@ type Endpoint struct {
 	Host     string // of address; empty for unix
 }
 
-// ParseEndpoint parses an address; without a prefix its security is byDefault.
+// ParseEndpoint parses an address. Without a prefix its security is byDefault.
 func ParseEndpoint(s string, byDefault Security) (Endpoint, error) {
 	e := Endpoint{Security: byDefault, Network: "tcp", Address: s}
 	for _, prefix := range []Security{Plain, StartTLS, DirectTLS} {
@@ -51,7 +51,7 @@ func ParseEndpoint(s string, byDefault Security) (Endpoint, error) {
 	return e, err
 }
 
-// splitAddress gives the host of host:port. The port has to be a number.
+// splitAddress returns the host of host:port. The port has to be a number.
 func splitAddress(address string) (host string, err error) {
 	host, port, err := net.SplitHostPort(address)
 	switch {
@@ -68,7 +68,7 @@ func splitAddress(address string) (host string, err error) {
 	return host, nil
 }
 
-// ParseBackend parses an address that connections are made to.
+// ParseBackend parses the address of a backend.
 func ParseBackend(s string) (Endpoint, error) {
 	e, err := ParseEndpoint(s, Plain)
 	if err == nil && e.Network == "tcp" && (e.Host == "" || strings.HasSuffix(e.Address, ":0")) {
@@ -84,7 +84,7 @@ func (e Endpoint) String() string {
 	return string(e.Security) + ":" + e.Address
 }
 
-// Local reports whether the bytes stay on this machine.
+// Local reports whether the address is on this machine.
 func (e Endpoint) Local() bool { return e.Network == "unix" || loopback(e.Host) }
 
 func loopback(host string) bool {

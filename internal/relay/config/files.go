@@ -10,15 +10,15 @@ import (
 	"syscall"
 )
 
-// byteOrderMark may stand at the beginning of a text file, and means nothing.
+// byteOrderMark at the beginning of a text file has no meaning.
 var byteOrderMark = []byte("\ufeff")
 
-// errNotRegular is about a file that the library too takes only as a regular
-// one: anything else has no second reading, or none that ends.
+// errNotRegular is the error about a file that has to be a regular file. Reading
+// anything else may block, and cannot be repeated.
 var errNotRegular = errors.New("not a regular file")
 
-// ReadRegular reads a regular file of at most limit bytes. It does not wait for
-// the other end of a named pipe.
+// ReadRegular reads a regular file of at most limit bytes. It does not wait for the
+// other end of a named pipe.
 func ReadRegular(file string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -46,7 +46,7 @@ func readLimited(f io.Reader, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// withoutPath leaves out the name of the file, which the error of the key has.
+// withoutPath removes the name of the file, which is already in the error of the key.
 func withoutPath(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -55,5 +55,5 @@ func withoutPath(err error) error {
 	return err
 }
 
-// TrimMark takes a byte order mark away.
+// TrimMark removes a byte order mark.
 func TrimMark(data []byte) []byte { return bytes.TrimPrefix(data, byteOrderMark) }

@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// keyError is something wrong with the value of a key, or with those of several
-// keys together. The key is named as a user writes it; that of a table within a
-// relay has a dot in it: users.joe.
+// keyError is an error in the value of one key, or in the values of several keys
+// together. The key of a table within a relay has a dot in it: users.joe.
 type keyError struct {
 	keys []string
 	err  error
@@ -21,12 +20,12 @@ func (e *keyError) Error() string {
 
 func (e *keyError) Unwrap() error { return e.err }
 
-// wrongKey makes a keyError.
+// wrongKey returns a keyError about one key.
 func wrongKey(key, format string, args ...any) error {
 	return &keyError{[]string{key}, fmt.Errorf(format, args...)}
 }
 
-// underKey puts the key of a table in front of the key that err names, if any.
+// underKey adds the key of a table to the key that err names, if any.
 func underKey(key string, err error) error {
 	var inner *keyError
 	if !errors.As(err, &inner) {
@@ -39,7 +38,7 @@ func underKey(key string, err error) error {
 	return &keyError{keys, inner.err}
 }
 
-// relayError is an error of one relay of a configuration.
+// relayError is an error in one relay of a configuration.
 type relayError struct {
 	index int
 	name  string

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// maxConfig bounds a configuration file, in bytes.
+// maxConfig bounds the size of a configuration file, in bytes.
 const maxConfig = 4 << 20
 
 // Load reads a configuration file (TOML). Unknown keys and wrong values are
@@ -27,7 +27,7 @@ func Load(file string) (*Config, error) {
 	return c, nil
 }
 
-// Parse is Load without a file.
+// Parse reads the content of a configuration file.
 func Parse(data []byte) (*Config, error) {
 	c := new(Config)
 	f, err := decodeTOML(TrimMark(data), c)

@@ -16,8 +16,8 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// TLS has the TLS options of one side of a relay: those of the library, and in
-// place of its functions and loggers the text or flag that they are made from.
+// TLS has the TLS options of one side of a relay. The fields that are functions or
+// loggers in the library are texts and flags here.
 type TLS struct {
 	sslfilter.Options
 	KeyPassphrase string // a source: "file:/path"
@@ -25,9 +25,9 @@ type TLS struct {
 	Debug         bool
 }
 
-// NewCtx makes a context. An error names the key. Files with CRLs are read now and
-// not again: a reload makes a new context, and a list that is being written rejects
-// nobody.
+// NewCtx makes a context. An error names the key. The context does not read files
+// with CRLs again, so a file that is being written does not reject anyone; a reload
+// makes a new context.
 func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
 	ctx, err := sslfilter.NewCtx(t.options(log))
 	if err != nil {
@@ -48,7 +48,7 @@ func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	return o
 }
 
-// Given lists the keys that are set.
+// Given returns the keys that are set.
 func (t *TLS) Given() (keys []string) {
 	side := ofServer
 	if t.Client {
@@ -63,7 +63,7 @@ func (t *TLS) Given() (keys []string) {
 	return keys
 }
 
-// prefix is the beginning of the keys of this side.
+// prefix returns the prefix of the keys of this side.
 func (t *TLS) prefix() string {
 	if t.Client {
 		return backendPrefix
@@ -139,7 +139,7 @@ func errorHandler(way string, log *slog.Logger) sslfilter.ErrorHandler {
 	return nil
 }
 
-// maxPassphrase bounds a file with a passphrase, in bytes.
+// maxPassphrase bounds the size of a file with a passphrase, in bytes.
 const maxPassphrase = 4096
 
 // passphrase returns a function that reads the passphrase. The library calls it

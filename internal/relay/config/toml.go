@@ -13,13 +13,13 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// The toml package matches the keys of a struct without regard to case, and the
-// last one wins: requirevalidclientcert = true followed by
-// RequireValidClientCert = false would let everybody in. So a file is decoded
-// into plain maps, in which a key is what was written, and put into the
-// configuration here, where each key has to be known exactly.
+// The toml package ignores the case of keys when it decodes into a struct, and the
+// last of two such keys wins: requirevalidclientcert = true followed by
+// RequireValidClientCert = false would admit every client. So a file is decoded into
+// plain maps, which keep the keys as written. The functions below copy the values into
+// the configuration and accept only keys that are written exactly as in the table.
 
-// relayKey is the key of the array of tables that makes the relays.
+// relayKey is the key of the tables of relays.
 const relayKey = "relay"
 
 // tomlFile is a decoded file with the line of each of its keys.
@@ -33,7 +33,8 @@ type lineError struct {
 	text string
 }
 
-// decodeTOML fills c. The error has a line for each mistake, in their order.
+// decodeTOML sets c. The error has one line for each mistake, in the order of the
+// file.
 func decodeTOML(data []byte, c *Config) (*tomlFile, error) {
 	var doc map[string]any
 	if err := toml.Unmarshal(data, &doc); err != nil {
@@ -44,7 +45,7 @@ func decodeTOML(data []byte, c *Config) (*tomlFile, error) {
 	return f, f.err()
 }
 
-// program puts the values of a file into c.
+// program copies the values of a file into c.
 func (f *tomlFile) program(c *Config, doc map[string]any) {
 	if tables, given := doc[relayKey]; given {
 		f.relays(&c.Relays, tables)
@@ -54,7 +55,7 @@ func (f *tomlFile) program(c *Config, doc map[string]any) {
 	f.table(c, nil, nil, doc)
 }
 
-// relays makes the relays of the [[relay]] tables.
+// relays makes relays from the [[relay]] tables.
 func (f *tomlFile) relays(relays *[]Relay, v any) {
 	tables, ok := listOf[map[string]any](v)
 	if !ok {
@@ -67,7 +68,7 @@ func (f *tomlFile) relays(relays *[]Relay, v any) {
 	}
 }
 
-// table puts the values of the table at path into c or r, of which one is nil.
+// table copies the values of the table at path into c or r. The other one is nil.
 func (f *tomlFile) table(c *Config, r *Relay, path []string, table map[string]any) {
 	for _, key := range SortedKeys(table) {
 		at := append(slices.Clone(path), key)
@@ -84,7 +85,7 @@ func (f *tomlFile) add(path []string, format string, args ...any) {
 	f.wrong = append(f.wrong, lineError{f.line(path), fmt.Sprintf(format, args...)})
 }
 
-// addError adds an error about the value at path, or about one below it.
+// addError adds an error in the value at path, or in a value below it.
 func (f *tomlFile) addError(path []string, err error) {
 	var below *keyError
 	if errors.As(err, &below) {
@@ -94,7 +95,7 @@ func (f *tomlFile) addError(path []string, err error) {
 	f.add(path, "%s: %v", display(path), err)
 }
 
-// addInvalid adds what validate has found.
+// addInvalid adds the errors of validate.
 func (f *tomlFile) addInvalid(err error) {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range many.Unwrap() {
@@ -117,7 +118,7 @@ func (f *tomlFile) addInvalid(err error) {
 	f.add(path, "%v", err)
 }
 
-// err gives everything that was added, by line.
+// err returns all errors, sorted by line.
 func (f *tomlFile) err() error {
 	slices.SortStableFunc(f.wrong, func(a, b lineError) int { return cmp.Compare(a.line, b.line) })
 	var all []error
@@ -130,8 +131,8 @@ func (f *tomlFile) err() error {
 	return errors.Join(all...)
 }
 
-// line is the line of a path, or of the table that it is missing in; 0 if it is
-// missing in the whole file.
+// line returns the line of a path. If the path is missing, it returns the line of the
+// table that should contain it, or 0.
 func (f *tomlFile) line(path []string) int {
 	for ; len(path) > 0; path = path[:len(path)-1] {
 		if n := f.lines[pathID(path)]; n > 0 {
@@ -141,10 +142,11 @@ func (f *tomlFile) line(path []string) int {
 	return 0
 }
 
-// pathID joins a path. A quoted key may hold a dot, so that one cannot join.
+// pathID joins a path. The separator is not a dot, because a quoted key may contain
+// one.
 func pathID(path []string) string { return strings.Join(path, "\x00") }
 
-// display writes a path as people do: the keys of a relay follow "relay.".
+// display returns a path for an error: "relay.crt", without the number of the relay.
 func display(path []string) string {
 	if len(path) > 2 && path[0] == relayKey {
 		path = append([]string{relayKey}, path[2:]...)
@@ -152,7 +154,7 @@ func display(path []string) string {
 	return strings.Join(path, ".")
 }
 
-// explainTOML says in one line what is wrong with the form of a file.
+// explainTOML turns a syntax error into one line.
 func explainTOML(err error) error {
 	var wrong *toml.DecodeError
 	if !errors.As(err, &wrong) {
@@ -162,7 +164,7 @@ func explainTOML(err error) error {
 	text := strings.TrimPrefix(wrong.Error(), "toml: ")
 	key := strings.Join(wrong.Key(), ".")
 	switch {
-	case strings.HasPrefix(text, "key ") || strings.HasPrefix(text, "table "): // it names itself
+	case strings.HasPrefix(text, "key ") || strings.HasPrefix(text, "table "): // the text names the key
 		return fmt.Errorf("line %d: %s", line, text)
 	case key != "":
 		return fmt.Errorf("line %d: %s: %s", line, key, text)
@@ -170,7 +172,7 @@ func explainTOML(err error) error {
 	return fmt.Errorf("line %d, column %d: %s", line, column, text)
 }
 
-// suggest says where or how a key is known.
+// suggest returns a hint about the right place or spelling of a key.
 func suggest(path []string) string {
 	last := path[len(path)-1]
 	inRelay := path[0] == relayKey && len(path) == 3
@@ -205,9 +207,9 @@ func knownKey(ofRelay bool, key string) string {
 	return ""
 }
 
-// keyLines finds the line of every key. The decoder's own parser reads the file
-// once more for that, since the decoder keeps no lines; it is known to be
-// without a mistake, and no value is taken from here.
+// keyLines returns the line of every key. The decoder does not keep lines, so this
+// function runs the decoder's parser again. The file is known to be valid, and the
+// values are not used.
 func keyLines(data []byte) map[string]int {
 	k := keyLine{lines: make(map[string]int), arrays: make(map[string]int)}
 	k.parser.Reset(data)
@@ -228,10 +230,10 @@ func keyLines(data []byte) map[string]int {
 type keyLine struct {
 	parser unstable.Parser
 	lines  map[string]int
-	arrays map[string]int // the number of tables so far, by pathID
+	arrays map[string]int // number of tables so far, by pathID
 }
 
-// keys gives the path of an expression below a table, and notes its line.
+// keys returns the path of an expression in a table, and records its line.
 func (k *keyLine) keys(table []string, e *unstable.Node) []string {
 	path := slices.Clone(table)
 	for it := e.Key(); it.Next(); {
@@ -255,7 +257,7 @@ func (k *keyLine) note(path []string, key *unstable.Node) {
 	}
 }
 
-// value notes the keys within a value.
+// value records the keys within a value.
 func (k *keyLine) value(path []string, v *unstable.Node) {
 	for i, it := 0, v.Children(); it.Next(); i++ {
 		switch n := it.Node(); {

@@ -15,17 +15,17 @@ type Users map[string]User // by UserKey
 // User is one row of the table.
 type User struct {
 	Endpoint
-	Name  string // as it is written in the table
-	where string // where it is written, for errors
+	Name  string // as written in the table
+	where string // place of the entry, for errors
 }
 
-// maxUsers bounds the table of users.
+// maxUsers bounds the number of entries in the table of users.
 const maxUsers = 1 << 20
 
-// UserKey returns the form in which user names are compared. Domains are
-// compared without regard to case and without the final dot, as in the DNS.
-// Everything in front of the last @ is compared exactly, because only the mail
-// server of the domain knows how it reads local parts (RFC 5321 section 2.4).
+// UserKey returns the form in which user names are compared. In domains, case and a
+// trailing dot are ignored, as in the DNS. Everything before the last @ is compared
+// exactly, because only the mail server of the domain knows how to interpret local
+// parts (RFC 5321 section 2.4).
 func UserKey(name string) string {
 	at := strings.LastIndexByte(name, '@')
 	if at < 0 {
@@ -34,8 +34,8 @@ func UserKey(name string) string {
 	return name[:at+1] + strings.TrimSuffix(strings.ToLower(name[at+1:]), ".")
 }
 
-// add puts a row into the table. Two names that are compared as equal are an
-// error, even if they have the same backend.
+// add adds an entry. Two names with the same UserKey are an error, even if they have
+// the same backend.
 func (t Users) add(name, where string, e Endpoint) error {
 	key := UserKey(name)
 	switch other, twice := t[key]; {
@@ -144,7 +144,7 @@ func (r *Relay) Backends() (users Users, others *Endpoint, err error) {
 	return users, others, nil
 }
 
-// checkName refuses a TLS backend without a name that could be verified.
+// checkName reports a TLS backend without a name that could be verified.
 func (r *Relay) checkName(e Endpoint) error {
 	if e.Network == "unix" && e.Security != Plain && r.Upstream.ServerName == "" && !r.Upstream.InsecureSkipVerify {
 		return fmt.Errorf("%v has no host whose name could be verified; set backend-servername", e)

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
-// validate finds what is wrong without a look at any file that c names.
-// Defaults are set. All that is wrong is in the error.
+// validate checks everything that does not depend on the files that c names. Defaults
+// have to be set. The error contains all mistakes.
 func (c *Config) validate() error {
 	var all []error
 	add := func(err error) {
@@ -58,7 +58,7 @@ func (c *Config) validateCounters() error {
 	return nil
 }
 
-// validate gives everything that is wrong with r.
+// validate returns all mistakes in r.
 func (r *Relay) validate() (all []error) {
 	add := func(err error) {
 		if err != nil {
@@ -66,7 +66,7 @@ func (r *Relay) validate() (all []error) {
 		}
 	}
 	if err := oneOf("mode", r.Mode, modes()...); err != nil {
-		return []error{err} // all else depends on it
+		return []error{err} // everything else depends on it
 	}
 	add(r.validateListen())
 	add(r.validateBackends())
@@ -98,9 +98,10 @@ func (r *Relay) validate() (all []error) {
 }
 
 const (
-	// maxLineBound bounds max-line: the buffer is there for every client.
+	// maxLineBound bounds max-line, because every client can fill a buffer of that
+	// size.
 	maxLineBound = 1 << 20
-	// maxTimeout bounds every time; a longer one is a slip.
+	// maxTimeout bounds every timeout; a longer one is probably a mistake.
 	maxTimeout = 7 * 24 * time.Hour
 )
 
@@ -164,11 +165,11 @@ func (r *Relay) validateBackends() error {
 	return nil
 }
 
-// validateSides refuses options of TLS for a side that speaks none: whoever
-// gives them means it to, and a prefix is missing. Users' backends may be of
-// both kinds; Check looks at them.
+// validateSides rejects TLS options for a side that does not use TLS, because the
+// prefix of an address is probably missing. The backends of users can be of both
+// kinds; relay.Check reports options without effect for them.
 func (r *Relay) validateSides() error {
-	speaksTLS := func(e Endpoint, err error) bool { return err != nil || e.Security != Plain } // an error is reported already
+	speaksTLS := func(e Endpoint, err error) bool { return err != nil || e.Security != Plain } // an error has been reported
 	if keys := r.Server.Given(); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(ParseEndpoint(s, DirectTLS)) }) {
 		return &keyError{keys, errors.New("no listener has TLS")}
 	}
@@ -178,7 +179,7 @@ func (r *Relay) validateSides() error {
 	return nil
 }
 
-// validateTexts checks what the relay puts into lines of a protocol.
+// validateTexts checks the texts that the relay sends in lines of a protocol.
 func (r *Relay) validateTexts() error {
 	for _, s := range []struct{ key, value string }{{"greeting", r.Greeting}, {"hostname", r.Hostname}} {
 		if !protocol.Printable(s.value) {
@@ -250,7 +251,7 @@ func (r *Relay) validateHTTP() error {
 	return nil
 }
 
-// Reserved reports whether a header steers HTTP itself.
+// Reserved reports whether a header is part of HTTP itself or of forwarding.
 func Reserved(name string) bool {
 	switch HeaderKey(name) {
 	case "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "cookie", "authorization",
@@ -260,8 +261,9 @@ func Reserved(name string) bool {
 	return false
 }
 
-// HeaderKey is a header's name as careless programs compare it: for CGI many
-// turn '-' into '_', and some every sign, and with it two names into one.
+// HeaderKey returns a header's name in the form in which some programs compare names.
+// CGI replaces '-' by '_', and some programs replace every special character, so that
+// different names become equal.
 func HeaderKey(name string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' {
@@ -271,7 +273,7 @@ func HeaderKey(name string) string {
 	}, strings.ToLower(name))
 }
 
-// token is RFC 9110 section 5.6.2.
+// token reports whether s is a token (RFC 9110 section 5.6.2).
 func token(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
 		return !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", c))
@@ -285,14 +287,14 @@ func oneOf(key, value string, list ...string) error {
 	return wrongKey(key, "%w", wantOneOf(value, list...))
 }
 
-// wantOneOf says which words are possible. An empty one stands for the default
-// and is not named.
+// wantOneOf returns an error that lists the possible words. An empty word stands for
+// the default and is not listed.
 func wantOneOf(value string, list ...string) error {
 	list = slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == "" })
 	return fmt.Errorf("want %s, got %q", listed(list, "or"), value)
 }
 
-// listed writes "a, b and c".
+// listed returns "a, b and c".
 func listed(list []string, and string) string {
 	last := len(list) - 1
 	if last < 1 {
@@ -308,7 +310,7 @@ func positive(key string, n int) error {
 	return nil
 }
 
-// The keys of Relay.Headers: what a header can carry.
+// The keys of Relay.Headers.
 const (
 	HeaderVerdict  = "verdict"
 	HeaderSubject  = "subject"
@@ -318,7 +320,7 @@ const (
 	HeaderProtocol = "protocol"
 )
 
-// DefaultHeaders returns the names of the headers.
+// DefaultHeaders returns the default names of the headers.
 func DefaultHeaders() map[string]string {
 	return map[string]string{
 		HeaderVerdict: "X-Client-Verdict", HeaderSubject: "X-Client-Subject", HeaderIssuer: "X-Client-Issuer",

@@ -100,7 +100,7 @@ func listOf[T any](v any) ([]T, bool) {
 	return list, true
 }
 
-// wantGot says which kind of value is wanted, and which stands there.
+// wantGot returns an error that describes the wanted kind of value and the given one.
 func wantGot(want string, got any) error {
 	kind := "a date or a time of day"
 	switch list := got.(type) {
@@ -178,7 +178,7 @@ func setText(field any, s string) error {
 	return nil
 }
 
-// choice is a value with the words for it, the usual one first.
+// choice is a value with its words, the usual one first.
 type choice[T any] struct {
 	value T
 	words []string

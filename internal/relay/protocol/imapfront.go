@@ -9,12 +9,12 @@ import (
 
 // imapFront is the server side of IMAP (RFC 9051, RFC 3501) before the login:
 // CAPABILITY, NOOP, ID, STARTTLS, LOGIN, AUTHENTICATE PLAIN and LOGOUT.
-// Literals of both kinds are read in every command.
+// Every command may contain synchronizing and non-synchronizing literals.
 type imapFront struct {
 	lineFront
-	continued int    // a continuation was sent for the literal that begins there
-	scanned   int    // the literals of the command in buf are whole up to there
-	authTag   string // of an AUTHENTICATE that waits for the client's response
+	continued int    // start of the literal that a continuation was sent for
+	scanned   int    // end of the last complete literal of the command in buf
+	authTag   string // tag of an AUTHENTICATE that waits for the client's response
 }
 
 func newIMAPFront(c FrontConfig) Front {
@@ -51,7 +51,7 @@ func (f *imapFront) bye(why string, lines ...string) Step {
 	return s
 }
 
-// bad answers a wrong command.
+// bad answers an invalid command.
 func (f *imapFront) bad(tag, why string) Step {
 	if f.mistake() {
 		return f.bye(textTooManyMistakes, tag+" BAD "+why)
@@ -98,23 +98,23 @@ func (f *imapFront) Next() Step {
 	return f.run(text)
 }
 
-// dropCommand drops a command that ends at end.
+// dropCommand removes a command that ends at end.
 func (f *imapFront) dropCommand(end int) {
 	f.drop(end)
 	f.continued, f.scanned = 0, 0
 }
 
-// command finds the end of one command with its literals, and where the part
-// after the last literal begins. If the command is not complete, ok is false
-// and the step says what to do.
+// command finds the end of a command with its literals, and the beginning of the part
+// after the last literal. If the command is not complete, ok is false and the step
+// says what to do.
 //
-// Every command may have literals. A line that ends like a literal is always
-// read as one, whatever the command is and whether the relay knows it, so that
-// the bytes of a literal never become a command.
+// A line that ends with the syntax of a literal is always followed by a literal, even
+// in a command that the relay does not know. So the bytes of a literal are never
+// treated as a command.
 //
-// The search goes on where it ended, and the first line is read for an answer
-// alone: a client may send thousands of literals in one command, and the last
-// bytes of it one at a time.
+// The search continues where it ended, and the first line is parsed only for a reply.
+// Otherwise a client could cause much work by sending thousands of literals in one
+// command, and then single bytes.
 func (f *imapFront) command() (last, end int, s Step, ok bool) {
 	for {
 		end = f.scanned
@@ -132,7 +132,7 @@ func (f *imapFront) command() (last, end int, s Step, ok bool) {
 		switch {
 		case !sync && (size > f.maxNonSync() || size > f.MaxLine-line):
 			tag, _ := f.head(line)
-			return 0, 0, f.bye("literal too big", tag+" BAD literal too big"), false // the client sends it in any case: RFC 7888 section 4
+			return 0, 0, f.bye("literal too big", tag+" BAD literal too big"), false // the client sends the literal without waiting: RFC 7888 section 4
 		case sync && f.continued < line:
 			return 0, 0, f.proceed(line, size), false
 		case len(f.buf) < line+size:
@@ -142,14 +142,14 @@ func (f *imapFront) command() (last, end int, s Step, ok bool) {
 	}
 }
 
-// proceed answers a client that waits before it sends the literal behind line.
+// proceed answers a client that waits before it sends the literal after line.
 func (f *imapFront) proceed(line, size int) Step {
 	tag, name := f.head(line)
 	switch {
 	case size > f.MaxLine-line:
 		f.dropCommand(line)
 		return f.bad(tag, "literal too big")
-	case (name == "LOGIN" || name == "AUTHENTICATE") && !f.loginAllowed(): // the client should not send a password that is refused
+	case (name == "LOGIN" || name == "AUTHENTICATE") && !f.loginAllowed(): // so that the client does not send the password
 		f.dropCommand(line)
 		return f.loginDisabled(tag)
 	}
@@ -157,7 +157,7 @@ func (f *imapFront) proceed(line, size int) Step {
 	return reply(Again, "+ OK")
 }
 
-// maxNonSync is the size of a literal that a client may send without waiting.
+// maxNonSync returns the maximum size of a non-synchronizing literal.
 // Only LITERAL+ allows more than 4096 bytes (RFC 7888 section 5).
 func (f *imapFront) maxNonSync() int {
 	if slices.ContainsFunc(f.Capabilities, func(s string) bool { return strings.EqualFold(s, "LITERAL+") }) {
@@ -166,7 +166,8 @@ func (f *imapFront) maxNonSync() int {
 	return maxLiteralMinus
 }
 
-// head is the tag and the name of the command whose first line ends at end or before.
+// head returns the tag and the name of the command whose first line ends at end or
+// earlier.
 func (f *imapFront) head(end int) (tag, name string) {
 	first, _, _ := bytes.Cut(f.buf[:end], []byte("\n"))
 	tag, rest := cutWord(trimEnd(string(first)))
@@ -184,7 +185,7 @@ func (f *imapFront) loginDisabled(tag string) Step {
 	return reply(Again, tag+" NO [PRIVACYREQUIRED] "+textPlaintext)
 }
 
-// run answers one complete command.
+// run handles a complete command.
 func (f *imapFront) run(line string) Step {
 	tag, rest := cutWord(line)
 	if !imapTag(tag) {
@@ -254,7 +255,7 @@ func (f *imapFront) authenticate(tag, args string) Step {
 	return f.plain(tag, initial)
 }
 
-// authenticateAnswer reads the line behind the continuation.
+// authenticateAnswer reads the line after the continuation.
 func (f *imapFront) authenticateAnswer() Step {
 	answer, ok := f.line()
 	if !ok {
@@ -280,7 +281,7 @@ func (f *imapFront) plain(tag, answer string) Step {
 	return Step{Do: Connect, Login: l}
 }
 
-// loginArguments reads two astrings (RFC 9051 section 9).
+// loginArguments parses two astrings (RFC 9051 section 9).
 func loginArguments(s string) (user, password string, ok bool) {
 	user, s, ok = astring(s)
 	if !ok || !strings.HasPrefix(s, " ") {
@@ -315,7 +316,7 @@ func astring(s string) (value, rest string, ok bool) {
 	return s[:end], s[end:], true
 }
 
-// quoted reads a quoted string behind its first quote.
+// quoted parses a quoted string after its first quote.
 func quoted(s string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

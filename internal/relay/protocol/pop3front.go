@@ -9,7 +9,7 @@ import (
 type pop3Front struct {
 	lineFront
 	user string // of USER
-	auth bool   // the answer of AUTH PLAIN is to come
+	auth bool   // the next line is the response of AUTH PLAIN
 }
 
 func newPOP3Front(c FrontConfig) Front {
@@ -35,7 +35,7 @@ func (f *pop3Front) bad(why string) Step {
 func (f *pop3Front) Refused() Step {
 	f.user = ""
 	if f.failed() {
-		return Step{Do: HangUp, Why: textTooManyLogins} // the client has the backend's -ERR
+		return Step{Do: HangUp, Why: textTooManyLogins} // the client already has the backend's -ERR
 	}
 	return Step{}
 }

@@ -184,10 +184,9 @@ type DialogConfig struct {
 }
 
 // Guard follows a client that logs in at the backend itself. It is used if the
-// relay has TLS with at least one of them. What the backend announces about TLS
-// applies to the backend's connection and not to the client's, so the guard
-// removes it, and refuses the client's commands that begin TLS (RFC 3207 section
-// 4.2).
+// relay has TLS with at least one of them. The backend's announcements about TLS
+// apply to the backend's connection and not to the client's, so the guard removes
+// them, and refuses the client's commands that begin TLS (RFC 3207 section 4.2).
 type Guard interface {
 	// Feed takes input of the client. It is called after Next has returned More.
 	Feed(in []byte)

@@ -7,11 +7,11 @@ import (
 
 // smtpFront is the server side of SMTP (RFC 5321) before the login: EHLO,
 // HELO, NOOP, RSET, STARTTLS (RFC 3207), AUTH PLAIN and LOGIN (RFC 4954) and
-// QUIT. Mail without a login is forwarded where the configuration allows it.
+// QUIT. Mail without a login is forwarded if the configuration allows it.
 type smtpFront struct {
 	lineFront
-	hello string // what the client called itself
-	wait  string // for the next line: "PLAIN", "USER" or "PASS"
+	hello string // the name that the client gave
+	wait  string // the meaning of the next line: "PLAIN", "USER" or "PASS"
 	user  string // of AUTH LOGIN
 }
 
@@ -153,7 +153,7 @@ func (f *smtpFront) auth(args string) Step {
 	return f.bad("504 5.5.4 " + textMechanism)
 }
 
-// answer reads a line of an AUTH dialog.
+// answer handles a line of an AUTH dialog.
 func (f *smtpFront) answer(line string) Step {
 	wait := f.wait
 	f.wait = ""
@@ -185,7 +185,7 @@ func (f *smtpFront) plain(answer string) Step {
 	return Step{Do: Connect, Login: l}
 }
 
-// mail forwards a client that does not log in, where that is allowed.
+// mail forwards a client that does not log in, if that is allowed.
 func (f *smtpFront) mail(line string) Step {
 	switch {
 	case f.hello == "":
