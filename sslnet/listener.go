@@ -221,7 +221,7 @@ func (l *Listener) Close() error {
 func (l *Listener) run(a *accepting) {
 	defer a.wait.Done()
 	for {
-		below, err := accept.Next(l.Listener, a.closed, mayPass)
+		below, err := accept.Next(l.Listener, a.closed, temporary)
 		if err != nil {
 			a.err = err
 			close(a.failed)
@@ -248,9 +248,8 @@ func (l *Listener) run(a *accepting) {
 	}
 }
 
-// mayPass reports whether an error of Accept is temporary. net/http goes by the same
-// method.
-func mayPass(err error, _ time.Duration) bool {
+// temporary reports whether an error of Accept is temporary, as net/http does.
+func temporary(err error, _ time.Duration) bool {
 	var e interface{ Temporary() bool }
 	return errors.As(err, &e) && e.Temporary()
 }

@@ -1,4 +1,4 @@
-// Package accept accepts connections, and pauses after errors that may pass.
+// Package accept accepts connections, and retries after temporary errors.
 package accept
 
 import (
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The first and the longest pause, as in net/http.
+// The first pause and the longest pause, as in net/http.
 const least, most = 5 * time.Millisecond, time.Second
 
 // Next returns the next connection of l. After an error, it calls again with the

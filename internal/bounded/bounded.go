@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxText is the bound of Text, in bytes, without the note about what was cut.
+// MaxText is the bound of Text, in bytes, without the note about the missing bytes.
 const MaxText = 1 << 10
 
 // Text returns s if it has at most MaxText bytes. A longer s is cut to at most

@@ -22,7 +22,7 @@ static int add_ssl(cpeer *p)
         return 0;
     }
     BIO_set_mem_eof_return(in, -1);
-    SSL_set_bio(p->ssl, in, out); /* owns them now */
+    SSL_set_bio(p->ssl, in, out); /* now owns both BIOs */
     return 1;
 }
 
@@ -50,7 +50,7 @@ err:
     return NULL;
 }
 
-/* A side of one version and with one suite, which takes any certificate of the other and resumes nothing. */
+/* An end that supports one version and one suite, accepts any certificate of the other end and does not resume sessions. */
 cpeer *cpeer_end_new(int client, int version, const char *crt, const char *key, const char *ciphers, const char *suites)
 {
     cpeer *p = OPENSSL_zalloc(sizeof(*p));
@@ -80,7 +80,7 @@ err:
     return NULL;
 }
 
-/* Begins, so that a client has something to say. */
+/* Starts the handshake, so that a client sends its ClientHello. */
 int cpeer_handshake(cpeer *p)
 {
     int ok;
@@ -91,7 +91,7 @@ int cpeer_handshake(cpeer *p)
     return ok;
 }
 
-/* Reads until SSL_read has no more. Returns the bytes of plaintext. */
+/* Reads until SSL_read has no more data. Returns the number of bytes of plaintext. */
 int cpeer_feed(cpeer *p, cpeer_outcome *outcome, unsigned char *plain, int cap, const unsigned char *wire, int len)
 {
     unsigned long code;
@@ -124,7 +124,7 @@ void cpeer_free(cpeer *p)
     ERR_clear_error();
 }
 
-/* Returns the bytes of plaintext, which may be none, or -1. */
+/* Returns the number of bytes of plaintext, possibly 0, or -1. */
 int cpeer_receive(cpeer *p, unsigned char *plain, int cap, const unsigned char *wire, int len)
 {
     int got = 0, n = 0, why;

@@ -1,6 +1,6 @@
 // Package cpeer has ends of connections in C, over OpenSSL's own memory BIOs, for
-// tests alone. Server does what neither a Filter nor crypto/tls does as a server: it
-// asks for renegotiations. End is what a Filter is compared with.
+// tests only. Server asks for renegotiations, which neither a Filter nor crypto/tls
+// does as a server. Tests compare a Filter with End.
 package cpeer
 
 /*
@@ -21,8 +21,8 @@ import (
 // Server is one connection. Close it after use.
 type Server struct{ p *C.cpeer }
 
-// New makes a server of PEM files. With askClient it asks for a certificate,
-// and takes any and none.
+// New makes a server from PEM files. With askClient it requests a client certificate,
+// and accepts any certificate and clients without one.
 func New(crt, key string, askClient bool) (*Server, error) {
 	c, k := C.CString(crt), C.CString(key)
 	defer C.free(unsafe.Pointer(c))
@@ -44,8 +44,8 @@ func (s *Server) Close() {
 	s.p = nil
 }
 
-// Receive takes bytes from the network and gives the plaintext in them, of
-// which there may be at most 64 kB.
+// Receive takes bytes from the network and returns the plaintext in them, at most
+// 64 kB.
 func (s *Server) Receive(wire []byte) ([]byte, error) {
 	plain := make([]byte, 64<<10)
 	n := C.cpeer_receive(s.p, ptr(plain), C.int(len(plain)), ptr(wire), C.int(len(wire)))
@@ -71,10 +71,10 @@ func (s *Server) Renegotiate() error {
 	return nil
 }
 
-// Rounds counts the renegotiations that were begun.
+// Rounds returns the number of renegotiations that have begun.
 func (s *Server) Rounds() int { return int(C.cpeer_rounds(s.p)) }
 
-// Outgoing gives what waits for the network, at most 64 kB at a time.
+// Outgoing returns the data that waits for the network, at most 64 kB at a time.
 func (s *Server) Outgoing() []byte {
 	wire := make([]byte, 64<<10)
 	return wire[:C.cpeer_outgoing(s.p, ptr(wire), C.int(len(wire)))]
@@ -85,11 +85,11 @@ func (s *Server) Outgoing() []byte {
 type End struct {
 	s       Server
 	err     error
-	waiting []byte // what SSL_write has not taken
+	waiting []byte // data that SSL_write has not accepted
 }
 
-// NewEnd makes a side of one version and of one suite of it. It takes any
-// certificate of the other side, and resumes nothing.
+// NewEnd makes an end that supports one version and one suite. It accepts any
+// certificate of the other end, and does not resume sessions.
 func NewEnd(client bool, version uint16, crt, key, ciphers, suites string) (*End, error) {
 	var args [4]*C.char
 	for i, s := range []string{crt, key, ciphers, suites} {
@@ -128,7 +128,7 @@ func (e *End) Receive(dst, wire []byte) ([]byte, error) {
 	var o C.cpeer_outcome
 	n := C.cpeer_feed(e.s.p, &o, ptr(plain), C.int(len(plain)), ptr(wire), C.int(len(wire)))
 	reasons := strings.Split(C.GoString(&o.reasons[0]), "\n")
-	reasons = reasons[:len(reasons)-1] // behind the last line
+	reasons = reasons[:len(reasons)-1] // without the empty string after the last line
 	switch {
 	case o.why == C.SSL_ERROR_WANT_READ:
 	case o.why == C.SSL_ERROR_ZERO_RETURN, o.why == C.SSL_ERROR_SYSCALL && o.shutdown&C.SSL_RECEIVED_SHUTDOWN != 0 && len(reasons) == 0:
@@ -139,7 +139,7 @@ func (e *End) Receive(dst, wire []byte) ([]byte, error) {
 	return append(dst, plain[:n]...), e.err
 }
 
-// EndError is what OpenSSL says of a failure.
+// EndError is an error of OpenSSL.
 type EndError struct {
 	Code    int      // SSL_get_error
 	Reasons []string // of the error queue, oldest first
@@ -147,7 +147,7 @@ type EndError struct {
 
 func (e *EndError) Error() string { return "cpeer: " + strings.Join(e.Reasons, ", ") }
 
-// Err is the error that ended the connection, io.EOF apart.
+// Err returns the error that ended the connection, or nil after io.EOF.
 func (e *End) Err() error {
 	if e.err == io.EOF {
 		return nil
@@ -161,9 +161,9 @@ func (e *End) Send(plain []byte) error {
 	return nil
 }
 
-// Outgoing encrypts what was sent, unless a handshake is under way, and appends
-// what waits for the network to dst. After the peer's close_notify in the middle
-// of a later handshake nothing is encrypted any more.
+// Outgoing encrypts the data that was sent, unless a handshake is in progress, and
+// appends the data that waits for the network to dst. After the peer's close_notify in
+// the middle of a later handshake, nothing is encrypted any more.
 func (e *End) Outgoing(dst []byte) []byte {
 	endless := e.err == io.EOF && C.SSL_in_init(e.s.p.ssl) != 0
 	if len(e.waiting) > 0 && !endless && e.Err() == nil && e.s.Send(e.waiting) == nil {

@@ -18,11 +18,11 @@ int cpeer_renegotiate(cpeer *p);
 int cpeer_outgoing(cpeer *p, unsigned char *wire, int cap);
 long cpeer_rounds(cpeer *p);
 
-/* What SSL_read ended with. */
+/* How the last SSL_read ended. */
 typedef struct cpeer_outcome {
     int why;      /* SSL_get_error */
     int shutdown; /* SSL_get_shutdown */
-    char reasons[512]; /* of the whole error queue, oldest first, a line each */
+    char reasons[512]; /* of the whole error queue, oldest first, one on each line */
 } cpeer_outcome;
 
 cpeer *cpeer_end_new(int client, int version, const char *crt, const char *key, const char *ciphers, const char *suites);

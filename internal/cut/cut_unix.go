@@ -19,9 +19,10 @@ type Socket struct{ fd int }
 
 // Take closes conn: pending calls of Read and Write return net.ErrClosed. The
 // underlying socket stays open, so the peer notices nothing yet.
-// The result is nil if conn was closed before or is not a TCP connection. In the
-// latter case the kernel still delivers, after the close, what was written before
-// it, and the peer sees an ordinary end.
+//
+// Take returns nil if conn was closed before or is not a TCP connection. In the
+// latter case the kernel still delivers, after the close, the data that was written
+// before it, and the peer sees an ordinary end.
 func Take(conn net.Conn) *Socket {
 	defer conn.Close()
 	tcp, ok := conn.(*net.TCPConn)

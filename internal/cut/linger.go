@@ -13,20 +13,19 @@ const (
 	LingerBytes = 256 << 10
 )
 
-// HalfClose ends the direction from this end to the peer, and reports whether conn
-// could do that.
+// HalfClose ends the outgoing direction of conn. It reports whether that was possible.
 func HalfClose(conn net.Conn) bool {
 	half, ok := conn.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
 }
 
-// Discard reads and drops what the peer still sends after HalfClose, until the peer
-// ends the connection too. The caller then closes conn. If it closed conn while the
-// peer was still sending, TCP would reset the connection, and the peer could lose
-// what was sent to it last: an alert, or an answer.
+// Discard reads and drops the data that the peer still sends after HalfClose, until
+// the peer ends the connection too. The caller then closes conn. If it closed conn while the
+// peer was still sending, TCP would reset the connection, and the peer could lose the
+// last data that was sent to it: an alert, or an answer.
 //
-// Discard gives up at the time end, when the peer sends nothing for the time pause
-// unless that is 0, and after limit bytes unless that is 0.
+// Discard gives up at the time end. It also gives up after a pause of the peer that is
+// longer than pause, and after limit bytes; 0 means that there is no such bound.
 func Discard(conn net.Conn, end time.Time, pause time.Duration, limit int64) {
 	var in io.Reader = conn
 	if pause > 0 {

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// visitors are the files of curl's certificate, and what the server must say.
+// visitors lists the certificates of curl, and the expected verdicts of the server.
 var visitors = []struct{ who, file, verdict, reason string }{
 	{"valid", "client-valid", "valid", "CRL: not listed"},
 	{"revoked", "client-revoked", "invalid", "CRL: listed"},
@@ -23,24 +23,25 @@ var visitors = []struct{ who, file, verdict, reason string }{
 	{"no certificate", "", "none", "No client certificate"},
 }
 
-// The last line that it writes before it waits for visitors.
+// clientcertReady matches the last lines that the program prints before it is ready.
 var clientcertReady = regexp.MustCompile(`  cd '(.*)'\n(?s:.*)  curl --cacert ca\.crt (https:\S+)\n`)
 
-// clientcert visits examples/clientcert, which makes its own certificates.
+// clientcert runs examples/clientcert, which makes its own certificates, and connects to
+// it with curl.
 func (d *demo) clientcert(ctx context.Context) error {
 	server, found, err := start(clientcertReady, filepath.Join(d.programs, "clientcert"), "-listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	pki, url := found[0], found[1]
-	t := d.table("examples/clientcert asks for a certificate and refuses nobody:", "WHO CAME\tPROTOCOL\tCIPHER\tVERDICT\tWHAT THE SERVER SAID")
+	t := d.table("examples/clientcert requests a certificate and accepts every client:", "CLIENT\tPROTOCOL\tCIPHER\tVERDICT\tANSWER OF THE SERVER")
 	visit := func() error {
 		defer t.Flush()
 		for _, version := range []string{"1.2", "1.3"} {
 			for _, v := range visitors {
 				out, err := curl(ctx, pki, append(certificate(v.file), "-i", "--tlsv"+version, "--tls-max", version, url)...)
 				if err != nil {
-					return fmt.Errorf("visit of %q in TLS %s: %w\n%s", v.who, version, err, server.output())
+					return fmt.Errorf("request of %q in TLS %s: %w\n%s", v.who, version, err, server.output())
 				}
 				a, err := read(out)
 				if err != nil {
@@ -56,17 +57,17 @@ func (d *demo) clientcert(ctx context.Context) error {
 		return err
 	}
 	if _, err := os.Stat(pki); err == nil {
-		return fmt.Errorf("clientcert left %s behind", pki)
+		return fmt.Errorf("clientcert did not remove %s", pki)
 	}
 	return nil
 }
 
-// answer is what a page says.
+// answer is the content of a page.
 type answer struct{ verdict, protocol, cipher, reason string }
 
 var (
 	cipherLine = regexp.MustCompile(`(?m)^Cipher: (\S+) (\S+)<br>$`)
-	// The first of these that a page has is why: an error, no certificate, or the CRL.
+	// reasonLine matches the first reason on the page: an error, no certificate, or the CRL.
 	reasonLine = regexp.MustCompile(`(?m)^(?:Error \d+ .*|No client certificate|CRL: .*)$`)
 )
 

@@ -1,8 +1,8 @@
-// Demo is what "make demo" runs. It builds examples/clientcert and cmd/sslrelay
-// and lets curl visit them: the example with each kind of client certificate in
-// TLS 1.2 and TLS 1.3, the relay in front of a web server in plain HTTP, and the
-// relay in front of dovecot, where that is installed. It prints who came and
-// what was answered. One wrong answer is exit status 1.
+// Demo is the program that "make demo" runs. It builds examples/clientcert and
+// cmd/sslrelay, and connects to them with curl: to the example with each kind of client
+// certificate in TLS 1.2 and TLS 1.3, to the relay with a plain HTTP server as its
+// backend, and to the relay with dovecot as its backend, if dovecot is installed. It
+// prints each client and the answer. If an answer is wrong, the exit status is 1.
 package main
 
 import (
@@ -41,7 +41,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	if _, err := exec.LookPath("curl"); err != nil {
-		return errors.New("curl is the visitor of this demo, and it is not installed")
+		return errors.New("the demo needs curl, which is not installed")
 	}
 	dir, err := os.MkdirTemp("", "sslfilter-demo-")
 	if err != nil {
@@ -73,14 +73,14 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// demo is what the parts share.
+// demo is the state that the parts of the demo share.
 type demo struct {
 	programs string // folder of the programs
 	pki      string // folder of testpki's certificates
-	wrong    int    // answers
+	wrong    int    // number of wrong answers
 }
 
-// table has a row for each visit.
+// table has a row for each request.
 type table struct {
 	*tabwriter.Writer
 	demo *demo
@@ -93,7 +93,7 @@ func (d *demo) table(title, head string) *table {
 	return t
 }
 
-// row counts an answer that is not as expected, and says what was.
+// row prints a row. It counts a wrong answer, and adds the expected one.
 func (t *table) row(right bool, expected string, cells ...string) {
 	line := strings.Join(cells, "\t")
 	if !right {
@@ -103,7 +103,8 @@ func (t *table) row(right bool, expected string, cells ...string) {
 	fmt.Fprintln(t, line)
 }
 
-// certificate is curl's flags for a client certificate of testpki; "" is none.
+// certificate returns the flags of curl for a client certificate of testpki. "" means
+// no certificate.
 func certificate(name string) []string {
 	if name == "" {
 		return nil

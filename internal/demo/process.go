@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// process is one of our programs, running.
+// process is one of our programs while it runs.
 type process struct {
 	name string
 	cmd  *exec.Cmd
@@ -23,8 +23,8 @@ type process struct {
 	out strings.Builder // standard output and error
 }
 
-// start runs a program until it says that it is ready, and returns what the
-// groups of that expression have found.
+// start starts a program and waits until its output matches ready. It returns the text
+// of the groups of that expression.
 func start(ready *regexp.Regexp, path string, args ...string) (*process, []string, error) {
 	p := &process{name: filepath.Base(path), cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
@@ -45,7 +45,7 @@ func start(ready *regexp.Regexp, path string, args ...string) (*process, []strin
 		default:
 		}
 	}
-	return nil, nil, errors.Join(fmt.Errorf("%s did not say that it is ready", p.name), p.stop())
+	return nil, nil, errors.Join(fmt.Errorf("%s did not become ready", p.name), p.stop())
 }
 
 func (p *process) Write(b []byte) (int, error) {

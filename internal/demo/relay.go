@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 )
 
-// file is a file of the certificates.
+// file returns the path of a file of the PKI.
 func (d *demo) file(name string) string { return filepath.Join(d.pki, name) }
 
 var (
@@ -22,7 +22,7 @@ var (
 	relaysReady = regexp.MustCompile(`address=starttls:(\S+)(?s:.*)address=tls:(\S+)(?s:.*)msg=ready`)
 )
 
-// httpRelay visits a web server that speaks plain HTTP through the relay.
+// httpRelay connects through the relay to a web server that speaks plain HTTP.
 func (d *demo) httpRelay(ctx context.Context) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -39,14 +39,14 @@ func (d *demo) httpRelay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := d.table("cmd/sslrelay in front of a web server that speaks plain HTTP, and what that was told:", "WHO CAME\tX-CLIENT-VERDICT\tX-CLIENT-SUBJECT")
+	t := d.table("cmd/sslrelay with a plain HTTP server as its backend, and the headers that the backend got:", "CLIENT\tX-CLIENT-VERDICT\tX-CLIENT-SUBJECT")
 	visit := func() error {
 		defer t.Flush()
 		for _, v := range []struct{ who, file, verdict, subject string }{
 			{"valid", "client-valid", "valid", "/O=sslfilter test/CN=valid client"},
 			{"revoked", "client-revoked", "invalid", "/O=sslfilter test/CN=revoked client"},
 			{"no certificate", "", "none", ""},
-			{"one who forges the headers", "", "none", ""},
+			{"client that forges the headers", "", "none", ""},
 		} {
 			args := append(certificate(v.file), "https://"+found[0]+"/")
 			if strings.Contains(v.who, "forges") {
@@ -54,7 +54,7 @@ func (d *demo) httpRelay(ctx context.Context) error {
 			}
 			out, err := curl(ctx, d.pki, args...)
 			if err != nil {
-				return fmt.Errorf("visit of %q: %w\n%s", v.who, err, relay.output())
+				return fmt.Errorf("request of %q: %w\n%s", v.who, err, relay.output())
 			}
 			verdict, subject, _ := strings.Cut(strings.TrimSuffix(out, "\n"), "\n")
 			t.row(verdict == v.verdict && subject == v.subject, v.verdict+" "+v.subject, v.who, verdict, cmp.Or(subject, "-"))
@@ -64,18 +64,19 @@ func (d *demo) httpRelay(ctx context.Context) error {
 	return errors.Join(visit(), relay.stop())
 }
 
-// imapRelay visits dovecot through the relay, or says why not.
+// imapRelay connects through the relay to dovecot. If that is not possible, it prints
+// the reason.
 func (d *demo) imapRelay(ctx context.Context) error {
 	if version, _ := curl(ctx, d.pki, "--version"); !strings.Contains(version, " imaps ") {
-		fmt.Println("cmd/sslrelay in front of an IMAP server is left out: this curl has no IMAP.")
+		fmt.Println("cmd/sslrelay with an IMAP server is left out: this curl has no IMAP.")
 		return nil
 	}
 	mail, err := dovecot.Start(d.file("server.crt"), d.file("server.key"), false)
 	if errors.Is(err, dovecot.ErrMissing) {
-		fmt.Println("cmd/sslrelay in front of an IMAP server is left out: dovecot is not installed (Debian: dovecot-imapd).")
+		fmt.Println("cmd/sslrelay with an IMAP server is left out: dovecot is not installed (Debian: dovecot-imapd).")
 		return nil
 	} else if err != nil {
-		fmt.Println("cmd/sslrelay in front of an IMAP server is left out: it did not start here:", err)
+		fmt.Println("cmd/sslrelay with an IMAP server is left out: it did not start here:", err)
 		return nil
 	}
 	defer mail.Stop()
@@ -87,7 +88,7 @@ func (d *demo) imapRelay(ctx context.Context) error {
 		return err
 	}
 	starttls, direct := []string{"--ssl-reqd", "imap://" + found[0]}, []string{"imaps://" + found[1]}
-	t := d.table("cmd/sslrelay in front of dovecot, with a backend for each user:", "WHO CAME\tHOW\tTO THE BACKEND\tANSWER")
+	t := d.table("cmd/sslrelay with dovecot as its backend, and another connection for each user:", "USER\tCLIENT\tBACKEND\tANSWER")
 	defer t.Flush()
 	for _, v := range []struct {
 		who, how string
@@ -95,10 +96,10 @@ func (d *demo) imapRelay(ctx context.Context) error {
 		backend  string
 		right    func(answer string, err error) bool
 	}{
-		{"anna", "STARTTLS", starttls, "in plain text", hasInbox},
-		{"bert", "TLS", direct, "by STARTTLS", hasInbox},
-		{"carl", "STARTTLS", starttls, "over TLS", hasInbox},
-		{"dora", "TLS", direct, "that is down", func(_ string, err error) bool { return err != nil && ctx.Err() == nil }},
+		{"anna", "STARTTLS", starttls, "plain text", hasInbox},
+		{"bert", "TLS", direct, "STARTTLS", hasInbox},
+		{"carl", "STARTTLS", starttls, "TLS", hasInbox},
+		{"dora", "TLS", direct, "down", func(_ string, err error) bool { return err != nil && ctx.Err() == nil }},
 	} {
 		out, err := curl(ctx, d.pki, append(v.args, "--user", v.who+":"+dovecot.Password, "-X", `LIST "" *`)...)
 		answer := strings.TrimSpace(out)

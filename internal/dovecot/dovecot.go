@@ -1,6 +1,6 @@
-// Package dovecot runs the mail server of that name for tests and the demo: in a
-// folder of its own, with a configuration of its own and no users of the system.
-// Any user name is an account, and the password is [Password].
+// Package dovecot runs the Dovecot mail server for tests and the demo, in a folder of
+// its own, with its own configuration and without users of the system. Every user name
+// is an account, and the password is [Password].
 package dovecot
 
 import (
@@ -18,32 +18,32 @@ import (
 	"time"
 )
 
-// Password is that of every user.
+// Password is the password of every user.
 const Password = "secret"
 
 const (
-	attempts  = 3 // ports that were free a moment ago may be taken
+	attempts  = 3 // ports that were free a moment ago may be in use now
 	startTime = 20 * time.Second
 	stopTime  = 10 * time.Second
 )
 
-// ErrMissing says that dovecot, or its part for a protocol, is not installed.
+// ErrMissing says that dovecot, or its package for a protocol, is not installed.
 var ErrMissing = errors.New("dovecot is not installed")
 
 // Server is a running dovecot. All addresses are on 127.0.0.1.
 type Server struct {
 	IMAP  string // plain text and STARTTLS
 	IMAPS string
-	POP3  string // plain text and STARTTLS; empty unless Start was asked for it
+	POP3  string // plain text and STARTTLS; empty without pop3
 
 	dir    string
 	cmd    *exec.Cmd
-	output bytes.Buffer // whole once done is closed
+	output bytes.Buffer // complete once done is closed
 	done   chan struct{}
 }
 
-// Start runs a dovecot with the certificate crt and its key. pop3 asks for that
-// protocol too; Debian has it in a package of its own.
+// Start runs dovecot with the certificate crt and its key. With pop3 it also serves
+// POP3, which Debian has in a package of its own.
 func Start(crt, key string, pop3 bool) (s *Server, err error) {
 	path, err := find(pop3)
 	if err != nil {
@@ -57,7 +57,7 @@ func Start(crt, key string, pop3 bool) (s *Server, err error) {
 	return nil, err
 }
 
-// find looks for the program, which is not in everybody's PATH.
+// find looks for the program, which is not in the PATH of every user.
 func find(pop3 bool) (string, error) {
 	path, err := exec.LookPath("dovecot")
 	if err != nil {
@@ -77,7 +77,7 @@ func find(pop3 bool) (string, error) {
 
 func start(path, crt, key string, pop3 bool) (s *Server, err error) {
 	s = &Server{done: make(chan struct{})}
-	if s.dir, err = os.MkdirTemp("", "dovecot-"); err != nil { // short: there are sockets in it
+	if s.dir, err = os.MkdirTemp("", "dovecot-"); err != nil { // short, because the paths of sockets are limited
 		return nil, fmt.Errorf("dovecot: %w", err)
 	}
 	defer func() {
@@ -90,7 +90,7 @@ func start(path, crt, key string, pop3 bool) (s *Server, err error) {
 		return s, err
 	}
 	s.cmd = exec.Command(path, "-F", "-c", filepath.Join(s.dir, "conf"))
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C must not reach it
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
@@ -119,7 +119,7 @@ func (s *Server) configure(crt, key string, pop3 bool) error {
 	}
 	c := config{Dir: s.dir, Crt: filepath.Join(s.dir, "crt"), Key: filepath.Join(s.dir, "key"), Password: Password, POP3: pop3}
 	c.Login, c.Internal, c.UID, c.GID = me.Username, me.Username, me.Uid, me.Gid
-	if me.Uid == "0" { // it refuses to serve mail as root
+	if me.Uid == "0" { // dovecot refuses to access mail as root
 		c.Login, c.Internal, c.UID, c.GID = "dovenull", "dovecot", "65534", "65534"
 	}
 	if c.Group, err = groupOf(c.Internal); err != nil {
@@ -147,7 +147,7 @@ func (s *Server) configure(crt, key string, pop3 bool) error {
 		}
 	}
 	mail := filepath.Join(s.dir, "mail")
-	err = errors.Join(os.Chmod(s.dir, 0o755), os.Mkdir(mail, 0o777), os.Chmod(mail, 0o777)) // for the user of the mail
+	err = errors.Join(os.Chmod(s.dir, 0o755), os.Mkdir(mail, 0o777), os.Chmod(mail, 0o777)) // for the user that owns the mail
 	var text bytes.Buffer
 	return errors.Join(err, configuration.Execute(&text, c), os.WriteFile(filepath.Join(s.dir, "conf"), text.Bytes(), 0o600))
 }
@@ -164,7 +164,7 @@ func groupOf(name string) (string, error) {
 	return g.Name, nil
 }
 
-// await waits until somebody listens at addr.
+// await waits until the server listens at addr.
 func (s *Server) await(addr string) error {
 	for end := time.Now().Add(startTime); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", addr)
@@ -182,7 +182,7 @@ func (s *Server) await(addr string) error {
 	}
 }
 
-// Log is what it has logged.
+// Log returns the log.
 func (s *Server) Log() string {
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	select {
@@ -193,7 +193,7 @@ func (s *Server) Log() string {
 	}
 }
 
-// Stop ends it and removes its folder.
+// Stop ends the server and removes its folder.
 func (s *Server) Stop() {
 	if s.cmd != nil {
 		s.cmd.Process.Signal(syscall.SIGTERM)

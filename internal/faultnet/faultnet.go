@@ -1,6 +1,6 @@
-// Package faultnet is a network with faults, for tests: a proxy for TCP that
-// delays, stalls, cuts, resets, or stops to listen or to speak, at a chosen byte
-// of a chosen direction.
+// Package faultnet simulates network faults, for tests. It is a TCP proxy that delays,
+// stalls, cuts or resets a connection, or stops reading or writing, at a chosen byte of
+// a chosen direction.
 package faultnet
 
 import (
@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// Fault is what the network does to one direction of a connection.
+// Fault is a fault in one direction of a connection.
 type Fault struct {
 	Kind Kind
-	At   int           // bytes that pass before it
-	Wait time.Duration // of delay and stall
+	At   int           // bytes that pass before the fault
+	Wait time.Duration // duration of Delayed (at most) and Stalled
 }
 
 // Kind is a kind of fault.
 type Kind int
 
-// The kinds. Up to Tiny everything still arrives.
+// The kinds. With the kinds up to Tiny, all data still arrives.
 const (
 	Faultless Kind = iota
-	Delayed        // every piece comes later
-	Stalled        // once, as where packets are lost and sent again
+	Delayed        // every piece is delayed
+	Stalled        // once, as after a loss of packets that are sent again
 	Tiny           // segments of a few bytes
 	Resets         // RST
-	Ends           // FIN, the other direction goes on
-	Deaf           // what comes is not read any more, so the sender's buffers fill
-	Mute           // what comes is thrown away
-	Vanishes       // the same in both directions, without FIN
+	Ends           // FIN; the other direction continues
+	Deaf           // the proxy stops reading, so the buffers of the sender fill
+	Mute           // the proxy drops the data
+	Vanishes       // the proxy drops the data of both directions, and FIN
 	Kinds     = iota
 )
 
@@ -40,30 +40,30 @@ func (k Kind) String() string {
 	return [Kinds]string{"faultless", "delayed", "stalled", "tiny", "resets", "ends", "deaf", "mute", "vanishes"}[k]
 }
 
-// Harmless reports whether everything still arrives.
+// Harmless reports whether all data still arrives.
 func (k Kind) Harmless() bool { return k <= Tiny }
 
-// Proxy passes TCP connections on, with a fault in each.
+// Proxy forwards TCP connections, with a fault in each.
 type Proxy struct {
 	net.Listener
 	target string
-	closed chan struct{} // ends what waits
+	closed chan struct{} // closed by Stop
 	all    sync.WaitGroup
 
 	dialing sync.Mutex
 }
 
-// Link is one connection through the proxy. The first direction is the client's.
+// Link is one connection through the proxy. Index 0 is the direction from the client.
 type Link struct {
 	Plan   [2]Fault
 	Seed   uint64
 	Passed [2]atomic.Int64 // bytes that arrived
 	Done   chan struct{}   // closed when both directions have ended
 
-	gone atomic.Bool // vanished
+	gone atomic.Bool // Vanishes has struck
 }
 
-// New is a proxy in front of the address target.
+// New starts a proxy for the address target.
 func New(target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -72,16 +72,16 @@ func New(target string) (*Proxy, error) {
 	return &Proxy{Listener: l, target: target, closed: make(chan struct{})}, nil
 }
 
-// Stop ends everything, and returns when nothing is left.
+// Stop ends all connections, and returns when all goroutines have ended.
 func (p *Proxy) Stop() {
 	p.Close()
 	close(p.closed)
 	p.all.Wait()
 }
 
-// Dial makes a connection through the proxy, which has the faults of l.
+// Dial makes a connection through the proxy, with the faults of l.
 func (p *Proxy) Dial(l *Link) (net.Conn, error) {
-	p.dialing.Lock() // who is accepted is who has dialed
+	p.dialing.Lock() // so that the accepted connection is the dialed one
 	defer p.dialing.Unlock()
 	client, err := net.Dial("tcp", p.Addr().String())
 	if err != nil {
@@ -100,7 +100,7 @@ func (p *Proxy) Dial(l *Link) (net.Conn, error) {
 	}
 	ends := [2]*net.TCPConn{near.(*net.TCPConn), far.(*net.TCPConn)}
 	for _, end := range ends {
-		end.SetReadBuffer(16 << 10) // so that a deaf peer is felt
+		end.SetReadBuffer(16 << 10) // so that Deaf soon has an effect
 		end.SetWriteBuffer(16 << 10)
 	}
 	l.Done = make(chan struct{})
@@ -117,7 +117,7 @@ func (p *Proxy) Dial(l *Link) (net.Conn, error) {
 	p.all.Go(func() {
 		select {
 		case <-l.Done:
-		case <-p.closed: // what hangs on a read or write
+		case <-p.closed: // ends calls of Read and Write in progress
 			near.Close()
 			far.Close()
 		}
@@ -125,7 +125,7 @@ func (p *Proxy) Dial(l *Link) (net.Conn, error) {
 	return client, nil
 }
 
-// pump passes one direction on until its end or its fault.
+// pump forwards one direction until its end or its fault.
 func (p *Proxy) pump(l *Link, direction int, from, to *net.TCPConn) {
 	f := l.Plan[direction]
 	r := rand.New(rand.NewPCG(l.Seed, uint64(direction)))
@@ -167,10 +167,10 @@ func (p *Proxy) pump(l *Link, direction int, from, to *net.TCPConn) {
 		if f.Kind == Delayed {
 			p.sleep(time.Duration(r.Int64N(int64(f.Wait))))
 		}
-		silent := l.gone.Load() || struck // thrown away, the end too
+		silent := l.gone.Load() || struck // data and the end are dropped
 		if n > 0 && !silent {
 			if _, err := to.Write(buf[:n]); err != nil {
-				from.SetLinger(0) // the sender learns it as it would without a proxy
+				from.SetLinger(0) // the sender gets the error as it would without a proxy
 				from.Close()
 				return
 			}
@@ -186,7 +186,7 @@ func (p *Proxy) pump(l *Link, direction int, from, to *net.TCPConn) {
 		case err != nil && silent:
 			<-p.closed
 			return
-		case err != nil: // a reset is passed on
+		case err != nil: // forward the reset
 			to.SetLinger(0)
 			to.Close()
 			return

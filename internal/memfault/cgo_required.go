@@ -1,5 +1,5 @@
 //go:build !cgo
 
-// Package memfault needs cgo, and has nothing without it. It exists then so that the
-// compiler gets to the sentence of the root package that says what is missing.
+// Package memfault needs cgo, and is empty without it. It exists so that the compiler
+// reaches the root package, whose error says what is missing.
 package memfault

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// marked is data that would be recognised on the wire.
+// marked returns data that can be recognized on the wire.
 func marked(n int) []byte {
 	r := rand.NewChaCha8([32]byte{byte(n)})
 	data := make([]byte, n)
@@ -23,17 +23,17 @@ func marked(n int) []byte {
 	return data
 }
 
-// side is one end of a connection and what it did.
+// side is one end of a connection, with its results.
 type side struct {
 	*testkit.Side
-	sent     []byte // what Send took
-	closed   bool   // CloseWrite was called, and took it
+	sent     []byte // data that Send accepted
+	closed   bool   // CloseWrite succeeded
 	errs     []error
 	ids      []sslfilter.CertID
 	peer     *sslfilter.Peer
 	valid    bool
 	exported []byte
-	done     bool // the last three are of the end
+	done     bool // done, version and alpn are recorded at the end
 	version  string
 	alpn     string
 }
@@ -51,7 +51,7 @@ func (s *side) note(err error) bool {
 	return err == nil
 }
 
-// ask puts every question about the peer.
+// ask calls every function about the peer.
 func (s *side) ask() {
 	s.valid = s.ClientCertValid()
 	s.ids = s.ClientCertIDs()
@@ -66,9 +66,9 @@ func (s *side) ask() {
 // whole reports whether nothing failed on this side.
 func (s *side) whole() bool { return len(s.errs) == 0 && s.Filter.Err() == nil }
 
-// A connection is what it would be without a failure, or it has failed and says
-// so: no byte is lost, changed or in the clear, an end is not taken for another,
-// and a bad certificate is never a good one.
+// A connection is as it would be without a failure, or it reports an error. No byte is
+// lost, changed or sent unencrypted, a truncated end is not mistaken for an orderly one,
+// and an invalid certificate never becomes valid.
 func TestConnection(t *testing.T) {
 	server := sslfilter.Options{
 		Chain: testkit.PKI("chain.pem"), Key: testkit.PKI("server-inter.key"), CACrt: testkit.PKI("root.crt"), CACRL: testkit.PKI("crl.pem"), ClientCert: true, ALPN: []string{"one"},
@@ -107,8 +107,8 @@ func TestConnection(t *testing.T) {
 	}
 }
 
-// connection is a scenario: a handshake, data both ways, a new key, data, and
-// an orderly end.
+// connection is a scenario: a handshake, data in both directions, a key update, more
+// data, and an orderly end.
 type connection struct {
 	server, client *sslfilter.Ctx
 	tls13          bool
@@ -185,14 +185,13 @@ func (c connection) sweep(t *testing.T) {
 	})
 }
 
-// hold requires that s is what want is, or has failed in a way that harms
-// nobody.
+// hold requires that s is equal to want, or has failed without harm.
 func (s *side) hold(t *testing.T, want, other *side) {
 	t.Helper()
-	require.True(t, bytes.HasPrefix(other.sent, s.Got), "what came is what was sent")
+	require.True(t, bytes.HasPrefix(other.sent, s.Got), "the received data is what was sent")
 	if s.EOF() {
 		require.True(t, other.closed)
-		require.Equal(t, len(other.sent), len(s.Got), "an end before the end")
+		require.Equal(t, len(other.sent), len(s.Got), "an orderly end before all data has arrived")
 	}
 	if s.done {
 		require.NotEqual(t, "(NONE)", s.Cipher())
@@ -202,20 +201,20 @@ func (s *side) hold(t *testing.T, want, other *side) {
 	} else {
 		require.False(t, s.valid)
 	}
-	require.False(t, s.valid && !want.valid, "it became valid")
-	require.False(t, s.peer.Valid && !want.valid, "it became valid")
-	require.False(t, s.done && !want.done, "the handshake was refused")
+	require.False(t, s.valid && !want.valid, "an invalid certificate became valid")
+	require.False(t, s.peer.Valid && !want.valid, "an invalid certificate became valid")
+	require.False(t, s.done && !want.done, "the handshake should have been rejected")
 	if s.peer.Valid {
 		require.Equal(t, want.peer, s.peer)
 	}
 	if s.valid && len(s.ids) > 0 {
 		require.Equal(t, want.ids, s.ids)
 	}
-	require.False(t, s.valid && s.whole() && len(s.ids) == 0, "nobody is valid")
-	for _, id := range s.ids { // a certificate for whose key or extensions there is no memory has more errors than it should
+	require.False(t, s.valid && s.whole() && len(s.ids) == 0, "valid without a certificate")
+	for _, id := range s.ids { // if there is no memory for the key or the extensions of a certificate, it has more errors
 		known := slices.ContainsFunc(want.ids, func(w sslfilter.CertID) bool { return w.Subject == id.Subject && bytes.Equal(w.Serial, id.Serial) })
-		// who refuses at the first error has not seen all of the chain without one
-		require.True(t, known || id.Depth > 0 && id.Subject != "" && len(id.Serial) > 0, "%+v is nobody", id)
+		// a side that rejects at the first error has not verified the whole chain without that error
+		require.True(t, known || id.Depth > 0 && id.Subject != "" && len(id.Serial) > 0, "unknown certificate %+v", id)
 	}
 	if s.whole() && s.done {
 		require.NotEmpty(t, s.exported)

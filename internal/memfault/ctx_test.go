@@ -13,17 +13,17 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// view is what a context does in a connection with peer.
+// view has the properties of a context and of a connection that it made.
 type view struct {
 	ciphers         []string
 	version, alpn   string
-	sent, announced int // certificates, and names of CAs
+	sent, announced int // number of certificates, and of names of CAs
 	valid           [2]bool
 	err             string
 }
 
-// look makes a connection of ctx and peer, one of which is a client. TLS 1.2
-// shows names of CAs as they are.
+// look makes a connection between ctx and peer, one of which is a client. In TLS 1.2
+// the names of CAs can be read on the wire.
 func look(t *testing.T, ctx, peer *sslfilter.Ctx, cas ...[]byte) (v view) {
 	t.Helper()
 	own, err := ctx.NewFilter()
@@ -53,9 +53,8 @@ func look(t *testing.T, ctx, peer *sslfilter.Ctx, cas ...[]byte) (v view) {
 	return v
 }
 
-// requireWhole requires that have is what want is. OpenSSL itself leaves out an
-// algorithm that it could not load when the context was made; there is never
-// one more.
+// requireWhole requires that have is equal to want, except that ciphers may be missing:
+// OpenSSL itself omits an algorithm that it could not load when the context was made.
 func requireWhole(t *testing.T, want, have view) {
 	t.Helper()
 	i := 0
@@ -77,7 +76,7 @@ func client12() sslfilter.Options {
 	return testkit.Client(testkit.TLS12)
 }
 
-// A context is made as it was asked for, or not at all.
+// NewCtx returns a complete context, or an error.
 func TestNewCtx(t *testing.T) {
 	root, other := testkit.PKIBytes(t, "root.crt"), testkit.PKIBytes(t, "other.crt")
 	secret := func() ([]byte, error) { return []byte("secret"), nil }
@@ -97,7 +96,7 @@ func TestNewCtx(t *testing.T) {
 		{"server with everything", server, client},
 		{"client with everything", client, server},
 		{"encrypted key in memory", sslfilter.Options{CrtMem: testkit.PKIBytes(t, "server.crt"), KeyMem: testkit.PKIBytes(t, "server-enc.key"), KeyPassphrase: secret, TLS12: true}, client12()},
-		{"chain out of the CAs", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrtMem: [][]byte{testkit.PKIBytes(t, "inter.crt"), root}, TLS12: true}, client12()},
+		{"chain from the CAs", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrtMem: [][]byte{testkit.PKIBytes(t, "inter.crt"), root}, TLS12: true}, client12()},
 		{"Ed25519, TLS 1.3 suites", sslfilter.Options{Crt: testkit.PKI("server-ed25519.crt"), Key: testkit.PKI("server-ed25519.key"), CipherSuites: "TLS_AES_128_GCM_SHA256", MinVersion: sslfilter.VersionTLS13}, sslfilter.Options{Client: true, InsecureSkipVerify: true}},
 		{"the system's CAs", sslfilter.Options{Client: true, ServerName: "localhost"}, server12()},
 		{"anonymous server", sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0", TLS12: true}, sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "aNULL:@SECLEVEL=0", TLS12: true}},

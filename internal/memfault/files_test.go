@@ -17,7 +17,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// connected makes a server that has a certificate of its client.
+// connected returns a connection whose client has sent its certificate.
 func connected(t *testing.T, client string) *testkit.Pair {
 	t.Helper()
 	f, err := sslfilter.New(sslfilter.Options{Client: true, Crt: testkit.PKI(client + ".crt"), Key: testkit.PKI(client + ".key"), CACrt: testkit.PKI("root.crt"), ServerName: "localhost"})
@@ -29,13 +29,13 @@ func connected(t *testing.T, client string) *testkit.Pair {
 	return p
 }
 
-// Where there is no memory to read a CRL everybody is blocked, and nobody any
-// more once there is.
+// If there is no memory to read a CRL, no certificate is accepted. Once there is memory
+// again, the result is right.
 func TestCRL(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "crl.pem")
 	crl := testkit.PKIBytes(t, "crl.pem")
 	n := 0
-	another := func() { // content that was never read
+	another := func() { // content that has not been read before
 		n++
 		next := file + ".next"
 		require.NoError(t, os.WriteFile(next, append(bytes.Repeat([]byte("\n"), n%1000), crl...), 0o600))
@@ -63,9 +63,9 @@ func TestCRL(t *testing.T) {
 	}
 }
 
-// DH parameters are loaded and checked, or refused.
+// DH parameters are loaded and checked, or rejected.
 func TestDH(t *testing.T) {
-	sound := testkit.PKIBytes(t, "dh1024.pem") // the smallest that OpenSSL takes at level 0
+	sound := testkit.PKIBytes(t, "dh1024.pem") // the smallest that OpenSSL accepts at level 0
 	n := 0
 	for name, c := range map[string]struct {
 		pem  []byte
@@ -73,12 +73,12 @@ func TestDH(t *testing.T) {
 	}{"sound": {sound, true}, "broken": {brokenDH(t), false}} {
 		t.Run(name, func(t *testing.T) {
 			if c.good && sslfilter.FIPSEnabled() {
-				t.Skip("the FIPS provider admits no parameters of 1,024 bits, and larger ones take too long here")
+				t.Skip("the FIPS provider rejects parameters of 1,024 bits, and larger ones take too long here")
 			}
 			texts := make(said)
 			defer texts.log(t)
 			sweep(t, func(t *testing.T, heal func() int) {
-				n++ // parameters that were never checked
+				n++ // parameters that have not been checked before
 				ctx, err := sslfilter.NewCtx(sslfilter.Options{
 					DHCertMem: append(bytes.Repeat([]byte("\n"), n%1000), c.pem...), Cipher: "aNULL:@SECLEVEL=0", TLS12: true,
 				})
@@ -95,7 +95,7 @@ func TestDH(t *testing.T) {
 	}
 }
 
-// brokenDH are parameters whose modulus is no prime: 2^1024 - 1.
+// brokenDH returns parameters whose modulus is not a prime: 2^1024 - 1.
 func brokenDH(t *testing.T) []byte {
 	t.Helper()
 	p := new(big.Int).Lsh(big.NewInt(1), 1024)
@@ -104,8 +104,8 @@ func brokenDH(t *testing.T) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: der})
 }
 
-// A renegotiation and the data around it are whole, or the connection failed;
-// and a verdict is that of the certificate that was shown.
+// A renegotiation and the data around it are complete, or the connection reports an
+// error. The verdict is that on the certificate that was sent.
 func TestRenegotiation(t *testing.T) {
 	ctx, err := sslfilter.NewCtx(sslfilter.Options{
 		Client: true, CACrt: testkit.PKI("root.crt"), ServerName: "localhost", Crt: testkit.PKI("client.crt"), Key: testkit.PKI("client.key"),

@@ -8,28 +8,28 @@
 #include <string.h>
 #include <openssl/crypto.h>
 
-enum { DEPTH = 24 }; /* return addresses that are kept of an allocation */
+enum { DEPTH = 24 }; /* number of return addresses that are recorded for an allocation */
 
-/* In front of each block. The list of all that live says what was left behind, and where it was made. */
+/* The header before each block. The list of all live blocks shows leaks, and where they were allocated. */
 typedef struct header {
     struct header *next, *prev;
     size_t size;
     long number;
-    const char *file; /* OpenSSL's own literal */
+    const char *file; /* a string literal of OpenSSL */
     int line, depth;
     void **trace;
 } header;
 
-enum { FRONT = (sizeof(header) + 15) / 16 * 16 }; /* what follows is aligned as malloc aligns */
+enum { FRONT = (sizeof(header) + 15) / 16 * 16 }; /* the block is aligned as by malloc */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static header list = {.next = &list, .prev = &list};
 static long live, made, number, fail_at, fail_times, failed;
 static size_t bytes;
 static int installed, armed, tracing;
-static __thread int paused; /* of this thread: its allocations neither count nor fail */
+static __thread int paused; /* above 0: allocations of this thread are not counted and do not fail */
 
-/* Counts one allocation, and says whether it fails. The lock is held. */
+/* Counts one allocation, and returns whether it fails. The caller holds the lock. */
 static int fails(void)
 {
     if (!armed || paused)
@@ -97,7 +97,7 @@ static void fault_free(void *p, const char *file, int line)
     free(h);
 }
 
-/* Always moves: who kept the old address is found out by the address sanitizer. */
+/* Always moves the block, so that the address sanitizer detects uses of the old address. */
 static void *fault_realloc(void *p, size_t size, const char *file, int line)
 {
     size_t old;
@@ -116,7 +116,7 @@ static void *fault_realloc(void *p, size_t size, const char *file, int line)
     return q;
 }
 
-/* OpenSSL takes other functions until its first allocation only, so before Go runs at all. */
+/* OpenSSL accepts other functions only before its first allocation, so this runs before Go starts. */
 __attribute__((constructor)) static void install(void)
 {
     installed = CRYPTO_set_mem_functions(fault_malloc, fault_realloc, fault_free);
@@ -178,7 +178,7 @@ long memfault_mark(void)
 int memfault_end_thread(void)
 {
     OPENSSL_thread_stop();
-    return 1; /* for cgo, whose glue for nothing at all warns */
+    return 1; /* because the code that cgo generates for a void function causes a warning */
 }
 
 void memfault_trace(int on)
@@ -186,7 +186,7 @@ void memfault_trace(int on)
     tracing = on;
 }
 
-/* The blocks that were made after mark and live, one on a line: bytes, place, and the exported functions above it. */
+/* The live blocks that were allocated after mark, one on each line: size, place, and the exported functions in the call stack. */
 char *memfault_left(long mark)
 {
     char *text = NULL;

@@ -1,6 +1,6 @@
-// Package memfault is the allocator that OpenSSL and cgo_helpers.c get in any
-// program that links it: it counts, and it fails when it is told to. Only the
-// tests of this folder import it, so no other binary has it.
+// Package memfault has an allocator that counts allocations and can make them fail.
+// OpenSSL and the C files of the root package use it in every program that links this
+// package. Only the tests in this folder do so.
 //
 // OpenSSL takes other functions (CRYPTO_set_mem_functions(3)) only before its
 // first allocation, so a constructor of the binary sets them.
@@ -15,44 +15,44 @@ import "C"
 
 import "strings"
 
-// Installed reports whether OpenSSL took the functions.
+// Installed reports whether OpenSSL accepted the functions.
 func Installed() bool { return C.memfault_installed() != 0 }
 
-// Arm makes the at-th allocation from now on fail, counted from 1, and those
-// behind it up to times in all; a negative times is all that follow.
+// Arm makes allocations fail: times of them in a row, from the at-th allocation on,
+// counted from 1. If times is negative, all later allocations fail.
 func Arm(at, times int) { C.memfault_arm(C.long(at), C.long(times)) }
 
-// Disarm ends Arm, and tells how many allocations there were since then and how
-// many of them failed.
+// Disarm ends Arm. It returns the number of allocations since Arm, and how many of them
+// failed.
 func Disarm() (made, failed int) {
 	var f C.long
 	made = int(C.memfault_disarm(&f))
 	return made, int(f)
 }
 
-// Exempt runs f, whose allocations on this thread neither count nor fail. The
-// goroutine is locked to its thread.
+// Exempt runs f. Allocations of f on this thread are not counted and do not fail. The
+// goroutine must be locked to its thread.
 func Exempt(f func()) {
 	C.memfault_pause(1)
 	defer C.memfault_pause(-1)
 	f()
 }
 
-// Live tells how many blocks there are, and their bytes.
+// Live returns the number of live blocks and their size in bytes.
 func Live() (blocks, bytes int) {
 	var n C.size_t
 	blocks = int(C.memfault_live(&n))
 	return blocks, int(n)
 }
 
-// EndThread frees what OpenSSL keeps for this thread: the error queue, whose
-// texts stay until others take their place, and the random generators.
+// EndThread frees the data that OpenSSL keeps for this thread: the random generators,
+// and the error queue, whose texts stay until others replace them.
 func EndThread() { C.memfault_end_thread() }
 
-// Mark is a point in time for Left.
+// Mark returns a point in time for Left.
 func Mark() int { return int(C.memfault_mark()) }
 
-// Trace keeps the callers of each allocation from now on, which is slow.
+// Trace turns recording of the callers of each allocation on or off. It is slow.
 func Trace(on bool) {
 	n := C.int(0)
 	if on {
@@ -61,8 +61,8 @@ func Trace(on bool) {
 	C.memfault_trace(n)
 }
 
-// Left lists the blocks that were made since mark and live: bytes, OpenSSL's
-// file and line, and with Trace the exported functions that led there.
+// Left lists the live blocks that were allocated since mark: their size, OpenSSL's file
+// and line, and with Trace the exported functions in the call stack.
 func Left(mark int) []string {
 	text := C.memfault_left(C.long(mark))
 	if text == nil {

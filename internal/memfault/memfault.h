@@ -1,4 +1,4 @@
-/* Doors to the allocator that OpenSSL and cgo_helpers.c get in a test binary that links this package. */
+/* Functions of the allocator that OpenSSL and the C files of the root package use in a test binary that links this package. */
 #ifndef SSLFILTER_MEMFAULT_H
 #define SSLFILTER_MEMFAULT_H
 

@@ -17,45 +17,45 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/memfault"
 )
 
-// stride is 1 in make memfault, which takes an hour. Where it begins is no
-// chance, so that a run can be repeated.
+// make memfault sets stride to 1, and takes an hour. begin is not random, so that a run
+// can be repeated.
 var (
-	stride = flag.Int("stride", 499, "fail every nth allocation only, but ten in each scenario")
-	begin  = flag.Int("begin", 0, "how many allocations to let pass first")
+	stride = flag.Int("stride", 499, "fail only every `n`th allocation, but at least ten in each scenario")
+	begin  = flag.Int("begin", 0, "`number` of the first allocations that do not fail")
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	fmt.Println("linked with", sslfilter.OpenSSLVersion())
 	if !memfault.Installed() {
-		fmt.Println("FAIL: OpenSSL did not take the allocator")
+		fmt.Println("FAIL: OpenSSL did not accept the allocator")
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
-// bursts are how many allocations in a row fail.
+// bursts lists how many allocations in a row fail.
 var bursts = []struct {
 	name  string
 	times int
-}{{"one", 1}, {"all behind it too", -1}}
+}{{"one", 1}, {"all after it too", -1}}
 
-// most is more allocations than any scenario makes.
+// most is larger than the number of allocations in any scenario.
 const most = 200_000
 
-// scenario does something and closes what it opened. It holds its own rules.
-// heal ends the failing, and tells how many allocations failed.
+// scenario does something, checks the results and closes everything that it opened.
+// heal ends the failures, and returns how many allocations failed.
 type scenario func(t *testing.T, heal func() (failed int))
 
-// sweep plays the scenario again and again: it lets the first allocation in it
-// fail, then the second, and so on to its end; and then each with all behind
-// it. Nothing may be left behind.
+// sweep runs the scenario again and again. First a single allocation fails: the first
+// one, then the second, and so on to the end. Then all later allocations fail too. No
+// memory may leak.
 func sweep(t *testing.T, play scenario) {
 	for _, burst := range bursts {
 		t.Run(burst.name, func(t *testing.T) {
 			runtime.LockOSThread() // OpenSSL keeps an error queue for each thread
 			defer runtime.UnlockOSThread()
-			made := 0 // allocations of one play that nothing disturbed
+			made := 0 // allocations of a run without failures
 			once := func(at int) (failed int) {
 				defer func() {
 					if t.Failed() {
@@ -76,7 +76,7 @@ func sweep(t *testing.T, play scenario) {
 				play(t, heal)
 				return heal()
 			}
-			for range 3 { // for what OpenSSL keeps for good
+			for range 3 { // for memory that OpenSSL never frees
 				once(most)
 			}
 			tried, step := 0, min(*stride, 1+made/10)
@@ -93,8 +93,9 @@ func sweep(t *testing.T, play scenario) {
 	}
 }
 
-// clean plays once and requires that nothing is left behind. A leak is what the
-// same failure loses again and again; what grows once is a cache of OpenSSL's.
+// clean runs the scenario and requires that no memory leaks. If the same failure loses
+// memory every time, that is a leak. If memory grows only once, that is a cache of
+// OpenSSL.
 func clean(t *testing.T, at int, once func(at int) (failed int)) (failed int) {
 	before, _ := memfault.Live()
 	failed = once(at)
@@ -111,30 +112,31 @@ func clean(t *testing.T, at int, once func(at int) (failed int)) (failed int) {
 			return failed
 		}
 		if left := memfault.Left(mark); !known(left) {
-			t.Errorf("a failure of allocation %d leaves behind:\n%s", at, strings.Join(left, "\n"))
+			t.Errorf("a failure of allocation %d leaks:\n%s", at, strings.Join(left, "\n"))
 			return failed
 		}
 	}
 	return failed
 }
 
-// settle tells how many blocks live, once those that the garbage collector
-// frees are gone.
+// settle returns the number of live blocks, after the garbage collector has freed the
+// blocks that it can free.
 func settle(before int) (blocks int) {
 	for range 5 {
 		if blocks, _ = memfault.Live(); blocks <= before {
 			break
 		}
 		runtime.GC()
-		time.Sleep(time.Millisecond) // cleanups run after it
+		time.Sleep(time.Millisecond) // cleanups run after a garbage collection
 	}
 	return blocks
 }
 
-// leaks of OpenSSL's own, by a function in the trace and the file of the block.
+// leaks lists the leaks of OpenSSL itself, by a function in the trace and the file of
+// the block.
 var leaks = []struct{ function, file, why string }{}
 
-// known reports whether all that was left are leaks of OpenSSL's own.
+// known reports whether all blocks in left are leaks of OpenSSL itself.
 func known(left []string) bool {
 	for _, block := range left {
 		if !slices.ContainsFunc(leaks, func(l struct{ function, file, why string }) bool {
@@ -146,7 +148,7 @@ func known(left []string) bool {
 	return len(left) > 0
 }
 
-// said counts the errors that a failure ended in, for who reads them.
+// said counts the errors that the failures caused, for the log.
 type said map[string]int
 
 func (s said) errors(errs ...error) {

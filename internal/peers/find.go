@@ -22,8 +22,8 @@ func SkipWithout(t testing.TB, debianPackage, what string) {
 	SkipUnless(t, debianPackage, what, "apt-get install "+debianPackage)
 }
 
-// SkipUnless is SkipWithout for something that no package has: remedy is what
-// brings it.
+// SkipUnless is SkipWithout for something that is not in a package. remedy says how to
+// install it.
 func SkipUnless(t testing.TB, required, what, remedy string) {
 	t.Helper()
 	for name := range strings.FieldsSeq(os.Getenv("SSLFILTER_REQUIRE")) {
@@ -54,8 +54,8 @@ func Find(t testing.TB, debianPackage, name string, trial ...string) string {
 	return path
 }
 
-// FindDaemon is Find for a program that Debian installs in /usr/sbin, which is
-// not in the PATH of every user.
+// FindDaemon is Find for a program that Debian installs in /usr/sbin, which is not in
+// the PATH of every user.
 func FindDaemon(t testing.TB, debianPackage, name string) string {
 	t.Helper()
 	path := filepath.Join("/usr/sbin", name)
@@ -107,13 +107,13 @@ func FindCurl(t testing.TB, args ...string) string {
 	return Find(t, "curl", "curl", append(trial, "--version")...)
 }
 
-// trials are the outcomes of all trials: func() error, by the command.
+// trials has the results of all trials: a func() error for each command.
 var trials sync.Map
 
-// complaint is the line with which an interpreter or curl says what it lacks.
+// complaint matches the line in which an interpreter or curl reports what is missing.
 var complaint = regexp.MustCompile(`(?m)^.*(?:Can't|Error|unsupported|support).*$`)
 
-const maxReason = 160 // bytes: Perl adds all its folders
+const maxReason = 160 // bytes; Perl appends all its folders
 
 // try runs a program, once in the life of this process.
 func try(path string, args []string) error {
@@ -133,8 +133,8 @@ func try(path string, args []string) error {
 	return once.(func() error)()
 }
 
-// ForeignEnv is the environment without the settings that are meant for the
-// OpenSSL of this library: a program that is not ours may have another one.
+// ForeignEnv returns the environment without the settings for the OpenSSL of this
+// library. A program of another project may use another OpenSSL.
 func ForeignEnv() (env []string) {
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "OPENSSL_") && !strings.HasPrefix(v, "LD_") && !strings.HasPrefix(v, "ASAN_") {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// caller is a test that calls Find: it keeps what Find makes of it.
+// caller is a test that calls Find. It records whether Find skips it or fails it.
 type caller struct {
 	testing.TB
 	skipped, failed bool
@@ -29,7 +29,7 @@ func (c *caller) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// outcome is what find makes of a test that calls it.
+// outcome returns the result of a test that calls find.
 func outcome(t *testing.T, find func(testing.TB)) *caller {
 	c := &caller{TB: t}
 	done := make(chan struct{})
@@ -41,8 +41,8 @@ func outcome(t *testing.T, find func(testing.TB)) *caller {
 	return c
 }
 
-// skips reports whether find skips the test that calls it. Where CI requires the
-// package, the same test must fail.
+// skips reports whether find skips the test that calls it. If CI requires the package,
+// the same test must fail.
 func skips(t *testing.T, find func(testing.TB)) bool {
 	t.Helper()
 	t.Setenv("SSLFILTER_REQUIRE", "")
@@ -53,7 +53,7 @@ func skips(t *testing.T, find func(testing.TB)) bool {
 	return c.skipped
 }
 
-func TestFindSkipsWithoutWhatTheTestNeeds(t *testing.T) {
+func TestFindSkipsWithoutTheProgram(t *testing.T) {
 	require.False(t, skips(t, func(t testing.TB) { peers.Find(t, "required", "sh") }))
 	require.True(t, skips(t, func(t testing.TB) { peers.Find(t, "required", "sslfilter-none") }))
 	require.False(t, skips(t, func(t testing.TB) { peers.Find(t, "required", "sh", "-c", "true") }))

@@ -1,5 +1,5 @@
-// Package peers starts programs for tests and talks to them: those that nobody
-// here wrote, and our own. A program that is started ends with its test.
+// Package peers starts programs for tests and talks to them: programs of other
+// projects, and our own. Each program ends with its test.
 package peers
 
 import (
@@ -23,17 +23,17 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 )
 
-// Patience is how long a program may take for one step. A test that gives up
-// has found a program that hangs.
+// Patience is the time that a program may take for one step. It is so long that a
+// program which exceeds it hangs.
 const Patience = 30 * time.Second
 
-// maxLogged is how much of a program's output stands in the log of a failed test.
+// maxLogged bounds the output of a program in the log of a failed test, in bytes.
 const maxLogged = 8 << 10
 
 // Build compiles packages of this module into dir, one program each, with the
 // race detector if the test has it.
 func Build(dir string, packages ...string) error {
-	args := []string{"build", "-ldflags=-s -w", "-o", dir + string(filepath.Separator)} // no debugger will see them
+	args := []string{"build", "-ldflags=-s -w", "-o", dir + string(filepath.Separator)} // no debugger is used with them
 	if raceDetector {
 		args = append(args, "-race")
 	}
@@ -43,7 +43,7 @@ func Build(dir string, packages ...string) error {
 	return nil
 }
 
-// Program is a program that runs.
+// Program is a running program.
 type Program struct {
 	name  string
 	t     testing.TB
@@ -61,12 +61,12 @@ type Program struct {
 func Start(t testing.TB, path string, args ...string) *Program {
 	t.Helper()
 	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // else each of ours takes a second to end
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=10") // otherwise each of our programs takes a second to end
 	return StartCmd(t, cmd)
 }
 
-// StartForeign is Start for a program that is not ours: what the environment
-// says about the OpenSSL of this library is not meant for it. It gets env too.
+// StartForeign is Start for a program of another project. It removes the settings for
+// the OpenSSL of this library from the environment, and adds env.
 func StartForeign(t testing.TB, env []string, path string, args ...string) *Program {
 	t.Helper()
 	cmd := exec.Command(path, args...)
@@ -74,8 +74,7 @@ func StartForeign(t testing.TB, env []string, path string, args ...string) *Prog
 	return StartCmd(t, cmd)
 }
 
-// StartCmd is Start for a command that is prepared. Its streams are the
-// Program's.
+// StartCmd is Start for a prepared command. It sets the streams of the command.
 func StartCmd(t testing.TB, cmd *exec.Cmd) *Program {
 	t.Helper()
 	p := &Program{name: filepath.Base(cmd.Path), t: t, cmd: cmd, done: make(chan struct{}), news: make(chan struct{}, 1)}
@@ -101,7 +100,7 @@ func StartCmd(t testing.TB, cmd *exec.Cmd) *Program {
 	return p
 }
 
-// output takes what the program writes.
+// output collects the output of the program.
 type output Program
 
 func (o *output) Write(b []byte) (int, error) {
@@ -115,7 +114,7 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Output is what the program has written until now.
+// Output returns the output of the program until now.
 func (p *Program) Output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +132,7 @@ func (p *Program) Await(text string) string {
 	return rest
 }
 
-// AwaitLine is Await for a program that may end first; then found is false.
+// AwaitLine is Await for a program that may end first. found is false then.
 func (p *Program) AwaitLine(text string) (rest string, found bool) {
 	p.t.Helper()
 	p.AwaitOutput(fmt.Sprintf("%q", text), func(out string, ended bool) bool {
@@ -148,8 +147,8 @@ func (p *Program) AwaitLine(text string) (rest string, found bool) {
 	return rest, found
 }
 
-// AwaitOutput waits until enough holds of all that the program has written, or
-// until it has ended, which is what is asked last.
+// AwaitOutput waits until enough returns true for the whole output of the program, or
+// until the program has ended and all of its output was checked.
 func (p *Program) AwaitOutput(what string, enough func(out string, ended bool) bool) {
 	p.t.Helper()
 	timeout := time.After(Patience)
@@ -171,7 +170,7 @@ func (p *Program) Say(text string) {
 	require.NoError(p.t, err)
 }
 
-// Write writes to the standard input of the program, which may have ended.
+// Write writes to the standard input of the program, which may already have ended.
 func (p *Program) Write(b []byte) (int, error) { return p.stdin.Write(b) }
 
 // CloseInput ends the standard input of the program.
@@ -183,7 +182,7 @@ func (p *Program) Signal(s os.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(s))
 }
 
-// Kill cuts the program off.
+// Kill kills the program.
 func (p *Program) Kill() { p.cmd.Process.Kill() }
 
 // Wait waits until the program ends, and returns its exit status.
@@ -192,7 +191,7 @@ func (p *Program) Wait() int {
 	return p.WaitWithin(Patience)
 }
 
-// WaitWithin is Wait for a program that takes longer.
+// WaitWithin is Wait with another limit than Patience.
 func (p *Program) WaitWithin(patience time.Duration) int {
 	p.t.Helper()
 	select {
@@ -203,7 +202,7 @@ func (p *Program) WaitWithin(patience time.Duration) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Run runs a program to its end, and returns what it wrote and its exit status.
+// Run runs a program to its end, and returns its output and its exit status.
 func Run(t testing.TB, path string, args ...string) (string, int) {
 	t.Helper()
 	p := Start(t, path, args...)
@@ -235,9 +234,9 @@ func Dovecot(t testing.TB, crt, key string) *dovecot.Server {
 	return d
 }
 
-// FreePort is a port of the loopback that nobody listens on, for programs that
-// cannot choose one themselves. It lies below those that Linux gives to
-// outgoing connections, so that none of these can take it meanwhile.
+// FreePort returns a free port on the loopback interface, for programs that cannot
+// choose one themselves. The port is below the range that Linux uses for outgoing
+// connections, so that no such connection can take it meanwhile.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
@@ -252,8 +251,8 @@ func FreePort(t testing.TB) string {
 	return ""
 }
 
-// AwaitPort waits until a port of the loopback is listened on. It does not
-// connect: there are programs that would take that for their only client.
+// AwaitPort waits until the program listens on a port of the loopback interface. It
+// does not connect, because some programs would treat that as their only client.
 func (p *Program) AwaitPort(port string) {
 	p.t.Helper()
 	n, err := strconv.Atoi(port)
@@ -268,7 +267,7 @@ func (p *Program) AwaitPort(port string) {
 	}
 }
 
-// listened looks a port up in the kernel's table, see proc(5).
+// listened looks up a port in the table of the kernel, see proc(5).
 func listened(t testing.TB, port int) bool {
 	table, err := os.ReadFile("/proc/net/tcp")
 	require.NoError(t, err)
@@ -282,7 +281,7 @@ func listened(t testing.TB, port int) bool {
 	return false
 }
 
-// Port is the port of an address.
+// Port returns the port of an address.
 func Port(t testing.TB, addr string) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)

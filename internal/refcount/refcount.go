@@ -11,8 +11,8 @@ type Count struct {
 	others atomic.Int64 // users besides the first; -1 if there are no users at all
 }
 
-// Acquire adds a user. It returns false if the object has no users any more, so that
-// it is freed or about to be freed.
+// Acquire adds a user. It returns false if the object has no users any more, because
+// it is then freed or about to be freed.
 func (c *Count) Acquire() bool {
 	for {
 		n := c.others.Load()
