@@ -4,21 +4,21 @@ package sslfilter
 
 import "fmt"
 
-// AlgorithmUse is what a connection uses an algorithm for.
+// AlgorithmUse is the purpose for which a connection uses an algorithm.
 type AlgorithmUse int
 
 const (
 	UseCipher        AlgorithmUse = iota // encrypts the records
-	UseMAC                               // authenticates them; absent where the cipher does
+	UseMAC                               // authenticates the records; absent if the cipher does
 	UseKDF                               // derives the keys
-	UseDigest                            // the hash under UseKDF and of the handshake's transcript
-	UseKeyExchange                       // the group, or RSA; absent in a resumed session without
-	UseSignature                         // what this side signed the handshake with, if it did
-	UsePeerSignature                     // what the peer signed it with, if it did
+	UseDigest                            // the hash of UseKDF and of the handshake transcript
+	UseKeyExchange                       // the group, or RSA; absent if a resumed session has no key exchange
+	UseSignature                         // the signature of this side in the handshake, if there is one
+	UsePeerSignature                     // the signature of the peer in the handshake, if there is one
 )
 
-// String gives "cipher", "mac", "kdf", "digest", "key exchange", "signature" or
-// "peer signature".
+// String returns "cipher", "mac", "kdf", "digest", "key exchange", "signature"
+// or "peer signature".
 func (u AlgorithmUse) String() string {
 	names := [...]string{"cipher", "mac", "kdf", "digest", "key exchange", "signature", "peer signature"}
 	if u < 0 || int(u) >= len(names) {
@@ -27,14 +27,14 @@ func (u AlgorithmUse) String() string {
 	return names[u]
 }
 
-// AlgorithmProvider says which provider of OpenSSL serves an algorithm.
+// AlgorithmProvider names the OpenSSL provider that implements an algorithm.
 type AlgorithmProvider struct {
 	Use       AlgorithmUse
 	Algorithm string // "AES-256-GCM", "secp256r1", "RSA-PSS+SHA256"
-	Provider  string // "fips", "default"; empty where no active provider serves it
+	Provider  string // "fips", "default"; empty if no active provider implements it
 }
 
-// String gives "cipher AES-256-GCM: fips".
+// String returns the three fields: "cipher AES-256-GCM: fips".
 func (a AlgorithmProvider) String() string {
 	provider := a.Provider
 	if provider == "" {
@@ -43,11 +43,14 @@ func (a AlgorithmProvider) String() string {
 	return a.Use.String() + " " + a.Algorithm + ": " + provider
 }
 
-// Providers lists the algorithms that the connection uses, and which provider
-// serves each. OpenSSL does not tell which implementation a connection took;
-// the answer is what a fetch of that algorithm gives in the connection's library
-// context under its properties, which is how OpenSSL takes it. It does not say
-// whether the provider counts a use as approved.
+// Providers lists the algorithms that the connection uses, and the provider
+// that implements each. OpenSSL does not report which implementation a
+// connection took. Providers fetches each algorithm in the connection's library
+// context and with its properties, which is what OpenSSL does too. The result
+// does not say whether the provider counts a use as approved.
+//
+// It returns a *UsageError before the handshake is done, and a *VersionError
+// with an OpenSSL before 3.0.
 //
 // The handshake must be done, and OpenSSL be 3.0 or later; otherwise it is an
 // error.

@@ -76,7 +76,7 @@ func (f *Filter) ReceiveEOF() error {
 // returns io.EOF.
 func (f *Filter) keepTrailing(wire []byte) error {
 	if len(f.trailing)+len(wire) > MaxTrailing {
-		return fmt.Errorf("%w: more than %d bytes behind the peer's close_notify; Detach hands them out", ErrBufferFull, MaxTrailing)
+		return fmt.Errorf("%w: more than %d bytes after the peer's close_notify; Detach returns them", ErrBufferFull, MaxTrailing)
 	}
 	f.trailing = append(f.trailing, wire...)
 	return io.EOF

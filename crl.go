@@ -14,18 +14,18 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// CRLCheck says which certificates of a chain OpenSSL looks up in CRLs.
+// CRLCheck selects the certificates of a chain that OpenSSL looks up in CRLs.
 type CRLCheck int
 
 const (
-	// CRLCheckOff leaves CRLs alone.
+	// CRLCheckOff makes OpenSSL ignore CRLs.
 	CRLCheckOff CRLCheck = iota
-	// CRLCheckLeaf looks up the peer's own certificate, in a CRL of its
-	// issuer (X509_V_FLAG_CRL_CHECK).
+	// CRLCheckLeaf looks up the peer's own certificate in a CRL of its issuer
+	// (X509_V_FLAG_CRL_CHECK).
 	CRLCheckLeaf
 	// CRLCheckChain looks up every certificate of the chain, each in a CRL of
-	// its own issuer (X509_V_FLAG_CRL_CHECK_ALL): there must be one of every
-	// CA in it, the root's included.
+	// its own issuer (X509_V_FLAG_CRL_CHECK_ALL). There must be a CRL of every
+	// CA in the chain, the root included.
 	CRLCheckChain
 )
 
@@ -41,21 +41,22 @@ func (c CRLCheck) String() string {
 	return fmt.Sprintf("CRLCheck(%d)", int(c))
 }
 
-// CRLStatus is the outcome of a look into CRLs: by serial for CACRL and
-// ClientCertCRL, or OpenSSL's own for CRLCheck.
+// CRLStatus is the result of a CRL check: of the comparison of serials for
+// CACRL and ClientCertCRL ("by serial" below), or of OpenSSL's check for
+// CRLCheck.
 type CRLStatus int
 
 const (
-	CRLNotAsked      CRLStatus = iota // no file was named
-	CRLNotListed                      // nothing of the chain is on a list; this and CRLNotAsked do not block
+	CRLNotAsked      CRLStatus = iota // no CRL is configured; does not block
+	CRLNotListed                      // no certificate of the chain is on a list; does not block
 	CRLListed                         // a certificate of the chain is on a list
-	CRLEmpty                          // by serial: the lists have no entry at all, which blocks, as in the original
-	CRLUnusable                       // a file is missing or cannot be read or parsed, which blocks
-	CRLNoCertificate                  // the peer showed no certificate, which is never "not on the CRL"
+	CRLEmpty                          // by serial: the lists have no entries at all, which blocks, as in the original
+	CRLUnusable                       // a file is missing, or cannot be read or parsed, which blocks
+	CRLNoCertificate                  // the peer sent no certificate, which never counts as "not listed"
 	CRLMissing                        // CRLCheck: there is no list of a certificate's issuer (X509_V_ERR_UNABLE_TO_GET_CRL)
 	CRLExpired                        // CRLCheck: the list has expired (X509_V_ERR_CRL_HAS_EXPIRED)
-	CRLInvalid                        // CRLCheck: the list does not count: its signature, issuer, date, scope or an extension
-	CRLNotReached                     // CRLCheck: the handshake ended before the lists were asked
+	CRLInvalid                        // CRLCheck: the list cannot be used because of its signature, issuer, date, scope or an extension
+	CRLNotReached                     // CRLCheck: the handshake ended before the lists were checked
 )
 
 func (s CRLStatus) String() string {
@@ -84,24 +85,24 @@ func (s CRLStatus) String() string {
 	return fmt.Sprintf("CRLStatus(%d)", int(s))
 }
 
-// CRLResult is a CRLStatus with its reason.
+// CRLResult is a CRLStatus with its details.
 type CRLResult struct {
 	Status CRLStatus
-	File   string // by serial: the file; CRLCheck: the one that cannot be used
-	// Subject is, for CRLListed, that of the first listed certificate of the
-	// chain, and for CRLMissing, CRLExpired and CRLInvalid that of the
-	// certificate that was looked up.
+	File   string // by serial: the file; CRLCheck: the file that cannot be used
+	// Subject is the subject of a certificate: for CRLListed of the first
+	// listed certificate in the chain, for CRLMissing, CRLExpired and
+	// CRLInvalid of the certificate that was looked up.
 	Subject string
-	Serial  []byte // of that certificate, as in CertID
-	// Err says why: for CRLUnusable, and for CRLCheck the *VerifyError.
+	Serial  []byte // of the same certificate, as in CertID
+	// Err is the reason for CRLUnusable, and for CRLCheck the *VerifyError.
 	Err error
-	// Ignored says that an option lets this pass: AllowMissingCRL,
-	// AllowExpiredCRL or IgnoreVerifyErrors.
+	// Ignored is true if an option accepts the certificate nevertheless:
+	// AllowMissingCRL, AllowExpiredCRL or IgnoreVerifyErrors.
 	Ignored bool
 }
 
-// OK reports whether the certificate is not blocked: it is not listed, nobody
-// asked, or what was found is ignored.
+// OK reports whether the certificate is not blocked: it is not listed, no CRL
+// is configured, or the result is ignored.
 func (r CRLResult) OK() bool {
 	return r.Status == CRLNotListed || r.Status == CRLNotAsked || r.Ignored
 }
@@ -128,25 +129,27 @@ func (r CRLResult) String() string {
 }
 
 // ClientCertNotOnCRL reports whether no serial of the peer's chain is on any
-// CRL in file (PEM). The file is looked at in every call, and parsed again if
-// it has changed.
+// CRL in file (PEM). Every call checks the file, and parses it again if it has
+// changed.
 //
-// WARNING: If the file is missing, cannot be read or parsed, or has no entry at
-// all, the answer is false for everybody. So it is without a certificate.
+// WARNING: If the file is missing, cannot be read or parsed, or has no entries,
+// the result is false for every peer. It is also false for a peer without a
+// certificate.
 //
 // Corresponds to POE::Filter::SSL clientCertNotOnCRL.
 func (f *Filter) ClientCertNotOnCRL(file string) bool {
 	return f.ClientCertCRL(file).Status == CRLNotListed
 }
 
-// ClientCertCRL is ClientCertNotOnCRL with the reason. Serials are compared exactly,
-// sign and all bytes; the CRL's issuer, signature and dates are not looked at.
+// ClientCertCRL is like ClientCertNotOnCRL, and returns the details. Serials
+// are compared exactly, with their sign. The CRL's issuer, signature and dates
+// are not checked.
 func (f *Filter) ClientCertCRL(file string) CRLResult {
 	f.calls++
 	return f.lookUp(CRLResult{File: file}, func() (*crlSerials, error) { return loadSerials(file) })
 }
 
-// checkSerials is ClientCertCRL for CACRL or CACRLMem, where one is given.
+// checkSerials is ClientCertCRL for CACRL or CACRLMem, if one of them is given.
 func (f *Filter) checkSerials() CRLResult {
 	if f.ctx == nil || !f.ctx.asksSerials() {
 		return CRLResult{}
@@ -158,7 +161,7 @@ func (f *Filter) checkSerials() CRLResult {
 	return f.lookUp(r, f.ctx.serials)
 }
 
-// lookUp looks the chain up in what load gives.
+// lookUp looks the chain up in the serials that load returns.
 func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult {
 	if f.ssl == nil || f.ssl.verdict().recorded() == 0 {
 		r.Status = CRLNoCertificate
@@ -183,8 +186,9 @@ func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult
 	return r
 }
 
-// crlChecked is the outcome of CRLCheck. What counts stands in front of what is
-// ignored, and a revoked certificate in front of everything else.
+// crlChecked returns the result of CRLCheck. If there are several, errors that
+// count take precedence over ignored ones, and after that a revoked certificate
+// over other errors.
 func (f *Filter) crlChecked() (r CRLResult) {
 	switch {
 	case f.ctx == nil || f.ctx.opts.CRLCheck == CRLCheckOff:
@@ -196,7 +200,7 @@ func (f *Filter) crlChecked() (r CRLResult) {
 		return unusableCRL(f.listsErr)
 	}
 	best := 0
-	found, _ := f.ssl.verdict().records() // without the names where memory is short; Peer tells
+	found, _ := f.ssl.verdict().records() // without the names if memory is short; Peer reports that
 	for _, v := range found {
 		status, ok := crlCodes[v.code]
 		if !ok {
@@ -227,7 +231,7 @@ func (f *Filter) crlChecked() (r CRLResult) {
 	return r
 }
 
-// crlCodes are the verify errors that are about a CRL.
+// crlCodes maps the verify errors that are about a CRL.
 var crlCodes = map[VerifyCode]CRLStatus{
 	VerifyUnableToGetCRL: CRLMissing,
 	VerifyCRLHasExpired:  CRLExpired,
@@ -244,7 +248,7 @@ var crlCodes = map[VerifyCode]CRLStatus{
 	54:                   CRLInvalid, // X509_V_ERR_CRL_PATH_VALIDATION_ERROR
 }
 
-// unusableCRL is the result for a file of CRLFiles.
+// unusableCRL returns the result for a file of CRLFiles that cannot be used.
 func unusableCRL(err error) CRLResult {
 	r := CRLResult{Status: CRLUnusable, Err: err}
 	if option, ok := err.(*OptionError); ok {
@@ -263,7 +267,8 @@ func freeSerials(p *C.fssl_serials) { C.fssl_serials_free(p) }
 
 func (h *crlSerials) close() { h.handle.close(freeSerials) }
 
-// parseSerials reads every CRL of pem; there is at least one, and none is broken.
+// parseSerials reads all CRLs of pem. It is an error if there is none, or if
+// one is broken.
 func parseSerials(pem []byte) (*crlSerials, error) {
 	var errs C.fssl_errors
 	var blocks C.int
@@ -290,8 +295,9 @@ func parseSerials(pem []byte) (*crlSerials, error) {
 	return h, nil
 }
 
-// setSerials is what the verify callback of an enforcing side tests; nil blocks
-// everybody. The caller keeps crl alive as long as h.
+// setSerials sets the serials that the verify callback checks on a side that
+// enforces validity; nil blocks every peer. The caller keeps crl alive as long
+// as h.
 func (h *sslHandle) setSerials(crl *crlSerials) {
 	defer runtime.KeepAlive(h)
 	if crl == nil {
@@ -316,8 +322,8 @@ func newLists(p *C.struct_stack_st_X509_CRL) *crlLists {
 	return h
 }
 
-// parseLists reads every CRL of pem; there is at least one, none is broken,
-// and each is complete.
+// parseLists reads all CRLs of pem. It is an error if there is none, or if one
+// is broken or not complete.
 func parseLists(pem []byte) (*crlLists, error) {
 	var errs C.fssl_errors
 	var blocks, lists, unfit C.int
@@ -349,8 +355,8 @@ func parseLists(pem []byte) (*crlLists, error) {
 	return h, nil
 }
 
-// joinLists makes one list of several, for the library context of l. The cache
-// is that of the default one.
+// joinLists makes one list of several, for the library context of l. The CRLs
+// in the cache belong to the default library context.
 func (l library) joinLists(lists []*crlLists) (all *crlLists, own bool, err error) {
 	if len(lists) == 1 && l.lib == nil {
 		return lists[0], false, nil
@@ -368,15 +374,16 @@ func (l library) joinLists(lists []*crlLists) (all *crlLists, own bool, err erro
 	return newLists(p), true, nil
 }
 
-// checkLists makes OpenSSL check the CRLs that each connection is given.
+// checkLists makes OpenSSL check the CRLs that setLists gives to each
+// connection.
 func (h *ctxHandle) checkLists(wholeChain bool) error {
 	return h.try("X509_VERIFY_PARAM_set_flags", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_check_crls(ctx, cBool(wholeChain), errs)
 	})
 }
 
-// setLists is what OpenSSL checks on this connection; nil blocks everybody. The
-// caller keeps list alive as long as h.
+// setLists sets the CRLs that OpenSSL checks on this connection; nil blocks
+// every peer. The caller keeps list alive as long as h.
 func (h *sslHandle) setLists(list *crlLists) {
 	defer runtime.KeepAlive(h)
 	if list == nil {

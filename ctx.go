@@ -15,34 +15,36 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/refcount"
 )
 
-// Ctx is an SSL_CTX made from Options: certificates, trust, ciphers and policy
-// for any number of connections. It is safe for concurrent use. Changed files
-// are not read again, CACRL and CRLFiles apart; make a new Ctx for them.
+// Ctx is an SSL_CTX made from Options: certificates, trusted CAs, ciphers and
+// policy for any number of connections. It is safe for concurrent use. Files
+// are not read again when they change, except CACRL and CRLFiles; for other
+// changes make a new Ctx.
 type Ctx struct {
 	shared *sharedCtx
 	closed atomic.Bool
 }
 
-// sharedCtx is what a Ctx and its Filters hold together. The last one frees it.
+// sharedCtx is shared by a Ctx and its Filters. The last of them frees it.
 type sharedCtx struct {
 	*ctxHandle
 	opts    Options
 	conn    connConfig
 	ciphers []string
-	usable  []string // of ciphers, what this side can really negotiate
-	trusts  bool     // any CA at all
+	usable  []string // the ciphers that this side can really negotiate
+	trusts  bool     // this side trusts at least one CA
 	users   refcount.Count
 
-	ownCAs bool // the trust store is that of CACrt
+	ownCAs bool // the trust store has the certificates of CACrt, not the system's
 
 	memSerials  *crlSerials // of CACRLMem
-	readSerials *crlSerials // of CACRL with ReadCRLOnce; the cache may have it too
+	readSerials *crlSerials // of CACRL with ReadCRLOnce; the cache may share it
 	memLists    []*crlLists // of CRLMem
 	crls        atomic.Pointer[crlSet]
 }
 
-// NewCtx reads everything that o names and makes the context. An error is an
-// *OptionError that names the option, unless OpenSSL itself cannot start.
+// NewCtx reads all files that o names and makes the context. The error is an
+// *OptionError that names the option, unless OpenSSL itself cannot start. The
+// caller closes the Ctx after use.
 //
 // Calls SSL_CTX_new(3).
 func NewCtx(o Options) (*Ctx, error) {
@@ -58,7 +60,7 @@ func NewCtx(o Options) (*Ctx, error) {
 		return nil, err
 	}
 	s := &sharedCtx{ctxHandle: h, opts: o, trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
-	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // they are looked at again
+	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // read again later
 	if err := s.configure(); err != nil {
 		s.release()
 		return nil, o.underFIPS(err)
@@ -67,8 +69,9 @@ func NewCtx(o Options) (*Ctx, error) {
 	return &Ctx{shared: s}, nil
 }
 
-// New makes one connection with a context of its own, as the original's new
-// does. Many connections with the same options share a Ctx more cheaply.
+// New makes one connection with its own context, as the original's new does.
+// For many connections with the same options, a shared Ctx is cheaper. The
+// caller closes the Filter after use.
 //
 // Corresponds to POE::Filter::SSL new.
 func New(o Options) (*Filter, error) {
@@ -80,7 +83,8 @@ func New(o Options) (*Filter, error) {
 	return ctx.NewFilter()
 }
 
-// NewFilter makes one connection. Close it after use.
+// NewFilter makes one connection. The caller closes it after use. After Close
+// of the Ctx it returns ErrClosed.
 //
 // Calls SSL_new(3).
 func (c *Ctx) NewFilter() (*Filter, error) {
@@ -90,10 +94,10 @@ func (c *Ctx) NewFilter() (*Filter, error) {
 	return newFilter(c.shared)
 }
 
-// Ciphers lists the exact cipher suites that a connection offers or accepts, in
-// order and under OpenSSL's names, TLS 1.3 suites included: what is left of Cipher
-// and CipherSuites at these versions and this security level. UsableCiphers leaves
-// out what a server cannot choose.
+// Ciphers lists the cipher suites that a connection offers or accepts, in order
+// and with OpenSSL's names, TLS 1.3 suites included. They are the suites of
+// Cipher and CipherSuites that the protocol versions and the security level
+// allow. UsableCiphers leaves out those that a server cannot choose.
 //
 // Calls SSL_get1_supported_ciphers(3).
 func (c *Ctx) Ciphers() []string {
@@ -103,10 +107,11 @@ func (c *Ctx) Ciphers() []string {
 	return slices.Clone(c.shared.ciphers)
 }
 
-// UsableCiphers lists those of Ciphers that a connection can really negotiate. On
-// a server these fit the type of its key, the groups, and DHCert: without DHCert no
-// DHE suite is among them (OpenSSL 4.0 has parameters of its own). On a client the
-// server decides, and the list is that of Ciphers.
+// UsableCiphers lists the suites of Ciphers that a connection can really
+// negotiate. On a server these are the suites that fit the type of its key, the
+// groups, and DHCert: without DHCert there are no DHE suites (except with
+// OpenSSL 4.0, which has its own parameters). On a client the server decides,
+// and the list is the same as Ciphers.
 func (c *Ctx) UsableCiphers() []string {
 	if c == nil || c.shared == nil {
 		return nil
@@ -114,17 +119,17 @@ func (c *Ctx) UsableCiphers() []string {
 	return slices.Clone(c.shared.usable)
 }
 
-// Chain gives the certificates that a connection sends, as DER: its own first,
-// and then the others in the order in which they are sent. They are those that
-// OpenSSL has parsed; nothing is read again. It is empty without Crt and Chain,
+// Chain returns the certificates that a connection sends, in DER form and in
+// the order in which they are sent, this side's own first. They are as OpenSSL
+// has parsed them; no file is read again. It returns nil without Crt and Chain,
 // and after Close.
 //
 // Calls SSL_CTX_get0_certificate(3), SSL_CTX_get0_chain_certs(3).
 func (c *Ctx) Chain() [][]byte { return c.certificates((*ctxHandle).sent) }
 
-// CAs gives the trusted certificates of CACrt or CACrtMem, as DER, as OpenSSL
-// has parsed them. It is empty with neither, when a client trusts the CAs of the
-// system, and after Close.
+// CAs returns the trusted certificates of CACrt or CACrtMem in DER form, as
+// OpenSSL has parsed them. It returns nil if neither is given, in which case a
+// client trusts the CAs of the system, and after Close.
 //
 // Calls X509_STORE_get1_all_certs(3).
 func (c *Ctx) CAs() [][]byte {
@@ -137,12 +142,12 @@ func (c *Ctx) CAs() [][]byte {
 // Client reports whether the connections are clients (Options.Client).
 func (c *Ctx) Client() bool { return c.options().Client }
 
-// ALPN lists the protocols of Options.ALPN, the most wanted first.
+// ALPN returns the protocols of Options.ALPN, in order of preference.
 func (c *Ctx) ALPN() []string { return slices.Clone(c.options().ALPN) }
 
-// ServerName is the name that a client verifies where SetServerName gives none:
-// Options.ServerName, or else Options.SNI. It is empty where there is neither,
-// and on a server.
+// ServerName returns the name that a client verifies if SetServerName is not
+// called: Options.ServerName, or else Options.SNI. It is empty if neither is
+// set, and on a server.
 func (c *Ctx) ServerName() string {
 	o := c.options()
 	switch {
@@ -154,7 +159,8 @@ func (c *Ctx) ServerName() string {
 	return o.SNI
 }
 
-// Close gives the context up. Filters made from it live on. It is idempotent.
+// Close releases the context. Filters that were made from it can still be used.
+// It can be called again, and always returns nil.
 func (c *Ctx) Close() error {
 	if c != nil && c.shared != nil && c.closed.CompareAndSwap(false, true) {
 		c.shared.release()
@@ -175,7 +181,7 @@ func (c *Ctx) acquire() bool {
 	return c != nil && c.shared != nil && !c.closed.Load() && c.shared.users.Acquire()
 }
 
-// options are those that c was made with, or none.
+// options returns the options that c was made with, or the zero value.
 func (c *Ctx) options() *Options {
 	if c == nil || c.shared == nil {
 		return new(Options)
@@ -190,7 +196,8 @@ func (s *sharedCtx) release() {
 	}
 }
 
-// ctxHandle owns an SSL_CTX. What is parsed for it has to be in its library context.
+// ctxHandle owns an SSL_CTX. Everything that is parsed for it must be parsed in
+// its library context.
 type ctxHandle struct {
 	handle[*C.SSL_CTX]
 	lib library
@@ -234,7 +241,7 @@ func (h *ctxHandle) tryString(op, s string, f func(*C.SSL_CTX, *C.char, *C.fssl_
 	})
 }
 
-// versions gives the limits that openssl.cnf set; 0 is none.
+// versions returns the limits that openssl.cnf sets; 0 means no limit.
 func (h *ctxHandle) versions() (low, high Version) {
 	defer runtime.KeepAlive(h)
 	return Version(C.fssl_ctx_min_version(h.ptr)), Version(C.fssl_ctx_max_version(h.ptr))
@@ -270,7 +277,7 @@ func (h *ctxHandle) setGroups(list string) error {
 	})
 }
 
-// setALPN sets protocols in the form of the extension: each behind its length.
+// setALPN sets protocols in the form of the extension: each after its length.
 func (h *ctxHandle) setALPN(client bool, protos []byte) error {
 	return h.try("SSL_CTX_set_alpn_protos", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_set_alpn(ctx, cBool(client), bytesPtr(protos), C.size_t(len(protos)), errs)
@@ -297,7 +304,8 @@ func (h *ctxHandle) setVerifyDepth(n int) {
 	C.SSL_CTX_set_verify_depth(h.ptr, C.int(n))
 }
 
-// ciphers lists what a connection offers or accepts, in order.
+// ciphers lists the suites that a connection offers or accepts, in order.
+// anonymous reports whether one of them needs no certificate.
 func (h *ctxHandle) ciphers() (list []string, anonymous bool, err error) {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
@@ -312,8 +320,8 @@ func (h *ctxHandle) ciphers() (list []string, anonymous bool, err error) {
 	return list, anon != 0, nil
 }
 
-// cipherName is OpenSSL's name of the suite that TLS calls name, or "". A suite of
-// TLS 1.3 has one name.
+// cipherName returns OpenSSL's name of the suite with the given IANA name, or
+// "". A TLS 1.3 suite has the same name in both.
 func cipherName(name string) string {
 	known := withCString(name, func(s *C.char) string { return C.GoString(C.OPENSSL_cipher_name(s)) })
 	if known == "(NONE)" {
@@ -322,8 +330,9 @@ func cipherName(name string) string {
 	return known
 }
 
-// usable lists what a server can really choose of ciphers, and names the type of
-// its key. dhe and ecdhe tell that there are parameters and groups for them.
+// usable lists the suites of ciphers that a server can really choose, and the
+// type of its key. dhe and ecdhe say whether there are parameters and groups
+// for them.
 func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, key string, err error) {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
@@ -342,7 +351,7 @@ func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, key string, err erro
 		key = "RSA"
 	case C.EVP_PKEY_EC:
 		key = "EC"
-	case -1: // OpenSSL has no number for it
+	case -1: // OpenSSL has no number for the type
 		key = "another kind"
 	default:
 		key = C.GoString(C.OBJ_nid2sn(nid))
@@ -350,8 +359,8 @@ func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, key string, err erro
 	return list, key, nil
 }
 
-// sizes counts the bytes of the CAs' names in a CertificateRequest, and of the
-// certificates in a Certificate message.
+// sizes returns the size in bytes of the CAs' names in a CertificateRequest,
+// and of the certificates in a Certificate message.
 func (h *ctxHandle) sizes() (names, chain int) {
 	defer runtime.KeepAlive(h)
 	var n, c C.size_t
@@ -359,21 +368,24 @@ func (h *ctxHandle) sizes() (names, chain int) {
 	return int(n), int(c)
 }
 
-// useChain makes the first certificate this side's own and sends all of them.
+// useChain makes the first certificate of chain this side's own, and sends all
+// of them.
 func (h *ctxHandle) useChain(chain certList) error {
 	return h.try("SSL_CTX_use_certificate", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_use_chain(ctx, chain.stack, errs)
 	})
 }
 
-// buildChain takes the intermediates of this side's certificate out of the trust store.
+// buildChain adds the intermediates of this side's certificate from the trust
+// store.
 func (h *ctxHandle) buildChain() error {
 	return h.try("SSL_CTX_build_cert_chain", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_build_chain(ctx, errs)
 	})
 }
 
-// sent gives the certificates that this side sends, its own first, as DER.
+// sent returns the certificates that this side sends, its own first, in DER
+// form.
 func (h *ctxHandle) sent() (list [][]byte) {
 	defer runtime.KeepAlive(h)
 	for i := 0; ; i++ {
@@ -394,8 +406,9 @@ func (h *ctxHandle) useKey(key privateKey) (mismatch bool, err error) {
 	return not != 0, err
 }
 
-// tryHandshake makes a handshake in memory, at the highest version that h admits, with a
-// peer that takes all that the library context of h serves.
+// tryHandshake makes a handshake in memory, at the highest version that h
+// allows, with a peer that accepts everything that the library context of h
+// supports.
 func (h *ctxHandle) tryHandshake(client bool, suites, groups string) error {
 	return h.tryString("SSL_do_handshake", suites, func(ctx *C.SSL_CTX, suites *C.char, errs *C.fssl_errors) C.int {
 		return withCString(groups, func(groups *C.char) C.int {
@@ -404,8 +417,8 @@ func (h *ctxHandle) tryHandshake(client bool, suites, groups string) error {
 	})
 }
 
-// unservedCert describes the first certificate that is sent and whose signature
-// the library context cannot verify, or is empty.
+// unservedCert describes the first certificate of the sent chain whose
+// signature the library context cannot verify, or returns "".
 func (h *ctxHandle) unservedCert() string {
 	defer runtime.KeepAlive(h)
 	return takeString(C.fssl_ctx_unserved_cert(h.ptr, h.lib.lib))

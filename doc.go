@@ -1,8 +1,8 @@
-// Package sslfilter is POE::Filter::SSL for Go: a TLS engine without a socket,
-// over OpenSSL memory BIOs. Bytes from the network go in and plaintext comes
-// out, and the other way round. It is also an OpenSSL binding, and uses
-// OpenSSL's terms: cipher strings, security levels, verify error numbers, FIPS
-// providers.
+// Package sslfilter is a TLS engine without a socket, over OpenSSL memory BIOs:
+// bytes from the network go in and plaintext comes out, and the other way
+// round. It is the Perl module POE::Filter::SSL ("the original") for Go. It is
+// also an OpenSSL binding, and uses OpenSSL's terms: cipher strings, security
+// levels, verify error numbers, FIPS providers.
 //
 //	network bytes  ──Receive──▶ ┌────────┐ ──▶ plaintext
 //	                            │ Filter │
@@ -50,9 +50,9 @@
 //
 // # Contexts
 //
-// [NewCtx] turns [Options] into a [Ctx]: certificates, trusted CAs, ciphers.
-// A Ctx is safe for concurrent use and serves any number of connections. [New]
-// makes a single connection with a Ctx of its own, as new does in the original.
+// [NewCtx] turns [Options] into a [Ctx]: certificates, trusted CAs, ciphers. A
+// Ctx is safe for concurrent use and serves any number of connections. [New]
+// makes a single connection with its own Ctx, as the original's new does.
 //
 // # Clients
 //

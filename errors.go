@@ -12,47 +12,48 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// ErrClosed is returned after the Close of a Filter or Ctx, and by one that
-// neither New nor NewCtx made, from every method that returns an error, except
-// Close and Err: Close can be called again, and Err still has the error that
-// ended the connection. Other methods then return what they return before a
-// handshake, and a Ctx what it was made with.
+// ErrClosed is returned by the methods of a Filter or Ctx after its Close, and
+// of one that was not made by New, NewCtx or NewFilter. The exceptions are
+// Close, which can be called again, and Err, which still returns the error that
+// ended the connection. Methods that return no error then return what they
+// return before a handshake, and those of a Ctx what it was made with.
 var ErrClosed = errors.New("sslfilter: closed")
 
-// ErrBufferFull is returned where a named bound would be exceeded: MaxPlaintext
-// for data that wait for the handshake or for Outgoing, MaxTrailing for bytes
-// behind a close_notify. Nothing is kept of what did not fit, and the
-// connection goes on. It is fatal, and in Err, only where the peer makes
-// OpenSSL answer without end and nobody takes Outgoing.
+// ErrBufferFull is returned if a bound would be exceeded: MaxPlaintext for
+// plaintext that waits for the handshake or for Outgoing, MaxTrailing for bytes
+// after a close_notify. The input is not accepted, and the connection
+// continues. In one case it is fatal, and Err returns it: the peer makes
+// OpenSSL produce ever more answers and the program never calls Outgoing.
 var ErrBufferFull = errors.New("sslfilter: buffer full")
 
-// Error is a failure of OpenSSL. Its text is that of the oldest record.
+// Error is a failure of OpenSSL. Its text has the reason of the oldest record.
 //
-// errors.As finds a *VerifyError in it where the peer's certificate was
-// refused, and an AlertError where the peer sent a fatal alert.
+// errors.As finds a *VerifyError in it if the peer's certificate was rejected,
+// and an AlertError if the peer sent a fatal alert.
 type Error struct {
 	Op      string        // the OpenSSL call: "SSL_do_handshake"
-	Code    int           // SSL_get_error(3), or 0 where the call has none
+	Code    int           // SSL_get_error(3), or 0 if the call does not have one
 	Records []ErrorRecord // OpenSSL's whole error queue, oldest first
-	Hint    string        // what it means here or what to do, where that is known
+	Hint    string        // the meaning of the error here, or a remedy; often empty
 
 	cause error
 }
 
 // ErrorRecord is one entry of OpenSSL's error queue.
 type ErrorRecord struct {
-	Code    uint64 // packed library and reason, as ERR_get_error(3) gives it; 3.0 and 1.1.1 pack differently
+	Code    uint64 // library and reason, as ERR_get_error(3) packs them; OpenSSL 3.0 and 1.1.1 differ
 	Library string // "SSL routines"
 	Reason  string // "no shared cipher"; may be empty
-	Func    string // may be empty; always with OpenSSL 1.1.1
+	Func    string // may be empty; always empty with OpenSSL 1.1.1
 	File    string // OpenSSL's source file
 	Line    int
-	Data    string // what OpenSSL adds to some errors
+	Data    string // additional text, for some errors
 
 	alert int
 }
 
-// String gives the form of ERR_error_string(3): "error:0A0000C1:SSL routines::no shared cipher".
+// String formats the record as ERR_error_string(3) does: "error:0A0000C1:SSL
+// routines::no shared cipher".
 func (r ErrorRecord) String() string {
 	return fmt.Sprintf("error:%08X:%s::%s", r.Code, r.Library, r.reason())
 }
@@ -69,7 +70,7 @@ func (r ErrorRecord) reason() string {
 
 func (e *Error) Error() string {
 	text := "sslfilter: " + e.Op
-	if alert, ok := e.cause.(AlertError); ok { // OpenSSL's words differ from version to version
+	if alert, ok := e.cause.(AlertError); ok { // OpenSSL's text differs between versions
 		text += ": " + bare(alert).Error()
 	}
 	switch {
@@ -90,22 +91,23 @@ func (e *Error) Error() string {
 	return text
 }
 
-// PlainHTTP reports whether the handshake failed because the peer, a client,
-// speaks plain HTTP: it sent a request without TLS, CONNECT included.
+// PlainHTTP reports whether the handshake failed because the client sent a
+// plain HTTP request, which may be CONNECT, instead of TLS.
 func (e *Error) PlainHTTP() bool {
 	return e.has("http request") || e.has("https proxy request")
 }
 
-// Unwrap returns the *VerifyError or AlertError behind the failure, if there is one.
+// Unwrap returns the *VerifyError or AlertError that caused the failure, or
+// nil.
 func (e *Error) Unwrap() error { return e.cause }
 
-// AlertError is a fatal alert that the peer sent, by its number of RFC 8446
-// section 6.
+// AlertError is a fatal alert sent by the peer. Its value is the number of RFC
+// 8446 section 6.
 type AlertError uint8
 
 func (a AlertError) Error() string { return "sslfilter: the peer sent the alert " + a.name() }
 
-// name is "bad_certificate (42)".
+// name returns the alert's name and number: "bad_certificate (42)".
 func (a AlertError) name() string {
 	name := alertNames[a]
 	if name == "" {
@@ -114,8 +116,8 @@ func (a AlertError) name() string {
 	return fmt.Sprintf("%s (%d)", name, uint8(a))
 }
 
-// alertNames are those of RFC 8446 section 6 and of IANA's registry; OpenSSL
-// does not know all of them.
+// alertNames has the names of RFC 8446 section 6 and of IANA's registry.
+// OpenSSL does not know all of them.
 var alertNames = map[AlertError]string{
 	0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 21: "decryption_failed", 22: "record_overflow", 30: "decompression_failure",
 	40: "handshake_failure", 41: "no_certificate", 42: "bad_certificate", 43: "unsupported_certificate", 44: "certificate_revoked",
@@ -127,20 +129,21 @@ var alertNames = map[AlertError]string{
 	121: "ech_required",
 }
 
-// VerifyError says why a peer's certificate was refused. Its fields are exact; in
-// its text, what the peer chose is cut to about 1 KiB.
+// VerifyError is the reason why a peer's certificate was rejected. Its fields
+// are exact; in its text, strings that the peer has chosen are cut to about 1
+// KiB.
 type VerifyError struct {
 	Code    VerifyCode
 	Depth   int    // 0 is the peer's own certificate
 	Subject string // of the certificate at that depth, in X509_NAME_oneline form
-	// NotBefore and NotAfter are the dates between which that certificate is
-	// valid. They are zero if there is no certificate, or OpenSSL cannot read
-	// them.
+	// NotBefore and NotAfter are the first and last moment at which that
+	// certificate is valid. They are zero if there is no certificate, or if
+	// OpenSSL cannot read them.
 	NotBefore, NotAfter time.Time
-	// ServerName is the name or IP address that the certificate should have, for
-	// VerifyHostnameMismatch and VerifyIPAddressMismatch.
+	// ServerName is, for VerifyHostnameMismatch and VerifyIPAddressMismatch,
+	// the name or IP address that the certificate should have.
 	ServerName string
-	// Names are, for the same codes, the DNS names and IP addresses in the
+	// Names has, for the same codes, the DNS names and IP addresses in the
 	// certificate's subjectAltName. The common name does not count (RFC 9525).
 	Names []string
 
@@ -154,7 +157,8 @@ func (e *VerifyError) Error() string {
 	return fmt.Sprintf("sslfilter: verify: %s (%d) at depth %d: %s%s", e.Code, int(e.Code), e.Depth, bounded.Text(e.Subject), e.detail())
 }
 
-// detail is what is known beside the code and the certificate, or "".
+// detail returns what is known in addition to the code and the certificate, or
+// "".
 func (e *VerifyError) detail() string {
 	if e.ServerName == "" {
 		return validity(e.Code, e.NotBefore, e.NotAfter)
@@ -173,7 +177,7 @@ func (e *VerifyError) detail() string {
 	return ": wanted " + wanted
 }
 
-// validity tells the date that an error is about, or "".
+// validity returns the date that an error is about, or "".
 func validity(code VerifyCode, notBefore, notAfter time.Time) string {
 	const layout = "2006-01-02 15:04:05 UTC"
 	switch {
@@ -185,8 +189,8 @@ func validity(code VerifyCode, notBefore, notAfter time.Time) string {
 	return ""
 }
 
-// printable is s itself, or in quotes with escapes if it holds anything but
-// printable ASCII: a peer chose it, and it goes into logs.
+// printable returns s, or s quoted with escapes if it has a character that is
+// not printable ASCII: the peer has chosen it, and it is written to logs.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return strconv.QuoteToASCII(s)
@@ -194,13 +198,13 @@ func printable(s string) string {
 	return s
 }
 
-// OptionError is a wrong value in Options. It names the option, and the file
-// where the value is one.
+// OptionError is a wrong value in Options. It names the option and, if the
+// value is a file, the file.
 type OptionError struct {
 	Option string // the field's name: "Crt"
-	File   string // empty where the option names no file
+	File   string // empty if the option does not name a file
 	Err    error
-	Hint   string // another remedy, which only the calling program has; often empty
+	Hint   string // another remedy, for the calling program only; often empty
 }
 
 func (e *OptionError) Error() string {
@@ -215,12 +219,12 @@ func (e *OptionError) Error() string {
 	return text
 }
 
-// Unwrap returns the cause: an *Error of OpenSSL, or one that errors.Is finds
-// fs.ErrNotExist in, …
+// Unwrap returns the cause, for example an *Error of OpenSSL or an error that
+// matches fs.ErrNotExist.
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// UsageError is a mistake of the calling program, never the peer's fault. The
-// Filter is unchanged by the call that returned it.
+// UsageError is a mistake of the calling program, never of the peer. The call
+// that returned it has not changed the Filter.
 type UsageError struct {
 	Op  string // the method: "SetServerName"
 	Msg string
@@ -228,7 +232,7 @@ type UsageError struct {
 
 func (e *UsageError) Error() string { return "sslfilter: " + e.Op + ": " + e.Msg }
 
-// bare is err without the package's prefix, for the middle of a text.
+// bare returns err without the package's prefix, for use within another text.
 func bare(err error) error { return bareError{err} }
 
 type bareError struct{ error }
@@ -237,7 +241,8 @@ func (e bareError) Error() string { return strings.TrimPrefix(e.error.Error(), "
 
 func (e bareError) Unwrap() error { return e.error }
 
-// newError makes the Error of op and finds what stands behind it.
+// newError returns the Error of op, with the peer's alert as its cause if
+// records has one.
 func newError(op string, code int, records []ErrorRecord) *Error {
 	e := &Error{Op: op, Code: code, Records: records}
 	for _, r := range records {
@@ -249,16 +254,16 @@ func newError(op string, code int, records []ErrorRecord) *Error {
 	return e
 }
 
-// errNoMemory is the cause of an Error where C has no memory left: nothing was
+// errNoMemory is the cause of an Error if C has no memory left: nothing was
 // judged, and the next attempt may succeed.
 var errNoMemory = errors.New("sslfilter: out of memory")
 
-// outOfMemory is the error of op for want of memory.
+// outOfMemory returns the error of op if memory has run out.
 func outOfMemory(op string, records []ErrorRecord) *Error {
 	return &Error{Op: op, Records: records, Hint: "out of memory", cause: errNoMemory}
 }
 
-// has reports whether one of the records has this reason text.
+// has reports whether any record has this reason.
 func (e *Error) has(reason string) bool {
 	for _, r := range e.Records {
 		if r.Reason == reason {

@@ -13,45 +13,46 @@ import (
 // documentation for the loop.
 //
 // A Filter can only be used by one goroutine at a time. No method blocks. All
-// output is appended to slices that the caller owns, and no input is kept
-// beyond the call.
+// output is appended to slices that the caller owns, and no input is kept after
+// the call.
 //
-// After a fatal error a Filter is frozen: Receive, Send and the like return
-// the same error every time, input is dropped, and Outgoing still hands out
-// what was made before, the alert for the peer among it.
+// After a fatal error a Filter is frozen: Receive, Send and the other methods
+// return the same error every time, and drop their input. Outgoing still
+// returns the bytes that were ready before the error, and the alert for the
+// peer.
 type Filter struct {
 	ctx     *sharedCtx
 	ssl     *sslHandle  // nil after Close
-	serials *crlSerials // keeps what the verify callback reads
-	lists   *crlLists   // keeps what OpenSSL's check of CRLs reads
+	serials *crlSerials // kept alive for the verify callback, which reads it
+	lists   *crlLists   // kept alive for OpenSSL's check of CRLs, which reads it
 	phase   phase
-	err     error // what froze the filter
+	err     error // the fatal error
 
-	listsErr error // why CRLCheck has nothing to check, so that nobody is valid
+	listsErr error // why CRLCheck has no lists; if it is set, no peer is valid
 
-	name     string   // of SetServerName
-	readEnd  bool     // the peer's close_notify has come, or ended has
-	ended    bool     // the transport ended without it, as AllowMissingCloseNotify admits
+	name     string   // set by SetServerName or SetVerifiedName
+	readEnd  bool     // the peer's close_notify was received, or ended is set
+	ended    bool     // the transport ended without it, and AllowMissingCloseNotify is set
 	closing  bool     // CloseWrite or Detach was called
-	closed   bool     // our close_notify is made
-	plain    *backlog // accepted by Send, not encrypted yet; nil is none
-	trailing []byte   // what came behind the peer's close_notify
-	overhead int      // of one record, at most
+	closed   bool     // our close_notify was made
+	plain    *backlog // accepted by Send, not encrypted yet; nil if nothing is
+	trailing []byte   // bytes received after the peer's close_notify
+	overhead int      // the most that one record adds to its plaintext, in bytes
 
-	calls int // bumped by every method, so that -race sees misuse that C hides
+	calls int // incremented by every method, so that -race finds concurrent calls that only C would see
 }
 
-// phase is where a Filter is in its life.
+// phase is a stage in the life of a Filter.
 //
 //	 idle ──start──▶ handshake ──done──▶ open ──Detach──▶ detached
 //	   │                 │                 │
 //	   ├─────error───────┴──────error──────┤
 //	   ▼                                   ▼
-//	failed: nothing is made any more      cut: ReceiveEOF without close_notify;
-//	                                      what Send accepted is still made
+//	failed: no more records               cut: ReceiveEOF without close_notify;
+//	                                      Outgoing still encrypts what Send accepted
 //
-// Close leads from everywhere to shut, which is also where a Filter is that
-// nobody made.
+// Close leads from every phase to shut, which is also the phase of a Filter
+// that was not made by New or NewFilter.
 type phase uint8
 
 const (
@@ -59,28 +60,28 @@ const (
 	phaseIdle                   // nothing has happened
 	phaseHandshake              // the first handshake is under way
 	phaseOpen                   // data flow
-	phaseDetached               // TLS is off; Outgoing still empties
+	phaseDetached               // TLS has ended; Outgoing still returns its last records
 	phaseCut                    // the input ended without close_notify
 	phaseFailed                 // frozen by an error
 )
 
 const (
-	// MaxPlaintext bounds what Send accepts before Outgoing takes it, in bytes,
-	// what is ready for the network counted in. It is more than the 10 MiB
-	// that users of the original send at once.
+	// MaxPlaintext bounds the bytes that Send accepts before Outgoing takes
+	// them, including the bytes that are ready for the network. It is more than
+	// the 10 MiB that users of the original send at once.
 	MaxPlaintext = 16 << 20
-	// MaxTrailing bounds what Receive keeps for Detach behind the peer's
-	// close_notify, in bytes.
+	// MaxTrailing bounds the bytes after the peer's close_notify, which Receive
+	// keeps for Detach.
 	MaxTrailing = 1 << 20
 
-	recordSize   = 16384           // plaintext of a full record (RFC 8446 section 5.1)
-	pieceSize    = 16 * recordSize // plaintext in one piece of a backlog, and in one crossing
-	minRoom      = 512             // least growth of Receive's dst
-	overhead13   = 5 + 1 + 16
+	recordSize   = 16384            // plaintext of a full record (RFC 8446 section 5.1)
+	pieceSize    = 16 * recordSize  // plaintext in one piece of a backlog, and in one call into C
+	minRoom      = 512              // minimum growth of Receive's dst
+	overhead13   = 5 + 1 + 16       // header, content type and AEAD tag of TLS 1.3
 	overheadMost = 5 + 16 + 48 + 16 // header, IV, MAC and padding of TLS 1.2 with CBC
 )
 
-// newFilter makes a Filter of s and takes over one reference to it.
+// newFilter makes a Filter of s and takes over one of its references.
 func newFilter(s *sharedCtx) (*Filter, error) {
 	ssl, err := newSSL(s.ctxHandle, &s.conn)
 	if err != nil {
@@ -90,8 +91,9 @@ func newFilter(s *sharedCtx) (*Filter, error) {
 	return &Filter{ctx: s, ssl: ssl, phase: phaseIdle, overhead: overheadMost}, nil
 }
 
-// Clone makes a new connection of the same Ctx, also after that was closed.
-// Nothing of this connection goes over, a name of SetServerName included.
+// Clone makes a new connection with the same Ctx, even if the Ctx has been
+// closed. It copies nothing from this connection, and not the name that
+// SetServerName has set. After Close it returns ErrClosed.
 //
 // Corresponds to POE::Filter::SSL clone.
 func (f *Filter) Clone() (*Filter, error) {
@@ -103,9 +105,9 @@ func (f *Filter) Clone() (*Filter, error) {
 }
 
 // Handshake starts the handshake of a client, so that Outgoing has its first
-// bytes. On a server, and when it was called before, it does nothing. All
-// other progress comes with Receive; nil does not mean that the handshake is
-// done.
+// bytes. On a server, and after the first call, it does nothing. The handshake
+// then continues in Receive. A nil error does not mean that the handshake is
+// done; see HandshakeDone.
 //
 // Calls SSL_do_handshake(3).
 func (f *Filter) Handshake() error {
@@ -119,7 +121,7 @@ func (f *Filter) Handshake() error {
 	return f.start("Handshake")
 }
 
-// usable is the error of a filter that takes no more calls, or nil.
+// usable returns the error of a filter that is closed or frozen, or nil.
 func (f *Filter) usable() error {
 	if f.phase == phaseShut {
 		return ErrClosed
@@ -127,7 +129,7 @@ func (f *Filter) usable() error {
 	return f.err
 }
 
-// start begins the handshake. A usage error leaves the filter as it was.
+// start begins the handshake. A usage error leaves the filter unchanged.
 func (f *Filter) start(op string) error {
 	o := &f.ctx.opts
 	if o.Client && f.name == "" {
@@ -157,16 +159,16 @@ func (f *Filter) start(op string) error {
 	return f.after("SSL_do_handshake", st)
 }
 
-// Receive takes bytes from the network and appends the plaintext that came of
-// them to dst, which it returns as append does. It takes all of wire, however
-// it is cut. Nothing new in the result and nothing in Outgoing means that more
-// input is needed; that is no error. Where dst and wire share memory, wire is
-// copied first.
+// Receive accepts bytes from the network and appends the decrypted plaintext to
+// dst. It returns the extended slice, as append does. It uses all of wire,
+// which need not end at a record boundary. If it returns no new data and
+// Outgoing is empty, the filter needs more input. That is not an error. If dst
+// and wire share memory, wire is copied first.
 //
-// The error is io.EOF once the peer's close_notify has come, possibly together
-// with data in front of it; what comes behind it is kept for Detach, at most
-// MaxTrailing bytes. Any other error is fatal, and data may still come with
-// it. Take Outgoing after every call, after an error too.
+// The error is io.EOF if the peer has sent its close_notify. The same call can
+// also return data that came before the close_notify. Bytes that come after it
+// are kept for Detach, at most MaxTrailing. Any other error is fatal, and data
+// can still come with it. Call Outgoing after every call, also after an error.
 //
 // Corresponds to POE::Filter::SSL get_one_start and get_one.
 // Calls SSL_do_handshake(3), SSL_read_ex(3).
@@ -177,7 +179,7 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if overlap(dst[len(dst):cap(dst)], wire) { // a record's plaintext would land on the next record
+	if overlap(dst[len(dst):cap(dst)], wire) { // otherwise plaintext would overwrite the next record
 		wire = slices.Clone(wire)
 	}
 	all := wire
@@ -197,7 +199,8 @@ func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 	}
 }
 
-// beforeReceive is Receive outside of the flow of data. done is all of it;
+// beforeReceive handles the calls of Receive before the handshake has started
+// and after the data has ended. done reports that nothing is left to do;
 // otherwise OpenSSL gets wire.
 func (f *Filter) beforeReceive(wire []byte) (done bool, err error) {
 	switch {
@@ -215,8 +218,9 @@ func (f *Filter) beforeReceive(wire []byte) (done bool, err error) {
 	return err != nil, err
 }
 
-// afterReceive is the end of a Receive that met something else than data; taken
-// is what OpenSSL took, and rest what it left.
+// afterReceive ends a Receive in which OpenSSL reported an error or the peer's
+// close_notify. taken are the bytes that OpenSSL used, and rest those that it
+// did not.
 func (f *Filter) afterReceive(taken, rest []byte, st status) error {
 	if st < statusOK {
 		if f.ctx.opts.Debug != nil && f.proved() {
@@ -238,7 +242,7 @@ func (f *Filter) readOp() string {
 	return "SSL_read"
 }
 
-// handshakeStep looks whether the handshake is done.
+// handshakeStep checks whether the handshake is done.
 func (f *Filter) handshakeStep() {
 	if !f.ssl.handshaken() {
 		if f.ctx.opts.Debug != nil {
@@ -256,13 +260,15 @@ func (f *Filter) handshakeStep() {
 	}
 }
 
-// Send accepts plaintext for the peer; Outgoing hands it out in records. What
-// is sent before the handshake is done is kept in order. Small pieces that are
-// sent before the next Outgoing share a record. On a client that has not
-// started, Send starts the handshake, also with nothing to send.
+// Send accepts plaintext for the peer, which Outgoing then returns in records.
+// Plaintext that is sent before the handshake is done waits for it, in order.
+// Small pieces that are sent before the next Outgoing share a record. On a
+// client Send also starts the handshake, even if plain is empty.
 //
-// At most MaxPlaintext bytes wait; beyond that the error is ErrBufferFull,
-// nothing of plain is kept, and the connection goes on.
+// At most MaxPlaintext bytes wait. Beyond that the error is ErrBufferFull:
+// nothing of plain is accepted, and the connection continues. Other errors are
+// fatal, except a *UsageError after CloseWrite or Detach, or without a server
+// name to verify.
 //
 // Corresponds to POE::Filter::SSL put.
 func (f *Filter) Send(plain []byte) error {
@@ -290,7 +296,7 @@ func (f *Filter) Send(plain []byte) error {
 	return nil
 }
 
-// beforeSend is the error of a filter that takes no plaintext, or nil.
+// beforeSend returns the error of a filter that accepts no plaintext, or nil.
 func (f *Filter) beforeSend() error {
 	switch {
 	case f.phase == phaseDetached:
@@ -317,11 +323,11 @@ func (f *Filter) pending() int {
 	return f.plain.n
 }
 
-// Outgoing appends all bytes that wait for the network to dst, which it
-// returns as append does: handshake messages, alerts and the records of what
-// was sent. The caller owns them and must transmit them in order. It also
-// works after an error, for the alert. If OpenSSL fails here, the error is in
-// Err and in the next call.
+// Outgoing appends all bytes that are ready for the network to dst, and returns
+// the extended slice, as append does: handshake messages, alerts and the
+// records of the plaintext from Send. The caller must transmit them in order.
+// Call it also after an error, for the alert. If OpenSSL fails in Outgoing, Err
+// and the next call return the error.
 //
 // Corresponds to POE::Filter::SSL put.
 // Calls SSL_write_ex(3), SSL_shutdown(3).
@@ -336,14 +342,14 @@ func (f *Filter) Outgoing(dst []byte) []byte {
 	if f.readEnd || f.closing {
 		f.sayEnd()
 	}
-	if f.ssl != nil && f.ssl.held() > 0 { // an ErrorHandler that was told above may have closed it, though it should not
+	if f.ssl != nil && f.ssl.held() > 0 { // the ErrorHandler may have closed f, which it should not
 		dst = f.fetch(dst)
 	}
 	return dst
 }
 
-// sayEnd makes our close_notify once nothing is to be sent in front of it, and
-// fails where that will never be.
+// sayEnd makes our close_notify when there is no plaintext left to send before
+// it. It fails if that plaintext can never be sent.
 func (f *Filter) sayEnd() {
 	if !f.speaks() || f.plain == nil && (!f.closing || f.closed) {
 		return
@@ -358,7 +364,7 @@ func (f *Filter) sayEnd() {
 	}
 }
 
-// fetch appends to dst what C holds.
+// fetch appends to dst the bytes that C holds.
 func (f *Filter) fetch(dst []byte) []byte {
 	for f.ssl.held() > 0 {
 		dst = slices.Grow(dst, f.ssl.held())
@@ -367,13 +373,13 @@ func (f *Filter) fetch(dst []byte) []byte {
 	return dst
 }
 
-// endless is the error of a side that still has to speak after the peer closed
-// in the middle of a renegotiation: that will never be complete.
+// endless is the error of a side that still has to send after the peer closed
+// the connection during a renegotiation, which can then never complete.
 func (f *Filter) endless(op string) error {
 	return &Error{Op: op, Hint: "the peer closed the connection in the middle of a renegotiation"}
 }
 
-// speaks reports whether records can be made.
+// speaks reports whether this side can make records.
 func (f *Filter) speaks() bool {
 	switch f.phase {
 	case phaseOpen, phaseCut:
@@ -384,16 +390,16 @@ func (f *Filter) speaks() bool {
 	return false
 }
 
-// encrypt appends to dst the records of the plaintext that waits.
+// encrypt appends to dst the records of the waiting plaintext.
 func (f *Filter) encrypt(dst []byte) []byte {
 	n := f.plain.n
 	dst, _ = f.write(slices.Grow(dst, f.ssl.held()+n+(n+recordSize-1)/recordSize*f.overhead))
 	return dst
 }
 
-// write makes the records of all plaintext that waits, but not behind an error or
-// in the middle of a renegotiation. They are appended to dst as far as it has
-// room; C holds the rest.
+// write makes the records of all waiting plaintext. It stops at an error and
+// during a renegotiation. It appends to dst as many bytes as there is room for;
+// C holds the rest.
 func (f *Filter) write(dst []byte) ([]byte, error) {
 	for f.plain != nil {
 		piece := f.plain.pieces[0]
@@ -414,7 +420,7 @@ func (f *Filter) write(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// forget drops the plaintext that waits.
+// forget drops the waiting plaintext.
 func (f *Filter) forget() {
 	if f.plain == nil {
 		return
@@ -424,9 +430,10 @@ func (f *Filter) forget() {
 	f.plain = nil
 }
 
-// KeyUpdate changes the key of our direction (TLS 1.3), and asks the peer to
-// change its own if requestPeer is set. What was sent before goes out under
-// the old key.
+// KeyUpdate changes the sending key of this side (TLS 1.3), and asks the peer
+// to change its own if requestPeer is set. Plaintext that was sent before is
+// encrypted with the old key. It returns a *UsageError, which is not fatal,
+// before the handshake is done, after CloseWrite and in TLS 1.2.
 //
 // Calls SSL_key_update(3).
 func (f *Filter) KeyUpdate(requestPeer bool) error {
@@ -449,9 +456,9 @@ func (f *Filter) KeyUpdate(requestPeer bool) error {
 	return f.after("SSL_key_update", f.ssl.keyUpdate(requestPeer))
 }
 
-// Close frees all memory of the connection. It sends nothing: CloseWrite and
-// Outgoing come first where the peer shall see an orderly end. It is
-// idempotent.
+// Close frees all memory of the connection. It sends nothing: for an orderly
+// end, call CloseWrite and transmit Outgoing before. It can be called again,
+// and always returns nil.
 //
 // Calls SSL_free(3).
 func (f *Filter) Close() error {
@@ -467,8 +474,9 @@ func (f *Filter) Close() error {
 	return nil
 }
 
-// HandshakeDone reports whether the handshake is complete and succeeded. It
-// stays true after a later error. Flushed tells whether the peer can know.
+// HandshakeDone reports whether the handshake has completed successfully. It
+// stays true after a later error. The peer may not know it yet: Flushed reports
+// whether Outgoing has returned everything.
 //
 // Corresponds to POE::Filter::SSL handshakeDone(ignorebuf => 1).
 func (f *Filter) HandshakeDone() bool {
@@ -476,8 +484,9 @@ func (f *Filter) HandshakeDone() bool {
 	return f.proved()
 }
 
-// Flushed reports whether Outgoing has handed out everything. After an error
-// that is the alert: what was sent and is not encrypted never leaves.
+// Flushed reports whether Outgoing has returned everything. After an error that
+// is only the alert and the bytes that were ready before: plaintext that is not
+// encrypted yet is never sent.
 func (f *Filter) Flushed() bool {
 	f.calls++
 	if f.ssl == nil {
@@ -489,8 +498,8 @@ func (f *Filter) Flushed() bool {
 	return f.ssl.held() == 0 && f.plain == nil && (f.closed || !f.closing)
 }
 
-// Err is the fatal error that froze the filter, or nil. The peer's
-// close_notify is none.
+// Err returns the fatal error that froze the filter, or nil. The peer's
+// close_notify is not an error.
 func (f *Filter) Err() error {
 	f.calls++
 	return f.err

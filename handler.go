@@ -8,31 +8,33 @@ import (
 	"sync"
 )
 
-// ErrorHandler is told the error that ended a connection, once for each
-// Filter, in the handshake and after it. It runs inside the method that met
-// the error and may not call the Filter. The peer's close_notify is no error.
+// ErrorHandler is called once for each Filter, with the error that ended the
+// connection, during the handshake or after it. It runs inside the method that
+// found the error and must not call the Filter. The peer's close_notify is not
+// an error.
 //
 // Corresponds to POE::Filter::SSL errorhandler.
 type ErrorHandler func(*Filter, error)
 
-// IgnoreErrors does nothing, as no handler does. It is the original's "ignore".
+// IgnoreErrors is an ErrorHandler that does nothing, like a nil handler. It is
+// the original's "ignore".
 func IgnoreErrors(*Filter, error) {}
 
-// LogErrors writes each error to log, or to slog.Default() if that is nil. It
-// is the original's "carp".
+// LogErrors returns an ErrorHandler that writes each error to log, or to
+// slog.Default() if log is nil. It is the original's "carp".
 func LogErrors(log *slog.Logger) ErrorHandler {
 	return func(_ *Filter, err error) { logger(log).Error(err.Error()) }
 }
 
-// LogErrorsWithStack is LogErrors with the stack of the goroutine. It is the
-// original's "confess", but it does not end the program.
+// LogErrorsWithStack is like LogErrors, and adds the stack of the goroutine. It
+// is the original's "confess", but it does not end the program.
 func LogErrorsWithStack(log *slog.Logger) ErrorHandler {
 	return func(_ *Filter, err error) { logger(log).Error(err.Error(), "stack", string(debug.Stack())) }
 }
 
-// LogErrorsOnce is LogErrors for errors whose text was not logged before in
-// this process. It is what the original's "carponetime" promises. After
-// maxLoggedOnce different texts it is silent.
+// LogErrorsOnce is like LogErrors, but logs each text only once in this
+// process. It is what the original's "carponetime" promises. After 1024
+// different texts it logs nothing more.
 func LogErrorsOnce(log *slog.Logger) ErrorHandler {
 	return func(_ *Filter, err error) {
 		text := err.Error()
@@ -48,8 +50,8 @@ func LogErrorsOnce(log *slog.Logger) ErrorHandler {
 	}
 }
 
-// maxLoggedOnce bounds the texts that LogErrorsOnce remembers: peers can make
-// up new ones.
+// maxLoggedOnce bounds the number of texts that LogErrorsOnce remembers: peers
+// can cause any number of different ones.
 const maxLoggedOnce = 1024
 
 var loggedOnce = struct {

@@ -7,227 +7,246 @@ import (
 	"log/slog"
 )
 
-// Options configures New and NewCtx. The zero value is a TLS 1.2 and 1.3
-// server; it still needs a certificate. A field that is named after an option
-// of POE::Filter::SSL means the same; docs/perl-migration.md has every
-// difference. A value that cannot work is an *OptionError of NewCtx.
+// Options configures New and NewCtx. The zero value is a TLS 1.2 and 1.3 server
+// that still needs a certificate. A field that is named after an option of
+// POE::Filter::SSL has the same meaning; docs/perl-migration.md lists every
+// difference. NewCtx returns an *OptionError for a value that cannot work.
 //
-// Options of the original that have no effect where they stand (ClientCert on a
-// client, BlockBadClientCert without ClientCert, DHCert or NoHonor on a
-// client, SNI on a server) are accepted as the original accepts them, and
-// Debug says so. Options that the original lacks are errors there.
+// Some options of the original have no effect in some configurations:
+// ClientCert, DHCert and NoHonor on a client, BlockBadClientCert without
+// ClientCert, SNI on a server. As in the original this is not an error, and
+// Debug reports it. An option that the original does not have is an error in
+// the wrong role.
 type Options struct {
-	// Client makes a client. Default, as in the original: a server.
+	// Client makes a client. Default: a server, as in the original.
 	Client bool
 
-	// Crt is a PEM file with the certificate of this side. Certificates
-	// behind the first are its chain and are sent too.
+	// Crt is a PEM file with the certificate of this side. The certificates
+	// after the first are its chain, and are sent too.
 	Crt string
-	// CrtMem is the content of such a file, and wins over Crt.
+	// CrtMem is the content of such a file. It takes precedence over Crt.
 	CrtMem []byte
 
-	// Key is the PEM file with the private key of Crt. If it is encrypted,
-	// KeyPassphrase is asked; nothing ever prompts.
+	// Key is a PEM file with the private key of Crt. If it is encrypted, NewCtx
+	// calls KeyPassphrase; nothing ever prompts.
 	Key string
-	// KeyMem is the content of such a file, and wins over Key.
+	// KeyMem is the content of such a file. It takes precedence over Key.
 	KeyMem []byte
-	// KeyPassphrase is called by NewCtx if the key is encrypted, and only
-	// then. The returned slice is overwritten after use.
+	// KeyPassphrase is called by NewCtx if the key is encrypted, and only then.
+	// NewCtx overwrites the returned slice after use.
 	KeyPassphrase func() ([]byte, error)
 
-	// Chain is a PEM file with the certificate, its intermediates and
-	// possibly the root, in this order; all of it is sent. It stands in for
-	// Crt, and for Key too if it also holds the private key. With Crt, its
-	// first certificate must be that of Crt.
+	// Chain is a PEM file with the certificate, its intermediates and possibly
+	// the root, in this order. All of them are sent. It replaces Crt, and also
+	// Key if it contains the private key. If Crt is set too, both must begin
+	// with the same certificate.
 	Chain string
-	// ChainMem is the content of such a file, and wins over Chain.
+	// ChainMem is the content of such a file. It takes precedence over Chain.
 	ChainMem []byte
 
-	// CACrt is a PEM file with the certificates that this side trusts, all of
-	// them. A server sends their names to clients that it asks for a
-	// certificate. An empty CACrt means nobody on a server, and the system's
-	// store on a client. It may also be a directory: NewCtx then reads every
-	// *.pem, *.crt and *.cer in it, and the links of "openssl rehash"; files
-	// without a certificate are passed over, and there must be one with.
+	// CACrt is a PEM file with CA certificates. This side trusts all of them,
+	// and a server sends their names to clients when it asks for a certificate.
+	// Default: a server trusts no CA, and a client trusts the system's CAs
+	// unless InsecureSkipVerify is set.
+	//
+	// CACrt may also be a directory. NewCtx then reads its *.pem, *.crt and
+	// *.cer files and the links that "openssl rehash" makes, and skips files
+	// without a certificate. At least one file must have one.
 	CACrt string
-	// CACrtMem holds the contents of such files, and wins over CACrt. Each
-	// element must hold at least one certificate.
+	// CACrtMem holds the contents of such files. It takes precedence over
+	// CACrt. Each element must have at least one certificate.
 	CACrtMem [][]byte
-	// CAVerifyDepth is the number of intermediate certificates that a chain
-	// may have. 0 means 5, as in the original.
+	// CAVerifyDepth is the maximum number of intermediate certificates in a
+	// chain. 0 means 5, as in the original.
 	CAVerifyDepth int
 
-	// CACRL is a PEM file with certificate revocation lists. ClientCertValid
-	// is false for a chain that has a serial on any of them.
+	// CACRL is a PEM file with certificate revocation lists. ClientCertValid is
+	// false if the serial of any certificate in the chain is on any of the
+	// lists. A change of the file takes effect in the next handshake or call of
+	// ClientCertValid.
 	//
-	// WARNING: As in the original, a list that is missing, unreadable or
-	// without entries blocks everybody. NewCtx refuses a file that it cannot
-	// read, and one that is no regular file; a change of the file is noticed
-	// at the next question.
+	// WARNING: As in the original, a CRL that is missing, unreadable or without
+	// entries blocks everybody. NewCtx returns an error if the file cannot be
+	// read or is not a regular file.
 	CACRL string
-	// CACRLMem is the content of such a file, and wins over CACRL. It is
-	// read once. On a server that asks for no certificate it is an error.
+	// CACRLMem is the content of such a file, and is read once. It takes
+	// precedence over CACRL. It is an error on a server that does not ask for
+	// certificates.
 	CACRLMem []byte
 
-	// CRLCheck makes OpenSSL check CRLs: signature, issuer, scope and dates
-	// of the list, and whether the certificate is on it. Beside it, CACRL
-	// compares serials and nothing else. Default: CRLCheckOff. It needs
-	// CRLFiles or CRLMem, a CA that is trusted, and on a server ClientCert or
-	// RequireValidClientCert.
+	// CRLCheck makes OpenSSL check CRLs: the signature, issuer, scope and dates
+	// of the list, and whether the certificate is on it. (CACRL compares only
+	// serials.) It needs CRLFiles or CRLMem, a trusted CA, and on a server
+	// ClientCert or RequireValidClientCert. Default: CRLCheckOff.
 	//
-	// A certificate without a CRL of its issuer, or with one that has
-	// expired, is not valid: VerifyUnableToGetCRL, VerifyCRLHasExpired.
+	// A certificate is not valid if there is no CRL of its issuer
+	// (VerifyUnableToGetCRL), or if that CRL has expired (VerifyCRLHasExpired).
 	CRLCheck CRLCheck
-	// CRLFiles are PEM files with CRLs, at most 256; every list in them
-	// counts. A file that has changed is read again when the next handshake
-	// begins. NewCtx refuses a file that it cannot use. If one is gone or
-	// broken later, no peer is valid, whatever else is allowed, and
-	// Peer().CRLCheck names the file. Delta CRLs, indirect CRLs and CRLs for
-	// some reasons only are errors.
+	// CRLFiles are PEM files with CRLs, at most 256 files. All CRLs in them are
+	// used. A file that has changed is read again when the next handshake
+	// begins.
+	//
+	// NewCtx returns an error for a file that it cannot use. Delta CRLs,
+	// indirect CRLs and CRLs that cover only some revocation reasons are
+	// errors. If a file is missing or broken later, no peer is valid,
+	// regardless of the other options, and Peer().CRLCheck names the file.
 	CRLFiles []string
-	// CRLMem holds the contents of such files, beside CRLFiles. They are read
-	// once. Each element must hold at least one CRL.
+	// CRLMem holds the contents of such files, and can be combined with
+	// CRLFiles. They are read once. Each element must have at least one CRL.
 	CRLMem [][]byte
-	// ReadCRLOnce makes NewCtx the only reader of CACRL and CRLFiles: a file that
-	// is changed, broken or removed later has no effect on the Ctx. A program that
-	// replaces its Ctx when it is told to reload sets it, so that a CRL that is
-	// being written refuses nobody. Default: a file is read again when it has
-	// changed. Without CACRL and CRLFiles it has no effect.
+	// ReadCRLOnce makes NewCtx the only reader of CACRL and CRLFiles: a file
+	// that is changed, broken or removed later has no effect on the Ctx. It is
+	// for programs that replace their Ctx on a reload, so that a CRL that is
+	// just being written rejects nobody. Default: a file is read again when it
+	// has changed. Without CACRL and CRLFiles it has no effect.
 	ReadCRLOnce bool
-	// AllowMissingCRL lets a certificate pass if no CRL of its issuer is
-	// there. The error stands in the verdict as ignored.
+	// AllowMissingCRL accepts a certificate if there is no CRL of its issuer.
+	// The verdict has the error, marked as ignored.
 	//
-	// WARNING: A revoked certificate passes where its CRL is not there.
+	// WARNING: A revoked certificate is accepted if its issuer's CRL is
+	// missing.
 	AllowMissingCRL bool
-	// AllowExpiredCRL uses a CRL that has expired: what is on it is revoked
-	// all the same. The error stands in the verdict as ignored.
+	// AllowExpiredCRL uses a CRL that has expired: the certificates on it are
+	// still revoked. The verdict has the error, marked as ignored.
 	//
-	// WARNING: What was revoked since then passes.
+	// WARNING: A certificate that was revoked after that CRL was issued is
+	// accepted.
 	AllowExpiredCRL bool
 
-	// ClientCert asks the client for a certificate. Only on a server.
+	// ClientCert makes a server ask the client for a certificate.
 	//
-	// WARNING: A client with a bad certificate or none is not refused. Ask
-	// ClientCertValid, or set RequireValidClientCert.
+	// WARNING: A client with a bad certificate, or without one, is not
+	// rejected. Check ClientCertValid, or set RequireValidClientCert.
 	ClientCert bool
-	// BlockBadClientCert refuses a client that sends no certificate at all.
+	// BlockBadClientCert rejects a client that sends no certificate at all.
 	//
-	// WARNING: A client with a bad or revoked one still connects.
+	// WARNING: A client with a bad or revoked certificate is still accepted.
 	BlockBadClientCert bool
-	// RequireValidClientCert refuses every client without a valid certificate
-	// that is not on CACRL, inside the handshake. It implies ClientCert.
+	// RequireValidClientCert rejects, during the handshake, every client that
+	// does not have a valid certificate or whose chain is on CACRL. It implies
+	// ClientCert.
 	RequireValidClientCert bool
-	// IgnoreVerifyErrors names X509_V_ERR numbers that do not count, on both
-	// sides. They still stand in ClientCertIDs.
+	// IgnoreVerifyErrors lists X509_V_ERR numbers that do not make a peer
+	// invalid, on a client or a server. ClientCertIDs still has these errors.
 	//
-	// WARNING: 7, 18, 19 or 20, each alone, accept a certificate that anybody
-	// can make (VerifyCode.AdmitsAnyone). 62 and 64 accept any name.
+	// WARNING: With any one of 7, 18, 19 and 20, this side accepts a
+	// certificate that anybody can make (see VerifyCode.AdmitsAnyone). With 62
+	// or 64 it accepts any name.
 	IgnoreVerifyErrors []VerifyCode
-	// InsecureSkipVerify lets a client finish the handshake with any server,
-	// as the original does; ClientCertValid then tells what it found, the name
-	// apart, which is not compared.
+	// InsecureSkipVerify lets a client complete the handshake with any server,
+	// as the original does. ClientCertValid then reports whether the chain is
+	// valid; the name is not compared.
 	//
-	// WARNING: Without a look at ClientCertValid before the first Send, anyone
-	// can be the server.
+	// WARNING: Unless the program checks ClientCertValid before the first Send,
+	// anyone can be the server.
 	InsecureSkipVerify bool
 
 	// SNI is the host name that a client puts into its ClientHello, at most
 	// 255 bytes. An IP address is not sent (RFC 6066).
 	SNI string
-	// ServerName is the name or IP address that a client verifies, in the
-	// subjectAltName of the certificate; the common name does not count (RFC
-	// 9525). Default: SNI. It is also sent if SNI is empty. SetServerName wins
-	// for one connection.
+	// ServerName is the name or IP address that a client verifies in the
+	// subjectAltName of the server's certificate. The common name does not
+	// count (RFC 9525). Default: SNI. If SNI is empty, ServerName is also sent.
+	// SetServerName takes precedence for one connection.
 	ServerName string
 
-	// TLS asks for TLS 1.2 or later, which is the default. In the original it
-	// means TLS 1.0 alone.
+	// TLS requires TLS 1.2 or later, which is the default. In the original it
+	// means TLS 1.0 only.
 	TLS bool
-	// TLS12 (tls1_2) asks for TLS 1.2 and nothing else.
+	// TLS12 (the original's tls1_2) allows TLS 1.2 and no other version.
 	TLS12 bool
-	// MinVersion is the lowest protocol version. Default: VersionTLS12, or
-	// what the system's openssl.cnf asks for if that is higher. Versions
-	// below TLS 1.2 also need a security level that admits them:
-	// "DEFAULT@SECLEVEL=0" in Cipher with OpenSSL 3.
+	// MinVersion is the lowest protocol version. Default: VersionTLS12, or the
+	// minimum in the system's openssl.cnf if that is higher. Versions before
+	// TLS 1.2 also need a security level that allows them: with OpenSSL 3,
+	// "DEFAULT@SECLEVEL=0" in Cipher.
 	MinVersion Version
-	// MaxVersion is the highest protocol version. Default: the system's.
+	// MaxVersion is the highest protocol version. Default: the maximum in the
+	// system's openssl.cnf, or else the highest version that OpenSSL supports.
 	MaxVersion Version
 
-	// Cipher is OpenSSL's cipher list for TLS 1.2 and earlier, passed straight
-	// through, "@SECLEVEL=n" included; it is set before certificates and DH
-	// parameters are loaded, so the level decides about these too. TLS 1.3
-	// suites are not in it; see CipherSuites.
+	// Cipher is OpenSSL's cipher list for TLS 1.2 and earlier. It is passed to
+	// OpenSSL unchanged, "@SECLEVEL=n" included. It is set before certificates
+	// and DH parameters are loaded, so that the security level applies to them
+	// too. For TLS 1.3 suites see CipherSuites. Default: OpenSSL's.
 	Cipher string
-	// CipherSuites is the list of TLS 1.3 suites, ':' between them.
+	// CipherSuites is the list of TLS 1.3 suites, separated by ':'. Default:
+	// OpenSSL's.
 	CipherSuites string
-	// Groups is the list of key exchange groups, ':' between them:
-	// "X25519:P-256".
+	// Groups is the list of key exchange groups, separated by ':':
+	// "X25519:P-256". Default: OpenSSL's.
 	Groups string
-	// ALPN lists application protocols, the most wanted first: "h2",
-	// "http/1.1". A client offers them, and goes on if the server chooses
-	// none. A server chooses by its own order, and refuses a client that
-	// offers others only (RFC 7301); who offers none is served. Each has 1 to
-	// 255 bytes, together at most 32 KiB with a byte of length for each.
+	// ALPN lists application protocols in order of preference: "h2",
+	// "http/1.1". A client offers them, and continues if the server chooses
+	// none. A server picks by its own order, rejects a client with no protocol
+	// in common (RFC 7301), and accepts a client that offers none. Each
+	// protocol has 1 to 255 bytes. The list has at most 32 KiB, with a length
+	// byte for each protocol.
 	ALPN []string
-	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the order
-	// of the client decides. Default: the order of the server.
+	// NoHonor leaves SSL_OP_CIPHER_SERVER_PREFERENCE unset, so that the
+	// client's order of ciphers decides. Default: the server's order.
 	NoHonor bool
-	// NumTickets is the number of session tickets that a server sends in each TLS
-	// 1.3 handshake, at most 16. Default: OpenSSL's 2. One makes the handshake
-	// cheaper. -1 sends none, in TLS 1.2 neither, so that no session is resumed.
-	// A server that asks for client certificates never sends any. On a client it
-	// is an error.
+	// NumTickets is the number of session tickets that a server sends in each
+	// TLS 1.3 handshake, at most 16. Default: OpenSSL's 2. With 1 the handshake
+	// is cheaper. With -1 the server sends no tickets, neither in TLS 1.3 nor
+	// in TLS 1.2, so that no session is resumed. A server that asks for client
+	// certificates never sends tickets. On a client NumTickets is an error.
 	NumTickets int
-	// NoRenegotiation makes a client refuse every renegotiation that a TLS 1.2
-	// server asks for, with the warning no_renegotiation, as a server always does.
-	// The connection goes on if the peer lets it. Default: a client follows up to
-	// 16 of them.
+	// NoRenegotiation makes a client reject every renegotiation that a TLS 1.2
+	// server requests, with the warning alert no_renegotiation. (A server
+	// always does.) The connection continues if the peer accepts that. Default:
+	// a client follows up to 16 renegotiations.
 	NoRenegotiation bool
 
 	// DHCert is a PEM file with DH parameters for the DHE suites of TLS 1.2.
-	// Without it there are none (OpenSSL 4.0 has parameters of its own, and
-	// prefers them where the client names a group of RFC 7919). A size that
-	// the security level refuses is an error, and so are broken parameters.
+	// Without it there are no DHE suites, except with OpenSSL 4.0: it has its
+	// own parameters, and prefers them to DHCert if the client offers a group
+	// of RFC 7919. Broken parameters, and a size that the security level does
+	// not allow, are errors.
 	DHCert string
-	// DHCertMem is the content of such a file, and wins over DHCert.
+	// DHCertMem is the content of such a file. It takes precedence over DHCert.
 	DHCertMem []byte
 
 	// AllowMissingCloseNotify makes ReceiveEOF return io.EOF if the transport
 	// ends between two records after the handshake, as if the peer had sent its
-	// close_notify. The original never sends one. An end inside a record or
-	// inside a handshake stays a *TruncatedError. Default: every end without
-	// close_notify is one.
+	// close_notify. (The original never sends one.) If the transport ends
+	// inside a record or during a handshake, the error is still a
+	// *TruncatedError. Default: ReceiveEOF returns a *TruncatedError whenever
+	// close_notify is missing.
 	//
-	// WARNING: Anyone on the network can end the connection between two records,
-	// and that cannot be told from the peer's own end. Set it only if the data
-	// say themselves where they end, for instance by a length.
+	// WARNING: Anyone on the network can end the connection between two
+	// records, and the program cannot tell that from an end by the peer. Set it
+	// only if the data itself says where it ends, for example by a length.
 	AllowMissingCloseNotify bool
 
-	// FIPS takes all cryptography of the context from providers that serve with
-	// fips=yes, in a library context of its own. NewCtx fails where there is
-	// none, and where the options could not complete a handshake under it; see
-	// docs/fips.md. It needs OpenSSL 3.0. Default: what the process has, which
-	// is FIPS too where its openssl.cnf says so; see FIPSEnabled.
+	// FIPS takes all cryptography of the context from providers with the
+	// property fips=yes, in its own OpenSSL library context. NewCtx returns an
+	// error if there is no such provider, or if no handshake could be completed
+	// with these options; see docs/fips.md. It needs OpenSSL 3.0 or later.
+	// Default: the providers of the process, which are FIPS providers too if
+	// its openssl.cnf says so; see FIPSEnabled.
 	FIPS bool
-	// FIPSConfig is the configuration that activates the FIPS provider, with
-	// FIPS. Of it count the modules providers, alg_section and random; the others
-	// (ssl_conf) belong to the process. Default: OPENSSL_CONF, or else OpenSSL's
-	// own openssl.cnf. It is read by NewCtx, at most 1 MiB; contexts with the
-	// same content share the providers, which stay loaded until the process
-	// ends, and 16 different ones are possible.
+	// FIPSConfig is the OpenSSL configuration file that activates the FIPS
+	// provider. It needs FIPS. Only the modules providers, alg_section and
+	// random in it are used; other modules (ssl_conf) belong to the process.
+	// Default: OPENSSL_CONF, or else OpenSSL's own openssl.cnf.
+	//
+	// NewCtx reads the file, at most 1 MiB. Contexts with the same content
+	// share the providers, which stay loaded until the process ends. A process
+	// can use at most 16 different configurations.
 	//
 	// WARNING: A configuration that activates the module without the checksum
-	// that "openssl fipsinstall" writes fails, and so does then every later one
-	// in the same process: OpenSSL keeps the module in its error state.
+	// that "openssl fipsinstall" writes fails, and so does every later
+	// configuration in the same process: OpenSSL keeps the module in its error
+	// state.
 	FIPSConfig string
 
-	// ErrorHandler is told every error of a connection, once. Default: nobody
-	// is; the error is in the return values and in Err. The original's
-	// handlers are IgnoreErrors, LogErrors ("carp"), LogErrorsWithStack
-	// ("confess") and LogErrorsOnce ("carponetime").
+	// ErrorHandler is called with the error that ends a connection, once.
+	// Default: none; the methods return the error, and Err has it. The
+	// original's handlers are IgnoreErrors, LogErrors ("carp"),
+	// LogErrorsWithStack ("confess") and LogErrorsOnce ("carponetime").
 	ErrorHandler ErrorHandler
-	// Debug is told options without effect, handshake steps and verdicts;
-	// never plaintext, keys or passphrases.
+	// Debug receives debug messages: options without effect, handshake steps
+	// and verdicts. They never contain plaintext, keys or passphrases.
 	Debug *slog.Logger
 }
 
@@ -241,7 +260,7 @@ const (
 	VersionTLS13 Version = 0x0304 // TLS 1.3
 )
 
-// String gives OpenSSL's name: "TLSv1.2".
+// String returns OpenSSL's name of the version: "TLSv1.2".
 func (v Version) String() string {
 	switch v {
 	case VersionTLS10:
@@ -256,15 +275,15 @@ func (v Version) String() string {
 	return fmt.Sprintf("0x%04X", uint16(v))
 }
 
-// defaultVerifyDepth is what CAVerifyDepth 0 means, as in the original.
+// defaultVerifyDepth is the meaning of CAVerifyDepth 0, as in the original.
 const defaultVerifyDepth = 5
 
-// trustsAny reports whether a CA is named.
+// trustsAny reports whether the options name a CA.
 func (o *Options) trustsAny() bool {
 	return len(o.CACrtMem) > 0 || o.CACrtMem == nil && o.CACrt != ""
 }
 
-// alpn gives ALPN in the form of the extension.
+// alpn encodes ALPN for the extension: a length byte before each protocol.
 func (o *Options) alpn() (list []byte) {
 	for _, p := range o.ALPN {
 		list = append(append(list, byte(len(p))), p...)
@@ -272,14 +291,16 @@ func (o *Options) alpn() (list []byte) {
 	return list
 }
 
-// fileOption is an option that names a file and has a form in memory, which wins.
+// fileOption is an option that names a file, with its counterpart in memory,
+// which takes precedence.
 type fileOption struct {
 	option, file string
 	mem          []byte
-	inMem        bool // the form in memory is set
+	inMem        bool // the counterpart in memory is set
 }
 
-// fileOptions are all of them. Crt, Key and Chain make an identity.
+// fileOptions returns all options that name a file. Crt, Key and Chain make an
+// identity.
 func (o *Options) fileOptions() []fileOption {
 	return []fileOption{
 		{"Crt", o.Crt, o.CrtMem, o.CrtMem != nil},
@@ -291,7 +312,7 @@ func (o *Options) fileOptions() []fileOption {
 	}
 }
 
-// fileOption is the one with this name.
+// fileOption returns the option with this name.
 func (o *Options) fileOption(name string) fileOption {
 	for _, s := range o.fileOptions() {
 		if s.option == name {
@@ -303,7 +324,7 @@ func (o *Options) fileOption(name string) fileOption {
 
 func (s fileOption) given() bool { return s.file != "" || s.inMem }
 
-// input names the form that is in use. Its data is that of the form in memory.
+// input returns the option that is in use, without reading a file.
 func (s fileOption) input() input {
 	if s.inMem {
 		return input{option: s.option + "Mem", data: s.mem}
@@ -311,7 +332,7 @@ func (s fileOption) input() input {
 	return input{option: s.option, file: s.file}
 }
 
-// read reads the form that is in use.
+// read reads the option that is in use.
 func (s fileOption) read() (input, error) {
 	in := s.input()
 	if s.inMem {
@@ -326,7 +347,7 @@ func (s fileOption) read() (input, error) {
 
 func (o *Options) asksClient() bool { return !o.Client && (o.ClientCert || o.RequireValidClientCert) }
 
-// enforces reports whether a bad peer certificate ends the handshake.
+// enforces reports whether an invalid peer certificate ends the handshake.
 func (o *Options) enforces() bool {
 	return o.RequireValidClientCert || o.Client && !o.InsecureSkipVerify
 }

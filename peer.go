@@ -13,53 +13,57 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// CertID is one call of OpenSSL's verify callback, as the original records it.
+// CertID describes one call of OpenSSL's verify callback, as the original
+// records it.
 type CertID struct {
 	Subject string // X509_NAME_oneline of the linked OpenSSL
 	Issuer  string
-	Serial  []byte     // magnitude, big endian, without sign and leading zeros; see Hexdump
-	Err     VerifyCode // VerifyOK, or the error of this call
+	Serial  []byte     // the serial number's magnitude, big endian, without leading zeros; see Hexdump
+	Err     VerifyCode // VerifyOK, or the error reported by this call
 	Depth   int        // 0 is the peer's own certificate
-	Ignored bool       // Err is one of IgnoreVerifyErrors
+	Ignored bool       // Err is in IgnoreVerifyErrors, or allowed by another option
 }
 
-// Peer is what is known of the other side's certificate. It is a copy.
+// Peer describes the certificate of the other side, and the verdict on it. It
+// is a copy.
 type Peer struct {
-	// Exists says that the peer showed a certificate.
+	// Exists is true if the peer sent a certificate.
 	Exists bool
-	// Valid is ClientCertValid: the handshake is complete, every error was
-	// ignored or there was none, and neither CRL nor CRLCheck blocks.
+	// Valid is the result of ClientCertValid: the handshake is complete, every
+	// error is ignored or there is none, and neither CACRL nor CRLCheck blocks
+	// the certificate.
 	Valid bool
-	// Chain is the chain that OpenSSL built, the peer's own certificate
-	// first. Where the peer is not valid it ends where OpenSSL found nothing
-	// more.
+	// Chain is the chain that OpenSSL built, the peer's own certificate first.
+	// If the peer is not valid, the chain ends at the last certificate that
+	// OpenSSL found.
 	Chain []Certificate
-	// Sent are the certificates that the peer sent, its own first, in DER
-	// form and unverified.
+	// Sent has the certificates that the peer sent, its own first, in DER form.
+	// They are not verified.
 	Sent [][]byte
-	// Errors are the errors of the verification, by depth.
+	// Errors has the errors of the verification, ordered by depth.
 	Errors []VerifyIssue
-	// CRL is the outcome of Options.CACRL, asked now.
+	// CRL is the result of Options.CACRL. The file is checked when Peer is
+	// called.
 	CRL CRLResult
-	// CRLCheck is the outcome of Options.CRLCheck in the handshake.
+	// CRLCheck is the result of Options.CRLCheck in the handshake.
 	CRLCheck CRLResult
 
-	noCA bool // this side trusts nobody
+	noCA bool // this side trusts no CA
 }
 
 // Certificate is one certificate of a chain.
 type Certificate struct {
 	Subject string // X509_NAME_oneline of the linked OpenSSL
 	Issuer  string
-	Serial  []byte // magnitude, big endian, without sign and leading zeros; see Hexdump
-	// NotBefore and NotAfter are the dates between which it is valid, or zero if
-	// OpenSSL cannot read them.
+	Serial  []byte // the serial number's magnitude, big endian, without leading zeros; see Hexdump
+	// NotBefore and NotAfter are the first and last moment at which the
+	// certificate is valid. They are zero if OpenSSL cannot read them.
 	NotBefore, NotAfter time.Time
 	DER                 []byte
 }
 
-// Parse gives the certificate as crypto/x509 sees it. It is stricter than
-// OpenSSL: an error here does not mean that the certificate is not valid.
+// Parse parses the certificate with crypto/x509, which is stricter than
+// OpenSSL: an error does not mean that the certificate is not valid.
 func (c *Certificate) Parse() (*x509.Certificate, error) { return x509.ParseCertificate(c.DER) }
 
 // VerifyIssue is one error of a verification.
@@ -70,7 +74,7 @@ type VerifyIssue struct {
 	Ignored bool
 }
 
-// Hexdump writes bytes in hexadecimal with ':' between them: "74:65:73:74".
+// Hexdump formats bytes in hexadecimal, separated by ':': "74:65:73:74".
 //
 // Corresponds to POE::Filter::SSL hexdump.
 func Hexdump(b []byte) string {
@@ -87,10 +91,10 @@ func Hexdump(b []byte) string {
 	return s.String()
 }
 
-// ClientCertExists reports whether the peer showed a certificate, trusted or
-// not. On a client it is about the server's.
+// ClientCertExists reports whether the peer sent a certificate, trusted or not.
+// On a client, the peer is the server.
 //
-// WARNING: It may be revoked or invalid. Ask ClientCertValid.
+// WARNING: The certificate may be revoked or invalid. Use ClientCertValid.
 //
 // Corresponds to POE::Filter::SSL clientCertExists.
 func (f *Filter) ClientCertExists() bool {
@@ -98,11 +102,15 @@ func (f *Filter) ClientCertExists() bool {
 	return f.ssl != nil && f.ssl.verdict().recorded() > 0
 }
 
-// ClientCertValid reports whether the peer proved to own a certificate that is
-// valid: the handshake is complete, OpenSSL found no error that
-// IgnoreVerifyErrors does not name, revocation by CRLCheck among them, and
-// CACRL, which is looked at now, does not block it. On a client it is about the server's certificate; it is false from
-// the moment that a renegotiation brings a new one until that is proved.
+// ClientCertValid reports whether the peer has a valid certificate and has
+// proved that it owns the key. That means that the handshake is complete, that
+// OpenSSL found no error, apart from those in IgnoreVerifyErrors (a revocation
+// found by CRLCheck is such an error), and that CACRL does not block the
+// certificate. CACRL is checked in every call.
+//
+// On a client, the peer is the server. If a renegotiation brings a new
+// certificate, the result is false until the server has proved that it owns the
+// new key.
 //
 // Corresponds to POE::Filter::SSL clientCertValid.
 func (f *Filter) ClientCertValid() bool {
@@ -110,14 +118,15 @@ func (f *Filter) ClientCertValid() bool {
 	return f.proved() && f.verified() && f.checkSerials().OK()
 }
 
-// proved reports whether the handshake, and with it the proof of the peer's key, is complete.
+// proved reports whether the handshake is complete, and with it the proof of
+// the peer's key.
 func (f *Filter) proved() bool { return f.ssl != nil && f.ssl.handshaken() }
 
-// ClientCertIDs lists every call of OpenSSL's verify callback in its order, as
-// the original does: from the root to the peer's own certificate, with one
-// entry more for each error. It is empty where there is no certificate. Peer
-// has the same as a chain. If OpenSSL has no memory for a name, the answer is
-// empty and the connection has failed.
+// ClientCertIDs lists all calls of OpenSSL's verify callback in order, as the
+// original does: from the root to the peer's own certificate, with an
+// additional entry for each error. It is empty if the peer sent no certificate.
+// Peer has the same information as a chain. If OpenSSL runs out of memory for a
+// name, the result is empty and the connection fails.
 //
 // Corresponds to POE::Filter::SSL clientCertIds.
 func (f *Filter) ClientCertIDs() []CertID {
@@ -133,8 +142,8 @@ func (f *Filter) ClientCertIDs() []CertID {
 	return ids
 }
 
-// certIDs gives the records in the form of the original. It is not ok if C has no
-// memory for a name.
+// certIDs returns the records in the form of the original. ok is false if C has
+// no memory for a name.
 func (v verdict) certIDs() (ids []CertID, ok bool) {
 	records, ok := v.records()
 	for _, r := range records {
@@ -146,9 +155,9 @@ func (v verdict) certIDs() (ids []CertID, ok bool) {
 	return ids, ok
 }
 
-// Peer tells all that is known of the other side's certificate, or nil after
-// Close. If OpenSSL has no memory for it, the answer is not valid and the
-// connection has failed.
+// Peer describes the other side's certificate and the verdict on it, or returns
+// nil after Close. If OpenSSL runs out of memory, the result is not valid and
+// the connection fails.
 func (f *Filter) Peer() *Peer {
 	f.calls++
 	if f.ssl == nil {
@@ -177,8 +186,8 @@ func (f *Filter) Peer() *Peer {
 	return p
 }
 
-// String describes the verdict in one line, for logs. What the peer chooses in it
-// is cut to about 1 KiB.
+// String describes the verdict in one line, for logs. Text that the peer has
+// chosen is cut to about 1 KiB.
 func (p *Peer) String() string {
 	switch {
 	case p == nil || !p.Exists:
@@ -202,7 +211,7 @@ func (p *Peer) String() string {
 	if !p.CRL.OK() {
 		why = append(why, p.CRL.String())
 	}
-	if p.CRLCheck.Status == CRLUnusable { // what else there is stands in Errors
+	if p.CRLCheck.Status == CRLUnusable { // all other results are in Errors
 		why = append(why, p.CRLCheck.String())
 	}
 	if len(why) == 0 {
@@ -211,6 +220,6 @@ func (p *Peer) String() string {
 	return "invalid: " + bounded.Text(strings.Join(why, "; "))
 }
 
-// verified reports whether every error that OpenSSL found is ignored, and there
-// is a certificate at all.
+// verified reports whether there is a certificate and every error that OpenSSL
+// found is ignored.
 func (f *Filter) verified() bool { return f.listsErr == nil && f.ssl.verdict().acceptable() }

@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// SetServerName sets the name of the server for this connection: it is sent as
-// SNI and verified in the certificate. An IP address is verified as one and
-// not sent. It must be called on a client before the handshake.
+// SetServerName sets the name of the server for this connection. It is sent as
+// SNI and verified in the certificate. An IP address is verified but not sent.
+// It must be called on a client before the handshake; otherwise it returns a
+// *UsageError, as for a name that is not valid.
 //
 // Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
 func (f *Filter) SetServerName(name string) error {
@@ -19,10 +20,10 @@ func (f *Filter) SetServerName(name string) error {
 	return f.nameServer("SetServerName", name, "")
 }
 
-// SetVerifiedName sets the name that is verified in the certificate of the
-// server for this connection, and leaves the name that is sent to Options.SNI.
-// If SNI is empty, it does what SetServerName does. It must be called on a
-// client before the handshake.
+// SetVerifiedName sets the name that is verified in the server's certificate
+// for this connection. The name that is sent is still Options.SNI; if that is
+// empty, SetVerifiedName is the same as SetServerName. It must be called on a
+// client before the handshake; otherwise it returns a *UsageError.
 //
 // Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
 func (f *Filter) SetVerifiedName(name string) error {
@@ -34,7 +35,8 @@ func (f *Filter) SetVerifiedName(name string) error {
 	return f.nameServer("SetVerifiedName", name, sni)
 }
 
-// nameServer verifies name, and sends sni or, if that is empty, name.
+// nameServer sets the name to verify and the name to send, which is sni or, if
+// that is empty, name.
 func (f *Filter) nameServer(op, name, sni string) error {
 	switch {
 	case f.ssl == nil:
@@ -60,9 +62,10 @@ func (f *Filter) nameServer(op, name, sni string) error {
 	return nil
 }
 
-// SetALPN sets the protocols that this connection offers, in place of those of
-// Options.ALPN: HTTP/1.1 alone for a WebSocket, for example. There must be at
-// least one. It must be called on a client before the handshake.
+// SetALPN sets the protocols that this connection offers, instead of those of
+// Options.ALPN: for example only HTTP/1.1 for a WebSocket. There must be at
+// least one. It must be called on a client before the handshake; otherwise it
+// returns a *UsageError.
 //
 // Calls SSL_set_alpn_protos(3).
 func (f *Filter) SetALPN(protocols ...string) error {
@@ -85,7 +88,7 @@ func (f *Filter) SetALPN(protocols ...string) error {
 	return f.ssl.setALPN(o.alpn())
 }
 
-// wantedName is the name that this client verifies.
+// wantedName returns the name that this client verifies.
 func (f *Filter) wantedName() string {
 	o := &f.ctx.opts
 	switch {
@@ -97,7 +100,8 @@ func (f *Filter) wantedName() string {
 	return o.SNI
 }
 
-// setName sends sni, and verifies name unless InsecureSkipVerify is set.
+// setName sets the name to send, and the name to verify unless
+// InsecureSkipVerify is set.
 func (f *Filter) setName(sni string, name serverName) error {
 	if f.ctx.opts.InsecureSkipVerify {
 		name = serverName{}
@@ -105,8 +109,8 @@ func (f *Filter) setName(sni string, name serverName) error {
 	return f.ssl.setName(sni, name)
 }
 
-// nameFromOptions sets what Options say of the server's name. It reports
-// whether there is a name to verify.
+// nameFromOptions sets the server's name from the options. It reports whether
+// there is a name to verify.
 func (f *Filter) nameFromOptions() (bool, error) {
 	o := &f.ctx.opts
 	sni := sentName(o.SNI)
@@ -135,7 +139,8 @@ func (f *Filter) nameFromOptions() (bool, error) {
 	return true, f.ssl.setName(sni, name)
 }
 
-// sentName is what Options.SNI sends: no address, and no final dot (RFC 6066).
+// sentName returns sni as it is sent: "" for an address, and without a final
+// dot (RFC 6066).
 func sentName(sni string) string {
 	if _, err := netip.ParseAddr(sni); err == nil {
 		return ""
@@ -143,11 +148,11 @@ func sentName(sni string) string {
 	return strings.TrimSuffix(sni, ".")
 }
 
-// serverName is a parsed name of a server: host or ip is set.
+// serverName is a parsed name of a server. Either host or ip is set.
 type serverName struct{ host, ip string }
 
-// parseServerName checks a name that is to be verified. A trailing dot is cut
-// (RFC 6066 sends none), and the brackets of an IPv6 address are.
+// parseServerName checks a name that is to be verified. It removes a final dot
+// (RFC 6066 sends none) and the brackets of an IPv6 address.
 func parseServerName(name string) (serverName, error) {
 	host := strings.TrimSuffix(name, ".")
 	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
@@ -158,7 +163,7 @@ func parseServerName(name string) (serverName, error) {
 		return serverName{}, errors.New("the server name is empty")
 	case len(host) > maxNameLength:
 		return serverName{}, fmt.Errorf("the server name has %d bytes; the ClientHello takes %d", len(host), maxNameLength)
-	case host[0] == '.': // X509_VERIFY_PARAM_set1_host would take it for "any name below"
+	case host[0] == '.': // X509_VERIFY_PARAM_set1_host would match any name below it
 		return serverName{}, fmt.Errorf("the server name %q begins with a dot", name)
 	case strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return serverName{}, fmt.Errorf("the server name %q holds a space or a control character", name)
@@ -169,8 +174,9 @@ func parseServerName(name string) (serverName, error) {
 	return serverName{host: host}, nil
 }
 
-// misspelled refuses what cannot be the name of a host in a ClientHello (RFC 6066
-// section 3): text that is not ASCII, a URL, and a name with a port.
+// misspelled returns an error for text that cannot be a host name in a
+// ClientHello (RFC 6066 section 3): text that is not ASCII, a URL, a name with
+// a port.
 func misspelled(host string) error {
 	switch {
 	case strings.ContainsFunc(host, func(r rune) bool { return r > '~' }):

@@ -7,36 +7,36 @@ import (
 	"fmt"
 )
 
-// State is what is known of a connection: what the two sides agreed on, and with
-// what. It is a copy. Fields that are not known yet are zero.
+// State describes a connection: what the two sides have negotiated. It is a
+// copy. Fields that are not known yet are zero.
 type State struct {
-	// HandshakeDone says that the handshake is complete and succeeded. It stays
-	// true after a later error.
+	// HandshakeDone is true if the handshake has completed successfully. It
+	// stays true after a later error.
 	HandshakeDone bool
-	Client        bool // this side is the client
-	// Version is zero before there is a cipher suite.
+	Client        bool // true if this side is the client
+	// Version is zero until a cipher suite is negotiated.
 	Version Version
-	// Cipher is OpenSSL's name of the cipher suite, "TLS_AES_256_GCM_SHA384", and
-	// CipherSuite its number (RFC 8446 appendix B.4), as in crypto/tls.
+	// Cipher is OpenSSL's name of the cipher suite, "TLS_AES_256_GCM_SHA384",
+	// and CipherSuite is its number (RFC 8446 appendix B.4), as in crypto/tls.
 	Cipher      string
 	CipherSuite uint16
-	Bits        int // the strength of the cipher
-	// Group is the number of the key exchange group (RFC 8446 section 4.2.7), as
-	// in crypto/tls: 29 is X25519. It is zero for DHE with the server's own
-	// parameters, and always with OpenSSL 1.1.1, which does not tell.
+	Bits        int // the strength of the cipher, in bits
+	// Group is the number of the key exchange group (RFC 8446 section 4.2.7),
+	// as in crypto/tls: 29 is X25519. It is zero for DHE with the server's own
+	// parameters, and always with OpenSSL 1.1.1, which does not report it.
 	Group uint16
-	ALPN  string // the application protocol that was agreed on
-	// ServerName is the host name in the ClientHello (SNI): on a server the name
-	// that the client sent, on a client the name that it sends. A server must not
-	// trust it.
+	ALPN  string // the negotiated application protocol, or ""
+	// ServerName is the host name in the ClientHello (SNI): on a server the
+	// name that the client sent, on a client the name that it sends. A server
+	// must not trust it.
 	ServerName string
-	Resumed    bool // the handshake resumed an earlier session
-	// ExtendedMasterSecret says that the secret belongs to this handshake alone
-	// (RFC 7627). In TLS 1.3 it always does.
+	Resumed    bool // true if the handshake resumed an earlier session
+	// ExtendedMasterSecret is true if the master secret is bound to this
+	// handshake (RFC 7627). In TLS 1.3 it is always true.
 	ExtendedMasterSecret bool
 }
 
-// State returns what is known of the connection. After Close it is the zero value.
+// State returns the State of the connection. After Close it is the zero value.
 //
 // Calls SSL_version(3), SSL_get_current_cipher(3), SSL_get_negotiated_group(3),
 // SSL_get0_alpn_selected(3), SSL_get_servername(3), SSL_session_reused(3).
@@ -50,17 +50,17 @@ func (f *Filter) State() State {
 	return s
 }
 
-// Cipher is OpenSSL's name of the cipher suite, or "(NONE)" before there is
-// one: "TLS_AES_256_GCM_SHA384".
+// Cipher returns OpenSSL's name of the cipher suite, "TLS_AES_256_GCM_SHA384",
+// or "(NONE)" until one is negotiated.
 //
 // Corresponds to POE::Filter::SSL getCipher.
 // Calls SSL_CIPHER_get_name(3).
 func (f *Filter) Cipher() string { return cmp.Or(f.State().Cipher, noCipher) }
 
-const noCipher = "(NONE)" // OpenSSL's word
+const noCipher = "(NONE)" // OpenSSL's name for it
 
-// Version is OpenSSL's name of the protocol version, or "(NONE)" before there
-// is a cipher suite: "TLSv1.3".
+// Version returns OpenSSL's name of the protocol version, "TLSv1.3", or
+// "(NONE)" until a cipher suite is negotiated.
 //
 // Calls SSL_version(3).
 func (f *Filter) Version() string {
@@ -70,28 +70,29 @@ func (f *Filter) Version() string {
 	return noCipher
 }
 
-// Bits is the strength of the cipher in bits, or 0 before there is one.
+// Bits returns the strength of the cipher in bits, or 0 until one is
+// negotiated.
 //
 // Calls SSL_CIPHER_get_bits(3).
 func (f *Filter) Bits() int { return f.State().Bits }
 
-// CipherSuite is the number of the cipher suite (RFC 8446 appendix B.4), as
-// crypto/tls uses it, or 0 before there is one.
+// CipherSuite returns the number of the cipher suite (RFC 8446 appendix B.4),
+// as in crypto/tls, or 0 until one is negotiated.
 //
 // Calls SSL_CIPHER_get_protocol_id(3).
 func (f *Filter) CipherSuite() uint16 { return f.State().CipherSuite }
 
-// Group is the number of the key exchange group, or 0; see State.Group.
+// Group returns the number of the key exchange group, or 0; see State.Group.
 //
 // Calls SSL_get_negotiated_group(3).
 func (f *Filter) Group() uint16 { return f.State().Group }
 
-// ALPN is the application protocol that was agreed on, or "".
+// ALPN returns the negotiated application protocol, or "".
 //
 // Calls SSL_get0_alpn_selected(3).
 func (f *Filter) ALPN() string { return f.State().ALPN }
 
-// ServerName is the host name in the ClientHello (SNI), or ""; see
+// ServerName returns the host name in the ClientHello (SNI), or ""; see
 // State.ServerName. A server must not trust it.
 //
 // Calls SSL_get_servername(3).
@@ -102,8 +103,9 @@ func (f *Filter) ServerName() string { return f.State().ServerName }
 // Calls SSL_session_reused(3).
 func (f *Filter) Resumed() bool { return f.State().Resumed }
 
-// OCSPResponse is the OCSP response (DER) that the server stapled to its
-// certificate, or nil. Nobody has verified it. A client always asks for one.
+// OCSPResponse returns the OCSP response (DER) that the server stapled to its
+// certificate, or nil. It is not verified. A client always asks for one; on a
+// server it is nil.
 //
 // Calls SSL_get_tlsext_status_ocsp_resp(3).
 func (f *Filter) OCSPResponse() []byte {
@@ -114,11 +116,13 @@ func (f *Filter) OCSPResponse() []byte {
 	return f.ssl.ocspResponse()
 }
 
-// ExportKeyingMaterial gives length bytes that only the two ends of this
-// connection know, for label and context (RFC 5705, RFC 8446 section 7.5). A
-// nil context is none, which in TLS 1.2 is not the same as an empty one. The
-// handshake must be done; length is at most MaxKeyingMaterial. In TLS 1.2 it is
-// an error where the peer lacks the extended master secret (RFC 7627).
+// ExportKeyingMaterial derives length bytes that only the two ends of this
+// connection know, from label and context (RFC 5705, RFC 8446 section 7.5). A
+// nil context means no context, which in TLS 1.2 is not the same as an empty
+// one. length is at most MaxKeyingMaterial.
+//
+// It returns a *UsageError before the handshake is done, and an *Error in TLS
+// 1.2 if the peer does not support the extended master secret (RFC 7627).
 //
 // Calls SSL_export_keying_material(3).
 func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error) {
@@ -142,14 +146,14 @@ func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) 
 	return out, nil
 }
 
-// MaxKeyingMaterial bounds ExportKeyingMaterial, in bytes: 255 blocks of
-// SHA-256, which is what HKDF gives (RFC 5869).
+// MaxKeyingMaterial bounds the length of ExportKeyingMaterial, in bytes: 255
+// blocks of SHA-256, which is the limit of HKDF (RFC 5869).
 const MaxKeyingMaterial = 255 * 32
 
-// TLSUnique is the channel binding tls-unique (RFC 5929) of a TLS 1.2
-// connection that was not resumed and has the extended master secret (RFC
-// 7627), and nil for every other connection: TLS 1.3 does not define it, and
-// elsewhere it is not safe. After a renegotiation it is that of the last handshake.
+// TLSUnique returns the channel binding tls-unique (RFC 5929), or nil. Only a
+// TLS 1.2 connection has one that was not resumed and that has the extended
+// master secret (RFC 7627): TLS 1.3 does not define it, and in other cases it
+// is not safe. After a renegotiation it is the value of the last handshake.
 //
 // Calls SSL_get_finished(3), SSL_get_peer_finished(3).
 func (f *Filter) TLSUnique() []byte {

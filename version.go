@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// VersionError is an ability that the OpenSSL that is linked in is too old for.
+// VersionError reports that the linked OpenSSL is too old for a feature.
 type VersionError struct {
-	Ability string // "group X25519MLKEM768"
-	Needs   string // the version that brought it: "3.5"
+	Ability string // the feature: "group X25519MLKEM768"
+	Needs   string // the version that introduced it: "3.5"
 }
 
 func (e *VersionError) Error() string {
@@ -23,8 +23,8 @@ func (e *VersionError) Error() string {
 
 func needs(ability, version string) error { return &VersionError{Ability: ability, Needs: version} }
 
-// olderThan reports whether the OpenSSL at run time is older than
-// version, which is a major and a minor number: "3.5".
+// olderThan reports whether the OpenSSL at run time is older than version, a
+// major and a minor number: "3.5".
 func olderThan(version string) bool {
 	var major, minor uint64
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
@@ -36,13 +36,13 @@ func olderThan(version string) bool {
 // hasProviders reports whether OpenSSL has library contexts and providers.
 func hasProviders() bool { return !olderThan("3.0") }
 
-// newer is what came after OpenSSL 1.1.1, by the version that brought it
-// (CHANGES.md of OpenSSL; measured with 1.1.1, 3.0, 3.5, 3.6 and 4.0). Names are
-// in lowercase.
+// newer maps names that OpenSSL 1.1.1 does not have to the version that
+// introduced them (CHANGES.md of OpenSSL; measured with 1.1.1, 3.0, 3.5, 3.6
+// and 4.0). Names are in lowercase.
 var newer = map[string]map[string]string{
 	"Groups": {
 		"ffdhe2048": "3.0", "ffdhe3072": "3.0", "ffdhe4096": "3.0", "ffdhe6144": "3.0", "ffdhe8192": "3.0",
-		"secp256r1":            "3.0", // prime256v1 before; 1.1.1 has the names of the others
+		"secp256r1":            "3.0", // named prime256v1 before; 1.1.1 has the other names
 		"brainpoolp256r1tls13": "3.2", "brainpoolp384r1tls13": "3.2", "brainpoolp512r1tls13": "3.2",
 		"x25519mlkem768": "3.5", "secp256r1mlkem768": "3.5", "secp384r1mlkem1024": "3.5",
 		"mlkem512": "3.5", "mlkem768": "3.5", "mlkem1024": "3.5", "default": "3.5",
@@ -50,8 +50,8 @@ var newer = map[string]map[string]string{
 	"CipherSuites": {"tls_sha256_sha256": "3.4", "tls_sha384_sha384": "3.4"},
 }
 
-// needsNewer is the *VersionError for the first name in the list of an option
-// that a later OpenSSL knows, or nil.
+// needsNewer returns the *VersionError for the first name in the list of an
+// option that only a later OpenSSL knows, or nil.
 func needsNewer(option, list string) error {
 	if option == "Groups" && strings.ContainsAny(list, "/*") && olderThan("3.5") {
 		return needs("'/' and '*' in a list of groups", "3.5")
@@ -68,13 +68,13 @@ func needsNewer(option, list string) error {
 	return nil
 }
 
-// newerKeys are kinds of keys that came with OpenSSL 3.5 (FIPS 204).
+// newerKeys has the key types that OpenSSL 3.5 introduced (FIPS 204).
 var newerKeys = map[string]string{
 	"2.16.840.1.101.3.4.3.17": "ML-DSA-44", "2.16.840.1.101.3.4.3.18": "ML-DSA-65", "2.16.840.1.101.3.4.3.19": "ML-DSA-87",
 }
 
-// needsNewerKey is the *VersionError for the first certificate or private key in
-// text whose kind a later OpenSSL knows, or nil.
+// needsNewerKey returns the *VersionError for the first certificate or private
+// key in text whose key type only a later OpenSSL knows, or nil.
 func needsNewerKey(text []byte) error {
 	if !olderThan("3.5") {
 		return nil
@@ -87,7 +87,7 @@ func needsNewerKey(text []byte) error {
 	return nil
 }
 
-// keyKind is the object identifier of the key in a PEM block, or "".
+// keyKind returns the object identifier of the key in a PEM block, or "".
 func keyKind(block *pem.Block) string {
 	defer clear(block.Bytes) // it may be a private key
 	switch block.Type {
