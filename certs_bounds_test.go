@@ -42,7 +42,7 @@ func TestCertsCANamesAreBounded(t *testing.T) {
 	require.Greater(t, size, sslfilter.MaxCANames-own-200)
 	server := testkit.Asking(func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{root, fitting} })
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-		p := testkit.Connect(t, testkit.With(server, func(o *sslfilter.Options) { o.MaxVersion = highest }), testkit.Showing("client.crt", ""))
+		p := testkit.Connect(t, testkit.With(server, testkit.UpTo(highest)), testkit.Showing("client.crt", ""))
 		require.True(t, p.Server.ClientCertValid())
 	})
 

@@ -29,7 +29,6 @@ func TestCertsCACrtDirectory(t *testing.T) {
 				change(o)
 			}
 		})
-
 	}
 	valid := func(crt string) bool {
 		return testkit.Connect(t, server(nil), testkit.Showing(crt, "")).Server.ClientCertValid()

@@ -58,7 +58,6 @@ func TestCertsOwn(t *testing.T) {
 				require.NoError(t, testkit.Join(testkit.FilterOf(t, server), f).Handshake())
 				require.Equal(t, c.sent, f.Peer().Sent)
 			})
-
 		})
 	}
 }

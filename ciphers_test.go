@@ -184,7 +184,6 @@ func TestCiphersGroups(t *testing.T) {
 
 				require.Equal(t, []tls.CurveID{tls.CurveID(id)}, hello.SupportedCurves)
 			})
-
 		})
 	}
 }

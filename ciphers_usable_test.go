@@ -34,9 +34,9 @@ func TestCiphersUsable(t *testing.T) {
 	for key, server := range keys {
 		for name, changes := range map[string][]change{
 			"with DHCert":        {dh},
-			"all":                {func(o *sslfilter.Options) { o.Cipher = "ALL:@SECLEVEL=0" }},
+			"all":                {testkit.Cipher("ALL:@SECLEVEL=0")},
 			"all, TLS 1.2":       {func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "ALL:@SECLEVEL=0", true }, dh},
-			"the man page's own": {func(o *sslfilter.Options) { o.Cipher = "DHE-RSA-AES256-GCM-SHA384:AES256-SHA" }},
+			"the man page's own": {testkit.Cipher("DHE-RSA-AES256-GCM-SHA384:AES256-SHA")},
 		} {
 			t.Run(key+", "+name, func(t *testing.T) {
 				server := server

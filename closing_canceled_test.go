@@ -73,13 +73,11 @@ func TestClosingUserCanceled(t *testing.T) {
 								require.Equal(t, [][]byte{append([]byte{typeData}, "answer"...), {typeAlert, warning, closeNotify}}, got)
 							}
 						})
-
 					})
 				}
 			}
 		}
 	})
-
 }
 
 // user_canceled alone does not end the connection. A fatal alert after it is reported as
@@ -112,7 +110,7 @@ func TestClosingUserCanceledAlone(t *testing.T) {
 // During the handshake, user_canceled and close_notify are a failure with a clear text.
 func TestClosingUserCanceledInTheHandshake(t *testing.T) {
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {
-		p := testkit.NewPair(t, testkit.Server(), testkit.Client(func(o *sslfilter.Options) { o.MaxVersion = v }))
+		p := testkit.NewPair(t, testkit.Server(), testkit.Client(testkit.UpTo(v)))
 		require.NoError(t, p.Client.Handshake())
 		p.Client.Deliver(slices.Concat(tlsRecord(typeAlert, warning, userCanceled), tlsRecord(typeAlert, warning, closeNotify)))
 		require.NotErrorIs(t, p.Client.Err, io.EOF)

@@ -35,7 +35,6 @@ func TestClosingWriteThenRead(t *testing.T) {
 		require.Equal(t, io.EOF, p.Client.ReceiveEOF())
 		require.Equal(t, io.EOF, p.Server.ReceiveEOF())
 	})
-
 }
 
 func TestClosingDataBeforeCloseNotify(t *testing.T) {
@@ -50,7 +49,6 @@ func TestClosingDataBeforeCloseNotify(t *testing.T) {
 		require.Equal(t, io.EOF, err, "and again")
 		require.Empty(t, plain)
 	})
-
 }
 
 func TestClosingBeforeTheHandshake(t *testing.T) {
@@ -62,7 +60,6 @@ func TestClosingBeforeTheHandshake(t *testing.T) {
 		require.Equal(t, "all there is", string(p.Server.Got))
 		require.Equal(t, io.EOF, p.Server.Err)
 	})
-
 }
 
 func TestClosingReceiveEOF(t *testing.T) {
@@ -129,51 +126,47 @@ func TestClosingInTheHandshake(t *testing.T) {
 }
 
 func TestClosingDetach(t *testing.T) {
-	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
-		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
-			p := testkit.NewPair(t, testkit.ServerOf("server-ec", testkit.Only(v)), testkit.Client(testkit.Only(v)))
-			p.Cut = cut
-			require.NoError(t, p.Handshake())
+	testkit.EachPairCut(t, func(t *testing.T, p *testkit.Pair) {
+		require.NoError(t, p.Handshake())
 
-			var usage *sslfilter.UsageError
-			_, err := p.Server.Detach()
-			require.ErrorAs(t, err, &usage, "before the peer's close_notify")
-			require.NoError(t, p.Client.Send([]byte("under TLS, ")))
-			p.Transfer()
+		var usage *sslfilter.UsageError
+		_, err := p.Server.Detach()
+		require.ErrorAs(t, err, &usage, "before the peer's close_notify")
+		require.NoError(t, p.Client.Send([]byte("under TLS, ")))
+		p.Transfer()
 
-			require.NoError(t, p.Client.Send([]byte("then not")))
-			require.NoError(t, p.Client.CloseWrite())
-			wire := append(p.Client.Outgoing(nil), "PLAIN WORDS\r\n"...)
-			for _, piece := range cut(wire) {
-				p.Server.Deliver(piece)
-			}
-			require.Equal(t, "under TLS, then not", string(p.Server.Got))
-			require.Equal(t, io.EOF, p.Server.Err)
+		require.NoError(t, p.Client.Send([]byte("then not")))
+		require.NoError(t, p.Client.CloseWrite())
+		wire := append(p.Client.Outgoing(nil), "PLAIN WORDS\r\n"...)
+		for _, piece := range p.Cut(wire) {
+			p.Server.Deliver(piece)
+		}
+		require.Equal(t, "under TLS, then not", string(p.Server.Got))
+		require.Equal(t, io.EOF, p.Server.Err)
 
-			require.NoError(t, p.Server.Send([]byte("queued before Detach")))
-			plain, err := p.Server.Detach()
-			require.NoError(t, err)
-			require.Equal(t, "PLAIN WORDS\r\n", string(plain))
-			require.False(t, p.Server.Flushed())
-			answer := append(p.Server.Outgoing(nil), "plain answer"...)
-			require.True(t, p.Server.Flushed())
+		require.NoError(t, p.Server.Send([]byte("queued before Detach")))
+		plain, err := p.Server.Detach()
+		require.NoError(t, err)
+		require.Equal(t, "PLAIN WORDS\r\n", string(plain))
+		require.False(t, p.Server.Flushed())
+		answer := append(p.Server.Outgoing(nil), "plain answer"...)
+		require.True(t, p.Server.Flushed())
 
-			require.ErrorAs(t, p.Server.Send([]byte("x")), &usage)
-			_, err = p.Server.Receive(nil, []byte("x"))
-			require.ErrorAs(t, err, &usage)
-			_, err = p.Server.Detach()
-			require.ErrorAs(t, err, &usage)
-			require.Empty(t, p.Server.Outgoing(nil))
+		require.ErrorAs(t, p.Server.Send([]byte("x")), &usage)
+		_, err = p.Server.Receive(nil, []byte("x"))
+		require.ErrorAs(t, err, &usage)
+		_, err = p.Server.Detach()
+		require.ErrorAs(t, err, &usage)
+		require.Empty(t, p.Server.Outgoing(nil))
 
-			for _, piece := range cut(answer) {
-				p.Client.Deliver(piece)
-			}
-			require.Equal(t, "queued before Detach", string(p.Client.Got))
-			plain, err = p.Client.Detach()
-			require.NoError(t, err)
-			require.Equal(t, "plain answer", string(plain))
-			require.Empty(t, p.Client.Outgoing(nil), "our close_notify is sent once")
-		})
+		for _, piece := range p.Cut(answer) {
+			p.Client.Deliver(piece)
+		}
+		require.Equal(t, "queued before Detach", string(p.Client.Got))
+		plain, err = p.Client.Detach()
+		require.NoError(t, err)
+		require.Equal(t, "plain answer", string(plain))
+		require.Empty(t, p.Client.Outgoing(nil), "our close_notify is sent once")
 	})
 }
 
@@ -225,7 +218,6 @@ func TestClosingNoAlertFollowsCloseNotify(t *testing.T) {
 		p.Client.Deliver(end)
 		require.Equal(t, io.EOF, p.Client.Err)
 	})
-
 }
 
 func TestClosingCloseIsIdempotent(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T, join func() (p *testkit.Pair, a, b *testkit.Side))) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := testkit.Server(func(o *sslfilter.Options) { o.Crt, o.Key = testkit.PKI("server-ec.crt"), testkit.PKI("server-ec.key") })
-		client := testkit.Client(func(o *sslfilter.Options) { o.MaxVersion = v })
+		client := testkit.Client(testkit.UpTo(v))
 		for _, role := range []string{"client", "server"} {
 			t.Run(role, func(t *testing.T) {
 				o := map[string]sslfilter.Options{"client": client, "server": server}
@@ -32,7 +32,6 @@ func eachRole(t *testing.T, change func(*sslfilter.Options), f func(t *testing.T
 			})
 		}
 	})
-
 }
 
 func allowMissingEnd(o *sslfilter.Options) { o.AllowMissingCloseNotify = true }

@@ -73,7 +73,6 @@ func TestConnectionAgreesWithCryptoTLS(t *testing.T) {
 			require.Equal(t, client.Certificate, f.Peer().Sent, "own certificate first, and once")
 		})
 	})
-
 }
 
 func TestConnectionALPN(t *testing.T) {
@@ -106,7 +105,6 @@ func TestConnectionALPN(t *testing.T) {
 				require.Equal(t, test.agreed, p.Server.ALPN())
 				require.Equal(t, test.agreed, p.Client.ALPN())
 			})
-
 		})
 	}
 }

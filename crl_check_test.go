@@ -140,7 +140,6 @@ func TestCRLCheckPolicies(t *testing.T) {
 					}
 				}
 			})
-
 		})
 	}
 }
@@ -155,7 +154,6 @@ func TestCRLCheckOnAClient(t *testing.T) {
 				change(o)
 			}
 		})
-
 	}
 	for _, c := range []struct {
 		name   string
@@ -171,7 +169,7 @@ func TestCRLCheckOnAClient(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-				p := testkit.NewPair(t, testkit.Server(func(o *sslfilter.Options) { o.MaxVersion = highest }), c.client)
+				p := testkit.NewPair(t, testkit.Server(testkit.UpTo(highest)), c.client)
 				p.Handshake()
 				require.Equal(t, c.code == 0, p.Client.ClientCertValid())
 				if c.code == 0 {
@@ -184,7 +182,6 @@ func TestCRLCheckOnAClient(t *testing.T) {
 				require.False(t, f.ClientCertValid())
 				require.False(t, f.Peer().CRLCheck.OK())
 			})
-
 		})
 	}
 	f := testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Filter

@@ -57,7 +57,7 @@ func TestCRLGoneWithRequireValidClientCert(t *testing.T) {
 			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 				file := testkit.TempFile(t, "crl.pem", testkit.PKIBytes(t, "crl.pem"))
 				server := testkit.Ctx(t, testkit.Requiring(crl(file)))
-				client := testkit.Ctx(t, testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				client := testkit.Ctx(t, testkit.Showing("client.crt", "", testkit.UpTo(highest)))
 				before := testkit.PairOf(t, server, client)
 				require.NoError(t, before.Handshake())
 				require.True(t, before.Server.ClientCertValid())
@@ -77,7 +77,6 @@ func TestCRLGoneWithRequireValidClientCert(t *testing.T) {
 				require.True(t, again.Server.ClientCertValid())
 				require.True(t, before.Server.ClientCertValid())
 			})
-
 		})
 	}
 }

@@ -107,7 +107,7 @@ func TestCtxOfNew(t *testing.T) {
 
 // A clone is a new connection. It has the options of the first one, and nothing else.
 func TestCtxCloneIsANewConnection(t *testing.T) {
-	client := testkit.Filter(t, testkit.Client(hostname("example.org")))
+	client := testkit.Filter(t, testkit.Client(testkit.ServerName("example.org")))
 	require.NoError(t, client.SetServerName("localhost"))
 	p := testkit.Join(testkit.Filter(t, testkit.Server()), client)
 	require.NoError(t, p.Handshake())

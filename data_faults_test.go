@@ -89,7 +89,6 @@ func TestDataOverAFaultyNetwork(t *testing.T) {
 		}
 		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
 	})
-
 }
 
 func playFaults(t *testing.T, seed uint64, highest sslfilter.Version) {

@@ -19,24 +19,20 @@ func requireSame(t testing.TB, want, got []byte) {
 }
 
 func TestDataArrivesHoweverItIsCut(t *testing.T) {
-	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
-		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
-			p := testkit.NewPair(t, testkit.ServerOf("server-ec", testkit.Only(v)), testkit.Client(testkit.Only(v)))
-			p.Cut = cut
-			require.NoError(t, p.Handshake())
-			var up, down []byte
-			for i, n := range []int{1, 2, 100, 1459, 16383, 16384, 16385, 32725, 50000} {
-				piece := testkit.Bytes(n, uint64(i))
-				require.NoError(t, p.Client.Send(piece))
-				up = append(up, piece...)
-				p.Transfer()
-				require.NoError(t, p.Server.Send(piece))
-				down = append(down, piece...)
-				p.Transfer()
-			}
-			requireSame(t, up, p.Server.Got)
-			requireSame(t, down, p.Client.Got)
-		})
+	testkit.EachPairCut(t, func(t *testing.T, p *testkit.Pair) {
+		require.NoError(t, p.Handshake())
+		var up, down []byte
+		for i, n := range []int{1, 2, 100, 1459, 16383, 16384, 16385, 32725, 50000} {
+			piece := testkit.Bytes(n, uint64(i))
+			require.NoError(t, p.Client.Send(piece))
+			up = append(up, piece...)
+			p.Transfer()
+			require.NoError(t, p.Server.Send(piece))
+			down = append(down, piece...)
+			p.Transfer()
+		}
+		requireSame(t, up, p.Server.Got)
+		requireSame(t, down, p.Client.Got)
 	})
 }
 
@@ -49,7 +45,6 @@ func TestDataTenMebibytesInOneSend(t *testing.T) {
 		requireSame(t, big, p.Server.Got)
 		require.True(t, p.Client.Flushed())
 	})
-
 }
 
 // The original loses a record "0", which is false in Perl, and delays what follows.
@@ -65,26 +60,21 @@ func TestDataRecordZeroAndEmptyWrites(t *testing.T) {
 		p.Transfer()
 		require.Equal(t, "00a0b", string(p.Server.Got))
 	})
-
 }
 
 func TestDataSentEarlyIsInOrder(t *testing.T) {
-	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
-		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
-			p := testkit.NewPair(t, testkit.ServerOf("server-ec", testkit.Only(v)), testkit.Client(testkit.Only(v)))
-			p.Cut = cut
-			up, down := testkit.Bytes(300000, 1), testkit.Bytes(200000, 2)
-			require.NoError(t, p.Server.Send([]byte("banner ")))
-			require.NoError(t, p.Server.Send(down))
-			require.NoError(t, p.Client.Send([]byte("early ")))
-			require.NoError(t, p.Client.Send(up))
-			require.False(t, p.Client.Flushed())
-			require.NoError(t, p.Handshake())
-			require.NoError(t, p.Client.Send([]byte(" late")))
-			p.Transfer()
-			requireSame(t, fmt.Appendf(nil, "early %s late", up), p.Server.Got)
-			requireSame(t, fmt.Appendf(nil, "banner %s", down), p.Client.Got)
-		})
+	testkit.EachPairCut(t, func(t *testing.T, p *testkit.Pair) {
+		up, down := testkit.Bytes(300000, 1), testkit.Bytes(200000, 2)
+		require.NoError(t, p.Server.Send([]byte("banner ")))
+		require.NoError(t, p.Server.Send(down))
+		require.NoError(t, p.Client.Send([]byte("early ")))
+		require.NoError(t, p.Client.Send(up))
+		require.False(t, p.Client.Flushed())
+		require.NoError(t, p.Handshake())
+		require.NoError(t, p.Client.Send([]byte(" late")))
+		p.Transfer()
+		requireSame(t, fmt.Appendf(nil, "early %s late", up), p.Server.Got)
+		requireSame(t, fmt.Appendf(nil, "banner %s", down), p.Client.Got)
 	})
 }
 
@@ -142,7 +132,6 @@ func TestDataOutgoingIsBounded(t *testing.T) {
 		p.Transfer()
 		requireSame(t, append(big, 'x'), p.Client.Got)
 	})
-
 }
 
 func TestDataSmallSendsShareARecord(t *testing.T) {
@@ -199,7 +188,6 @@ func TestDataDoesNotAllocate(t *testing.T) {
 			require.Less(t, allocs, 1.0, "%d bytes", n)
 		}
 	})
-
 }
 
 // Data that waits in pieces of any size is sent completely and in order.
@@ -226,7 +214,6 @@ func TestDataQueuedInPieces(t *testing.T) {
 			require.True(t, p.Client.Flushed())
 		}
 	})
-
 }
 
 func BenchmarkRoundTrip(b *testing.B) {

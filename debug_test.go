@@ -101,7 +101,6 @@ func TestDebugHasNoSecrets(t *testing.T) {
 			require.NotEmpty(t, leak("text before "+form+" and after it", []byte(up)), name)
 		}
 	})
-
 }
 
 // Debug gets the steps of a connection, and the verdict.
@@ -140,7 +139,6 @@ func TestDebugTellsStepsAndVerdicts(t *testing.T) {
 		require.Error(t, p.Client.ReceiveEOF())
 		require.Equal(t, []string{p.Client.Filter.Err().Error()}, theirs.Values("sslfilter: failed", "error"))
 	})
-
 }
 
 // Debug gets the reason why a server rejects every client: its CRL is missing.

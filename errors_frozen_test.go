@@ -70,7 +70,7 @@ func TestErrorsKinds(t *testing.T) {
 	}
 	for want, err := range map[string]error{
 		"OptionError":       accepted(sslfilter.Options{CAVerifyDepth: -1}),
-		"Error OptionError": accepted(testkit.Server(func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" })),
+		"Error OptionError": accepted(testkit.Server(testkit.Cipher("NO-SUCH-CIPHER"))),
 		"UsageError":        testkit.Filter(t, testkit.Server()).SetServerName("localhost"),
 		"ErrClosed":         closedFilter(t).Send(nil),
 		"ErrBufferFull":     testkit.Filter(t, testkit.Server()).Send(make([]byte, sslfilter.MaxPlaintext+1)),

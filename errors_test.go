@@ -61,11 +61,11 @@ func failures() []failure {
 		{"server unknown", testkit.ServerOf("server-unknown"), client, nil},
 		{"server unknown, TLS 1.2", testkit.ServerOf("server-unknown", testkit.TLS12), client, nil},
 		{"server expired", testkit.ServerOf("server-expired"), client, nil},
-		{"server of another name", server, testkit.With(client, hostname("example.org")), nil},
-		{"server of another address", server, testkit.With(client, hostname("192.0.2.1")), nil},
+		{"server of another name", server, testkit.With(client, testkit.ServerName("example.org")), nil},
+		{"server of another address", server, testkit.With(client, testkit.ServerName("192.0.2.1")), nil},
 		{"server without a certificate", testkit.With(sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0"}, testkit.TLS12), testkit.With(client, testkit.Cipher("aNULL:@SECLEVEL=0"), testkit.TLS12), nil},
 
-		{"client without a certificate, anonymous suite", testkit.With(testkit.Requiring(func(o *sslfilter.Options) { o.Cipher = "aNULL:@SECLEVEL=0" }), testkit.TLS12),
+		{"client without a certificate, anonymous suite", testkit.With(testkit.Requiring(testkit.Cipher("aNULL:@SECLEVEL=0")), testkit.TLS12),
 			testkit.With(sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "aNULL:@SECLEVEL=0"}, testkit.TLS12), nil},
 
 		{"close_notify in the handshake", server, client, toClient("\x15\x03\x03\x00\x02\x01\x00")},
@@ -228,7 +228,6 @@ func TestErrorsNotTLSAfterTheHandshake(t *testing.T) {
 			require.Equal(t, told != "", slices.Contains(said, told), "%q: %q", data, said)
 		}
 	})
-
 }
 
 // A damaged record is not mistaken for plain text.

@@ -109,7 +109,6 @@ func TestFIPSContext(t *testing.T) {
 					require.Equal(t, all(p.at[1], want...), providersOf(t, c.Client.Filter))
 				})
 			})
-
 		}
 	}
 }
@@ -153,7 +152,7 @@ func TestFIPSProviders(t *testing.T) {
 			[]string{"cipher AES-256-GCM", "kdf TLS13-KDF", "digest SHA384", "key exchange secp384r1"}, "RSA-PSS+SHA256"},
 		{"TLS 1.2, AEAD", testkit.ServerOf("server-ec", func(o *sslfilter.Options) { o.Cipher, o.Groups = "ECDHE-ECDSA-AES128-GCM-SHA256", "P-256" }, testkit.TLS12), testkit.Client(),
 			[]string{"cipher AES-128-GCM", "kdf TLS1-PRF", "digest SHA256", "key exchange secp256r1"}, "ECDSA+SHA256"},
-		{"TLS 1.2, a suite of TLS 1.0", testkit.Server(func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" }, testkit.TLS12), testkit.Client(),
+		{"TLS 1.2, a suite of TLS 1.0", testkit.Server(testkit.Cipher("AES128-SHA"), testkit.TLS12), testkit.Client(),
 			[]string{"cipher AES-128-CBC", "mac HMAC-SHA1", "kdf TLS1-PRF", "digest SHA256", "key exchange RSA"}, ""},
 		{"DHE", dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh2048.pem") }), dhClient("2"),
 			[]string{"cipher AES-256-GCM", "kdf TLS1-PRF", "digest SHA384", "key exchange DH"}, "RSA-PSS+SHA256"},
@@ -223,8 +222,8 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 			"CipherSuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
 		{"CHACHA20 alone in TLS 1.3, client", testkit.Client(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_CHACHA20_POLY1305_SHA256" },
 			"CipherSuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
-		{"CHACHA20 alone in TLS 1.2, server", testkit.Server(testkit.TLS12), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
-		{"CHACHA20 alone in TLS 1.2, client", testkit.Client(testkit.TLS12), func(o *sslfilter.Options) { o.Cipher = "ECDHE+CHACHA20" }, "Cipher", "", "ECDHE+CHACHA20"},
+		{"CHACHA20 alone in TLS 1.2, server", testkit.Server(testkit.TLS12), testkit.Cipher("ECDHE+CHACHA20"), "Cipher", "", "ECDHE+CHACHA20"},
+		{"CHACHA20 alone in TLS 1.2, client", testkit.Client(testkit.TLS12), testkit.Cipher("ECDHE+CHACHA20"), "Cipher", "", "ECDHE+CHACHA20"},
 		{"X25519 alone, server", testkit.Server(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
 		{"X25519 alone, client", testkit.Client(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
 		{"TLS 1.1, server", testkit.Server(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion, Key)"},
@@ -235,7 +234,7 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 		{"RSA-1024, client", testkit.Client(), func(o *sslfilter.Options) {
 			o.Crt, o.Key, o.Cipher = testkit.PKI("server-1024.crt"), testkit.PKI("server-1024.key"), "DEFAULT@SECLEVEL=0"
 		}, "FIPS", "", "Key"},
-		{"a key that fits no suite", testkit.ServerOf("server-ec", testkit.TLS12), func(o *sslfilter.Options) { o.Cipher = "AES128-SHA" }, "FIPS", "", "no shared cipher"},
+		{"a key that fits no suite", testkit.ServerOf("server-ec", testkit.TLS12), testkit.Cipher("AES128-SHA"), "FIPS", "", "no shared cipher"},
 		{"a signature with MD5", testkit.Server(testkit.Cipher("DEFAULT@SECLEVEL=0")), func(o *sslfilter.Options) { o.CrtMem = withMD5(t, "server.crt") }, "CrtMem", "", "md5WithRSAEncryption"},
 		{"a signature with MD5 in the chain", testkit.ServerOf("server-inter", testkit.Cipher("DEFAULT@SECLEVEL=0")), func(o *sslfilter.Options) {
 			o.Chain = testkit.TempFile(t, "chain.pem", slices.Concat(testkit.PKIBytes(t, "server-inter.crt"), withMD5(t, "inter.crt")))

@@ -82,7 +82,6 @@ func TestHandshakeMessageInTheRecordOfFinished(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, "on", string(got))
 				})
-
 			}
 		})
 	}

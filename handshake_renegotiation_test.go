@@ -74,7 +74,6 @@ func TestHandshakeNoRenegotiation(t *testing.T) {
 				side.Deliver(k.send(typeAlert, alert(warning, closeNotify)))
 				require.Equal(t, io.EOF, side.Err)
 			})
-
 		})
 	}
 }

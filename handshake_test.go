@@ -22,7 +22,6 @@ func TestHandshakeIsIdempotent(t *testing.T) {
 		require.True(t, p.Client.HandshakeDone() && p.Server.HandshakeDone())
 		require.NoError(t, p.Client.Handshake())
 	})
-
 }
 
 // The session tickets of TLS 1.3 are in Outgoing immediately after the handshake. A server

@@ -236,7 +236,6 @@ func TestHostileHandshakeInPieces(t *testing.T) {
 		p.Transfer()
 		require.True(t, s.HandshakeDone() && c.HandshakeDone())
 	})
-
 }
 
 // On both sides, OpenSSL bounds the list of the peer's certificates to 100 KiB. A shorter
@@ -277,7 +276,6 @@ func TestHostileHugeCertificates(t *testing.T) {
 					require.LessOrEqual(t, len(f.ClientCertIDs()), 512)
 				}
 			})
-
 		})
 	}
 }

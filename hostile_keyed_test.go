@@ -40,7 +40,6 @@ func TestHostileKeyedPeer(t *testing.T) {
 			require.Empty(t, got)
 		}
 	})
-
 }
 
 // A peer may send close_notify in the middle of a message of a later handshake, and
@@ -85,5 +84,4 @@ func TestHostileCloseInALaterHandshake(t *testing.T) {
 			}
 		}
 	})
-
 }

@@ -50,7 +50,6 @@ func TestInteropWithCryptoTLS(t *testing.T) {
 					requireSameTerms(t, f, peer.State)
 				})
 			})
-
 		}
 	}
 }

@@ -186,5 +186,4 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 			})
 		}
 	})
-
 }

@@ -50,7 +50,7 @@ func TestMistakesLookalikeNames(t *testing.T) {
 		{"an address as a wildcard", ip, x509.Certificate{DNSNames: []string{"*.0.2.7"}}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := testkit.NewPair(t, sslfilter.Options{CrtMem: testkit.Mint(t, c.cert), Key: testkit.PKI("client.key")}, testkit.Client(func(o *sslfilter.Options) { o.ServerName = c.want }))
+			p := testkit.NewPair(t, sslfilter.Options{CrtMem: testkit.Mint(t, c.cert), Key: testkit.PKI("client.key")}, testkit.Client(testkit.ServerName(c.want)))
 			err := p.Handshake()
 			require.Equal(t, c.ok, p.Client.HandshakeDone(), "%v", err)
 			require.Equal(t, c.ok, p.Client.ClientCertValid())

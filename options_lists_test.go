@@ -43,7 +43,7 @@ func TestOptionsBadHostNames(t *testing.T) {
 		"https://localhost": "is a URL or a part of one: give the bare host", "localhost/": "is a URL or a part of one",
 		"user@localhost": "is a URL or a part of one", "[::1]:443": "has a port", "::1:443x": "has a port",
 	} {
-		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName = name }), "ServerName", ""), want, name)
+		require.ErrorContains(t, refuse(t, testkit.Client(testkit.ServerName(name)), "ServerName", ""), want, name)
 		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.SNI, o.ServerName = name, "" }), "SNI", ""), want, name)
 		require.ErrorContains(t, refuse(t, testkit.Client(func(o *sslfilter.Options) { o.SNI = name }), "SNI", ""), want, "%s, only sent", name)
 		require.ErrorContains(t, refuse(t, sslfilter.Options{Client: true, InsecureSkipVerify: true, SNI: name}, "SNI", ""), want, name)

@@ -214,7 +214,7 @@ func badValues(t testing.TB) []badValue {
 			o.RequireValidClientCert, o.CACrt, o.CACrtMem = true, testkit.PKI("root.crt"), [][]byte{}
 		}},
 		{"InsecureSkipVerify on a server", false, "InsecureSkipVerify", "", func(o *sslfilter.Options) { o.InsecureSkipVerify = true }},
-		{"ServerName on a server", false, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost" }},
+		{"ServerName on a server", false, "ServerName", "", testkit.ServerName("localhost")},
 
 		{"CACRLMem on a server that does not ask", false, "CACRLMem", "", func(o *sslfilter.Options) { o.CACRLMem = testkit.PKIBytes(t, "crl.pem") }},
 		{"CRLCheck on a server that does not ask", false, "CRLCheck", "", func(o *sslfilter.Options) {
@@ -254,10 +254,10 @@ func badValues(t testing.TB) []badValue {
 		}},
 		{"SNI that cannot be verified", true, "SNI", "", func(o *sslfilter.Options) { o.SNI, o.ServerName = "a b", "" }},
 		{"ServerName of 256 bytes", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = strings.Repeat("x", 256) }},
-		{"ServerName with a space", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "local host" }},
-		{"ServerName with a line feed", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "localhost\n" }},
-		{"ServerName with a leading dot", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = ".localhost" }},
-		{"ServerName that is a dot", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName = "." }},
+		{"ServerName with a space", true, "ServerName", "", testkit.ServerName("local host")},
+		{"ServerName with a line feed", true, "ServerName", "", testkit.ServerName("localhost\n")},
+		{"ServerName with a leading dot", true, "ServerName", "", testkit.ServerName(".localhost")},
+		{"ServerName that is a dot", true, "ServerName", "", testkit.ServerName(".")},
 		{"ServerName with a space, not verified", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName, o.InsecureSkipVerify = "local host", true }},
 		{"ServerName with a space beside SNI", true, "ServerName", "", func(o *sslfilter.Options) { o.ServerName, o.SNI = "local host", "localhost" }},
 
@@ -277,12 +277,12 @@ func badValues(t testing.TB) []badValue {
 			o.MinVersion, o.MaxVersion = sslfilter.VersionTLS13, sslfilter.VersionTLS12
 		}},
 
-		{"Cipher unknown", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "NO-SUCH-CIPHER" }},
-		{"Cipher without a cipher", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "ALL:!ALL" }},
-		{"Cipher with a bad command", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "@badcommand" }}, // the original then uses the default list
-		{"Cipher with a bad command after a list", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@badcommand" }},
-		{"Cipher with a bad level", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "HIGH:@SECLEVEL=9" }},
-		{"Cipher with a TLS 1.3 suite alone", false, "Cipher", "", func(o *sslfilter.Options) { o.Cipher = "TLS_AES_128_GCM_SHA256" }},
+		{"Cipher unknown", false, "Cipher", "", testkit.Cipher("NO-SUCH-CIPHER")},
+		{"Cipher without a cipher", false, "Cipher", "", testkit.Cipher("ALL:!ALL")},
+		{"Cipher with a bad command", false, "Cipher", "", testkit.Cipher("@badcommand")}, // the original then uses the default list
+		{"Cipher with a bad command after a list", false, "Cipher", "", testkit.Cipher("HIGH:@badcommand")},
+		{"Cipher with a bad level", false, "Cipher", "", testkit.Cipher("HIGH:@SECLEVEL=9")},
+		{"Cipher with a TLS 1.3 suite alone", false, "Cipher", "", testkit.Cipher("TLS_AES_128_GCM_SHA256")},
 		{"CipherSuites unknown", false, "CipherSuites", "", func(o *sslfilter.Options) { o.CipherSuites = "TLS_NO_SUCH_SUITE" }},
 		{"CipherSuites unknown beside a known one", false, "CipherSuites", "", func(o *sslfilter.Options) {
 			o.CipherSuites = "TLS_AES_128_GCM_SHA256:TLS_NO_SUCH_SUITE:TLS_NOR_THIS"

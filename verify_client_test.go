@@ -47,23 +47,23 @@ func TestVerifyServerCertificate(t *testing.T) {
 		{"expired, ignored", testkit.ServerOf("server-expired"), ignoring(10), ok, 0},
 		{"wrong host", named(t, []string{"evil.example"}), nil, 62, alertBadCertificate},
 		{"wrong host, ignored", named(t, []string{"evil.example"}), ignoring(62), ok, 0},
-		{"a certificate for clients", testkit.ServerOf("server-wronghost"), hostname("evil.example"), 26, alertUnsupportedCert},
-		{"second name", testkit.ServerOf("server"), hostname("server.test"), ok, 0},
-		{"name in capitals", testkit.ServerOf("server"), hostname("LOCALHOST"), ok, 0},
-		{"trailing dot", testkit.ServerOf("server"), hostname("localhost."), ok, 0},
-		{"name below", testkit.ServerOf("server"), hostname("a.localhost"), 62, alertBadCertificate},
-		{"wildcard", named(t, []string{"*.example.org"}), hostname("a.example.org"), ok, 0},
-		{"wildcard, two labels", named(t, []string{"*.example.org"}), hostname("a.b.example.org"), 62, alertBadCertificate},
-		{"wildcard, no label", named(t, []string{"*.example.org"}), hostname("example.org"), 62, alertBadCertificate},
-		{"partial wildcard", named(t, []string{"a*.example.org"}), hostname("ab.example.org"), 62, alertBadCertificate},
-		{"the CN is ignored beside names", named(t, []string{"a.example"}), hostname("cn.example"), 62, alertBadCertificate},
-		{"the CN alone is ignored", named(t, nil), hostname("cn.example"), 62, alertBadCertificate},
-		{"IP address", testkit.ServerOf("server"), hostname("127.0.0.1"), ok, 0},
-		{"wrong IP address", testkit.ServerOf("server"), hostname("127.0.0.2"), 64, alertBadCertificate},
-		{"IPv6 address", named(t, nil, "2001:db8::1"), hostname("2001:db8::1"), ok, 0},
-		{"IPv6 address written otherwise", named(t, nil, "2001:db8::1"), hostname("[2001:0DB8:0::1]"), ok, 0},
-		{"wrong IPv6 address", named(t, nil, "2001:db8::1"), hostname("2001:db8::2"), 64, alertBadCertificate},
-		{"IP address as a DNS name", named(t, []string{"127.0.0.1"}), hostname("127.0.0.1"), 64, alertBadCertificate},
+		{"a certificate for clients", testkit.ServerOf("server-wronghost"), testkit.ServerName("evil.example"), 26, alertUnsupportedCert},
+		{"second name", testkit.ServerOf("server"), testkit.ServerName("server.test"), ok, 0},
+		{"name in capitals", testkit.ServerOf("server"), testkit.ServerName("LOCALHOST"), ok, 0},
+		{"trailing dot", testkit.ServerOf("server"), testkit.ServerName("localhost."), ok, 0},
+		{"name below", testkit.ServerOf("server"), testkit.ServerName("a.localhost"), 62, alertBadCertificate},
+		{"wildcard", named(t, []string{"*.example.org"}), testkit.ServerName("a.example.org"), ok, 0},
+		{"wildcard, two labels", named(t, []string{"*.example.org"}), testkit.ServerName("a.b.example.org"), 62, alertBadCertificate},
+		{"wildcard, no label", named(t, []string{"*.example.org"}), testkit.ServerName("example.org"), 62, alertBadCertificate},
+		{"partial wildcard", named(t, []string{"a*.example.org"}), testkit.ServerName("ab.example.org"), 62, alertBadCertificate},
+		{"the CN is ignored beside names", named(t, []string{"a.example"}), testkit.ServerName("cn.example"), 62, alertBadCertificate},
+		{"the CN alone is ignored", named(t, nil), testkit.ServerName("cn.example"), 62, alertBadCertificate},
+		{"IP address", testkit.ServerOf("server"), testkit.ServerName("127.0.0.1"), ok, 0},
+		{"wrong IP address", testkit.ServerOf("server"), testkit.ServerName("127.0.0.2"), 64, alertBadCertificate},
+		{"IPv6 address", named(t, nil, "2001:db8::1"), testkit.ServerName("2001:db8::1"), ok, 0},
+		{"IPv6 address written otherwise", named(t, nil, "2001:db8::1"), testkit.ServerName("[2001:0DB8:0::1]"), ok, 0},
+		{"wrong IPv6 address", named(t, nil, "2001:db8::1"), testkit.ServerName("2001:db8::2"), 64, alertBadCertificate},
+		{"IP address as a DNS name", named(t, []string{"127.0.0.1"}), testkit.ServerName("127.0.0.1"), 64, alertBadCertificate},
 		{"name from SNI", testkit.ServerOf("server"), func(o *sslfilter.Options) { o.ServerName, o.SNI = "", "localhost" }, ok, 0},
 		{"wrong name from SNI", testkit.ServerOf("server"), func(o *sslfilter.Options) { o.ServerName, o.SNI = "", "example.org" }, 62, alertBadCertificate},
 		{"ServerName wins over SNI", testkit.ServerOf("server"), func(o *sslfilter.Options) { o.SNI = "example.org" }, ok, 0},
@@ -72,7 +72,7 @@ func TestVerifyServerCertificate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			server := testkit.Ctx(t, c.server)
 			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-				client := testkit.Ctx(t, testkit.Client(c.client, func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				client := testkit.Ctx(t, testkit.Client(c.client, testkit.UpTo(highest)))
 				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 					p := testkit.PairOf(t, server, client)
 					p.Cut = cut
@@ -86,15 +86,10 @@ func TestVerifyServerCertificate(t *testing.T) {
 					require.True(t, p.Client.ClientCertValid())
 					require.True(t, p.Client.Peer().Valid)
 				})
-
 			})
 
 		})
 	}
-}
-
-func hostname(name string) func(*sslfilter.Options) {
-	return func(o *sslfilter.Options) { o.ServerName = name }
 }
 
 // requireServerRefused checks that the client rejected the server, with this error and this
@@ -155,7 +150,7 @@ func TestVerifyNameMismatchIsInTheIDs(t *testing.T) {
 		}
 		return n
 	}
-	client := testkit.Client(hostname("example.org"))
+	client := testkit.Client(testkit.ServerName("example.org"))
 	p := testkit.NewPair(t, testkit.Server(), client)
 	require.Error(t, p.Handshake())
 	require.Equal(t, 1, count(p.Client.Filter))
@@ -169,7 +164,7 @@ func TestVerifyNameMismatchIsInTheIDs(t *testing.T) {
 // A client without a server name cannot start the handshake: any certificate of the CA would
 // be accepted.
 func TestVerifyNoNameNoHandshake(t *testing.T) {
-	nameless := testkit.Client(hostname(""))
+	nameless := testkit.Client(testkit.ServerName(""))
 	for name, start := range map[string]func(*sslfilter.Filter) error{
 		"Handshake": (*sslfilter.Filter).Handshake,
 		"Send":      func(f *sslfilter.Filter) error { return f.Send([]byte("x")) },
@@ -219,9 +214,9 @@ func TestVerifyServerNames(t *testing.T) {
 		{"SetVerifiedName, wrong", func(o *sslfilter.Options) { o.SNI = "localhost" }, "verify example.org", "localhost", false},
 		{"SetVerifiedName beside an IP address", func(o *sslfilter.Options) { o.SNI = "127.0.0.1" }, "verify localhost", "", true},
 		{"SetServerName, trailing dot", nil, "localhost.", "localhost", true},
-		{"trailing dot", hostname("localhost."), "", "localhost", true},
-		{"IP address, trailing dot", hostname("127.0.0.1."), "", "", true},
-		{"IP address", hostname("127.0.0.1"), "", "", true},
+		{"trailing dot", testkit.ServerName("localhost."), "", "localhost", true},
+		{"IP address, trailing dot", testkit.ServerName("127.0.0.1."), "", "", true},
+		{"IP address", testkit.ServerName("127.0.0.1"), "", "", true},
 		{"IP address beside SNI", func(o *sslfilter.Options) { o.SNI, o.ServerName = "example.org", "127.0.0.1" }, "", "example.org", true},
 		{"IP address as SNI", func(o *sslfilter.Options) { o.SNI, o.ServerName = "127.0.0.1", "" }, "", "", true},
 		{"no verification", func(o *sslfilter.Options) { o.SNI, o.ServerName, o.InsecureSkipVerify = "example.org", "", true }, "", "example.org", true},
@@ -252,7 +247,6 @@ func TestVerifyServerNames(t *testing.T) {
 				require.Equal(t, c.sni, hello.ServerName)
 				require.Equal(t, c.handshake, f.HandshakeDone(), "%v", f.Err())
 			})
-
 		})
 	}
 }

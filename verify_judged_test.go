@@ -32,7 +32,7 @@ func TestVerifyJudged(t *testing.T) {
 		"depth":       depth(1),
 		"CRL":         checking(sslfilter.CRLCheckLeaf, "crl.pem"),
 		"CRL missing": both(checking(sslfilter.CRLCheckChain, "crl.pem"), allowMissing),
-		"level 0":     func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=0" },
+		"level 0":     testkit.Cipher("DEFAULT@SECLEVEL=0"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, required := testkit.Ctx(t, testkit.Asking(change)), testkit.Ctx(t, testkit.Requiring(change))

@@ -53,7 +53,7 @@ func TestVerifyNamesInARefusal(t *testing.T) {
 			": the certificate is for " + bounded.Text(strings.Join(long, ", ")) + ", not for a.example"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, err := refusal(t, testkit.Mint(t, c.cert), func(o *sslfilter.Options) { o.ServerName = c.want })
+			e, err := refusal(t, testkit.Mint(t, c.cert), testkit.ServerName(c.want))
 			require.Equal(t, c.want, e.ServerName)
 			require.Equal(t, c.names, e.Names)
 			require.True(t, strings.HasSuffix(err.Error(), c.text), "%v", err)

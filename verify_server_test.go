@@ -18,34 +18,22 @@ import (
 // RequireValidClientCert rejects exactly the clients for which ClientCertValid is false, with
 // an alert that gives the reason.
 func TestVerifyRequireValidClientCert(t *testing.T) {
-	for _, v := range verdicts() {
-		t.Run(v.name, func(t *testing.T) {
-			server := testkit.Ctx(t, testkit.Requiring(v.server))
-			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-				client := testkit.Ctx(t, testkit.Showing(v.crt, v.key, func(o *sslfilter.Options) { o.MaxVersion = highest }))
-				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
-					p := testkit.PairOf(t, server, client)
-					p.Cut = cut
-					err := p.Handshake()
-					if v.valid {
-						require.NoError(t, err)
-						require.True(t, p.Server.HandshakeDone())
-						requireVerdict(t, v, p.Server.Filter)
-						return
-					}
-					requireRefused(t, p)
-					if v.crt == "" {
-						require.Equal(t, noCertificateAlert(highest), testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
-						return
-					}
-					require.Equal(t, v.alert, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
-					requireFirstError(t, p.Server.Filter, v)
-				})
-
-			})
-
-		})
-	}
+	eachVerdict(t, testkit.Requiring, func(t *testing.T, v verdict, highest sslfilter.Version, p *testkit.Pair) {
+		err := p.Handshake()
+		if v.valid {
+			require.NoError(t, err)
+			require.True(t, p.Server.HandshakeDone())
+			requireVerdict(t, v, p.Server.Filter)
+			return
+		}
+		requireRefused(t, p)
+		if v.crt == "" {
+			require.Equal(t, noCertificateAlert(highest), testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
+			return
+		}
+		require.Equal(t, v.alert, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
+		requireFirstError(t, p.Server.Filter, v)
+	})
 }
 
 // noCertificateAlert returns the alert for a missing certificate (RFC 8446, RFC 5246).
@@ -134,7 +122,6 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 					})
 				}
 			})
-
 		})
 	}
 }
@@ -142,7 +129,7 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 // After no byte of the handshake is the peer valid before it has proved its key.
 func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-		p := testkit.NewPair(t, testkit.Asking(), testkit.Showing("client.crt", "", func(o *sslfilter.Options) { o.MaxVersion = highest }))
+		p := testkit.NewPair(t, testkit.Asking(), testkit.Showing("client.crt", "", testkit.UpTo(highest)))
 		shown := 0
 		look := func() {
 			if !p.Server.HandshakeDone() {
@@ -164,7 +151,6 @@ func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 		require.True(t, p.Server.ClientCertValid())
 		require.NotZero(t, shown, "the certificate arrived before the proof")
 	})
-
 }
 
 // A server that asks for certificates does not resume sessions: OpenSSL does not call the
@@ -197,7 +183,6 @@ func TestVerifyNoResumptionWithClientCert(t *testing.T) {
 				}
 				require.Equal(t, c.resumes, resumed)
 			})
-
 		})
 	}
 }
@@ -235,7 +220,6 @@ func TestVerifyCANamesAreSent(t *testing.T) {
 
 				require.Equal(t, want, got)
 			})
-
 		})
 	}
 }

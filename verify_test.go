@@ -165,30 +165,36 @@ func tooDeep(deep []seen) []seen {
 	return append(list, deep[2:]...)
 }
 
-func TestVerifyVerdicts(t *testing.T) {
+// eachVerdict runs f for each verdict, TLS version and Cut. server makes the options of
+// the server from the verdict's change.
+func eachVerdict(t *testing.T, server func(...testkit.Change) sslfilter.Options, f func(t *testing.T, v verdict, highest sslfilter.Version, p *testkit.Pair)) {
 	for _, v := range verdicts() {
 		t.Run(v.name, func(t *testing.T) {
-			server := testkit.Ctx(t, testkit.Asking(v.server))
+			server := testkit.Ctx(t, server(v.server))
 			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-				client := testkit.Ctx(t, testkit.Showing(v.crt, v.key, func(o *sslfilter.Options) { o.MaxVersion = highest }))
+				client := testkit.Ctx(t, testkit.Showing(v.crt, v.key, testkit.UpTo(highest)))
 				testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 					p := testkit.PairOf(t, server, client)
 					p.Cut = cut
-					err := p.Handshake()
-					if v.name == "none, blocked" {
-						require.Error(t, err)
-						require.False(t, p.Server.HandshakeDone())
-					} else {
-						require.NoError(t, err)
-						require.True(t, p.Server.HandshakeDone())
-					}
-					requireVerdict(t, v, p.Server.Filter)
+					f(t, v, highest, p)
 				})
-
 			})
-
 		})
 	}
+}
+
+func TestVerifyVerdicts(t *testing.T) {
+	eachVerdict(t, testkit.Asking, func(t *testing.T, v verdict, _ sslfilter.Version, p *testkit.Pair) {
+		err := p.Handshake()
+		if v.name == "none, blocked" {
+			require.Error(t, err)
+			require.False(t, p.Server.HandshakeDone())
+		} else {
+			require.NoError(t, err)
+			require.True(t, p.Server.HandshakeDone())
+		}
+		requireVerdict(t, v, p.Server.Filter)
+	})
 }
 
 func requireVerdict(t *testing.T, v verdict, f *sslfilter.Filter) {
@@ -287,7 +293,6 @@ func TestVerifyBadSignatureIsAVerdict(t *testing.T) {
 					require.Equal(t, sslfilter.VerifyCode(7), p.Server.Peer().Errors[0].Code, name)
 				}
 			})
-
 		})
 	}
 }

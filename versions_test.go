@@ -105,10 +105,10 @@ func TestVersionsOfTheSystem(t *testing.T) {
 		"MinProtocol 1.3":             {"MinProtocol = TLSv1.3", nil, "TLSv1.3"},
 		"MinProtocol 1.3, MaxVersion": {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MaxVersion = v12 }, "MaxVersion"},
 		"MinProtocol 1.3, MinVersion": {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v12, v12 }, "TLSv1.2"},
-		"MinProtocol 1.3, TLS12":      {"MinProtocol = TLSv1.3", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2"},
-		"MinProtocol 1.0":             {"MinProtocol = TLSv1", func(o *sslfilter.Options) { o.Cipher = "DEFAULT@SECLEVEL=0" }, "TLSv1.3"},
+		"MinProtocol 1.3, TLS12":      {"MinProtocol = TLSv1.3", testkit.TLS12, "TLSv1.2"},
+		"MinProtocol 1.0":             {"MinProtocol = TLSv1", testkit.Cipher("DEFAULT@SECLEVEL=0"), "TLSv1.3"},
 		"MinProtocol 1.0, MaxVersion": {"MinProtocol = TLSv1\nCipherString = DEFAULT@SECLEVEL=0", func(o *sslfilter.Options) { o.MinVersion, o.MaxVersion = v10, v11 }, "TLSv1.1"},
-		"CipherString of the system":  {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12 = true }, "TLSv1.2 AES256-SHA"},
+		"CipherString of the system":  {"CipherString = AES256-SHA", testkit.TLS12, "TLSv1.2 AES256-SHA"},
 		"CipherString, and Cipher":    {"CipherString = AES256-SHA", func(o *sslfilter.Options) { o.TLS12, o.Cipher = true, "AES128-SHA" }, "TLSv1.2 AES128-SHA"},
 	} {
 		t.Run(name, func(t *testing.T) {

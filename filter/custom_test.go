@@ -88,7 +88,6 @@ func TestOtherFilters(t *testing.T) {
 		require.True(t, client.Filters()[1].(*xor).closed)
 		require.True(t, client.Flushed())
 	})
-
 }
 
 func TestPopRefusesAFilterThatHoldsOutput(t *testing.T) {

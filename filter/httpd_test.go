@@ -79,7 +79,6 @@ func TestHTTPDRequests(t *testing.T) {
 				require.Zero(t, e.Unread())
 				require.Empty(t, e.Outgoing(nil))
 			})
-
 		})
 	}
 }
@@ -183,7 +182,6 @@ func TestHTTPDRefuses(t *testing.T) {
 				require.Equal(t, "200 OK close=false body=\"good\"", got[0])
 				require.Contains(t, got[1], fmt.Sprintf("%d %s close=true", test.status, http.StatusText(test.status)))
 			})
-
 		})
 	}
 }
@@ -390,7 +388,6 @@ func TestHTTPDSwitchesProtocols(t *testing.T) {
 				e.take()
 				require.Equal(t, "not\r\n\r\nHTTP", string(e.got[1].([]byte)))
 			})
-
 		})
 	}
 	t.Run("refused", func(t *testing.T) {
@@ -446,7 +443,6 @@ func TestHTTPDOverTLS(t *testing.T) {
 		require.Equal(t, []string{`200 OK close=false body="you asked for /1"`, `200 OK close=true body="you asked for /2"`},
 			responses(t, []byte(client.text()), "GET", "GET"))
 	})
-
 }
 
 // However the bytes are split, the same requests and the same error come out, and

@@ -42,7 +42,6 @@ func TestLineNewlines(t *testing.T) {
 				require.NoError(t, e.err)
 				require.Equal(t, test.left, e.Unread())
 			})
-
 		})
 	}
 }
@@ -93,7 +92,6 @@ func TestLineTooLong(t *testing.T) {
 				require.NoError(t, e.Receive(bytes.Repeat([]byte("x"), 1<<12)))
 				require.Zero(t, e.Unread(), "input is dropped")
 			})
-
 		})
 	}
 }

@@ -51,9 +51,7 @@ func TestRecords(t *testing.T) {
 			transfer(client, server, cut)
 			require.Equal(t, want, client.got)
 		})
-
 	})
-
 }
 
 // The end of a stack that closes before the handshake comes after the records.
@@ -66,7 +64,6 @@ func TestRecordsBeforeAnEarlyClose(t *testing.T) {
 		require.Equal(t, []any{[]byte("one"), []byte("two")}, server.got)
 		require.Equal(t, io.EOF, server.err)
 	})
-
 }
 
 // Without TLS, the bytes of one call of Receive are a record.
@@ -97,7 +94,6 @@ func TestRecordsOfTheTopFilter(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, want, server.got)
 	})
-
 }
 
 // Records that replaces another codec in the middle of a TLS record returns the rest

@@ -28,7 +28,6 @@ func TestStackWithoutFilters(t *testing.T) {
 		_, err := e.Next()
 		require.Equal(t, io.EOF, err)
 	})
-
 }
 
 // Data before the handshake, banners and replies, in both directions. In the
@@ -63,9 +62,7 @@ func TestLinesOverTLS(t *testing.T) {
 			require.Equal(t, io.EOF, client.ReceiveEOF())
 			require.True(t, server.Flushed())
 		})
-
 	})
-
 }
 
 // One delivery has the whole flight and the data after it.
@@ -88,7 +85,6 @@ func TestDataWithTheLastFlightPassesEveryFilter(t *testing.T) {
 		server.deliver(flight, testkit.Whole)
 		require.Equal(t, []any{"one", "two"}, server.got)
 	})
-
 }
 
 func TestCutConnection(t *testing.T) {

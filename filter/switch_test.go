@@ -46,7 +46,6 @@ func TestSTARTTLS(t *testing.T) {
 				require.NoError(t, client.Err())
 				require.True(t, client.Filters()[0].(*sslfilter.Filter).HandshakeDone())
 			})
-
 		})
 	}
 }
@@ -103,7 +102,6 @@ func TestPipelinedClientHello(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, []any{"STARTTLS", "secret"}, server.got)
 	})
-
 }
 
 // The client of STARTTLS rejects a response that was injected after the server's
@@ -142,9 +140,7 @@ func TestTLSInTLS(t *testing.T) {
 			require.True(t, server.Flushed())
 			require.Equal(t, io.EOF, client.ReceiveEOF())
 		})
-
 	})
-
 }
 
 // The second handshake runs over the first connection, pushed while data flows.
@@ -168,7 +164,6 @@ func TestPushOntoEstablishedTLS(t *testing.T) {
 		require.Equal(t, []any{"secret", "MORE", "doubly secret"}, server.got)
 		require.Len(t, server.Filters(), 2)
 	})
-
 }
 
 // unTLS removes TLS from a pair. The client ends it and continues in plain text at
@@ -207,9 +202,7 @@ func TestPopTLSFromAStackInUse(t *testing.T) {
 			require.NoError(t, server.err)
 			require.Equal(t, io.EOF, server.ReceiveEOF())
 		})
-
 	})
-
 }
 
 // TLS starts again, and the ClientHello directly follows the close_notify.
@@ -228,7 +221,6 @@ func TestTLSAfterTLS(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, []any{"first", "second"}, server.got)
 	})
-
 }
 
 func TestReplaceFeedsTheNewFilter(t *testing.T) {
@@ -251,7 +243,6 @@ func TestReplaceFeedsTheNewFilter(t *testing.T) {
 		transfer(second, server, cut)
 		require.Equal(t, []any{"first", "second"}, server.got)
 	})
-
 }
 
 // The outer TLS is removed, and the inner TLS continues alone.
@@ -280,7 +271,6 @@ func TestRemoveOuterTLS(t *testing.T) {
 		require.Equal(t, []any{"in both", "in one"}, server.got)
 		require.NoError(t, server.err)
 	})
-
 }
 
 // A record must not begin in TLS and end outside.
@@ -364,7 +354,6 @@ func TestInsertBelowEstablishedTLS(t *testing.T) {
 		transfer(client, server, cut)
 		require.Equal(t, []any{"before", "after"}, server.got)
 	})
-
 }
 
 func TestInsertRefusesLeftoverBytes(t *testing.T) {
@@ -398,7 +387,6 @@ func TestSetCodec(t *testing.T) {
 		send(t, e, "x")
 		require.Equal(t, "x\r\n", string(e.Outgoing(nil)))
 	})
-
 }
 
 func TestPushAfterTheTransportEnded(t *testing.T) {

@@ -23,6 +23,17 @@ func EachPair(t *testing.T, f func(t *testing.T, p *Pair)) {
 	})
 }
 
+// EachPairCut is EachPair for each kind of Cut, which the Pair uses.
+func EachPairCut(t *testing.T, f func(t *testing.T, p *Pair)) {
+	EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		Cuts(t, func(t *testing.T, cut Cut) {
+			p := NewPair(t, ServerOf("server-ec", Only(v)), Client(Only(v)))
+			p.Cut = cut
+			f(t, p)
+		})
+	})
+}
+
 // A Cut divides the bytes of one direction into the pieces that arrive.
 type Cut func(wire []byte) [][]byte
 

@@ -6,7 +6,8 @@
 //   - Server, Asking, Requiring, Client, Showing: options of the usual peers
 //   - Ctx, Filter: contexts and connections that end with the test
 //   - Connect, NewPair, Join: two Filters and the network between them
-//   - EachVersion, Cuts: a test for each TLS version and each division of its input
+//   - EachVersion, Cuts, EachPair: a test for each TLS version and each division of its
+//     input
 //   - GoClient, GoServer, TalkToGo: crypto/tls as the other side
 //   - Listen, Serve, Dial, Exchange, Eventually, Within: sockets and waiting
 //   - Log: a log that a test can read
