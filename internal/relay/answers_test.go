@@ -25,6 +25,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // plainHTTP is a relay without TLS in front of a backend.
@@ -58,15 +59,15 @@ const getRoot = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 func TestBackendConnectionsAreNotShared(t *testing.T) {
 	addr, open := addresses(t)
 	f := plainHTTP(t, addr)
-	one, two := newLines(t, dial(t, f.addr())), newLines(t, dial(t, f.addr()))
+	one, two := newLines(t, testkit.Dial(t, f.addr())), newLines(t, testkit.Dial(t, f.addr()))
 	_, first := one.ask(getRoot)
 	_, second := two.ask(getRoot)
 	require.NotEqual(t, first, second)
 	_, again := one.ask(getRoot)
 	require.Equal(t, first, again, "the client's own connection is kept")
 	one.Close()
-	eventually(t, func() bool { return open.Load() == 1 }, "the backend's connection outlives the client's")
-	_, third := newLines(t, dial(t, f.addr())).ask(getRoot)
+	testkit.Eventually(t, func() bool { return open.Load() == 1 }, "the backend's connection outlives the client's")
+	_, third := newLines(t, testkit.Dial(t, f.addr())).ask(getRoot)
 	require.NotEqual(t, first, third)
 }
 
@@ -75,7 +76,7 @@ func TestBackendConnectionEndsAfterABody(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
 		f := plainHTTP(t, addr, fmt.Sprintf("reuse-after-body = %v", reuse))
 		for _, method := range []string{"GET", "OPTIONS", "DELETE", "TRACE", "BREW", "post", "POST", "PUT", "PATCH"} {
-			c := newLines(t, dial(t, f.addr()))
+			c := newLines(t, testkit.Dial(t, f.addr()))
 			_, first := c.ask(method + " / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
 			_, second := c.ask(getRoot)
 			kept := reuse && (method == "POST" || method == "PUT" || method == "PATCH")
@@ -94,7 +95,7 @@ func TestRefusedRequests(t *testing.T) {
 		"GET http://user@x/ HTTP/1.1", "GET * HTTP/1.1", "PRI * HTTP/2.0", "PRI * HTTP/1.1", "PRI / HTTP/1.1",
 	}
 	for _, line := range refused {
-		c := newLines(t, dial(t, f.addr()))
+		c := newLines(t, testkit.Dial(t, f.addr()))
 		c.say(line + "\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello" + getRoot)
 		r, err := http.ReadResponse(c.in, nil)
 		require.NoError(t, err, line)
@@ -113,7 +114,7 @@ func TestRefusedRequests(t *testing.T) {
 	f.logs(`level=INFO msg="request refused"`)
 	require.NotContains(t, f.log.String(), "level=WARN")
 	for _, line := range []string{"x HTTP/1.1", "GET x HTTP/1.1"} { // net/http refuses them itself
-		c := newLines(t, dial(t, f.addr()))
+		c := newLines(t, testkit.Dial(t, f.addr()))
 		c.say(line + "\r\nHost: x\r\n\r\n")
 		c.expect("400")
 	}
@@ -139,7 +140,7 @@ func requestLines(t *testing.T) (addr string, requests *atomic.Int64) {
 
 func TestOptionsOfTheServer(t *testing.T) {
 	addr, _ := requestLines(t)
-	c := newLines(t, dial(t, plainHTTP(t, addr).addr()))
+	c := newLines(t, testkit.Dial(t, plainHTTP(t, addr).addr()))
 	_, body := c.ask("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.Equal(t, "OPTIONS *", body)
 	_, body = c.ask("GET http://x HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -157,7 +158,7 @@ func TestAmbiguousLengthEndsTheConnection(t *testing.T) {
 		"GET / HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: identity\r\n\r\n",
 	} {
 		before := requests.Load()
-		c := newLines(t, dial(t, f.addr()))
+		c := newLines(t, testkit.Dial(t, f.addr()))
 		c.say(text + getRoot)
 		r, err := http.ReadResponse(c.in, nil)
 		require.NoError(t, err, text)
@@ -176,7 +177,7 @@ func uploading(length int) string {
 // upload sends a request, and its body after the answer 100.
 func upload(t *testing.T, f *fixture) {
 	t.Helper()
-	c := newLines(t, dial(t, f.addr()))
+	c := newLines(t, testkit.Dial(t, f.addr()))
 	c.say(uploading(5))
 	c.expect("HTTP/1.1 100 Continue")
 	c.expect("\r\n")
@@ -199,7 +200,7 @@ func TestExpectWaitsForTheBackend(t *testing.T) {
 				t.Error("a body that was refused was sent")
 			}
 		}))
-		c := newLines(t, dial(t, f.addr()))
+		c := newLines(t, testkit.Dial(t, f.addr()))
 		c.say(strings.Replace(uploading(5), "100-continue", "y 100-CONTINUE", 1))
 		c.expect("HTTP/1.1 413 ")
 		require.Equal(t, "100-continue", <-expectation)
@@ -265,7 +266,7 @@ func TestInterimAnswersBesideABody(t *testing.T) {
 	}))
 	body := strings.Repeat("x", size)
 	for range 50 {
-		c := newLines(t, dial(t, f.addr()))
+		c := newLines(t, testkit.Dial(t, f.addr()))
 		c.say(uploading(size))
 		continued := 0
 		for {
@@ -291,7 +292,7 @@ func TestInterimAnswersBesideABody(t *testing.T) {
 		require.Equal(t, 1, continued)
 		c.Close()
 	}
-	c := newLines(t, dial(t, f.addr())) // HTTP/1.0 knows no interim answers
+	c := newLines(t, testkit.Dial(t, f.addr())) // HTTP/1.0 knows no interim answers
 	c.say("PUT / HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx")
 	c.expect("200 OK")
 }
@@ -310,7 +311,7 @@ func TestEarlyAnswersAreDelivered(t *testing.T) {
 	for name, c := range map[string]struct {
 		backend string
 		status  int
-	}{"413": {refuse, 413}, "502": {closedPort(t), 502}, "504": {silent, 504}, "504, and nothing is read": {deaf, 504}} {
+	}{"413": {refuse, 413}, "502": {testkit.ClosedPort(t), 502}, "504": {silent, 504}, "504, and nothing is read": {deaf, 504}} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", c.backend),
 				`response-timeout = "300ms"`, `idle-timeout = "20s"`)
@@ -347,7 +348,7 @@ func TestSlowBackendsAre504(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := plainHTTP(t, silent, limits...)
 			for _, text := range []string{getRoot, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"} {
-				c := newLines(t, dial(t, f.addr()))
+				c := newLines(t, testkit.Dial(t, f.addr()))
 				status, _ := c.ask(text)
 				require.Equal(t, http.StatusGatewayTimeout, status)
 			}
@@ -367,7 +368,7 @@ func TestBrokenAnswerIsNoEnd(t *testing.T) {
 	})))
 	for i, addr := range f.Addrs("r") {
 		for _, version := range []string{"1.0", "1.1"} {
-			conn := net.Conn(dial(t, addr.String()))
+			conn := net.Conn(testkit.Dial(t, addr.String()))
 			if i == 0 {
 				tls := tls.Client(conn, clientConfig(t))
 				require.NoError(t, tls.Handshake())
@@ -384,7 +385,7 @@ func TestBrokenAnswerIsNoEnd(t *testing.T) {
 func TestBackendIsInTheLog(t *testing.T) {
 	addr := mirror(t)
 	f := plainHTTP(t, addr)
-	newLines(t, dial(t, f.addr())).ask("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	newLines(t, testkit.Dial(t, f.addr())).ask("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	f.logs("connection ended")
 	require.Regexp(t, `msg="connection ended".*backend=\S*`+addr, f.log.String())
 }
@@ -408,7 +409,7 @@ func TestNamesAreBounded(t *testing.T) {
 	config := clientConfig(t)
 	huge := hugeName(t)
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &huge, nil } // of no CA that is asked for
-	conn := tls.Client(dial(t, f.addr()), config)
+	conn := tls.Client(testkit.Dial(t, f.addr()), config)
 	require.NoError(t, conn.Handshake())
 	c := newLines(t, conn)
 	for range 3 {
@@ -431,10 +432,10 @@ func TestNamesAreBounded(t *testing.T) {
 // The texts of the verdict are made once, and a revocation still counts.
 func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	file := copyPKI(t, "crl.pem")
-	replace(t, file("crl.pem"), pki("crl-other.pem"))
+	replace(t, file("crl.pem"), testkit.AbsPKI("crl-other.pem"))
 	f := httpRelay(t)
 	ctx, err := sslfilter.NewCtx(sslfilter.Options{ // as the relay's, and it looks at the file itself
-		Crt: pki("server.crt"), Key: pki("server.key"), CACrt: pki("root.crt"), ClientCert: true, CACRL: file("crl.pem")})
+		Crt: testkit.AbsPKI("server.crt"), Key: testkit.AbsPKI("server.key"), CACrt: testkit.AbsPKI("root.crt"), ClientCert: true, CACRL: file("crl.pem")})
 	require.NoError(t, err)
 	old := f.relays[0].current.Load()
 	st, err := newState(old.conf, f.Server.log)
@@ -446,7 +447,7 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	c := newLines(t, dialTLS(t, f.addr(), "client-revoked"))
 	_, body := c.ask(getRoot)
 	require.Equal(t, []string{"valid"}, header(body, "X-Client-Verdict"))
-	replace(t, file("crl.pem"), pki("crl-all.pem"))
+	replace(t, file("crl.pem"), testkit.AbsPKI("crl-all.pem"))
 	_, body = c.ask(getRoot)
 	require.Equal(t, []string{"invalid"}, header(body, "X-Client-Verdict"))
 }
@@ -457,7 +458,7 @@ func TestSmallAnswerIsOneRecord(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }))
 	defer s.Close()
 	f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", s.Listener.Addr().String()))
-	below := &recordCounter{Conn: dial(t, f.addr())}
+	below := &recordCounter{Conn: testkit.Dial(t, f.addr())}
 	conn := tls.Client(below, clientConfig(t))
 	require.NoError(t, conn.Handshake())
 	c := newLines(t, conn)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // A protocol without lines, greeting or login, which begins TLS as PostgreSQL
@@ -99,12 +100,12 @@ func binaryBackend(t *testing.T, answer string) string {
 			return
 		}
 		io.WriteString(c, answer)
-		echo(serverTLS(t, c))
+		testkit.Echo(serverTLS(t, c))
 	})
 }
 
 func serverTLS(t *testing.T, conn net.Conn) net.Conn {
-	cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+	cert, err := tls.LoadX509KeyPair(testkit.PKI("server.crt"), testkit.PKI("server.key"))
 	if err != nil {
 		t.Error(err)
 	}
@@ -130,26 +131,26 @@ func requireRead(t *testing.T, conn io.Reader, want string) {
 func TestBinaryProtocol(t *testing.T) {
 	t.Run("STARTTLS on both sides", func(t *testing.T) {
 		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+binaryBackend(t, "S")))
-		conn := dial(t, f.addr())
+		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, binaryTLS)
 		requireRead(t, conn, "S")
-		exchange(t, clientTLS(t, conn), binaryStart+"user")
+		testkit.Exchange(t, clientTLS(t, conn), binaryStart+"user")
 	})
 	t.Run("no TLS with the client", func(t *testing.T) {
 		f := binaryRelay(t, "allow-plaintext = true", fmt.Sprintf("backend = %q", "starttls:"+binaryBackend(t, "S")))
-		conn := dial(t, f.addr())
-		exchange(t, conn, binaryStart+"user")
+		conn := testkit.Dial(t, f.addr())
+		testkit.Exchange(t, conn, binaryStart+"user")
 	})
 	t.Run("TLS is required", func(t *testing.T) {
-		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+closedPort(t)))
-		conn := dial(t, f.addr())
+		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+testkit.ClosedPort(t)))
+		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, binaryStart)
 		requireRead(t, conn, "Eno encryption")
 		f.logs("no encryption")
 	})
 	t.Run("bytes after the client's request", func(t *testing.T) {
-		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+closedPort(t)))
-		conn := dial(t, f.addr())
+		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+testkit.ClosedPort(t)))
+		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, binaryTLS+binaryStart)
 		requireRead(t, conn, "S") // the front does not look, so the relay has to
 		rest, err := io.ReadAll(conn)
@@ -160,7 +161,7 @@ func TestBinaryProtocol(t *testing.T) {
 	})
 	t.Run("bytes after the backend's answer", func(t *testing.T) {
 		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+binaryBackend(t, "Sx")))
-		conn := dial(t, f.addr())
+		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, binaryTLS)
 		requireRead(t, conn, "S")
 		requireRead(t, clientTLS(t, conn), "Eunavailable")
@@ -168,7 +169,7 @@ func TestBinaryProtocol(t *testing.T) {
 	})
 	t.Run("a backend without TLS", func(t *testing.T) {
 		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+binaryBackend(t, "N")))
-		conn := dial(t, f.addr())
+		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, binaryTLS)
 		requireRead(t, conn, "S")
 		requireRead(t, clientTLS(t, conn), "Eunavailable")

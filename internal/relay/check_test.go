@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // check explains a relay on a day when the test PKI is valid.
@@ -24,14 +25,14 @@ func check(t *testing.T, lines ...string) (Findings, string) {
 
 func TestCheckExplains(t *testing.T) {
 	found, out := check(t, `mode = "imap"`, `listen = ["starttls:127.0.0.1:143"]`, crt(),
-		`cipher = "ECDHE+AESGCM"`, fmt.Sprintf("cacrt = %q\ncacrl = %q", pki("root.crt"), pki("crl.pem")), "requirevalidclientcert = true",
-		`backend = "tls:mail.example.org:993"`, fmt.Sprintf("backend-cacrt = %q\nbackend-tls1_2 = true\nbackend-cipher = \"AES128-SHA256\"", pki("root.crt")), "[relay.users]", `user1 = "127.0.0.1:143"`)
+		`cipher = "ECDHE+AESGCM"`, fmt.Sprintf("cacrt = %q\ncacrl = %q", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem")), "requirevalidclientcert = true",
+		`backend = "tls:mail.example.org:993"`, fmt.Sprintf("backend-cacrt = %q\nbackend-tls1_2 = true\nbackend-cipher = \"AES128-SHA256\"", testkit.AbsPKI("root.crt")), "[relay.users]", `user1 = "127.0.0.1:143"`)
 	require.Zero(t, found.Errors, out)
 	for _, want := range []string{
 		"listens        starttls:127.0.0.1:143", "forwards       user user1 to plain:127.0.0.1:143", "forwards       all other users to tls:mail.example.org:993",
 		"TLSv1.2 to TLSv1.3", "TLS_AES_256_GCM_SHA384\n", "ECDHE-RSA-AES128-GCM-SHA256\n",
-		"crt 1          " + pki("server.crt"), "names          localhost", "serial         10:01", "key            RSA 2048 bits, signed with SHA256-RSA",
-		"client certs   required", "cacrl 1        " + pki("crl.pem") + ": 1 serials", "verifies       the host in the backend's address",
+		"crt 1          " + testkit.AbsPKI("server.crt"), "names          localhost", "serial         10:01", "key            RSA 2048 bits, signed with SHA256-RSA",
+		"client certs   required", "cacrl 1        " + testkit.AbsPKI("crl.pem") + ": 1 serials", "verifies       the host in the backend's address",
 	} {
 		require.Contains(t, out, want)
 	}
@@ -43,32 +44,32 @@ func TestCheckExplains(t *testing.T) {
 func TestCheckFindsWhatIsWeak(t *testing.T) {
 	where := "backend = \"127.0.0.1:1\"\n"
 	for name, c := range map[string]struct{ lines, want string }{
-		"short key":                 {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", pki("server-1024.crt"), pki("server-1024.key")), "crt 1: an RSA key of 1024 bits"},
-		"SHA-1":                     {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", pki("server-sha1.crt"), pki("server-sha1.key")), "crt 1: a signature with SHA1-RSA"},
+		"short key":                 {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", testkit.AbsPKI("server-1024.crt"), testkit.AbsPKI("server-1024.key")), "crt 1: an RSA key of 1024 bits"},
+		"SHA-1":                     {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", testkit.AbsPKI("server-sha1.crt"), testkit.AbsPKI("server-sha1.key")), "crt 1: a signature with SHA1-RSA"},
 		"security level":            {crt() + "cipher = \"DEFAULT@SECLEVEL=0\"\n", "@SECLEVEL=0 allows"},
-		"expired":                   {fmt.Sprintf("crt = %q\nkey = %q\n", pki("server-expired.crt"), pki("server-expired.key")), "crt 1: expired on"},
+		"expired":                   {fmt.Sprintf("crt = %q\nkey = %q\n", testkit.AbsPKI("server-expired.crt"), testkit.AbsPKI("server-expired.key")), "crt 1: expired on"},
 		"CBC":                       {crt() + "cipher = \"ECDHE-RSA-AES128-SHA\"\n", "cipher: CBC: ECDHE-RSA-AES128-SHA"},
 		"no forward secrecy":        {crt() + "cipher = \"AES128-GCM-SHA256\"\n", "cipher: no forward secrecy: AES128-GCM-SHA256"},
 		"anonymous":                 {crt() + "cipher = \"AECDH-AES256-SHA:@SECLEVEL=0\"\n", "no certificate, so anyone can intercept the connection"},
 		"old protocol":              {crt() + "minversion = \"1.0\"\ncipher = \"DEFAULT@SECLEVEL=0\"\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
 		"ignored errors":            {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: 20 (unable to get local issuer certificate) is ignored, which alone accepts a certificate that anyone can make"},
-		"no CRL":                    {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", pki("root.crt")), "cacrl: missing"},
-		"empty CRL":                 {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-empty.pem")), "rejects every client"},
-		"no checked CRL":            {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl-expired.pem")), "certificates of its issuer are rejected unless allowexpiredcrl is set"},
-		"missing allowed":           {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\nallowmissingcrl = true\ncrlfiles = [%q]\n", pki("root.crt"), pki("crl.pem")), "is accepted if there is no CRL of its issuer"},
-		"old CRL":                   {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", pki("root.crt"), pki("crl-expired.pem")), "the next update was due"},
+		"no CRL":                    {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", testkit.AbsPKI("root.crt")), "cacrl: missing"},
+		"empty CRL":                 {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl-empty.pem")), "rejects every client"},
+		"no checked CRL":            {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [%q]\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl-expired.pem")), "certificates of its issuer are rejected unless allowexpiredcrl is set"},
+		"missing allowed":           {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncrlcheck = \"leaf\"\nallowmissingcrl = true\ncrlfiles = [%q]\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem")), "is accepted if there is no CRL of its issuer"},
+		"old CRL":                   {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl-expired.pem")), "the next update was due"},
 		"no CA":                     {crt() + "clientcert = true\n", "cacrt: missing"},
 		"verdict in the log":        {crt() + "clientcert = true\n", "in mode tcp the verdict is only logged"},
 		"blockbadclientcert":        {crt() + "clientcert = true\nblockbadclientcert = true\n", "requirevalidclientcert rejects it"},
 		"any backend":               {crt() + "backend-insecureskipverify = true\nbackend = \"tls:h:1\"\n", "anyone can impersonate the backend"},
 		"far backend":               {crt() + "backend = \"192.0.2.1:25\"\n", "reached without TLS"},
-		"CA and nobody asked":       {crt() + fmt.Sprintf("cacrt = %q\n", pki("root.crt")), "cacrt, cacrl: no effect"},
+		"CA and nobody asked":       {crt() + fmt.Sprintf("cacrt = %q\n", testkit.AbsPKI("root.crt")), "cacrt, cacrl: no effect"},
 		"blocks nobody":             {crt() + "blockbadclientcert = true\n", "blockbadclientcert: no effect without clientcert"},
-		"a way around":              {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\nlisten = [\"127.0.0.1:0\", \"plain:127.0.0.1:0\"]\n", pki("root.crt")), "plain:127.0.0.1:0 accepts clients without TLS"},
-		"a way without TLS":         {crt() + fmt.Sprintf("mode = \"imap\"\ncacrt = %q\nrequirevalidclientcert = true\nallow-plaintext = true\nlisten = [\"starttls:127.0.0.1:0\"]\n", pki("root.crt")), "starttls:127.0.0.1:0 accepts clients without TLS"},
+		"a way around":              {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\nlisten = [\"127.0.0.1:0\", \"plain:127.0.0.1:0\"]\n", testkit.AbsPKI("root.crt")), "plain:127.0.0.1:0 accepts clients without TLS"},
+		"a way without TLS":         {crt() + fmt.Sprintf("mode = \"imap\"\ncacrt = %q\nrequirevalidclientcert = true\nallow-plaintext = true\nlisten = [\"starttls:127.0.0.1:0\"]\n", testkit.AbsPKI("root.crt")), "starttls:127.0.0.1:0 accepts clients without TLS"},
 		"users without TLS":         {crt() + trust() + "mode = \"imap\"\n[relay.users]\na = \"127.0.0.1:1\"\n", "backend-cacrt, backend-servername: no effect"},
-		"open key in a chain":       {fmt.Sprintf("chain = %q\n", readable(t, joined(t, pki("server.crt"), pki("server.key")))), "joined.pem is readable by all users"},
-		"open passphrase":           {fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"file:%s\"\n", pki("server.crt"), pki("server.key"), readable(t, write(t, t.TempDir()+"/pass", []byte("secret")))), "/pass is readable by all users"},
+		"open key in a chain":       {fmt.Sprintf("chain = %q\n", readable(t, joined(t, testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key")))), "joined.pem is readable by all users"},
+		"open passphrase":           {fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"file:%s\"\n", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), readable(t, write(t, t.TempDir()+"/pass", []byte("secret")))), "/pass is readable by all users"},
 		"plain from other machines": {"listen = [\"plain:0.0.0.0:1\"]\n", "has no TLS and can be reached from other machines"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,14 +97,14 @@ func readable(t *testing.T, file string) string {
 }
 
 func TestCheckFindsAChainInTheWrongOrder(t *testing.T) {
-	inter, root := pki("inter.crt"), pki("root.crt")
-	file := joined(t, pki("server-inter.crt"), root, inter)
-	found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, pki("server-inter.key")))
+	inter, root := testkit.AbsPKI("inter.crt"), testkit.AbsPKI("root.crt")
+	file := joined(t, testkit.AbsPKI("server-inter.crt"), root, inter)
+	found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, testkit.AbsPKI("server-inter.key")))
 	require.Contains(t, out, "crt 2: is not the issuer of the certificate before it")
 	require.Positive(t, found.Weak)
 
-	file = joined(t, pki("server-inter.crt"), inter, root)
-	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, pki("server-inter.key")))
+	file = joined(t, testkit.AbsPKI("server-inter.crt"), inter, root)
+	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, testkit.AbsPKI("server-inter.key")))
 	require.NotContains(t, out, "is not the issuer")
 }
 
@@ -129,6 +130,6 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 
 // What crypto/x509 does not like, OpenSSL may serve all the same.
 func TestCheckSaysWhereItCannotLook(t *testing.T) {
-	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", pki("client-serneg.crt")))
+	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", testkit.AbsPKI("client-serneg.crt")))
 	require.Contains(t, out, "cannot be displayed")
 }

@@ -17,13 +17,14 @@ import (
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // Python's ssl ends bodies by closing without close_notify. The relay does not
 // take that for the end of an answer, unless it is told to.
 func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	const size = 300_000
-	_, addr := pythonServer(t, "python3", "closing.py", pki("server.crt"), pki("server.key"), strconv.Itoa(size))
+	_, addr := pythonServer(t, "python3", "closing.py", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), strconv.Itoa(size))
 	where := fmt.Sprintf("backend = \"tls:%s\"\n", addr)
 	for _, mode := range []string{config.ModeTCP, config.ModeHTTP} {
 		for _, allow := range []bool{false, true} {
@@ -34,7 +35,7 @@ func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 				require.NoError(t, err)
 				address := url.URL{Scheme: "https", Host: net.JoinHostPort("localhost", port), Path: "/"}
 				curl := exec.Command(peers.FindCurl(t, address.String()), "--silent", "--show-error", "--http1.1", "--max-time", "30",
-					"--resolve", "localhost:"+port+":127.0.0.1", "--cacert", pki("root.crt"), address.String())
+					"--resolve", "localhost:"+port+":127.0.0.1", "--cacert", testkit.AbsPKI("root.crt"), address.String())
 				curl.Env = peers.ForeignEnv()
 				body, err := curl.Output()
 				require.Len(t, body, size, "what came is delivered in any case")
@@ -100,7 +101,7 @@ func TestTheOriginalClosesWithoutCloseNotify(t *testing.T) {
 			}
 		}
 		t.Run(fmt.Sprintf("backend, backend-allowmissingclosenotify = %v", allow), func(t *testing.T) {
-			p := peers.StartForeign(t, nil, perl, script, "listen", strconv.Itoa(size), pki("server.crt"), pki("server.key"))
+			p := peers.StartForeign(t, nil, perl, script, "listen", strconv.Itoa(size), testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"))
 			f := start(t, `listen = ["127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend-allowmissingclosenotify = %v", allow),
 				fmt.Sprintf("backend = \"tls:127.0.0.1:%s\"", strings.TrimSpace(p.Await("port "))))
 			got, err := slowly(dialTLS(t, f.addr()))

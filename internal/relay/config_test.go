@@ -12,37 +12,38 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func TestWrongFilesNameRelayAndKey(t *testing.T) {
 	for text, want := range map[string]string{
-		`crt = "nowhere.crt"` + "\nkey = \"k\"":                                    `relay "r": crt (nowhere.crt): cannot open it`,
-		crt() + "cipher = \"NONSENSE\"":                                            `relay "r": cipher: "NONSENSE"`,
-		crt() + "clientcert = true\ncacrl = \"nowhere.pem\"":                       `relay "r": cacrl (nowhere.pem): cannot open it`,
-		crt() + fmt.Sprintf("clientcert = true\ncacrl = %q", pki("crl-trunc.pem")): `relay "r": cacrl (` + pki("crl-trunc.pem"),
-		crt() + "crlcheck = \"leaf\"\nclientcert = true":                           `relay "r": crlcheck: has no CRL`,
-		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [\"nowhere.pem\"]", pki("root.crt")):                              `relay "r": crlfiles (nowhere.pem): cannot open it`,
-		crt() + fmt.Sprintf("crlfiles = [%q]", pki("crl.pem")):                                                                                                `relay "r": crlfiles: is given without crlcheck`,
-		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", pki("root.crt"), pki("crl.pem"), pki("crl-trunc.pem")): `relay "r": crlfiles (` + pki("crl-trunc.pem"),
-		crt() + fmt.Sprintf("cacrl = %q", pki("crl-trunc.pem")):                                                                                               `relay "r": cacrl (` + pki("crl-trunc.pem"),
-		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-enc.key")):                                                                           `key (` + pki("server-enc.key") + `): the private key is encrypted; set keypassphrase`,
-		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", pki("server.crt"), pki("server-enc.key")):                                 `keypassphrase: the environment variable SSLRELAY_NOT_SET is not set`,
-		crt() + "backend-cacrt = \"nowhere.pem\"":                                                                                                             `backend-cacrt (nowhere.pem)`,
-		crt() + "fips = true\nfips-config = \"nowhere.cnf\"":                                                                                                  `relay "r": fips`, // fips-config (nowhere.cnf), or fips with OpenSSL 1.1.1
-		crt() + "backend-fips = true\nbackend-fips-config = \"nowhere.cnf\"":                                                                                  `relay "r": backend-fips`,
-		crt() + "fips-config = \"nowhere.cnf\"":                                                                                                               `relay "r": fips-config: is given without fips`,
-		"":                                                                                                                                                    `relay "r": crt: is missing: a server needs a certificate and its key, unless cipher admits anonymous suites`,
-		crt() + "requirevalidclientcert = true":                                                                                                               `relay "r": requirevalidclientcert: would refuse everybody: set cacrt`,
-		crt() + "clientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [" + fmt.Sprintf("%q", pki("crl.pem")) + "]":                                              `crlcheck: has no CA that could have signed a CRL: set cacrt`,
-		crt() + "crlcheck = \"leaf\"":                                                                                                                         `crlcheck: has nobody to check: on a server it needs clientcert or requirevalidclientcert`,
-		crt() + "tls1_2 = true\nminversion = \"1.3\"":                                                                                                         `minversion: is TLSv1.3, and tls1_2 asks for TLSv1.2 alone`,
-		crt() + "tls = true\nminversion = \"1.1\"":                                                                                                            `minversion: is TLSv1.1, and tls asks for TLSv1.2 or later`,
-		crt() + "maxversion = \"1.1\"":                                                                                                                        `maxversion: is TLSv1.1, below the default minversion of TLSv1.2; set minversion too`,
-		crt() + "backend-maxversion = \"1.1\"":                                                                                                                `backend-maxversion: is TLSv1.1, below the default backend-minversion of TLSv1.2; set backend-minversion too`,
-		crt() + "backend-crt = \"x\"":                                                                                                                         `backend-crt: is given without backend-key`,
-		crt() + "backend-key = \"x\"":                                                                                                                         `backend-key: is given without backend-crt or backend-chain`,
-		crt() + "tls1_2 = true\nciphersuites = \"TLS_AES_128_GCM_SHA256\"":                                                                                    `ciphersuites: names TLS 1.3 suites, and the highest version is TLSv1.2; TLS 1.2 suites go into cipher`,
-		fmt.Sprintf("crt = %q\nkey = %q", pki("server.crt"), pki("server-ec.key")):                                                                            `does not match the certificate of crt ` + pki("server.crt"),
+		`crt = "nowhere.crt"` + "\nkey = \"k\"":                                               `relay "r": crt (nowhere.crt): cannot open it`,
+		crt() + "cipher = \"NONSENSE\"":                                                       `relay "r": cipher: "NONSENSE"`,
+		crt() + "clientcert = true\ncacrl = \"nowhere.pem\"":                                  `relay "r": cacrl (nowhere.pem): cannot open it`,
+		crt() + fmt.Sprintf("clientcert = true\ncacrl = %q", testkit.AbsPKI("crl-trunc.pem")): `relay "r": cacrl (` + testkit.AbsPKI("crl-trunc.pem"),
+		crt() + "crlcheck = \"leaf\"\nclientcert = true":                                      `relay "r": crlcheck: has no CRL`,
+		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [\"nowhere.pem\"]", testkit.AbsPKI("root.crt")):                                                    `relay "r": crlfiles (nowhere.pem): cannot open it`,
+		crt() + fmt.Sprintf("crlfiles = [%q]", testkit.AbsPKI("crl.pem")):                                                                                                                      `relay "r": crlfiles: is given without crlcheck`,
+		crt() + fmt.Sprintf("clientcert = true\ncacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem"), testkit.AbsPKI("crl-trunc.pem")): `relay "r": crlfiles (` + testkit.AbsPKI("crl-trunc.pem"),
+		crt() + fmt.Sprintf("cacrl = %q", testkit.AbsPKI("crl-trunc.pem")):                                                                                                                     `relay "r": cacrl (` + testkit.AbsPKI("crl-trunc.pem"),
+		fmt.Sprintf("crt = %q\nkey = %q", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server-enc.key")):                                                                                      `key (` + testkit.AbsPKI("server-enc.key") + `): the private key is encrypted; set keypassphrase`,
+		fmt.Sprintf("crt = %q\nkey = %q\nkeypassphrase = \"env:SSLRELAY_NOT_SET\"", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server-enc.key")):                                            `keypassphrase: the environment variable SSLRELAY_NOT_SET is not set`,
+		crt() + "backend-cacrt = \"nowhere.pem\"":                            `backend-cacrt (nowhere.pem)`,
+		crt() + "fips = true\nfips-config = \"nowhere.cnf\"":                 `relay "r": fips`, // fips-config (nowhere.cnf), or fips with OpenSSL 1.1.1
+		crt() + "backend-fips = true\nbackend-fips-config = \"nowhere.cnf\"": `relay "r": backend-fips`,
+		crt() + "fips-config = \"nowhere.cnf\"":                              `relay "r": fips-config: is given without fips`,
+		"":                                                                   `relay "r": crt: is missing: a server needs a certificate and its key, unless cipher admits anonymous suites`,
+		crt() + "requirevalidclientcert = true":                              `relay "r": requirevalidclientcert: would refuse everybody: set cacrt`,
+		crt() + "clientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [" + fmt.Sprintf("%q", testkit.AbsPKI("crl.pem")) + "]": `crlcheck: has no CA that could have signed a CRL: set cacrt`,
+		crt() + "crlcheck = \"leaf\"":                                      `crlcheck: has nobody to check: on a server it needs clientcert or requirevalidclientcert`,
+		crt() + "tls1_2 = true\nminversion = \"1.3\"":                      `minversion: is TLSv1.3, and tls1_2 asks for TLSv1.2 alone`,
+		crt() + "tls = true\nminversion = \"1.1\"":                         `minversion: is TLSv1.1, and tls asks for TLSv1.2 or later`,
+		crt() + "maxversion = \"1.1\"":                                     `maxversion: is TLSv1.1, below the default minversion of TLSv1.2; set minversion too`,
+		crt() + "backend-maxversion = \"1.1\"":                             `backend-maxversion: is TLSv1.1, below the default backend-minversion of TLSv1.2; set backend-minversion too`,
+		crt() + "backend-crt = \"x\"":                                      `backend-crt: is given without backend-key`,
+		crt() + "backend-key = \"x\"":                                      `backend-key: is given without backend-crt or backend-chain`,
+		crt() + "tls1_2 = true\nciphersuites = \"TLS_AES_128_GCM_SHA256\"": `ciphersuites: names TLS 1.3 suites, and the highest version is TLSv1.2; TLS 1.2 suites go into cipher`,
+		fmt.Sprintf("crt = %q\nkey = %q", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server-ec.key")): `does not match the certificate of crt ` + testkit.AbsPKI("server.crt"),
 	} {
 		c, err := config.Parse([]byte(relayTable(`listen = ["127.0.0.1:0"]`, `backend = "tls:h:1"`, text)))
 		require.NoError(t, err)

@@ -5,27 +5,20 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-)
 
-// randomBytes are n bytes that nothing can take for others.
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{byte(n)}).Read(b)
-	return b
-}
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
+)
 
 // tlsBackend is a backend with the server's certificate of the test PKI.
 func tlsBackend(t *testing.T, serve func(*tls.Conn)) string {
 	t.Helper()
-	cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
-	require.NoError(t, err)
+	config := testkit.GoServer(t)
 	return backend(t, func(conn net.Conn) {
-		c := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		c := tls.Server(conn, config)
 		if c.Handshake() == nil {
 			serve(c)
 		}
@@ -49,7 +42,7 @@ func sides(t *testing.T, run func(t *testing.T, relayed func(serve func(net.Conn
 				more = append(more, fmt.Sprintf("backend = %q", address))
 				if !side.client {
 					f := start(t, append(more, `listen = ["plain:127.0.0.1:0"]`)...)
-					return f, dial(t, f.addr())
+					return f, testkit.Dial(t, f.addr())
 				}
 				f := start(t, append(more, `listen = ["127.0.0.1:0"]`, crt())...)
 				return f, dialTLS(t, f.addr())
@@ -89,7 +82,7 @@ func received(t *testing.T, got []byte, err error, want []byte) {
 // told.
 func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
 	for _, size := range []int{200_045, 2_000_006} {
-		sent, late := randomBytes(size), size < 1<<20 // more does not fit into the sockets' buffers
+		sent, late := testkit.Bytes(size, 1), size < 1<<20 // more does not fit into the sockets' buffers
 		t.Run(fmt.Sprint(size, " bytes from the backend"), func(t *testing.T) {
 			sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
 				taken, ended := make(chan struct{}), make(chan struct{})
@@ -140,7 +133,7 @@ func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
 
 // What the relay has of the opposite direction is delivered as well.
 func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
-	sent := randomBytes(200_045)
+	sent := testkit.Bytes(200_045, 1)
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
 		var got []byte
 		var err error
@@ -185,7 +178,7 @@ func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 
 // The end of the relay throws nothing away either that a client can still read.
 func TestWhatCameBeforeTheRelayEndsIsDelivered(t *testing.T) {
-	sent := randomBytes(200_045)
+	sent := testkit.Bytes(200_045, 1)
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
 		f, conn := relayed(func(backend net.Conn) {
 			backend.Write(sent)
@@ -239,5 +232,5 @@ func (f *fixture) moved() int64 {
 
 // hasTaken waits until the one session has taken n bytes.
 func (f *fixture) hasTaken(n int64) {
-	eventually(f.t, func() bool { return f.moved() >= n }, "the relay did not take %d bytes", n)
+	testkit.Eventually(f.t, func() bool { return f.moved() >= n }, "the relay did not take %d bytes", n)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/faultnet"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -28,11 +29,11 @@ func TestFaultyNetworkInFront(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("all of it", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "20s"`,
-			fmt.Sprintf("backend = %q", backend(t, echo)))
+			fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 		proxy, err := faultnet.New(f.addr())
 		require.NoError(t, err)
 		// crypto/tls would take an end without close_notify between two records for io.EOF.
-		ctx, err := sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: pki("root.crt"), ServerName: "localhost"})
+		ctx, err := sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: testkit.AbsPKI("root.crt"), ServerName: "localhost"})
 		require.NoError(t, err)
 		defer ctx.Close()
 		var failed [faultnet.Kinds]int
@@ -54,7 +55,7 @@ func TestFaultyNetworkInFront(t *testing.T) {
 				}
 				link := &faultnet.Link{Seed: seed ^ id}
 				link.Plan[id/faultnet.Kinds%2] = fault
-				deadline := patience
+				deadline := testkit.Patience
 				if !fault.Kind.Harmless() {
 					deadline = 3 * time.Second
 				}
@@ -77,21 +78,21 @@ func TestFaultyNetworkInFront(t *testing.T) {
 			})
 		}
 		honest := dialTLS(t, f.addr())
-		exchange(t, honest, "while others fail")
+		testkit.Exchange(t, honest, "while others fail")
 		honest.Close()
 		all.Wait()
 		proxy.Stop()
-		eventually(t, func() bool {
+		testkit.Eventually(t, func() bool {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			return len(f.sessions) == 0
 		}, "sessions are left")
-		exchange(t, dialTLS(t, f.addr()), "when they have failed")
+		testkit.Exchange(t, dialTLS(t, f.addr()), "when they have failed")
 		for kind := faultnet.Resets; kind < faultnet.Kinds; kind++ {
 			require.NotZero(t, failed[kind], "%v hit nobody", kind)
 		}
 	})
-	eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
+	testkit.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
 }
 
 // throughRelay sends data and its end, and reads to the end of what comes back.

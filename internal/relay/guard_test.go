@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // What a backend in plain text announces about TLS does not reach a client in
@@ -84,7 +85,7 @@ func TestTheBackendsTLSIsNotTheClients(t *testing.T) {
 // begin TLS with the backend.
 func TestTLSIsTheClientsAndTheBackendsIfTheRelayHasNone(t *testing.T) {
 	f := start(t, `mode = "imap"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q", backend(t, script(t, "S: * OK [CAPABILITY STARTTLS] hi", "C: a STARTTLS", "S: a OK"))))
-	c := newLines(t, dial(t, f.addr()))
+	c := newLines(t, testkit.Dial(t, f.addr()))
 	c.expect("* OK [CAPABILITY STARTTLS] hi")
 	c.say("a STARTTLS\r\n")
 	c.expect("a OK")

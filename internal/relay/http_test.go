@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // mirror is an HTTP backend that answers with the head of the request.
@@ -56,7 +57,7 @@ func httpRelay(t *testing.T, more ...string) *fixture {
 	t.Helper()
 	return start(t, append([]string{
 		`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", mirror(t)),
-		fmt.Sprintf("cacrt = %q\ncacrl = %q\n", pki("root.crt"), pki("crl.pem")), "clientcert = true",
+		fmt.Sprintf("cacrt = %q\ncacrl = %q\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem")), "clientcert = true",
 	}, more...)...)
 }
 
@@ -131,7 +132,7 @@ func TestTrustForwarded(t *testing.T) {
 }
 
 func TestHTTPBackendThatIsDown(t *testing.T) {
-	f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", closedPort(t)))
+	f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", testkit.ClosedPort(t)))
 	c := newLines(t, dialTLS(t, f.addr()))
 	status, body := c.ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.Equal(t, http.StatusBadGateway, status)
@@ -195,10 +196,10 @@ func TestTargetsAreForwardedAsTheyCame(t *testing.T) {
 }
 
 func TestHTTPToATLSBackend(t *testing.T) {
-	inner := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", mirror(t)), `cacrt = "`+pki("root.crt")+`"`, "requirevalidclientcert = true")
-	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, trust(), fmt.Sprintf("backend-crt = %q\nbackend-key = %q\n", pki("client.crt"), pki("client.key")),
+	inner := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", mirror(t)), `cacrt = "`+testkit.AbsPKI("root.crt")+`"`, "requirevalidclientcert = true")
+	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, trust(), fmt.Sprintf("backend-crt = %q\nbackend-key = %q\n", testkit.AbsPKI("client.crt"), testkit.AbsPKI("client.key")),
 		fmt.Sprintf("backend = \"tls:%s\"", inner.addr()), "[relay.headers]", `verdict = "X-Outer"`)
-	c := newLines(t, dial(t, f.addr()))
+	c := newLines(t, testkit.Dial(t, f.addr()))
 	status, body := c.ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.Equal(t, 200, status)
 	require.Equal(t, []string{"valid"}, header(body, "X-Client-Verdict"))
@@ -211,7 +212,7 @@ func copyPKI(t *testing.T, names ...string) func(name string) string {
 	dir := t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	for _, name := range names {
-		replace(t, file(name), pki(name))
+		replace(t, file(name), testkit.AbsPKI(name))
 	}
 	return file
 }
@@ -227,7 +228,7 @@ func serial(t *testing.T, addr string) string {
 	t.Helper()
 	config := clientConfig(t)
 	config.InsecureSkipVerify = true
-	conn := tls.Client(dial(t, addr), config)
+	conn := tls.Client(testkit.Dial(t, addr), config)
 	require.NoError(t, conn.Handshake())
 	defer conn.Close()
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
@@ -235,7 +236,7 @@ func serial(t *testing.T, addr string) string {
 
 func TestReloadTakesCertificatesOrKeepsThem(t *testing.T) {
 	file := copyPKI(t, "server.crt", "server.key")
-	text := relayTable(`listen = ["127.0.0.1:0"]`, fmt.Sprintf("crt = %q\nkey = %q", file("server.crt"), file("server.key")), fmt.Sprintf("backend = %q", backend(t, echo)))
+	text := relayTable(`listen = ["127.0.0.1:0"]`, fmt.Sprintf("crt = %q\nkey = %q", file("server.crt"), file("server.key")), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 	f := startAll(t, text)
 	reload := func() error {
 		c, err := config.Parse([]byte(text))
@@ -244,19 +245,19 @@ func TestReloadTakesCertificatesOrKeepsThem(t *testing.T) {
 	}
 	before := serial(t, f.addr())
 	kept := dialTLS(t, f.addr())
-	exchange(t, kept, "one")
+	testkit.Exchange(t, kept, "one")
 
-	replace(t, file("server.crt"), pki("server-ec.crt")) // the key does not match
+	replace(t, file("server.crt"), testkit.AbsPKI("server-ec.crt")) // the key does not match
 	require.ErrorContains(t, reload(), "does not match")
 	require.Equal(t, before, serial(t, f.addr()))
-	replace(t, file("server.key"), pki("garbage.pem"))
+	replace(t, file("server.key"), testkit.AbsPKI("garbage.pem"))
 	require.ErrorContains(t, reload(), `relay "r": key`)
 	require.Equal(t, before, serial(t, f.addr()))
 
-	replace(t, file("server.key"), pki("server-ec.key"))
+	replace(t, file("server.key"), testkit.AbsPKI("server-ec.key"))
 	require.NoError(t, reload())
 	require.NotEqual(t, before, serial(t, f.addr()))
-	exchange(t, kept, "two") // what was there goes on
+	testkit.Exchange(t, kept, "two") // what was there goes on
 	require.EqualValues(t, 1, f.process.reloads.Value())
 	require.EqualValues(t, 2, f.process.reloadsFailed.Value())
 }
@@ -264,9 +265,9 @@ func TestReloadTakesCertificatesOrKeepsThem(t *testing.T) {
 // The list is that of the last reload: one that is gone or half written blocks nobody.
 func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 	file := copyPKI(t, "crl.pem")
-	replace(t, file("crl.pem"), pki("crl-other.pem"))
+	replace(t, file("crl.pem"), testkit.AbsPKI("crl-other.pem"))
 	text := relayTable(`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", mirror(t)),
-		"clientcert = true", fmt.Sprintf("cacrt = %q\ncacrl = %q\n", pki("root.crt"), file("crl.pem")))
+		"clientcert = true", fmt.Sprintf("cacrt = %q\ncacrl = %q\n", testkit.AbsPKI("root.crt"), file("crl.pem")))
 	f := startAll(t, text)
 	reload := func() error {
 		c, err := config.Parse([]byte(text))
@@ -284,12 +285,12 @@ func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 	require.NoError(t, os.Remove(file("crl.pem")))
 	require.Equal(t, "valid", verdict(kept))
 	require.ErrorContains(t, reload(), "cacrl")
-	replace(t, file("crl.pem"), pki("crl-trunc.pem"))
+	replace(t, file("crl.pem"), testkit.AbsPKI("crl-trunc.pem"))
 	require.ErrorContains(t, reload(), file("crl.pem"))
 	require.Equal(t, "valid", verdict(kept))
 	require.Equal(t, "valid", verdict(newLines(t, dialTLS(t, f.addr(), "client-revoked"))))
 
-	replace(t, file("crl.pem"), pki("crl-all.pem"))
+	replace(t, file("crl.pem"), testkit.AbsPKI("crl-all.pem"))
 	require.NoError(t, reload())
 	require.Equal(t, "invalid", verdict(newLines(t, dialTLS(t, f.addr(), "client-revoked"))))
 	_, body := kept.ask("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: longer\r\n\r\n") // the last of the old connection, whatever the client says
@@ -311,13 +312,13 @@ func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 }
 
 func TestCounters(t *testing.T) {
-	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 	conn := dialTLS(t, f.addr())
-	exchange(t, conn, "hello")
+	testkit.Exchange(t, conn, "hello")
 	require.NoError(t, conn.CloseWrite())
 	io.ReadAll(conn)
 	conn.Close()
-	eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.bytesFromClients }) == 5 }, "not counted")
+	testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.bytesFromClients }) == 5 }, "not counted")
 	w := httptest.NewRecorder()
 	f.Counters().ServeHTTP(w, httptest.NewRequest("GET", "/debug/vars", nil))
 	var got struct {
@@ -348,7 +349,7 @@ func TestMaxHeader(t *testing.T) {
 	})
 	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q\nmax-header = %d", served, limit))
 	for size, want := range map[int]int{limit: http.StatusNoContent, limit + 4096 + 1: http.StatusRequestHeaderFieldsTooLarge} {
-		conn := dial(t, f.addr())
+		conn := testkit.Dial(t, f.addr())
 		head := "GET / HTTP/1.1\r\nHost: h\r\nX: "
 		_, err := io.WriteString(conn, head+strings.Repeat("x", size-len(head)-4)+"\r\n\r\n")
 		require.NoError(t, err)

@@ -13,19 +13,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // dialFrom is dialTLS from another address of the loopback network.
 func dialFrom(t *testing.T, ip, addr string) *tls.Conn {
 	t.Helper()
-	from := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	from := net.Dialer{Timeout: testkit.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	raw, err := from.Dial("tcp", addr)
 	if err != nil {
-		t.Skipf("%s is not an address of this system: %v", ip, err)
+		peers.SkipUnless(t, "loopback-net", fmt.Sprintf("the address %s (%v)", ip, err), "this needs the whole network 127.0.0.0/8")
 	}
 	t.Cleanup(func() { raw.Close() })
-	require.NoError(t, raw.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, raw.SetDeadline(time.Now().Add(testkit.Patience)))
 	conn := tls.Client(raw, clientConfig(t))
 	require.NoError(t, conn.Handshake())
 	return conn
@@ -75,7 +77,7 @@ func TestAnIdleConnectionMakesRoom(t *testing.T) {
 		get(t, conn)
 		kept = append(kept, conn)
 	}
-	eventually(t, func() bool { return f.between() == 4 }, "the connections are not idle")
+	testkit.Eventually(t, func() bool { return f.between() == 4 }, "the connections are not idle")
 	other := dialFrom(t, "127.0.0.2", f.addr())
 	get(t, other)
 	f.logs("another client needed the connection because of max-connections")
@@ -110,8 +112,8 @@ func TestNoRoomIsMadeForWhoHasAsMany(t *testing.T) {
 	one, two := dialTLS(t, f.addr()), dialTLS(t, f.addr())
 	get(t, one)
 	get(t, two)
-	eventually(t, func() bool { return f.between() == 2 }, "the connections are not idle")
-	third := dial(t, f.addr())
+	testkit.Eventually(t, func() bool { return f.between() == 2 }, "the connections are not idle")
+	third := testkit.Dial(t, f.addr())
 	_, err := third.Read(make([]byte, 1))
 	require.Error(t, err)
 	f.logs("limit=max-connections")
@@ -140,7 +142,7 @@ func TestOneAddressCannotHaveAllByDefault(t *testing.T) {
 // What is nobody's fault on this side is not a warning, and a port check is not
 // even worth a line.
 func TestLogLevels(t *testing.T) {
-	where := fmt.Sprintf("backend = %q", backend(t, echo))
+	where := fmt.Sprintf("backend = %q", backend(t, testkit.Echo))
 	line := func(f *fixture, text string) string {
 		f.t.Helper()
 		f.logs(text)
@@ -157,10 +159,10 @@ func TestLogLevels(t *testing.T) {
 			if name == "TLS" {
 				lines = append(lines, crt())
 			} else {
-				lines = []string{mode, trust(), fmt.Sprintf("backend = \"tls:%s\"", tlsBackend(t, func(c *tls.Conn) { echo(c) }))}
+				lines = []string{mode, trust(), fmt.Sprintf("backend = \"tls:%s\"", tlsBackend(t, func(c *tls.Conn) { testkit.Echo(c) }))}
 			}
 			f := start(t, lines...)
-			dial(t, f.addr()).Close()
+			testkit.Dial(t, f.addr()).Close()
 			require.Contains(t, line(f, "the client sent nothing"), "level=DEBUG")
 			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.empty }))
 			require.Zero(t, f.count(func(c *counters) value64 { return &c.handshakesFailed }))
@@ -168,7 +170,7 @@ func TestLogLevels(t *testing.T) {
 	}
 	t.Run("failed handshake", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), where)
-		conn := dial(t, f.addr())
+		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, "this is not TLS at all")
 		io.ReadAll(conn)
 		require.Contains(t, line(f, "handshake: "), "level=INFO")

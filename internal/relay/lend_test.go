@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // socketPair is both ends of a TCP connection.
@@ -18,11 +20,11 @@ func socketPair(t *testing.T) (a, b *net.TCPConn) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	a = dial(t, l.Addr().String())
+	a = testkit.Dial(t, l.Addr().String())
 	conn, err := l.Accept()
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testkit.Patience))
 	return a, conn.(*net.TCPConn)
 }
 
@@ -51,7 +53,7 @@ func TestAnIdlePipeHoldsNoBuffer(t *testing.T) {
 			p.run(nil, nil)
 		})
 	}
-	data, got := randomBytes(64<<10), make([]byte, 64<<10)
+	data, got := testkit.Bytes(64<<10, 1), make([]byte, 64<<10)
 	for i := range pipes {
 		for _, from := range []int{0, 1} {
 			go ends[i][from].Write(data)

@@ -12,7 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 type value64 = interface{ Value() int64 }
@@ -71,7 +73,7 @@ func flood(conn net.Conn, n int) {
 func stalled(t *testing.T, count func() int64) {
 	t.Helper()
 	last, same := int64(0), 0
-	eventually(t, func() bool {
+	testkit.Eventually(t, func() bool {
 		time.Sleep(20 * time.Millisecond)
 		if now := count(); now > 0 && now == last {
 			same++
@@ -86,7 +88,7 @@ func TestTimeLimits(t *testing.T) {
 	idle := fmt.Sprintf("backend = %q", backend(t, func(c net.Conn) { io.Copy(io.Discard, c) }))
 	t.Run("handshake-timeout", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), idle, `handshake-timeout = "50ms"`)
-		silent, slow := dial(t, f.addr()), dial(t, f.addr())
+		silent, slow := testkit.Dial(t, f.addr()), testkit.Dial(t, f.addr())
 		slow.Write([]byte("\x16\x03\x01\x02\x00\x01"))
 		io.Copy(io.Discard, silent)
 		io.Copy(io.Discard, slow)
@@ -125,7 +127,7 @@ func TestTimeLimits(t *testing.T) {
 		conn := dialTLS(t, f.addr())
 		io.WriteString(conn, "GET / HTTP/1.1\r\nHost:")
 		io.ReadAll(conn)
-		eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 0 }, "the connection is still there")
+		testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 0 }, "the connection is still there")
 	})
 }
 
@@ -158,15 +160,15 @@ func TestOnlyIdleConnectionsAreIdle(t *testing.T) {
 }
 
 func TestNumberLimits(t *testing.T) {
-	where := fmt.Sprintf("backend = %q", backend(t, echo))
+	where := fmt.Sprintf("backend = %q", backend(t, testkit.Echo))
 	relay := relayTable(`listen = ["127.0.0.1:0"]`, crt(), where)
 	for key, limit := range map[string]string{"max-connections": "max-connections = 2", "max-connections-per-client": "max-connections-per-client = 2"} {
 		t.Run(key, func(t *testing.T) {
 			f := startAll(t, limit+"\n"+relay)
 			one := dialTLS(t, f.addr())
 			two := dialTLS(t, f.addr())
-			exchange(t, one, "x")
-			exchange(t, two, "x")
+			testkit.Exchange(t, one, "x")
+			testkit.Exchange(t, two, "x")
 			conn, err := net.Dial("tcp", f.addr())
 			if err == nil {
 				_, err = io.ReadFull(conn, make([]byte, 1))
@@ -177,16 +179,16 @@ func TestNumberLimits(t *testing.T) {
 			require.NoError(t, two.CloseWrite())
 			io.ReadAll(two)
 			two.Close()
-			eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 1 }, "the place is not free")
-			exchange(t, dialTLS(t, f.addr()), "x")
-			exchange(t, one, "x")
+			testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 1 }, "the place is not free")
+			testkit.Exchange(t, dialTLS(t, f.addr()), "x")
+			testkit.Exchange(t, one, "x")
 		})
 	}
 	t.Run("max-handshakes", func(t *testing.T) {
 		f := startAll(t, "max-handshakes = 1\n"+relay)
-		silent := dial(t, f.addr())
-		eventually(t, func() bool { return f.handshakes.Len() == 1 }, "no handshake began")
-		waiting := tls.Client(dial(t, f.addr()), clientConfig(t))
+		silent := testkit.Dial(t, f.addr())
+		testkit.Eventually(t, func() bool { return f.handshakes.Len() == 1 }, "no handshake began")
+		waiting := tls.Client(testkit.Dial(t, f.addr()), clientConfig(t))
 		done := make(chan error, 1)
 		go func() { done <- waiting.Handshake() }()
 		silent.Close()
@@ -194,9 +196,9 @@ func TestNumberLimits(t *testing.T) {
 	})
 	t.Run("max-handshakes, and nobody goes", func(t *testing.T) {
 		f := startAll(t, "max-handshakes = 1\n"+relay+"handshake-timeout = \"1h\"\n")
-		dial(t, f.addr())
-		eventually(t, func() bool { return f.handshakes.Len() == 1 }, "no handshake began")
-		exchange(t, dialTLS(t, f.addr()), "x")
+		testkit.Dial(t, f.addr())
+		testkit.Eventually(t, func() bool { return f.handshakes.Len() == 1 }, "no handshake began")
+		testkit.Exchange(t, dialTLS(t, f.addr()), "x")
 		f.logs("too slow, and max-handshakes was reached")
 	})
 }
@@ -206,20 +208,20 @@ func TestNumberLimits(t *testing.T) {
 func TestAClientDoesNotQueueBehindSilentConnections(t *testing.T) {
 	const silent = 200
 	f := startAll(t, "max-handshakes = 2\n"+relayTable(`listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "1h"`,
-		fmt.Sprintf("backend = %q", backend(t, echo))))
+		fmt.Sprintf("backend = %q", backend(t, testkit.Echo))))
 	for range silent {
-		dial(t, f.addr())
+		testkit.Dial(t, f.addr())
 	}
-	eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == silent }, "the silent connections were not accepted")
-	from := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == silent }, "the silent connections were not accepted")
+	from := net.Dialer{Timeout: testkit.Patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	raw, err := from.Dial("tcp", f.addr())
 	if err != nil {
-		t.Skip("127.0.0.2 is not an address of this system: ", err)
+		peers.SkipUnless(t, "loopback-net", fmt.Sprintf("the address 127.0.0.2 (%v)", err), "this needs the whole network 127.0.0.0/8")
 	}
 	defer raw.Close()
-	raw.SetDeadline(time.Now().Add(patience))
+	raw.SetDeadline(time.Now().Add(testkit.Patience))
 	conn := tls.Client(raw, clientConfig(t))
-	exchange(t, conn, "x")
+	testkit.Exchange(t, conn, "x")
 	require.Less(t, f.count(func(c *counters) value64 { return &c.handshakesFailed }), int64(silent/2), "the client had to wait for the silent ones")
 }
 
@@ -227,14 +229,14 @@ func TestAClientDoesNotQueueBehindSilentConnections(t *testing.T) {
 func TestNothingIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("all of it", func(t *testing.T) {
-		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
-		stuck := dial(t, f.addr())
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
+		stuck := testkit.Dial(t, f.addr())
 		for range 20 {
 			conn := dialTLS(t, f.addr())
-			exchange(t, conn, "x")
+			testkit.Exchange(t, conn, "x")
 			conn.Close()
 		}
 		stuck.Close()
 	})
-	eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
+	testkit.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // mailRelay is a relay of a mode with a STARTTLS and a TLS listener.
@@ -24,7 +25,7 @@ func mailRelay(t *testing.T, mode string, more ...string) *fixture {
 
 func (f *fixture) direct() *lines { return newLines(f.t, dialTLS(f.t, f.Addrs("r")[1].String())) }
 func (f *fixture) upgrade() *lines {
-	return newLines(f.t, dial(f.t, f.addr()))
+	return newLines(f.t, testkit.Dial(f.t, f.addr()))
 }
 
 // The deployment of the man page: 143 with STARTTLS, 993 direct, the backend by
@@ -39,7 +40,7 @@ func TestIMAPByUser(t *testing.T) {
 		io.Copy(conn, in)
 	})
 	two := start(t, "mode = \"tcp\"", `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, script(t, "S: * OK two ready", `C: t LOGIN "user2" "p w"`, "S: t OK two"))))
-	f := mailRelay(t, modeIMAP, trust(), "allow-plaintext = true", fmt.Sprintf("backend = %q", closedPort(t)),
+	f := mailRelay(t, modeIMAP, trust(), "allow-plaintext = true", fmt.Sprintf("backend = %q", testkit.ClosedPort(t)),
 		"[relay.users]", fmt.Sprintf("user1 = %q", one), fmt.Sprintf("\"@two.test\" = \"tls:%s\"", two.addr()), fmt.Sprintf("user2 = \"tls:%s\"", two.addr()))
 
 	t.Run("direct", func(t *testing.T) {
@@ -167,12 +168,12 @@ func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 				if !speak(t, conn, c.backend...) {
 					return
 				}
-				cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
+				cert, err := tls.LoadX509KeyPair(testkit.PKI("server.crt"), testkit.PKI("server.key"))
 				if err != nil {
 					t.Error(err)
 				}
 				secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}})
-				echo(secure)
+				testkit.Echo(secure)
 			})
 			f := mailRelay(t, c.mode, trust(), fmt.Sprintf("backend = \"starttls:%s\"", addr))
 			client := f.upgrade()
@@ -197,7 +198,7 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			{modePOP3, "+OK", "STLS\r\nUSER eve\r\n", "-ERR"},
 			{modeSMTP, "220", "STARTTLS\r\nEHLO eve\r\n", "421"},
 		} {
-			f := mailRelay(t, c.mode, fmt.Sprintf("backend = %q", closedPort(t)))
+			f := mailRelay(t, c.mode, fmt.Sprintf("backend = %q", testkit.ClosedPort(t)))
 			client := f.upgrade()
 			client.expect(c.hello)
 			client.say(c.inject)
@@ -236,7 +237,7 @@ func TestABackendThatIsDownIsTold(t *testing.T) {
 		{modePOP3, "USER anna\r\nPASS x\r\n", "-ERR [SYS/TEMP]"},
 		{modeSMTP, "EHLO me\r\nAUTH PLAIN " + b64("\x00anna\x00secret") + "\r\n", "454 4.7.0"},
 	} {
-		where := fmt.Sprintf("backend = %q", closedPort(t))
+		where := fmt.Sprintf("backend = %q", testkit.ClosedPort(t))
 		if c.say != "" {
 			where += "\n[relay.users]\nx = \"127.0.0.1:1\""
 		}

@@ -5,67 +5,35 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// patience is how long anything may take before a test gives up.
-const patience = 30 * time.Second
-
-// pki is a file of the committed test PKI.
-func pki(name string) string {
-	path, err := filepath.Abs(filepath.Join("..", "..", "testdata", "pki", name))
-	if err != nil {
-		panic(err)
-	}
-	return path
-}
-
-// logBuffer can be read while the relay writes.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // fixture is a relay that runs.
 type fixture struct {
 	*Server
 	t   *testing.T
-	log *logBuffer
+	log *testkit.Log
 }
 
 // crt are the lines of a relay that speaks TLS.
-func crt() string { return fmt.Sprintf("crt = %q\nkey = %q\n", pki("server.crt"), pki("server.key")) }
+func crt() string {
+	return fmt.Sprintf("crt = %q\nkey = %q\n", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"))
+}
 
 // trust are the lines of a relay that verifies a backend of the test PKI.
 func trust() string {
-	return fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", pki("root.crt"))
+	return fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", testkit.AbsPKI("root.crt"))
 }
 
 // start runs a relay named "r" whose [[relay]] table has these lines.
@@ -83,7 +51,7 @@ func startAll(t *testing.T, text string) *fixture {
 	t.Helper()
 	c, err := config.Parse([]byte(text))
 	require.NoError(t, err)
-	f := &fixture{t: t, log: new(logBuffer)}
+	f := &fixture{t: t, log: new(testkit.Log)}
 	f.Server, err = New(c, slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	require.NoError(t, err)
 	go f.Serve()
@@ -101,17 +69,7 @@ func (f *fixture) addr() string { return f.Addrs("r")[0].String() }
 // logs waits until the relay has logged text.
 func (f *fixture) logs(text string) {
 	f.t.Helper()
-	eventually(f.t, func() bool { return strings.Contains(f.log.String(), text) }, "the log has no %q", text)
-}
-
-// eventually waits until ok holds, with a deadline against hangs only.
-func eventually(t *testing.T, ok func() bool, format string, args ...any) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			require.FailNow(t, fmt.Sprintf(format, args...))
-		}
-	}
+	testkit.Eventually(f.t, func() bool { return strings.Contains(f.log.String(), text) }, "the log has no %q", text)
 }
 
 // count is a counter of relay "r".
@@ -122,37 +80,14 @@ func (f *fixture) count(c func(*counters) value64) int64 {
 // backend is a server in plain text that runs serve for every connection.
 func backend(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var wait sync.WaitGroup
-	wait.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wait.Go(func() {
-				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(patience))
-				serve(conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		wait.Wait()
-	})
-	return l.Addr().String()
+	return testkit.Serve(t, testkit.Listen(t), serve)
 }
-
-// echo sends back what comes, and ends when that ends.
-func echo(conn net.Conn) { io.Copy(conn, conn) }
 
 // script is a backend that says and expects lines, and then is an echo.
 func script(t *testing.T, lines ...string) func(net.Conn) {
 	return func(conn net.Conn) {
 		if speak(t, conn, lines...) {
-			echo(conn)
+			testkit.Echo(conn)
 		}
 	}
 }
@@ -179,42 +114,18 @@ func speak(t *testing.T, conn net.Conn, lines ...string) bool {
 	return true
 }
 
-// closedPort is an address where nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func dial(t *testing.T, addr string) *net.TCPConn {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, patience)
-	require.NoError(t, err)
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	t.Cleanup(func() { conn.Close() })
-	return conn.(*net.TCPConn)
-}
-
 func clientConfig(t *testing.T, names ...string) *tls.Config {
 	t.Helper()
-	pool := x509.NewCertPool()
-	root, err := os.ReadFile(pki("root.crt"))
-	require.NoError(t, err)
-	require.True(t, pool.AppendCertsFromPEM(root))
-	config := &tls.Config{RootCAs: pool, ServerName: "localhost"}
-	for _, name := range names {
-		cert, err := tls.LoadX509KeyPair(pki(name+".crt"), pki(name+".key"))
-		require.NoError(t, err)
-		config.Certificates = append(config.Certificates, cert)
-	}
-	return config
+	return testkit.GoClient(t, func(c *tls.Config) {
+		for _, name := range names {
+			c.Certificates = append(c.Certificates, testkit.KeyPair(t, name+".crt", name+".key"))
+		}
+	})
 }
 
 func dialTLS(t *testing.T, addr string, names ...string) *tls.Conn {
 	t.Helper()
-	conn := tls.Client(dial(t, addr), clientConfig(t, names...))
+	conn := tls.Client(testkit.Dial(t, addr), clientConfig(t, names...))
 	require.NoError(t, conn.Handshake())
 	return conn
 }
@@ -259,20 +170,10 @@ func (l *lines) starttls() *lines {
 	return newLines(l.t, conn)
 }
 
-func exchange(t *testing.T, conn io.ReadWriter, text string) {
-	t.Helper()
-	_, err := io.WriteString(conn, text)
-	require.NoError(t, err)
-	got := make([]byte, len(text))
-	_, err = io.ReadFull(conn, got)
-	require.NoError(t, err)
-	require.Equal(t, text, string(got))
-}
-
 func TestTLSToPlain(t *testing.T) {
-	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 	conn := dialTLS(t, f.addr())
-	exchange(t, conn, "hello\x00\xff")
+	testkit.Exchange(t, conn, "hello\x00\xff")
 	require.NoError(t, conn.CloseWrite())
 	rest, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -284,18 +185,12 @@ func TestTLSToPlain(t *testing.T) {
 
 // With fips, the log says who served a connection, and the backend is reached as well.
 func TestFIPS(t *testing.T) {
-	conf := os.Getenv("SSLFILTER_FIPS_CONFIG")
-	if sslfilter.FIPSEnabled() {
-		conf = os.Getenv("OPENSSL_CONF")
-	}
-	if conf == "" {
-		t.Skip("no FIPS provider here: SSLFILTER_FIPS_CONFIG names no configuration with one (scripts/matrix.sh has it)")
-	}
-	second := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	conf := testkit.FIPSConfig(t)
+	second := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 	first := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend = \"tls:%s\"", second.addr()),
 		fmt.Sprintf("fips = true\nfips-config = %q\nbackend-fips = true\nbackend-fips-config = %[1]q", conf))
 	conn := dialTLS(t, first.addr())
-	exchange(t, conn, "by the module")
+	testkit.Exchange(t, conn, "by the module")
 	require.NoError(t, conn.CloseWrite())
 	_, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -310,13 +205,13 @@ func TestRelaysBehindEachOther(t *testing.T) {
 		header := make([]byte, 28)
 		io.ReadFull(conn, header)
 		addresses <- fmt.Sprintf("%q %v:%d", header[:16], net.IP(header[16:20]), int(header[24])<<8|int(header[25]))
-		echo(conn)
+		testkit.Echo(conn)
 	})
 	third := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), "proxy-protocol = true", fmt.Sprintf("backend = %q", last))
 	second := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), trust(), fmt.Sprintf("backend = \"tls:%s\"", third.addr()))
 	first := start(t, `listen = ["plain:127.0.0.1:0"]`, trust(), fmt.Sprintf("backend = \"tls:%s\"", second.addr()))
-	conn := dial(t, first.addr())
-	exchange(t, conn, "through all of them")
+	conn := testkit.Dial(t, first.addr())
+	testkit.Exchange(t, conn, "through all of them")
 	require.Contains(t, <-addresses, `"\r\n\r\n\x00\r\nQUIT\n!\x11\x00\f" 127.0.0.1:`)
 	require.NoError(t, conn.CloseWrite())
 	rest, err := io.ReadAll(conn)
@@ -325,10 +220,10 @@ func TestRelaysBehindEachOther(t *testing.T) {
 }
 
 func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {
-	secret := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+	secret := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 	for name, lines := range map[string]string{
-		"other name": fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"other.test\"\n", pki("root.crt")),
-		"other CA":   fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", pki("other.crt")),
+		"other name": fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"other.test\"\n", testkit.AbsPKI("root.crt")),
+		"other CA":   fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", testkit.AbsPKI("other.crt")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, `listen = ["plain:127.0.0.1:0"]`, lines, fmt.Sprintf("backend = \"tls:%s\"", secret.addr()))
@@ -347,8 +242,7 @@ func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {
 // The name that is sent decides nothing: each backend has to prove the host of its
 // own address, or else one name would stand for all of them.
 func TestTheSentNameIsNotTheVerifiedName(t *testing.T) {
-	cert, err := tls.LoadX509KeyPair(pki("server.crt"), pki("server.key"))
-	require.NoError(t, err)
+	cert := testkit.KeyPair(t, "server.crt", "server.key")
 	names := make(chan string, 10)
 	serve := func(address string) string {
 		config := &tls.Config{Certificates: []tls.Certificate{cert}, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -357,7 +251,7 @@ func TestTheSentNameIsNotTheVerifiedName(t *testing.T) {
 		}}
 		l, err := tls.Listen("tcp", address, config)
 		if err != nil {
-			t.Skipf("%s cannot be listened on: %v", address, err)
+			peers.SkipUnless(t, "loopback-net", fmt.Sprintf("a listener on %s (%v)", address, err), "this needs the whole network 127.0.0.0/8")
 		}
 		t.Cleanup(func() { l.Close() })
 		go func() {
@@ -376,7 +270,7 @@ func TestTheSentNameIsNotTheVerifiedName(t *testing.T) {
 	}
 	in, out := serve("127.0.0.1:0"), serve("127.0.0.2:0") // the certificate is for localhost and 127.0.0.1
 	for sni, sent := range map[string]string{"localhost": "localhost", "elsewhere.test": "elsewhere.test"} {
-		f := mailRelay(t, modeIMAP, fmt.Sprintf("backend-cacrt = %q\nbackend-sni = %q", pki("root.crt"), sni), "[relay.users]",
+		f := mailRelay(t, modeIMAP, fmt.Sprintf("backend-cacrt = %q\nbackend-sni = %q", testkit.AbsPKI("root.crt"), sni), "[relay.users]",
 			fmt.Sprintf("in = \"tls:%s\"\nout = \"tls:%s\"", in, out))
 		for user, want := range map[string]string{"in": "t OK", "out": "t NO [UNAVAILABLE]"} {
 			c := f.direct()
@@ -461,8 +355,8 @@ func TestResetsAndCutsPassThrough(t *testing.T) {
 }
 
 func TestPlainHTTPToTheTLSPort(t *testing.T) {
-	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
-	conn := newLines(t, dial(t, f.addr()))
+	f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
+	conn := newLines(t, testkit.Dial(t, f.addr()))
 	conn.say("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	conn.expect("HTTP/1.1 400 Bad Request")
 	rest, err := io.ReadAll(conn.in)
@@ -474,30 +368,30 @@ func TestPlainHTTPToTheTLSPort(t *testing.T) {
 }
 
 func TestClientCertificates(t *testing.T) {
-	where := fmt.Sprintf("backend = %q", backend(t, echo))
-	cas := fmt.Sprintf("cacrt = %q\ncacrl = %q\n", pki("root.crt"), pki("crl.pem"))
+	where := fmt.Sprintf("backend = %q", backend(t, testkit.Echo))
+	cas := fmt.Sprintf("cacrt = %q\ncacrl = %q\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem"))
 	t.Run("required", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "requirevalidclientcert = true")
-		exchange(t, dialTLS(t, f.addr(), "client"), "hello")
+		testkit.Exchange(t, dialTLS(t, f.addr(), "client"), "hello")
 		f.logs(`subject="/C=DE/O=Oracle Test/CN=client valid"`)
 		for _, who := range []string{"client-revoked", "client-expired", "client-unknown", ""} {
 			config := clientConfig(t)
 			if who != "" {
 				config = clientConfig(t, who)
 			}
-			conn := tls.Client(dial(t, f.addr()), config)
+			conn := tls.Client(testkit.Dial(t, f.addr()), config)
 			conn.Handshake() // in TLS 1.3 the refusal comes later
 			_, err := conn.Read(make([]byte, 1))
 			require.Error(t, err, who)
 			conn.Close()
 		}
-		eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.handshakesFailed }) == 4 }, "not 4 failures")
+		testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.handshakesFailed }) == 4 }, "not 4 failures")
 	})
 	t.Run("required, and not revoked", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), where, "requirevalidclientcert = true",
-			fmt.Sprintf("cacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", pki("root.crt"), pki("crl-other.pem"), pki("crl.pem")))
-		exchange(t, dialTLS(t, f.addr(), "client"), "hello")
-		conn := tls.Client(dial(t, f.addr()), clientConfig(t, "client-revoked"))
+			fmt.Sprintf("cacrt = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%q, %q]", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl-other.pem"), testkit.AbsPKI("crl.pem")))
+		testkit.Exchange(t, dialTLS(t, f.addr(), "client"), "hello")
+		conn := tls.Client(testkit.Dial(t, f.addr()), clientConfig(t, "client-revoked"))
 		conn.Handshake()
 		_, err := conn.Read(make([]byte, 1))
 		require.ErrorContains(t, err, "revoked certificate")
@@ -506,38 +400,38 @@ func TestClientCertificates(t *testing.T) {
 	})
 	t.Run("asked for", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "clientcert = true")
-		exchange(t, dialTLS(t, f.addr(), "client-revoked"), "hello")
+		testkit.Exchange(t, dialTLS(t, f.addr(), "client-revoked"), "hello")
 		f.logs("certificate=invalid")
-		f.logs(pki("crl.pem") + ": serial") // the name of the file, not of its copy
-		exchange(t, dialTLS(t, f.addr()), "hello")
+		f.logs(testkit.AbsPKI("crl.pem") + ": serial") // the name of the file, not of its copy
+		testkit.Exchange(t, dialTLS(t, f.addr()), "hello")
 		f.logs("certificate=none")
 	})
 }
 
 func TestShutdown(t *testing.T) {
 	t.Run("connections finish", func(t *testing.T) {
-		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 		conn := dialTLS(t, f.addr())
-		exchange(t, conn, "one")
+		testkit.Exchange(t, conn, "one")
 		done := make(chan error, 1)
 		go func() { done <- f.Shutdown(t.Context()) }()
-		eventually(t, func() bool {
+		testkit.Eventually(t, func() bool {
 			c, err := net.Dial("tcp", f.addr())
 			if err == nil {
 				c.Close()
 			}
 			return err != nil
 		}, "the port is still open")
-		exchange(t, conn, "two")
+		testkit.Exchange(t, conn, "two")
 		require.NoError(t, conn.CloseWrite())
 		io.ReadAll(conn)
 		conn.Close()
 		require.NoError(t, <-done)
 	})
 	t.Run("bounded", func(t *testing.T) {
-		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, echo)))
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
 		conn := dialTLS(t, f.addr())
-		exchange(t, conn, "one")
+		testkit.Exchange(t, conn, "one")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		require.ErrorContains(t, f.Shutdown(ctx), "1 connections had to be closed")

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // webServers are programs that nobody here wrote. Some of them were fooled by a
@@ -78,7 +79,7 @@ func TestNoRequestFromInsideABody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			program, addr := serve(t)
 			f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", addr),
-				fmt.Sprintf("cacrt = %q\n", pki("root.crt")), "clientcert = true")
+				fmt.Sprintf("cacrt = %q\n", testkit.AbsPKI("root.crt")), "clientcert = true")
 			var attacks []string
 			for _, chunked := range []bool{false, true} {
 				for _, method := range []string{"CONNECT", "connect", "CoNNeCT"} {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const toWebSocket = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -45,7 +47,7 @@ func TestIdleTimeoutEndsABlockedWebSocket(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, http.StatusSwitchingProtocols, r.StatusCode)
 			go keepSending(c.Conn, string(make([]byte, 64<<10)))
-			eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 0 }, "the connection is still there")
+			testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 0 }, "the connection is still there")
 			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.idle }))
 		})
 	}
@@ -55,9 +57,9 @@ func TestIdleTimeoutEndsABlockedWebSocket(t *testing.T) {
 // is idle like any other.
 func TestIdleTimeoutEndsUnreadAnswers(t *testing.T) {
 	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q", mirror(t)), `idle-timeout = "500ms"`)
-	conn := dial(t, f.addr())
+	conn := testkit.Dial(t, f.addr())
 	go keepSending(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: \xff\r\n\r\n")
-	eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.idle }) == 1 }, "the connection is still there")
+	testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.idle }) == 1 }, "the connection is still there")
 	require.Zero(t, f.count(func(c *counters) value64 { return &c.backendFailed }))
 }
 
@@ -78,6 +80,6 @@ func TestWrongSwitchEndsTheBackendConnection(t *testing.T) {
 		c := newLines(t, dialTLS(t, f.addr()))
 		status, _ := c.ask(toWebSocket)
 		require.Equal(t, http.StatusBadGateway, status, head)
-		eventually(t, func() bool { return len(ended) == 1 }, "the connection to the backend is still open after %q", head)
+		testkit.Eventually(t, func() bool { return len(ended) == 1 }, "the connection to the backend is still open after %q", head)
 	}
 }
