@@ -13,29 +13,27 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
-// ending is the state of the calls that end a connection. The table lists all ways
-// in which a connection or one of its directions ends. "same" means the error in
-// the column to its left.
+// ending is the state of the calls that end a connection. The table lists everything
+// that ends a connection or one of its directions.
 //
-//	event                              Read returns            Write returns   sent to the peer
-//	CloseWrite                         data as before          an error        close_notify
-//	Close, no Write in progress        net.ErrClosed           same            close_notify
-//	Close, a Write in progress         net.ErrClosed           same            close_notify if the Write had sent all of its data
-//	Close before the handshake is done net.ErrClosed           same            nothing
-//	Detach                             net.ErrClosed           same            close_notify
-//	a deadline                         a timeout, can go on    same            nothing
-//	a deadline, in the handshake       a timeout, can go on    same            nothing
-//	the end of a Context, likewise     its error, can go on    same            nothing
-//	Dialer's or Listener's timeout     ErrHandshakeTimeout     same            nothing
-//	the peer's close_notify            io.EOF                  as before       nothing
-//	the peer's FIN without it          io.ErrUnexpectedEOF     as before       nothing
-//	a failed handshake                 the cause               same            the alert
-//	an invalid record                  the cause               the cause       the alert
-//	the peer's alert                   the cause               the cause       nothing
-//	an error of the network            that error              that error      nothing
+//	event                                 Read returns          Write returns  sent to the peer
+//	CloseWrite                            data as before        *UsageError    close_notify
+//	Close, no Write in progress           net.ErrClosed         the same       close_notify
+//	Close, a Write in progress            net.ErrClosed         the same       close_notify if the Write had sent all of its data
+//	Close, handshake not done             net.ErrClosed         the same       nothing
+//	Detach                                net.ErrClosed         the same       close_notify
+//	deadline                              timeout, not final    the same       nothing
+//	end of the Context in a handshake     its error, not final  the same       nothing
+//	HandshakeTimeout                      ErrHandshakeTimeout   the same       nothing
+//	failed handshake                      its error             the same       the alert
+//	close_notify of the peer              io.EOF                as before      nothing
+//	FIN of the peer without close_notify  *TruncatedError       the same       nothing
+//	invalid record                        *sslfilter.Error      the same       the alert
+//	alert of the peer                     AlertError            the same       nothing
+//	network error                         that error            its own error  nothing
 //
-// Except after a timeout, the same call returns the same error again. Close ends
-// the underlying connection in all cases, and farewell says how.
+// All errors are permanent except those marked "not final". Close always ends the
+// underlying connection, too; farewell describes how.
 type ending struct {
 	writers  atomic.Int32  // calls of Write, CloseWrite and KeyUpdate in progress
 	refused  atomic.Bool   // a failure has produced an alert for the peer
