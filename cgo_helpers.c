@@ -227,7 +227,7 @@ static int root_seen(const fssl_verdict *v, X509_STORE_CTX *store)
     return 0;
 }
 
-/* Records each call, as the original does. It refuses only with FSSL_ENFORCE, except for a lack of memory. */
+/* Records each call, as the original does. It refuses nothing with FSSL_RECORD, except for a lack of memory. */
 static int verify_cb(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -255,11 +255,11 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         ignored = 0;
     if (!record(v, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(v, store)))
         return refuse(v, store, X509_V_ERR_OUT_OF_MEM, depth);
-    if (!ok && !ignored && p->mode == FSSL_ENFORCE)
+    if (!ok && !ignored && p->mode != FSSL_RECORD)
         return refuse(v, store, code, depth);
     if (!ok) /* SSL_get_error would take the queued reason of an ignored error for a failure of the handshake */
         clear_errors();
-    if (p->mode != FSSL_ENFORCE)
+    if (p->mode == FSSL_RECORD)
         return 1;
     if (p->lists_unusable)
         return refuse(v, store, X509_V_ERR_UNABLE_TO_GET_CRL, depth);
@@ -454,10 +454,11 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
 
     if (ret != 1)
         return outcome(c, ret);
-    if (c->policy.mode == FSSL_ENFORCE) { /* with an anonymous suite OpenSSL verifies nothing, and a resumed session has no chain */
+    if (c->policy.mode != FSSL_RECORD) {
         cert = fssl_peer_certificate(c->ssl);
         X509_free(cert);
-        if (cert == NULL || c->verdict.n_rec == 0)
+        /* With an anonymous suite there is no certificate, and with a resumed session nothing was verified. */
+        if (cert == NULL ? c->policy.mode == FSSL_ENFORCE : c->verdict.n_rec == 0)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;

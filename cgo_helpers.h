@@ -141,7 +141,11 @@ typedef enum fssl_status {
 enum { FSSL_IN_RECORD = 1, FSSL_IN_HANDSHAKE = 2 };
 
 /* What the verify callback does with what it sees. */
-enum { FSSL_RECORD = 0, FSSL_ENFORCE = 1 };
+enum {
+    FSSL_RECORD = 0,      /* refuses nothing */
+    FSSL_ENFORCE = 1,     /* refuses a certificate that is not valid, and a peer without one */
+    FSSL_ENFORCE_SHOWN = 2 /* refuses a certificate that is not valid */
+};
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 
 /* What fssl_cert_hosts finds. */
@@ -170,7 +174,7 @@ typedef struct fssl_wire {
 
 /* What the verify callback accepts. It is set before the handshake; the Go side keeps serials and lists alive. */
 typedef struct fssl_policy {
-    int mode; /* FSSL_RECORD or FSSL_ENFORCE */
+    int mode; /* FSSL_RECORD, FSSL_ENFORCE or FSSL_ENFORCE_SHOWN */
     int *ignore;
     int n_ignore;
     int serials_mode;

@@ -122,6 +122,10 @@ type Options struct {
 	//
 	// WARNING: A client with a bad or revoked certificate is still accepted.
 	BlockBadClientCert bool
+	// BlockInvalidClientCert rejects, during the handshake, a client whose
+	// certificate is not valid or is on CACRL, and accepts a client without a
+	// certificate. It implies ClientCert.
+	BlockInvalidClientCert bool
 	// RequireValidClientCert rejects, during the handshake, every client that
 	// does not have a valid certificate or whose chain is on CACRL. It implies
 	// ClientCert.
@@ -345,9 +349,11 @@ func (s fileOption) read() (input, error) {
 	return in, nil
 }
 
-func (o *Options) asksClient() bool { return !o.Client && (o.ClientCert || o.RequireValidClientCert) }
+func (o *Options) asksClient() bool {
+	return !o.Client && (o.ClientCert || o.BlockInvalidClientCert || o.RequireValidClientCert)
+}
 
 // enforces reports whether an invalid peer certificate ends the handshake.
 func (o *Options) enforces() bool {
-	return o.RequireValidClientCert || o.Client && !o.InsecureSkipVerify
+	return o.RequireValidClientCert || o.BlockInvalidClientCert || o.Client && !o.InsecureSkipVerify
 }

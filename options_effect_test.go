@@ -114,6 +114,7 @@ func effects(t testing.TB) []effect {
 		{"ClientCert", testkit.Server(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("root.crt") }),
 			func(o *sslfilter.Options) { o.ClientCert = true }, valid("client.crt", ""), "false", "true"},
 		{"BlockBadClientCert", testkit.Asking(), func(o *sslfilter.Options) { o.BlockBadClientCert = true }, valid("", ""), "false", refused},
+		{"BlockInvalidClientCert", testkit.Asking(), func(o *sslfilter.Options) { o.BlockInvalidClientCert = true }, valid("client-expired.crt", ""), "false", refused},
 		{"RequireValidClientCert", testkit.Asking(), func(o *sslfilter.Options) { o.RequireValidClientCert = true }, valid("client-expired.crt", ""), "false", refused},
 		{"IgnoreVerifyErrors", testkit.Asking(), ignoring(10), valid("client-expired.crt", ""), "false", "true"},
 		{"InsecureSkipVerify", testkit.Client(), func(o *sslfilter.Options) { o.InsecureSkipVerify = true }, met(testkit.ServerOf("server-unknown"), nil), refused, "done"},

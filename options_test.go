@@ -208,6 +208,8 @@ func badValues(t testing.TB) []badValue {
 		{"CAVerifyDepth below 0", false, "CAVerifyDepth", "", func(o *sslfilter.Options) { o.CAVerifyDepth = -1 }},
 		{"IgnoreVerifyErrors below 0", false, "IgnoreVerifyErrors", "", func(o *sslfilter.Options) { o.IgnoreVerifyErrors = []sslfilter.VerifyCode{10, -1} }},
 
+		{"BlockInvalidClientCert on a client", true, "BlockInvalidClientCert", "", func(o *sslfilter.Options) { o.BlockInvalidClientCert = true }},
+		{"BlockInvalidClientCert without a CA", false, "BlockInvalidClientCert", "", func(o *sslfilter.Options) { o.BlockInvalidClientCert = true }},
 		{"RequireValidClientCert on a client", true, "RequireValidClientCert", "", func(o *sslfilter.Options) { o.RequireValidClientCert = true }},
 		{"RequireValidClientCert without a CA", false, "RequireValidClientCert", "", func(o *sslfilter.Options) { o.RequireValidClientCert = true }},
 		{"RequireValidClientCert with an empty CACrtMem", false, "RequireValidClientCert", "", func(o *sslfilter.Options) {

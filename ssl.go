@@ -23,8 +23,10 @@ type connConfig struct {
 	// asks and needs say whether a server asks for a certificate, and whether it
 	// refuses a client without one. A client always asks.
 	asks, needs bool
-	enforce     bool // the verify callback refuses what does not count as valid
-	ignore      []VerifyCode
+	// enforce makes the verify callback refuse a certificate that is not valid. Unless
+	// needs is set on a server, a peer without a certificate is accepted.
+	enforce bool
+	ignore  []VerifyCode
 }
 
 // newSSL makes a connection of ctx, to which it holds a reference.
@@ -40,8 +42,11 @@ func newSSL(ctx *ctxHandle, conf *connConfig) (*sslHandle, error) {
 			verify |= C.SSL_VERIFY_FAIL_IF_NO_PEER_CERT
 		}
 	}
-	if conf.enforce {
+	switch {
+	case conf.enforce && (conf.client || conf.needs):
 		mode = C.FSSL_ENFORCE
+	case conf.enforce:
+		mode = C.FSSL_ENFORCE_SHOWN
 	}
 	var ignore []C.int
 	for _, code := range conf.ignore {

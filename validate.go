@@ -47,6 +47,8 @@ func (o *Options) validateRole() error {
 	switch {
 	case o.Client && o.RequireValidClientCert:
 		return badOption("RequireValidClientCert", "is for servers, and Client is set")
+	case o.Client && o.BlockInvalidClientCert:
+		return badOption("BlockInvalidClientCert", "is for servers, and Client is set")
 	case !o.Client && o.InsecureSkipVerify:
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
 	case o.Client && o.NumTickets != 0:
@@ -63,6 +65,8 @@ func (o *Options) validateRole() error {
 		return badOption("FIPSConfig", "is given without FIPS")
 	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
 		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
+	case o.BlockInvalidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
+		return badOption("BlockInvalidClientCert", "would refuse every certificate: set CACrt or CACrtMem")
 	}
 	return nil
 }
@@ -91,7 +95,7 @@ func (o *Options) validateCRLs() error {
 	}
 	switch {
 	case !o.Client && !o.asksClient():
-		return badOption("CRLCheck", "has nobody to check: on a server it needs ClientCert or RequireValidClientCert")
+		return badOption("CRLCheck", "has nobody to check: on a server it needs ClientCert, BlockInvalidClientCert or RequireValidClientCert")
 	case o.CRLMem != nil && len(o.CRLMem) == 0:
 		return badOption("CRLMem", "it is empty")
 	case len(o.CRLFiles)+len(o.CRLMem) == 0:
@@ -211,7 +215,7 @@ func (o *Options) noEffect(low Version) []string {
 	}
 	add(o.Client && o.ClientCert, "ClientCert on a client")
 	add(o.Client && o.BlockBadClientCert, "BlockBadClientCert on a client")
-	add(!o.Client && o.BlockBadClientCert && !o.ClientCert && !o.RequireValidClientCert, "BlockBadClientCert without ClientCert")
+	add(!o.Client && o.BlockBadClientCert && !o.asksClient(), "BlockBadClientCert without ClientCert")
 	add(o.Client && o.fileOption("DHCert").given(), "DHCert on a client")
 	add(o.Client && o.NoHonor, "NoHonor on a client")
 	add(!o.Client && o.SNI != "", "SNI on a server")

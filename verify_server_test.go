@@ -36,6 +36,50 @@ func TestVerifyRequireValidClientCert(t *testing.T) {
 	})
 }
 
+// BlockInvalidClientCert refuses exactly the clients that show a certificate which is
+// not valid, and serves the others.
+func TestVerifyBlockInvalidClientCert(t *testing.T) {
+	for _, v := range verdicts() {
+		t.Run(v.name, func(t *testing.T) {
+			o := testkit.Requiring(v.server)
+			o.RequireValidClientCert, o.BlockBadClientCert, o.BlockInvalidClientCert = false, false, true
+			server := testkit.Ctx(t, o)
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				p := testkit.PairOf(t, server, testkit.Ctx(t, testkit.Showing(v.crt, v.key, func(o *sslfilter.Options) { o.MaxVersion = highest })))
+				err := p.Handshake()
+				switch {
+				case v.crt == "":
+					require.NoError(t, err)
+					require.True(t, p.Server.HandshakeDone())
+					require.False(t, p.Server.ClientCertExists())
+					require.False(t, p.Server.ClientCertValid())
+				case v.valid:
+					require.NoError(t, err)
+					requireVerdict(t, v, p.Server.Filter)
+				default:
+					requireRefused(t, p)
+					require.Equal(t, v.alert, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
+					requireFirstError(t, p.Server.Filter, v)
+				}
+			})
+		})
+	}
+}
+
+// With BlockBadClientCert too, a missing certificate is refused as well.
+func TestVerifyBlockInvalidAndBadClientCert(t *testing.T) {
+	both := func(o *sslfilter.Options) { o.BlockInvalidClientCert, o.BlockBadClientCert = true, true }
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		server := testkit.Ctx(t, testkit.Asking(both, testkit.UpTo(highest)))
+		p := testkit.PairOf(t, server, testkit.Ctx(t, testkit.Client()))
+		require.Error(t, p.Handshake())
+		requireRefused(t, p)
+		p = testkit.PairOf(t, server, testkit.Ctx(t, testkit.Showing("client.crt", "")))
+		require.NoError(t, p.Handshake())
+		require.True(t, p.Server.ClientCertValid())
+	})
+}
+
 // noCertificateAlert returns the alert for a missing certificate (RFC 8446, RFC 5246).
 func noCertificateAlert(v sslfilter.Version) sslfilter.AlertError {
 	if v == sslfilter.VersionTLS13 {

@@ -154,10 +154,14 @@ func (r *report) serverSide(st *state) {
 	r.protocols("", st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
 	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
 	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
-	asks := t.ClientCert || t.RequireValidClientCert
+	asks := t.AsksClient()
 	switch {
 	case t.RequireValidClientCert:
 		r.line("    ", "client certs", "required: clients without a valid one are rejected in the handshake")
+	case t.BlockInvalidClientCert && t.BlockBadClientCert:
+		r.line("    ", "client certs", "required: clients without one, or with one that is not valid, are rejected in the handshake")
+	case t.BlockInvalidClientCert:
+		r.line("    ", "client certs", "requested; clients with one that is not valid are rejected in the handshake, clients without one are not")
 	case t.ClientCert && t.BlockBadClientCert:
 		r.line("    ", "client certs", "requested; clients without one are rejected, clients with a bad one are not")
 		r.weak("blockbadclientcert: a bad or revoked certificate is not rejected; requirevalidclientcert rejects it")

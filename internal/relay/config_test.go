@@ -35,7 +35,7 @@ func TestWrongFilesNameRelayAndKey(t *testing.T) {
 		"":                                                                   `relay "r": crt: is missing: a server needs a certificate and its key, unless cipher admits anonymous suites`,
 		crt() + "requirevalidclientcert = true":                              `relay "r": requirevalidclientcert: would refuse everybody: set cacrt`,
 		crt() + "clientcert = true\ncrlcheck = \"leaf\"\ncrlfiles = [" + fmt.Sprintf("%q", testkit.AbsPKI("crl.pem")) + "]": `crlcheck: has no CA that could have signed a CRL: set cacrt`,
-		crt() + "crlcheck = \"leaf\"":                                      `crlcheck: has nobody to check: on a server it needs clientcert or requirevalidclientcert`,
+		crt() + "crlcheck = \"leaf\"":                                      `crlcheck: has nobody to check: on a server it needs clientcert, blockinvalidclientcert or requirevalidclientcert`,
 		crt() + "tls1_2 = true\nminversion = \"1.3\"":                      `minversion: is TLSv1.3, and tls1_2 asks for TLSv1.2 alone`,
 		crt() + "tls = true\nminversion = \"1.1\"":                         `minversion: is TLSv1.1, and tls asks for TLSv1.2 or later`,
 		crt() + "maxversion = \"1.1\"":                                     `maxversion: is TLSv1.1, below the default minversion of TLSv1.2; set minversion too`,

@@ -191,7 +191,8 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	v := c.currentVerdict()
-	if s.state.conf.Server.RequireValidClientCert && s.tls != nil && v.Verdict != verdictValid {
+	t := &s.state.conf.Server
+	if s.tls != nil && (t.RequireValidClientCert && v.Verdict != verdictValid || t.BlockInvalidClientCert && v.Verdict == verdictInvalid) {
 		s.log.Warn("request refused", v.attrs()...)
 		c.unread.Store(true)
 		w.Header().Set("Connection", "close")

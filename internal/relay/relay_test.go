@@ -398,6 +398,22 @@ func TestClientCertificates(t *testing.T) {
 		conn.Close()
 		f.logs("certificate revoked (23)")
 	})
+	t.Run("only valid ones", func(t *testing.T) {
+		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "blockinvalidclientcert = true")
+		testkit.Exchange(t, dialTLS(t, f.addr(), "client"), "hello")
+		testkit.Exchange(t, dialTLS(t, f.addr()), "hello")
+		f.logs("certificate=none")
+		for _, name := range []string{"client-revoked", "client-expired"} { // crypto/tls does not show one of another CA
+			conn := tls.Client(testkit.Dial(t, f.addr()), clientConfig(t, name))
+			conn.Handshake() // in TLS 1.3 the refusal comes later
+			_, err := conn.Read(make([]byte, 1))
+			require.Error(t, err, name)
+			conn.Close()
+		}
+		testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.handshakesFailed }) == 2 }, "not 2 failures")
+		require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.certNone }))
+		require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.certValid }))
+	})
 	t.Run("asked for", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "clientcert = true")
 		testkit.Exchange(t, dialTLS(t, f.addr(), "client-revoked"), "hello")

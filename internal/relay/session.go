@@ -205,7 +205,7 @@ func (s *session) secure() error {
 	s.relay.count.handshakes.Add(1)
 	s.peer = s.state.verdict(conn)
 	switch {
-	case !conf.Server.ClientCert && !conf.Server.RequireValidClientCert:
+	case !conf.Server.AsksClient():
 	case s.peer.Verdict == verdictValid:
 		s.relay.count.certValid.Add(1)
 	case s.peer.Verdict == verdictNone:

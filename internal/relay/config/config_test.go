@@ -45,7 +45,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
 		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once,
-		"ClientCert": servers, "BlockBadClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
+		"ClientCert": servers, "BlockBadClientCert": servers, "BlockInvalidClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
 	}
 	log := slog.New(slog.DiscardHandler)
 	values := map[string]string{

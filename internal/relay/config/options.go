@@ -115,6 +115,7 @@ var tlsRows = []row{
 	{field: "AllowExpiredCRL", key: "allowexpiredcrl", usage: "with crlcheck: use a CRL that has expired", backend: "as allowexpiredcrl"},
 	{field: "ClientCert", key: "clientcert", usage: "request a client certificate, but accept every client; the verdict is in the log and in the headers of mode http"},
 	{field: "BlockBadClientCert", key: "blockbadclientcert", usage: "with clientcert: reject clients without a certificate"},
+	{field: "BlockInvalidClientCert", key: "blockinvalidclientcert", usage: "reject a client certificate that is not valid during the handshake, but accept clients without one"},
 	{field: "RequireValidClientCert", key: "requirevalidclientcert", usage: "reject clients without a valid certificate during the handshake"},
 	{field: "IgnoreVerifyErrors", key: "ignoreVerifyErrors",
 		usage:   "<numbers> of verification errors (X509_V_ERR) to ignore; 7, 18, 19 or 20 alone accepts certificates that anyone can make, and 62 or 64 accepts any name",

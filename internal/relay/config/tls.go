@@ -48,6 +48,11 @@ func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	return o
 }
 
+// AsksClient reports whether the relay requests a client certificate.
+func (t *TLS) AsksClient() bool {
+	return t.ClientCert || t.BlockInvalidClientCert || t.RequireValidClientCert
+}
+
 // Given returns the keys that are set.
 func (t *TLS) Given() (keys []string) {
 	side := ofServer
