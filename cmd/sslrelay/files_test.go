@@ -21,7 +21,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// join gives the contents of files of the test PKI, one after the other.
+// join returns the contents of files of the test PKI, one after the other.
 func join(t *testing.T, names ...string) []byte {
 	t.Helper()
 	var all []byte
@@ -33,8 +33,8 @@ func join(t *testing.T, names ...string) []byte {
 	return all
 }
 
-// Certificates are told as they are served, by the library that serves them: a
-// byte order mark hides the first one from other parsers.
+// -check shows the certificates that the library has loaded. A byte order mark hides
+// the first one from other parsers.
 func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	marked := append([]byte("\ufeff"), join(t, "server-inter.crt", "inter.crt")...)
 	crt := testkit.TempFile(t, "crt.pem", marked)
@@ -53,7 +53,7 @@ func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	require.Len(t, served, 2)
 	require.Equal(t, served[0].NotAfter.Unix(), notAfter(t, r))
 
-	// The list of -check has the order mark too.
+	// -check shows a CRL with a byte order mark too.
 	list := testkit.TempFile(t, "list.pem", []byte(string(append([]byte("\ufeff"), join(t, "crl.pem")...))))
 	out, err = exec.Command(program, "-check", "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"),
 		"-cacrt", testkit.AbsPKI("root.crt"), "-requirevalidclientcert", "-cacrl", list).CombinedOutput()
@@ -62,7 +62,7 @@ func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	require.NotContains(t, string(out), "rejects every client")
 }
 
-// notAfter is the counter of that name.
+// notAfter returns the counter certificate_not_after.
 func notAfter(t *testing.T, r *relay) int64 {
 	t.Helper()
 	url := regexp.MustCompile(`address=(http://\S+/debug/vars)`).FindStringSubmatch(r.log.String())
@@ -79,7 +79,7 @@ func notAfter(t *testing.T, r *relay) int64 {
 	return n
 }
 
-// pipeOf gives the read end of a pipe with these bytes in it.
+// pipeOf returns the read end of a pipe with these bytes in it.
 func pipeOf(t *testing.T, data []byte) *os.File {
 	t.Helper()
 	out, in, err := os.Pipe()
@@ -92,7 +92,8 @@ func pipeOf(t *testing.T, data []byte) *os.File {
 	return out
 }
 
-// A pipe can be read once, as <(cat server.crt) of a shell is.
+// A certificate can come from a pipe, such as <(cat server.crt) in a shell, which can
+// be read only once.
 func TestACertificateFromAPipe(t *testing.T) {
 	cert, err := tls.LoadX509KeyPair(testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"))
 	require.NoError(t, err)
@@ -112,8 +113,8 @@ func TestACertificateFromAPipe(t *testing.T) {
 	require.Equal(t, cert.Leaf.NotAfter.Unix(), notAfter(t, r))
 }
 
-// fifo makes a named pipe. reached waits until somebody reads from it, and keeps
-// that reader waiting until the file is closed, at the latest when the test ends.
+// fifo makes a named pipe. reached waits until a program reads from it, and blocks that
+// program until the file is closed, at the latest when the test ends.
 func fifo(t *testing.T) (path string, reached func(*relay) *os.File) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "fifo")
@@ -143,7 +144,7 @@ func TestSIGTERMEndsAStartThatWaitsForAFile(t *testing.T) {
 	require.NotContains(t, r.log.String(), "msg=ready")
 }
 
-// A reload that waits for a file holds up neither connections nor signals.
+// A reload that waits for a file delays neither connections nor signals.
 func TestSignalsDuringAReload(t *testing.T) {
 	dir := t.TempDir()
 	crt := filepath.Join(dir, "server.crt")
@@ -164,8 +165,8 @@ func TestSignalsDuringAReload(t *testing.T) {
 	require.NoError(t, r.wait())
 }
 
-// A second SIGHUP during a reload is a reload of its own afterwards, since the
-// files may have changed in between.
+// A second SIGHUP during a reload causes another reload afterwards, since the files may
+// have changed in between.
 func TestAReloadThatWaitedIsFollowedByTheNext(t *testing.T) {
 	users, reached := fifo(t)
 	config := testkit.TempFile(t, "relay.toml", []byte(""))

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// installed runs make install with a PREFIX, and gives the directory that
-// stands for the root of the system.
+// installed runs make install with a PREFIX, and returns the directory that it used as
+// the root of the system.
 func installed(t *testing.T, prefix string) string {
 	t.Helper()
 	peers.Find(t, "make", "make")
@@ -27,7 +27,7 @@ func installed(t *testing.T, prefix string) string {
 	return root
 }
 
-// make install puts each file where the unit, man and the documents expect it.
+// make install puts each file in the place that the unit, man and the documents use.
 func TestInstall(t *testing.T) {
 	root := installed(t, "/usr")
 	for file, mode := range map[string]os.FileMode{
@@ -88,7 +88,7 @@ func TestInstall(t *testing.T) {
 			out, err := exec.Command("systemd-analyze", "verify", "--man=no", "--root="+root, "sslrelay.service").CombinedOutput()
 			return string(out), err
 		}
-		// What the unit refers to: systemd's own targets, and kill.
+		// The unit refers to systemd's own targets and to kill.
 		system := filepath.Join(root, "usr/lib/systemd/system")
 		units, err := filepath.Glob("/lib/systemd/system/*")
 		require.NoError(t, err)
@@ -116,8 +116,8 @@ func TestInstall(t *testing.T) {
 	})
 }
 
-// The commands of docs/relay.md name the files of make install as it is called
-// there, without a PREFIX. scripts/check-install.sh runs them.
+// The commands of docs/relay.md name the files of make install without a PREFIX.
+// scripts/check-install.sh runs them.
 func TestInstallIsDocumented(t *testing.T) {
 	root := installed(t, "/usr/local")
 	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "relay.md"))

@@ -42,7 +42,7 @@ func startDovecot(t *testing.T) *dovecot.Server {
 	return d
 }
 
-// freePorts are ports that were free a moment ago.
+// freePorts returns ports that were free a moment ago.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 	for range n {
@@ -54,7 +54,7 @@ func freePorts(t *testing.T, n int) (ports []int) {
 	return ports
 }
 
-// awaitPort waits until somebody listens.
+// awaitPort waits until a program listens.
 func awaitPort(t *testing.T, addr string, ended <-chan struct{}) {
 	t.Helper()
 	for end := time.Now().Add(testkit.Patience); ; time.Sleep(5 * time.Millisecond) {
@@ -72,7 +72,7 @@ func awaitPort(t *testing.T, addr string, ended <-chan struct{}) {
 	}
 }
 
-// run runs a client and gives what it wrote.
+// run runs a client and returns its output.
 func run(t *testing.T, debianPackage, stdin, name string, args ...string) (string, error) {
 	t.Helper()
 	path := peers.Find(t, debianPackage, name)
@@ -88,14 +88,14 @@ func run(t *testing.T, debianPackage, stdin, name string, args ...string) (strin
 	return string(out), err
 }
 
-// curl is run with the test PKI and no proxy.
+// curl runs curl with the test PKI and without a proxy.
 func curl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	return run(t, "curl", "", "curl", append([]string{"-sS", "--noproxy", "*", "--cacert", testkit.AbsPKI("root.crt")}, args...)...)
 }
 
-// talk runs a client that reads commands, and gives each one when the answer
-// to the one before has come.
+// talk runs a client that reads commands. It writes each command after the answer to
+// the one before.
 func talk(t *testing.T, debianPackage string, argv []string, steps ...string) string {
 	t.Helper()
 	cmd := exec.Command(peers.Find(t, debianPackage, argv[0]), argv[1:]...)
@@ -120,8 +120,8 @@ func talk(t *testing.T, debianPackage string, argv []string, steps ...string) st
 	return out.String()
 }
 
-// The man page's deployment in front of dovecot: STARTTLS, direct TLS, plain
-// text; the backend by user name, in plain text, by STARTTLS and by TLS.
+// The man page's deployment with dovecot: clients with STARTTLS, with TLS and in plain
+// text, and a backend for each user in plain text, with STARTTLS and with TLS.
 func TestIMAPRelayInFrontOfDovecot(t *testing.T) {
 	d := startDovecot(t)
 	config := testkit.TempFile(t, "relay.toml", []byte(fmt.Sprintf(`
@@ -287,8 +287,8 @@ SyncState *
 	require.NotContains(t, r.log.String(), base64.StdEncoding.EncodeToString([]byte("\x00user1\x00secret")))
 }
 
-// curl sends mail through the relay to a server that is reached by STARTTLS:
-// another relay in front of a server in plain text.
+// curl sends mail through the relay to a server with STARTTLS, which is another relay
+// with a backend in plain text.
 func TestSMTPRelay(t *testing.T) {
 	mails := make(chan string, 10)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -320,7 +320,7 @@ func TestSMTPRelay(t *testing.T) {
 		"verify return:1", "EHLO me\nAUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00anna\x00secret"))+"\n", "235 ", "QUIT\n", "221 ")
 }
 
-// serveSMTP takes mail from anna.
+// serveSMTP accepts mail from anna.
 func serveSMTP(conn net.Conn, mails chan<- string) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
@@ -352,7 +352,7 @@ func serveSMTP(conn net.Conn, mails chan<- string) {
 	}
 }
 
-// curl, with and without a client certificate, at a relay in front of Python's web server.
+// curl with and without a client certificate, through a relay to Python's web server.
 func TestHTTPSInFrontOfPython(t *testing.T) {
 	python := peers.Find(t, "python3", "python3", "-c", "import http.server")
 	web := freePorts(t, 1)[0]

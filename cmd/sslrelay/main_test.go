@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// relay is the running program.
+// relay is a running program.
 type relay struct {
 	t     *testing.T
 	cmd   *exec.Cmd
@@ -55,7 +55,7 @@ func startRelay(t *testing.T, env []string, args ...string) *relay {
 	return r
 }
 
-// startRelayWith is startRelay without waiting until the program is ready.
+// startRelayWith is startRelay, but does not wait until the program is ready.
 func startRelayWith(t *testing.T, prepare func(*exec.Cmd), args ...string) *relay {
 	t.Helper()
 	r := &relay{t: t, cmd: exec.Command(program, args...), done: make(chan error, 1)}
@@ -74,7 +74,7 @@ func startRelayWith(t *testing.T, prepare func(*exec.Cmd), args ...string) *rela
 	return r
 }
 
-// ready waits until the program is, and finds its addresses.
+// ready waits until the program is ready, and finds its addresses.
 func (r *relay) ready() {
 	r.t.Helper()
 	r.logs("msg=ready")
@@ -98,7 +98,7 @@ func (r *relay) logs(text string) {
 	}
 }
 
-// wait gives the exit of the program.
+// wait returns the exit status of the program.
 func (r *relay) wait() error {
 	r.t.Helper()
 	select {
@@ -121,7 +121,8 @@ func dialTLS(t *testing.T, addr string) *tls.Conn {
 	return conn
 }
 
-// From READY over SIGHUP and counters to SIGTERM, with systemd's words.
+// The life of the program, from READY over SIGHUP and counters to SIGTERM, with the
+// notifications to systemd.
 func TestSignals(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
@@ -248,7 +249,7 @@ func TestCheckStatus(t *testing.T) {
 	require.Error(t, exec.Command(program, append(args, "-strict")...).Run())
 }
 
-// The unit and the configuration snippets of docs/relay.md are what the program takes.
+// The program accepts the unit and the configurations in docs/relay.md.
 func TestDocumentationIsTrue(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "relay.md"))
 	require.NoError(t, err)

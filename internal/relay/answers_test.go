@@ -28,13 +28,13 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// plainHTTP is a relay without TLS in front of a backend.
+// plainHTTP starts a relay without TLS for a backend.
 func plainHTTP(t *testing.T, backend string, more ...string) *fixture {
 	t.Helper()
 	return start(t, append([]string{`mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q", backend)}, more...)...)
 }
 
-// addresses is a backend that answers with the address of the connection.
+// addresses starts a backend that answers with the address of the connection.
 func addresses(t *testing.T) (addr string, open *atomic.Int64) {
 	open = new(atomic.Int64)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -120,7 +120,7 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
-// requestLines is a backend that answers with the first line of the request.
+// requestLines starts a backend that answers with the first line of the request.
 func requestLines(t *testing.T) (addr string, requests *atomic.Int64) {
 	requests = new(atomic.Int64)
 	return backend(t, func(conn net.Conn) {
@@ -169,12 +169,12 @@ func TestAmbiguousLengthEndsTheConnection(t *testing.T) {
 	}
 }
 
-// uploading is a request that waits for the permission to send its body.
+// uploading returns a request that waits for status 100 before it sends its body.
 func uploading(length int) string {
 	return fmt.Sprintf("PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", length)
 }
 
-// upload sends a request, and its body after the answer 100.
+// upload sends a request, and its body after status 100.
 func upload(t *testing.T, f *fixture) {
 	t.Helper()
 	c := newLines(t, testkit.Dial(t, f.addr()))
@@ -234,7 +234,7 @@ func TestExpectWaitsForTheBackend(t *testing.T) {
 	})
 }
 
-// Interim answers of the backend, and the relay's own 100, reach the client whole.
+// The client gets complete interim responses of the backend and of the relay.
 func TestInterimAnswersBesideABody(t *testing.T) {
 	const size = 64 << 10
 	f := plainHTTP(t, backend(t, func(conn net.Conn) {
@@ -297,7 +297,7 @@ func TestInterimAnswersBesideABody(t *testing.T) {
 	c.expect("200 OK")
 }
 
-// An answer that comes before the end of the request is one that the client can read.
+// The client can read a response that is sent before the end of the request.
 func TestEarlyAnswersAreDelivered(t *testing.T) {
 	refuse := backend(t, func(conn net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
@@ -336,7 +336,7 @@ func TestEarlyAnswersAreDelivered(t *testing.T) {
 	}
 }
 
-// A backend that is too slow is a 504, and not the end of idle-timeout.
+// A backend that is too slow causes status 504, and not an end by idle-timeout.
 func TestSlowBackendsAre504(t *testing.T) {
 	silent := backend(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	for name, limits := range map[string][]string{
@@ -358,8 +358,8 @@ func TestSlowBackendsAre504(t *testing.T) {
 	}
 }
 
-// An answer whose end does not come has no end for the client either.
-func TestBrokenAnswerIsNoEnd(t *testing.T) {
+// A response that the backend does not complete is not completed for the client.
+func TestIncompleteResponseIsNotAnEnd(t *testing.T) {
 	const head, part = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n", "the beginning"
 	f := start(t, `mode = "http"`, `listen = ["127.0.0.1:0", "plain:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
@@ -390,7 +390,7 @@ func TestBackendIsInTheLog(t *testing.T) {
 	require.Regexp(t, `msg="connection ended".*backend=\S*`+addr, f.log.String())
 }
 
-// hugeName is a client certificate with a name of 45,000 control characters.
+// hugeName returns a client certificate with a name of 45,000 control characters.
 func hugeName(t *testing.T) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	require.NoError(t, err)
@@ -403,7 +403,7 @@ func hugeName(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// What a client's certificate says is short wherever it goes.
+// Texts from a client's certificate are shortened everywhere.
 func TestNamesAreBounded(t *testing.T) {
 	f := httpRelay(t)
 	config := clientConfig(t)
@@ -429,7 +429,7 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
-// The texts of the verdict are made once, and a revocation still counts.
+// The texts of the verdict are reused, and a revocation has an effect nevertheless.
 func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	file := copyPKI(t, "crl.pem")
 	replace(t, file("crl.pem"), testkit.AbsPKI("crl-other.pem"))
@@ -452,7 +452,7 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	require.Equal(t, []string{"invalid"}, header(body, "X-Client-Verdict"))
 }
 
-// A small answer and its head share a TLS record.
+// A small response and its header share a TLS record.
 func TestSmallAnswerIsOneRecord(t *testing.T) {
 	text := strings.Repeat("x", 1024)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }))
@@ -469,7 +469,7 @@ func TestSmallAnswerIsOneRecord(t *testing.T) {
 	require.Equal(t, 1, below.records(t))
 }
 
-// recordCounter keeps what was read.
+// recordCounter keeps the bytes that were read.
 type recordCounter struct {
 	net.Conn
 	wire bytes.Buffer

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// check explains a relay on a day when the test PKI is valid.
+// check runs Check at a time when the test PKI is valid.
 func check(t *testing.T, lines ...string) (Findings, string) {
 	t.Helper()
 	c, err := config.Parse([]byte(relayTable(lines...)))
@@ -108,7 +108,7 @@ func TestCheckFindsAChainInTheWrongOrder(t *testing.T) {
 	require.NotContains(t, out, "is not the issuer")
 }
 
-// joined is a file with the contents of others.
+// joined makes a file with the contents of others.
 func joined(t *testing.T, files ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -128,7 +128,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	require.Contains(t, out, "ERROR: crt: is missing")
 }
 
-// What crypto/x509 does not like, OpenSSL may serve all the same.
+// OpenSSL can use certificates that crypto/x509 rejects.
 func TestCheckSaysWhereItCannotLook(t *testing.T) {
 	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", testkit.AbsPKI("client-serneg.crt")))
 	require.Contains(t, out, "cannot be displayed")

@@ -20,8 +20,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Python's ssl ends bodies by closing without close_notify. The relay does not
-// take that for the end of an answer, unless it is told to.
+// Python's ssl module ends bodies by closing without close_notify. The relay does not
+// accept that as the end of a response without the option for it.
 func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	const size = 300_000
 	_, addr := pythonServer(t, "python3", "closing.py", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), strconv.Itoa(size))
@@ -51,7 +51,7 @@ func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	}
 }
 
-// The same for clients. An end inside a record is never an orderly one.
+// The same for clients. An end inside a record is never an orderly end.
 func TestAClientThatClosesWithoutCloseNotify(t *testing.T) {
 	for name, last := range map[string][]byte{"between two records": nil, "inside a record": {23, 3, 3}} {
 		for _, allow := range []bool{false, true} {
@@ -85,8 +85,8 @@ func TestAClientThatClosesWithoutCloseNotify(t *testing.T) {
 	}
 }
 
-// The original never sends a close_notify. What it sent reaches the other side in
-// full, and the end is an orderly one only with the option.
+// The original never sends a close_notify. Its data reaches the other side in full,
+// and the end is an orderly one only with the option.
 func TestTheOriginalClosesWithoutCloseNotify(t *testing.T) {
 	const size = 2_000_006
 	script := filepath.Join("testdata", "backends", "original.pl")

@@ -79,7 +79,7 @@ func TestUsersFile(t *testing.T) {
 	}
 }
 
-// Addresses that cannot be listened on together are found before a port is opened.
+// Addresses that exclude each other are found before a port is opened.
 func TestAddressesThatCollide(t *testing.T) {
 	text := func(counters string, listen ...string) string {
 		all := ""

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// tlsBackend is a backend with the server's certificate of the test PKI.
+// tlsBackend starts a backend with the server's certificate of the test PKI.
 func tlsBackend(t *testing.T, serve func(*tls.Conn)) string {
 	t.Helper()
 	config := testkit.GoServer(t)
@@ -25,8 +25,8 @@ func tlsBackend(t *testing.T, serve func(*tls.Conn)) string {
 	})
 }
 
-// sides are the four kinds of relay: TLS or not, on each side. A backend's
-// connection is a *tls.Conn or a *net.TCPConn, and so is that of dial.
+// sides runs a test with the four kinds of relay: with and without TLS on each side.
+// The connections of the backend and of dial are a *tls.Conn or a *net.TCPConn.
 func sides(t *testing.T, run func(t *testing.T, relayed func(serve func(net.Conn), lines ...string) (*fixture, net.Conn))) {
 	for _, side := range []struct{ client, backend bool }{{true, true}, {true, false}, {false, true}} {
 		name := map[bool]string{true: "TLS", false: "plain"}
@@ -51,7 +51,7 @@ func sides(t *testing.T, run func(t *testing.T, relayed func(serve func(net.Conn
 	}
 }
 
-// tcpOf is the TCP connection of either kind.
+// tcpOf returns the TCP connection of either kind.
 func tcpOf(conn net.Conn) *net.TCPConn {
 	if c, ok := conn.(*tls.Conn); ok {
 		return c.NetConn().(*net.TCPConn)
@@ -59,8 +59,8 @@ func tcpOf(conn net.Conn) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-// endBadly ends a connection behind what was sent as no program should: TLS
-// without close_notify, and plain TCP with a reset.
+// endBadly ends a connection in a way that is not orderly, after the data that was
+// sent: TLS without close_notify, and plain TCP with a reset.
 func endBadly(conn net.Conn) {
 	tcp := tcpOf(conn)
 	if _, ok := conn.(*tls.Conn); !ok {
@@ -69,7 +69,7 @@ func endBadly(conn net.Conn) {
 	tcp.Close()
 }
 
-// received checks what the other side got, and that it was told of the end.
+// received checks the data and the end that the other side got.
 func received(t *testing.T, got []byte, err error, want []byte) {
 	t.Helper()
 	require.Equal(t, len(want), len(got), "%v", err)
@@ -77,9 +77,9 @@ func received(t *testing.T, got []byte, err error, want []byte) {
 	require.Error(t, err, "the end looks like an orderly one")
 }
 
-// What a side sent before it ended without close_notify, or was reset, reaches
-// the other side in full, also one that reads late; and then the other side is
-// told.
+// Data that a side sent before it ended without close_notify, or was reset, reaches
+// the other side in full, even if that side reads late. Then the other side gets an
+// end that is not orderly.
 func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
 	for _, size := range []int{200_045, 2_000_006} {
 		sent, late := testkit.Bytes(size, 1), size < 1<<20 // more does not fit into the sockets' buffers
@@ -131,7 +131,7 @@ func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
 	}
 }
 
-// What the relay has of the opposite direction is delivered as well.
+// The data of the opposite direction is delivered too.
 func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 	sent := testkit.Bytes(200_045, 1)
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
@@ -176,7 +176,7 @@ func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 	})
 }
 
-// The end of the relay throws nothing away either that a client can still read.
+// The end of the relay does not discard data that a client can still read.
 func TestWhatCameBeforeTheRelayEndsIsDelivered(t *testing.T) {
 	sent := testkit.Bytes(200_045, 1)
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
@@ -192,7 +192,7 @@ func TestWhatCameBeforeTheRelayEndsIsDelivered(t *testing.T) {
 	})
 }
 
-// A peer that reads nothing at all does not hold up the end of the relay.
+// A peer that does not read does not delay the end of the relay.
 func TestACutConnectionDoesNotHoldUpTheEnd(t *testing.T) {
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
 		f, _ := relayed(func(backend net.Conn) {
@@ -220,7 +220,7 @@ func slowly(conn net.Conn) ([]byte, error) {
 	}
 }
 
-// moved is what the one session has taken.
+// moved returns the number of bytes that the only session has read.
 func (f *fixture) moved() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -230,7 +230,7 @@ func (f *fixture) moved() int64 {
 	return 0
 }
 
-// hasTaken waits until the one session has taken n bytes.
+// hasTaken waits until the only session has read n bytes.
 func (f *fixture) hasTaken(n int64) {
 	testkit.Eventually(f.t, func() bool { return f.moved() >= n }, "the relay did not take %d bytes", n)
 }

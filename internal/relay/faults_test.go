@@ -19,9 +19,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Whatever the network in front of the relay does, in the handshake, in the data
-// or at the end: no byte is wrong, a cut is no end, the others are served, and
-// nothing is left.
+// The network between the client and the relay fails in every way, in the handshake,
+// in the data and at the end. No byte is wrong, a cut is not an orderly end, other
+// clients are served, and nothing is left over.
 func TestFaultyNetworkInFront(t *testing.T) {
 	const conns = faultnet.Kinds * 2 * 3 * 3 // each kind, in each direction, at each place, three times
 	seed := rand.Uint64()
@@ -95,7 +95,7 @@ func TestFaultyNetworkInFront(t *testing.T) {
 	testkit.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, "goroutines are left")
 }
 
-// throughRelay sends data and its end, and reads to the end of what comes back.
+// throughRelay sends data and its end, and reads the answer to its end.
 func throughRelay(proxy *faultnet.Proxy, link *faultnet.Link, ctx *sslfilter.Ctx, deadline time.Duration, data []byte) (got []byte, read, write error) {
 	below, err := proxy.Dial(link)
 	if err != nil {

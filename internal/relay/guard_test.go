@@ -14,9 +14,10 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// What a backend in plain text announces about TLS does not reach a client in
-// TLS, and its commands for it do not reach the backend: RFC 3207 section 4.2.
-func TestTheBackendsTLSIsNotTheClients(t *testing.T) {
+// The announcements of a plain-text backend about TLS do not reach a client that uses
+// TLS, and the client's commands for TLS do not reach the backend (RFC 3207 section
+// 4.2).
+func TestGuardHidesTheBackendsTLS(t *testing.T) {
 	secret := b64("\x00anna\x00secret")
 	for _, c := range []struct {
 		mode, name string
@@ -81,9 +82,9 @@ func TestTheBackendsTLSIsNotTheClients(t *testing.T) {
 	}
 }
 
-// With TLS on neither side the relay does not come between: the client may
-// begin TLS with the backend.
-func TestTLSIsTheClientsAndTheBackendsIfTheRelayHasNone(t *testing.T) {
+// Without TLS on either side the relay changes nothing: the client can begin TLS with
+// the backend.
+func TestRelayWithoutTLSChangesNothing(t *testing.T) {
 	f := start(t, `mode = "imap"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q", backend(t, script(t, "S: * OK [CAPABILITY STARTTLS] hi", "C: a STARTTLS", "S: a OK"))))
 	c := newLines(t, testkit.Dial(t, f.addr()))
 	c.expect("* OK [CAPABILITY STARTTLS] hi")
@@ -91,8 +92,8 @@ func TestTLSIsTheClientsAndTheBackendsIfTheRelayHasNone(t *testing.T) {
 	c.expect("a OK")
 }
 
-// The ends of both sides, and what a backend says without being asked, reach
-// the other side before the login too.
+// Before the login, the ends of both sides and unsolicited responses of the backend
+// reach the other side too.
 func TestEndsBeforeTheLogin(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		f := mailRelay(t, modeSMTP, fmt.Sprintf("backend = %q", backend(t, func(c net.Conn) {

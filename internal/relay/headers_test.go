@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// identities are headers by which common programs believe who a client is.
+// identities are headers from which common programs take the identity of a client.
 var identities = []string{
 	"Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Verify", "X-SSL-Client-S-DN", "X-SSL-CERT", "ssl-client-verify", "ssl-client-subject-dn",
 	"SSL_CLIENT_VERIFY", "SSL_CLIENT_S_DN", "X-Forwarded-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info",
@@ -21,7 +21,7 @@ var identities = []string{
 	"Remote-User", "REMOTE_USER", "X-Remote-User", "X-Remote-Group", "X_Forwarded_Client_Cert", "X-Client-Cert", "X-Client-DN",
 }
 
-// forwardings are headers by which common programs believe where a client is.
+// forwardings are headers from which common programs take the address of a client.
 var forwardings = []string{"X-Forwarded-Port", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Server", "X-Forwarded-By", "X-Real-IP"}
 
 func askWith(c *lines, names ...string) string {
@@ -48,7 +48,7 @@ func TestIdentityHeadersAreRemoved(t *testing.T) {
 	require.Equal(t, len(forwardings), strings.Count(body, "forged"), body)
 }
 
-// A program may take "Content_Length" for Content-Length.
+// A program may treat "Content_Length" as Content-Length.
 func TestOtherSpellingsOfFramingAreRemoved(t *testing.T) {
 	c := newLines(t, dialTLS(t, httpRelay(t).addr()))
 	require.NotContains(t, askWith(c, "Content_Length", "Transfer_Encoding", "content.length", "Transfer~Encoding", "X_Forwarded_For"), "forged")

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// mirror is an HTTP backend that answers with the head of the request.
+// mirror starts an HTTP backend that answers with the header of the request.
 func mirror(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +33,7 @@ func mirror(t *testing.T) string {
 	return s.Listener.Addr().String()
 }
 
-// ask sends a request on a connection that is kept, and gives status and body.
+// ask sends a request on a kept connection, and returns status and body.
 func (l *lines) ask(head string) (int, string) {
 	l.t.Helper()
 	l.say(head)
@@ -93,7 +93,7 @@ func TestHeadersTellTheVerdict(t *testing.T) {
 	}
 }
 
-// Whatever a client sends, a header of the relay has the relay's word alone.
+// A header of the relay contains only the relay's value, however a client writes it.
 func TestHeadersCannotBeForged(t *testing.T) {
 	f := httpRelay(t, "[relay.headers]", `verdict = "X-SSL-Verify"`, `serial = ""`)
 	forged := []string{
@@ -140,7 +140,7 @@ func TestHTTPBackendThatIsDown(t *testing.T) {
 	f.logs("connection refused")
 }
 
-// A body that is none is the client's mistake, and not a backend that failed.
+// An invalid body is the client's mistake, and not a failure of the backend.
 func TestBrokenBodyIsTheClients(t *testing.T) {
 	f := httpRelay(t)
 	c := newLines(t, dialTLS(t, f.addr()))
@@ -169,8 +169,8 @@ func TestUpgradesPassThrough(t *testing.T) {
 	c.expect("hello")
 }
 
-// Behind any other upgrade than WebSocket's there could be requests that the
-// relay does not see: in HTTP/2, with a verdict of the client's own.
+// After an upgrade to anything but WebSocket, a client could send requests that the
+// relay does not parse, with a verdict of its own: in HTTP/2, for example.
 func TestOtherUpgradesAreNotForwarded(t *testing.T) {
 	f := httpRelay(t)
 	c := newLines(t, dialTLS(t, f.addr()))
@@ -206,7 +206,7 @@ func TestHTTPToATLSBackend(t *testing.T) {
 	require.Equal(t, []string{"none"}, header(body, "X-Outer"))
 }
 
-// copyPKI copies files of the PKI where a test can replace them.
+// copyPKI copies files of the PKI to a place where a test can replace them.
 func copyPKI(t *testing.T, names ...string) func(name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -262,7 +262,8 @@ func TestReloadTakesCertificatesOrKeepsThem(t *testing.T) {
 	require.EqualValues(t, 2, f.process.reloadsFailed.Value())
 }
 
-// The list is that of the last reload: one that is gone or half written blocks nobody.
+// The CRL of the last reload is used. A file that is removed or being written rejects
+// no one.
 func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 	file := copyPKI(t, "crl.pem")
 	replace(t, file("crl.pem"), testkit.AbsPKI("crl-other.pem"))
@@ -335,8 +336,8 @@ func TestCounters(t *testing.T) {
 	require.Greater(t, r["certificate_not_after"], int64(1<<31))
 }
 
-// max-header is what every request may have; net/http reads 4096 bytes more
-// before it refuses one.
+// Every request header of max-header bytes is accepted. net/http reads up to 4096
+// bytes more before it refuses a header.
 func TestMaxHeader(t *testing.T) {
 	const limit = 2000
 	served := backend(t, func(conn net.Conn) {

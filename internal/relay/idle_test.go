@@ -18,7 +18,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// dialFrom is dialTLS from another address of the loopback network.
+// dialFrom is like dialTLS, with another address of the loopback network.
 func dialFrom(t *testing.T, ip, addr string) *tls.Conn {
 	t.Helper()
 	from := net.Dialer{Timeout: testkit.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
@@ -33,7 +33,7 @@ func dialFrom(t *testing.T, ip, addr string) *tls.Conn {
 	return conn
 }
 
-// hello is a backend that answers each request.
+// hello serves a backend that answers each request.
 func hello(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	for {
@@ -104,9 +104,9 @@ func (f *fixture) between() (n int) {
 	return n
 }
 
-// An address does not make room for itself, and a connection that is in use is
-// not taken.
-func TestNoRoomIsMadeForWhoHasAsMany(t *testing.T) {
+// A new connection does not replace an idle one of its own address, or a connection
+// that is in use.
+func TestNoRoomForAnAddressWithAsManyConnections(t *testing.T) {
 	f := startAll(t, "max-connections = 2\n"+relayTable(`mode = "http"`, `listen = ["127.0.0.1:0"]`, crt(),
 		fmt.Sprintf("backend = %q", backend(t, hello))))
 	one, two := dialTLS(t, f.addr()), dialTLS(t, f.addr())
@@ -139,8 +139,8 @@ func TestOneAddressCannotHaveAllByDefault(t *testing.T) {
 	}
 }
 
-// What is nobody's fault on this side is not a warning, and a port check is not
-// even worth a line.
+// Faults of clients are not logged as warnings, and a port check is logged at level
+// debug only.
 func TestLogLevels(t *testing.T) {
 	where := fmt.Sprintf("backend = %q", backend(t, testkit.Echo))
 	line := func(f *fixture, text string) string {

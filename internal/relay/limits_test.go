@@ -19,7 +19,7 @@ import (
 
 type value64 = interface{ Value() int64 }
 
-// A side that does not read makes nobody's memory grow: the other side waits.
+// If a side does not read, the other side waits, and memory does not grow.
 func TestASlowSideMakesNothingGrow(t *testing.T) {
 	for name, slow := range map[string]string{"client": "the client does not read", "backend": "the backend does not read"} {
 		t.Run(slow, func(t *testing.T) {
@@ -60,7 +60,7 @@ func TestASlowSideMakesNothingGrow(t *testing.T) {
 	}
 }
 
-// flood writes n bytes, or less if the connection ends before.
+// flood writes n bytes, or fewer if the connection ends.
 func flood(conn net.Conn, n int) {
 	for chunk := make([]byte, 64<<10); n > 0; n -= len(chunk) {
 		if _, err := conn.Write(chunk); err != nil {
@@ -69,7 +69,7 @@ func flood(conn net.Conn, n int) {
 	}
 }
 
-// stalled waits until a counter has begun and stands still.
+// stalled waits until a counter has increased and then stops.
 func stalled(t *testing.T, count func() int64) {
 	t.Helper()
 	last, same := int64(0), 0
@@ -108,7 +108,7 @@ func TestTimeLimits(t *testing.T) {
 			c := f.upgrade()
 			c.expect("ready")
 			done := make(chan struct{})
-			go func() { // a byte at a time is no way around it
+			go func() { // a byte at a time does not avoid it
 				defer close(done)
 				for {
 					if _, err := c.Write([]byte("x")); err != nil {
@@ -203,8 +203,8 @@ func TestNumberLimits(t *testing.T) {
 	})
 }
 
-// A client is served while very many silent connections of one address wait in
-// front of it.
+// A client is served while very many silent connections of one address wait before
+// it.
 func TestAClientDoesNotQueueBehindSilentConnections(t *testing.T) {
 	const silent = 200
 	f := startAll(t, "max-handshakes = 2\n"+relayTable(`listen = ["127.0.0.1:0"]`, crt(), `handshake-timeout = "1h"`,
@@ -225,7 +225,7 @@ func TestAClientDoesNotQueueBehindSilentConnections(t *testing.T) {
 	require.Less(t, f.count(func(c *counters) value64 { return &c.handshakesFailed }), int64(silent/2), "the client had to wait for the silent ones")
 }
 
-// One stuck client leaves the others alone, and no goroutine is left.
+// One blocked client does not affect the others, and no goroutine is left over.
 func TestNothingIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("all of it", func(t *testing.T) {

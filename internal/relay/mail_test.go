@@ -15,7 +15,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// mailRelay is a relay of a mode with a STARTTLS and a TLS listener.
+// mailRelay starts a relay of a mode with a STARTTLS and a TLS listener.
 func mailRelay(t *testing.T, mode string, more ...string) *fixture {
 	t.Helper()
 	return start(t, append([]string{
@@ -28,8 +28,8 @@ func (f *fixture) upgrade() *lines {
 	return newLines(f.t, testkit.Dial(f.t, f.addr()))
 }
 
-// The deployment of the man page: 143 with STARTTLS, 993 direct, the backend by
-// user name, its first words not lost.
+// The deployment of the man page: port 143 with STARTTLS, port 993 with TLS, and a
+// backend for each user. The first bytes of the backend are not lost.
 func TestIMAPByUser(t *testing.T) {
 	one := backend(t, func(conn net.Conn) { // banner and answer in one segment hang the original
 		in := bufio.NewReader(conn)
@@ -86,7 +86,8 @@ func TestIMAPByUser(t *testing.T) {
 	require.NotContains(t, f.log.String(), "nobody") // names that are not in the table may be passwords
 }
 
-// A refused login leaves the client with the relay, and the next may go elsewhere.
+// After a refused login the client stays at the relay, and the next login can go to
+// another backend.
 func TestARefusedLoginCanBeRepeated(t *testing.T) {
 	f := mailRelay(t, modeIMAP, "[relay.users]",
 		fmt.Sprintf("eve = %q", backend(t, script(t, "S: * OK", `C: a LOGIN "eve" "x"`, "S: * note", "S: a NO never"))),
@@ -152,7 +153,7 @@ func TestPOP3AndSMTPByUser(t *testing.T) {
 	})
 }
 
-// Without users, a client that is in TLS talks to the backend itself.
+// Without users, a client with TLS speaks to the backend itself.
 func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 	for _, c := range []struct {
 		mode, greeting, starttls, go_ string
@@ -182,7 +183,7 @@ func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 			client.expect(c.go_)
 			client = client.starttls()
 			client.say("ANY COMMAND\r\n")
-			client.expect("ANY COMMAND") // nothing came in front of it
+			client.expect("ANY COMMAND") // nothing came before it
 
 			client = f.direct()
 			client.expect(c.direct)
@@ -191,7 +192,7 @@ func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 }
 
 // CVE-2011-0411 from both sides.
-func TestInjectionBehindSTARTTLS(t *testing.T) {
+func TestInjectionAfterSTARTTLS(t *testing.T) {
 	t.Run("commands", func(t *testing.T) {
 		for _, c := range []struct{ mode, hello, inject, answer string }{
 			{modeIMAP, "* OK", "a STARTTLS\r\nb LOGIN eve evil\r\n", "a BAD"},
@@ -229,7 +230,7 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 	})
 }
 
-func TestABackendThatIsDownIsTold(t *testing.T) {
+func TestClientIsToldThatTheBackendIsDown(t *testing.T) {
 	for _, c := range []struct{ mode, say, answer string }{
 		{modeIMAP, "", "* BYE [UNAVAILABLE] backend server unavailable"},
 		{modePOP3, "", "-ERR [SYS/TEMP] backend server unavailable"},
@@ -253,8 +254,8 @@ func TestABackendThatIsDownIsTold(t *testing.T) {
 	}
 }
 
-// A backend that answers strangely is no backend.
-func TestABackendThatIsNoneIsTold(t *testing.T) {
+// The client is told that a backend with invalid responses is not available.
+func TestClientIsToldOfInvalidResponses(t *testing.T) {
 	for name, serve := range map[string]func(net.Conn){
 		"ends at once": func(net.Conn) {},
 		"speaks HTTP":  func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") },

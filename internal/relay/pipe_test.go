@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// socketPair is both ends of a TCP connection.
+// socketPair returns both ends of a TCP connection.
 func socketPair(t *testing.T) (a, b *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -28,7 +28,7 @@ func socketPair(t *testing.T) (a, b *net.TCPConn) {
 	return a, conn.(*net.TCPConn)
 }
 
-// A pipe holds buffers only while something is in them.
+// A pipe holds buffers only while they contain data.
 func TestAnIdlePipeHoldsNoBuffer(t *testing.T) {
 	const pipes, most = 100, 8 << 10 // bytes each; one buffer alone is larger
 	heap := func() int64 {

@@ -19,19 +19,19 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// fixture is a relay that runs.
+// fixture is a running relay.
 type fixture struct {
 	*Server
 	t   *testing.T
 	log *testkit.Log
 }
 
-// crt are the lines of a relay that speaks TLS.
+// crt returns the lines of a relay with TLS for clients.
 func crt() string {
 	return fmt.Sprintf("crt = %q\nkey = %q\n", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"))
 }
 
-// trust are the lines of a relay that verifies a backend of the test PKI.
+// trust returns the lines of a relay that verifies a backend of the test PKI.
 func trust() string {
 	return fmt.Sprintf("backend-cacrt = %q\nbackend-servername = \"localhost\"\n", testkit.AbsPKI("root.crt"))
 }
@@ -72,18 +72,18 @@ func (f *fixture) logs(text string) {
 	testkit.Eventually(f.t, func() bool { return strings.Contains(f.log.String(), text) }, "the log has no %q", text)
 }
 
-// count is a counter of relay "r".
+// count returns a counter of relay "r".
 func (f *fixture) count(c func(*counters) value64) int64 {
 	return c(f.relays[0].count).Value()
 }
 
-// backend is a server in plain text that runs serve for every connection.
+// backend starts a server in plain text that calls serve for every connection.
 func backend(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	return testkit.Serve(t, testkit.Listen(t), serve)
 }
 
-// script is a backend that says and expects lines, and then is an echo.
+// script serves a backend that sends and expects lines, and then is an echo.
 func script(t *testing.T, lines ...string) func(net.Conn) {
 	return func(conn net.Conn) {
 		if speak(t, conn, lines...) {
@@ -92,8 +92,8 @@ func script(t *testing.T, lines ...string) func(net.Conn) {
 	}
 }
 
-// speak says the lines with "S: " and expects those with "C: ". It reads byte by
-// byte, and so nothing behind them.
+// speak sends the lines with "S: " and expects those with "C: ". It reads byte by
+// byte, so it reads nothing after them.
 func speak(t *testing.T, conn net.Conn, lines ...string) bool {
 	for _, line := range lines {
 		if said, ok := strings.CutPrefix(line, "S: "); ok {
@@ -153,7 +153,7 @@ func (l *lines) expect(want string) string {
 	return got
 }
 
-// end expects that the connection ends with nothing more.
+// end expects the end of the connection, without more data.
 func (l *lines) end() {
 	l.t.Helper()
 	rest, err := io.ReadAll(l.in)
@@ -161,7 +161,7 @@ func (l *lines) end() {
 	require.Empty(l.t, rest)
 }
 
-// starttls turns the connection into TLS.
+// starttls begins TLS on the connection.
 func (l *lines) starttls() *lines {
 	l.t.Helper()
 	require.Zero(l.t, l.in.Buffered())
@@ -183,7 +183,8 @@ func TestTLSToPlain(t *testing.T) {
 	f.logs("protocol=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 certificate=none")
 }
 
-// With fips, the log says who served a connection, and the backend is reached as well.
+// With fips, the log names the providers of a connection, and the backend can be
+// reached.
 func TestFIPS(t *testing.T) {
 	conf := testkit.FIPSConfig(t)
 	second := start(t, `listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
@@ -198,8 +199,9 @@ func TestFIPS(t *testing.T) {
 	second.logs("cipher=TLS_AES_256_GCM_SHA384 certificate=none")
 }
 
-// Plain to TLS, TLS to TLS, a unix socket in between, and PROXY in front of all.
-func TestRelaysBehindEachOther(t *testing.T) {
+// A chain of relays: plain to TLS, TLS to TLS, over a unix socket, with the PROXY
+// protocol.
+func TestChainOfRelays(t *testing.T) {
 	addresses := make(chan string, 1)
 	last := backend(t, func(conn net.Conn) {
 		header := make([]byte, 28)
@@ -239,8 +241,9 @@ func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {
 	}
 }
 
-// The name that is sent decides nothing: each backend has to prove the host of its
-// own address, or else one name would stand for all of them.
+// The name that is sent has no effect on the verification: the certificate of each
+// backend must have the host of its own address. Otherwise one name would be accepted
+// for all backends.
 func TestTheSentNameIsNotTheVerifiedName(t *testing.T) {
 	cert := testkit.KeyPair(t, "server.crt", "server.key")
 	names := make(chan string, 10)
@@ -283,7 +286,8 @@ func TestTheSentNameIsNotTheVerifiedName(t *testing.T) {
 	}
 }
 
-// Each direction ends on its own: close_notify becomes FIN, and FIN close_notify.
+// Each direction ends separately: a close_notify becomes a FIN, and a FIN a
+// close_notify.
 func TestHalfClosedConnectionsPassThrough(t *testing.T) {
 	t.Run("the client ends first", func(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
@@ -317,7 +321,8 @@ func TestHalfClosedConnectionsPassThrough(t *testing.T) {
 	})
 }
 
-// A reset and a TLS connection that is cut are no orderly end, and do not become one.
+// A reset and a TLS connection that is cut are not orderly ends, and do not become
+// orderly ends.
 func TestResetsAndCutsPassThrough(t *testing.T) {
 	ended := make(chan error, 1)
 	wait := func(conn net.Conn) {

@@ -16,9 +16,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// webServers are programs that nobody here wrote. Some of them were fooled by a
-// request in the body of another: aiohttp 3.8 ignores the length of CONNECT, and
-// handlers of Python's http.server that read no body leave it on the connection.
+// webServers are other projects' programs. Some of them execute a request that is in
+// the body of another: aiohttp 3.8 ignores the length of CONNECT, and handlers of
+// Python's http.server that do not read the body leave it on the connection.
 var webServers = map[string]func(t *testing.T) (p *peers.Program, addr string){
 	"aiohttp": func(t *testing.T) (*peers.Program, string) {
 		return pythonServer(t, "python3-aiohttp", "aiohttpserver.py")
@@ -42,7 +42,7 @@ var webServers = map[string]func(t *testing.T) (p *peers.Program, addr string){
 	},
 }
 
-// pythonServer runs a script with the Python that Debian's packages are for.
+// pythonServer runs a script with the Python of Debian's packages.
 func pythonServer(t *testing.T, debianPackage, script string, args ...string) (*peers.Program, string) {
 	t.Helper()
 	return scriptServer(t, peers.FindFor(t, filepath.Join("testdata", "backends", script), debianPackage, "/usr/bin/python3"), script, args...)
@@ -54,12 +54,12 @@ func scriptServer(t *testing.T, program, script string, args ...string) (*peers.
 	return p, "127.0.0.1:" + strings.TrimSpace(p.Await("port "))
 }
 
-// hidden is a request that a client sends in the body of another, with what only
-// the relay may say.
+// hidden is a request that a client sends in the body of another. It contains headers
+// that only the relay may set.
 const hidden = "GET /hidden HTTP/1.1\r\nHost: b\r\nX-Client-Verdict: valid\r\nX-Client-Subject: /CN=admin\r\n\r\n"
 
-// attack is a request with hidden in its body. Several copies make sure that a
-// server which reads a part of the body still finds a whole one.
+// attack returns a request with several copies of hidden in its body, so that a server
+// that reads a part of the body still finds a complete copy.
 func attack(method, target string, chunked bool) string {
 	const copies = 3
 	body := strings.Repeat(hidden, copies)
@@ -71,9 +71,9 @@ func attack(method, target string, chunked bool) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: b:1\r\n%s%s", method, target, framing, body)
 }
 
-// A backend executes the requests that the relay let through, with what the
-// relay says of the client, and no request from inside a body. The answers go to
-// the clients that asked.
+// A backend executes the requests that the relay forwards, with the relay's headers,
+// and does not execute requests from inside a body. Each client gets the responses to
+// its own requests.
 func TestNoRequestFromInsideABody(t *testing.T) {
 	for name, serve := range webServers {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestNoRequestFromInsideABody(t *testing.T) {
 					if strings.EqualFold(strings.Fields(text)[0], "connect") {
 						want := http.StatusMethodNotAllowed
 						if strings.HasPrefix(text, "connect [") || strings.HasPrefix(text, "CoNNeCT [") {
-							want = http.StatusBadRequest // for net/http this is no target at all
+							want = http.StatusBadRequest // net/http does not accept this target
 						}
 						require.Equal(t, want, r.StatusCode, text)
 						require.True(t, r.Close, text)
@@ -129,7 +129,7 @@ func TestNoRequestFromInsideABody(t *testing.T) {
 	}
 }
 
-// keepAsking is a client that keeps its connection, and gets its own answers.
+// keepAsking runs a client that keeps its connection and gets its own responses.
 func keepAsking(t *testing.T, f *fixture, path string, names []string, stop chan struct{}) {
 	want := fmt.Sprintf("executed GET %s verdict=none subject=\n", path)
 	if names != nil {
@@ -159,7 +159,7 @@ func keepAsking(t *testing.T, f *fixture, path string, names []string, stop chan
 	}
 }
 
-// requireExecuted looks at every request that a server has executed.
+// requireExecuted checks every request that a server has executed.
 func requireExecuted(t *testing.T, program *peers.Program, addr string) {
 	t.Helper()
 	r, err := http.Get("http://" + addr + "/last")

@@ -15,7 +15,7 @@ import (
 
 const toWebSocket = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
-// keepSending writes until the connection ends, and reads nothing.
+// keepSending writes until the connection ends, and does not read.
 func keepSending(conn net.Conn, text string) {
 	for {
 		if _, err := io.WriteString(conn, text); err != nil {
@@ -24,8 +24,8 @@ func keepSending(conn net.Conn, text string) {
 	}
 }
 
-// idle-timeout ends a WebSocket whose backend has stopped reading, although the
-// relay is then in a Write to the backend, and waits for the backend.
+// idle-timeout ends a WebSocket whose backend has stopped reading, although a Write of
+// the relay then waits for the backend.
 func TestIdleTimeoutEndsABlockedWebSocket(t *testing.T) {
 	deaf := backend(t, func(conn net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
@@ -53,8 +53,8 @@ func TestIdleTimeoutEndsABlockedWebSocket(t *testing.T) {
 	}
 }
 
-// A client that asks for a protocol without a name in ASCII, and reads no answer,
-// is idle like any other.
+// A client that asks for a protocol whose name is not ASCII, and does not read the
+// response, is idle like any other.
 func TestIdleTimeoutEndsUnreadAnswers(t *testing.T) {
 	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q", mirror(t)), `idle-timeout = "500ms"`)
 	conn := testkit.Dial(t, f.addr())
@@ -63,7 +63,7 @@ func TestIdleTimeoutEndsUnreadAnswers(t *testing.T) {
 	require.Zero(t, f.count(func(c *counters) value64 { return &c.backendFailed }))
 }
 
-// A backend that switches to something else than WebSocket loses its connection.
+// The connection to a backend that switches to anything but WebSocket is closed.
 func TestWrongSwitchEndsTheBackendConnection(t *testing.T) {
 	for _, head := range []string{"Connection: Upgrade\r\nUpgrade: h2c", "Connection: Upgrade", "Connection: Upgrade\r\nUpgrade: \xff", "Upgrade: websocket"} {
 		ended := make(chan struct{}, 1)

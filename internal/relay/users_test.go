@@ -13,7 +13,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// loadUserTable makes the state of a relay whose table of users has these rows.
+// loadUserTable makes the state of a relay with these users.
 func loadUserTable(t *testing.T, table, file string, more ...string) (*state, error) {
 	t.Helper()
 	lines := append([]string{`mode = "imap"`, `listen = ["plain:127.0.0.1:0"]`}, more...)
@@ -33,8 +33,7 @@ func loadUserTable(t *testing.T, table, file string, more ...string) (*state, er
 	return st, err
 }
 
-// Domains are compared without case and without the final dot; local parts are
-// compared exactly.
+// In domains, case and a trailing dot are ignored. Local parts are compared exactly.
 func TestUsersAreFoundByDomain(t *testing.T) {
 	st, err := loadUserTable(t, "\"@Other.de\" = \"other:143\"\nuser1 = \"one:143\"\n\"Anna@other.DE.\" = \"anna:143\"\n\"@b\u00fccher.de\" = \"books:143\"",
 		"@file.example. file:143\n", `backend = "default:143"`)
@@ -78,8 +77,7 @@ func TestUsersThatAreTheSame(t *testing.T) {
 	require.NoError(t, err, "local parts are compared exactly")
 }
 
-// A password does not reach the default backend because of how the client
-// spells the domain.
+// The spelling of the domain cannot send a password to the default backend.
 func TestTheSpellingOfADomainDoesNotChooseTheBackend(t *testing.T) {
 	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
 		t.Run(mode, func(t *testing.T) {

@@ -16,12 +16,12 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// relayTable is a [[relay]] table with these lines.
+// relayTable returns a [[relay]] table with these lines.
 func relayTable(lines ...string) string {
 	return "[[relay]]\nname = \"r\"\n" + strings.Join(lines, "\n") + "\n"
 }
 
-// parseFlags makes a configuration of flags.
+// parseFlags makes a configuration from flags.
 func parseFlags(args ...string) (*Config, error) {
 	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -33,8 +33,8 @@ func parseFlags(args ...string) (*Config, error) {
 	return c, c.Finish()
 }
 
-// Every field of the library's options has a flag and a key on each side where
-// it means something, and what is given there reaches the field.
+// Every field of the library's options has a flag and a key on each side on which it
+// has an effect, and their value reaches the field.
 func TestEveryOptionHasAFlag(t *testing.T) {
 	const inMemory, role, clients, servers, once = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP"
 	skipServer := map[string]string{
@@ -198,8 +198,8 @@ func TestPassphrases(t *testing.T) {
 	require.ErrorContains(t, err, `want the name of a credential, got "../pass"`)
 }
 
-// A key counts only as it is documented, and once: the last of several spellings
-// would decide, and one of these lets everybody in.
+// A key is accepted only in its exact spelling, and once. Otherwise the last of
+// several spellings would apply, and could admit every client.
 func TestKeysAreExact(t *testing.T) {
 	ok := "[[relay]]\nlisten = [\"127.0.0.1:0\"]\nbackend = \"h:1\"\n"
 	for text, want := range map[string]string{
@@ -233,7 +233,7 @@ func TestKeysAreExact(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// What is wrong with a value is said with the key, its line and what is wanted.
+// An error in a value names the key, its line and the expected value.
 func TestWrongValuesHaveKeyAndLine(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{`listen = "tls:127.0.0.1:0"`, `line 3: relay.listen: want a list of strings such as ["one", "two"], got a string`},
@@ -266,7 +266,7 @@ func TestWrongValuesHaveKeyAndLine(t *testing.T) {
 		_, err := Parse([]byte(text))
 		require.ErrorContains(t, err, want, text)
 	}
-	// All mistakes of a file are told at once, by line.
+	// All mistakes of a file are reported at once, by line.
 	_, err := Parse([]byte("crtt = 1\n[[relay]]\nlisten = 5\nbackend = 6\n"))
 	require.Equal(t, []string{`line 1: unknown key "crtt"`, `line 3: relay.listen: want a list of strings such as ["one", "two"], got a number`, `line 4: relay.backend: want a string, got a number`},
 		strings.Split(err.Error(), "\n"))

@@ -34,7 +34,7 @@ func write(t *testing.T, file string, data []byte) string {
 	return file
 }
 
-// The manual page has every flag, with the words of -help.
+// The manual page describes every flag with the text of -help.
 func TestManualHasEveryFlag(t *testing.T) {
 	page := string(contents(t, manual))
 	head, rest, ok := strings.Cut(page, manBegin)
@@ -48,7 +48,7 @@ func TestManualHasEveryFlag(t *testing.T) {
 	require.Equal(t, want, string(contents(t, manual)), "go test ./internal/relay/config -run Manual -update")
 }
 
-// The manual page is what mandoc and man read without a warning.
+// mandoc reads the manual page without a warning.
 func TestManualIsWellFormed(t *testing.T) {
 	out, err := exec.Command(peers.Find(t, "mandoc", "mandoc"), "-T", "lint", "-W", "warning", manual).CombinedOutput()
 	require.NoError(t, err, "%s", out)

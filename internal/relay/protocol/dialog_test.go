@@ -13,8 +13,8 @@ func heard(d Dialog, line string) Step {
 	return d.Next()
 }
 
-// talkTo gives a dialog the lines of a backend, "TLS" standing for its
-// handshake. It writes down what is sent (">") and passed to the client ("<").
+// talkTo gives a dialog the lines of a backend; "TLS" stands for the handshake. It
+// returns the lines for the backend (">") and for the client ("<").
 func talkTo(d Dialog, lines ...string) (log []string, last Step) {
 	for _, line := range lines {
 		if line == "TLS" {
@@ -113,9 +113,9 @@ func TestDialogs(t *testing.T) {
 	}
 }
 
-// Invariant: whatever a backend says, a dialog does not panic; with STARTTLS
-// nothing of the login is sent before TLS; a login is open only after an answer
-// that says so, and what goes to the client is whole lines.
+// Invariant: with any input, a dialog does not panic; with STARTTLS, nothing of the
+// login is sent before TLS; the dialog ends with Open only after a positive response;
+// and the client gets complete lines.
 func FuzzDialogs(f *testing.F) {
 	for i, lines := range []string{
 		"* OK hi\nrelay0 OK\n+ \n+ \nA1 OK", "* PREAUTH", "* OK\nA1 NO", "+OK\n+OK\n+OK", "+OK\n+ \n-ERR", "220-a\n220 b\n250-AUTH PLAIN\n250 x\n220 go\n250 AUTH PLAIN\n235 ok",

@@ -17,7 +17,7 @@ const (
 	modeSMTP = "smtp"
 )
 
-// testFront makes a front with the usual words.
+// testFront makes a front with the usual configuration.
 func testFront(mode string, change func(*FrontConfig)) LoginFront {
 	c := FrontConfig{Greeting: "ready", Hostname: "relay.test", Capabilities: []string{"IMAP4rev1"}, CanTLS: true, MaxLine: 400}
 	switch mode {
@@ -32,7 +32,7 @@ func testFront(mode string, change func(*FrontConfig)) LoginFront {
 	return Find(mode).Front(c).(LoginFront)
 }
 
-// buffered is the buffer of a front.
+// buffered returns the common part of a front.
 func buffered(f Front) *lineFront {
 	switch f := f.(type) {
 	case *imapFront:
@@ -45,11 +45,11 @@ func buffered(f Front) *lineFront {
 	panic("no front")
 }
 
-// trace is what came of some input: the replies, and the decisions between them.
+// trace has the replies to some input, and the decisions between them.
 type trace struct {
 	out    string
 	logins []Login
-	tls    bool // it stops at STARTTLS,
+	tls    bool // ended with STARTTLS
 	end    *Step
 }
 
@@ -84,7 +84,7 @@ func play(f LoginFront, input string, size int) (tr trace) {
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-// dialogs of a client in each protocol. S: lines are what the front says.
+// Input of a client and replies of the front in each protocol.
 func TestFronts(t *testing.T) {
 	secure := func(c *FrontConfig) { c.TLS = true }
 	lax := func(c *FrontConfig) { c.PlainLogin = true }
@@ -234,8 +234,8 @@ func eachTag(tags, text string) (all string) {
 	return all
 }
 
-// The bytes behind STARTTLS came in plain text: CVE-2011-0411.
-func TestFrontsRefuseWhatIsInjectedBehindSTARTTLS(t *testing.T) {
+// Bytes after STARTTLS arrive in plain text: CVE-2011-0411.
+func TestFrontsRefuseInjectionAfterSTARTTLS(t *testing.T) {
 	for _, c := range []struct{ mode, input, injected, answer string }{
 		{modeIMAP, "a STARTTLS\r\n", "b LOGIN eve evil\r\n", "a BAD improper command pipelining after STARTTLS\r\n* BYE"},
 		{modePOP3, "STLS\r\n", "USER eve\r\n", "-ERR improper command pipelining after STLS"},
@@ -252,7 +252,7 @@ func TestFrontsRefuseWhatIsInjectedBehindSTARTTLS(t *testing.T) {
 	}
 }
 
-// What was said before TLS is forgotten: RFC 3207 section 4.2.
+// Everything from before TLS is forgotten: RFC 3207 section 4.2.
 func TestFrontsForgetWhatCameBeforeTLS(t *testing.T) {
 	for _, c := range []struct{ mode, before, after, want string }{
 		{modePOP3, "USER eve\r\nSTLS\r\n", "PASS secret\r\n", "-ERR No username given\r\n"},
@@ -283,8 +283,8 @@ func TestFrontsBoundALine(t *testing.T) {
 	}
 }
 
-// What a byte costs does not depend on the literals that came before it in the
-// same command: a client may send thousands, and then one byte at a time.
+// The cost of a byte does not depend on the literals before it in the same command: a
+// client may send thousands of literals, and then single bytes.
 func TestLiteralsAreReadOnce(t *testing.T) {
 	for kind, literal := range map[string]string{"LITERAL+": "{0+}\r\n", "synchronizing": "{0}\r\n"} {
 		t.Run(kind, func(t *testing.T) {
@@ -298,10 +298,10 @@ func TestLiteralsAreReadOnce(t *testing.T) {
 	}
 }
 
-// Invariant: whatever comes and however it is cut, a front answers with whole
-// lines of printable text, holds no more than one line and one piece, takes no
-// login without TLS unless that is allowed, and decides the same for the same
-// bytes; bytes behind STARTTLS never survive it.
+// Invariant: with any input that is cut anywhere, a front answers with complete lines
+// of printable text, holds at most one line and one piece, accepts no login without
+// TLS unless that is allowed, and makes the same decisions for the same bytes. Bytes
+// after STARTTLS are never used.
 func FuzzFronts(f *testing.F) {
 	plainAnna := b64("\x00anna\x00secret")
 	for i, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
