@@ -136,7 +136,7 @@ func TestHTTPBackendThatIsDown(t *testing.T) {
 	c := newLines(t, dialTLS(t, f.addr()))
 	status, body := c.ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.Equal(t, http.StatusBadGateway, status)
-	require.Equal(t, "Bad Gateway\n", body) // nothing of what is behind
+	require.Equal(t, "Bad Gateway\n", body) // no details of the backend
 	f.logs("connection refused")
 }
 

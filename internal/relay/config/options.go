@@ -56,7 +56,7 @@ func table() []section {
 			{field: "DrainTimeout", key: "drain-timeout", preset: "30s", restart: always, usage: "<time> that connections have to finish after SIGTERM"},
 			{field: "MaxConnections", key: "max-connections", preset: "10000", restart: always, usage: "maximum <number> of client connections, over all relays"},
 			{field: "MaxConnsPerClient", key: "max-connections-per-client", restart: always, unset: "a quarter of max-connections, but at least 16",
-				usage: "maximum <number> of connections from one client address, over all relays; an IPv6 /64 network counts as one address. Behind a proxy that hides the addresses of its clients, set it to max-connections"},
+				usage: "maximum <number> of connections from one client address, over all relays; an IPv6 /64 network counts as one address. If a proxy hides the addresses of the clients, set it to max-connections"},
 			{field: "MaxHandshakes", key: "max-handshakes", preset: "200", restart: always, usage: "maximum <number> of concurrent TLS handshakes with clients, over all relays"},
 		}},
 		{"A relay", ofRelay, []row{
