@@ -162,7 +162,7 @@ func TestWrongConfigurations(t *testing.T) {
 		http + "[relay.headers]\nverdict = \"Host\"\n":                                                    `is reserved by HTTP`,
 		http + "[relay.headers]\nverdict = \"x_tls_cipher\"\n":                                            `has the name`,
 		ok + "[relay.headers]\nverdict = \"X\"\n":                                                         `headers: is for mode http`,
-		ok + "backend-cacrt = \"x\"\nproxy-protocol = true\n":                                             `backend-cacrt: the backend "h:1" is reached without TLS; prefix its address with tls:`,
+		ok + "backend-cacrt = \"x\"\nproxy-protocol = true\n":                                             `backend-cacrt: the backend "h:1" is reached without TLS; use the prefix tls: in its address`,
 		strings.Replace(ok, "127", "plain:127", 1) + "clientcert = true\nrequirevalidclientcert = true\n": `clientcert, requirevalidclientcert: no listener has TLS`,
 		"counters = \"0.0.0.0:1\"\n" + ok:                                                                 `not a loopback address`,
 		"counters = \"1\"\n" + ok:                                                                         `line 1: counters: want host:port`,
@@ -171,7 +171,7 @@ func TestWrongConfigurations(t *testing.T) {
 		ok + "errorhandler = \"die\"\n":                                                                   `line 4: relay "tcp": errorhandler: want ignore, carp, confess or carponetime, got "die"`,
 		ok + "minversion = \"4\"\n":                                                                       `line 4: relay.minversion: want 1.0, 1.1, 1.2 or 1.3, got "4"`,
 		ok + "crlcheck = \"all\"\n":                                                                       `line 4: relay.crlcheck: want off, leaf or chain, got "all"`,
-		ok + "keypassphrase = \"hunter2\"\n":                                                              `keypassphrase: want the prefix file:, env: or credential:`,
+		ok + "keypassphrase = \"hunter2\"\n":                                                              `keypassphrase: want file:path, env:NAME or credential:name`,
 	} {
 		_, err := Parse([]byte(text))
 		require.ErrorContains(t, err, want, "%s", text)

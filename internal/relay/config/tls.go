@@ -173,7 +173,7 @@ func passphrase(source string) func() ([]byte, error) {
 			}
 			return readPassphrase(filepath.Join(dir, name))
 		}
-		return nil, errors.New("want the prefix file:, env: or credential:")
+		return nil, errors.New("want file:path, env:NAME or credential:name")
 	}
 }
 

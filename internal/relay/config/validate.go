@@ -91,7 +91,7 @@ func (r *Relay) validate() (all []error) {
 		{"keypassphrase", r.Server.KeyPassphrase}, {"backend-keypassphrase", r.Upstream.KeyPassphrase},
 	} {
 		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
-			add(wrongKey(source.key, "want the prefix file:, env: or credential:")) // the value may be the passphrase itself
+			add(wrongKey(source.key, "want file:path, env:NAME or credential:name")) // the value may be the passphrase itself
 		}
 	}
 	return all
@@ -174,7 +174,7 @@ func (r *Relay) validateSides() error {
 		return &keyError{keys, errors.New("no listener has TLS")}
 	}
 	if keys := r.Upstream.Given(); len(keys) > 0 && r.Backend != "" && !r.ByUser() && !speaksTLS(ParseBackend(r.Backend)) {
-		return &keyError{keys, fmt.Errorf("the backend %q is reached without TLS; prefix its address with tls:", r.Backend)}
+		return &keyError{keys, fmt.Errorf("the backend %q is reached without TLS; use the prefix tls: in its address", r.Backend)}
 	}
 	return nil
 }
