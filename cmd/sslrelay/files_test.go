@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
@@ -40,8 +41,9 @@ func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	crt := testkit.TempFile(t, "crt.pem", marked)
 	args := []string{"-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", crt, "-key", testkit.AbsPKI("server-inter.key")}
 	out, err := exec.Command(program, append([]string{"-check"}, args...)...).CombinedOutput()
-	if err != nil && strings.Contains(string(out), "a BEGIN line in it does not start its line") || strings.Contains(string(out), "a BEGIN line is damaged") {
-		t.Skip("this OpenSSL does not take a byte order mark")
+	if strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL 1.1.1") {
+		require.Error(t, err, "%s", out)
+		t.Skip("OpenSSL 1.1.1 does not accept a byte order mark")
 	}
 	require.NoError(t, err, "%s", out)
 	require.Regexp(t, `crt 1 +\S+crt.pem\n +subject +CN=localhost`, string(out))
