@@ -8,8 +8,8 @@ import (
 
 // binding is an address that the program listens on.
 type binding struct {
-	who  string // for an error: the address as written, and the relay
-	addr *net.TCPAddr
+	owner string // for an error: the address as written, and the relay
+	addr  *net.TCPAddr
 }
 
 // CheckAddresses finds addresses that exclude each other: an address that is used
@@ -27,7 +27,7 @@ func (c *Config) CheckAddresses() error {
 		}
 		for _, other := range taken {
 			if collide(addr, other.addr) {
-				all = append(all, wrap(wrongKey(key, "%s: its port is already used by %s", written, other.who)))
+				all = append(all, wrap(wrongKey(key, "%s: its port is already used by %s", written, other.owner)))
 				return
 			}
 		}

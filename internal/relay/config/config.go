@@ -123,7 +123,7 @@ func (c *Config) setDefaults() {
 func (c *Config) presets(r *Relay) {
 	for i := range options {
 		o := &options[i]
-		if o.preset == "" || o.ofRelay() != (r != nil) || !o.value(c, r).IsZero() {
+		if o.preset == "" || o.inRelay() != (r != nil) || !o.value(c, r).IsZero() {
 			continue
 		}
 		if err := setText(o.pointer(c, r), o.preset); err != nil {

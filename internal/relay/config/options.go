@@ -167,8 +167,8 @@ var options = func() (all []option) {
 	return all
 }()
 
-// ofRelay reports whether the option belongs to a relay, or else to the program.
-func (o *option) ofRelay() bool { return o.scope != ofProgram }
+// inRelay reports whether the option belongs to a relay, or else to the program.
+func (o *option) inRelay() bool { return o.scope != ofProgram }
 
 // value returns the field of the option in c or r.
 func (o *option) value(c *Config, r *Relay) reflect.Value {
@@ -190,9 +190,9 @@ func (o *option) value(c *Config, r *Relay) reflect.Value {
 func (o *option) pointer(c *Config, r *Relay) any { return o.value(c, r).Addr().Interface() }
 
 // find returns the option with a key, or nil.
-func find(ofRelay bool, key string) *option {
+func find(inRelay bool, key string) *option {
 	for i := range options {
-		if o := &options[i]; o.ofRelay() == ofRelay && o.key == key {
+		if o := &options[i]; o.inRelay() == inRelay && o.key == key {
 			return o
 		}
 	}

@@ -28,7 +28,7 @@ func changedKeys(before, now *Config, relayBefore, relayNow *Relay) (changed []s
 	}
 	for i := range options {
 		o := &options[i]
-		if o.ofRelay() != (relayNow != nil) || o.restart != always && (o.restart == "" || o.restart != mode) {
+		if o.inRelay() != (relayNow != nil) || o.restart != always && (o.restart == "" || o.restart != mode) {
 			continue
 		}
 		if !reflect.DeepEqual(o.value(before, relayBefore).Interface(), o.value(now, relayNow).Interface()) {

@@ -195,12 +195,12 @@ func suggest(path []string) string {
 
 // knownKey returns the key of a relay or of the program that differs from key at
 // most in case.
-func knownKey(ofRelay bool, key string) string {
-	if !ofRelay && strings.EqualFold(key, relayKey) {
+func knownKey(inRelay bool, key string) string {
+	if !inRelay && strings.EqualFold(key, relayKey) {
 		return relayKey
 	}
 	for _, o := range options {
-		if o.ofRelay() == ofRelay && strings.EqualFold(o.key, key) {
+		if o.inRelay() == inRelay && strings.EqualFold(o.key, key) {
 			return o.key
 		}
 	}

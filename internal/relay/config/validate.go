@@ -78,7 +78,7 @@ func (r *Relay) validate() (all []error) {
 		add(wrongKey("max-line", "want at most %d, got %d", maxLineBound, r.MaxLine))
 	}
 	for _, o := range options {
-		if o.ofRelay() {
+		if o.inRelay() {
 			if d, ok := o.pointer(nil, r).(*Duration); ok && *d > Duration(maxTimeout) {
 				add(wrongKey(o.key, "want at most %v, got %v", Duration(maxTimeout), *d))
 			}
