@@ -7,12 +7,13 @@ import (
 	"sync"
 )
 
-// backlog is plaintext that was sent and is not encrypted yet. It is in pieces,
-// so that much of it neither moves while it grows nor needs one large buffer.
+// backlog is plaintext that was sent and is not encrypted yet. It consists of
+// pieces, so that a large backlog is not moved when it grows and does not need
+// one large buffer.
 type backlog struct {
-	pieces [][]byte  // at least one; what is added goes to the last
-	n      int       // bytes in all of them
-	first  [1][]byte // room for pieces
+	pieces [][]byte  // at least one; new plaintext is added to the last one
+	n      int       // bytes in all pieces
+	first  [1][]byte // memory for pieces
 }
 
 func newBacklog() any {
@@ -21,7 +22,7 @@ func newBacklog() any {
 	return b
 }
 
-// backlogs and spare have what is not in use, so that idle connections hold none.
+// backlogs and spare hold unused memory, so that idle connections hold none.
 var (
 	backlogs = sync.Pool{New: newBacklog}
 	spare    = sync.Pool{New: func() any { return new([pieceSize]byte) }}
@@ -40,7 +41,7 @@ func (b *backlog) add(plain []byte) {
 	b.n += len(plain)
 }
 
-// extend is add where more room is needed.
+// extend is add if more room is needed.
 func (b *backlog) extend(plain []byte) {
 	b.n += len(plain)
 	for {
@@ -54,7 +55,7 @@ func (b *backlog) extend(plain []byte) {
 	}
 }
 
-// clear takes everything away.
+// clear removes all plaintext.
 func (b *backlog) clear() {
 	for len(b.pieces) > 1 {
 		b.drop(len(b.pieces[0]))
@@ -63,7 +64,7 @@ func (b *backlog) clear() {
 	b.n = 0
 }
 
-// drop takes n bytes away at the front, at most the first piece.
+// drop removes the first n bytes, which are at most the first piece.
 func (b *backlog) drop(n int) {
 	b.n -= n
 	first := b.pieces[0]

@@ -10,26 +10,27 @@ import (
 	"unsafe"
 )
 
-// status is how a crossing ended. What is less than statusOK is a failure.
+// status is the result of a call into C. A value below statusOK is a failure.
 type status int
 
 const (
-	statusOK     = status(C.FSSL_OK)      // done, or nothing more without more input
-	statusClosed = status(C.FSSL_CLOSED)  // the peer's close_notify was read
-	statusAgain  = status(C.FSSL_AGAIN)   // not now: a handshake is under way
-	statusFatal  = status(C.FSSL_FATAL)   // OpenSSL failed; failure has the error
-	statusNoCert = status(C.FSSL_NO_CERT) // the peer that we must verify showed no certificate
-	statusRounds = status(C.FSSL_ROUNDS)  // the server asked for too many renegotiations
-	statusFull   = status(C.FSSL_FULL)    // more than FSSL_MAX_HELD bytes wait, or FSSL_MAX_ANSWERS for the network
-	statusMemory = status(C.FSSL_NO_MEMORY)
+	statusOK     = status(C.FSSL_OK)        // done, or more input is needed
+	statusClosed = status(C.FSSL_CLOSED)    // the peer's close_notify was read
+	statusAgain  = status(C.FSSL_AGAIN)     // not possible now: a handshake is in progress
+	statusFatal  = status(C.FSSL_FATAL)     // OpenSSL failed; failure returns the error
+	statusNoCert = status(C.FSSL_NO_CERT)   // the peer must be verified, but sent no certificate
+	statusRounds = status(C.FSSL_ROUNDS)    // the server requested too many renegotiations
+	statusFull   = status(C.FSSL_FULL)      // more than FSSL_MAX_HELD bytes are held, or more than FSSL_MAX_ANSWERS bytes of answers
+	statusMemory = status(C.FSSL_NO_MEMORY) // C has no memory left
 )
 
-// receive feeds wire to OpenSSL and reads plaintext into plain, in one
-// crossing: the handshake's steps and the records. taken counts bytes of wire,
-// got bytes in plain; more says that plain was too small for the rest.
+// receive gives wire to OpenSSL and reads plaintext into plain, in one call
+// into C: both steps of the handshake and records. taken counts bytes of wire,
+// and got bytes in plain. more reports that plain was too small.
 //
-// The memory BIO reads wire in place. OpenSSL takes whole records and keeps a
-// part of one itself, so wire is used up unless the end came or plain is full.
+// The memory BIO reads wire in place. OpenSSL takes whole records and itself
+// keeps a partial one, so all of wire is used unless the peer's close_notify
+// has come or plain is full.
 //
 // Calls SSL_do_handshake(3), SSL_read_ex(3).
 func (h *sslHandle) receive(plain, wire []byte) (got, taken int, more bool, st status) {
@@ -40,8 +41,8 @@ func (h *sslHandle) receive(plain, wire []byte) (got, taken int, more bool, st s
 	return got, taken, more, st
 }
 
-// number is the C pointer in a form that cgo does not check. It is C memory, and
-// the caller keeps the handle alive.
+// number returns the C pointer as a number, which cgo does not check. It points
+// to C memory, and the caller keeps the handle alive.
 func (h *sslHandle) number() C.uintptr_t { return C.uintptr_t(uintptr(unsafe.Pointer(h.ptr))) }
 
 // overlap reports whether two slices share memory.
@@ -53,9 +54,9 @@ func overlap(a, b []byte) bool {
 	return p < q+uintptr(len(b)) && q < p+uintptr(len(a))
 }
 
-// send writes what C holds and then the records of plain into wire, in one
-// crossing. taken counts bytes of plain, which is all of it unless a
-// renegotiation is under way; what finds no room in wire is held.
+// send writes the bytes that C holds and then the records of plain into wire,
+// in one call into C. taken counts bytes of plain: all of it, unless a
+// renegotiation is in progress. C holds the output that does not fit into wire.
 //
 // Calls SSL_write_ex(3).
 func (h *sslHandle) send(wire, plain []byte) (got, taken int, st status) {
@@ -66,14 +67,14 @@ func (h *sslHandle) send(wire, plain []byte) (got, taken int, st status) {
 	return got, taken, st
 }
 
-// held counts the bytes for the network that wait in C memory.
+// held returns the number of bytes for the network that C holds.
 func (h *sslHandle) held() int {
 	n := int(h.ptr.wire.held_len)
 	runtime.KeepAlive(h)
 	return n
 }
 
-// fetch writes what C holds into wire, without a word from OpenSSL.
+// fetch writes the bytes that C holds into wire, without calling OpenSSL.
 func (h *sslHandle) fetch(wire []byte) int {
 	n := int(C.fssl_fetch(h.ptr, bytesPtr(wire), C.size_t(len(wire))))
 	runtime.KeepAlive(h)

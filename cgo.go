@@ -4,7 +4,8 @@ package sslfilter
 #cgo pkg-config: libssl libcrypto
 #cgo CFLAGS: -std=gnu11 -Wall -Wextra -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000
 
-// No helper calls Go. For these two it is not said: the guard behind it is 1 % of a small message.
+// No helper calls Go. fssl_receive and fssl_send are not marked nocallback,
+// because the check that cgo adds costs 1 % of a small message.
 #cgo noescape fssl_receive
 #cgo noescape fssl_send
 #cgo noescape fssl_fetch
@@ -30,26 +31,26 @@ import (
 	"unsafe"
 )
 
-// OpenSSLVersion names the OpenSSL that is linked in, as "openssl version"
-// does: "OpenSSL 3.0.19 27 Jan 2026".
+// OpenSSLVersion returns the version of the linked OpenSSL, as "openssl
+// version" does: "OpenSSL 3.0.19 27 Jan 2026".
 //
 // Calls OpenSSL_version(3).
 func OpenSSLVersion() string {
 	return C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION))
 }
 
-// opensslNumber is OPENSSL_VERSION_NUMBER of the library at run time.
+// opensslNumber returns OPENSSL_VERSION_NUMBER of the library at run time.
 func opensslNumber() uint64 { return uint64(C.OpenSSL_version_num()) }
 
-// FIPSEnabled reports whether OpenSSL's default properties ask for fips=yes and
-// the FIPS provider is active: whether the whole process runs in FIPS mode. It never loads a provider. With OpenSSL 1.1.1 it is
-// FIPS_mode(3).
+// FIPSEnabled reports whether the whole process runs in FIPS mode: OpenSSL's
+// default properties have fips=yes, and the FIPS provider is active. It never
+// loads a provider. With OpenSSL 1.1.1 it is FIPS_mode(3).
 //
 // Calls EVP_default_properties_is_fips_enabled(3).
 func FIPSEnabled() bool { return C.fssl_fips_enabled() != 0 }
 
-// library is a library context with the FIPS provider. It is there for the life
-// of the process. The zero value is OpenSSL's default context.
+// library is an OpenSSL library context with the FIPS provider. It exists until
+// the process ends. The zero value is OpenSSL's default context.
 type library struct {
 	lib       *C.fssl_lib
 	providers string // active ones, with their versions
@@ -57,9 +58,9 @@ type library struct {
 
 func (l library) made() bool { return l.lib != nil }
 
-// newLibrary makes a library context as conf describes it, the text of a
-// configuration. Of conf, only providers, alg_section and random count. Without
-// an error, a library that is not made has nothing that serves with fips=yes.
+// newLibrary makes a library context from conf, the text of a configuration, of
+// which it uses only the modules providers, alg_section and random. If there is
+// no error and the result is not made, no provider has fips=yes.
 //
 // Calls OSSL_LIB_CTX_new(3), CONF_modules_load(3).
 func newLibrary(conf []byte) (l library, err error) {
@@ -74,27 +75,28 @@ func newLibrary(conf []byte) (l library, err error) {
 	return l, err
 }
 
-// defaultConfig is the configuration that OpenSSL takes where none is named.
+// defaultConfig returns the configuration file that OpenSSL uses by default.
 //
 // Calls CONF_get1_default_config_file(3).
 func defaultConfig() string { return takeString(C.CONF_get1_default_config_file()) }
 
-// handle owns one C object. free runs once: in close, or when the handle was
-// dropped without it. Whoever uses ptr keeps the handle alive until the call
-// is over.
+// handle owns one C object. free runs once: in close, or when the handle is
+// garbage. A function that uses ptr keeps the handle alive until the call is
+// over.
 type handle[P comparable] struct {
 	ptr     P // a C pointer; nil after close
 	cleanup runtime.Cleanup
 }
 
-// liveHandles counts C objects that were made and not freed; tests look at it.
+// liveHandles counts C objects that are not freed; tests check it.
 var liveHandles atomic.Int64
 
-// errorQueued reports whether OpenSSL's error queue of this thread holds
-// anything, which no crossing may leave there; tests look at it.
+// errorQueued reports whether OpenSSL's error queue of this thread has an
+// entry, which no call into C may leave there; tests check it.
 func errorQueued() bool { return C.ERR_peek_error() != 0 }
 
-// own makes h the owner of ptr. The cleanup gets the C pointer, never h.
+// own makes h the owner of ptr. The cleanup gets the C pointer and not h, which
+// would keep h alive.
 func (h *handle[P]) own(ptr P, free func(P)) {
 	liveHandles.Add(1)
 	h.ptr = ptr
@@ -115,12 +117,13 @@ func (h *handle[P]) close(free func(P)) {
 	liveHandles.Add(-1)
 }
 
-// bytesPtr is the C view of b for the time of one call; nil for a nil slice. It
-// is no unsafe.Pointer, and no helper takes a void *: for one, cgo looks at the
-// whole allocation that b is a part of, and panics if that holds Go pointers.
+// bytesPtr returns a C pointer to b for the time of one call, or nil for a nil
+// slice. It is not an unsafe.Pointer, and no helper takes a void *: for those,
+// cgo checks the whole allocation that b is part of, and panics if it contains
+// Go pointers.
 func bytesPtr(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
 
-// withCString calls f with a C copy of s, or with nil where s is empty.
+// withCString calls f with a C copy of s, or with nil if s is empty.
 func withCString[R any](s string, f func(*C.char) R) R {
 	if s == "" {
 		return f(nil)
@@ -139,11 +142,11 @@ func takeString(s *C.char) string {
 	return C.GoString(s)
 }
 
-// errorRooms has the room that a failed call copies its errors to: 5 KB, which
-// most calls do not need, and which every connection would leave behind.
+// errorRooms has memory for the errors of a failed call. It is 5 KB, which most
+// calls do not need, and which would be garbage after each connection.
 var errorRooms = sync.Pool{New: func() any { return new(C.fssl_errors) }}
 
-// records copies errs, oldest first.
+// records converts errs, oldest first.
 func records(errs *C.fssl_errors) []ErrorRecord {
 	if errs == nil || errs.n == 0 {
 		return nil
@@ -179,8 +182,8 @@ func errorReason(code C.ulong) string {
 	return ""
 }
 
-// errorAlert is the number of the peer's fatal alert that code stands for, or
-// -1: OpenSSL reports alert n as reason 1000+n of the SSL library.
+// errorAlert returns the number of the peer's fatal alert that code stands for,
+// or -1. OpenSSL reports alert n as reason 1000+n of the SSL library.
 func errorAlert(code C.ulong) int {
 	const offset = C.SSL_AD_REASON_OFFSET
 	if C.fssl_err_lib(code) != C.ERR_LIB_SSL {

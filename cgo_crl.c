@@ -1,4 +1,4 @@
-/* CRLs: by serial number, as the original compares them, and checked by OpenSSL. */
+/* CRLs: comparison of serial numbers, as in the original, and CRLs for OpenSSL's own check. */
 #include "cgo_internal.h"
 
 static int key_len(const unsigned char *key)
@@ -20,7 +20,7 @@ static int compare_entries(const void *a, const void *b)
 
 enum { MAX_SERIAL = 4096 };
 
-/* Writes the key of serial to key (3 + MAX_SERIAL bytes), returns its size or 0. */
+/* Writes the key of serial to key (3 + MAX_SERIAL bytes). Returns its size, or 0 if the serial is too long. */
 static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
 {
     int n = ASN1_STRING_length(serial);
@@ -34,7 +34,7 @@ static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)
     return (size_t)n + 3;
 }
 
-/* Adds the serials of one list to the blob. extra is set where one has too many bytes. */
+/* Adds the serials of one CRL to the blob. Sets extra if a serial is too long. */
 static int add_list(int *extra, fssl_serials *crl, size_t *used, size_t *cap, X509_CRL *list)
 {
     STACK_OF(X509_REVOKED) *revoked = X509_CRL_get_REVOKED(list);
@@ -104,7 +104,10 @@ static int take_serials(void *into, int *extra, const char *name, const unsigned
     return ok;
 }
 
-/* The serials of every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken; blocks is -1 for want of memory. */
+/*
+ * Returns the serials of all CRLs in pem, and ignores blocks of other kinds. Returns NULL if a block is broken, and
+ * sets blocks to -1 if memory is short.
+ */
 fssl_serials *fssl_serials_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     crl_walk w = {OPENSSL_zalloc(sizeof(*w.crl)), 0, 0};
@@ -131,7 +134,10 @@ void fssl_serials_free(fssl_serials *crl)
     OPENSSL_free(crl);
 }
 
-/* Sign and all bytes count, the issuer does not: the original's rule. */
+/*
+ * Reports whether the serial of cert is listed. As in the original, the sign and all bytes are compared, and the
+ * issuer is not.
+ */
 int fssl_listed(const fssl_serials *crl, const X509 *cert)
 {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
@@ -139,7 +145,7 @@ int fssl_listed(const fssl_serials *crl, const X509 *cert)
     size_t low = 0, high = crl->n;
 
     if (serial_key(key, serial) == 0)
-        return 1; /* no list can hold it, and nobody issues it: refuse */
+        return 1; /* longer than any that a CA issues: reject it */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int order = compare_keys(key, crl->keys[middle]);
@@ -154,7 +160,7 @@ int fssl_listed(const fssl_serials *crl, const X509 *cert)
     return 0;
 }
 
-/* The first recorded certificate that is listed, or -1. */
+/* Returns the index of the first recorded certificate that is listed, or -1. */
 int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials)
 {
     int i;
@@ -168,9 +174,9 @@ int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials)
 /* ------------------------------------------------ CRLs that OpenSSL checks */
 
 /*
- * Without extended CRL support OpenSSL passes indirect lists and lists of some
- * reasons over, and takes a delta list for a complete one: get_crl_score looks
- * for the delta CRL indicator with that support only.
+ * Returns the kind of a CRL. Without extended CRL support, OpenSSL ignores indirect CRLs and CRLs for some reasons
+ * only, and takes a delta CRL for a complete one, because get_crl_score then does not look for the delta CRL
+ * indicator.
  */
 static int crl_unfit(X509_CRL *list)
 {
@@ -188,7 +194,7 @@ static int crl_unfit(X509_CRL *list)
     return unfit;
 }
 
-/* OpenSSL sorts a list under a lock when it is first looked into; that belongs to loading it, and not into a handshake. */
+/* Sorts the CRL, which OpenSSL would otherwise do under a lock at the first lookup in a handshake. */
 static int sort_list(X509_CRL *list)
 {
     ASN1_INTEGER *serial = ASN1_INTEGER_new();
@@ -226,8 +232,8 @@ static int take_list(void *into, int *extra, const char *name, const unsigned ch
 }
 
 /*
- * Every CRL in pem; blocks of other kinds are passed over. NULL where one block is broken, or unfit: lists counts to
- * it. blocks is -1 for want of memory.
+ * Returns all CRLs in pem, and ignores blocks of other kinds. Returns NULL if a CRL is broken or unfit, and then
+ * lists is its number. Sets blocks to -1 if memory is short.
  */
 STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
@@ -247,7 +253,10 @@ STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const u
     return w.crls;
 }
 
-/* A list for lib: itself, or a copy in the library context of lib, which then verifies its signature. */
+/*
+ * Returns the CRL for use with lib: itself, or a copy in the library context of lib, which then verifies its
+ * signature.
+ */
 static X509_CRL *list_for(fssl_lib *lib, X509_CRL *list)
 {
     unsigned char *der = NULL;
@@ -261,14 +270,14 @@ static X509_CRL *list_for(fssl_lib *lib, X509_CRL *list)
     copy = n > 0 ? fssl_new_crl(lib) : NULL;
     p = der;
     if (copy != NULL && (d2i_X509_CRL(&copy, &p, n) == NULL || !sort_list(copy))) {
-        X509_CRL_free(copy); /* NULL where d2i_X509_CRL freed it */
+        X509_CRL_free(copy); /* NULL if d2i_X509_CRL freed it */
         copy = NULL;
     }
     OPENSSL_free(der);
     return copy;
 }
 
-/* One stack of the lists of n others, for lib. */
+/* Joins the CRLs of n stacks into one, for lib. */
 STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs)
 {
     STACK_OF(X509_CRL) *all;
@@ -299,7 +308,10 @@ void fssl_crls_free(STACK_OF(X509_CRL) *crls)
     sk_X509_CRL_pop_free(crls, X509_CRL_free);
 }
 
-/* X509_verify_cert with the connection's lists. They are no part of the trust store, which any number of connections share. */
+/*
+ * Calls X509_verify_cert with the connection's CRLs. They are not in the trust store, because any number of
+ * connections share that.
+ */
 static int verify_with_crls(X509_STORE_CTX *store, void *arg)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -308,7 +320,7 @@ static int verify_with_crls(X509_STORE_CTX *store, void *arg)
 
     (void)arg;
     if (c != NULL) {
-        X509_STORE_CTX_set0_crls(store, c->policy.lists); /* keeps the pointer only */
+        X509_STORE_CTX_set0_crls(store, c->policy.lists); /* stores only the pointer */
         ok = X509_verify_cert(store) > 0;
     }
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)

@@ -1,7 +1,7 @@
 /* SSL_CTX: versions, ciphers, groups, ALPN, certificates, trust, DH parameters. */
 #include "cgo_internal.h"
 
-static int data_index = -1; /* set once, atomically; after a failure for lack of memory it is tried again */
+static int data_index = -1; /* set once, atomically; tried again after a failure for lack of memory */
 
 static void free_data(void *parent, void *ptr, CRYPTO_EX_DATA *ex_data, int index, long argl, void *argp)
 {
@@ -62,7 +62,7 @@ SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
         SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
-        /* CVE-2009-3555. In 3.x they are off by default, but openssl.cnf may have set them. */
+        /* CVE-2009-3555. OpenSSL 3.x has these off by default, but openssl.cnf may have set them. */
         SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         if (client)
@@ -137,7 +137,10 @@ void fssl_ctx_set_server_preference(SSL_CTX *ctx)
     SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
 }
 
-/* How many tickets a handshake of TLS 1.3 hands out. With 0 there are none in TLS 1.2 either, and no session is resumed. */
+/*
+ * Sets the number of tickets in a TLS 1.3 handshake. With 0 there are no tickets in TLS 1.2 either, and no session
+ * is resumed.
+ */
 void fssl_ctx_set_tickets(SSL_CTX *ctx, size_t n)
 {
     if (n == 0)
@@ -150,13 +153,13 @@ void fssl_ctx_no_renegotiation(SSL_CTX *ctx)
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
 }
 
-/* chain[0] is the leaf; all of it is sent. */
+/* Sets the certificate chain. chain[0] is the leaf, and all certificates are sent. */
 int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 {
     int i, ok;
 
     clear_errors();
-    ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1; /* takes a reference of its own */
+    ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1; /* takes its own reference */
     for (i = 1; ok && i < sk_X509_num(chain); i++)
         ok = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
     return done(ok, errs);
@@ -167,11 +170,14 @@ int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *er
     clear_errors();
     if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1)
         return done(SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
-    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* and not a failure of something else */
+    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* other errors are not a mismatch */
     return done(0, errs);
 }
 
-/* What OpenSSL's automatic chain does in every handshake, done once: intermediates out of the trust store. */
+/*
+ * Does once what OpenSSL's automatic chain would do in every handshake: takes the intermediates from the trust
+ * store.
+ */
 int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
 {
     STACK_OF(X509) *chain = NULL;
@@ -181,15 +187,21 @@ int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
         clear_errors();
         ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
     }
-    /* Without memory for its copy OpenSSL says that all is well, and leaves no chain; one that is built may have no element, but it is there. */
+    /*
+     * If OpenSSL has no memory for its copy, it reports success and leaves no chain. A chain that it has built
+     * exists, even if it is empty.
+     */
     if (ret > 0 && (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL))
         return done(0, errs);
-    if (ret == 2) /* no whole chain, twice, which is no error, unless it is for want of memory */
+    if (ret == 2) /* an incomplete chain, twice, is not an error unless memory is short */
         return !fssl_starved(0, errs);
     return done(ret > 0, errs);
 }
 
-/* What ssl_add_cert_chain sends without an automatic chain: the own certificate, and then those of its chain. NULL after the last one. */
+/*
+ * Returns certificate i of those that ssl_add_cert_chain sends without an automatic chain: this side's own and then
+ * its chain. NULL after the last one.
+ */
 X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i)
 {
     STACK_OF(X509) *chain = NULL;
@@ -201,7 +213,7 @@ X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i)
     return sk_X509_value(chain, i - 1);
 }
 
-/* The certificates in the trust store, with references of their own; NULL if memory is short. */
+/* Returns the certificates in the trust store, each with a new reference, or NULL if memory is short. */
 STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx)
 {
     STACK_OF(X509) *cas;
@@ -239,7 +251,7 @@ static int announce_ca(SSL_CTX *ctx, X509 *ca)
     return SSL_CTX_add_client_CA(ctx, ca) == 1;
 }
 
-/* Trusts cas and nothing else; announce sends their names in the CertificateRequest. */
+/* Makes cas the only trusted certificates; announce sends their names in the CertificateRequest. */
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs)
 {
     X509_STORE *store;
@@ -254,7 +266,7 @@ int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors 
         ok = X509_STORE_add_cert(store, ca) == 1 && (!announce || announce_ca(ctx, ca));
     }
     if (ok)
-        SSL_CTX_set_cert_store(ctx, store); /* owns it now */
+        SSL_CTX_set_cert_store(ctx, store); /* takes ownership of store */
     else
         X509_STORE_free(store);
     return done(ok, errs);
@@ -279,7 +291,7 @@ void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store)
     SSL_CTX_set1_cert_store(ctx, store);
 }
 
-/* The names of list with ':' between them; freed with OPENSSL_free. */
+/* Returns the names in list, separated by ':'. The caller frees them with OPENSSL_free. */
 char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list)
 {
     size_t len = 1;
@@ -300,7 +312,10 @@ char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list)
     return text;
 }
 
-/* What a connection of ctx offers or accepts; anonymous tells that a suite without certificates is among it. */
+/*
+ * Returns the names of the suites that a connection of ctx offers or accepts. anonymous reports whether one of them
+ * needs no certificate.
+ */
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 {
     STACK_OF(SSL_CIPHER) *list = NULL;
@@ -315,7 +330,7 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
         list = SSL_get1_supported_ciphers(ssl);
         if (list == NULL)
             list = SSL_get1_supported_ciphers(ssl);
-        if (list == NULL && fssl_starved(0, errs)) { /* NULL is also "no cipher" */
+        if (list == NULL && fssl_starved(0, errs)) { /* NULL also means that there is no suite */
             SSL_free(ssl);
             return NULL;
         }
@@ -330,7 +345,10 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
     return text;
 }
 
-/* Whether a key signs in TLS 1.3: a curve needs a signature algorithm of its own there (RFC 8446 section 4.2.3). */
+/*
+ * Reports whether a key can sign in TLS 1.3, where every curve has its own signature algorithm (RFC 8446 section
+ * 4.2.3).
+ */
 static int signs_in_13(EVP_PKEY *key, int type)
 {
     char curve[64] = "";
@@ -349,8 +367,8 @@ static int signs_in_13(EVP_PKEY *key, int type)
 }
 
 /*
- * Whether a server with this key can choose a suite, as OpenSSL's ssl_set_masks decides it. signs tells that the
- * certificate is for signatures.
+ * Reports whether a server with this key can choose a suite, by the rules of OpenSSL's ssl_set_masks. signs says
+ * whether the certificate allows signatures.
  */
 static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, int dhe, int ecdhe)
 {
@@ -373,21 +391,21 @@ static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, 
 }
 
 /*
- * Of what fssl_ctx_ciphers lists, what a server of ctx can really choose; key is the type of its key, or 0. dhe and
- * ecdhe tell that there are parameters and groups for them.
+ * Returns the names of the suites of fssl_ctx_ciphers that a server of ctx can really choose. key is the type of
+ * its key, or 0. dhe and ecdhe say whether there are parameters and groups for them.
  */
 char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *errs)
 {
     EVP_PKEY *own = SSL_CTX_get0_privatekey(ctx);
     X509 *cert = SSL_CTX_get0_certificate(ctx);
     STACK_OF(SSL_CIPHER) *list;
-    int i, signs = cert != NULL && (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits, if it does not say */
+    int i, signs = cert != NULL && (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits are set if the certificate has no such extension */
     char *text = NULL;
     SSL *ssl;
 
     clear_errors();
     *key = own != NULL ? EVP_PKEY_base_id(own) : NID_undef;
-    if (own != NULL && *key == NID_undef) /* of a provider alone, as ML-DSA */
+    if (own != NULL && *key == NID_undef) /* only a provider knows the type, as for ML-DSA */
         *key = -1;
     ssl = SSL_new(ctx);
     if (ssl == NULL) {
@@ -395,7 +413,7 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *e
         return NULL;
     }
     list = SSL_get1_supported_ciphers(ssl);
-    if (list == NULL) { /* the caller knows that there are some, so this is for want of memory */
+    if (list == NULL) { /* the caller knows that there are some, so memory is short */
         SSL_free(ssl);
         done(0, errs);
         return NULL;
@@ -410,7 +428,10 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *e
     return text;
 }
 
-/* The bytes that the names of the CAs take in a CertificateRequest, and the certificates in a Certificate message of TLS 1.3. */
+/*
+ * Returns the size in bytes of the CAs' names in a CertificateRequest, and of the certificates in a Certificate
+ * message of TLS 1.3.
+ */
 void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain)
 {
     const STACK_OF(X509_NAME) *cas = SSL_CTX_get_client_CA_list(ctx);
@@ -436,7 +457,10 @@ void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain)
 
 /* ---------------------------------------------------------------------- DH */
 
-/* One block again, without its headers: 1.1.1's PEM_read_bio_Parameters prompts for the passphrase of an encrypted one. */
+/*
+ * Reads the block again without its headers: with them, PEM_read_bio_Parameters of 1.1.1 prompts for the passphrase
+ * of an encrypted block.
+ */
 static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
     BIO *bio = BIO_new(BIO_s_mem());
@@ -448,7 +472,10 @@ static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *
     return params;
 }
 
-/* The first DH parameters of pem; blocks of other kinds are passed over. NULL without an error where there are none. */
+/*
+ * Returns the first DH parameters in pem, and ignores blocks of other kinds. Returns NULL without an error if there
+ * are none.
+ */
 EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     EVP_PKEY *params = NULL;
@@ -475,7 +502,10 @@ EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_
     return params;
 }
 
-/* Broken parameters fail; a prime that is not a safe one (dhparam -dsaparam) passes: keys are used once. */
+/*
+ * Checks DH parameters. A prime that is not a safe prime (dhparam -dsaparam) is accepted, because each key is used
+ * only once.
+ */
 int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs)
 {
     EVP_PKEY_CTX *ctx;
@@ -496,5 +526,5 @@ int fssl_dh_check(fssl_lib *lib, EVP_PKEY *params, fssl_errors *errs)
 int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs)
 {
     clear_errors();
-    return done(fssl_set_tmp_dh(ctx, params), errs); /* checks the size against the security level */
+    return done(fssl_set_tmp_dh(ctx, params), errs); /* also checks the size against the security level */
 }

@@ -1,4 +1,4 @@
-/* OpenSSL's error queue: copying it out, and telling a lack of memory from other failures. */
+/* OpenSSL's error queue: copying it, and distinguishing a lack of memory from other failures. */
 #include "cgo_internal.h"
 
 void fssl_copy_text(char *dst, size_t cap, const char *src)
@@ -48,7 +48,7 @@ int fssl_err_reason(unsigned long code)
     return ERR_GET_REASON(code);
 }
 
-/* EVP_default_properties_is_fips_enabled may load the configuration, so the queue is looked after. */
+/* EVP_default_properties_is_fips_enabled may load the configuration and leave errors in the queue. */
 int fssl_fips_enabled(void)
 {
     int on = fssl_fips();
@@ -58,9 +58,9 @@ int fssl_fips_enabled(void)
 }
 
 /*
- * Whether it may be for want of memory that OpenSSL failed or answered "none": it
- * does not always say so. Ends a helper that failed, as done does. silent is what
- * an empty queue means. Where no allocation succeeds, there is no queue.
+ * Ends a helper that failed, as done does. Returns whether a lack of memory may be the reason that OpenSSL failed
+ * or found nothing, which it does not always report. silent is the result if the queue is empty: if no allocation
+ * succeeds, OpenSSL cannot queue an error.
  */
 int fssl_starved(int silent, fssl_errors *errs)
 {

@@ -1,6 +1,6 @@
 /*
- * The hot path: connections, the wire BIO and the verify callback. They stay in one translation unit, so that the
- * compiler can inline across them: the cost of a small message is instruction-cache misses.
+ * The hot path: connections, the wire BIO and the verify callback. They are in one translation unit, so that the
+ * compiler can inline across them: small messages are bound by instruction-cache misses.
  */
 #include "cgo_internal.h"
 
@@ -88,7 +88,7 @@ static int wire_write(BIO *bio, const char *data, size_t len, size_t *taken)
         c->wire.out_len += room;
     }
     if (unlikely(room < len) && !hold(c, data + room, len - room)) {
-        BIO_clear_retry_flags(bio); /* a failure, which must not be retried */
+        BIO_clear_retry_flags(bio); /* an error: OpenSSL must not retry */
         *taken = 0;
         c->wire.full = 1;
         return -1;
@@ -101,7 +101,7 @@ static int wire_read(BIO *bio, char *data, size_t len, size_t *got)
     fssl_conn *c = BIO_get_data(bio);
     size_t n = c->wire.in_left;
 
-    if (unlikely(n == 0)) { /* never "end of file": ReceiveEOF reports that */
+    if (unlikely(n == 0)) { /* never reports end of file: ReceiveEOF does that */
         BIO_set_retry_read(bio);
         c->wire.dry = 1;
         *got = 0;
@@ -211,8 +211,9 @@ static int refuse(fssl_verdict *v, X509_STORE_CTX *store, int code, int depth)
 }
 
 /*
- * Whether OpenSSL has checked the root, which it checks first. If it has no memory to see that a certificate is
- * self-signed, it checks neither its signature nor its dates, and continues with the next certificate.
+ * Reports whether OpenSSL has checked the root, which it checks first. If it has no memory to find out that a
+ * certificate is self-signed, it checks neither the signature nor the dates of that certificate, and continues with
+ * the next one.
  */
 static int root_seen(const fssl_verdict *v, X509_STORE_CTX *store)
 {
@@ -227,7 +228,7 @@ static int root_seen(const fssl_verdict *v, X509_STORE_CTX *store)
     return 0;
 }
 
-/* Records each call, as the original does. It refuses nothing with FSSL_RECORD, except for a lack of memory. */
+/* Records each call, as the original does. With FSSL_RECORD it rejects nothing, except for a lack of memory. */
 static int verify_cb(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
@@ -290,9 +291,9 @@ void fssl_verdict_free(fssl_verdict *v)
 }
 
 /*
- * Verifies chain, leaf first, outside of a handshake: with the trust, policy, name and callback of the connection c,
- * as OpenSSL's ssl_verify_cert_chain does it, but into v. Returns 0 if OpenSSL could not do it, with the reason in errs;
- * the answer is in v.
+ * Verifies chain, leaf first, outside of a handshake: with the trust store, policy, name and callback of the
+ * connection c, as OpenSSL's ssl_verify_cert_chain does, but with the result in v. Returns 0 if OpenSSL could not
+ * verify, with the reason in errs.
  */
 int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors *errs)
 {
@@ -341,13 +342,13 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int veri
             goto err;
         c->policy.n_ignore = n_ignore;
     }
-    c->ssl = SSL_new(ctx); /* holds a reference to ctx */
+    c->ssl = SSL_new(ctx); /* takes a reference to ctx */
     bio = wire_new(c);
     if (c->ssl == NULL || bio == NULL || !SSL_set_app_data(c->ssl, c)) {
         BIO_free(bio);
         goto err;
     }
-    SSL_set_bio(c->ssl, bio, bio); /* owns it now */
+    SSL_set_bio(c->ssl, bio, bio); /* takes ownership of bio */
     SSL_set_verify(c->ssl, verify_mode, verify_mode != SSL_VERIFY_NONE ? verify_cb : NULL);
     if (client)
         SSL_set_connect_state(c->ssl);
@@ -380,14 +381,17 @@ int fssl_conn_set_alpn(fssl_conn *c, const unsigned char *protos, size_t len, fs
     return done(SSL_set_alpn_protos(c->ssl, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
 }
 
-/* sni is sent; host or ip is verified. Each may be NULL. */
+/* Sets the name to send as SNI, and the host name or IP address to verify. Each may be NULL. */
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
     int ok;
 
     clear_errors();
-    /* A common name is not a host name (RFC 9525 section 2): people often choose that of their client certificate themselves. */
+    /*
+     * A common name is not a host name (RFC 9525 section 2): people often choose the common name of their client
+     * certificate themselves.
+     */
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     ok = SSL_set_tlsext_host_name(c->ssl, sni) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
          (ip != NULL ? X509_VERIFY_PARAM_set1_ip_asc(param, ip) : X509_VERIFY_PARAM_set1_ip(param, NULL, 0)) == 1;
@@ -395,10 +399,10 @@ int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const ch
 }
 
 /*
- * cross and crossed begin and end a call that moves data. cross always empties the error queue, because OpenSSL would
- * take an older error of the thread for one of this connection. Records that OpenSSL reads and writes without a failure
- * leave nothing in the queue, so crossed empties it only after anything else, a handshake for example. Each look at the
- * queue is 3 % of the cost of a small message.
+ * cross and crossed begin and end a call that moves data. cross always empties the error queue, because OpenSSL
+ * would take an older error of the thread for an error of this connection. Reading and writing records without a
+ * failure leaves nothing in the queue, so crossed empties it only if the call did anything else, for example a
+ * handshake. Checking the queue once is 3 % of the cost of a small message.
  */
 static void cross(fssl_conn *c)
 {
@@ -414,17 +418,17 @@ static void crossed(fssl_conn *c, fssl_status status)
 }
 
 /*
- * Whether a call that failed without an error failed because of the peer's close_notify. SSL_get_error considers only
- * the first warning: Java sends user_canceled (RFC 8446 section 6.1) before every close_notify, and then SSL_get_error
- * returns SSL_ERROR_SYSCALL. A fatal alert sets SSL_RECEIVED_SHUTDOWN too, and its error can be missing for lack of
- * memory, but then the state is "error".
+ * Reports whether a call that failed without an error failed because of the peer's close_notify. SSL_get_error
+ * considers only the first warning alert: Java sends user_canceled (RFC 8446 section 6.1) before every
+ * close_notify, and then SSL_get_error returns SSL_ERROR_SYSCALL. A fatal alert also sets SSL_RECEIVED_SHUTDOWN,
+ * and its error can be missing for lack of memory, but then the state is "error".
  */
 static int closed_by_peer(const fssl_conn *c)
 {
     return ERR_peek_error() == 0 && (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0 && strcmp(SSL_state_string(c->ssl), "SSLERR") != 0;
 }
 
-/* Ends a failed call of OpenSSL: returns what it means, and copies the queue if it is an error. */
+/* Handles a failed call of OpenSSL: returns its status, and copies the error queue if it is an error. */
 SELDOM static fssl_status outcome(fssl_conn *c, int ret)
 {
     c->stirred = 1;
@@ -462,7 +466,10 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;
-    /* TLS 1.2: the record with the Finished may also hold a message of the next handshake, after which no input may follow. */
+    /*
+     * In TLS 1.2, the record with the Finished message may also hold a message of the next handshake, and no
+     * further input may follow.
+     */
     c->unread = SSL_has_pending(c->ssl);
     c->records_only = SSL_version(c->ssl) == TLS1_3_VERSION;
     return FSSL_OK;
@@ -481,21 +488,21 @@ SELDOM static fssl_status send_key_update(fssl_conn *c)
     return ret == 1 ? FSSL_OK : outcome(c, ret);
 }
 
-/* OpenSSL answers a KeyUpdate with the next write. The peer should not have to wait for that. */
+/* OpenSSL would answer a KeyUpdate only with the next write. This answers it at once. */
 static fssl_status answer_key_update(fssl_conn *c)
 {
     return unlikely(SSL_get_key_update_type(c->ssl) != SSL_KEY_UPDATE_NONE) ? send_key_update(c) : FSSL_OK;
 }
 
 /*
- * left says that the last call may have left a part of a record in OpenSSL. SSL_read_ex leaves one only if it fills
- * plain, and SSL_do_handshake leaves one that is not data.
+ * left is true if the last call may have left a part of a record in OpenSSL. SSL_read_ex leaves a part only if it
+ * fills plain. The part that SSL_do_handshake leaves is not data.
  */
 static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, int left)
 {
     fssl_status status = FSSL_OK;
 
-    /* without input SSL_read could only report that, and would allocate a read buffer */
+    /* without input SSL_read would report that it needs some, and allocate a read buffer */
     while (status == FSSL_OK && c->plain_len < cap && (c->wire.in_left > 0 || (left && (SSL_pending(c->ssl) > 0 || c->unread)))) {
         size_t n = 0, before = c->wire.in_left;
         int ret = SSL_read_ex(c->ssl, plain + c->plain_len, cap - c->plain_len, &n);
@@ -515,7 +522,10 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, 
     return status;
 }
 
-/* Takes wire and writes plaintext to plain. in_rest counts the bytes that were not taken; more says that plain was too small. */
+/*
+ * Reads wire and writes plaintext to plain. in_rest counts the bytes of wire that were not used; more reports that
+ * plain was too small.
+ */
 void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len)
 {
     fssl_conn *c = (fssl_conn *)conn;
@@ -540,13 +550,16 @@ void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsign
         c->more = status == FSSL_OK && c->plain_len == cap && (c->wire.in_left > 0 || SSL_pending(c->ssl) > 0 || c->unread);
     }
     c->in_rest = c->wire.in_left;
-    c->wire.in = NULL; /* during a handshake a write reads too, and must find nothing */
+    c->wire.in = NULL; /* during a handshake a write also reads, and must find no input */
     c->wire.in_left = 0;
     c->reading = 0;
     crossed(c, status);
 }
 
-/* Writes to wire what is held and then the records of plain. plain_len counts the bytes of plain that they contain. */
+/*
+ * Writes to wire the held bytes and then the records of plain. plain_len counts the bytes of plain that were
+ * encrypted.
+ */
 void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len)
 {
     fssl_conn *c = (fssl_conn *)conn;
@@ -564,14 +577,14 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
             c->plain_len += n;
         } else {
             status = outcome(c, ret);
-            break; /* FSSL_OK here: a renegotiation is in progress, and the rest waits for input */
+            break; /* with FSSL_OK, a renegotiation is in progress, and the rest waits for input */
         }
     }
     reclaim(c); /* OpenSSL has sent a pending answer to a KeyUpdate before plain */
     crossed(c, status);
 }
 
-/* fssl_send for a connection that can send nothing new: writes only what is held, and returns its size. */
+/* Like fssl_send for a connection that has nothing new to send: writes only held bytes, and returns their number. */
 size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap)
 {
     lend(c, wire, cap);
@@ -611,8 +624,8 @@ fssl_status fssl_key_update(fssl_conn *c, int request_peer)
 }
 
 /*
- * What an end of the transport would cut off now. SSL_has_pending does not see a record of which exactly the header has
- * been read; OpenSSL's state is then "read body" (RB).
+ * Returns what would be incomplete if the transport ended now. SSL_has_pending does not notice a record if exactly
+ * its header has been read; OpenSSL's state is then "read body" (RB).
  */
 int fssl_conn_truncated(const fssl_conn *c)
 {

@@ -1,12 +1,10 @@
 /*
- * C helpers of sslfilter: macros that cgo cannot call, bundles that must happen
- * in one crossing, and the verify callback. Differences between OpenSSL
- * versions stand in this file and nowhere else.
+ * C helpers of sslfilter: macros that cgo cannot call, operations that must happen in a single call from Go, and
+ * the verify callback. All differences between OpenSSL versions are in this file.
  *
- * Conventions: a helper returns 1 or 0, a count, or one of the fssl_status
- * values; outputs come before inputs, after the object. OpenSSL's error queue
- * belongs to the thread, and a goroutine changes threads: whoever can fail
- * copies the queue out before it returns and leaves it empty.
+ * Conventions: a helper returns 1 or 0, a count, or one of the fssl_status values. Its parameters are the object,
+ * then outputs, then inputs. OpenSSL's error queue belongs to the thread, and a goroutine moves between threads: a
+ * helper that can fail copies the queue before it returns and leaves it empty.
  */
 #ifndef SSLFILTER_CGO_HELPERS_H
 #define SSLFILTER_CGO_HELPERS_H
@@ -29,15 +27,15 @@
 #error "sslfilter needs OpenSSL 1.1.1 or later (Debian: apt-get install libssl-dev)"
 #endif
 
-/* What OpenSSL 3.0 brought or renamed. */
+/* Functions that OpenSSL 3.0 introduced or renamed. */
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #define FSSL_OPENSSL_111 1
 #define fssl_next_error(file, line, func, data, flags) (*(func) = "", ERR_get_error_line_data(file, line, data, flags))
 #define fssl_peer_certificate(ssl) SSL_get_peer_certificate(ssl)
 #define fssl_set_tmp_dh(ctx, params) (SSL_CTX_set_tmp_dh(ctx, EVP_PKEY_get0_DH(params)) == 1)
 #define fssl_fips() FIPS_mode()
-#define fssl_negotiated_group(ssl) ((void)(ssl), 0L) /* not to be had */
-/* There are no library contexts. fssl_lib_new, which below fails, is the only source of one. */
+#define fssl_negotiated_group(ssl) ((void)(ssl), 0L) /* 1.1.1 does not report it */
+/* 1.1.1 has no library contexts: fssl_lib_new (below) always fails, so that lib is always NULL. */
 typedef struct fssl_lib fssl_lib;
 #define fssl_new_ctx(lib, method) ((void)(lib), SSL_CTX_new(method))
 #define fssl_new_cert(lib) ((void)(lib), X509_new())
@@ -48,12 +46,12 @@ typedef struct fssl_lib fssl_lib;
 #define fssl_new_store_ctx(lib) ((void)(lib), X509_STORE_CTX_new())
 #else
 #include <openssl/provider.h>
-/* A library context of our own with the FIPS provider; NULL stands for the default one. It is never freed. */
+/* A library context with the FIPS provider. NULL stands for the default context. It is never freed. */
 typedef struct fssl_lib {
     OSSL_LIB_CTX *ctx;
-    CRYPTO_RWLOCK *lock; /* for what follows, which is made when it is first wanted */
+    CRYPTO_RWLOCK *lock; /* protects the following fields, which are made when they are first needed */
     X509_STORE *system;
-    X509 *cert[3]; /* of the other side when a handshake is tried */
+    X509 *cert[3]; /* used by the peer when fssl_ctx_try tries a handshake */
     EVP_PKEY *key[3];
 } fssl_lib;
 #define FSSL_PROPQ "fips=yes"
@@ -77,13 +75,13 @@ typedef struct fssl_lib {
 enum {
     FSSL_MAX_ERRORS = 16,         /* OpenSSL's own queue holds 16 (ERR_NUM_ERRORS) */
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
-    FSSL_MAX_HELD = 17 << 20,     /* bytes waiting for the network that nobody fetches: MaxPlaintext and its record overhead */
-    FSSL_MAX_SERVED = 16,         /* lines of what serves a connection: at most one for each of its uses */
-    FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may ask a client for: each costs as much as a handshake */
-    FSSL_MAX_ANSWERS = 256 << 10  /* of the bytes held, those that the peer made us say after the handshake: key updates, refused renegotiations */
+    FSSL_MAX_HELD = 17 << 20,     /* bytes that wait for the network: MaxPlaintext and its record overhead */
+    FSSL_MAX_SERVED = 16,         /* entries of fssl_conn_served: at most one for each use */
+    FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may request from a client: each costs as much as a handshake */
+    FSSL_MAX_ANSWERS = 256 << 10  /* held bytes that answer the peer after the handshake: key updates, rejected renegotiations */
 };
 
-/* One entry of OpenSSL's error queue, copied: the queue's own strings die with the next error. */
+/* A copy of an entry of OpenSSL's error queue, whose own strings are valid only until the next error. */
 typedef struct fssl_error {
     unsigned long code; /* packed library and reason */
     int line;
@@ -97,20 +95,20 @@ typedef struct fssl_errors {
 
 /* One call of the verify callback. */
 typedef struct fssl_record {
-    X509 *cert; /* ours, may be NULL */
-    int code;   /* X509_V_OK or the error of this call */
+    X509 *cert; /* a reference that this record owns, or NULL */
+    int code;   /* X509_V_OK, or the error reported by this call */
     int depth;
     int ignored;
 } fssl_record;
 
-/* The serials of every CRL of a file, sorted. */
+/* The serials of all CRLs in a file, sorted. */
 typedef struct fssl_serials {
     size_t n, lists;
-    unsigned char **keys; /* each: two bytes of length, sign, magnitude; all point into blob */
+    unsigned char **keys; /* each key: two bytes of length, the sign, the magnitude; all point into blob */
     unsigned char *blob;
 } fssl_serials;
 
-/* What an algorithm is used for, and who serves it. */
+/* The uses of an algorithm. */
 enum {
     FSSL_USE_CIPHER,
     FSSL_USE_MAC,
@@ -123,35 +121,38 @@ enum {
 
 typedef struct fssl_served {
     int use;
-    char algorithm[64], provider[64]; /* provider is empty where nobody serves it */
+    char algorithm[64], provider[64]; /* provider is empty if no provider implements the algorithm */
 } fssl_served;
 
 typedef enum fssl_status {
-    FSSL_OK = 0,       /* done, or nothing more to do without more input */
+    FSSL_OK = 0,       /* done, or more input is needed */
     FSSL_CLOSED = 1,   /* the peer's close_notify was read */
-    FSSL_AGAIN = 2,    /* not now: a handshake is under way */
-    FSSL_FATAL = -1,   /* OpenSSL failed: ssl_error and errs say how */
-    FSSL_NO_CERT = -2, /* a side that enforces finished with a peer that showed no certificate */
+    FSSL_AGAIN = 2,    /* not possible now: a handshake is in progress */
+    FSSL_FATAL = -1,   /* OpenSSL failed: see ssl_error and errs */
+    FSSL_NO_CERT = -2, /* the peer must be verified, but sent no certificate */
     FSSL_FULL = -3,    /* FSSL_MAX_HELD or FSSL_MAX_ANSWERS exceeded */
     FSSL_ROUNDS = -4,  /* more than FSSL_MAX_ROUNDS renegotiations */
-    FSSL_NO_MEMORY = -5 /* for what is held, or for the error */
+    FSSL_NO_MEMORY = -5 /* no memory for the held bytes, or for the error */
 } fssl_status;
 
-/* What an end of the transport cuts off. */
+/* Flags of fssl_conn_truncated: what is incomplete if the transport ends now. */
 enum { FSSL_IN_RECORD = 1, FSSL_IN_HANDSHAKE = 2 };
 
-/* What the verify callback does with what it sees. */
+/* Modes of the verify callback. */
 enum {
-    FSSL_RECORD = 0,      /* refuses nothing */
-    FSSL_ENFORCE = 1,     /* refuses a certificate that is not valid, and a peer without one */
-    FSSL_ENFORCE_SHOWN = 2 /* refuses a certificate that is not valid */
+    FSSL_RECORD = 0,       /* records results, and rejects nothing */
+    FSSL_ENFORCE = 1,      /* rejects a certificate that is not valid, and a peer without a certificate */
+    FSSL_ENFORCE_SHOWN = 2 /* rejects a certificate that is not valid */
 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 
-/* What fssl_cert_hosts finds. */
+/* Results of fssl_cert_hosts. */
 enum { FSSL_NO_ALT_NAMES = 0, FSSL_ALT_NAMES = 1, FSSL_BAD_ALT_NAMES = -1 };
 
-/* What a list is that OpenSSL checks with extended CRL support only, or mistakes for a complete one. */
+/*
+ * Kinds of CRLs. OpenSSL checks all but the first only with extended CRL support, or mistakes them for complete
+ * ones.
+ */
 enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
 
 /*
@@ -172,7 +173,7 @@ typedef struct fssl_wire {
     int starved;    /* the reason for full is a lack of memory */
 } fssl_wire;
 
-/* What the verify callback accepts. It is set before the handshake; the Go side keeps serials and lists alive. */
+/* The policy of the verify callback. It is set before the handshake. The Go side keeps serials and lists alive. */
 typedef struct fssl_policy {
     int mode; /* FSSL_RECORD, FSSL_ENFORCE or FSSL_ENFORCE_SHOWN */
     int *ignore;
@@ -183,29 +184,29 @@ typedef struct fssl_policy {
     int lists_unusable;        /* lists cannot be used, so that no certificate is acceptable */
 } fssl_policy;
 
-/* What the verify callback found for one chain. */
+/* The results of the verify callback for one chain. */
 typedef struct fssl_verdict {
     fssl_record *rec;
     int n_rec, cap_rec;
-    int unproved;       /* rec is of a renegotiation that is not complete: the peer has not proved that it has the key */
-    int refused;        /* the error that made the callback refuse, or 0 */
+    int unproved;       /* rec is from a renegotiation that is not complete: the peer has not proved that it has the key */
+    int refused;        /* the error for which the callback rejected the chain, or 0 */
     int refused_depth, refused_rec;
-    long round;         /* renegotiations when rec was begun */
+    long round;         /* number of renegotiations when rec was started */
 } fssl_verdict;
 
-/* One connection. What a record touches comes first, so that it shares few cache lines. */
+/* A connection. The fields that are used for each record come first, so that they share few cache lines. */
 typedef struct fssl_conn {
     SSL *ssl;
     int handshaken, reading, more;
     int records_only; /* TLS 1.3 after the handshake: there will be no further handshake */
     int unread;       /* after the handshake, OpenSSL may have the rest of a record that it has not processed */
     int stirred;      /* the current call did more than move records, and may leave an error in the queue */
-    fssl_status status;                  /* of receive and send */
-    size_t plain_len, wire_len, in_rest; /* results of receive and send */
+    fssl_status status;                  /* results of fssl_receive and fssl_send */
+    size_t plain_len, wire_len, in_rest; /* likewise */
     fssl_wire wire;
 
     int client;
-    int ssl_error; /* SSL_get_error of the failed call */
+    int ssl_error; /* SSL_get_error(3) of the failed call */
     fssl_errors *errs;
     const fssl_lib *lib;
     fssl_policy policy;
@@ -213,10 +214,10 @@ typedef struct fssl_conn {
     fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
 } fssl_conn;
 
-/* Facts of a connection, as far as they are known. The strings belong to the SSL. */
+/* What is known of a connection. The strings belong to the SSL. */
 typedef struct fssl_facts {
     int version;        /* SSL_version(3) */
-    const char *cipher; /* NULL before there is a cipher suite */
+    const char *cipher; /* NULL until a cipher suite is negotiated */
     int suite, bits, group;
     const unsigned char *alpn;
     unsigned int alpn_len;
@@ -280,8 +281,11 @@ fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int veri
 void fssl_conn_free(fssl_conn *c);
 int fssl_conn_set_alpn(fssl_conn *c, const unsigned char *protos, size_t len, fssl_errors *errs);
 int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs);
-/* The two calls of the data path: conn is a fssl_conn *, as a number, since cgo looks up whose memory a pointer is, and
- * the status is in the connection, since cgo looks for its stack again to return a value. */
+/*
+ * The two calls of the data path. conn is a fssl_conn * in the form of a number, because cgo looks up the owner of
+ * every pointer argument. They return nothing and store their status in the connection, because cgo has to find its
+ * stack again to return a value.
+ */
 void fssl_receive(uintptr_t conn, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
 void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len);
 size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap);
@@ -306,7 +310,7 @@ int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after);
 unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found);
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);
 
-/* cgo_provider.c: what OpenSSL 3.0 brought as a whole, and what its callers find before */
+/* cgo_provider.c, which needs OpenSSL 3.0; with 1.1.1 these functions report failure or nothing. */
 #ifdef FSSL_OPENSSL_111
 static inline int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
 {

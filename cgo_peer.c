@@ -1,11 +1,11 @@
-/* Facts of a connection that Go asks for: cipher, group, certificates, exporters. */
+/* Reads the properties of a connection: cipher, group, certificates, exporters. */
 #include "cgo_internal.h"
 
 #include <time.h>
 
 /*
- * The TLS number of the key exchange group, or 0. OpenSSL returns a NID if it has one, and otherwise the number of the
- * group with TLSEXT_nid_unknown added.
+ * Returns the TLS number of the key exchange group, or 0. OpenSSL returns a NID if it has one, and otherwise the
+ * number of the group with TLSEXT_nid_unknown added.
  */
 static int group_number(const fssl_conn *c)
 {
@@ -42,11 +42,11 @@ void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts)
     SSL_get0_alpn_selected(c->ssl, &facts->alpn, &facts->alpn_len);
     facts->server_name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
     facts->resumed = SSL_session_reused(c->ssl);
-    /* In TLS 1.3 the secret always belongs to one handshake alone. */
+    /* In TLS 1.3 the master secret is always bound to its handshake. */
     facts->extended_secret = facts->version >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
 }
 
-/* The stapled OCSP response that a client was sent; it belongs to the SSL. */
+/* Returns the size of the stapled OCSP response that a client received. The response belongs to the SSL. */
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
 {
     long n = SSL_get_tlsext_status_ocsp_resp(c->ssl, response);
@@ -54,7 +54,7 @@ size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
     return n > 0 && *response != NULL ? (size_t)n : 0;
 }
 
-/* The Finished message of one side, for tls-unique (RFC 5929); the size that it has. */
+/* Copies the Finished message of one side, for tls-unique (RFC 5929), and returns its full size. */
 size_t fssl_conn_finished(const fssl_conn *c, int of_peer, unsigned char *buf, size_t cap)
 {
     return of_peer ? SSL_get_peer_finished(c->ssl, buf, cap) : SSL_get_finished(c->ssl, buf, cap);
@@ -67,20 +67,23 @@ int fssl_conn_export(fssl_conn *c, unsigned char *out, size_t len, const char *l
     return done(SSL_export_keying_material(c->ssl, out, len, label, label_len, context, context_len, use_context) == 1, errs);
 }
 
-/* The suites that the client of a server offered; freed with OPENSSL_free. */
+/* Returns the suites that the client offered to this server. The caller frees them with OPENSSL_free. */
 char *fssl_conn_offered(fssl_conn *c)
 {
     return fssl_join_names(SSL_get_client_ciphers(c->ssl));
 }
 
-/* The chain that OpenSSL built, leaf first; it belongs to the SSL. */
+/* Returns the number of certificates in the chain that OpenSSL built, leaf first. The chain belongs to the SSL. */
 int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
 {
     *chain = SSL_get0_verified_chain(c->ssl);
     return *chain != NULL ? sk_X509_num(*chain) : 0;
 }
 
-/* What the peer sent. own is a reference to its certificate where that is not the first of chain, as on a server. */
+/*
+ * Returns the certificates that the peer sent. On a server, chain does not have the client's own certificate, and
+ * own is a reference to it.
+ */
 int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own)
 {
     *chain = SSL_get_peer_cert_chain(c->ssl);
@@ -93,13 +96,13 @@ X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i)
     return sk_X509_value(chain, i);
 }
 
-/* X509_NAME_oneline of the subject or issuer; freed with OPENSSL_free. */
+/* Returns X509_NAME_oneline of the subject or issuer. The caller frees it with OPENSSL_free. */
 char *fssl_cert_name(const X509 *cert, int issuer)
 {
     return X509_NAME_oneline(issuer ? X509_get_issuer_name(cert) : X509_get_subject_name(cert), NULL, 0);
 }
 
-/* The serial's magnitude, big endian, as the original hands it out; it belongs to cert. */
+/* Returns the serial's magnitude, big endian, as the original returns it. It belongs to cert. */
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
 {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
@@ -113,13 +116,13 @@ static int to_seconds(int64_t *seconds, const ASN1_TIME *when)
 {
     struct tm tm;
 
-    if (when == NULL || ASN1_TIME_to_tm(when, &tm) != 1) /* without a time it would be now */
+    if (when == NULL || ASN1_TIME_to_tm(when, &tm) != 1) /* for NULL it would return the current time */
         return 0;
     *seconds = (int64_t)timegm(&tm);
     return 1;
 }
 
-/* The dates of cert in seconds since 1970; 0 if one cannot be read. */
+/* Returns the validity dates of cert in seconds since 1970. Fails if one cannot be read. */
 int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after)
 {
     int ok;
@@ -131,8 +134,9 @@ int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after)
 }
 
 /*
- * The DNS names and IP addresses in the subjectAltName of cert, each behind its type (GEN_DNS or GEN_IPADD) and four
- * bytes of length, big endian. NULL for want of memory, and otherwise freed with OPENSSL_free.
+ * Returns the DNS names and IP addresses in the subjectAltName of cert. Each follows its type (GEN_DNS or
+ * GEN_IPADD) and four bytes of length, big endian. The caller frees the result with OPENSSL_free. It is NULL if
+ * memory is short.
  */
 unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found)
 {
@@ -143,7 +147,7 @@ unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found)
     clear_errors();
     names = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
     *found = names != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
-    for (round = 0; round < 2; round++) { /* the first one counts */
+    for (round = 0; round < 2; round++) { /* the first round counts the bytes */
         *len = 0;
         for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
             int type;

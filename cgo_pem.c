@@ -1,13 +1,16 @@
 /* Reading PEM: certificates and private keys. */
 #include "cgo_internal.h"
 
-/* A view of the caller's bytes for the time of one call; an empty slice has no address. For a negative length OpenSSL would ask strlen. */
+/*
+ * Returns a BIO that reads the caller's bytes in place, for the time of one call. An empty slice has a NULL
+ * address. With a negative length, OpenSSL would call strlen.
+ */
 BIO *fssl_read_only(const unsigned char *pem, size_t len)
 {
     return len <= INT_MAX ? BIO_new_mem_buf(pem != NULL ? (const char *)pem : "", (int)len) : NULL;
 }
 
-/* The next PEM block of any kind: 1, 0 at the end, -1 where one is broken. */
+/* Reads the next PEM block of any kind. Returns 1, 0 at the end, or -1 if a block is broken. */
 int fssl_next_block(BIO *bio, char **name, unsigned char **data, long *len)
 {
     char *header = NULL;
@@ -23,9 +26,9 @@ int fssl_next_block(BIO *bio, char **name, unsigned char **data, long *len)
 }
 
 /*
- * extra is set where more follows. d2i_X509 also gives a certificate for whose key
- * or extensions there was no memory, and that one is invalid for good; where
- * something is missing, the second attempt tells whether it is the certificate's fault.
+ * Parses one certificate. Sets extra if bytes follow it. If there is no memory for the key or the extensions,
+ * d2i_X509 still returns a certificate, which then stays invalid. So if something is missing, a second attempt
+ * shows whether the certificate itself is the reason.
  */
 static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
@@ -38,7 +41,7 @@ static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsig
 
         X509_free(cert);
         cert = NULL;
-        if (lib != NULL) { /* not without: into an X509 that is given, d2i_X509 wants sound extensions too */
+        if (lib != NULL) { /* only then: if it is given an X509, d2i_X509 also rejects broken extensions */
             cert = fssl_new_cert(lib);
             if (cert == NULL)
                 return NULL;
@@ -46,7 +49,7 @@ static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsig
         }
         got = strcmp(name, PEM_STRING_X509_TRUSTED) == 0 ? d2i_X509_AUX(into, &p, len) : d2i_X509(into, &p, len);
         if (got == NULL) {
-            X509_free(cert); /* NULL where d2i_X509 freed it */
+            X509_free(cert); /* NULL if d2i_X509 freed it */
             return NULL;
         }
         cert = got;
@@ -55,13 +58,16 @@ static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsig
             X509_free(cert);
             return NULL;
         }
-        whole = X509_check_purpose(cert, -1, 0) == 1 && EVP_PKEY_security_bits(X509_get0_pubkey(cert)) > 0 && /* 0 for NULL too */
+        whole = X509_check_purpose(cert, -1, 0) == 1 && EVP_PKEY_security_bits(X509_get0_pubkey(cert)) > 0 && /* also 0 for a missing key */
                 (X509_get_extension_flags(cert) & (EXFLAG_SI | EXFLAG_SS)) != EXFLAG_SI;
     }
     return cert;
 }
 
-/* Hands every block of pem to take, and counts them. 0 where one is broken. A combined file holds the key too, so what was read is overwritten. */
+/*
+ * Calls take for every block of pem, and counts them. Returns 0 if one is broken. A file can also contain the
+ * private key, so the data is overwritten before it is freed.
+ */
 int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len, fssl_take_block take, void *into)
 {
     BIO *bio = fssl_read_only(pem, len);
@@ -106,7 +112,10 @@ static int take_cert(void *into, int *extra, const char *name, const unsigned ch
     return 0;
 }
 
-/* Every certificate of pem in order; blocks of other kinds are passed over. blocks counts all of them, and is -1 for want of memory. */
+/*
+ * Returns all certificates of pem in order, and ignores blocks of other kinds. blocks counts the blocks of any
+ * kind, and is -1 if memory is short.
+ */
 STACK_OF(X509) *fssl_pem_certs(int *blocks, fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
     certs_walk w = {lib, sk_X509_new_null()};
@@ -145,7 +154,7 @@ void fssl_certs_free(STACK_OF(X509) *certs)
     sk_X509_pop_free(certs, X509_free);
 }
 
-/* Moves the certificates of from behind those of to; 0 where there is no memory for all of them. */
+/* Moves the certificates of from to the end of to. Returns 0 if there is no memory for all of them. */
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from)
 {
     X509 *cert;
@@ -175,7 +184,7 @@ typedef struct passphrase {
     int asked;
 } passphrase;
 
-/* Answers from memory only: OpenSSL's default would prompt on the terminal. */
+/* Returns the passphrase from memory: OpenSSL's default callback would prompt on the terminal. */
 static int passphrase_cb(char *buf, int size, int writing, void *arg)
 {
     passphrase *p = arg;
@@ -188,7 +197,7 @@ static int passphrase_cb(char *buf, int size, int writing, void *arg)
     return (int)p->len;
 }
 
-/* The first private key of pem. asked tells that it is encrypted. */
+/* Returns the first private key of pem. asked reports whether it is encrypted. */
 EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len,
                        fssl_errors *errs)
 {

@@ -1,9 +1,8 @@
 #include "cgo_internal.h"
 
 /*
- * Library contexts with the FIPS provider, and the question which provider
- * serves what. All of it came with OpenSSL 3.0; cgo_helpers.h has what stands
- * in for it before.
+ * Library contexts with the FIPS provider, and the providers of the algorithms that a connection uses. All of this
+ * needs OpenSSL 3.0; cgo_helpers.h has the replacements for 1.1.1.
  */
 #ifndef FSSL_OPENSSL_111
 
@@ -13,7 +12,7 @@
 
 /* ------------------------------------------------------- library contexts */
 
-/* A BIO of our own memory with a copy of text, which more can be written to. */
+/* Returns a BIO with a copy of text, to which more can be written. */
 static BIO *copy_of(const unsigned char *text, size_t len)
 {
     BIO *bio = BIO_new(BIO_s_mem());
@@ -40,7 +39,10 @@ static CONF *parse_conf(OSSL_LIB_CTX *ctx, BIO *text)
     return conf;
 }
 
-/* Modules of a configuration that belong to a library context. The others (ssl_conf, oid_section, engines) belong to the process. */
+/*
+ * Reports whether a module of a configuration belongs to a library context. The others (ssl_conf, oid_section,
+ * engines) belong to the process.
+ */
 static int is_local(const char *name)
 {
     static const char *const local[] = {"providers", "alg_section", "random"};
@@ -52,7 +54,7 @@ static int is_local(const char *name)
     return 0;
 }
 
-/* Appends a section of our own to text that asks for the local modules of conf and for no other. */
+/* Appends to text a section that selects the local modules of conf and no others. */
 static int select_local(BIO *text, const CONF *conf)
 {
     const char *section = NCONF_get_string(conf, NULL, "openssl_conf");
@@ -70,8 +72,8 @@ static int select_local(BIO *text, const CONF *conf)
 }
 
 /*
- * Not OSSL_LIB_CTX_load_config: that would run the whole file, and its ssl_conf
- * section would replace that of the process while others make contexts.
+ * Loads the local modules of conf. OSSL_LIB_CTX_load_config would load the whole file, and its ssl_conf section
+ * would replace the section of the process while other goroutines make contexts.
  */
 static int load_conf(OSSL_LIB_CTX *ctx, const unsigned char *conf, size_t len)
 {
@@ -93,12 +95,12 @@ static int load_conf(OSSL_LIB_CTX *ctx, const unsigned char *conf, size_t len)
 }
 
 /*
- * A library context as conf, the text of a configuration, describes it. It is
- * for the life of the process: OSSL_LIB_CTX_free needs every thread that ever
- * used it to have said good-bye (OPENSSL_thread_stop_ex), and goroutines change
- * threads. Returns 1 or 0. With 0, unserved tells that nothing in it serves with
- * fips=yes, which OpenSSL does not treat as an error; only this thread has used it then.
- * providers are those that are active.
+ * Makes a library context from conf, the text of a configuration. It exists until the process ends, because
+ * OSSL_LIB_CTX_free is safe only if every thread that has used it has called OPENSSL_thread_stop_ex, and goroutines
+ * move between threads. providers lists the active providers.
+ *
+ * Returns 1 or 0. With 0, unserved reports that no provider has fips=yes, which OpenSSL does not treat as an error.
+ * Only this thread has then used the context, and it is freed.
  */
 int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
 {
@@ -143,7 +145,7 @@ static int add_provider(OSSL_PROVIDER *provider, void *arg)
     return BIO_printf(list, "%s%s%s%s", BIO_pending(list) > 0 ? ", " : "", OSSL_PROVIDER_get0_name(provider), *version != 0 ? " " : "", version) > 0;
 }
 
-/* The providers that are active in ctx, with their versions; freed with OPENSSL_free. */
+/* Returns the active providers of ctx with their versions. The caller frees the text with OPENSSL_free. */
 char *fssl_providers(OSSL_LIB_CTX *ctx)
 {
     BIO *list = copy_of(NULL, 0);
@@ -159,7 +161,7 @@ char *fssl_providers(OSSL_LIB_CTX *ctx)
     return text;
 }
 
-/* The system's store in lib, read once; it stays lib's. */
+/* Returns the system's trust store in lib. It is read once and belongs to lib. */
 X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs)
 {
     X509_STORE *store;
@@ -182,7 +184,7 @@ X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs)
 
 /* ----------------------------------------------------- a handshake, to try */
 
-/* A self-signed certificate for the other side. */
+/* Makes a self-signed certificate for the other side. */
 static X509 *sign_self(fssl_lib *lib, EVP_PKEY *key)
 {
     X509 *cert = X509_new_ex(lib->ctx, FSSL_PROPQ);
@@ -217,7 +219,7 @@ static EVP_PKEY *make_key(fssl_lib *lib, int i)
     }
 }
 
-/* Gives ctx one of the certificates that the other side has, made when it is first wanted. */
+/* Gives ctx one of the certificates of the other side, which are made when they are first needed. */
 static int use_own(SSL_CTX *ctx, fssl_lib *lib, int i)
 {
     int ok;
@@ -247,7 +249,10 @@ static int accept_any(int ok, X509_STORE_CTX *store)
     return 1;
 }
 
-/* The other side: it takes all that the provider serves. own is the round of certificates of a server. */
+/*
+ * Makes the other side, which accepts everything that the provider implements. own selects the certificates of a
+ * server.
+ */
 static SSL_CTX *other_side(fssl_lib *lib, int server, int own, const char *suites, const char *groups)
 {
     SSL_CTX *ctx = SSL_CTX_new_ex(lib->ctx, FSSL_PROPQ, server ? TLS_server_method() : TLS_client_method());
@@ -269,7 +274,7 @@ static SSL_CTX *other_side(fssl_lib *lib, int server, int own, const char *suite
     return ctx;
 }
 
-/* One step: 1 when the handshake is complete, 0 when it waits, -1 when it failed. */
+/* Does one step. Returns 1 if the handshake is complete, 0 if it needs input, and -1 if it failed. */
 static int step(SSL *ssl)
 {
     int ret = SSL_do_handshake(ssl);
@@ -280,9 +285,12 @@ static int step(SSL *ssl)
     return ret == SSL_ERROR_WANT_READ || ret == SSL_ERROR_WANT_WRITE ? 0 : -1;
 }
 
-enum { MAX_STEPS = 1000 }; /* of a handshake in memory: a chain of 100 KB passes through the BIOs in 7 */
+enum { MAX_STEPS = 1000 }; /* of a handshake in memory: a chain of 100 KB needs 7 */
 
-/* A handshake in memory between a connection of ctx and one of other, which asks for a certificate if wants_cert is 1. */
+/*
+ * Makes a handshake in memory between a connection of ctx and one of other, which asks for a certificate if
+ * wants_cert is 1.
+ */
 static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other, int wants_cert)
 {
     SSL *us = SSL_new(ctx), *them = SSL_new(other);
@@ -291,9 +299,9 @@ static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other, int wants_cert)
 
     if (us == NULL || them == NULL || BIO_new_bio_pair(&ours, 0, &theirs, 0) != 1)
         goto end;
-    SSL_set_bio(us, ours, ours); /* owns it now */
+    SSL_set_bio(us, ours, ours); /* takes ownership */
     SSL_set_bio(them, theirs, theirs);
-    SSL_set_security_level(us, 0); /* the level is not what is tried here */
+    SSL_set_security_level(us, 0); /* the security level is not what is tested here */
     SSL_set_verify(us, SSL_VERIFY_NONE, NULL);
     if (wants_cert)
         SSL_set_verify(them, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, accept_any);
@@ -316,10 +324,9 @@ end:
 }
 
 /*
- * Whether a connection of ctx can complete a handshake under lib, at the highest
- * version that ctx admits, with a peer that takes all that lib serves. Asking
- * for each algorithm would not tell that: what a provider does with a key of
- * this size, with this curve or this kind of padding it decides when it is used.
+ * Reports whether a connection of ctx can complete a handshake with lib, at the highest version that ctx allows,
+ * with a peer that accepts everything that lib implements. Asking for each algorithm would not be enough: a
+ * provider decides only when it uses a key whether it accepts its size, curve or padding.
  */
 int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs)
 {
@@ -338,7 +345,7 @@ int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, co
     return ok;
 }
 
-/* OpenSSL's name of the signature algorithm of a kind of key. */
+/* Returns OpenSSL's name of the signature algorithm of a key type. */
 static const char *signature_name(int key)
 {
     switch (key) {
@@ -358,7 +365,10 @@ static const char *signature_name(int key)
     }
 }
 
-/* Names the first certificate that ctx sends whose signature nobody can verify under lib, or NULL; freed with OPENSSL_free. */
+/*
+ * Describes the first certificate sent by ctx whose signature no provider of lib can verify, or returns NULL. The
+ * caller frees the text with OPENSSL_free.
+ */
 char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib)
 {
     STACK_OF(X509) *chain = NULL;
@@ -374,7 +384,7 @@ char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib)
         EVP_SIGNATURE *signature = NULL;
 
         if (X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0)
-            continue; /* a root: nobody looks at its signature */
+            continue; /* a root: its signature is not verified */
         if (!OBJ_find_sigid_algs(X509_get_signature_nid(cert), &digest, &key))
             digest = NID_undef, key = X509_get_signature_nid(cert);
         if (key == NID_rsassaPss) /* the digest is in the parameters */
@@ -402,7 +412,7 @@ char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib)
     return bad;
 }
 
-/* -------------------------------------------------------- who serves what */
+/* -------------------------------------------------- providers of algorithms */
 
 typedef struct serving {
     OSSL_LIB_CTX *ctx;
@@ -416,7 +426,7 @@ static void copy_name(char *dst, size_t cap, const char *src)
     OPENSSL_strlcpy(dst, src != NULL ? src : "", cap);
 }
 
-/* Adds one line; provider is NULL where nobody serves it. */
+/* Adds an entry. provider is NULL if no provider implements the algorithm. */
 static void add(serving *s, int use, const char *algorithm, const OSSL_PROVIDER *provider)
 {
     fssl_served *line;
@@ -444,7 +454,7 @@ static void add_mac(serving *s, const SSL_CIPHER *cipher)
     char name[64];
     EVP_MAC *mac;
 
-    if (nid == NID_undef) /* the cipher authenticates */
+    if (nid == NID_undef) /* the cipher authenticates the records itself */
         return;
     mac = EVP_MAC_fetch(s->ctx, "HMAC", s->propq);
     BIO_snprintf(name, sizeof(name), "HMAC-%s", OBJ_nid2sn(nid));
@@ -462,7 +472,7 @@ static void add_kdf(serving *s, const SSL *ssl, const SSL_CIPHER *cipher)
 
     if (SSL_version(ssl) < TLS1_2_VERSION)
         digest = "MD5-SHA1";
-    else if (legacy == NULL || EVP_MD_get_type(legacy) == NID_md5_sha1) /* a suite that is older than TLS 1.2 (RFC 5246 section 5) */
+    else if (legacy == NULL || EVP_MD_get_type(legacy) == NID_md5_sha1) /* a suite from before TLS 1.2 (RFC 5246 section 5) */
         digest = "SHA256";
     else
         digest = EVP_MD_get0_name(legacy);
@@ -497,7 +507,7 @@ static int ask_groups(OSSL_PROVIDER *provider, void *arg)
     return 1;
 }
 
-/* A group is a name of TLS; the algorithm behind it is what its provider says. */
+/* Adds the group. TLS knows only its name; the provider knows the algorithm. */
 static void add_key_exchange(serving *s, SSL *ssl, const SSL_CIPHER *cipher)
 {
     long id = SSL_get0_session(ssl) != NULL ? fssl_negotiated_group(ssl) : 0;
@@ -514,10 +524,10 @@ static void add_key_exchange(serving *s, SSL *ssl, const SSL_CIPHER *cipher)
     if (g.name != NULL) {
         OSSL_PROVIDER_do_all(s->ctx, ask_groups, &g);
     } else if (SSL_CIPHER_get_kx_nid(cipher) == NID_kx_dhe) {
-        g.name = "DH"; /* parameters of the server's own */
+        g.name = "DH"; /* the server's own parameters */
         copy_name(g.algorithm, sizeof(g.algorithm), g.name);
     }
-    if (g.name == NULL) /* a resumed session without one, a pre-shared key */
+    if (g.name == NULL) /* a resumed session without a key exchange, or a pre-shared key */
         return;
     key = g.algorithm[0] != 0 ? EVP_KEYMGMT_fetch(s->ctx, g.algorithm, s->propq) : NULL;
     add(s, FSSL_USE_KEY_EXCHANGE, g.name, key != NULL ? EVP_KEYMGMT_get0_provider(key) : NULL);
@@ -536,9 +546,9 @@ static void add_signature(serving *s, int use, int key, int digest)
 }
 
 /*
- * What a connection uses, and who serves that in its library context under its
- * properties. OpenSSL fetches with the same arguments; it does not tell what it
- * got. list has room for FSSL_MAX_SERVED; returns the count.
+ * Lists the algorithms that a connection uses, and the providers that implement them in its library context and
+ * with its properties. OpenSSL fetches with the same arguments, but does not report what it got. list has room for
+ * FSSL_MAX_SERVED entries. Returns their number.
  */
 int fssl_conn_served(const fssl_conn *c, fssl_served *list)
 {
@@ -568,5 +578,5 @@ int fssl_conn_served(const fssl_conn *c, fssl_served *list)
 }
 
 #else
-typedef int fssl_nothing; /* an empty file is no C */
+typedef int fssl_nothing; /* C does not allow an empty file */
 #endif

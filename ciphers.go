@@ -58,8 +58,8 @@ func (s *sharedCtx) applyCiphers() error {
 	return nil
 }
 
-// blame names the entries because of which OpenSSL refused a list. It returns ""
-// if it finds none.
+// blame describes the entries because of which OpenSSL rejected a list. It
+// returns "" if it finds none.
 func (l library) blame(option, list string) string {
 	var notes []string
 	switch option {

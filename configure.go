@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// configure applies the options. The order decides: the security level in
-// Cipher also holds for DH parameters and certificates.
+// configure applies the options. The order matters: the security level in
+// Cipher also applies to DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
 		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyIdentity, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
@@ -35,7 +35,7 @@ func (s *sharedCtx) configure() error {
 
 func (s *sharedCtx) applyVersions() error {
 	o := &s.opts
-	low, high := s.versions() // what openssl.cnf asks for
+	low, high := s.versions() // the limits in openssl.cnf
 	low = max(low, VersionTLS12)
 	if o.MinVersion != 0 {
 		low = o.MinVersion
@@ -70,7 +70,7 @@ func (s *sharedCtx) applyVerify() error {
 	}
 	s.setVerifyDepth(depth)
 	switch {
-	case o.asksClient(), o.NumTickets < 0: // a resumed session shows no certificate
+	case o.asksClient(), o.NumTickets < 0: // in a resumed session the client sends no certificate
 		s.setTickets(0)
 	case o.NumTickets > 0:
 		s.setTickets(o.NumTickets)
@@ -92,8 +92,8 @@ func (s *sharedCtx) applyVerify() error {
 	return nil
 }
 
-// checkSizes refuses what OpenSSL finds too long only while it builds a message, or
-// the peer when it reads one.
+// checkSizes returns an error for data that OpenSSL would find too long only
+// while it builds a message, or that the peer would reject.
 func (s *sharedCtx) checkSizes() error {
 	o := &s.opts
 	names, chain := s.sizes()
@@ -109,15 +109,15 @@ func (s *sharedCtx) checkSizes() error {
 }
 
 const (
-	// maxCANames bounds the names of the CAs in the request for a certificate, in
+	// maxCANames bounds the names of the CAs in a certificate request, in
 	// bytes: TLS 1.3 has 65,535 for all extensions of the message.
 	maxCANames = 64<<10 - 512
 	// maxOwnChain bounds the message with this side's certificates, in bytes:
-	// OpenSSL's peers take no longer one (SSL_MAX_CERT_LIST_DEFAULT).
+	// peers with OpenSSL accept no longer one (SSL_MAX_CERT_LIST_DEFAULT).
 	maxOwnChain = 100 << 10
 )
 
-// forgetSecrets drops what the connections do not need.
+// forgetSecrets removes the options that connections do not need.
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil
 	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil

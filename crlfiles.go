@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// applyCACRL reads the CRLs whose serials are compared.
+// applyCACRL reads the CRLs of which only serials are compared.
 func (s *sharedCtx) applyCACRL() (err error) {
 	o := &s.opts
 	if o.CACRLMem != nil {
@@ -99,8 +99,8 @@ func (s *sharedCtx) currentLists() (*crlLists, error) {
 	return next.list, nil
 }
 
-// takeLists gives the connection the lists as they are when its handshake
-// begins. Where they cannot be used, nobody is acceptable.
+// takeLists gives the connection the current lists when its handshake begins.
+// If they cannot be used, no peer is valid.
 func (f *Filter) takeLists() {
 	if f.ctx.opts.CRLCheck == CRLCheckOff {
 		return
@@ -115,8 +115,8 @@ func (f *Filter) takeLists() {
 // asksSerials reports whether CACRL or CACRLMem is given.
 func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
 
-// serials returns the serials of CACRLMem, or those of CACRL: as the file is now,
-// or with ReadCRLOnce as NewCtx found it.
+// serials returns the serials of CACRLMem or of CACRL: of the file as it is
+// now, or with ReadCRLOnce as NewCtx has read it.
 func (s *sharedCtx) serials() (*crlSerials, error) {
 	switch {
 	case s.memSerials != nil:
@@ -127,19 +127,19 @@ func (s *sharedCtx) serials() (*crlSerials, error) {
 	return loadSerials(s.opts.CACRL)
 }
 
-// crlSet is what the files of a context held when they were looked at last. It
-// does not change: what is new makes a new one.
+// crlSet is the content of a context's files when they were last checked. It is
+// immutable: a change makes a new one.
 type crlSet struct {
 	list  *crlLists // of all files and of CRLMem
-	own   bool      // list is no other's: neither a file's nor CRLMem's
+	own   bool      // list was made for this set, and does not belong to the cache or to CRLMem
 	files []*cachedCRL[*crlLists]
 }
 
-// maxCRLFiles bounds Options.CRLFiles: every handshake looks at all of them.
+// maxCRLFiles bounds Options.CRLFiles: every handshake checks all of them.
 const maxCRLFiles = 256
 
-// closeLists frees what no other context and, as the last one is gone, no filter
-// uses.
+// closeLists frees the lists and serials that belong to this context alone. It
+// is called when the last filter is gone.
 func (s *sharedCtx) closeLists() {
 	if set := s.crls.Load(); set != nil && set.own {
 		set.list.close()
@@ -153,17 +153,17 @@ func (s *sharedCtx) closeLists() {
 }
 
 const (
-	// maxCachedCRLs bounds the number of files that are kept parsed, in each
+	// maxCachedCRLs bounds the number of files that are kept parsed, for each
 	// of the two forms: sorted serials and whole lists.
 	maxCachedCRLs = 32
-	// racyCRL is the age below which a file's time of change does not prove
-	// that it is unchanged: it may have been written twice within one tick of
+	// racyCRL is the age below which the modification time does not prove that
+	// a file is unchanged: it may have been written twice within one tick of
 	// the file system's clock.
 	racyCRL = 2 * time.Second
 )
 
-// The caches are those of the process, since the original's New makes a context
-// for each connection. A file may be in both.
+// The caches are shared by the process, since New makes a context for each
+// connection. A file may be in both.
 var (
 	serialFiles = crlCache[*crlSerials]{parse: parseSerials} // CACRL
 	listFiles   = crlCache[*crlLists]{parse: parseLists}     // CRLFiles
@@ -179,26 +179,27 @@ type crlCache[T any] struct {
 	clock   uint64
 }
 
-// cachedCRL is one parsed file and what it was parsed from. It does not change, used apart.
+// cachedCRL is a parsed file and the data that identifies it. It is immutable,
+// except used.
 type cachedCRL[T any] struct {
 	info fs.FileInfo
 	sum  [sha256.Size]byte
-	read time.Time // when reading began
-	racy bool
-	crl  T     // nil where err is set
-	err  error // a file that is broken stays so until it changes
+	read time.Time // when reading started
+	racy bool      // the file was younger than racyCRL when it was read
+	crl  T         // nil if err is set
+	err  error     // the parse error, which stays until the file changes
 	used uint64
 }
 
-// isOf reports whether c was parsed from the file that info describes, as far
-// as inode, size and time of change tell.
+// isOf reports whether c was parsed from the file that info describes, judged
+// by inode, size and modification time.
 func (c *cachedCRL[T]) isOf(info fs.FileInfo) bool {
 	return os.SameFile(c.info, info) && c.info.Size() == info.Size() && c.info.ModTime().Equal(info.ModTime())
 }
 
-// crlReader lets one goroutine at a time read a file. All others that ask
-// meanwhile would need the same memory and time once more, and a large list
-// takes hundreds of megabytes while it is parsed.
+// crlReader lets only one goroutine at a time read a file. The others would
+// need the same memory and time again, and parsing a large list takes hundreds
+// of megabytes.
 type crlReader struct {
 	sync.Mutex
 	users int
@@ -227,10 +228,11 @@ func (k *crlCache[T]) lockFile(file string) (unlock func()) {
 	}
 }
 
-// load parses the CRLs in file, or takes them from the cache if the file is
-// the same: by inode, size and time of change, and by its content where that
-// time is too recent to tell. The answer is never older than the question. have
-// is what the asker got last time, or nil: the cache may have dropped it.
+// load returns the parsed CRLs of file. It takes them from the cache if the
+// file is unchanged: by inode, size and modification time, and also by content
+// if that time is too recent to be reliable. The result is never older than the
+// call. have is what the caller got last time, or nil; the cache may have
+// dropped it.
 func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], error) {
 	asked := time.Now()
 	f, info, err := openCRL(file)
@@ -245,7 +247,7 @@ func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], erro
 		return c, c.err
 	}
 	defer k.lockFile(file)()
-	if f, info, err = openCRL(file); err != nil { // it may be another by now
+	if f, info, err = openCRL(file); err != nil { // the file may have been replaced
 		return nil, err
 	}
 	defer f.Close()
@@ -264,18 +266,18 @@ func (k *crlCache[T]) load(file string, have *cachedCRL[T]) (*cachedCRL[T], erro
 	}
 	if c != nil && c.sum == fresh.sum {
 		fresh.crl, fresh.err = c.crl, c.err
-	} else if fresh.crl, fresh.err = k.parse(data); fresh.err != nil { // OpenSSL does not always say that memory was short
+	} else if fresh.crl, fresh.err = k.parse(data); fresh.err != nil { // once more: OpenSSL does not always report a lack of memory
 		fresh.crl, fresh.err = k.parse(data)
 	}
-	if errors.Is(fresh.err, errNoMemory) { // that is not the file's fault
+	if errors.Is(fresh.err, errNoMemory) { // the file is not to blame
 		return nil, fresh.err
 	}
 	k.keep(file, fresh)
 	return fresh, fresh.err
 }
 
-// openCRL opens a regular file. Anything else has no second reading, or none
-// that ends, and a pipe without a writer would block.
+// openCRL opens a regular file. Other kinds of files cannot be read again or
+// have no end, and opening a pipe without a writer would block.
 func openCRL(file string) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -328,7 +330,7 @@ func (k *crlCache[T]) keep(file string, c *cachedCRL[T]) {
 	}
 }
 
-// loadSerials gives the serials of the CRLs in file, as it is now.
+// loadSerials returns the serials of the CRLs in file, as it is now.
 func loadSerials(file string) (*crlSerials, error) {
 	c, err := serialFiles.load(file, nil)
 	if err != nil {

@@ -27,11 +27,11 @@ func (s *sharedCtx) applyDH() error {
 	return nil
 }
 
-// maxCheckedDH bounds the memory of checked parameters.
+// maxCheckedDH bounds the number of digests in checkedDH.
 const maxCheckedDH = 64
 
-// checkedDH remembers parameters that were found sound, by digest: the check
-// of a prime costs 20 to 100 ms, and New makes a context for each connection.
+// checkedDH has the digests of parameters that have passed the check: checking
+// a prime takes 20 to 100 ms, and New makes a context for each connection.
 var checkedDH struct {
 	sync.Mutex
 	sums map[checkedSum]bool
@@ -39,11 +39,11 @@ var checkedDH struct {
 
 type checkedSum struct {
 	sum  [sha256.Size]byte
-	fips bool // the FIPS provider has a narrower view
+	fips bool // checked by the FIPS provider, which accepts less
 }
 
 // setDH loads DH parameters in PEM form. The security level decides whether
-// they are large enough, DH_check whether they are sound.
+// they are large enough, and DH_check whether they are valid.
 //
 // Corresponds to POE_FILTER_SSL_CTX_set_tmp_dh.
 func (h *ctxHandle) setDH(pem []byte) error {

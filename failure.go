@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// after turns the end of a crossing into an error and freezes the filter.
+// after returns nil, or freezes the filter and returns the error of a failed
+// call into C.
 func (f *Filter) after(op string, st status) error {
 	if st < statusOK {
 		return f.failure(op, st)
@@ -17,7 +18,8 @@ func (f *Filter) after(op string, st status) error {
 	return nil
 }
 
-// failure is the error of a crossing that failed.
+// failure freezes the filter with the error of a failed call into C, and
+// returns it.
 func (f *Filter) failure(op string, st status) error {
 	switch st {
 	case statusFull:
@@ -47,7 +49,8 @@ func (f *Filter) failure(op string, st status) error {
 	return f.fail(e)
 }
 
-// fail freezes the filter.
+// fail freezes the filter and returns the error that froze it, which may be an
+// earlier one.
 func (f *Filter) fail(err error) error {
 	if f.err != nil {
 		return f.err
@@ -63,7 +66,7 @@ func (f *Filter) fail(err error) error {
 	return err
 }
 
-// explain adds what is known about common failures.
+// explain adds a hint to the error of a common failure.
 func (f *Filter) explain(e *Error) {
 	var refused *VerifyError
 	switch {
@@ -76,7 +79,7 @@ func (f *Filter) explain(e *Error) {
 	case e.has("no shared cipher"):
 		offered := f.ssl.offered()
 		e.Hint = "this side can negotiate " + strings.Join(f.ctx.usable, ":")
-		if offered != "" { // OpenSSL does not tell in TLS 1.3
+		if offered != "" { // OpenSSL does not know it in TLS 1.3
 			e.Hint = fmt.Sprintf("the peer offered %s; %s", offered, e.Hint)
 		}
 	case e.PlainHTTP():
@@ -93,12 +96,13 @@ func (f *Filter) explain(e *Error) {
 	}
 }
 
-// unencrypted describes the record that OpenSSL failed at, if that is an alert or a
-// ChangeCipherSpec of the peer without encryption, and is "" otherwise. OpenSSL
-// stops after the header of the record or after all of it. taken and rest are
-// what Receive was given before and after that point. A record that came in
-// several pieces is not recognized, so this is for Debug and no part of the error,
-// whose text does not depend on how the bytes were cut.
+// unencrypted describes the record at which OpenSSL failed, if it is an
+// unencrypted alert or ChangeCipherSpec of the peer; otherwise it returns "".
+// OpenSSL stops after the header of such a record or after all of it. taken and
+// rest are the input of Receive before and after that point. A record that came
+// in several pieces is not recognized. Therefore the description is only for
+// Debug and not part of the error, whose text must not depend on how the input
+// was cut.
 func unencrypted(taken, rest []byte) string {
 	const header = 5
 	ends := taken[max(0, len(taken)-header-2):]

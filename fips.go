@@ -15,18 +15,18 @@ import (
 // has 12 kB.
 const maxFIPSConfig = 1 << 20
 
-// maxLibraries bounds the library contexts in the process, which are never
-// freed: one for each content of FIPSConfig.
+// maxLibraries bounds the number of library contexts in the process, one for
+// each content of FIPSConfig. They are never freed.
 const maxLibraries = 16
 
-// libraries holds the library contexts, by the content of their configuration.
-// To load one takes self-tests, so contexts share it.
+// libraries has the library contexts by the content of their configuration.
+// Loading one runs self-tests, so contexts share it.
 var libraries struct {
 	sync.Mutex
 	byConfig map[[sha256.Size]byte]library
 }
 
-// library is the library context for these options.
+// library returns the library context for these options.
 func (o *Options) library() (library, error) {
 	if !o.FIPS {
 		return library{}, nil
@@ -93,7 +93,7 @@ func (l library) loaded() string {
 	return "loaded providers: " + l.providers
 }
 
-// reads reports whether a provider is there that decodes keys.
+// reads reports whether a provider that decodes keys is active.
 func (l library) reads() bool {
 	for provider := range strings.SplitSeq(l.providers, ", ") {
 		if name, _, _ := strings.Cut(provider, " "); name == "base" || name == "default" {
@@ -103,8 +103,9 @@ func (l library) reads() bool {
 	return false
 }
 
-// checkFIPS refuses what could not complete a handshake under the FIPS
-// provider: OpenSSL accepts much that it can not use later.
+// checkFIPS returns an error if these options could not complete a handshake
+// with the FIPS provider: OpenSSL accepts many settings that it cannot use
+// later.
 func (s *sharedCtx) checkFIPS() error {
 	if !s.lib.made() {
 		return nil
@@ -121,7 +122,7 @@ func (s *sharedCtx) checkFIPS() error {
 	return badOption("FIPS", "these options%s cannot complete a handshake under the FIPS provider: %w; %s", o.deciding(), bare(err), s.lib.loaded())
 }
 
-// deciding names the options that a handshake may have failed for.
+// deciding lists the options that may be the reason for a failed handshake.
 func (o *Options) deciding() string {
 	var set []string
 	for _, option := range []struct {

@@ -16,12 +16,12 @@ type identitySource struct {
 	passphrase      func() ([]byte, error)
 }
 
-// identity gives the certificate that the options name.
+// identity returns the sources of the certificate in the options.
 func (o *Options) identity() identitySource {
 	return identitySource{o.fileOption("Crt"), o.fileOption("Key"), o.fileOption("Chain"), o.KeyPassphrase}
 }
 
-// sends is the option whose certificates are sent.
+// sends returns the option whose certificates are sent.
 func (s *identitySource) sends() fileOption {
 	if s.chain.given() {
 		return s.chain
@@ -29,10 +29,10 @@ func (s *identitySource) sends() fileOption {
 	return s.crt
 }
 
-// identity is a certificate, its chain and its private key: loaded as a whole by
-// load, and applied as a whole by apply. free ends it.
+// identity is a certificate, its chain and its private key. load reads all of
+// it, apply applies all of it, and free releases it.
 type identity struct {
-	chain certInput // what is sent, this side's own certificate first
+	chain certInput // the certificates that are sent, this side's own first
 	key   input
 	pkey  privateKey
 }
@@ -68,8 +68,8 @@ func (id identity) free() {
 	id.chain.free()
 }
 
-// apply makes the identity that of ctx. With fromTrust, the intermediates of a
-// certificate that comes alone are taken from the trust store.
+// apply makes id the identity of ctx. With fromTrust, the intermediates of a
+// certificate without a chain are taken from the trust store.
 func (id identity) apply(ctx *ctxHandle, fromTrust bool) error {
 	if err := ctx.useChain(id.chain.list); err != nil {
 		if newer := needsNewerKey(id.chain.data); newer != nil {
@@ -107,7 +107,8 @@ func (s *sharedCtx) applyIdentity() error {
 	return id.apply(s.ctxHandle, o.fileOption("CACrt").given())
 }
 
-// checkAnonymous refuses a server that could serve nobody.
+// checkAnonymous returns an error for a server without a certificate that could
+// not serve any client.
 func (s *sharedCtx) checkAnonymous() error {
 	if s.opts.Client {
 		return nil
@@ -122,8 +123,8 @@ func (s *sharedCtx) checkAnonymous() error {
 	return nil
 }
 
-// certificates reads what is sent: the chain if it is named, and otherwise the
-// certificate. If both are, they must begin with the same certificate.
+// certificates reads the certificates to send: Chain if it is given, and
+// otherwise Crt. If both are given, they must begin with the same certificate.
 func (s *identitySource) certificates(lib library) (certInput, error) {
 	read := func(option fileOption) (c certInput, err error) {
 		if c.input, err = option.read(); err == nil {
@@ -150,7 +151,7 @@ func (s *identitySource) certificates(lib library) (certInput, error) {
 	return chain, nil
 }
 
-// loadKey reads the private key: Key, or the one in the file of the chain.
+// loadKey reads the private key from Key, or from the file of the chain.
 func (s *identitySource) loadKey(lib library, id *identity) error {
 	id.key = id.chain.input
 	if s.key.given() {
@@ -170,7 +171,7 @@ func (s *identitySource) loadKey(lib library, id *identity) error {
 		}
 	}
 	if err != nil {
-		if newer := needsNewerKey(id.chain.data); newer != nil { // and so does its certificate
+		if newer := needsNewerKey(id.chain.data); newer != nil { // the certificate has the same type of key
 			return id.chain.wrap(newer)
 		}
 		if in.option == id.chain.option && !pemKey.in(in.data) {
@@ -185,8 +186,8 @@ func (s *identitySource) loadKey(lib library, id *identity) error {
 	return nil
 }
 
-// errOldForm is for keys in the traditional form: OpenSSL derives their key with
-// MD5, outside of any library context.
+// errOldForm is the error for keys encrypted in the traditional form: OpenSSL
+// derives the encryption key with MD5, outside of any library context.
 var errOldForm = errors.New("the private key is encrypted in the old form, which needs MD5; \"openssl pkcs8 -topk8\" converts it")
 
 func (s *identitySource) decryptKey(lib library, in input) (privateKey, error) {
@@ -199,7 +200,7 @@ func (s *identitySource) decryptKey(lib library, in input) (privateKey, error) {
 	}
 	defer clear(passphrase)
 	if passphrase == nil {
-		passphrase = []byte{} // an empty passphrase is an answer too
+		passphrase = []byte{} // an empty passphrase is a passphrase too
 	}
 	key, _, err := lib.parseKey(in.data, passphrase)
 	if algorithm, missing := missingAlgorithm(err); missing {
@@ -212,7 +213,8 @@ func (s *identitySource) decryptKey(lib library, in input) (privateKey, error) {
 	return key, nil
 }
 
-// missingAlgorithm finds the algorithm that no provider has, as OpenSSL 3 names it.
+// missingAlgorithm returns OpenSSL 3's name of the algorithm that no provider
+// has.
 func missingAlgorithm(err error) (name string, missing bool) {
 	var e *Error
 	if !errors.As(err, &e) {

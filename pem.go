@@ -17,7 +17,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// maxPEMFile bounds a file that is named in Options and the content of one, in
+// maxPEMFile bounds each file that Options name, and each content in memory, in
 // bytes. The largest CRL that we know of has 40 MB.
 const maxPEMFile = 256 << 20
 
@@ -27,7 +27,7 @@ type input struct {
 	data         []byte
 }
 
-// checkSize holds content from memory to the bound of a file.
+// checkSize applies the bound of a file to content in memory.
 func (in input) checkSize() error {
 	if len(in.data) > maxPEMFile {
 		return in.wrap(errTooLong)
@@ -47,7 +47,8 @@ func readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
-// readAll leaves no copy of what it read behind: it may be a private key.
+// readAll reads f, and leaves no other copy in memory: the file may have a
+// private key.
 func readAll(f *os.File) ([]byte, error) {
 	size := int64(bytes.MinRead)
 	if info, err := f.Stat(); err == nil && info.Size() > maxPEMFile {
@@ -55,7 +56,7 @@ func readAll(f *os.File) ([]byte, error) {
 	} else if err == nil {
 		size = max(size, info.Size())
 	}
-	data := make([]byte, 0, size+1) // one more, to see the end
+	data := make([]byte, 0, size+1) // one byte more, to find the end
 	for {
 		n, err := f.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
@@ -77,7 +78,7 @@ func readAll(f *os.File) ([]byte, error) {
 	}
 }
 
-// unwrapPath leaves out the file's name, which the OptionError has already.
+// unwrapPath removes the file's name from err: OptionError already has it.
 func unwrapPath(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -86,8 +87,8 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// forget overwrites what was read from a file: a private key may be in it. The
-// caller's memory is the caller's affair.
+// forget overwrites the content of a file, which may have a private key. Memory
+// of the caller is left as it is.
 func (in input) forget() {
 	if in.file != "" {
 		clear(in.data)
@@ -109,7 +110,7 @@ func (in input) name() string {
 	return in.option
 }
 
-// What a PEM block is called, and how its BEGIN line ends.
+// Kinds of PEM blocks.
 var (
 	pemCertificate = pemKind{"certificate", "CERTIFICATE-----", "x509"}
 	pemKey         = pemKind{"private key", "PRIVATE KEY-----", "pkey"}
@@ -117,12 +118,13 @@ var (
 	pemDH          = pemKind{"DH parameters", "DH PARAMETERS-----", "dhparam"}
 )
 
-// pemKind also has the command of openssl that converts such a thing.
+// pemKind is the name of a kind of PEM block, the end of its BEGIN line, and
+// the openssl command that converts it.
 type pemKind struct{ name, end, command string }
 
 func (k pemKind) in(data []byte) bool { return bytes.Contains(data, []byte(k.end)) }
 
-// notPEM explains why nothing was found in in.
+// notPEM explains why in has no usable PEM block.
 func (in input) notPEM(kind pemKind, err error) error {
 	switch {
 	case errors.Is(err, errNoMemory):
@@ -139,13 +141,14 @@ func (in input) notPEM(kind pemKind, err error) error {
 		return errors.New("a BEGIN line in it does not start its line")
 	}
 	var e *Error
-	if errors.As(err, &e) && len(e.Records) == 0 { // OpenSSL takes it, and this package does not
+	if errors.As(err, &e) && len(e.Records) == 0 { // OpenSSL accepts it, but this package does not
 		return errors.New("a PEM block in it holds more than it should")
 	}
 	return err
 }
 
-// otherForms are kinds of PEM blocks that are mistaken for certificates and keys.
+// otherForms has kinds of PEM blocks that are often given instead of
+// certificates and keys.
 var otherForms = []struct{ kind, what string }{
 	{"PKCS7", `; it is PKCS #7, whose certificates "openssl pkcs7 -print_certs -in FILE" writes`},
 	{"CMS", `; it is PKCS #7, whose certificates "openssl pkcs7 -print_certs -in FILE" writes`},
@@ -153,7 +156,7 @@ var otherForms = []struct{ kind, what string }{
 	{"PUBLIC KEY", "; it is a public key, of which no private key can be made"},
 }
 
-// otherBlock says what the first PEM block in data is, or "".
+// otherBlock describes the first PEM block in data, or returns "".
 func otherBlock(data []byte) string {
 	for line := range bytes.Lines(data) {
 		begin, found := bytes.CutPrefix(trimBegin(line), pemBegin)
@@ -171,7 +174,8 @@ func otherBlock(data []byte) string {
 	return ""
 }
 
-// derForm says what data, which begins as ASN.1 does, seems to be, and what converts it.
+// derForm describes data that begins like ASN.1: what it seems to be, and which
+// command converts it.
 func derForm(data []byte, kind pemKind) string {
 	var outer, first asn1.RawValue
 	if _, err := asn1.Unmarshal(data, &outer); err == nil {
@@ -189,8 +193,8 @@ func derForm(data []byte, kind pemKind) string {
 	return fmt.Sprintf(`it looks like DER, which "openssl %s -inform DER -in FILE" converts`, kind.command)
 }
 
-// beginsLate reports whether blanks or a byte order mark stand in front of a
-// BEGIN, where OpenSSL does not see it.
+// beginsLate reports whether a BEGIN line follows blanks or a byte order mark,
+// and OpenSSL therefore does not recognize it.
 func beginsLate(data []byte) bool {
 	for line := range bytes.Lines(data) {
 		if bytes.HasPrefix(trimBegin(line), pemBegin) && !bytes.HasPrefix(line, pemBegin) {
@@ -204,8 +208,8 @@ func trimBegin(line []byte) []byte { return bytes.TrimLeft(line, " \t\ufeff") }
 
 var pemBegin = []byte("-----BEGIN ")
 
-// checkBlocks fails if data has a PEM block that OpenSSL passed over: behind
-// blanks or a byte order mark, it does not see one.
+// checkBlocks fails if data has a PEM block that OpenSSL did not recognize,
+// because blanks or a byte order mark come before it.
 func checkBlocks(data []byte, seen int) error {
 	begun := 0
 	for line := range bytes.Lines(data) {
@@ -219,7 +223,7 @@ func checkBlocks(data []byte, seen int) error {
 	return nil
 }
 
-// certs parses the certificates of in; there is at least one.
+// certs parses the certificates of in. It is an error if there is none.
 func (in input) certs(lib library) (certList, error) {
 	list, blocks, err := lib.parseCerts(in.data)
 	if err != nil {
@@ -236,10 +240,11 @@ func (in input) certs(lib library) (certList, error) {
 	return list, nil
 }
 
-// certList is a STACK_OF(X509) that is freed by hand.
+// certList is a STACK_OF(X509). The caller frees it.
 type certList struct{ stack *C.struct_stack_st_X509 }
 
-// parseCerts reads every certificate of pem. blocks counts PEM blocks of any kind.
+// parseCerts reads all certificates of pem. blocks counts PEM blocks of any
+// kind.
 func (l library) parseCerts(pem []byte) (list certList, blocks int, err error) {
 	var errs C.fssl_errors
 	var n C.int
@@ -253,7 +258,7 @@ func (l library) parseCerts(pem []byte) (list certList, blocks int, err error) {
 	return certList{stack}, int(n), nil
 }
 
-// made reports whether there is a list at all.
+// made reports whether l has a list.
 func (l certList) made() bool { return l.stack != nil }
 
 func (l certList) len() int { return int(C.fssl_certs_num(l.stack)) }
@@ -264,7 +269,7 @@ func (l certList) sameLeaf(other certList) bool {
 
 func (l certList) free() { C.fssl_certs_free(l.stack) }
 
-// add appends the certificate whose DER form is der.
+// add appends a certificate in DER form.
 func (l certList) add(lib library, der []byte) error {
 	var errs C.fssl_errors
 	if C.fssl_certs_add(l.stack, lib.lib, bytesPtr(der), C.size_t(len(der)), &errs) != 1 {
@@ -273,7 +278,7 @@ func (l certList) add(lib library, der []byte) error {
 	return nil
 }
 
-// join moves the certificates of other behind those of l.
+// join moves the certificates of other to the end of l.
 func (l certList) join(other certList) error {
 	if C.fssl_certs_move(l.stack, other.stack) != 1 {
 		return outOfMemory("sk_X509_push", nil)
@@ -281,16 +286,16 @@ func (l certList) join(other certList) error {
 	return nil
 }
 
-// privateKey is an EVP_PKEY that is freed by hand.
+// privateKey is an EVP_PKEY. The caller frees it.
 type privateKey struct{ pkey *C.EVP_PKEY }
 
-// parseKey reads the first private key of pem. encrypted tells that a
-// passphrase was needed, whether or not it fitted.
+// parseKey reads the first private key of pem. encrypted reports that a
+// passphrase was needed, whether or not it was the right one.
 func (l library) parseKey(pem, passphrase []byte) (key privateKey, encrypted bool, err error) {
 	var errs C.fssl_errors
 	var asked C.int
 	pkey := C.fssl_pem_key(&asked, l.lib, bytesPtr(pem), C.size_t(len(pem)), bytesPtr(passphrase), C.size_t(len(passphrase)), &errs)
-	if pkey == nil && errs.n == 0 { // whatever is wrong with a key, OpenSSL says it
+	if pkey == nil && errs.n == 0 { // OpenSSL always reports what is wrong with a key
 		return privateKey{}, asked != 0, outOfMemory("PEM_read_bio_PrivateKey", nil)
 	}
 	if pkey == nil {

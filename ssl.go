@@ -17,19 +17,21 @@ type sslHandle struct{ handle[*C.fssl_conn] }
 
 func freeConn(p *C.fssl_conn) { C.fssl_conn_free(p) }
 
-// connConfig is what a connection gets from its context beside the SSL_CTX.
+// connConfig has the settings of a connection that are not in the SSL_CTX.
 type connConfig struct {
 	client bool
-	// asks and needs say whether a server asks for a certificate, and whether it
-	// refuses a client without one. A client always asks.
+	// asks is true if a server asks for a certificate, and needs if it rejects
+	// a client without one. A client always asks.
 	asks, needs bool
-	// enforce makes the verify callback refuse a certificate that is not valid. Unless
-	// needs is set on a server, a peer without a certificate is accepted.
+	// enforce makes the verify callback reject a certificate that is not valid.
+	// A peer without a certificate is accepted, except by a client and by a
+	// server with needs.
 	enforce bool
 	ignore  []VerifyCode
 }
 
-// newSSL makes a connection of ctx, to which it holds a reference.
+// newSSL makes a connection of ctx. The SSL takes its own reference to the
+// SSL_CTX.
 func newSSL(ctx *ctxHandle, conf *connConfig) (*sslHandle, error) {
 	defer runtime.KeepAlive(ctx)
 	verify, mode := C.SSL_VERIFY_NONE, C.FSSL_RECORD
@@ -66,10 +68,11 @@ func newSSL(ctx *ctxHandle, conf *connConfig) (*sslHandle, error) {
 
 func (h *sslHandle) close() { h.handle.close(freeConn) }
 
-// renegotiationsFollowed is the number of renegotiations that a client follows.
+// renegotiationsFollowed is the maximum number of renegotiations that a client
+// follows.
 const renegotiationsFollowed = C.FSSL_MAX_ROUNDS
 
-// zeroReturn is the code of a call that the peer's close_notify ended.
+// zeroReturn is the SSL_get_error code for the peer's close_notify.
 const zeroReturn = C.SSL_ERROR_ZERO_RETURN
 
 // setALPN sets the protocols that this client offers, in the form of the
@@ -85,7 +88,8 @@ func (h *sslHandle) setALPN(protos []byte) error {
 	return nil
 }
 
-// setName sets what is sent as SNI and what is verified; empty is nothing.
+// setName sets the name that is sent as SNI and the name that is verified. An
+// empty name is not sent or not verified.
 func (h *sslHandle) setName(sni string, verify serverName) error {
 	defer runtime.KeepAlive(h)
 	errs := errorRooms.Get().(*C.fssl_errors)
@@ -115,40 +119,43 @@ func (h *sslHandle) keyUpdate(requestPeer bool) status {
 	return status(C.fssl_key_update(h.ptr, cBool(requestPeer)))
 }
 
-// handshaken reports whether the first handshake completed.
+// handshaken reports whether the first handshake has completed.
 func (h *sslHandle) handshaken() bool {
 	defer runtime.KeepAlive(h)
 	return h.ptr.handshaken != 0
 }
 
-// negotiating reports whether a handshake is under way, the first or another.
+// negotiating reports whether a handshake is in progress, the first one or a
+// renegotiation.
 func (h *sslHandle) negotiating() bool {
 	defer runtime.KeepAlive(h)
 	return C.SSL_in_init(h.ptr.ssl) != 0
 }
 
-// truncated reports what an end of the transport cuts off: a record of which a
-// part has come, a handshake that is under way.
+// truncated reports whether the end of the transport cuts off a record or a
+// handshake that is in progress.
 func (h *sslHandle) truncated() (record, handshake bool) {
 	defer runtime.KeepAlive(h)
 	cut := C.fssl_conn_truncated(h.ptr)
 	return cut&C.FSSL_IN_RECORD != 0, cut&C.FSSL_IN_HANDSHAKE != 0
 }
 
-// failure copies the error of the call that just failed.
+// failure returns the error of the call that just failed.
 func (h *sslHandle) failure(op string) *Error {
 	defer runtime.KeepAlive(h)
 	return newError(op, int(h.ptr.ssl_error), records(h.ptr.errs))
 }
 
-// offered gives the suites that the client offered, as far as a server knows them.
+// offered returns the suites that the client offered, as far as a server knows
+// them.
 func (h *sslHandle) offered() string {
 	defer runtime.KeepAlive(h)
 	return takeString(C.fssl_conn_offered(h.ptr))
 }
 
-// facts collects what is known of the connection, except HandshakeDone. Before
-// there is a cipher suite, Version and what depends on it are zero.
+// facts returns what is known of the connection, except HandshakeDone. Until a
+// cipher suite is negotiated, Version and the fields that depend on it are
+// zero.
 func (h *sslHandle) facts() (s State) {
 	defer runtime.KeepAlive(h)
 	var facts C.fssl_facts
@@ -166,8 +173,8 @@ func (h *sslHandle) facts() (s State) {
 	return s
 }
 
-// protocol is the version that the handshake uses so far, also before there is a
-// cipher suite.
+// protocol returns the version that the handshake uses so far, even before a
+// cipher suite is negotiated.
 func (h *sslHandle) protocol() Version {
 	defer runtime.KeepAlive(h)
 	return Version(C.SSL_version(h.ptr.ssl))
@@ -180,7 +187,7 @@ func (h *sslHandle) ocspResponse() []byte {
 	return C.GoBytes(unsafe.Pointer(p), C.int(n))
 }
 
-// finished is the Finished message that one side sent.
+// finished returns the Finished message of one side.
 func (h *sslHandle) finished(ofPeer bool) []byte {
 	defer runtime.KeepAlive(h)
 	buf := make([]byte, C.EVP_MAX_MD_SIZE)
@@ -188,7 +195,7 @@ func (h *sslHandle) finished(ofPeer bool) []byte {
 	return buf[:min(n, len(buf))]
 }
 
-// served lists what the connection uses, and who serves it.
+// served lists the algorithms that the connection uses, and their providers.
 func (h *sslHandle) served() []AlgorithmProvider {
 	defer runtime.KeepAlive(h)
 	var lines [C.FSSL_MAX_SERVED]C.fssl_served
@@ -199,7 +206,8 @@ func (h *sslHandle) served() []AlgorithmProvider {
 	return list
 }
 
-// export fills out. A nil context and an empty one are not the same.
+// export fills out with keying material. A nil context and an empty one are not
+// the same.
 func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
@@ -211,7 +219,7 @@ func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	return nil
 }
 
-// state is OpenSSL's word for where the handshake is.
+// state returns OpenSSL's description of the handshake's state.
 func (h *sslHandle) state() string {
 	defer runtime.KeepAlive(h)
 	return strings.TrimSpace(C.GoString(C.SSL_state_string_long(h.ptr.ssl)))

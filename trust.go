@@ -62,16 +62,17 @@ func (s *sharedCtx) applyTrust() error {
 	return nil
 }
 
-// maxCAFiles bounds the files of a directory in CACrt.
+// maxCAFiles bounds the number of files in a CACrt directory.
 const maxCAFiles = 4096
 
-// hashedName is what openssl rehash calls a link to a certificate; that of a CRL has an r.
+// hashedName matches the name of a link that "openssl rehash" makes to a
+// certificate. (Links to CRLs have an "r" after the dot.)
 var hashedName = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
 
 var errNoCAs = errors.New("it is a directory, and none of its files (*.pem, *.crt, *.cer and hashed names such as 5ed36f99.0) holds a PEM certificate")
 
-// caInputs reads CACrt: a file, or every certificate file of a directory. A file
-// that two names lead to counts once.
+// caInputs reads CACrt: a file, or all certificate files of a directory. A file
+// that has several names is read once.
 func (o *Options) caInputs() ([]input, error) {
 	dir := o.CACrt
 	wrap := func(file string, err error) error {
@@ -110,7 +111,7 @@ func (o *Options) caInputs() ([]input, error) {
 			return nil, wrap(dir, fmt.Errorf("its files have more than %d bytes", maxPEMFile))
 		}
 		sum := sha256.Sum256(in.data)
-		der := len(in.data) > 0 && in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin) // an error says what converts it
+		der := len(in.data) > 0 && in.data[0] == 0x30 && !bytes.Contains(in.data, pemBegin) // kept, so that the error can say how to convert it
 		switch {
 		case seen[sum]:
 		case pemCertificate.in(in.data) || der:
@@ -126,14 +127,16 @@ func (o *Options) caInputs() ([]input, error) {
 	return list, nil
 }
 
-// systemStore is read once in the life of the process: that costs 5 to 24 ms. A
-// failure is not remembered: memory may have been short.
+// systemStore is the system's trust store. It is read once in the life of the
+// process, which takes 5 to 24 ms. A failure is not remembered, because memory
+// may have been short.
 var systemStore struct {
 	sync.Mutex
 	store *C.X509_STORE
 }
 
-// systemStore is that of a library context, which keeps it.
+// systemStore returns the system's trust store for a library context, which
+// owns it.
 func (l library) systemStore() (*C.X509_STORE, error) {
 	var errs C.fssl_errors
 	if l.made() {
@@ -164,14 +167,15 @@ func (h *ctxHandle) trustSystem() error {
 	return nil
 }
 
-// trust makes cas the only trusted certificates; announce sends their names to clients.
+// trust makes cas the only trusted certificates. announce sends their names to
+// clients.
 func (h *ctxHandle) trust(cas certList, announce bool) error {
 	return h.try("X509_STORE_add_cert", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_trust(ctx, cas.stack, cBool(announce), errs)
 	})
 }
 
-// trusted gives the certificates in the trust store, as DER.
+// trusted returns the certificates in the trust store, in DER form.
 func (h *ctxHandle) trusted() (list [][]byte) {
 	defer runtime.KeepAlive(h)
 	stack := C.fssl_ctx_cas(h.ptr)

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// validate finds what is wrong without OpenSSL's help.
+// validate returns the errors that can be found without OpenSSL.
 func (o *Options) validate() error {
 	for _, s := range o.fileOptions() {
 		if strings.ContainsRune(s.file, 0) {
@@ -32,7 +32,7 @@ func (o *Options) validate() error {
 	}
 	for _, code := range o.IgnoreVerifyErrors {
 		if code < 0 || code > math.MaxInt32 {
-			return badOption("IgnoreVerifyErrors", "holds %d, which is no X509_V_ERR number", int(code))
+			return badOption("IgnoreVerifyErrors", "holds %d, which is not an X509_V_ERR number", int(code))
 		}
 	}
 	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateALPN, o.validateVersions, o.validateKeys} {
@@ -71,7 +71,7 @@ func (o *Options) validateRole() error {
 	return nil
 }
 
-// validateCRLs holds CRLCheck and its companions to what can work.
+// validateCRLs checks CRLCheck and the options that depend on it.
 func (o *Options) validateCRLs() error {
 	if o.CACRLMem != nil && !o.Client && !o.asksClient() {
 		return badOption("CACRLMem", "has no effect on a server without ClientCert")
@@ -163,7 +163,7 @@ func (o *Options) validateVersions() error {
 		version Version
 	}{{"MinVersion", o.MinVersion}, {"MaxVersion", o.MaxVersion}} {
 		if v.version != 0 && (v.version < VersionTLS10 || v.version > VersionTLS13) {
-			return badOption(v.option, "is %v, which is no TLS version; the constants are VersionTLS10 to VersionTLS13", v.version)
+			return badOption(v.option, "is %v, which is not a TLS version; the constants are VersionTLS10 to VersionTLS13", v.version)
 		}
 		if o.TLS12 && v.version != 0 && v.version != VersionTLS12 {
 			return badOption(v.option, "is %v, and TLS12 asks for TLSv1.2 alone", v.version)
@@ -204,8 +204,8 @@ func (o *Options) validateKeys() error {
 	return nil
 }
 
-// noEffect lists the options of the original that do nothing where they stand. low
-// is the lowest version of TLS that is left.
+// noEffect lists the options of the original that have no effect in this
+// configuration. low is the lowest TLS version that is enabled.
 func (o *Options) noEffect(low Version) []string {
 	var list []string
 	add := func(set bool, what string) {
@@ -239,13 +239,14 @@ func badOption(option, format string, args ...any) error {
 	return &OptionError{Option: option, Err: fmt.Errorf(format, args...)}
 }
 
-// maxTickets bounds NumTickets. A client uses one for each connection that it
-// opens at the same time.
+// maxTickets bounds NumTickets. A client uses one ticket for each connection
+// that it opens at the same time.
 const maxTickets = 16
 
-// maxALPN bounds the list of protocols. RFC 7301 section 3.1 has 65535, which
-// is what the ClientHello has room for with all of its other extensions.
+// maxALPN bounds the list of protocols, in bytes. RFC 7301 section 3.1 allows
+// 65535, but the ClientHello has only that much for all extensions together.
 const maxALPN = 32 << 10
 
-// maxNameLength is the bound of a host name in the ClientHello (TLSEXT_MAXLEN_host_name).
+// maxNameLength bounds a host name in the ClientHello, in bytes
+// (TLSEXT_MAXLEN_host_name).
 const maxNameLength = 255

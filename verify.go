@@ -16,7 +16,7 @@ import (
 // VerifyCode is one of OpenSSL's X509_V_ERR numbers.
 type VerifyCode int
 
-// Some of the numbers; every other one can be used as well.
+// Some of the numbers. Any other number can be used as well.
 const (
 	VerifyOK                   VerifyCode = 0  // X509_V_OK
 	VerifyUnspecified          VerifyCode = 1  // X509_V_ERR_UNSPECIFIED
@@ -37,7 +37,7 @@ const (
 	VerifyIPAddressMismatch    VerifyCode = 64 // X509_V_ERR_IP_ADDRESS_MISMATCH
 )
 
-// String gives OpenSSL's sentence: "certificate has expired".
+// String returns OpenSSL's description: "certificate has expired".
 //
 // Calls X509_verify_cert_error_string(3).
 func (c VerifyCode) String() string {
@@ -45,10 +45,10 @@ func (c VerifyCode) String() string {
 }
 
 // AdmitsAnyone reports whether a side that ignores this error alone accepts a
-// certificate that anybody can make, with keys of their own. These are 7, 18, 19
-// and 20: a forged issuer, a self-signed certificate, a root and an intermediate
-// that this side does not know. With one of them in
-// IgnoreVerifyErrors nothing is verified.
+// certificate that anybody can make with their own keys. These are 7, 18, 19
+// and 20: a forged signature, a self-signed certificate, an unknown root and an
+// unknown intermediate. With one of them in IgnoreVerifyErrors nothing is
+// really verified.
 func (c VerifyCode) AdmitsAnyone() bool {
 	switch c {
 	case VerifyCertSignature, VerifySelfSignedLeaf, VerifySelfSignedInChain, VerifyUnableToGetIssuerLoc:
@@ -65,26 +65,26 @@ type verifyRecord struct {
 	cert    certInfo
 }
 
-// certInfo is what the original tells of a certificate.
+// certInfo has the properties of a certificate that the original reports.
 type certInfo struct {
 	subject, issuer string
 	serial          []byte
 	negative        bool
 
-	notBefore, notAfter time.Time // in the chain only
+	notBefore, notAfter time.Time // only set by chain
 }
 
-// verdict is what the verify callback found for one chain, in C memory: of the
-// handshakes of a connection, or of a chain that judge verified.
+// verdict is the result of the verify callback for one chain, in C memory: of
+// the handshakes of a connection, or of a chain that judge has verified.
 type verdict struct {
 	v    *C.fssl_verdict
-	live any // keeps the memory alive
+	live any // owns the memory of v
 }
 
-// verdict is that of the last handshake.
+// verdict returns the verdict of the last handshake.
 func (h *sslHandle) verdict() verdict { return verdict{&h.ptr.verdict, h} }
 
-// verdictHandle owns a verdict that belongs to no handshake.
+// verdictHandle owns a verdict that is not of a handshake.
 type verdictHandle struct{ handle[*C.fssl_verdict] }
 
 func freeVerdict(p *C.fssl_verdict) { C.fssl_verdict_free(p) }
@@ -93,9 +93,10 @@ func (h *verdictHandle) close() { h.handle.close(freeVerdict) }
 
 func (h *verdictHandle) verdict() verdict { return verdict{h.ptr, h} }
 
-// judge verifies chain, DER with the leaf first, as a handshake of this connection
-// would: with the same trust, name, policy and callback. An error means that
-// nothing was judged. The caller closes the verdict.
+// judge verifies chain, which is in DER form with the leaf first, as a
+// handshake of this connection would: with the same trust store, name, policy
+// and callback. An error means that nothing was verified. The caller closes the
+// result.
 //
 // Calls X509_verify_cert(3).
 func (h *sslHandle) judge(lib library, chain [][]byte) (*verdictHandle, error) {
@@ -127,16 +128,16 @@ func (h *sslHandle) judge(lib library, chain [][]byte) (*verdictHandle, error) {
 	return v, nil
 }
 
-// recorded counts the calls of the verify callback. It is 0 if there was no
-// certificate.
+// recorded returns the number of calls of the verify callback, which is 0 if
+// there was no certificate.
 func (v verdict) recorded() int {
 	defer runtime.KeepAlive(v.live)
 	return int(v.v.n_rec)
 }
 
-// acceptable reports whether there is a record, nothing was refused, and every
-// recorded error is ignored. The records of a renegotiation count when it is
-// complete.
+// acceptable reports whether there is a record, nothing was rejected, and every
+// recorded error is ignored. It is false during a renegotiation that has
+// brought new records.
 func (v verdict) acceptable() bool {
 	defer runtime.KeepAlive(v.live)
 	if v.v.unproved != 0 || v.v.refused != 0 {
@@ -150,19 +151,20 @@ func (v verdict) acceptable() bool {
 	return v.v.n_rec > 0
 }
 
-// unproved reports whether the records are of a renegotiation that is not complete.
+// unproved reports whether the records are from a renegotiation that is not
+// complete.
 func (v verdict) unproved() bool {
 	defer runtime.KeepAlive(v.live)
 	return v.v.unproved != 0
 }
 
-// rec views the C array, which is valid until the next call of OpenSSL.
+// rec returns the C array, which is valid until the next call of OpenSSL.
 func (v verdict) rec() []C.fssl_record {
 	return unsafe.Slice(v.v.rec, int(v.v.n_rec))
 }
 
-// records copies what the verify callback saw, in its order. It is not ok if C has
-// no memory for a name.
+// records returns what the verify callback recorded, in order. ok is false if C
+// has no memory for a name.
 func (v verdict) records() (list []verifyRecord, ok bool) {
 	defer runtime.KeepAlive(v.live)
 	list, ok = make([]verifyRecord, 0, v.v.n_rec), true
@@ -179,7 +181,7 @@ func (v verdict) records() (list []verifyRecord, ok bool) {
 	return list, ok
 }
 
-// record copies one of them.
+// record returns the certificate of record i.
 func (v verdict) record(i int) certInfo {
 	defer runtime.KeepAlive(v.live)
 	if i < 0 || i >= int(v.v.n_rec) {
@@ -189,15 +191,16 @@ func (v verdict) record(i int) certInfo {
 	return info
 }
 
-// listed is the index of the first recorded certificate whose serial is on a list,
-// or -1.
+// listed returns the index of the first recorded certificate whose serial is on
+// a list, or -1.
 func (v verdict) listed(serials *crlSerials) int {
 	defer runtime.KeepAlive(v.live)
 	defer runtime.KeepAlive(serials)
 	return int(C.fssl_verdict_listed(v.v, serials.ptr))
 }
 
-// refusal is the error that made the verify callback refuse, or nil.
+// refusal returns the error for which the verify callback rejected the chain,
+// or nil.
 func (v verdict) refusal() *VerifyError {
 	defer runtime.KeepAlive(v.live)
 	if v.v.refused == 0 {
@@ -220,7 +223,8 @@ func (v verdict) refusal() *VerifyError {
 	return e
 }
 
-// dates are those between which cert is valid, or zero if OpenSSL cannot read them.
+// dates returns the first and last moment at which cert is valid, or zero times
+// if OpenSSL cannot read them.
 func dates(cert *C.X509) (notBefore, notAfter time.Time) {
 	var before, after C.int64_t
 	if C.fssl_cert_dates(cert, &before, &after) != 1 {
@@ -229,17 +233,17 @@ func dates(cert *C.X509) (notBefore, notAfter time.Time) {
 	return time.Unix(int64(before), 0).UTC(), time.Unix(int64(after), 0).UTC()
 }
 
-// altNames is what a certificate has for its host names.
+// altNames is the state of a certificate's subjectAltName.
 type altNames int
 
 const (
-	altNamesUnknown = altNames(iota) // nobody asked, or C has no memory
+	altNamesUnknown = altNames(iota) // not read, or C has no memory
 	altNamesMissing                  // there is no subjectAltName
 	altNamesBad                      // OpenSSL cannot read it
 	altNamesRead
 )
 
-// hosts lists the DNS names and IP addresses in the subjectAltName of cert.
+// hosts returns the DNS names and IP addresses in the subjectAltName of cert.
 func hosts(cert *C.X509) (names []string, found altNames) {
 	var n C.size_t
 	var state C.int
@@ -263,7 +267,7 @@ func hosts(cert *C.X509) (names []string, found altNames) {
 		if kind == C.GEN_IPADD {
 			ip, ok := netip.AddrFromSlice(value)
 			if !ok {
-				continue // neither IPv4 nor IPv6, so that nothing matches it
+				continue // neither IPv4 nor IPv6, so it matches no address
 			}
 			name = ip.String()
 		}
@@ -272,8 +276,8 @@ func hosts(cert *C.X509) (names []string, found altNames) {
 	return names, altNamesRead
 }
 
-// chain copies the chain that OpenSSL built, leaf first, with the DER form of
-// each. It is not ok if C has no memory for that.
+// chain returns the chain that OpenSSL built, leaf first, and the DER form of
+// each certificate. ok is false if C has no memory for them.
 func (h *sslHandle) chain() (infos []certInfo, ders [][]byte, ok bool) {
 	defer runtime.KeepAlive(h)
 	ok = true
@@ -288,8 +292,8 @@ func (h *sslHandle) chain() (infos []certInfo, ders [][]byte, ok bool) {
 	return infos, ders, ok
 }
 
-// sent copies the certificates that the peer sent, its own first, in DER form.
-// It is not ok if C has no memory for that.
+// sent returns the certificates that the peer sent, its own first, in DER form.
+// ok is false if C has no memory for them.
 func (h *sslHandle) sent() (ders [][]byte, ok bool) {
 	defer runtime.KeepAlive(h)
 	var stack *C.struct_stack_st_X509
@@ -309,7 +313,8 @@ func (h *sslHandle) sent() (ders [][]byte, ok bool) {
 	return ders, ok
 }
 
-// describe is not ok if C has no memory for the names.
+// describe returns the properties of cert. ok is false if C has no memory for
+// the names.
 func describe(cert *C.X509) (info certInfo, ok bool) {
 	if cert == nil {
 		return certInfo{}, true
