@@ -214,7 +214,7 @@ typedef struct fssl_conn {
     fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
 } fssl_conn;
 
-/* What is known of a connection. The strings belong to the SSL. */
+/* The properties of a connection, as far as they are known. The strings belong to the SSL. */
 typedef struct fssl_facts {
     int version;        /* SSL_version(3) */
     const char *cipher; /* NULL until a cipher suite is negotiated */

@@ -77,7 +77,7 @@ type Options struct {
 	// CRLCheck makes OpenSSL check CRLs: the signature, issuer, scope and dates
 	// of the list, and whether the certificate is on it. (CACRL compares only
 	// serials.) It needs CRLFiles or CRLMem, a trusted CA, and on a server
-	// ClientCert or RequireValidClientCert. Default: CRLCheckOff.
+	// ClientCert or an option that implies it. Default: CRLCheckOff.
 	//
 	// A certificate is not valid if there is no CRL of its issuer
 	// (VerifyUnableToGetCRL), or if that CRL has expired (VerifyCRLHasExpired).
