@@ -14,15 +14,15 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// choice is something that the operator of a server can change. Everything else
-// is as the library and OpenSSL have it by default.
+// choice is a setting that the operator of a server can change. Everything else
+// has the defaults of the library and OpenSSL.
 type choice struct {
 	title   string
 	cert    string // name of the test certificate; empty means "ec"
 	change  func(server *sslfilter.Options)
-	suite   uint16 // that the handshake must negotiate; 0 means any
+	suite   uint16 // the suite that the handshake must negotiate; 0 means any
 	group   uint16 // the same for the group
-	fresh   bool   // each connection gets a server Ctx of its own
+	fresh   bool   // each connection gets its own server Ctx
 	subject string // empty means plainName
 	message bool   // also measured with messages of 16 KiB
 }
@@ -157,7 +157,8 @@ func (c choice) serverHandshake(e *engine, b *buffers) (spent float64, err error
 	})
 }
 
-// choiceKinds are the kinds of work for choices; an argument is the title of one.
+// choiceKinds returns the kinds of work for choices; the argument is the title
+// of a choice.
 func choiceKinds(pki string) map[string]func(string, int) ([]float64, error) {
 	return map[string]func(string, int) ([]float64, error){
 		"choice handshake": func(title string, n int) ([]float64, error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// ours has the options of both sides with a certificate.
+// ours returns the options of both sides with a certificate.
 func ours(pki, cert string) (server, client sslfilter.Options) {
 	file := func(name string) string { return filepath.Join(pki, name) }
 	name := subject.File(cert)
@@ -54,7 +54,7 @@ func openEngine(pki, cert string, change func(server, client *sslfilter.Options)
 // buffers are the slices that a program needs to drive filters.
 type buffers struct{ wire, plain []byte }
 
-// shake makes a connection of two filters.
+// shake connects two new filters.
 func (e *engine) shake(b *buffers) (c, s *sslfilter.Filter, err error) {
 	if c, err = e.user.NewFilter(); err != nil {
 		return nil, nil, err
@@ -97,7 +97,7 @@ func (e *engine) handshakes(n int) ([]float64, error) {
 	})
 }
 
-// visit is one connection of a client in C.
+// visit makes one connection of a client in C.
 func (e *engine) visit(ends *cend.Ends, b *buffers, resume bool) error {
 	s, err := e.server.NewFilter()
 	if err != nil {
@@ -165,14 +165,14 @@ func (e *engine) messages(size, burst, n int) ([]float64, error) {
 	defer c.Close()
 	defer s.Close()
 	message := make([]byte, size)
-	if err := pass(c, s, &b, message, burst); err != nil { // to let the buffers grow
+	if err := pass(c, s, &b, message, burst); err != nil { // lets the buffers grow
 		return nil, err
 	}
 	return subject.Repeat(n, func() error { return pass(c, s, &b, message, burst) })
 }
 
-// calls counts, for each call of a round trip of size bytes, the allocations on
-// the heap and the crossings to C: Send, Outgoing, Receive.
+// calls counts the allocations on the heap and the calls into C of Send,
+// Outgoing and Receive, in a round trip of size bytes.
 func (e *engine) calls(size, n int) ([]float64, error) {
 	var b buffers
 	c, s, err := e.shake(&b)
@@ -216,7 +216,7 @@ func (e *engine) calls(size, n int) ([]float64, error) {
 
 func (e *engine) memory(n, moved int) ([]float64, error) {
 	var b buffers
-	c, s, err := e.shake(&b) // for objects that are made once
+	c, s, err := e.shake(&b) // makes objects that are made once
 	if err != nil {
 		return nil, err
 	}
@@ -397,7 +397,7 @@ func (e *engine) lookups(file string, n int) ([]float64, error) {
 	})
 }
 
-// connSubject is sslnet.Conn in memory.
+// connSubject measures sslnet.Conn in memory.
 func connSubject(pki string) subject.Subject {
 	return subject.Table(sslfilter.OpenSSLVersion(), pki, func(cert string) (*subject.Conns, error) {
 		server, client := ours(pki, cert)

@@ -44,7 +44,7 @@ func goConfigs(pki, cert string) (server, client *tls.Config, err error) {
 	return server, client, nil
 }
 
-// goSubject is crypto/tls in memory.
+// goSubject measures crypto/tls in memory.
 func goSubject(pki string) subject.Subject {
 	table := subject.Table(runtime.Version(), pki, func(cert string) (*subject.Conns, error) {
 		server, client, err := goConfigs(pki, cert)

@@ -75,7 +75,7 @@ func inC(pki string, flags int) subject.Subject {
 				return nil, err
 			}
 			return with("ec", 0, func(e *cend.Ends) ([]float64, error) {
-				if _, err := e.Messages(1<<16, 1, 1); err != nil { // for objects that are made once, and the program's buffers
+				if _, err := e.Messages(1<<16, 1, 1); err != nil { // makes objects that are made once, and the program's buffers
 					return nil, err
 				}
 				before := cend.Held()

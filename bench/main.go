@@ -1,10 +1,10 @@
 // Command bench measures the same work done by this library, by C over memory
-// BIOs and over plain buffers, by crypto/tls, by another binding of OpenSSL and by
-// the Perl original, in turns within one run on one processor. It prints medians,
-// quartiles and ratios of the processor time, and writes them as JSON, as plots
-// and into docs/performance/measurements.md. Figures of different runs cannot be
-// compared, since the machine is noisy. "bench choices" measures what an
-// operator's choices cost, for docs/performance.md.
+// BIOs and over plain buffers, by crypto/tls, by another binding of OpenSSL and
+// by the Perl original. They work in turns in a single run on one processor. It
+// prints medians, quartiles and ratios of the processor time, and writes them
+// as JSON, as plots and into docs/performance/measurements.md. Figures of
+// different runs cannot be compared, because the machine is noisy. "bench
+// choices" measures the cost of an operator's choices, for docs/performance.md.
 package main
 
 import (
@@ -137,7 +137,7 @@ func measureAll(f *flags) (*Results, error) {
 		if !f.wants(w.key, w.group) {
 			continue
 		}
-		if !warm && !w.fresh { // new processes are slow at first, and some more than others
+		if !warm && !w.fresh { // new processes are slow at first, some more than others
 			if _, err := r.measure(&w); err != nil {
 				return nil, err
 			}

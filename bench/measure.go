@@ -25,11 +25,11 @@ type contender struct {
 // the contender base.
 type row struct {
 	key, group, title string
-	pieces            float64 // of one piece of work, for bursts
+	pieces            float64 // pieces in one unit of work, for bursts
 	base              string
 	fixed             int  // pieces in one round; 0 means as many as fit into the slice
-	fresh             bool // each contender gets a process of its own
-	most              int  // rounds, if that is less than usual
+	fresh             bool // each contender gets its own process
+	most              int  // the number of rounds, if it is lower than usual
 	clock             bool // seconds become µs; otherwise bytes become KB
 	contenders        []contender
 }
@@ -46,8 +46,8 @@ type Cell struct {
 	Name  string    `json:"name"`
 	Stat            // µs, KB, or what the row's unit says
 	Ratio Stat      `json:"ratio"`           // base divided by this one, round by round: below 1 the base is faster
-	Parts []float64 `json:"parts,omitempty"` // of memory: all, C, Go, resident, in KB
-	Left  string    `json:"left,omitempty"`  // why it is left out
+	Parts []float64 `json:"parts,omitempty"` // for memory: all, C, Go, resident, in KB
+	Left  string    `json:"left,omitempty"`  // the reason why it is left out
 }
 
 // Result is a row that was measured.
@@ -58,12 +58,12 @@ type Result struct {
 	Unit   string  `json:"unit"`
 	Base   string  `json:"base,omitempty"`
 	When   string  `json:"when"`
-	Load   float64 `json:"load"` // of the machine, at the end of the row
+	Load   float64 `json:"load"` // load of the machine at the end of the row
 	Rounds int     `json:"rounds,omitempty"`
 	Cells  []*Cell `json:"cells"`
 }
 
-// cell is the cell of a contender, or nil if it was left out.
+// cell returns the cell of a contender, or nil if it was left out.
 func (r *Result) cell(name string) *Cell {
 	for _, c := range r.Cells {
 		if c.Name == name && c.Left == "" {
@@ -88,7 +88,7 @@ func stat(values []float64) Stat {
 	return Stat{rounded(at(.5)), rounded(at(.25)), rounded(at(.75))}
 }
 
-// rounded has five digits: more would only fill the files.
+// rounded rounds v to five digits: more would only make the files larger.
 func rounded(v float64) float64 {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return 0
@@ -98,8 +98,8 @@ func rounded(v float64) float64 {
 }
 
 // lifetime is the number of rounds that a process works. The memory layout of a
-// process changes its speed by some per cent, so the figures must not come from
-// one process alone.
+// process changes its speed by a few per cent, so the figures must not come
+// from a single process.
 const lifetime = 2
 
 // runner has the subjects and measures rows.
@@ -109,7 +109,7 @@ type runner struct {
 	open     map[string]func() (subject.Subject, error)
 	subjects map[string]subject.Subject
 	left     map[string]string // subjects that are not available
-	versions map[string]string // of those that were started
+	versions map[string]string // of the subjects that were started
 }
 
 // get starts a subject, once.
@@ -172,7 +172,7 @@ func (r *runner) pieces(w *row, c contender) (int, error) {
 		}
 		return w.fixed, nil
 	}
-	if _, err := r.run(w, c, 1); err != nil { // for work that is done once
+	if _, err := r.run(w, c, 1); err != nil { // does the work that is done only once
 		return 0, err
 	}
 	n := 1
@@ -221,7 +221,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 		}
 		counts[i] = n
 	}
-	order := rand.New(rand.NewPCG(1, 2)) // the order changes in each round, in the same way in every run
+	order := rand.New(rand.NewPCG(1, 2)) // the order changes in each round, but is the same in every run
 	for round := range rounds {
 		if round > 0 && round%lifetime == 0 {
 			r.close()

@@ -29,7 +29,7 @@ type Results struct {
 	Rows     []*Result         `json:"rows"`
 }
 
-// row finds a row, or nil.
+// row returns the row with this key, or nil.
 func (r *Results) row(key string) *Result {
 	for _, row := range r.Rows {
 		if row.Key == key {
@@ -39,7 +39,7 @@ func (r *Results) row(key string) *Result {
 	return nil
 }
 
-// cell finds a cell, or nil.
+// cell returns the cell with this name, or nil.
 func (r *Results) cell(key, name string) *Cell {
 	if row := r.row(key); row != nil {
 		return row.cell(name)
@@ -47,7 +47,7 @@ func (r *Results) cell(key, name string) *Cell {
 	return nil
 }
 
-// group are the rows of a group.
+// group returns the rows of a group.
 func (r *Results) group(name string) (list []*Result) {
 	for _, row := range r.Rows {
 		if row.Group == name {
@@ -57,7 +57,8 @@ func (r *Results) group(name string) (list []*Result) {
 	return list
 }
 
-// series is "3.0" of "OpenSSL 3.0.19 27 Jan 2026".
+// series returns the series of a version: "3.0" for "OpenSSL 3.0.19 27 Jan
+// 2026".
 func (r *Results) series() string {
 	short := cend.Short(r.OpenSSL)
 	if i := strings.LastIndex(short, "."); i > 0 && !strings.HasPrefix(short, "1.") {
@@ -124,7 +125,7 @@ func (r *Results) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%.0f s\n", r.Seconds)
 }
 
-// read reads the results of a folder, by series.
+// readResults reads the results of a folder, by series.
 func readResults(dir string) ([]*Results, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
@@ -171,7 +172,8 @@ func write(f *flags, r *Results) error {
 	return document(f.doc, f.out, all)
 }
 
-// save writes the file of r's series; rows that r lacks stay.
+// save writes the file of r's series. Rows of the file that r does not have are
+// kept.
 func (r *Results) save(dir string) error {
 	file := filepath.Join(dir, r.series()+".json")
 	data, err := os.ReadFile(file)

@@ -24,8 +24,8 @@ const (
 	plainSingleName = plainName + ", GOMAXPROCS=1"
 )
 
-// bindingName is the other binding of OpenSSL: spacemonkeygo's, or its fork if
-// that does not build.
+// bindingName names the other binding of OpenSSL: spacemonkeygo's, or its fork
+// if that does not build.
 func bindingName(openssl string) string {
 	if strings.HasPrefix(openssl, "OpenSSL 1.") {
 		return monkeyName
@@ -33,7 +33,7 @@ func bindingName(openssl string) string {
 	return forkName
 }
 
-// otherName is that binding, with the OpenSSL of this run.
+// otherName names that binding and the OpenSSL of this run.
 var otherName = bindingName(cend.OpenSSL())
 
 var everybody = []string{engineName, connName, cMemName, cFlatName, goName, otherName, perlName}
@@ -58,8 +58,8 @@ var sizes = []struct {
 // growthCounts are the numbers of connections that are held at once.
 var growthCounts = []int{1, 10, 100, 1000, 10000}
 
-// rows are all measurements except those over sockets. crl is a file with a large
-// CRL.
+// rows returns all measurements except those over sockets. crl is a file with a
+// large CRL.
 func rows(crl string, connections int) (list []row) {
 	for _, k := range [][2]string{{"ec", "full handshake, P-256"}, {"rsa", "full handshake, RSA-2048"}, {"cert", "full handshake, P-256, client certificate"}} {
 		list = append(list, timed("handshake/"+k[0], "handshake", k[1], work("handshake", k[0], everybody...)))

@@ -25,7 +25,7 @@ import (
 type site struct {
 	dir, pki, self string
 	conf, crl      string
-	loader, libs   string // of this program's OpenSSL, if it is not the system's
+	loader, libs   string // of the OpenSSL that this program uses, if it is not the system's
 }
 
 // sameForAll is OpenSSL's configuration for every subject. crypto/tls selects
@@ -64,8 +64,8 @@ func newSite(pki string) (*site, error) {
 
 func (s *site) close() { os.RemoveAll(s.dir) }
 
-// dynamic finds the loader and the libraries that a program was linked for, if
-// they are not the system's, as scripts/mkssl.sh arranges it.
+// dynamic returns the loader and the libraries that a program was linked with,
+// if they are not the system's (see scripts/mkssl.sh).
 func dynamic(program string) (loader, libs string) {
 	f, err := elf.Open(program)
 	if err != nil {
@@ -90,8 +90,8 @@ func dynamic(program string) (loader, libs string) {
 	return loader, libs
 }
 
-// foreign is a program of the system. It uses this program's OpenSSL if both link
-// a library of the same name.
+// foreign returns a command that runs a program of the system. It uses this
+// program's OpenSSL if both link a library of the same name.
 func (s *site) foreign(name string, args ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -117,7 +117,8 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// env is the environment of a subject: GOMAXPROCS, and OpenSSL as conf says.
+// env returns the environment of a subject: GOMAXPROCS, and OpenSSL with the
+// configuration conf.
 func (s *site) env(conf string) []string {
 	return append(os.Environ(), "GOMAXPROCS=1", "OPENSSL_CONF="+conf)
 }
@@ -242,7 +243,7 @@ func (s *site) makeCRL(n int) error {
 // machine names the processor.
 func machine() string {
 	data, _ := os.ReadFile("/proc/cpuinfo")
-	first, _, _ := strings.Cut(string(data), "\n\n") // all are alike
+	first, _, _ := strings.Cut(string(data), "\n\n") // all processors are alike
 	about := make(map[string]string)
 	for line := range strings.Lines(first) {
 		if key, value, found := strings.Cut(line, ":"); found {
@@ -253,7 +254,7 @@ func machine() string {
 	if about["model name"] != "" {
 		name = about["model name"]
 	}
-	if about["cpu family"] != "" { // a virtual machine's name may be that of many
+	if about["cpu family"] != "" { // a virtual machine's name may stand for several models
 		name += fmt.Sprintf(" family %s model %s", about["cpu family"], about["model"])
 	}
 	var has []string

@@ -141,7 +141,7 @@ func visitOnce(addr string, config *tls.Config) error {
 	if !strings.Contains(string(answer), "hello") {
 		return fmt.Errorf("the answer is %q: %w", answer, err)
 	}
-	return nil // s_server ends without close_notify
+	return nil // s_server closes without close_notify
 }
 
 func visitKept(addr string, config *tls.Config, stop <-chan struct{}) (n int, err error) {
@@ -301,7 +301,7 @@ func (s *site) startServers(left map[string]string) (map[string]*server, map[str
 		return nil, nil, err
 	}
 	err = f.Truncate(fileSize)
-	if err == nil { // the first reader would pay for the pages of all
+	if err == nil { // otherwise the first server to read the file would pay for loading its pages
 		_, err = io.Copy(io.Discard, struct{ io.Reader }{f})
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -449,7 +449,7 @@ func (s *site) overSockets(f *flags, left map[string]string) ([]*Result, map[str
 	return list, versions, nil
 }
 
-// compared makes a cell of the values of all turns.
+// compared makes a cell from the values of all turns.
 func compared(name, left string, base, values []float64) *Cell {
 	cell := &Cell{Name: name, Left: left}
 	if left != "" {

@@ -37,7 +37,7 @@ func (c *canvas) line(x1, y1, x2, y2 float64, colour string, width float64) {
 
 func (c *canvas) done() string { return c.String() + "</svg>\n" }
 
-// legend writes the names under the title and gives the height that it took.
+// legend writes the names below the title and returns the height that it used.
 func (c *canvas) legend(names []string) float64 {
 	x, y := 12., 40.
 	for _, name := range names {
@@ -52,8 +52,8 @@ func (c *canvas) legend(names []string) float64 {
 	return y + 12
 }
 
-// bars draws the rows one under the other. Each row has a scale of its own,
-// since a handshake and a message have nothing in common.
+// bars draws the rows one below the other. Each row has its own scale, because
+// a handshake and a message differ too much for a common one.
 func bars(title string, rows []*Result) string {
 	const left, right, bar, gap = 12., 90., 15., 34.
 	names, height := []string(nil), 70.
@@ -157,7 +157,7 @@ func lines(title, unit string, rows []*Result, value func(*Cell) float64) string
 	return c.done()
 }
 
-// plots are the drawings of a series, by name.
+// plots returns the drawings of a series, by name.
 func plots(r *Results) map[string]string {
 	list := make(map[string]string)
 	for _, p := range []struct{ group, title string }{

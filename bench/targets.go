@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// target is a goal: a ratio or an amount. Less is better unless more is set.
+// target is a goal: a ratio or an amount. Lower is better unless more is set.
 type target struct {
 	what       string
 	least, aim float64
@@ -40,8 +40,8 @@ func amount(key, name string) func(r *Results) (float64, bool) {
 	}
 }
 
-// goals are the targets. From OpenSSL 3.5 on, the target for the memory of a
-// connection is relative to C, because OpenSSL itself uses more.
+// goals returns the targets. With OpenSSL 3.5 and later, the target for the
+// memory of a connection is relative to C, because OpenSSL itself uses more.
 func goals(r *Results) []target {
 	binding := bindingName(r.OpenSSL)
 	list := []target{
@@ -97,7 +97,7 @@ func allocations(r *Results) (sum float64, found bool) {
 	return sum, found
 }
 
-// targets are the lines of the table of targets.
+// targets returns the lines of the table of targets.
 func targets(r *Results) [][]string {
 	lines := [][]string{{"what", "least", "aim", "measured", "met"}}
 	for _, g := range goals(r) {

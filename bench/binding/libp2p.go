@@ -4,7 +4,7 @@ package main
 
 import "github.com/libp2p/go-openssl"
 
-// version is that of the module.
+// version is the version of the module.
 const version = "v0.1.0"
 
 type (

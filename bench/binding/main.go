@@ -1,15 +1,16 @@
 //go:build libp2p || spacemonkey
 
-// Command binding is another binding of OpenSSL as a subject of the benchmark, in
-// a process of its own: it loads engines when it starts, which would slow the
-// others down.
+// Command binding runs another binding of OpenSSL as a subject of the
+// benchmark. It is a separate process because the binding loads engines when it
+// starts, which would slow the other subjects down.
 //
 //	binding FOLDER                 answers on the standard output
 //	binding FOLDER serve FILE      is an HTTPS server that prints its address
 //
-// The build tag says which: spacemonkey is github.com/spacemonkeygo/openssl,
-// which builds with OpenSSL 1.1.1, and libp2p is its fork that builds with
-// OpenSSL 3 too. Their modules take longer to compile than everything else together.
+// The build tag selects the binding: spacemonkey is
+// github.com/spacemonkeygo/openssl, which builds with OpenSSL 1.1.1, and libp2p
+// is its fork, which also builds with OpenSSL 3. These modules take longer to
+// compile than everything else together.
 package main
 
 import (

@@ -4,7 +4,7 @@ package main
 
 import "github.com/spacemonkeygo/openssl"
 
-// version is that of the module.
+// version is the version of the module.
 const version = "of 2018 (c2dcc5c)"
 
 type (

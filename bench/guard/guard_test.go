@@ -60,7 +60,7 @@ func shake(t *testing.T, server, client *sslfilter.Ctx) (s, c *sslfilter.Filter,
 	return s, c, runtime.NumCgoCall() - start
 }
 
-// count is the crossings and the allocations of one call of f.
+// count returns the calls into C and the allocations of one call of f.
 func count(f func()) (crossings int64, allocations float64) {
 	start := runtime.NumCgoCall()
 	f()
@@ -85,7 +85,7 @@ func TestCallsCrossOnceAndDoNotAllocate(t *testing.T) {
 				require.NoError(t, err)
 				require.Len(t, plain, size)
 			}
-			trip() // the pool has its buffer now
+			trip() // afterwards the pool has its buffer
 			start := runtime.NumCgoCall()
 			require.NoError(t, c.Send(message))
 			require.Zero(t, runtime.NumCgoCall()-start, "Send keeps plaintext, in Go")
@@ -162,11 +162,11 @@ func TestHandshakeCrossesSeldom(t *testing.T) {
 	require.LessOrEqual(t, crossings, int64(maxHandshake))
 }
 
-// limits are the instructions of the library's C side, as a ratio to C over
-// BIO_s_mem. 0 bytes is a full handshake of both ends. They are a little above
-// the measured values: 0.923, 0.926, 0.695 and 0.998 with OpenSSL 3.0.22. Later
-// versions need fewer instructions themselves, so the same work of the library
-// has a larger share.
+// limits bounds the instructions of the library's C side, as a ratio to C over
+// BIO_s_mem. 0 bytes stands for a full handshake of both ends. The limits are a
+// little above the measured values: 0.923, 0.926, 0.695 and 0.998 with OpenSSL
+// 3.0.22. Later versions need fewer instructions themselves, so the same work
+// of the library has a larger share.
 var limits = []struct {
 	size         int
 	limit, later float64
@@ -192,11 +192,12 @@ func TestInstructions(t *testing.T) {
 	}
 }
 
-// ratios are limits for the benchmark program with Go, for one message of 64
-// bytes, sent and received, relative to C over BIO_s_mem: instructions, and lines
-// of code that the first instruction cache fetched. These misses determine the
-// time of a small message, see decision 0040. Measured: 0.998 and 1.42
-// with OpenSSL 3.0.22, 1.038 and 1.42 with 3.5.9, 1.072 and 2.27 with 1.1.1w.
+// ratios bounds the cost of the Go benchmark program for one message of 64
+// bytes, sent and received, relative to C over BIO_s_mem: instructions, and
+// cache lines of code that the first-level instruction cache fetched. These
+// misses determine the time of a small message; see decision 0040. Measured:
+// 0.998 and 1.42 with OpenSSL 3.0.22, 1.038 and 1.42 with 3.5.9, 1.072 and 2.27
+// with 1.1.1w.
 var ratios = map[bool]fetched{false: {1.06, 1.55}, true: {1.10, 2.45}} // true for 1.1.1
 
 func TestInstructionsOfTheProgram(t *testing.T) {
@@ -207,7 +208,7 @@ func TestInstructionsOfTheProgram(t *testing.T) {
 	ours, inC := messages(t, program, "sslfilter"), messages(t, program, "C, BIO_s_mem")
 	t.Logf("a message of 64 bytes: %.0f instructions and %.0f lines; in C over BIO_s_mem %.0f and %.0f (ratios %.3f and %.2f)",
 		ours.instructions, ours.lines, inC.instructions, inC.lines, ours.instructions/inC.instructions, ours.lines/inC.lines)
-	require.Greater(t, inC.instructions, 5000.0) // it has worked
+	require.Greater(t, inC.instructions, 5000.0) // proves that it has worked
 	require.Greater(t, inC.lines, 100.0)
 	limit := ratios[strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL 1.1.")]
 	require.LessOrEqual(t, ours.instructions/inC.instructions, limit.instructions)
@@ -227,7 +228,8 @@ func messages(t *testing.T, program, subject string) fetched {
 		file := filepath.Join(dir, "out")
 		cmd := exec.Command("valgrind", "--tool=callgrind", "--cache-sim=yes", "--I1=32768,8,64", "--callgrind-out-file="+file,
 			program, "-pki", pki, "subject", subject)
-		// As in the Makefile: valgrind has no RDTSCP, and reports signals as mistakes.
+		// As in the Makefile: valgrind has no RDTSCP, and reports signals as
+		// errors.
 		cmd.Env = append(os.Environ(), "OPENSSL_CONF="+config(t, dir), "GOMAXPROCS=1", "GODEBUG=cpu.rdtscp=off,asyncpreemptoff=1")
 		cmd.Stdin = strings.NewReader(fmt.Sprintf("{\"Kind\":\"message\",\"Arg\":\"64\",\"N\":%d}\n", n))
 		out, err := cmd.CombinedOutput()
@@ -246,7 +248,7 @@ func messages(t *testing.T, program, subject string) fetched {
 		return fetched{count("Ir"), count("I1mr")}
 	}
 	a, b := run(few), run(many)
-	const pieces = (many - few) * 5 / 4 // a quarter of the work is done before the clock runs
+	const pieces = (many - few) * 5 / 4 // a quarter of the work is done before the clock starts
 	return fetched{(b.instructions - a.instructions) / pieces, (b.lines - a.lines) / pieces}
 }
 
@@ -259,7 +261,7 @@ func line(t *testing.T, data []byte, heading string) string {
 	return rest
 }
 
-// part is one part of testdata/round.c.
+// part identifies a part of testdata/round.c.
 type part struct {
 	name string
 	size int

@@ -30,7 +30,7 @@ static void fail(const char *what)
     exit(1);
 }
 
-/* begin and finish stand around a part. */
+/* begin and finish enclose a part. */
 static void begin(void)
 {
     CALLGRIND_ZERO_STATS;
@@ -50,7 +50,7 @@ typedef struct half {
     size_t len;
 } half;
 
-/* What Filter.Outgoing and Filter.Receive call. */
+/* Does what Filter.Outgoing and Filter.Receive call. */
 static void outgoing(half *h, const unsigned char *plain, size_t len)
 {
     if (len > 0) {
@@ -80,7 +80,7 @@ static void connect_halves(half *client, half *server, SSL_CTX *client_ctx, SSL_
     if (client->c == NULL || server->c == NULL || fssl_conn_set_name(client->c, "localhost", "localhost", NULL, NULL) != 1)
         fail("fssl_conn_new");
     server->len = 0;
-    receive(client, server, plain, sizeof(plain)); /* starts it */
+    receive(client, server, plain, sizeof(plain)); /* starts the handshake */
     for (i = 0; i < 4 && !(client->c->handshaken && server->c->handshaken); i++) {
         outgoing(client, NULL, 0);
         receive(server, client, plain, sizeof(plain));
@@ -102,7 +102,7 @@ static void through_library(cend *c)
     connect_halves(&client, &server, c->client, c->server);
     for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         for (j = 0; j < ROUNDS + 2; j++) {
-            if (j == 2) /* the first ones grow what grows */
+            if (j == 2) /* the first two let the buffers grow */
                 begin();
             outgoing(&client, message, sizes[i]);
             receive(&server, &client, plain, sizeof(plain));
@@ -158,7 +158,7 @@ int main(int argc, char **argv)
     flat_ends = cend_new(path[0], path[1], path[2], "", "", CEND_FLAT);
     if (mem == NULL || flat_ends == NULL)
         fail("the certificates cannot be loaded");
-    cend_handshakes(mem, 1); /* what OpenSSL does once */
+    cend_handshakes(mem, 1); /* does the work that OpenSSL does only once */
     through_library(mem);
     in_c(mem, "BIO_s_mem");
     in_c(flat_ends, "plain");

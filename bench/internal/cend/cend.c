@@ -17,11 +17,11 @@ struct cend {
     SSL_SESSION *session;
     char *crt, *key;
     int flags;
-    char *wire, *plain, *message; /* of the size of the last work */
+    char *wire, *plain, *message; /* as large as the last work needed */
     size_t cap;
 };
 
-/* One direction of a connection: OpenSSL's own BIO, or bytes that one end appends and the other reads in place. */
+/* One direction of a connection: OpenSSL's own BIO, or bytes that one end appends and the other end reads in place. */
 typedef struct flat {
     unsigned char *p;
     size_t off, len, cap;
@@ -300,7 +300,7 @@ static void open_ends(const cend *c, ends *e)
     }
 }
 
-/* An orderly end: OpenSSL does not resume a session whose connection was only freed. */
+/* Ends a connection in order: OpenSSL does not resume a session whose connection was only freed. */
 static void end(SSL *ssl)
 {
     if (ssl != NULL)
@@ -334,7 +334,10 @@ double cend_ends(cend *c, int n)
     return cend_thread_time() - start;
 }
 
-/* As in programs with Net::SSLeay: read one memory BIO, write the other. With plain buffers there is nothing to do. */
+/*
+ * Moves bytes as programs with Net::SSLeay do: reads one memory BIO and writes the other. With plain buffers there
+ * is nothing to do.
+ */
 static void carry(const cend *c, SSL *from, SSL *to, char *wire, size_t cap)
 {
     int n;
@@ -453,7 +456,7 @@ double cend_messages(cend *c, size_t size, int burst, int n)
     int i, ok;
 
     room(c, size * (size_t)burst);
-    ok = shake(c, &e, NULL) && send_and_read(c, e.client, e.server, size, burst); /* buffers have grown */
+    ok = shake(c, &e, NULL) && send_and_read(c, e.client, e.server, size, burst); /* lets the buffers grow */
     start = cend_thread_time();
     for (i = 0; ok && i < n; i++)
         ok = send_and_read(c, e.client, e.server, size, burst);
@@ -484,7 +487,7 @@ cend_pairs *cend_pairs_new(cend *c, int n, size_t moved, int keep_clients)
         if (!keep_clients) {
             end(e->client);
             e->client = NULL;
-            if (e->up != NULL) { /* the buffers are the caller's, between the calls */
+            if (e->up != NULL) { /* between calls the buffers belong to the caller */
                 free(e->up->p);
                 free(e->down->p);
                 memset(e->up, 0, sizeof(flat));
@@ -537,7 +540,7 @@ cend_peer *cend_peer_new(cend *c, int resume)
     return p;
 }
 
-/* Takes the server's output and returns the client's. */
+/* Reads the server's output and returns the client's. */
 size_t cend_peer_step(cend_peer *p, unsigned char *out, size_t cap, const unsigned char *in, size_t len)
 {
     char c;
@@ -604,7 +607,7 @@ double cend_crl_lookups(cend_crl *c, const char *crt, int n)
     double start;
     int i, ok = cert != NULL;
 
-    X509_CRL_get0_by_cert(c->crl, &entry, cert); /* sorts */
+    X509_CRL_get0_by_cert(c->crl, &entry, cert); /* sorts the CRL */
     start = cend_thread_time();
     for (i = 0; ok && i < n; i++)
         ok = X509_CRL_get0_by_cert(c->crl, &entry, cert) == 0;

@@ -23,13 +23,14 @@ import (
 	"unsafe"
 )
 
-// ProcessTime is the processor time of this process in seconds.
+// ProcessTime returns the processor time of this process in seconds.
 func ProcessTime() float64 { return float64(C.cend_process_time()) }
 
-// OpenSSL names the OpenSSL that is linked in.
+// OpenSSL returns the version of the linked OpenSSL.
 func OpenSSL() string { return C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION)) }
 
-// Pin keeps the calling thread, and what it starts, on one processor; -1 frees it.
+// Pin binds the calling thread, and the threads and processes that it starts,
+// to one processor; -1 unbinds it.
 func Pin(cpu int) error {
 	if C.cend_pin(C.int(cpu)) != 0 {
 		return fmt.Errorf("processor %d cannot be had", cpu)
@@ -37,8 +38,8 @@ func Pin(cpu int) error {
 	return nil
 }
 
-// Memory is the memory of the process.
-type Memory struct{ C, Go, Resident float64 } // bytes: malloc's, Go's heap, resident
+// Memory is the memory that the process uses, in bytes.
+type Memory struct{ C, Go, Resident float64 } // allocated by malloc, on Go's heap, and resident
 
 // Held runs the garbage collector and returns the memory in use.
 func Held() Memory {
@@ -74,11 +75,12 @@ const (
 	NoClean     = C.CEND_NO_CLEAN
 )
 
-// Ends are the contexts of both sides.
+// Ends has the contexts of both sides.
 type Ends struct{ c *C.cend }
 
-// New makes them with the certificate NAME.crt and NAME.key in dir, root.crt as
-// CA, and client-ec as the client's certificate where the server asks.
+// New makes both contexts with the certificate NAME.crt and NAME.key in dir,
+// root.crt as CA, and client-ec as the client's certificate if the server asks
+// for one.
 func New(dir, name string, flags int) (*Ends, error) {
 	file := func(name string) *C.char { return C.CString(filepath.Join(dir, name)) }
 	args := []*C.char{file(name + ".crt"), file(name + ".key"), file("root.crt"), file("client-ec.crt"), file("client-ec.key")}
@@ -92,7 +94,7 @@ func New(dir, name string, flags int) (*Ends, error) {
 	return &Ends{c}, nil
 }
 
-// Close frees them.
+// Close frees the contexts.
 func (e *Ends) Close() { C.cend_free(e.c) }
 
 func seconds(s C.double) (float64, error) {
@@ -102,7 +104,8 @@ func seconds(s C.double) (float64, error) {
 	return float64(s), nil
 }
 
-// Handshakes makes n connections. Like the other methods, it returns the seconds.
+// Handshakes makes n connections. Like the other methods that do something n
+// times, it returns the processor time in seconds.
 func (e *Ends) Handshakes(n int) (float64, error) { return seconds(C.cend_handshakes(e.c, C.int(n))) }
 
 // Resumed makes n connections that resume a session.
@@ -113,17 +116,17 @@ func (e *Ends) Messages(size, burst, n int) (float64, error) {
 	return seconds(C.cend_messages(e.c, C.size_t(size), C.int(burst), C.int(n)))
 }
 
-// Contexts makes n contexts of a server from files.
+// Contexts makes n server contexts from files.
 func (e *Ends) Contexts(n int) (float64, error) { return seconds(C.cend_contexts(e.c, C.int(n))) }
 
-// News makes n ends of servers without a handshake.
+// News makes n server connections without a handshake.
 func (e *Ends) News(n int) (float64, error) { return seconds(C.cend_ends(e.c, C.int(n))) }
 
-// Pairs are connections that are held.
+// Pairs has connections that are held open.
 type Pairs struct{ p *C.cend_pairs }
 
-// Pairs makes n of them and moves bytes both ways on each; without clients only
-// the server's ends remain.
+// Pairs makes n connections and moves bytes both ways on each. Without clients
+// only the server ends are kept.
 func (e *Ends) Pairs(n, moved int, clients bool) (*Pairs, error) {
 	keep := C.int(0)
 	if clients {
@@ -141,13 +144,13 @@ func (p *Pairs) Messages(size, n int) (float64, error) {
 	return seconds(C.cend_pairs_messages(p.p, C.size_t(size), C.int(n)))
 }
 
-// Close frees them.
+// Close frees the connections.
 func (p *Pairs) Close() { C.cend_pairs_free(p.p) }
 
 // Peer is a client for the servers of other subjects. It can resume sessions.
 type Peer struct{ p *C.cend_peer }
 
-// Peer makes a client; resume offers the session of Keep.
+// Peer makes a client. With resume it offers the session that Keep has stored.
 func (e *Ends) Peer(resume bool) *Peer {
 	r := C.int(0)
 	if resume {
@@ -156,7 +159,7 @@ func (e *Ends) Peer(resume bool) *Peer {
 	return &Peer{C.cend_peer_new(e.c, r)}
 }
 
-// Step takes the server's output, and appends the client's output to out, up to
+// Step reads the server's output, and appends the client's output to out, up to
 // its capacity.
 func (p *Peer) Step(out, in []byte) []byte {
 	n := C.cend_peer_step(p.p, (*C.uchar)(unsafe.SliceData(out[len(out):cap(out)])), C.size_t(cap(out)-len(out)),
@@ -167,10 +170,10 @@ func (p *Peer) Step(out, in []byte) []byte {
 // Done reports whether the handshake is complete.
 func (p *Peer) Done() bool { return C.cend_peer_done(p.p) != 0 }
 
-// Resumed reports whether it resumed a session.
+// Resumed reports whether the handshake resumed a session.
 func (p *Peer) Resumed() bool { return C.cend_peer_resumed(p.p) != 0 }
 
-// Keep keeps the session for later clients.
+// Keep stores the session of p for later clients.
 func (e *Ends) Keep(p *Peer) error {
 	if C.cend_peer_keep(e.c, p.p) == 0 {
 		return errors.New("the server gave no session")
@@ -178,11 +181,11 @@ func (e *Ends) Keep(p *Peer) error {
 	return nil
 }
 
-// Close frees it.
+// Close frees the client.
 func (p *Peer) Close() { C.cend_peer_free(p.p) }
 
-// CRLLookups parses the CRL in file and then looks up the certificate crt, which
-// is not on it, n times.
+// CRLLookups parses the CRL in file and then looks up the certificate crt n
+// times. crt is not on the CRL.
 func CRLLookups(file, crt string, n int) (float64, error) {
 	f, c := C.CString(file), C.CString(crt)
 	defer C.free(unsafe.Pointer(f))
@@ -195,7 +198,8 @@ func CRLLookups(file, crt string, n int) (float64, error) {
 	return seconds(C.cend_crl_lookups(crl, c, C.int(n)))
 }
 
-// Short is "3.0.19" of "OpenSSL 3.0.19 27 Jan 2026".
+// Short returns the number of a version: "3.0.19" for "OpenSSL 3.0.19 27 Jan
+// 2026".
 func Short(version string) string {
 	fields := strings.Fields(version)
 	if len(fields) < 2 {

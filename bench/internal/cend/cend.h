@@ -11,9 +11,9 @@
 #include <stddef.h>
 
 enum {
-    CEND_FLAT = 1,       /* plain buffers and no BIO_s_mem */
+    CEND_FLAT = 1,       /* plain buffers instead of BIO_s_mem */
     CEND_CLIENT_CERT = 2, /* the server asks for a certificate and verifies it */
-    /* The library's settings, inverted. */
+    /* The library's settings, each inverted. */
     CEND_KEEP_BUFFERS = 4, /* no SSL_MODE_RELEASE_BUFFERS */
     CEND_AUTO_CHAIN = 8,   /* no SSL_MODE_NO_AUTO_CHAIN */
     CEND_NO_TICKETS = 16,
@@ -29,9 +29,9 @@ typedef struct cend_crl cend_crl;
 
 double cend_thread_time(void);  /* seconds of processor time of the thread */
 double cend_process_time(void); /* of all threads */
-size_t cend_heap(void);         /* bytes that malloc has given out */
-void cend_trim(void);           /* gives free memory back to the system */
-int cend_pin(int cpu);          /* the calling thread, or any processor where cpu is -1 */
+size_t cend_heap(void);         /* bytes that are allocated with malloc */
+void cend_trim(void);           /* returns free memory to the system */
+int cend_pin(int cpu);          /* binds the calling thread to a processor, or unbinds it if cpu is -1 */
 
 cend *cend_new(const char *crt, const char *key, const char *ca, const char *client_crt, const char *client_key, int flags);
 void cend_free(cend *c);
@@ -42,7 +42,7 @@ double cend_messages(cend *c, size_t size, int burst, int n);
 double cend_contexts(cend *c, int n);
 double cend_ends(cend *c, int n);
 
-/* n connections; moved bytes went both ways on each. */
+/* Makes n connections; moved bytes went both ways on each. */
 cend_pairs *cend_pairs_new(cend *c, int n, size_t moved, int keep_clients);
 double cend_pairs_messages(cend_pairs *p, size_t size, int n);
 void cend_pairs_free(cend_pairs *p);
@@ -52,7 +52,7 @@ cend_peer *cend_peer_new(cend *c, int resume);
 size_t cend_peer_step(cend_peer *p, unsigned char *out, size_t cap, const unsigned char *in, size_t len);
 int cend_peer_done(const cend_peer *p);
 int cend_peer_resumed(const cend_peer *p);
-int cend_peer_keep(cend *c, cend_peer *p); /* 1 if it has a session */
+int cend_peer_keep(cend *c, cend_peer *p); /* returns 1 if p has a session */
 void cend_peer_free(cend_peer *p);
 
 cend_crl *cend_crl_load(const char *file);

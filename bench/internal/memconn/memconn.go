@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Conn is one end.
+// Conn is one end of a connection.
 type Conn struct {
 	in, out *queue
 }
 
-// queue is one direction.
+// queue is one direction of a connection.
 type queue struct {
 	mu     sync.Mutex
 	filled sync.Cond
@@ -24,7 +24,7 @@ type queue struct {
 	closed bool
 }
 
-// Pipe makes both ends.
+// Pipe returns both ends of a new connection.
 func Pipe() (*Conn, *Conn) {
 	up, down := new(queue), new(queue)
 	up.filled.L, down.filled.L = &up.mu, &down.mu
@@ -42,14 +42,14 @@ func (c *Conn) Drop() {
 	}
 }
 
-// Pending counts the bytes that wait for Read.
+// Pending returns the number of bytes that wait for Read.
 func (c *Conn) Pending() int {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
 	return len(c.in.data) - c.in.off
 }
 
-// Read waits for bytes.
+// Read reads buffered bytes, and waits if there are none.
 func (c *Conn) Read(p []byte) (int, error) {
 	q := c.in
 	q.mu.Lock()
@@ -67,7 +67,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write never waits.
+// Write appends p to the buffer and never waits.
 func (c *Conn) Write(p []byte) (int, error) {
 	q := c.out
 	q.mu.Lock()
@@ -96,10 +96,10 @@ type addr struct{}
 func (addr) Network() string { return "memory" }
 func (addr) String() string  { return "memory" }
 
-// LocalAddr is "memory".
+// LocalAddr returns the address "memory".
 func (*Conn) LocalAddr() net.Addr { return addr{} }
 
-// RemoteAddr is "memory".
+// RemoteAddr returns the address "memory".
 func (*Conn) RemoteAddr() net.Addr { return addr{} }
 
 // SetDeadline does nothing.

@@ -11,16 +11,17 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/memconn"
 )
 
-// Conns is a library whose ends are net.Conns, with one kind of certificate.
+// Conns drives a library whose connections are net.Conns, with one kind of
+// certificate.
 type Conns struct {
 	Client, Server func(below net.Conn) (net.Conn, error)
 	Handshake      func(net.Conn) error
-	Check          func(server net.Conn) error // after the handshake, of the client's certificate; may be nil
+	Check          func(server net.Conn) error // checks the client's certificate after the handshake; may be nil
 	Free           func(net.Conn)
 }
 
-// shake makes a connection in memory. The server then sends a byte, and with it
-// the tickets that it has delayed.
+// shake makes a connection in memory. The server then sends a byte, together
+// with the tickets that it has delayed.
 func (c *Conns) shake() (client, server net.Conn, err error) {
 	client, server, _, err = c.shakeOver()
 	return client, server, err
@@ -71,7 +72,7 @@ func (c *Conns) Handshakes(n int) ([]float64, error) {
 	})
 }
 
-// Resumed makes n connections with a client in C that resumes.
+// Resumed makes n connections with a client in C that resumes its session.
 func (c *Conns) Resumed(n int, ends *cend.Ends) ([]float64, error) {
 	if err := c.visit(ends, false); err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func (c *Conns) visit(ends *cend.Ends, resume bool) error {
 	go func() {
 		err := c.Handshake(server)
 		if err == nil {
-			_, err = server.Write([]byte{0}) // and the tickets
+			_, err = server.Write([]byte{0}) // with the delayed tickets
 		}
 		if err != nil {
 			b.Close()
@@ -151,13 +152,13 @@ func (c *Conns) Messages(size, burst, n int) ([]float64, error) {
 		_, err := io.ReadFull(server, got)
 		return err
 	}
-	if err := work(); err != nil { // buffers have grown
+	if err := work(); err != nil { // lets the buffers grow
 		return nil, err
 	}
 	return Repeat(n, work)
 }
 
-// News makes n ends of servers without a handshake.
+// News makes n server connections without a handshake.
 func (c *Conns) News(n int) ([]float64, error) {
 	_, b := memconn.Pipe()
 	return Repeat(n, func() error {
@@ -170,9 +171,10 @@ func (c *Conns) News(n int) ([]float64, error) {
 	})
 }
 
-// Memory holds n ends of servers on which moved bytes went both ways.
+// Memory holds n server connections, on each of which moved bytes went both
+// ways.
 func (c *Conns) Memory(n, moved int) ([]float64, error) {
-	first, _, err := c.shake() // for objects that are made once
+	first, _, err := c.shake() // makes objects that are made once
 	if err != nil {
 		return nil, err
 	}
@@ -224,8 +226,8 @@ func (c *Conns) move(buf []byte, moved int) (client, server net.Conn, err error)
 	return client, server, nil
 }
 
-// Growth holds connections, as many as arg says, and sends n messages of 1 KiB,
-// each on the next one. It returns the times and then the memory of each.
+// Growth holds count connections and sends n messages of 1 KiB, each on the
+// next connection. It returns the times and then the memory of each connection.
 func (c *Conns) Growth(count, n int) ([]float64, error) {
 	clients, servers := make([]net.Conn, count), make([]net.Conn, count)
 	before := cend.Held()
@@ -254,8 +256,8 @@ func (c *Conns) Growth(count, n int) ([]float64, error) {
 	return append(spent, memory...), err
 }
 
-// Table is the Funcs of a library of Conns. open makes its Conns for a
-// certificate: "ec", "rsa", or "cert", which is "ec" and the client's.
+// Table returns the Funcs of a library of Conns. open makes the Conns for a
+// certificate: "ec", "rsa", or "cert", which is "ec" with a client certificate.
 func Table(what, pki string, open func(cert string) (*Conns, error)) *Funcs {
 	opened := make(map[string]*Conns)
 	with := func(cert string, f func(c *Conns) ([]float64, error)) ([]float64, error) {
@@ -302,7 +304,7 @@ func Table(what, pki string, open func(cert string) (*Conns, error)) *Funcs {
 	}}
 }
 
-// File is the name of the server's certificate.
+// File returns the file name of the server's certificate.
 func File(cert string) string {
 	if cert == "rsa" {
 		return "server"
@@ -310,11 +312,11 @@ func File(cert string) string {
 	return "server-ec"
 }
 
-// Burst is how many messages of a size are sent before they are read: 100, as
-// far as they fit into sslfilter.MaxPlaintext.
+// Burst returns the number of messages of a size that are sent before they are
+// read: 100, or as many as fit into sslfilter.MaxPlaintext.
 func Burst(size int) int { return min(100, 12<<20/size) }
 
-// Number is strconv.Atoi with a better error.
+// Number is strconv.Atoi with a clearer error.
 func Number(arg string) (int, error) {
 	v, err := strconv.Atoi(arg)
 	if err != nil {

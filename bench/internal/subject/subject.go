@@ -1,6 +1,7 @@
-// Package subject is the interface to a contender of the benchmark: a library, or
-// a program in C, that does pieces of work and measures their cost. A subject can
-// run in a process of its own, with its own settings and garbage collector.
+// Package subject defines the interface to a contender of the benchmark: a
+// library, or a program in C, that does pieces of work and measures their cost.
+// A subject can run in its own process, with its own settings and garbage
+// collector.
 package subject
 
 import (
@@ -18,21 +19,21 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 )
 
-// Subject does work.
+// Subject does the work of one contender.
 type Subject interface {
-	// Version names the subject's own version and its OpenSSL, for the table.
+	// Version returns the subject's own version and its OpenSSL, for the table.
 	Version() string
-	// Run does n pieces of work of a kind. Timed kinds give the seconds of
-	// processor time; kinds that measure memory give the bytes of each
-	// connection: C and Go together, C, Go, resident. A kind may give both.
+	// Run does n pieces of work of a kind. Timed kinds return the processor
+	// time in seconds. Kinds that measure memory return the bytes of each
+	// connection: C and Go together, C, Go, resident. A kind may return both.
 	Run(kind, arg string, n int) ([]float64, error)
 }
 
-// ErrCannot is the error of a kind that a subject does not have; the text says
-// why.
+// ErrCannot is the error for a kind of work that a subject does not support;
+// its text has the reason.
 var ErrCannot = errors.New("cannot")
 
-// Cannot is an ErrCannot with a reason.
+// Cannot returns an ErrCannot with a reason.
 func Cannot(why string) error { return fmt.Errorf("%w: %s", ErrCannot, why) }
 
 // Funcs is a Subject made of functions.
@@ -41,7 +42,7 @@ type Funcs struct {
 	Runs map[string]func(arg string, n int) ([]float64, error)
 }
 
-// Version is What.
+// Version returns What.
 func (f *Funcs) Version() string { return f.What }
 
 // Run calls the function of this kind.
@@ -53,7 +54,7 @@ func (f *Funcs) Run(kind, arg string, n int) ([]float64, error) {
 	return run(arg, n)
 }
 
-// Kinds are the kinds that f has.
+// Kinds returns the kinds of work that f supports.
 func (f *Funcs) Kinds() (list []string) {
 	for kind := range f.Runs {
 		list = append(list, kind)
@@ -62,7 +63,8 @@ func (f *Funcs) Kinds() (list []string) {
 	return list
 }
 
-// breath is about how long Repeat works before it yields to Go's scheduler.
+// breath is about the time that Repeat works before it yields to Go's
+// scheduler.
 const breath = 8 * time.Millisecond
 
 // Repeat calls f n times on a goroutine, after a warm-up, and returns the
@@ -96,7 +98,8 @@ func Repeat(n int, f func() error) (spent []float64, err error) {
 	return spent, err
 }
 
-// InC is Repeat for work of C, which runs on one thread and times itself.
+// InC is like Repeat for work in C, which runs on one thread and measures its
+// own time.
 func InC(n int, f func(n int) (float64, error)) ([]float64, error) {
 	if _, err := f(Warm(n)); err != nil {
 		return nil, err
@@ -105,12 +108,12 @@ func InC(n int, f func(n int) (float64, error)) ([]float64, error) {
 	return []float64{spent}, err
 }
 
-// Warm is the number of pieces that are done before the clock starts: a process
-// that has waited for its turn is slow at first, and one of Go for some
+// Warm returns the number of pieces that are done before the clock starts: a
+// process that has waited for its turn is slow at first, a Go process for some
 // milliseconds.
 func Warm(n int) int { return (n + 3) / 4 }
 
-// question is one line to a child, answer one line from it.
+// question is one line to a child, and answer is one line from it.
 type question struct {
 	Kind, Arg string
 	N         int
@@ -149,7 +152,7 @@ func Serve(s Subject) error {
 	}
 }
 
-// Child is a subject in a process of its own.
+// Child is a subject in another process.
 type Child struct {
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
@@ -157,7 +160,7 @@ type Child struct {
 	version string
 }
 
-// Start starts cmd, which speaks as Serve does.
+// Start starts cmd, which must use the protocol of Serve.
 func Start(cmd *exec.Cmd) (*Child, error) {
 	c := &Child{cmd: cmd}
 	var err error
@@ -192,10 +195,10 @@ func (c *Child) read() (a answer, err error) {
 	return a, json.Unmarshal(line, &a)
 }
 
-// Version is the child's.
+// Version returns the version of the child.
 func (c *Child) Version() string { return c.version }
 
-// Run asks the child.
+// Run lets the child do the work.
 func (c *Child) Run(kind, arg string, n int) ([]float64, error) {
 	if err := json.NewEncoder(c.stdin).Encode(question{kind, arg, n}); err != nil {
 		return nil, err
