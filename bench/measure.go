@@ -25,7 +25,7 @@ type contender struct {
 // the contender base.
 type row struct {
 	key, group, title string
-	pieces            float64 // pieces in one unit of work, for bursts
+	pieces            float64 // messages in one piece of work: more than 1 for bursts
 	base              string
 	fixed             int  // pieces in one round; 0 means as many as fit into the slice
 	fresh             bool // each contender gets its own process
