@@ -41,7 +41,7 @@ func (b *backlog) add(plain []byte) {
 	b.n += len(plain)
 }
 
-// extend is add if more room is needed.
+// extend appends plain, which does not fit into the memory of the last piece.
 func (b *backlog) extend(plain []byte) {
 	b.n += len(plain)
 	for {
@@ -64,7 +64,7 @@ func (b *backlog) clear() {
 	b.n = 0
 }
 
-// drop removes the first n bytes, which are at most the first piece.
+// drop removes the first n bytes. n is at most the length of the first piece.
 func (b *backlog) drop(n int) {
 	b.n -= n
 	first := b.pieces[0]

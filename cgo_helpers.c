@@ -291,9 +291,9 @@ void fssl_verdict_free(fssl_verdict *v)
 }
 
 /*
- * Verifies chain, leaf first, outside of a handshake: with the trust store, policy, name and callback of the
- * connection c, as OpenSSL's ssl_verify_cert_chain does, but with the result in v. Returns 0 if OpenSSL could not
- * verify, with the reason in errs.
+ * Verifies chain, leaf first, outside of a handshake. It uses the trust store, policy, name and callback of the
+ * connection c, as OpenSSL's ssl_verify_cert_chain does, but stores the result in v. If OpenSSL cannot verify the
+ * chain, it returns 0 and stores the reason in errs.
  */
 int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors *errs)
 {
@@ -467,8 +467,8 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
     }
     c->handshaken = 1;
     /*
-     * In TLS 1.2, the record with the Finished message may also hold a message of the next handshake, and no
-     * further input may follow.
+     * In TLS 1.2, the record with the Finished message may also hold a message of the next handshake. It must be
+     * read even if no further input arrives.
      */
     c->unread = SSL_has_pending(c->ssl);
     c->records_only = SSL_version(c->ssl) == TLS1_3_VERSION;

@@ -46,7 +46,7 @@ typedef struct fssl_lib fssl_lib;
 #define fssl_new_store_ctx(lib) ((void)(lib), X509_STORE_CTX_new())
 #else
 #include <openssl/provider.h>
-/* A library context with the FIPS provider. NULL stands for the default context. It is never freed. */
+/* A library context with the FIPS provider. It is never freed. A NULL pointer stands for OpenSSL's default context. */
 typedef struct fssl_lib {
     OSSL_LIB_CTX *ctx;
     CRYPTO_RWLOCK *lock; /* protects the following fields, which are made when they are first needed */
@@ -150,8 +150,8 @@ enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 enum { FSSL_NO_ALT_NAMES = 0, FSSL_ALT_NAMES = 1, FSSL_BAD_ALT_NAMES = -1 };
 
 /*
- * Kinds of CRLs. OpenSSL checks all but the first only with extended CRL support, or mistakes them for complete
- * ones.
+ * Kinds of CRLs. Without extended CRL support, OpenSSL skips indirect CRLs and CRLs for some reasons only, and
+ * treats a delta CRL as a complete one.
  */
 enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
 

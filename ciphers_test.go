@@ -188,7 +188,7 @@ func TestCiphersGroups(t *testing.T) {
 	}
 }
 
-// groups removes the groups from a list that the FIPS provider does not have.
+// groups returns list without the groups that the FIPS provider does not have.
 func groups(t testing.TB, list string) string {
 	t.Helper()
 	return strings.Join(slices.DeleteFunc(strings.Split(list, ":"), func(name string) bool { return !served(t, name) }), ":")
@@ -228,8 +228,8 @@ func TestCiphersSecurityLevelAndCertificates(t *testing.T) {
 			o.MinVersion, o.MaxVersion = sslfilter.VersionTLS10, sslfilter.VersionTLS10
 			return level(o, n)
 		}
-		_, clientErr := sslfilter.NewCtx(old(testkit.Client())) // OpenSSL 4.0 leaves no suite
-		_, serverErr := sslfilter.NewCtx(old(testkit.Server())) // 3.0 and later leave no signature
+		_, clientErr := sslfilter.NewCtx(old(testkit.Client())) // OpenSSL 4.0 has no usable suite
+		_, serverErr := sslfilter.NewCtx(old(testkit.Server())) // 3.0 and later have no usable signature algorithm
 		if clientErr != nil || serverErr != nil {
 			require.False(t, admitted, "level %s: %v, %v", n, clientErr, serverErr)
 			continue
@@ -259,13 +259,13 @@ func TestCiphersAnonymous(t *testing.T) {
 	require.False(t, p.Server.HandshakeDone())
 }
 
-// NewCtx rejects a cipher list that OpenSSL accepts but of which the versions and the
-// security level leave no suite: no handshake could complete. The original lets each
-// handshake fail.
+// OpenSSL accepts a cipher list even if the protocol versions and the security level exclude
+// all of its suites. NewCtx rejects such a list, because no handshake could complete. With the
+// original, each handshake fails.
 func TestCiphersNoneLeft(t *testing.T) {
 	for name, change := range map[string]func(*sslfilter.Options){
 		"no suite of TLS 1.2": func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "eNULL", true },
-		"none of the level":   func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "AES128-SHA@SECLEVEL=5", true },
+		"level too high":      func(o *sslfilter.Options) { o.Cipher, o.TLS12 = "AES128-SHA@SECLEVEL=5", true },
 	} {
 		for _, side := range []sslfilter.Options{testkit.Client(), testkit.Server()} {
 			require.ErrorContains(t, refuse(t, testkit.With(side, change), "Cipher", ""), "no suite is left", name)

@@ -118,7 +118,7 @@ func TestErrorsHaveTheWholeQueue(t *testing.T) {
 	}),
 
 		"Key", testkit.PKI("server-enc.key")))
-	if served(t, "own DH") { // under FIPS, OpenSSL rejects them without an entry
+	if served(t, "own DH") { // under FIPS, OpenSSL rejects them without an entry in its queue
 		keep("broken DH parameters", refuse(t, testkit.Server(func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }), "DHCertMem", ""))
 	}
 	keep("key of another certificate", refuse(t, testkit.Server(func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") }), "Key", testkit.PKI("client.key")))
@@ -243,7 +243,7 @@ func TestErrorsLeaveNothingToSend(t *testing.T) {
 
 // A failed connection keeps none of its input. The original keeps all of it.
 func TestErrorsStopGrowth(t *testing.T) {
-	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB, and KiB for everything else
+	const pieces, piece, spare = 2048, 32 << 10, 16 << 10 // 64 MiB of input; memory may grow by 16 MiB (spare is in KiB)
 	for _, f := range failures() {
 		if f.name != "HTTP at the server" && f.name != "tampered record" {
 			continue

@@ -47,8 +47,8 @@ func readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
-// readAll reads f, and leaves no other copy in memory: the file may have a
-// private key.
+// readAll reads f, and leaves no other copy in memory, because the file may
+// contain a private key.
 func readAll(f *os.File) ([]byte, error) {
 	size := int64(bytes.MinRead)
 	if info, err := f.Stat(); err == nil && info.Size() > maxPEMFile {
@@ -56,7 +56,7 @@ func readAll(f *os.File) ([]byte, error) {
 	} else if err == nil {
 		size = max(size, info.Size())
 	}
-	data := make([]byte, 0, size+1) // one byte more, to find the end
+	data := make([]byte, 0, size+1) // one more byte, so that the end of the file is found without growing
 	for {
 		n, err := f.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
@@ -87,8 +87,8 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// forget overwrites the content of a file, which may have a private key. Memory
-// of the caller is left as it is.
+// forget overwrites the content of a file, which may contain a private key. It
+// does not change memory that belongs to the caller.
 func (in input) forget() {
 	if in.file != "" {
 		clear(in.data)

@@ -31,8 +31,8 @@ type forged struct {
 	pem  []byte
 }
 
-// issue makes a certificate that names parent as its issuer, and that signer signs. Without
-// parent it is self-signed.
+// issue makes a certificate with parent as its issuer, signed by signer. If parent is nil, the
+// certificate is self-signed.
 func (a *attacker) issue(cn string, ca bool, parent *x509.Certificate, signer crypto.Signer) forged {
 	a.t.Helper()
 	a.serial++
@@ -72,7 +72,7 @@ func (f forged) showing(o sslfilter.Options, rest ...forged) sslfilter.Options {
 type attack struct {
 	name  string
 	shows func(sslfilter.Options) sslfilter.Options
-	codes []sslfilter.VerifyCode // the errors of OpenSSL; if all are ignored, the peer is accepted
+	codes []sslfilter.VerifyCode // the errors that OpenSSL reports; if all of them are ignored, the peer is accepted
 }
 
 func attacks(t testing.TB) []attack {
@@ -127,9 +127,9 @@ func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) 
 	return in
 }
 
-// For each number that OpenSSL has, every attack and both sides, the test measures whether
-// ignoring only this number accepts the attacker. VerifyCode.AdmitsAnyone, on which the
-// warnings are based, agrees.
+// The test ignores a single error number at a time, and tries every attack on both sides. At
+// least one attack succeeds exactly if VerifyCode.AdmitsAnyone, on which the warnings are
+// based, returns true.
 func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	all := attacks(t)
 	numbers := verifyErrors()
@@ -148,7 +148,8 @@ func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	}
 }
 
-// Debug gets a warning for each ignored number with which anybody is accepted.
+// NewCtx writes a warning to Debug for each ignored error that lets anybody make an accepted
+// certificate.
 func TestVerifyIgnoredErrorsAreLogged(t *testing.T) {
 	log := new(testkit.Log)
 	testkit.Ctx(t, testkit.Asking(func(o *sslfilter.Options) {
@@ -158,8 +159,8 @@ func TestVerifyIgnoredErrorsAreLogged(t *testing.T) {
 	require.Equal(t, []string{"20", "7"}, log.Values("sslfilter: IgnoreVerifyErrors accepts a certificate that anybody can make", "error"))
 }
 
-// The attacker is accepted if all errors of OpenSSL are ignored, and rejected if one of them
-// is not.
+// The attacker is accepted if all errors that OpenSSL reports for the attack are ignored, and
+// rejected if one of them is not ignored.
 func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 	for _, a := range attacks(t) {
 		for _, server := range []bool{true, false} {
@@ -172,8 +173,8 @@ func TestVerifyIgnoredErrorsTogether(t *testing.T) {
 	}
 }
 
-// A certificate of a trusted CA that is not itself a CA cannot issue certificates, even if any
-// one error is ignored. If a client trusts public CAs, everybody can have such a certificate.
+// A certificate of a trusted CA that is not itself a CA cannot issue certificates, even if one
+// error is ignored, whichever it is. If a client trusts public CAs, everybody can have such a certificate.
 func TestVerifyLeafIsNotACA(t *testing.T) {
 	a := &attacker{t: t}
 	holder := testkit.Cert(t, "client.crt")
