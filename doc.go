@@ -19,7 +19,9 @@
 //	f.Handshake()                  // starts a client; does nothing on a server
 //	for {
 //		out = f.Outgoing(out[:0])  // 1. send what is ready for the network
-//		conn.Write(out)
+//		if len(out) > 0 {          //    (an empty Write on a net.Pipe would block)
+//			conn.Write(out)
+//		}
 //		n, err := conn.Read(in)    // 2. read from the network
 //		if err == io.EOF {
 //			err = f.ReceiveEOF()   //    io.EOF: a clean end; io.ErrUnexpectedEOF: truncated

@@ -33,8 +33,11 @@ func answer(conn net.Conn, f *sslfilter.Filter) error {
 		if errors.Is(err, io.EOF) { // the peer's close_notify: answer with ours
 			f.CloseWrite()
 		}
-		_, writeErr := conn.Write(f.Outgoing(nil)) // bytes for the network, also an alert
-		if err = errors.Join(err, writeErr); err != nil {
+		if out := f.Outgoing(nil); len(out) > 0 { // bytes for the network, also an alert
+			_, writeErr := conn.Write(out)
+			err = errors.Join(err, writeErr)
+		}
+		if err != nil {
 			return err // io.EOF if the peer has closed
 		}
 	}

@@ -18,7 +18,9 @@
 //	err := s.Push(tls)              // a *sslfilter.Filter; leave it out for plain text
 //	for {
 //		out = s.Outgoing(out[:0])   // 1. send what is ready for the network
-//		conn.Write(out)
+//		if len(out) > 0 {           //    (an empty Write on a net.Pipe would block)
+//			conn.Write(out)
+//		}
 //		n, err := conn.Read(in)     // 2. read from the network
 //		s.Receive(in[:n])
 //		for {
