@@ -13,6 +13,10 @@ import (
 // the name in Options.ServerName or Options.SNI, or the host of addr if both are
 // empty. The handshake is bounded by DefaultHandshakeTimeout. Use a Dialer to set
 // other bounds.
+//
+// In TLS 1.3 the client's handshake is done before the server verifies the
+// client's certificate. If the server rejects it, Dial succeeds and the first Read
+// returns the error.
 func Dial(network, addr string, ctx *sslfilter.Ctx) (*Conn, error) {
 	d := Dialer{Ctx: ctx}
 	return d.dial(context.Background(), network, addr)
