@@ -78,7 +78,8 @@ type Codec interface {
 }
 
 // Replier is a Decoder that answers the peer by itself, as HTTPD does with
-// "100 Continue". Reply appends the answer to dst; it is asked after each Decode.
+// "100 Continue". The Stack calls Reply after each Decode, and Reply appends the
+// answer to dst, if there is one.
 type Replier interface {
 	Reply(dst []byte) []byte
 }

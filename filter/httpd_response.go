@@ -146,9 +146,9 @@ func readBody(body io.ReadCloser) ([]byte, error) {
 	return b, nil
 }
 
-// withoutBody makes Write omit everything about a body: also Content-Length: 0,
-// which 1xx, 204 and 2xx to CONNECT must not have (RFC 9110 section 8.6), and
-// Connection: close, which Uncompressed prevents.
+// withoutBody makes Write omit the body and its header fields. Content-Length: 0
+// is omitted too, because 1xx, 204 and 2xx to CONNECT must not have it (RFC 9110
+// section 8.6). Uncompressed keeps Write from adding Connection: close.
 func withoutBody(out *http.Response) *http.Response {
 	out.Body, out.ContentLength, out.TransferEncoding, out.Uncompressed, out.Request = nil, -1, nil, true, nil
 	return out

@@ -54,7 +54,7 @@ func TestRecords(t *testing.T) {
 	})
 }
 
-// The end of a stack that closes before the handshake comes after the records.
+// A stack that calls CloseWrite before the handshake still sends its records first.
 func TestRecordsBeforeAnEarlyClose(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server, client := newEnd(t, filter.Records{}, tlsServer(t, v)), newEnd(t, filter.Records{}, tlsClient(t))
@@ -119,8 +119,8 @@ func TestRecordsFromTheMiddle(t *testing.T) {
 	require.Equal(t, []any{[]byte("threefour")}, server.got, "Stream has no records")
 }
 
-// Data that a codec sends after Records leaves after the data of Records, even if
-// both were sent before the handshake.
+// If another codec replaces Records, its data is sent after that of Records, even if
+// both were given to the Stack before the handshake.
 func TestRecordsKeepTheOrder(t *testing.T) {
 	server, client := newEnd(t, filter.Records{}, tlsServer(t, sslfilter.VersionTLS13)), newEnd(t, filter.Records{}, tlsClient(t))
 	send(t, client, "one", "two")

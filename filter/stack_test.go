@@ -31,8 +31,8 @@ func TestStackWithoutFilters(t *testing.T) {
 }
 
 // Data before the handshake, banners and replies, in both directions. In the
-// original, data that arrives with the last flight bypasses the filters above
-// (finding 4 in TLS 1.3, and for a client in TLS 1.2).
+// original, data that arrives with the last flight bypasses the upper filters
+// in TLS 1.3, and on a client also in TLS 1.2.
 func TestLinesOverTLS(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {

@@ -336,8 +336,8 @@ func TestImpossibleSwitches(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A second TLS is inserted below an established one. Data that was sent before does
-// not pass through it.
+// A second TLS is inserted below an established one. Data that was sent
+// before the insertion does not pass through it.
 func TestInsertBelowEstablishedTLS(t *testing.T) {
 	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
 		server, client := newEnd(t, &filter.Line{}, tlsServer(t, 0)), newEnd(t, &filter.Line{}, tlsClient(t))

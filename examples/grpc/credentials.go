@@ -19,9 +19,9 @@ import (
 type tlsCredentials struct {
 	ctx  *sslfilter.Ctx
 	name string // that a client verifies; by default the host of the target
-	// check, if it is set, sees each connection after its handshake: it has what
-	// TLSInfo has no field for, such as the revocation status and OpenSSL's error
-	// numbers. An error ends the connection.
+	// check, if it is set, is called with each connection after its handshake. The
+	// connection has facts for which TLSInfo has no field, such as the revocation
+	// status and OpenSSL's error numbers. An error ends the connection.
 	check func(*sslnet.Conn) error
 }
 
