@@ -34,8 +34,8 @@ func join(t *testing.T, names ...string) []byte {
 	return all
 }
 
-// -check shows the certificates that the library has loaded. A byte order mark hides
-// the first one from other parsers.
+// -check shows the certificates that the library has loaded. It includes
+// the first one of a file with a byte order mark, which other parsers miss.
 func TestCheckAndCountersTellWhatIsServed(t *testing.T) {
 	marked := append([]byte("\ufeff"), join(t, "server-inter.crt", "inter.crt")...)
 	crt := testkit.TempFile(t, "crt.pem", marked)
@@ -140,7 +140,7 @@ func TestSIGTERMEndsAStartThatWaitsForAFile(t *testing.T) {
 	crt, reached := fifo(t)
 	r := startRelayWith(t, nil, "-listen", "127.0.0.1:0", "-backend", "127.0.0.1:1", "-crt", crt, "-key", testkit.AbsPKI("server.key"))
 	reached(r)
-	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP)) // it is not lost, and ends nothing
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP)) // it is handled after the start, and does not end the program
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait())
 	require.NotContains(t, r.log.String(), "msg=ready")
@@ -154,7 +154,7 @@ func TestSignalsDuringAReload(t *testing.T) {
 	r := startRelay(t, nil, "-listen", "127.0.0.1:0", "-backend", testkit.Serve(t, testkit.Listen(t), testkit.Echo), "-crt", crt, "-key", testkit.AbsPKI("server.key"))
 	pipe, reached := fifo(t)
 	require.NoError(t, os.Rename(pipe, crt))
-	require.NoError(t, os.Symlink(crt, pipe)) // where reached looks
+	require.NoError(t, os.Symlink(crt, pipe)) // reached opens this path
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGHUP))
 	reached(r)
 	kept := dialTLS(t, r.addrs[0])

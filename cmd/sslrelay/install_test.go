@@ -79,7 +79,7 @@ func TestInstall(t *testing.T) {
 		require.NoError(t, err, out)
 		commented := regexp.MustCompile(`(?m)^#(\S)`).ReplaceAllString(mine, "$1")
 		out, err = check(commented)
-		require.NoError(t, err, "with every comment that is a setting: %s", out)
+		require.NoError(t, err, "with every setting that is commented out: %s", out)
 		require.Contains(t, out, `relay "imap"`)
 	})
 	t.Run("unit", func(t *testing.T) {

@@ -94,8 +94,8 @@ func curl(t *testing.T, args ...string) (string, error) {
 	return run(t, "curl", "", "curl", append([]string{"-sS", "--noproxy", "*", "--cacert", testkit.AbsPKI("root.crt")}, args...)...)
 }
 
-// talk runs a client that reads commands. It writes each command after the answer to
-// the one before.
+// talk runs a client that reads commands. It writes each command after the previous
+// one has been answered.
 func talk(t *testing.T, debianPackage string, argv []string, steps ...string) string {
 	t.Helper()
 	cmd := exec.Command(peers.Find(t, debianPackage, argv[0]), argv[1:]...)
@@ -205,7 +205,7 @@ backend = %[6]q
 		r.logs("backend failed")
 	})
 	t.Run("mail is stored and fetched", func(t *testing.T) {
-		mail := testkit.TempFile(t, "mail", []byte("Subject: hello\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 60_000))) // more than all buffers
+		mail := testkit.TempFile(t, "mail", []byte("Subject: hello\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 60_000))) // larger than all buffers together
 		out, err := curl(t, "imaps://localhost:"+port(imaps)+"/INBOX", "--user", "user3:secret", "-T", mail)
 		require.NoError(t, err, out)
 		out, err = curl(t, "imap://localhost:"+port(imap)+"/INBOX;MAILINDEX=1", "--ssl-reqd", "--user", "user3:secret")
@@ -252,7 +252,7 @@ SyncState *
 			require.Len(t, got, 1, out)
 		}
 	})
-	t.Run("openssl", func(t *testing.T) { // its tag is a dot, which the original does not know
+	t.Run("openssl", func(t *testing.T) { // s_client uses a dot as its tag, which the original's relay rejects
 		out := talk(t, "openssl", []string{"openssl", "s_client", "-connect", imap, "-starttls", "imap", "-CAfile", testkit.AbsPKI("root.crt"), "-verify_return_error", "-quiet", "-crlf"},
 			"OK", "a LOGIN user1 {6}\n", "+ OK", "secret\n", "a OK", "b LOGOUT\n", "b OK")
 		require.Contains(t, out, "* BYE")

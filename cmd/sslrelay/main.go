@@ -37,7 +37,7 @@ type program struct {
 	file   string
 	check  bool
 	strict bool
-	flags  *config.Config // if file is empty
+	flags  *config.Config // used if file is empty
 }
 
 // load reads the configuration, at the start and for each SIGHUP.
@@ -75,7 +75,8 @@ func run(args []string) int {
 	return 0
 }
 
-// parse reads the flags. If the program is nil, it exits with the returned status.
+// parse reads the flags. If it returns nil, the program exits with the returned
+// status.
 func parse(args []string) (*program, int) {
 	p := &program{flags: new(config.Config)}
 	fs := flag.NewFlagSet("sslrelay", flag.ContinueOnError)
@@ -111,7 +112,7 @@ func parse(args []string) (*program, int) {
 	return p, 0
 }
 
-// combine checks which flags are combined.
+// combine rejects flags that cannot be used together.
 func (p *program) combine(fs *flag.FlagSet) error {
 	if p.strict && !p.check {
 		return errors.New("-strict needs -check")
@@ -233,8 +234,8 @@ func reload(p *program, s *relay.Server, log *slog.Logger) {
 	log.Info("reloaded")
 }
 
-// shutdown gives the connections the time drain to finish. A second signal closes
-// them.
+// shutdown waits for the connections to finish, for at most the time drain. A second
+// signal closes them.
 func shutdown(s *relay.Server, drain time.Duration, log *slog.Logger, signals <-chan os.Signal) error {
 	notify(log, "STOPPING=1")
 	log.Info("shutting down", "drain-timeout", drain)

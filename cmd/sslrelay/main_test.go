@@ -121,8 +121,8 @@ func dialTLS(t *testing.T, addr string) *tls.Conn {
 	return conn
 }
 
-// The life of the program, from READY over SIGHUP and counters to SIGTERM, with the
-// notifications to systemd.
+// The program starts, reloads on SIGHUP, serves its counters and stops on SIGTERM. It
+// notifies systemd of each step.
 func TestSignals(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "notify")
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
@@ -191,7 +191,7 @@ func TestSignals(t *testing.T) {
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	hears("STOPPING=1")
 	r.logs("msg=\"shutting down\"")
-	testkit.Exchange(t, kept, "hello") // it may finish
+	testkit.Exchange(t, kept, "hello") // an existing connection may finish
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait())
 	_, err = kept.Read(make([]byte, 1))

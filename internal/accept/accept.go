@@ -12,7 +12,7 @@ const least, most = 5 * time.Millisecond, time.Second
 // Next returns the next connection of l. After an error, it calls again with the
 // error and the length of a pause. If again returns true, Next tries again after the
 // pause, and otherwise it returns the error. It also returns the error if stop is
-// closed during the pause. The pauses grow with each error that follows another.
+// closed during the pause. Each further error in a row doubles the pause, up to a second.
 func Next(l net.Listener, stop <-chan struct{}, again func(err error, pause time.Duration) bool) (net.Conn, error) {
 	for pause := least; ; pause = min(2*pause, most) {
 		conn, err := l.Accept()

@@ -35,7 +35,7 @@ type waiter struct {
 	slot   *Slot
 	number uint64
 	served bool          // guarded by Queue.mu: the waiter has its slot
-	given  chan struct{} // closed after that, and after drop of the slot's previous owner
+	given  chan struct{} // closed after served is set and the drop function of the slot's previous owner has returned
 }
 
 // New returns a Queue that admits max handshakes at a time.

@@ -34,8 +34,8 @@ func (c *crowd) enter(name, ip string) *admission.Slot {
 	})
 }
 
-// A slot is not dropped while this end does not wait for its peer. A waiter gets a
-// slot as soon as another one is released.
+// A slot is dropped only while this end waits for its peer. A waiter gets a slot as
+// soon as one is released.
 func TestNoSlotIsDroppedWhileThisEndWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(2)
@@ -54,8 +54,8 @@ func TestNoSlotIsDroppedWhileThisEndWorks(t *testing.T) {
 	})
 }
 
-// A peer that is waited for longer than Patience in all loses its slot as soon as
-// another connection needs it, and not before. Sending a byte now and then does not
+// After this end has waited for a peer for Patience in total, the peer loses its slot
+// as soon as another connection needs one, and not before. Sending a byte now and then does not
 // help.
 func TestSilentPeerLosesItsSlot(t *testing.T) {
 	for name, each := range map[string]time.Duration{"silent": admission.Patience, "a byte now and then": admission.Patience / 4} {
@@ -109,7 +109,7 @@ func TestAddressWithMostSlotsLosesOne(t *testing.T) {
 		// That address has three slots now. Two other addresses, with fewer slots, come next.
 		c.enter("new", "198.51.100.2")
 		c.enter("new", "198.51.100.3")
-		// 2 is done and still counts: the /64 has three slots first, and later as many as 192.0.2.9
+		// Handshake 2 is complete, but its slot counts. So the /64 begins with three slots, and then has as many as 192.0.2.9.
 		synctest.Wait() // for the calls that drop them
 		require.Equal(t, []string{"4", "1", "5", "0", "3"}, c.dropped)
 		go c.enter("never", "198.51.100.4")
@@ -155,7 +155,7 @@ func TestQueueIsFairByAddress(t *testing.T) {
 		}
 		// Two slots go to other addresses, and two pass between connections of the same address.
 		require.ElementsMatch(t, []string{"one", "another", "silent", "silent"}, served)
-		require.False(t, slow.Dropped(), "a client lost its slot to an address that had as many")
+		require.False(t, slow.Dropped(), "a client lost its slot to an address that had as many slots")
 		require.Equal(t, []string{"silent", "silent", "silent", "silent"}, c.dropped)
 	})
 }

@@ -38,7 +38,7 @@ func Take(conn net.Conn) *Socket {
 	if err := raw.Control(func(open uintptr) { fd, dupErr = unix.FcntlInt(open, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
 		return nil
 	}
-	if dupErr != nil { // no file descriptor is left; with the reset, at least the peer does not see an orderly end
+	if dupErr != nil { // the process has no file descriptor left; a reset at least is not an orderly end
 		tcp.SetLinger(0)
 		return nil
 	}
@@ -123,7 +123,7 @@ func (s *Socket) sendLast(last *[]byte) bool {
 		case err == unix.EAGAIN:
 			return false
 		case err != nil:
-			return true // discard gets the error too
+			return true // discard reports the error
 		}
 		*last = (*last)[n:]
 	}

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// LingerTime is how long an end that has rejected its peer lingers.
+	// LingerTime is how long Discard reads from a peer that has been rejected.
 	LingerTime = time.Second
-	// LingerBytes is how many bytes of such a peer it reads, at most.
+	// LingerBytes is how many bytes Discard reads from such a peer, at most.
 	LingerBytes = 256 << 10
 )
 
@@ -24,8 +24,8 @@ func HalfClose(conn net.Conn) bool {
 // peer was still sending, TCP would reset the connection, and the peer could lose the
 // last data that was sent to it: an alert, or an answer.
 //
-// Discard gives up at the time end. It also gives up after a pause of the peer that is
-// longer than pause, and after limit bytes; 0 means that there is no such bound.
+// Discard gives up at the time end, when the peer sends nothing for the time pause, and
+// after limit bytes. If pause or limit is 0, there is no such bound.
 func Discard(conn net.Conn, end time.Time, pause time.Duration, limit int64) {
 	var in io.Reader = conn
 	if pause > 0 {
@@ -39,7 +39,7 @@ func Discard(conn net.Conn, end time.Time, pause time.Duration, limit int64) {
 	io.Copy(io.Discard, struct{ io.Reader }{in})
 }
 
-// pausing bounds each Read of a connection.
+// pausing is a connection on which each Read waits for at most pause, and not beyond end.
 type pausing struct {
 	conn  net.Conn
 	end   time.Time

@@ -12,8 +12,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
-// Discard ends with the peer, at its end time, after a pause of the peer that is too
-// long, and after its limit of bytes.
+// Discard returns when the peer ends the connection, at the time end, when the peer
+// sends nothing for the time pause, and after limit bytes.
 func TestDiscardEnds(t *testing.T) {
 	const end, forever = 30 * time.Second, time.Hour
 	for name, test := range map[string]struct {

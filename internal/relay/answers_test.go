@@ -408,7 +408,7 @@ func TestNamesAreBounded(t *testing.T) {
 	f := httpRelay(t)
 	config := clientConfig(t)
 	huge := hugeName(t)
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &huge, nil } // of no CA that is asked for
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &huge, nil } // crypto/tls would not choose it, because no CA that the relay names has issued it
 	conn := tls.Client(testkit.Dial(t, f.addr()), config)
 	require.NoError(t, conn.Handshake())
 	c := newLines(t, conn)
@@ -434,7 +434,7 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	file := copyPKI(t, "crl.pem")
 	replace(t, file("crl.pem"), testkit.AbsPKI("crl-other.pem"))
 	f := httpRelay(t)
-	ctx, err := sslfilter.NewCtx(sslfilter.Options{ // as the relay's, and it looks at the file itself
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{ // the options of the relay, but the CRL file is read for each check
 		Crt: testkit.AbsPKI("server.crt"), Key: testkit.AbsPKI("server.key"), CACrt: testkit.AbsPKI("root.crt"), ClientCert: true, CACRL: file("crl.pem")})
 	require.NoError(t, err)
 	old := f.relays[0].current.Load()

@@ -152,7 +152,7 @@ func TestBinaryProtocol(t *testing.T) {
 		f := binaryRelay(t, fmt.Sprintf("backend = %q", "starttls:"+testkit.ClosedPort(t)))
 		conn := testkit.Dial(t, f.addr())
 		io.WriteString(conn, binaryTLS+binaryStart)
-		requireRead(t, conn, "S") // the front does not look, so the relay has to
+		requireRead(t, conn, "S") // the front does not check for such bytes, so the relay must
 		rest, err := io.ReadAll(conn)
 		require.NoError(t, err)
 		require.Empty(t, rest)
@@ -178,6 +178,6 @@ func TestBinaryProtocol(t *testing.T) {
 	t.Run("no user chooses the backend", func(t *testing.T) {
 		addBinary(t)
 		_, err := config.Parse([]byte(relayTable(`mode = "binary"`, `listen = ["plain:127.0.0.1:0"]`, "[relay.users]", `a = "h:1"`)))
-		require.ErrorContains(t, err, "users: mode binary has no login; imap, pop3 and smtp have")
+		require.ErrorContains(t, err, "users: mode binary has no login; only imap, pop3 and smtp have one")
 	})
 }

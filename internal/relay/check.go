@@ -179,7 +179,7 @@ func (r *report) serverSide(st *state) {
 	if t.CACrt != "" {
 		r.authorities("cacrt", t.CACrt, st.server)
 		if asks && t.CACRL == "" && len(t.CRLFiles) == 0 {
-			r.weak("cacrl: missing, and crlcheck too, so a revoked certificate stays valid")
+			r.weak("cacrl: missing, and crlcheck is not set either, so a revoked certificate stays valid")
 		}
 	}
 	if t.CACRL != "" && r.lists("cacrl", t.CACRL) == 0 {

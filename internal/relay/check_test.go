@@ -38,7 +38,7 @@ func TestCheckExplains(t *testing.T) {
 	}
 	require.Contains(t, out, "TLSv1.2 to TLSv1.2")
 	require.Contains(t, out, "WEAK: backend-cipher: no forward secrecy: AES128-SHA256\n")
-	require.NotContains(t, out, "AES256-SHA384\n") // nothing that is not offered
+	require.NotContains(t, out, "AES256-SHA384\n") // this suite is not offered
 }
 
 func TestCheckFindsWhatIsWeak(t *testing.T) {

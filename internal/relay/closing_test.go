@@ -20,8 +20,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Python's ssl module ends bodies by closing without close_notify. The relay does not
-// accept that as the end of a response without the option for it.
+// Python's ssl module ends a body by closing the connection without close_notify. The
+// relay accepts that as the end of a response only with the option
+// allowmissingclosenotify for backends.
 func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	const size = 300_000
 	_, addr := pythonServer(t, "python3", "closing.py", testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), strconv.Itoa(size))
@@ -51,7 +52,7 @@ func TestABackendThatClosesWithoutCloseNotify(t *testing.T) {
 	}
 }
 
-// The same for clients. An end inside a record is never an orderly end.
+// The option has the same effect for clients. An end inside a record is never an orderly end.
 func TestAClientThatClosesWithoutCloseNotify(t *testing.T) {
 	for name, last := range map[string][]byte{"between two records": nil, "inside a record": {23, 3, 3}} {
 		for _, allow := range []bool{false, true} {

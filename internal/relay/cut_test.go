@@ -77,9 +77,9 @@ func received(t *testing.T, got []byte, err error, want []byte) {
 	require.Error(t, err, "the end looks like an orderly one")
 }
 
-// Data that a side sent before it ended without close_notify, or was reset, reaches
-// the other side in full, even if that side reads late. Then the other side gets an
-// end that is not orderly.
+// If one side is reset or ends without close_notify, the data that it sent before
+// reaches the other side in full, even if the other side reads late. After the data
+// the other side gets an end that is not orderly.
 func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
 	for _, size := range []int{200_045, 2_000_006} {
 		sent, late := testkit.Bytes(size, 1), size < 1<<20 // more does not fit into the sockets' buffers
@@ -131,7 +131,7 @@ func TestWhatCameBeforeAnAbnormalEndIsDelivered(t *testing.T) {
 	}
 }
 
-// The data of the opposite direction is delivered too.
+// Data that was on its way to the side with the abnormal end is delivered too.
 func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 	sent := testkit.Bytes(200_045, 1)
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
@@ -176,7 +176,7 @@ func TestTheOtherDirectionOfAnAbnormalEndIsDelivered(t *testing.T) {
 	})
 }
 
-// The end of the relay does not discard data that a client can still read.
+// When the relay stops, it does not discard data that a client can still read.
 func TestWhatCameBeforeTheRelayEndsIsDelivered(t *testing.T) {
 	sent := testkit.Bytes(200_045, 1)
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
@@ -192,7 +192,7 @@ func TestWhatCameBeforeTheRelayEndsIsDelivered(t *testing.T) {
 	})
 }
 
-// A peer that does not read does not delay the end of the relay.
+// A peer that does not read does not keep the relay from stopping.
 func TestACutConnectionDoesNotHoldUpTheEnd(t *testing.T) {
 	sides(t, func(t *testing.T, relayed func(func(net.Conn), ...string) (*fixture, net.Conn)) {
 		f, _ := relayed(func(backend net.Conn) {

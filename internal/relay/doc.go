@@ -5,5 +5,5 @@
 //
 // Package config reads a configuration. [Check] explains it, [New] opens its
 // listeners, and [Server.Serve] runs them. Package protocol has the protocols with
-// STARTTLS; modes tcp and http are here.
+// STARTTLS; modes tcp and http are in this package.
 package relay

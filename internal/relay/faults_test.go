@@ -51,7 +51,7 @@ func TestFaultyNetworkInFront(t *testing.T) {
 				case 1:
 					fault.At = r.IntN(len(sent))
 				case 2:
-					fault.At = len(sent) + r.IntN(2000) // about the end
+					fault.At = len(sent) + r.IntN(2000) // near the end
 				}
 				link := &faultnet.Link{Seed: seed ^ id}
 				link.Plan[id/faultnet.Kinds%2] = fault
@@ -114,7 +114,7 @@ func throughRelay(proxy *faultnet.Proxy, link *faultnet.Link, ctx *sslfilter.Ctx
 	}()
 	got, read = io.ReadAll(conn)
 	if read != nil || len(got) < len(data) {
-		conn.Close() // who still writes
+		conn.Close() // the peer may still be writing
 	}
 	return got, read, <-written
 }

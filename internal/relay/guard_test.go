@@ -22,7 +22,7 @@ func TestGuardHidesTheBackendsTLS(t *testing.T) {
 	for _, c := range []struct {
 		mode, name string
 		backend    []string
-		client     []string // "C: " is said, "S: " expected
+		client     []string // "C: " is sent by the client, and "S: " must reach the client
 	}{
 		{modeIMAP, "login", []string{
 			"S: * OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED AUTH=PLAIN] hello", "C: a CAPABILITY",
@@ -33,7 +33,7 @@ func TestGuardHidesTheBackendsTLS(t *testing.T) {
 				"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hello", "C: a CAPABILITY", "S: * CAPABILITY IMAP4rev1 AUTH=PLAIN", "S: a OK [CAPABILITY X] done",
 				"C: s STARTTLS", "S: s BAD TLS is already active", "C: b LOGIN anna wrong", "S: b NO [CAPABILITY X] no",
 				"C: c LOGIN {4}", "S: + go", "C: anna {6+}", "C: secret", "S: * CAPABILITY Y", "S: c OK in", "C: d STARTTLS", "S: d STARTTLS"}},
-		{modeIMAP, "literals are not looked at", []string{
+		{modeIMAP, "literals are not parsed", []string{
 			"S: * OK hi", "C: a ID (\"name\" {13+}", "C: b STARTTLS", "C: )", "S: * ID (\"x\" {21}", "S: * CAPABILITY STARTTLS", "S: [CAPABILITY STARTTLS])", "S: a OK",
 			"C: c LOGIN {9}", "S: c BAD no", "C: d AUTHENTICATE X", "S: +", "C: x STARTTLS", "S: + more", "C: y STARTTLS", "S: d OK"},
 			[]string{
@@ -69,7 +69,7 @@ func TestGuardHidesTheBackendsTLS(t *testing.T) {
 						client.expect(strings.TrimPrefix(line, "S: ") + "\r\n")
 					}
 				}
-				if pipelined && c.name != "literals are not looked at" { // where a literal is refused
+				if pipelined && c.name != "literals are not parsed" { // in this case the client must wait, because the backend refuses a literal
 					client.say(all)
 					got := make([]byte, len(waits))
 					_, err := io.ReadFull(client.in, got)
@@ -92,8 +92,8 @@ func TestRelayWithoutTLSChangesNothing(t *testing.T) {
 	c.expect("a OK")
 }
 
-// Before the login, the ends of both sides and unsolicited responses of the backend
-// reach the other side too.
+// Even before the login, the end of one side reaches the other side, and unsolicited
+// responses of the backend reach the client.
 func TestEndsBeforeTheLogin(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		f := mailRelay(t, modeSMTP, fmt.Sprintf("backend = %q", backend(t, func(c net.Conn) {

@@ -15,7 +15,7 @@ type guarded struct {
 	*session
 	backend duplex
 
-	mu    sync.Mutex // of guard; held while the client is written to
+	mu    sync.Mutex // protects guard, and serializes writes to the client
 	wake  sync.Cond
 	guard protocol.Guard
 	done  bool  // backendHalf has ended
@@ -73,7 +73,7 @@ func (w *guarded) clientHalf() error {
 			switch {
 			case n > 0:
 				w.touch()
-			case timedOut(err) || err == io.EOF: // backendHalf has ended, or join sees the end again
+			case timedOut(err) || err == io.EOF: // backendHalf has ended, or the client has, and join will read that end again
 				return nil
 			case err != nil:
 				return &sideError{side: "client", doing: "reading from", err: err}
@@ -147,7 +147,7 @@ func (w *guarded) pass(in []byte, err error) (over bool) {
 	w.done, w.err = true, bad
 	w.client.SetReadDeadline(time.Unix(1, 0)) // wakes clientHalf if it is reading
 	if bad != nil {
-		w.backend.SetWriteDeadline(time.Unix(1, 0)) // or writing
+		w.backend.SetWriteDeadline(time.Unix(1, 0)) // wakes clientHalf if it is writing
 	}
 	return true
 }

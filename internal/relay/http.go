@@ -82,7 +82,7 @@ type httpConn struct {
 	once   sync.Once
 	closed chan struct{}
 
-	killed context.Context // cancel ends it, and with it the request or tunnel
+	killed context.Context // canceled by cancel, which ends the current request or tunnel
 	cancel context.CancelFunc
 }
 
@@ -98,7 +98,8 @@ func newHTTPConn(s *session) *httpConn {
 	return c
 }
 
-// awaitsAnswer reports whether the client waits for the backend only.
+// awaitsAnswer reports whether the backend has the client's whole request and has not
+// begun its answer.
 func (c *httpConn) awaitsAnswer() bool {
 	x := c.current.Load()
 	return x != nil && x.awaited()
@@ -196,7 +197,7 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 		s.log.Warn("request refused", v.attrs()...)
 		c.unread.Store(true)
 		w.Header().Set("Connection", "close")
-		http.Error(w, "The client certificate is not valid any more.", http.StatusForbidden)
+		http.Error(w, "The client certificate is no longer valid.", http.StatusForbidden)
 		return
 	}
 	defer func() {
@@ -251,8 +252,8 @@ func (c *httpConn) refuse(w http.ResponseWriter, req *http.Request, status int, 
 	http.Error(w, http.StatusText(status), status)
 }
 
-// currentVerdict determines the verdict about the client's certificate now, because
-// the certificate may have been revoked since the handshake. It formats the headers
+// currentVerdict checks the client's certificate again, because the certificate may
+// have been revoked since the handshake. It formats the headers
 // only if the verdict has changed. The certificate itself cannot change, because a
 // TLS server of the library rejects renegotiation.
 func (c *httpConn) currentVerdict() *verdict {

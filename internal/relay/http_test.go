@@ -108,7 +108,7 @@ func TestHeadersCannotBeForged(t *testing.T) {
 		require.Equal(t, 200, status)
 		require.Equal(t, []string{"none"}, header(body, "X-SSL-Verify"))
 		require.NotContains(t, body, "valid")
-		require.Empty(t, header(body, "X-Client-Serial"), "it is not told")
+		require.Empty(t, header(body, "X-Client-Serial"), "a header that the configuration turns off")
 		require.NotContains(t, body, "admin")
 		require.NotContains(t, body, "192.0.2.66")
 		require.NotContains(t, body, "evil.test")
@@ -169,8 +169,9 @@ func TestUpgradesPassThrough(t *testing.T) {
 	c.expect("hello")
 }
 
-// After an upgrade to anything but WebSocket, a client could send requests that the
-// relay does not parse, with a verdict of its own: in HTTP/2, for example.
+// After an upgrade to another protocol, such as HTTP/2, a client could send requests
+// that the relay does not parse, with a forged verdict header. So only an upgrade to
+// WebSocket is forwarded.
 func TestOtherUpgradesAreNotForwarded(t *testing.T) {
 	f := httpRelay(t)
 	c := newLines(t, dialTLS(t, f.addr()))
@@ -257,13 +258,13 @@ func TestReloadTakesCertificatesOrKeepsThem(t *testing.T) {
 	replace(t, file("server.key"), testkit.AbsPKI("server-ec.key"))
 	require.NoError(t, reload())
 	require.NotEqual(t, before, serial(t, f.addr()))
-	testkit.Exchange(t, kept, "two") // what was there goes on
+	testkit.Exchange(t, kept, "two") // the existing connection continues
 	require.EqualValues(t, 1, f.process.reloads.Value())
 	require.EqualValues(t, 2, f.process.reloadsFailed.Value())
 }
 
-// The CRL of the last reload is used. A file that is removed or being written rejects
-// no one.
+// The CRL of the last reload is used. If the file is then removed, or is being
+// rewritten, no client is rejected.
 func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 	file := copyPKI(t, "crl.pem")
 	replace(t, file("crl.pem"), testkit.AbsPKI("crl-other.pem"))
@@ -294,7 +295,7 @@ func TestReloadTakesCRLsOrKeepsThem(t *testing.T) {
 	replace(t, file("crl.pem"), testkit.AbsPKI("crl-all.pem"))
 	require.NoError(t, reload())
 	require.Equal(t, "invalid", verdict(newLines(t, dialTLS(t, f.addr(), "client-revoked"))))
-	_, body := kept.ask("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: longer\r\n\r\n") // the last of the old connection, whatever the client says
+	_, body := kept.ask("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: longer\r\n\r\n") // the last response on this connection, whatever headers the client sends
 	require.Equal(t, []string{"valid"}, header(body, "X-Client-Verdict"))
 	kept.end()
 }

@@ -19,7 +19,7 @@ var identityHeaders = []string{
 	"Client-Cert*",              // RFC 9440
 	"SSL-*",                     // mod_ssl (SSL_CLIENT_*) and ingress-nginx (ssl-client-*)
 	"X-SSL-*", "X-TLS-Client-*", // configurations of nginx and HAProxy
-	"X-Client-Cert*", "X-Client-Verify*", "X-Client-DN*", "X-Client-S-*", // the same
+	"X-Client-Cert*", "X-Client-Verify*", "X-Client-DN*", "X-Client-S-*", // nginx and HAProxy too
 	"X-Client-I-*",
 	"X-Forwarded-Client-*",          // Envoy (X-Forwarded-Client-Cert)
 	"X-Forwarded-Tls-*",             // Traefik (X-Forwarded-Tls-Client-Cert)
@@ -33,7 +33,7 @@ var identityHeaders = []string{
 
 // headerSet is a set of header names and of prefixes.
 type headerSet struct {
-	names    map[string]bool // by headerKey
+	names    map[string]bool // by config.HeaderKey
 	prefixes []string
 }
 
@@ -67,7 +67,7 @@ type headerRules struct {
 	never      headerSet         // always removed from requests
 	forwarding headerSet         // kept with trust-forwarded
 	trust      bool              // trust-forwarded
-	names      map[string]string // canonical names by config.HeaderVerdict and so on
+	names      map[string]string // the canonical name of each header; the key is config.HeaderVerdict or the like
 }
 
 func newHeaderRules(conf *config.Relay) *headerRules {
@@ -75,7 +75,7 @@ func newHeaderRules(conf *config.Relay) *headerRules {
 	h.forwarding.add(forwardingHeaders...)
 	h.never.add(identityHeaders...)
 	h.never.add(conf.StripHeaders...)
-	for _, name := range config.DefaultHeaders() { // also if the header has another name or is not sent
+	for _, name := range config.DefaultHeaders() { // even if the relay uses another name, or does not send the header
 		h.never.add(name)
 	}
 	for what, name := range conf.Headers {
@@ -113,13 +113,13 @@ func appendHeaderKey(dst []byte, name string) (key []byte, odd bool) {
 	return dst, odd
 }
 
-// toldHeader is one of the relay's headers.
+// toldHeader is a header that the relay adds to requests.
 type toldHeader struct {
 	name   string
 	values []string
 }
 
-// tell returns the headers for a verdict.
+// tell returns the headers that tell the backend about a verdict.
 func (h *headerRules) tell(v *verdict) []toldHeader {
 	var all []toldHeader
 	for what, value := range map[string]string{
@@ -135,9 +135,9 @@ func (h *headerRules) tell(v *verdict) []toldHeader {
 
 // setHeaders sets the relay's headers in a request. It first removes the client's
 // headers with these names, in every spelling that a backend might treat as the same
-// name. It does not forward the client's trailers. Hop-by-hop headers and those that
-// the client's Connection header names were removed before, so that header cannot
-// remove the relay's headers.
+// name. It does not forward the client's trailers. httputil has already removed the
+// hop-by-hop headers and the headers named by the client's Connection header, so a
+// Connection header cannot remove the headers that the relay sets here.
 func (st *state) setHeaders(r *httputil.ProxyRequest, c *httpConn) {
 	out := r.Out.Header
 	for name := range out {

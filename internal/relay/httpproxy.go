@@ -69,7 +69,7 @@ func (c *httpConn) newTransport() *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dialBackend(ctx) },
-		DisableCompression:    true, // of requests that do not ask for it
+		DisableCompression:    true, // do not add Accept-Encoding to requests
 		MaxIdleConns:          1,
 		MaxIdleConnsPerHost:   1,
 		IdleConnTimeout:       maxBackendIdle,
@@ -168,7 +168,7 @@ func (x *roundTrip) serve(w http.ResponseWriter, req *http.Request) {
 // was not read to its end, the relay does not know where the next request begins.
 func (x *roundTrip) last() bool {
 	return x.unclear || x.hasBody && !x.body.ended.Load() ||
-		x.conn.session.state.retired.Load() // after a reload, the next request must use the new certificates and lists
+		x.conn.session.state.retired.Load() // after a reload, the next request must use the new certificates and CRLs
 }
 
 // awaited reports whether the backend has the whole request and has not begun

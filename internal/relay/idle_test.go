@@ -18,7 +18,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// dialFrom is like dialTLS, with another address of the loopback network.
+// dialFrom is like dialTLS, but connects from ip, another loopback address.
 func dialFrom(t *testing.T, ip, addr string) *tls.Conn {
 	t.Helper()
 	from := net.Dialer{Timeout: testkit.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
@@ -80,7 +80,7 @@ func TestAnIdleConnectionMakesRoom(t *testing.T) {
 	testkit.Eventually(t, func() bool { return f.between() == 4 }, "the connections are not idle")
 	other := dialFrom(t, "127.0.0.2", f.addr())
 	get(t, other)
-	f.logs("another client needed the connection because of max-connections")
+	f.logs("closed to make room for another client")
 	get(t, other)
 	ended := 0
 	for _, conn := range kept {

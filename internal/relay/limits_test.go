@@ -23,7 +23,7 @@ type value64 = interface{ Value() int64 }
 func TestASlowSideMakesNothingGrow(t *testing.T) {
 	for name, slow := range map[string]string{"client": "the client does not read", "backend": "the backend does not read"} {
 		t.Run(slow, func(t *testing.T) {
-			const far = 1 << 30 // more than all buffers by far
+			const far = 1 << 30 // much larger than all buffers together
 			release := make(chan struct{})
 			f := start(t, `listen = ["127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, func(conn net.Conn) {
 				if name == "client" {
@@ -37,7 +37,7 @@ func TestASlowSideMakesNothingGrow(t *testing.T) {
 			if name == "backend" {
 				go flood(conn, far)
 			}
-			moved := func() int64 { // what went through
+			moved := func() int64 { // the bytes that the relay has forwarded
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				for s := range f.sessions {
@@ -81,7 +81,7 @@ func stalled(t *testing.T, count func() int64) {
 			last, same = now, 0
 		}
 		return same == 10
-	}, "it never stood still")
+	}, "the counter never stopped")
 }
 
 func TestTimeLimits(t *testing.T) {
@@ -108,7 +108,7 @@ func TestTimeLimits(t *testing.T) {
 			c := f.upgrade()
 			c.expect("ready")
 			done := make(chan struct{})
-			go func() { // a byte at a time does not avoid it
+			go func() { // sending a byte at a time does not avoid the timeout
 				defer close(done)
 				for {
 					if _, err := c.Write([]byte("x")); err != nil {
@@ -142,7 +142,7 @@ func TestOnlyIdleConnectionsAreIdle(t *testing.T) {
 		defer far.Close()
 		s := &session{raw: pipeEnd{client}, opened: time.Now(), state: &state{conf: &config.Relay{IdleTimeout: config.Duration(time.Second)}}}
 		s.watch()
-		for range 10 { // longer in all than the limit
+		for range 10 { // together longer than the limit
 			time.Sleep(900 * time.Millisecond)
 			synctest.Wait()
 			require.False(t, s.expired.Load())
@@ -194,7 +194,7 @@ func TestNumberLimits(t *testing.T) {
 		silent.Close()
 		require.NoError(t, <-done)
 	})
-	t.Run("max-handshakes, and nobody goes", func(t *testing.T) {
+	t.Run("max-handshakes, and no handshake ends", func(t *testing.T) {
 		f := startAll(t, "max-handshakes = 1\n"+relay+"handshake-timeout = \"1h\"\n")
 		testkit.Dial(t, f.addr())
 		testkit.Eventually(t, func() bool { return f.handshakes.Len() == 1 }, "no handshake began")

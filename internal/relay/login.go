@@ -110,8 +110,8 @@ func (s *session) hand(f protocol.Front, greet bool) error {
 	return ended("the backend failed") // the log has the reason
 }
 
-// try connects the backend of a login. If it returns a step, the dialog with the
-// client goes on with that; otherwise the connection is over.
+// try connects the backend of a login. If it returns a step, the relay carries out
+// that step and goes on with the client; otherwise the connection has ended.
 func (s *session) try(f protocol.Front, l *protocol.Login) (*protocol.Step, error) {
 	e, known, ok := s.state.route(l.User)
 	if !ok {
@@ -255,7 +255,7 @@ func (t *talk) run() (protocol.Action, error) {
 func (t *talk) send(next protocol.Step) error {
 	pass := next.ToClient
 	if pass != "" && t.guard != nil {
-		guarded, _ := t.guard.Responses([]byte(pass)) // the dialog bounds a line
+		guarded, _ := t.guard.Responses([]byte(pass)) // cannot fail: the dialog has checked the length of the line
 		pass = string(guarded)
 	}
 	if err := t.say(pass); err != nil {

@@ -31,7 +31,7 @@ func (f *fixture) upgrade() *lines {
 // The deployment of the man page: port 143 with STARTTLS, port 993 with TLS, and a
 // backend for each user. The first bytes of the backend are not lost.
 func TestIMAPByUser(t *testing.T) {
-	one := backend(t, func(conn net.Conn) { // banner and answer in one segment hang the original
+	one := backend(t, func(conn net.Conn) { // POE::Filter::SSL's relay hangs if the greeting and a response arrive in one segment
 		in := bufio.NewReader(conn)
 		io.WriteString(conn, "* OK one ready\r\n")
 		line, _ := in.ReadString('\n')
@@ -86,8 +86,8 @@ func TestIMAPByUser(t *testing.T) {
 	require.NotContains(t, f.log.String(), "nobody") // names that are not in the table may be passwords
 }
 
-// After a refused login the client stays at the relay, and the next login can go to
-// another backend.
+// After a failed login the client stays connected to the relay, and its next login can
+// go to another backend.
 func TestARefusedLoginCanBeRepeated(t *testing.T) {
 	f := mailRelay(t, modeIMAP, "[relay.users]",
 		fmt.Sprintf("eve = %q", backend(t, script(t, "S: * OK", `C: a LOGIN "eve" "x"`, "S: * note", "S: a NO never"))),
@@ -153,7 +153,7 @@ func TestPOP3AndSMTPByUser(t *testing.T) {
 	})
 }
 
-// Without users, a client with TLS speaks to the backend itself.
+// If no users are configured, a client with TLS speaks to the backend directly.
 func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 	for _, c := range []struct {
 		mode, greeting, starttls, go_ string
@@ -183,7 +183,7 @@ func TestTransparentSTARTTLSOnBothSides(t *testing.T) {
 			client.expect(c.go_)
 			client = client.starttls()
 			client.say("ANY COMMAND\r\n")
-			client.expect("ANY COMMAND") // nothing came before it
+			client.expect("ANY COMMAND") // the client has received nothing else before this line
 
 			client = f.direct()
 			client.expect(c.direct)

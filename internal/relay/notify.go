@@ -12,7 +12,7 @@ func Notify(state string) error {
 	if socket == "" {
 		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"}) // a name that begins with '@' is an abstract one, in Go too
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"}) // as for systemd, a name that begins with '@' is an abstract socket
 	if err != nil {
 		return err
 	}

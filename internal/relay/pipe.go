@@ -22,8 +22,8 @@ type duplex interface {
 
 // pipeSize is the size of the buffer of one direction, in bytes. A direction has a
 // buffer only while the buffer contains data. For a peer that reads slowly, the relay
-// holds no more than this, the socket buffers and four records of the library. A
-// write to a TLS connection makes four records of it.
+// holds at most one such buffer, the socket buffers and four TLS records in the
+// library, because a full buffer becomes four records.
 const pipeSize = 64 << 10
 
 var pipeBuffers = sync.Pool{New: func() any { return new([pipeSize]byte) }}
@@ -48,8 +48,8 @@ type pipe struct {
 	broken          atomic.Bool // a direction has failed; the other forwards the data that has arrived
 }
 
-// run forwards toBackend and toClient, which were read before, and then everything
-// else. It returns when both directions have ended. The error is that of the
+// run forwards toBackend and toClient, which have already been read, and then
+// everything else. It returns when both directions have ended. The error is that of the
 // direction that failed first.
 func (p *pipe) run(toBackend, toClient []byte) error {
 	var first sync.Once
@@ -187,7 +187,7 @@ func (s plainSource) WriteTo(w io.Writer) (int64, error) {
 }
 
 // counted writes to one side of a pipe. It counts the bytes and keeps the error of a
-// write, which WriteTo could not distinguish from that of a read.
+// write, because the error of WriteTo may be that of a read or of a write.
 type counted struct {
 	pipe     *pipe
 	dst, src duplex
@@ -225,8 +225,8 @@ var cutAlert = []byte{21, 3, 3, 0, 2, 2, 80} // RFC 8446 section 5.1
 // cutOff ends a connection after all data that was written to it, in a way that the
 // peer cannot mistake for an orderly end: TLS with cutAlert in place of a
 // close_notify, and a plain connection with a reset. It waits for a slow peer as long
-// as the peer reads, and calls moved when it does. Nothing may write to conn at the
-// same time.
+// as the peer reads, and calls moved each time that the peer has read something.
+// Nothing may write to conn at the same time.
 func cutOff(conn net.Conn, stop <-chan struct{}, moved func()) {
 	socket := cut.Take(below(conn))
 	if _, ok := conn.(*sslnet.Conn); ok {

@@ -33,7 +33,7 @@ func TestAnIdlePipeHoldsNoBuffer(t *testing.T) {
 	const pipes, most = 100, 8 << 10 // bytes each; one buffer alone is larger
 	heap := func() int64 {
 		var m runtime.MemStats
-		runtime.GC() // twice, for pools
+		runtime.GC() // twice: a sync.Pool keeps its buffers through one collection
 		runtime.GC()
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)

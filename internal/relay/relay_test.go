@@ -230,11 +230,11 @@ func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := start(t, `listen = ["plain:127.0.0.1:0"]`, lines, fmt.Sprintf("backend = \"tls:%s\"", secret.addr()))
 			conn, err := net.Dial("tcp", f.addr())
-			if err == nil { // or the reset was faster
+			if err == nil { // an error means that the connection has already been reset
 				defer conn.Close()
 				_, err = io.ReadAll(conn)
 			}
-			require.Error(t, err) // a reset: no orderly end that the backend never made
+			require.Error(t, err) // a reset, because the backend has not ended a connection in an orderly way
 			f.logs("verify")
 			require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.backendFailed }))
 		})
@@ -408,7 +408,7 @@ func TestClientCertificates(t *testing.T) {
 		testkit.Exchange(t, dialTLS(t, f.addr(), "client"), "hello")
 		testkit.Exchange(t, dialTLS(t, f.addr()), "hello")
 		f.logs("certificate=none")
-		for _, name := range []string{"client-revoked", "client-expired"} { // crypto/tls does not show one of another CA
+		for _, name := range []string{"client-revoked", "client-expired"} { // crypto/tls does not send a certificate of a CA that the relay does not name
 			conn := tls.Client(testkit.Dial(t, f.addr()), clientConfig(t, name))
 			conn.Handshake() // in TLS 1.3 the refusal comes later
 			_, err := conn.Read(make([]byte, 1))
@@ -423,7 +423,7 @@ func TestClientCertificates(t *testing.T) {
 		f := start(t, `listen = ["127.0.0.1:0"]`, crt(), cas, where, "clientcert = true")
 		testkit.Exchange(t, dialTLS(t, f.addr(), "client-revoked"), "hello")
 		f.logs("certificate=invalid")
-		f.logs(testkit.AbsPKI("crl.pem") + ": serial") // the name of the file, not of its copy
+		f.logs(testkit.AbsPKI("crl.pem") + ": serial") // the file of the configuration, not the library's copy
 		testkit.Exchange(t, dialTLS(t, f.addr()), "hello")
 		f.logs("certificate=none")
 	})

@@ -21,7 +21,7 @@ import (
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
 type Server struct {
 	log        *slog.Logger
-	conf       config.Config // without the changes of reloads
+	conf       config.Config // as at the start; a reload does not change it
 	relays     []*relay
 	gate       *gate
 	handshakes *admission.Queue
@@ -37,7 +37,7 @@ type Server struct {
 	wait     sync.WaitGroup // sessions and accept loops
 
 	reloading sync.Mutex
-	refusals  atomic.Int64 // Unix time of the last one that was logged
+	refusals  atomic.Int64 // Unix time of the last refusal that was logged
 }
 
 // relay is one running [[relay]].
@@ -205,7 +205,7 @@ func (s *Server) refuse(r *relay, conn net.Conn, why string) {
 func (s *Server) begin(r *relay, l listener, conn net.Conn) {
 	st := r.current.Load()
 	for !st.refs.Acquire() { // a reload has just replaced it
-		if s.ending.Load() { // there will not be another one
+		if s.ending.Load() { // the state has been retired, and no other state follows
 			conn.Close()
 			s.gate.leave(conn.RemoteAddr())
 			return
@@ -315,7 +315,7 @@ func (s *Server) Reload(c *config.Config) error {
 		if old := r.current.Swap(fresh[i]); old != nil {
 			old.retire()
 		}
-		if s.ending.Load() { // Close may not have seen it
+		if s.ending.Load() { // Close may have retired the old state and missed this one
 			fresh[i].retire()
 		}
 	}

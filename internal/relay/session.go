@@ -92,7 +92,7 @@ func (s *session) serve() {
 
 var (
 	errIdle    = errors.New("idle-timeout")
-	errEvicted = errors.New("idle, and another client needed the connection because of max-connections")
+	errEvicted = errors.New("idle connection closed to make room for another client (max-connections)")
 	errStopped = errors.New("the relay was stopped")
 	// errEmpty is the end of a connection on which the client sent nothing, such as
 	// a port check.

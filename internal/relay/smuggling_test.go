@@ -115,15 +115,15 @@ func TestNoRequestFromInsideABody(t *testing.T) {
 					}
 				}
 				conn.CloseWrite()
-				if r, err := http.ReadResponse(c.in, nil); err == nil { // nobody asked for another answer
+				if r, err := http.ReadResponse(c.in, nil); err == nil { // there was no other request
 					body, _ := io.ReadAll(r.Body)
-					require.Fail(t, "a second answer", "%s\n%d %s", text, r.StatusCode, body)
+					require.Fail(t, "a response without a request", "%s\n%d %s", text, r.StatusCode, body)
 				}
 				c.Close()
 			}
 			close(stop)
 			all.Wait()
-			f.Close() // and with it the connections to the backend
+			f.Close() // this also closes the connections to the backend
 			requireExecuted(t, program, addr)
 		})
 	}
@@ -180,7 +180,7 @@ func requireExecuted(t *testing.T, program *peers.Program, addr string) {
 		case "/victim", "/attack":
 			require.Equal(t, "verdict=none", strings.TrimSuffix(strings.TrimSuffix(f[3], " subject=-"), " subject="), line)
 			require.False(t, strings.EqualFold(f[1], "connect"), line)
-		case "-": // nginx refuses this method, written so
+		case "-": // nginx rejects a method in lower case
 			require.Contains(t, line, "[get /attack HTTP/1.1]")
 		case "/last":
 		default:

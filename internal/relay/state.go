@@ -12,7 +12,7 @@ import (
 
 // state is the configuration of a relay with the contexts and the table of users that
 // were made from it. A reload replaces it. A connection keeps the state that it
-// began with, and the last one frees it.
+// began with, and the last connection that uses a state frees it.
 type state struct {
 	conf    *config.Relay
 	server  *sslfilter.Ctx   // nil if no listener uses TLS

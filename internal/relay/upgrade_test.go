@@ -24,8 +24,8 @@ func keepSending(conn net.Conn, text string) {
 	}
 }
 
-// idle-timeout ends a WebSocket whose backend has stopped reading, although a Write of
-// the relay then waits for the backend.
+// idle-timeout ends a WebSocket connection whose backend has stopped reading, even
+// though the relay is blocked in a Write to that backend.
 func TestIdleTimeoutEndsABlockedWebSocket(t *testing.T) {
 	deaf := backend(t, func(conn net.Conn) {
 		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {

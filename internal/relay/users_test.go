@@ -51,10 +51,10 @@ func TestUsersAreFoundByDomain(t *testing.T) {
 		require.Equal(t, want == "default", known == "", "%q", user)
 	}
 	_, known, _ := st.route("bob@OTHER.de")
-	require.Equal(t, "@Other.de", known, "the log has the name as the table has it")
+	require.Equal(t, "@Other.de", known, "the log contains the name as it is written in the table")
 }
 
-// Two names that are compared as equal are an error that names both.
+// If two names in the table are equal, the error contains both.
 func TestUsersThatAreTheSame(t *testing.T) {
 	for _, c := range []struct{ table, file, want string }{
 		{"\"@other.de\" = \"a:1\"\n\"@OTHER.de\" = \"b:1\"", "", `line 6: relay "r": users.@other.de: "@other.de" is the same as "@OTHER.de" in users`},
@@ -77,7 +77,8 @@ func TestUsersThatAreTheSame(t *testing.T) {
 	require.NoError(t, err, "local parts are compared exactly")
 }
 
-// The spelling of the domain cannot send a password to the default backend.
+// A user's password goes to the user's backend and not to the default backend, however
+// the client spells the domain.
 func TestTheSpellingOfADomainDoesNotChooseTheBackend(t *testing.T) {
 	for _, mode := range []string{modeIMAP, modePOP3, modeSMTP} {
 		t.Run(mode, func(t *testing.T) {

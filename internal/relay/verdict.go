@@ -17,19 +17,19 @@ const (
 )
 
 // verdict describes a client's TLS connection and certificate, for the backend and
-// for the log. The names come from the certificate; OpenSSL has escaped them to
-// printable ASCII. A text that is longer than bounded.MaxText bytes is cut and marked
+// for the log. Subject and Issuer come from the certificate; OpenSSL has escaped them
+// to printable ASCII. A text that is longer than bounded.MaxText bytes is cut and marked
 // as cut.
 type verdict struct {
 	Protocol, Cipher        string // empty without TLS
 	Providers               string // with fips: the providers of the connection
 	Verdict                 string
-	Why                     string // invalid: the reasons
+	Why                     string // why the certificate is invalid
 	Subject, Issuer, Serial string // empty without a certificate
 }
 
-// verdict determines the verdict about a connection now, because a certificate may
-// have been revoked since the handshake.
+// verdict describes a connection. It checks the client's certificate again, because
+// the certificate may have been revoked since the handshake.
 func (st *state) verdict(conn *sslnet.Conn) verdict {
 	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone}
 	if st.conf.Server.FIPS {

@@ -1,7 +1,7 @@
 // Package socket reads sockets with buffers from a pool. It takes a buffer only when
 // there is something to read, so that a connection that waits for its peer holds no
-// buffer. net.Conn has no call for that: its Read holds the caller's buffer while it
-// waits.
+// buffer. The Read method of a net.Conn cannot do that, because it holds the caller's
+// buffer while it waits.
 package socket
 
 // Pool has buffers of one size. It can be an httputil.BufferPool.

@@ -104,8 +104,8 @@ func TestDiscard(t *testing.T) {
 	require.Zero(t, pool.taken)
 }
 
-// Connections whose Read must not be bypassed, and connections that are not streams,
-// have no Reader.
+// New returns nil for a connection that is not a stream, and for a type that may have a
+// Read method of its own.
 func TestOtherConnections(t *testing.T) {
 	pool := new(counting)
 	a, b := net.Pipe()

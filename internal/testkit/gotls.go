@@ -105,7 +105,7 @@ func chat(conn *tls.Conn, client bool) error {
 	return conn.Close()
 }
 
-// drive is the loop of the package documentation.
+// drive is the loop that the documentation of package sslfilter shows.
 func drive(f *sslfilter.Filter, client bool, wire io.ReadWriter) (got string) {
 	if client && f.Send([]byte("ping")) != nil {
 		return ""

@@ -15,7 +15,7 @@ type Log struct {
 	text    bytes.Buffer
 	entries []Entry
 	attrs   []slog.Attr
-	parent  *Log // of a Log that WithAttrs returned
+	parent  *Log // the Log on which WithAttrs was called, or nil
 }
 
 // Entry is one message of a Log.
@@ -52,7 +52,7 @@ func (l *Log) Handle(ctx context.Context, r slog.Record) error {
 // WithAttrs returns a handler that adds attributes to each message.
 func (l *Log) WithAttrs(attrs []slog.Attr) slog.Handler { return &Log{attrs: attrs, parent: l} }
 
-// WithGroup is not needed by anything here.
+// WithGroup panics, because no test uses groups.
 func (*Log) WithGroup(string) slog.Handler { panic("testkit: Log has no groups") }
 
 // Write appends text.

@@ -12,8 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// folder is testdata/pki of the module, relative to the folder in which the test
-// runs: error texts, of which some are recorded, contain the paths of files.
+// folder is testdata/pki of the module, relative to the working directory of the test.
+// It is relative because error texts contain the paths of files, and some of these
+// texts are compared with golden files.
 var folder = sync.OnceValue(func() string {
 	at, err := os.Getwd()
 	if err != nil {

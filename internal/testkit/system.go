@@ -13,10 +13,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// ResidentKiB returns the resident memory of this process, that of C included.
-// Go's garbage is collected and returned to the system first: how much of it
-// there is depends on when the collector ran, and says nothing about what is
-// kept.
+// ResidentKiB returns the resident memory of this process, including C's. It first
+// collects Go's garbage and returns it to the system, because the amount of garbage
+// depends only on when the collector last ran.
 func ResidentKiB(t testing.TB) int {
 	t.Helper()
 	debug.FreeOSMemory()
@@ -31,12 +30,13 @@ func ResidentKiB(t testing.TB) int {
 	return n
 }
 
-// fipsConfigEnv names a configuration with the FIPS provider for tests that run
-// beside a default context without it. scripts/matrix.sh sets it.
+// fipsConfigEnv is the variable with the path of an OpenSSL configuration that
+// activates the FIPS provider. It is for tests in a process whose default library
+// context does not have that provider. scripts/matrix.sh sets it.
 const fipsConfigEnv = "SSLFILTER_FIPS_CONFIG"
 
 // FIPSConfig returns the path of a configuration that activates the FIPS
-// provider. Without one the test is skipped.
+// provider. It skips the test if there is no such configuration.
 func FIPSConfig(t testing.TB) string {
 	t.Helper()
 	if sslfilter.FIPSEnabled() {

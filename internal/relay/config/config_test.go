@@ -82,7 +82,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 			toml := fmt.Sprintf("%s = %q", name, value)
 			switch f.Type.Kind() {
 			case reflect.Bool, reflect.Int:
-				if f.Name != "CRLCheck" { // which has words
+				if f.Name != "CRLCheck" { // the value of CRLCheck is a word
 					toml = name + " = " + value
 				}
 			case reflect.Slice:

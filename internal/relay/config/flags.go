@@ -62,7 +62,7 @@ type value struct {
 func (v *value) IsBoolFlag() bool { return v.field.IsValid() && v.field.Kind() == reflect.Bool }
 
 // String returns nothing, so that package flag does not print a default. The usage
-// has it.
+// contains the default.
 func (v *value) String() string { return "" }
 
 func (v *value) Set(s string) error {

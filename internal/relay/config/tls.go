@@ -25,9 +25,9 @@ type TLS struct {
 	Debug         bool
 }
 
-// NewCtx makes a context. An error names the key. The context does not read files
-// with CRLs again, so a file that is being written does not reject anyone; a reload
-// makes a new context.
+// NewCtx makes a context. An error names the key. The context reads CRL files only
+// once, so a CRL file that is being rewritten does not reject clients. A reload makes
+// a new context, which reads the files again.
 func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
 	ctx, err := sslfilter.NewCtx(t.options(log))
 	if err != nil {
@@ -90,9 +90,9 @@ func (t *TLS) optionError(err error) error {
 	return fmt.Errorf("%s: %s", text, keysIn(t.prefix(), strings.TrimPrefix(option.Err.Error(), "sslfilter: ")))
 }
 
-// keysIn replaces the fields of the library's options in a text by their keys. It
-// removes the forms in memory, which have no keys. Some fields have the names of
-// ordinary words, and are recognized by the word before them.
+// keysIn replaces the names of the library's options in a text by their keys. It
+// removes options for data in memory, such as CrtMem, which have no keys. Some options
+// are named like ordinary words, and are recognized by the word before them.
 func keysIn(prefix, text string) string {
 	text = memoryForm.ReplaceAllString(text, "")
 	text = fieldName.ReplaceAllStringFunc(text, func(field string) string { return prefix + optionKey(field) })

@@ -128,7 +128,7 @@ func (r *Relay) validateBackends() error {
 		return wrongKey("backend", "is missing")
 	}
 	if p := r.Protocol(); r.ByUser() && (p == nil || !p.Login) {
-		return wrongKey("users", "mode %s has no login; %s have", r.Mode, listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Login }), "and"))
+		return wrongKey("users", "mode %s has no login; only %s have one", r.Mode, listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Login }), "and"))
 	}
 	check := func(key, s string) error {
 		e, err := ParseBackend(s)
@@ -160,14 +160,15 @@ func (r *Relay) validateBackends() error {
 		return wrongKey("allow-unauthenticated", "is for mode %s, and this is %s", listed(protocol.Names(func(p *protocol.Protocol) bool { return p.Unauthenticated }), "and"), r.Mode)
 	}
 	if r.AllowUnauthenticated && r.Backend == "" {
-		return wrongKey("allow-unauthenticated", "needs backend, because such a client has no user name")
+		return wrongKey("allow-unauthenticated", "needs backend, because a client without a login has no user name")
 	}
 	return nil
 }
 
 // validateSides rejects TLS options for a side that does not use TLS, because the
-// prefix of an address is probably missing. The backends of users can be of both
-// kinds; relay.Check reports options without effect for them.
+// prefix of an address is probably missing. It does not check the backends of users,
+// some of which may use TLS while others do not: relay.Check reports options that have
+// no effect on any of them.
 func (r *Relay) validateSides() error {
 	speaksTLS := func(e Endpoint, err error) bool { return err != nil || e.Security != Plain } // an error has been reported
 	if keys := r.Server.Given(); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(ParseEndpoint(s, DirectTLS)) }) {

@@ -13,9 +13,9 @@ import (
 // A value is written as TOML in a file, and as text in a flag. Both forms depend on
 // the type of the field only.
 
-// setTOML sets a field to a value of the TOML decoder. The error says what the
-// field wants. It does not repeat a value of the wrong type, which may be a secret
-// in the wrong place.
+// setTOML sets a field to a value of the TOML decoder. The error says what kind of
+// value the field wants. It does not contain a value of the wrong type, because that
+// may be a misplaced secret.
 func setTOML(field, v any) error {
 	switch p := field.(type) {
 	case *string:

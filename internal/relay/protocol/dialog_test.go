@@ -55,10 +55,10 @@ func TestDialogs(t *testing.T) {
 			want: []string{`> A1 LOGIN "anna" "se\"c\\ret"`, "< * CAPABILITY IMAP4rev1", "< A1 OK [CAPABILITY X] welcome"}},
 		{name: "IMAP login refused", mode: modeIMAP, conf: DialogConfig{Login: anna}, lines: []string{"* OK", "A1 NO no"}, do: Denied,
 			want: []string{`> A1 LOGIN "anna" "se\"c\\ret"`, "< A1 NO no"}},
-		{name: "IMAP, what the backend announces about TLS is not the client's", mode: modeIMAP, conf: DialogConfig{Login: anna}, do: Denied,
+		{name: "IMAP, the client does not get what the backend announces about TLS", mode: modeIMAP, conf: DialogConfig{Login: anna}, do: Denied,
 			lines: []string{"* OK", "* CAPABILITY A STARTTLS LOGINDISABLED", "A1 NO [CAPABILITY A STARTTLS] no"},
 			want:  []string{`> A1 LOGIN "anna" "se\"c\\ret"`, "< * CAPABILITY A", "< A1 NO [CAPABILITY A] no"}},
-		{name: "IMAP literals for what no quoted string can hold", mode: modeIMAP, do: Open,
+		{name: "IMAP literals for text that a quoted string cannot contain", mode: modeIMAP, do: Open,
 			conf:  DialogConfig{Login: &Login{tag: "x", name: "ann\xc3\xa4", password: "a\r\nb"}},
 			lines: []string{"* OK", "+ go", "+", "x OK"}, want: []string{"> x LOGIN {5}", "> ann\xc3\xa4 {4}", "> a", "> b", "< x OK"}},
 		{name: "IMAP authenticate", mode: modeIMAP, conf: DialogConfig{Login: sasl}, lines: []string{"* OK", "+ ", "A1 OK"}, do: Open,
@@ -75,8 +75,8 @@ func TestDialogs(t *testing.T) {
 			want: []string{`> A1 LOGIN "anna" "se\"c\\ret"`}, why: "unexpected continuation request"},
 		{name: "IMAP OK to half a login", mode: modeIMAP, conf: DialogConfig{Login: sasl}, lines: []string{"* OK", "A1 OK"}, do: Failed,
 			want: []string{"> A1 AUTHENTICATE PLAIN"}, why: "unexpected response to the login"},
-		{name: "IMAP, the client logs in itself and was greeted", mode: modeIMAP, lines: []string{"* OK"}, do: Open},
-		{name: "IMAP, the client logs in itself and was not", mode: modeIMAP, conf: DialogConfig{Greet: true}, lines: []string{"* PREAUTH hi"}, do: Open, want: []string{"< * PREAUTH hi"}},
+		{name: "IMAP, the client logs in itself and has been greeted", mode: modeIMAP, lines: []string{"* OK"}, do: Open},
+		{name: "IMAP, the client logs in itself and has not been greeted", mode: modeIMAP, conf: DialogConfig{Greet: true}, lines: []string{"* PREAUTH hi"}, do: Open, want: []string{"< * PREAUTH hi"}},
 		{name: "IMAP, a greeting from before TLS is not passed", mode: modeIMAP, conf: DialogConfig{Greet: true, StartTLS: true, Ready: "ready"},
 			lines: []string{"* OK [CAPABILITY EVIL] hi", "relay0 OK", "TLS"}, do: Open, want: []string{"> relay0 STARTTLS", "< * OK ready"}},
 
@@ -129,7 +129,7 @@ func FuzzDialogs(f *testing.F) {
 		mode := []string{modeIMAP, modePOP3, modeSMTP}[which%3]
 		conf := DialogConfig{StartTLS: flags&1 != 0, Greet: flags&2 != 0, Hostname: "relay.test", Ready: "ready"}
 		if flags&4 != 0 {
-			conf.Greet = false // a client that has logged in was greeted
+			conf.Greet = false // a client that has logged in has already been greeted
 			conf.Login = &Login{tag: "A1", User: "anna", name: "anna", password: "secret", sasl: flags&8 != 0, hello: "me"}
 		}
 		d, tls := Find(mode).Dialog(conf), !conf.StartTLS

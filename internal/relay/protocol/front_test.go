@@ -105,7 +105,7 @@ func TestFronts(t *testing.T) {
 			want: "* CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN\r\na OK CAPABILITY completed\r\n"},
 		{name: "IMAP capability in TLS", mode: modeIMAP, change: secure, input: "a CAPABILITY\r\n",
 			want: "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\na OK CAPABILITY completed\r\n"},
-		{name: "IMAP tags are any tag", mode: modeIMAP, input: ". NOOP\r\nA001]x NOOP\r\n1 NOOP\r\n",
+		{name: "IMAP accepts any tag", mode: modeIMAP, input: ". NOOP\r\nA001]x NOOP\r\n1 NOOP\r\n",
 			want: ". OK NOOP completed\r\nA001]x OK NOOP completed\r\n1 OK NOOP completed\r\n"},
 		{name: "IMAP STARTTLS", mode: modeIMAP, input: ". STARTTLS\r\n", tls: true, want: ". OK Begin TLS negotiation now.\r\n"},
 		{name: "IMAP STARTTLS twice", mode: modeIMAP, change: secure, input: "a STARTTLS\r\n", want: "a BAD TLS is already active\r\n"},
@@ -120,17 +120,17 @@ func TestFronts(t *testing.T) {
 		{name: "IMAP escapes in quoted strings", mode: modeIMAP, change: secure, input: `a LOGIN "an\\na" "s\"e{5} c\\"` + "\r\n", want: "<login>\r\n",
 			logins: []Login{{tag: "a", User: `an\na`, name: `an\na`, password: `s"e{5} c\`}}},
 		{name: "IMAP login with literals", mode: modeIMAP, change: secure, input: "a LOGIN {4}\r\nanna {6}\r\nsecret\r\n", logins: anna, want: "+ OK\r\n+ OK\r\n<login>\r\n"},
-		{name: "IMAP login with literals that do not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4+}\r\nanna {6+}\r\nsecret\r\n", logins: anna, want: "<login>\r\n"},
+		{name: "IMAP login with non-synchronizing literals", mode: modeIMAP, change: secure, input: "a LOGIN {4+}\r\nanna {6+}\r\nsecret\r\n", logins: anna, want: "<login>\r\n"},
 		{name: "IMAP literal with a line end in it", mode: modeIMAP, change: secure, input: "a LOGIN anna {8}\r\nse\r\ncret\r\n", want: "+ OK\r\n<login>\r\n",
 			logins: []Login{{tag: "a", User: "anna", name: "anna", password: "se\r\ncret"}}},
 		{name: "IMAP literal of zero bytes", mode: modeIMAP, change: secure, input: "a LOGIN anna {0}\r\n\r\n", want: "+ OK\r\n<login>\r\n",
 			logins: []Login{{tag: "a", User: "anna", name: "anna"}}},
 		{name: "IMAP literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {99999999999999999999}\r\n", want: "a BAD literal too big\r\n"},
-		{name: "IMAP literal that is too long and does not wait", mode: modeIMAP, change: secure, input: "a LOGIN {4000+}\r\n",
+		{name: "IMAP non-synchronizing literal that is too long", mode: modeIMAP, change: secure, input: "a LOGIN {4000+}\r\n",
 			want: "a BAD literal too big\r\n* BYE literal too big\r\n", ends: "literal too big"},
 		{name: "IMAP Outlook's ID and LOGIN", mode: modeIMAP, change: secure, logins: []Login{{tag: "A2", User: "joe", name: "joe", password: "pw"}},
 			input: "A1 ID (\"name\" {23+}\r\nMicrosoft.Exchange.Imap \"version\" \"15.20\")\r\nA2 LOGIN joe pw\r\n", want: "* ID NIL\r\nA1 OK ID completed\r\n<login>\r\n"},
-		{name: "IMAP literal that waits in ID", mode: modeIMAP, change: secure, logins: []Login{{tag: "A2", User: "joe", name: "joe", password: "pw"}},
+		{name: "IMAP synchronizing literal in ID", mode: modeIMAP, change: secure, logins: []Login{{tag: "A2", User: "joe", name: "joe", password: "pw"}},
 			input: "A1 ID (\"name\" {5}\r\nab\r\nc)\r\nA2 LOGIN joe pw\r\n", want: "+ OK\r\n* ID NIL\r\nA1 OK ID completed\r\n<login>\r\n"},
 		{name: "IMAP literals in ID before TLS", mode: modeIMAP, input: "a ID (\"name\" {1+}\r\nx)\r\nb NOOP\r\n", want: "* ID NIL\r\na OK ID completed\r\nb OK NOOP completed\r\n"},
 		{name: "IMAP unknown command with literals", mode: modeIMAP, change: secure, input: "a XYZ {2}\r\nab {3+}\r\ncde\r\nb NOOP\r\n", want: "+ OK\r\na BAD Unknown command\r\nb OK NOOP completed\r\n"},
@@ -157,7 +157,7 @@ func TestFronts(t *testing.T) {
 			want: "+ \r\n<login>\r\n+ \r\nb BAD Authentication aborted by client\r\n", logins: []Login{{tag: "a", User: "anna", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate with an initial response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE plain " + plainAnna + "\r\n", want: "<login>\r\n",
 			logins: []Login{{tag: "a", User: "anna", name: "anna", password: "secret", sasl: true}}},
-		{name: "IMAP authenticate without", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + b64("boss\x00anna\x00secret") + "\r\n", want: "+ \r\n<login>\r\n",
+		{name: "IMAP authenticate without an initial response", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n" + b64("boss\x00anna\x00secret") + "\r\n", want: "+ \r\n<login>\r\n",
 			logins: []Login{{tag: "a", User: "boss", authz: "boss", name: "anna", password: "secret", sasl: true}}},
 		{name: "IMAP authenticate cancelled", mode: modeIMAP, change: secure, input: "a AUTHENTICATE PLAIN\r\n*\r\n", want: "+ \r\na BAD Authentication aborted by client\r\n"},
 		{name: "IMAP authenticate with something else", mode: modeIMAP, change: secure, input: "a AUTHENTICATE XOAUTH2\r\n", want: "a NO [CANNOT] Unsupported authentication mechanism\r\n"},
@@ -252,7 +252,7 @@ func TestFrontsRefuseInjectionAfterSTARTTLS(t *testing.T) {
 	}
 }
 
-// Everything from before TLS is forgotten: RFC 3207 section 4.2.
+// A front forgets everything that the client said before TLS (RFC 3207 section 4.2).
 func TestFrontsForgetWhatCameBeforeTLS(t *testing.T) {
 	for _, c := range []struct{ mode, before, after, want string }{
 		{modePOP3, "USER eve\r\nSTLS\r\n", "PASS secret\r\n", "-ERR No username given\r\n"},
@@ -298,7 +298,7 @@ func TestLiteralsAreReadOnce(t *testing.T) {
 	}
 }
 
-// Invariant: with any input that is cut anywhere, a front answers with complete lines
+// Invariant: with any input, split into any pieces, a front answers with complete lines
 // of printable text, holds at most one line and one piece, accepts no login without
 // TLS unless that is allowed, and makes the same decisions for the same bytes. Bytes
 // after STARTTLS are never used.

@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Invariant: with any input of the backend that is cut anywhere, no announcement of TLS
-// outside a literal reaches the client before the login. Input without an announcement
-// is not changed.
+// Invariant: whatever the backend sends, and however its data is split into segments,
+// no announcement of TLS outside a literal reaches the client before the login. Data
+// without such an announcement is not changed.
 func FuzzGuard(f *testing.F) {
 	for i, s := range []string{"* OK [CAPABILITY A STARTTLS] x\r\n* CAPABILITY LOGINDISABLED\r\na OK {3}\r\nxyz\r\n", "+OK\r\nSTLS\r\n.\r\n", "250-x\r\n250-STARTTLS\r\n250 STARTTLS\r\n220\r\n"} {
 		f.Add(uint8(i), []byte(s))

@@ -283,6 +283,6 @@ const (
 	// maxLiteralMinus is the bound of LITERAL- in bytes (RFC 7888 section 5).
 	maxLiteralMinus = 4096
 	// maxLiteral is the largest size of a literal that is distinguished from
-	// larger ones. None above max-line, which is smaller, is accepted.
+	// larger ones. It exceeds max-line, so a literal of this size is never accepted.
 	maxLiteral = 1 << 30
 )

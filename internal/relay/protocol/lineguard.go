@@ -27,7 +27,7 @@ type lineGuard struct {
 
 	client    []byte // input of the client that is not forwarded
 	backend   []byte // input of the backend without a complete line
-	held      string // lines of the backend that wait for the next one
+	held      string // lines of the backend that are kept until its next line arrives
 	clientRaw int    // bytes of the client's literal that have not come yet
 	serverRaw int    // bytes of the backend's literal that have not come yet
 }

@@ -55,16 +55,16 @@ type lineFront struct {
 // loginAllowed reports whether the client may send a password now.
 func (f *lineFront) loginAllowed() bool { return f.TLS || f.PlainLogin }
 
-// line takes one line without its end and without the blanks before it: RFC 5321
-// section 4.1.1 asks servers to tolerate such blanks, and clients of all
-// protocols send them. It is false if no line is complete; tooLong then reports
+// line takes one line. It removes the end of the line and the blanks before the end:
+// RFC 5321 section 4.1.1 asks servers to tolerate such blanks, and clients of all
+// protocols send them. If there is no complete line, ok is false, and tooLong reports
 // whether the line exceeds max-line.
 func (f *lineFront) line() (s string, ok bool) {
 	s, ok = f.exactLine()
 	return trimBlanks(s), ok
 }
 
-// exactLine is line with the blanks before the end of the line.
+// exactLine is like line, but keeps the blanks before the end of the line.
 func (f *lineFront) exactLine() (s string, ok bool) {
 	end := f.lineEnd(0)
 	if end < 0 || end > f.MaxLine {

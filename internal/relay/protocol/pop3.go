@@ -63,7 +63,7 @@ func (d *pop3Dialog) Next() Step {
 }
 
 func (d *pop3Dialog) Secured() Step {
-	if d.Greet { // the greeting's timestamp for APOP came in plain text
+	if d.Greet { // not the backend's own greeting, which arrived in plain text with its timestamp for APOP
 		return Step{Do: Open, ToClient: "+OK " + d.Ready + "\r\n"}
 	}
 	return d.begin()

@@ -5,8 +5,8 @@
 // speaks to, a [Dialog] is the client that logs in at a backend, and a [Guard]
 // follows a client that logs in at the backend itself. All of them take bytes and
 // return a [Step]: bytes to send, and one decision, such as "begin TLS now".
-// None of them has a socket or a clock, and each bounds what it holds. A protocol
-// does not need lines, logins or a greeting.
+// None of them has a socket or a clock, and each bounds what it holds. The interfaces
+// also fit a protocol without lines, logins or a greeting.
 //
 // A new protocol is a file with these machines, a row in Table and a row in the
 // table of docs/relay.md.
@@ -44,7 +44,7 @@ type Protocol struct {
 	OneWord bool
 }
 
-// Table has the protocols, in the order in which texts name them.
+// Table has the protocols, in the order in which -help and error messages list them.
 var Table = []Protocol{
 	{Name: "imap", Front: newIMAPFront, Dialog: newIMAPDialog, Guard: newIMAPGuard, Login: true, Capabilities: imapCapabilities, OneWord: true},
 	{Name: "pop3", Front: newPOP3Front, Dialog: newPOP3Dialog, Guard: newPOP3Guard, Login: true, Capabilities: pop3Capabilities},
@@ -72,20 +72,20 @@ func Names(has func(*Protocol) bool) (names []string) {
 
 // Step is what a machine wants done. The bytes are sent before anything else.
 type Step struct {
-	// ToClient goes to the client. Only the tag of IMAP, which is checked, is
-	// chosen by the client.
+	// ToClient goes to the client. It contains nothing that the client chose,
+	// except the tag of an IMAP command, which has been checked.
 	ToClient string
 	// ToBackend goes to the backend.
 	ToBackend string
 	Do        Action
-	// Login is that of Connect. It is nil if the client has not logged in.
+	// Login is the login for Connect. It is nil if the client has not logged in.
 	Login *Login
 	// Why is the reason of HangUp and Failed, for the log. It contains no byte
 	// that a client chose.
 	Why string
 	// Injected is the number of bytes that came in plain text after STARTTLS, if
-	// that is the reason. Anyone on the network can send such bytes, and they
-	// would be taken for the client's own (CVE-2011-0411).
+	// that is the reason. Anyone on the network can insert such bytes, which would
+	// then be treated as if the client had sent them with TLS (CVE-2011-0411).
 	Injected int
 }
 
@@ -107,8 +107,8 @@ const (
 	// Open ends the machine: everything is forwarded from now on, beginning with
 	// the bytes of Rest (Dialog).
 	Open
-	// Denied says that the backend has rejected the login, and that the client
-	// knows (Dialog).
+	// Denied says that the backend has rejected the login. ToClient has the
+	// backend's answer (Dialog).
 	Denied
 	// Failed says that the backend cannot be used (Dialog).
 	Failed
@@ -184,7 +184,7 @@ type DialogConfig struct {
 }
 
 // Guard follows a client that logs in at the backend itself. It is used if the
-// relay has TLS with at least one of them. The backend's announcements about TLS
+// relay uses TLS with the client, the backend or both. The backend's announcements about TLS
 // apply to the backend's connection and not to the client's, so the guard removes
 // them, and refuses the client's commands that begin TLS (RFC 3207 section 4.2).
 type Guard interface {

@@ -12,7 +12,7 @@ import (
 func TestTable(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/relay.md")
 	require.NoError(t, err)
-	_, table, ok := strings.Cut(string(page), "| mode | STARTTLS | a backend for each user | without a login |\n|---|---|---|---|\n")
+	_, table, ok := strings.Cut(string(page), "| mode | STARTTLS | a backend for each user | clients without a login |\n|---|---|---|---|\n")
 	require.True(t, ok)
 	table, _, _ = strings.Cut(table, "\n\n")
 	var want []string
