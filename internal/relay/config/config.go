@@ -156,12 +156,19 @@ func set[T comparable](field *T, value T) {
 	}
 }
 
-// systemName returns the host name of the system.
+// systemName returns the default of hostname.
 func systemName() string {
-	if name, err := os.Hostname(); err == nil && name != "" && protocol.Printable(name) {
-		return name
+	name, _ := os.Hostname() // empty after an error
+	return nameOrLocalhost(name)
+}
+
+// nameOrLocalhost returns the host name of the system, or "localhost" if hostname may not
+// have that value: a configuration without hostname must be valid on every system.
+func nameOrLocalhost(name string) string {
+	if name == "" || checkHostname(name) != nil {
+		return "localhost"
 	}
-	return "localhost"
+	return name
 }
 
 // Protocol returns the protocol of the mode, or nil in modes tcp and http.

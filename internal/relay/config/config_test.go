@@ -183,6 +183,15 @@ func TestWrongConfigurations(t *testing.T) {
 	}
 }
 
+// A system's name that is not allowed as hostname does not make a configuration
+// without hostname invalid.
+func TestDefaultHostnameIsValid(t *testing.T) {
+	for name, want := range map[string]string{"mail.example.org": "mail.example.org", "": "localhost", "my host": "localhost", "h\xf6st": "localhost"} {
+		require.Equal(t, want, nameOrLocalhost(name))
+		require.NoError(t, (&Relay{Hostname: nameOrLocalhost(name)}).validateTexts())
+	}
+}
+
 func TestPassphrases(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pass")

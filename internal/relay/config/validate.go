@@ -182,13 +182,11 @@ func (r *Relay) validateSides() error {
 
 // validateTexts checks the texts that the relay sends in lines of a protocol.
 func (r *Relay) validateTexts() error {
-	for _, s := range []struct{ key, value string }{{"greeting", r.Greeting}, {"hostname", r.Hostname}} {
-		if !protocol.Printable(s.value) {
-			return wrongKey(s.key, "only printable ASCII is allowed")
-		}
+	if err := checkPrintable(r.Greeting); err != nil {
+		return wrongKey("greeting", "%w", err)
 	}
-	if strings.Contains(r.Hostname, " ") {
-		return wrongKey("hostname", "contains a space")
+	if err := checkHostname(r.Hostname); err != nil {
+		return wrongKey("hostname", "%w", err)
 	}
 	p := r.Protocol()
 	oneWord := p != nil && p.OneWord
@@ -201,6 +199,20 @@ func (r *Relay) validateTexts() error {
 		}
 	}
 	return nil
+}
+
+func checkPrintable(text string) error {
+	if !protocol.Printable(text) {
+		return errors.New("only printable ASCII is allowed")
+	}
+	return nil
+}
+
+func checkHostname(name string) error {
+	if strings.Contains(name, " ") {
+		return errors.New("contains a space")
+	}
+	return checkPrintable(name)
 }
 
 func (r *Relay) validateHTTP() error {
