@@ -245,7 +245,7 @@ func (t *Transport) discover(ctx context.Context, h *host, r *route) error {
 }
 
 // settle lets the other requests continue. It closes the first connection if no
-// pool has taken it, as no pool will.
+// pool has taken it, because no pool takes it later.
 func (t *Transport) settle(h *host) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
