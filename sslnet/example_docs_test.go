@@ -219,8 +219,11 @@ func secure(conn net.Conn, name string, ctx *sslfilter.Ctx) (*sslnet.Conn, error
 	fmt.Fprint(conn, "STARTTLS\r\n")
 	r := bufio.NewReader(conn)
 	answer, err := r.ReadString('\n')
-	if err != nil || !strings.HasPrefix(answer, "220 ") {
-		return nil, fmt.Errorf("STARTTLS: %q, %w", answer, err)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(answer, "220 ") {
+		return nil, fmt.Errorf("STARTTLS rejected: %q", answer)
 	}
 	secured, err := sslnet.ClientBuffered(conn, r, ctx, sslnet.RefuseLeftover)
 	if err != nil {
