@@ -18,7 +18,7 @@ static int compare_entries(const void *a, const void *b)
     return compare_keys(*(unsigned char *const *)a, *(unsigned char *const *)b);
 }
 
-enum { MAX_SERIAL = 4096 };
+enum { MAX_SERIAL = 4096 /* bytes of a serial number */ };
 
 /* Writes the key of serial to key (3 + MAX_SERIAL bytes). Returns its size, or 0 if the serial is too long. */
 static size_t serial_key(unsigned char *key, const ASN1_INTEGER *serial)

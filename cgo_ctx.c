@@ -188,12 +188,12 @@ int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
         ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
     }
     /*
-     * If OpenSSL has no memory for its copy, it reports success and leaves no chain. A chain that it has built
-     * exists, even if it is empty.
+     * If OpenSSL has no memory to copy the chain, it reports success but sets no chain. Otherwise there always is
+     * a chain, although it may be empty.
      */
     if (ret > 0 && (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL))
         return done(0, errs);
-    if (ret == 2) /* an incomplete chain, twice, is not an error unless memory is short */
+    if (ret == 2) /* incomplete both times: not an error, unless memory is short */
         return !fssl_starved(0, errs);
     return done(ret > 0, errs);
 }
@@ -413,7 +413,7 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *e
         return NULL;
     }
     list = SSL_get1_supported_ciphers(ssl);
-    if (list == NULL) { /* the caller knows that there are some, so memory is short */
+    if (list == NULL) { /* the caller knows that there are suites, so memory is short */
         SSL_free(ssl);
         done(0, errs);
         return NULL;

@@ -47,15 +47,15 @@ void fssl_copy_text(char *dst, size_t cap, const char *src);
 BIO *fssl_read_only(const unsigned char *pem, size_t len);
 int fssl_next_block(BIO *bio, char **name, unsigned char **data, long *len);
 /*
- * Processes one PEM block. Returns 0 to end the walk with an error, and sets *extra if the block is the reason and
- * not a lack of memory.
+ * Processes one PEM block. Returns 0 to end the walk with an error. Sets *extra if the reason is the content of
+ * the block, and not a lack of memory.
  */
 typedef int (*fssl_take_block)(void *into, int *extra, const char *name, const unsigned char *data, long len);
 int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len, fssl_take_block take, void *into);
 
 /*
- * The library's data for an SSL_CTX: one block in one slot of its ex_data, freed with it. Data that a handshake
- * callback needs belongs here. Data that several contexts share is counted by reference.
+ * The data that sslfilter adds to an SSL_CTX. It is stored in the ex_data of the SSL_CTX and freed with it. Data that
+ * a handshake callback needs belongs here. Data that several contexts share has a reference count.
  */
 typedef struct fssl_ctx_data {
     unsigned char *alpn; /* a server's protocols, in the form of the extension */

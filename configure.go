@@ -113,7 +113,7 @@ const (
 	// bytes: TLS 1.3 has 65,535 for all extensions of the message.
 	maxCANames = 64<<10 - 512
 	// maxOwnChain bounds the message with this side's certificates, in bytes:
-	// peers with OpenSSL accept no longer one (SSL_MAX_CERT_LIST_DEFAULT).
+	// OpenSSL rejects a longer one from its peer (SSL_MAX_CERT_LIST_DEFAULT).
 	maxOwnChain = 100 << 10
 )
 

@@ -30,8 +30,9 @@ func forget[T any](k *crlCache[T], free func(T)) {
 	k.files = nil
 }
 
-// CRLCached reports whether the cache holds the file as info describes it, and
-// whether it would be read again because it was changed so recently.
+// CRLCached reports whether the cache holds the version of file that info
+// describes. racy is true if the file was changed so recently that it would be
+// read again.
 func CRLCached(file string, info fs.FileInfo) (cached, racy bool) {
 	c := serialFiles.get(file, info)
 	return c != nil, c != nil && c.racy
@@ -54,8 +55,9 @@ const (
 	MaxCAFiles   = maxCAFiles
 )
 
-// Judge verifies chain, DER with the leaf first, with the options of f and outside
-// of its handshake. Valid is false for a chain that an enforcing side would refuse.
+// Judge verifies a chain outside of the handshake, with the options of f. The
+// certificates are in DER form, the leaf first. valid is false if a side that
+// requires a valid certificate would reject the chain.
 func Judge(f *Filter, chain [][]byte) (ids []CertID, valid bool, err error) {
 	v, err := f.ssl.judge(f.ctx.lib, chain)
 	if err != nil {

@@ -32,7 +32,7 @@ type Filter struct {
 
 	name     string   // set by SetServerName or SetVerifiedName
 	readEnd  bool     // the peer's close_notify was received, or ended is set
-	ended    bool     // the transport ended without it, and AllowMissingCloseNotify is set
+	ended    bool     // the transport ended without close_notify, and AllowMissingCloseNotify is set
 	closing  bool     // CloseWrite or Detach was called
 	closed   bool     // our close_notify was made
 	plain    *backlog // accepted by Send, not encrypted yet; nil if nothing is
@@ -92,7 +92,7 @@ func newFilter(s *sharedCtx) (*Filter, error) {
 }
 
 // Clone makes a new connection with the same Ctx, even if the Ctx has been
-// closed. It copies nothing from this connection, and not the name that
+// closed. It copies nothing from this connection, not even the name that
 // SetServerName has set. After Close it returns ErrClosed.
 //
 // Corresponds to POE::Filter::SSL clone.
@@ -373,8 +373,8 @@ func (f *Filter) fetch(dst []byte) []byte {
 	return dst
 }
 
-// endless is the error of a side that still has to send after the peer closed
-// the connection during a renegotiation, which can then never complete.
+// endless returns the error for plaintext that can never be sent: the peer
+// closed the connection during a renegotiation, which can never complete.
 func (f *Filter) endless(op string) error {
 	return &Error{Op: op, Hint: "the peer closed the connection in the middle of a renegotiation"}
 }
@@ -448,7 +448,7 @@ func (f *Filter) KeyUpdate(requestPeer bool) error {
 	case f.closing:
 		return &UsageError{"KeyUpdate", "after CloseWrite"}
 	case f.ssl.protocol() != VersionTLS13:
-		return &UsageError{"KeyUpdate", "TLS 1.3 has it, this is " + f.ssl.protocol().String()}
+		return &UsageError{"KeyUpdate", "it needs TLS 1.3, and this connection uses " + f.ssl.protocol().String()}
 	}
 	if _, err := f.write(nil); err != nil {
 		return err
@@ -484,9 +484,9 @@ func (f *Filter) HandshakeDone() bool {
 	return f.proved()
 }
 
-// Flushed reports whether Outgoing has returned everything. After an error that
-// is only the alert and the bytes that were ready before: plaintext that is not
-// encrypted yet is never sent.
+// Flushed reports whether Outgoing has returned everything. After an error, only
+// the alert and the bytes that were ready before the error count, because
+// plaintext that is not encrypted yet is never sent.
 func (f *Filter) Flushed() bool {
 	f.calls++
 	if f.ssl == nil {

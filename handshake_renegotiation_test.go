@@ -13,8 +13,8 @@ import (
 
 const noRenegotiation = 100 // the alert
 
-// answersHelloRequest reports whether a client with the NoRenegotiation of o begins a new
-// handshake when the server asks for one.
+// answersHelloRequest reports whether a client with o.NoRenegotiation begins a new handshake
+// when the server asks for one.
 func answersHelloRequest(t *testing.T, o sslfilter.Options) bool {
 	t.Helper()
 	keyed := keyedOptions(true, sslfilter.VersionTLS12)

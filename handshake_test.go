@@ -25,7 +25,7 @@ func TestHandshakeIsIdempotent(t *testing.T) {
 }
 
 // The session tickets of TLS 1.3 are in Outgoing immediately after the handshake. A server
-// that asks for certificates does not send any.
+// that asks for certificates sends no tickets.
 func TestHandshakeTicketsAreSentAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		server  sslfilter.Options

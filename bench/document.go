@@ -32,7 +32,7 @@ func document(path, out string, all []*Results) error {
 		return m[1] + "\n" + body + "\n" + m[3]
 	})
 	if unknown != "" {
-		return fmt.Errorf("%s: nothing is known of the part %q", path, unknown)
+		return fmt.Errorf("%s: unknown part %q", path, unknown)
 	}
 	return os.WriteFile(path, []byte(text), 0o644)
 }

@@ -18,8 +18,8 @@ const (
 	socksIPv4       = 1
 	socksName       = 3
 	socksIPv6       = 4
-	socksPasswordV1 = 1 // version of RFC 1929
-	socksMaxString  = 255
+	socksPasswordV1 = 1   // version of RFC 1929
+	socksMaxString  = 255 // bytes of a user name, a password or a host name
 )
 
 // socksErrors are the replies of RFC 1928 section 6.

@@ -16,7 +16,7 @@ type Case struct {
 	Name     string
 	Scenario Scenario
 	// Expect has, for "server" and "client", the keys that are compared. A key
-	// that is absent is not.
+	// that is absent is not compared.
 	Expect map[string]map[string]any
 
 	broken string // why the case cannot be run, if that was found while it was read
@@ -140,7 +140,7 @@ func parseScenario(raw map[string]any) (s Scenario, err error) {
 func onlyKnown(what string, raw map[string]any) error {
 	for key := range raw {
 		if !slices.Contains(knownKeys[what], key) {
-			return fmt.Errorf("a %s with %q", what, key)
+			return fmt.Errorf("a %s with the unknown key %q", what, key)
 		}
 	}
 	return nil

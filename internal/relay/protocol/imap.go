@@ -282,7 +282,7 @@ func imapBye(why string) string { return "* BYE " + why + "\r\n" }
 const (
 	// maxLiteralMinus is the bound of LITERAL- in bytes (RFC 7888 section 5).
 	maxLiteralMinus = 4096
-	// maxLiteral is the largest size of a literal that is distinguished from
-	// larger ones. It exceeds max-line, so a literal of this size is never accepted.
+	// maxLiteral is the largest size of a literal that the relay parses, in
+	// bytes. Larger sizes all count as maxLiteral+1, which exceeds max-line.
 	maxLiteral = 1 << 30
 )
