@@ -232,8 +232,8 @@ static int take_list(void *into, int *extra, const char *name, const unsigned ch
 }
 
 /*
- * Returns all CRLs in pem, and ignores blocks of other kinds. Returns NULL if a CRL is broken or unfit, and then
- * lists is its number. Sets blocks to -1 if memory is short.
+ * Returns all CRLs in pem, and ignores blocks of other kinds. If a CRL is broken or unfit, returns NULL and sets
+ * lists to the number of that CRL in pem, counted from 1. Sets blocks to -1 if memory is short.
  */
 STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs)
 {
@@ -309,8 +309,8 @@ void fssl_crls_free(STACK_OF(X509_CRL) *crls)
 }
 
 /*
- * Calls X509_verify_cert with the connection's CRLs. They are not in the trust store, because any number of
- * connections share that.
+ * Calls X509_verify_cert with the connection's CRLs. They are not in the trust store, because connections share the
+ * trust store.
  */
 static int verify_with_crls(X509_STORE_CTX *store, void *arg)
 {

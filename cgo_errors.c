@@ -58,9 +58,9 @@ int fssl_fips_enabled(void)
 }
 
 /*
- * Ends a helper that failed, as done does. Returns whether a lack of memory may be the reason that OpenSSL failed
- * or found nothing, which it does not always report. silent is the result if the queue is empty: if no allocation
- * succeeds, OpenSSL cannot queue an error.
+ * Ends a helper that failed, as done does. Reports whether a lack of memory may be the reason for the failure.
+ * OpenSSL cannot queue an error if no allocation succeeds. If silent is 1, an empty queue therefore counts as a lack
+ * of memory.
  */
 int fssl_starved(int silent, fssl_errors *errs)
 {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// applyCACRL reads the CRLs of which only serials are compared.
+// applyCACRL reads the CRLs of CACRL and CACRLMem. Only their serial numbers are
+// compared.
 func (s *sharedCtx) applyCACRL() (err error) {
 	o := &s.opts
 	if o.CACRLMem != nil {
@@ -115,8 +116,8 @@ func (f *Filter) takeLists() {
 // asksSerials reports whether CACRL or CACRLMem is given.
 func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
 
-// serials returns the serials of CACRLMem or of CACRL: of the file as it is
-// now, or with ReadCRLOnce as NewCtx has read it.
+// serials returns the serials of CACRLMem or of CACRL. It reads the file again
+// if the file has changed, except with ReadCRLOnce.
 func (s *sharedCtx) serials() (*crlSerials, error) {
 	switch {
 	case s.memSerials != nil:

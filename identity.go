@@ -107,8 +107,8 @@ func (s *sharedCtx) applyIdentity() error {
 	return id.apply(s.ctxHandle, o.fileOption("CACrt").given())
 }
 
-// checkAnonymous returns an error for a server without a certificate that could
-// not serve any client.
+// checkAnonymous returns an error if a server without a certificate has no
+// anonymous suite, because it could not serve any client.
 func (s *sharedCtx) checkAnonymous() error {
 	if s.opts.Client {
 		return nil

@@ -59,7 +59,7 @@ func pemOptions(t testing.TB) []pemOption {
 			func(o *sslfilter.Options, b []byte) { o.ClientCert, o.CACRLMem = true, b }, "crl.pem", "root.crt"},
 		{"CRLFiles", "CRLMem[1]", func(o *sslfilter.Options, f string) {
 			checking(sslfilter.CRLCheckLeaf, "crl-other.pem")(o)
-			o.ClientCert, o.CACrtMem, o.CRLFiles = true, [][]byte{root}, append([]string{f}, o.CRLFiles...) // the cache keeps files that are read earlier
+			o.ClientCert, o.CACrtMem, o.CRLFiles = true, [][]byte{root}, append([]string{f}, o.CRLFiles...) // o.CRLFiles comes last, because the cache keeps the files that NewCtx read before the error
 		}, func(o *sslfilter.Options, b []byte) {
 			o.ClientCert, o.CACrtMem, o.CRLCheck, o.CRLMem = true, [][]byte{root}, sslfilter.CRLCheckLeaf, [][]byte{testkit.PKIBytes(t, "crl.pem"), b}
 		}, "crl.pem", "root.crt"},
@@ -142,8 +142,8 @@ func tooLarge(t testing.TB, dir string) string {
 	return file
 }
 
-// A file that cannot be read causes an error that names it. As root may read every file, the
-// thread gets the file system user of somebody else for a moment.
+// A file that cannot be read causes an error that names it. Root may read every file, so
+// under root the thread temporarily uses the file system user ID of nobody.
 func TestOptionsUnreadableFiles(t *testing.T) {
 	const nobody = 65534
 	file := testkit.TempFile(t, "secret.pem", testkit.PKIBytes(t, "chain-with-key.pem"))

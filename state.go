@@ -150,10 +150,10 @@ func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) 
 // blocks of SHA-256, which is the limit of HKDF (RFC 5869).
 const MaxKeyingMaterial = 255 * 32
 
-// TLSUnique returns the channel binding tls-unique (RFC 5929), or nil. Only a
-// TLS 1.2 connection has one that was not resumed and that has the extended
-// master secret (RFC 7627): TLS 1.3 does not define it, and in other cases it
-// is not safe. After a renegotiation it is the value of the last handshake.
+// TLSUnique returns the channel binding tls-unique (RFC 5929), or nil. It is
+// nil in TLS 1.3, which does not define it. It is also nil if the connection was
+// resumed or has no extended master secret (RFC 7627), because it is not safe
+// then. After a renegotiation it is the value of the last handshake.
 //
 // Calls SSL_get_finished(3), SSL_get_peer_finished(3).
 func (f *Filter) TLSUnique() []byte {
