@@ -136,8 +136,9 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 	for _, name := range []string{connName, cMemName, cFlatName, goName} {
 		open[name] = own(name, s.conf, 1)
 	}
-	// One goroutine drives the engine. With GOMAXPROCS=1 the scheduler takes its
-	// processor away in each long call into C, for goroutines that do not exist.
+	// One goroutine drives the engine. With GOMAXPROCS=1 the scheduler would take
+	// its processor away in each long call into C, although no other goroutine is
+	// waiting.
 	open[engineName] = own(engineName, s.conf, 2)
 	open[singleName] = own(singleName, s.conf, 1)
 	open[plainName] = own(plainName, os.DevNull, 2)
