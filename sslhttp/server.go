@@ -181,7 +181,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			})
 			return conn, nil
 		}
-		if c.ALPN() != "h2" {
+		state := c.State()
+		if state.ALPN != "h2" {
 			if conn == net.Conn(c) {
 				return c, nil
 			}
@@ -190,8 +191,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		switch {
 		case !l.srv.Protocols.HTTP2():
 			err = errors.New("ALPN chose h2, but the server's Protocols have no HTTP/2")
-		case !admitted(c):
-			err = errors.New("HTTP/2 prohibits the cipher suite " + c.Cipher() + " (RFC 9113 section 9.2.2)")
+		case !admitted(state):
+			err = errors.New("HTTP/2 prohibits the cipher suite " + state.Cipher + " (RFC 9113 section 9.2.2)")
 		default:
 			return hide(l.srv, conn, c), nil
 		}
@@ -204,15 +205,14 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // admitted reports whether HTTP/2 may use the cipher suite: in TLS 1.2 it must have
 // an ephemeral key exchange and an AEAD cipher.
-func admitted(c *sslnet.Conn) bool {
-	cipher := c.Cipher()
+func admitted(s sslfilter.State) bool {
 	switch {
-	case c.Version() == sslfilter.VersionTLS13.String():
+	case s.Version == sslfilter.VersionTLS13:
 		return true
-	case !strings.HasPrefix(cipher, "ECDHE-") && !strings.HasPrefix(cipher, "DHE-"):
+	case !strings.HasPrefix(s.Cipher, "ECDHE-") && !strings.HasPrefix(s.Cipher, "DHE-"):
 		return false
 	}
-	return strings.Contains(cipher, "GCM") || strings.Contains(cipher, "CCM") || strings.Contains(cipher, "POLY1305")
+	return strings.Contains(s.Cipher, "GCM") || strings.Contains(s.Cipher, "CCM") || strings.Contains(s.Cipher, "POLY1305")
 }
 
 // handshakeFailed logs the error and answers plain HTTP, as net/http does for a

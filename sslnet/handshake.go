@@ -276,7 +276,7 @@ func (c *Conn) advance() (done bool, err error) {
 	c.mu.Lock()
 	begun := c.filter != nil
 	done = begun && c.filter.HandshakeDone()
-	if done && !c.client && c.filter.Version() == sslfilter.VersionTLS13.String() {
+	if done && !c.client && c.filter.State().Version == sslfilter.VersionTLS13 {
 		// Only session tickets are left to send. They go out together with the
 		// next data. A client that only writes would not read them before it
 		// closes, and TCP would then discard what it wrote. Over net.Pipe, it
