@@ -114,7 +114,7 @@ func joined(t *testing.T, files ...string) string {
 	dir := t.TempDir()
 	var all []byte
 	for _, f := range files {
-		all = append(all, contents(t, f)...)
+		all = append(all, testkit.Contents(t, f)...)
 	}
 	return write(t, dir+"/joined.pem", all)
 }

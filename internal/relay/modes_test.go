@@ -17,13 +17,6 @@ const (
 
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-func contents(t *testing.T, file string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	require.NoError(t, err)
-	return data
-}
-
 func write(t *testing.T, file string, data []byte) string {
 	t.Helper()
 	require.NoError(t, os.WriteFile(file, data, 0o644))

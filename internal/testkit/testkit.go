@@ -75,3 +75,11 @@ func TempFile(t testing.TB, name string, data []byte) string {
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 	return file
 }
+
+// Contents returns the contents of a file.
+func Contents(t testing.TB, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return data
+}

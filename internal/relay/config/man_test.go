@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the options into the manual page")
@@ -21,31 +22,18 @@ const (
 	manEnd   = ".\\\" End of the options.\n"
 )
 
-func contents(t *testing.T, file string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	require.NoError(t, err)
-	return data
-}
-
-func write(t *testing.T, file string, data []byte) string {
-	t.Helper()
-	require.NoError(t, os.WriteFile(file, data, 0o644))
-	return file
-}
-
 // The manual page describes every flag with the text of -help.
 func TestManualHasEveryFlag(t *testing.T) {
-	page := string(contents(t, manual))
+	page := string(testkit.Contents(t, manual))
 	head, rest, ok := strings.Cut(page, manBegin)
 	require.True(t, ok)
 	_, tail, ok := strings.Cut(rest, manEnd)
 	require.True(t, ok)
 	want := head + manBegin + manOptions() + manEnd + tail
 	if *update {
-		write(t, manual, []byte(want))
+		require.NoError(t, os.WriteFile(manual, []byte(want), 0o644))
 	}
-	require.Equal(t, want, string(contents(t, manual)), "go test ./internal/relay/config -run Manual -update")
+	require.Equal(t, want, string(testkit.Contents(t, manual)), "go test ./internal/relay/config -run Manual -update")
 }
 
 // mandoc reads the manual page without a warning.

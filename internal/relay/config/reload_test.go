@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // The documentation names exactly the options that need a restart.
 func TestReloadRefusesWhatIsDocumented(t *testing.T) {
-	page := string(contents(t, "../../../docs/relay.md"))
+	page := string(testkit.Contents(t, "../../../docs/relay.md"))
 	_, part, ok := strings.Cut(page, "These need a restart:")
 	require.True(t, ok)
 	part, _, _ = strings.Cut(part, ".\n")
