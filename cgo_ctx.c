@@ -330,7 +330,7 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
         list = SSL_get1_supported_ciphers(ssl);
         if (list == NULL)
             list = SSL_get1_supported_ciphers(ssl);
-        if (list == NULL && fssl_starved(0, errs)) { /* NULL also means that there is no suite */
+        if (list == NULL && fssl_starved(0, errs)) { /* NULL is also the result for an empty list of suites */
             SSL_free(ssl);
             return NULL;
         }
@@ -473,8 +473,8 @@ static EVP_PKEY *block_dh(fssl_lib *lib, const char *name, const unsigned char *
 }
 
 /*
- * Returns the first DH parameters in pem, and ignores blocks of other kinds. Returns NULL without an error if there
- * are none.
+ * Returns the first DH parameters in pem, and ignores blocks of other kinds. If pem has no DH parameters,
+ * returns NULL without an error.
  */
 EVP_PKEY *fssl_pem_dh(fssl_lib *lib, const unsigned char *pem, size_t len, fssl_errors *errs)
 {

@@ -461,7 +461,7 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
     if (c->policy.mode != FSSL_RECORD) {
         cert = fssl_peer_certificate(c->ssl);
         X509_free(cert);
-        /* With an anonymous suite there is no certificate, and with a resumed session nothing was verified. */
+        /* A peer with an anonymous suite sends no certificate. In a resumed session OpenSSL verifies nothing. */
         if (cert == NULL ? c->policy.mode == FSSL_ENFORCE : c->verdict.n_rec == 0)
             return FSSL_NO_CERT;
     }

@@ -169,7 +169,7 @@ typedef struct fssl_wire {
     size_t answers; /* bytes of held that OpenSSL produced while it read */
     int dry;        /* the BIO has reported that it has no input */
     int discard;    /* our close_notify is made; further output is dropped */
-    int full;       /* held would exceed its bound, or there is no memory for it */
+    int full;       /* output was lost: held would exceed its bound, or cannot be allocated */
     int starved;    /* the reason for full is a lack of memory */
 } fssl_wire;
 

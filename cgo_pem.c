@@ -26,9 +26,9 @@ int fssl_next_block(BIO *bio, char **name, unsigned char **data, long *len)
 }
 
 /*
- * Parses one certificate. Sets extra if bytes follow it. If there is no memory for the key or the extensions,
- * d2i_X509 still returns a certificate, which then stays invalid. So if something is missing, a second attempt
- * shows whether the certificate itself is the reason.
+ * Parses one certificate. Sets extra if bytes follow it. If OpenSSL cannot allocate the key or the
+ * extensions, d2i_X509 still returns a certificate, which then stays invalid. So if something is missing, a second
+ * attempt shows whether the certificate itself is the reason.
  */
 static X509 *block_cert(int *extra, fssl_lib *lib, const char *name, const unsigned char *data, long len)
 {
@@ -154,7 +154,7 @@ void fssl_certs_free(STACK_OF(X509) *certs)
     sk_X509_pop_free(certs, X509_free);
 }
 
-/* Moves the certificates of from to the end of to. Returns 0 if there is no memory for all of them. */
+/* Moves the certificates of from to the end of to. Returns 0 if a lack of memory prevents it. */
 int fssl_certs_move(STACK_OF(X509) *to, STACK_OF(X509) *from)
 {
     X509 *cert;

@@ -53,7 +53,7 @@ const (
 	CRLEmpty                          // by serial: the lists have no entries at all, which blocks, as in the original
 	CRLUnusable                       // a file is missing, or cannot be read or parsed, which blocks
 	CRLNoCertificate                  // the peer sent no certificate, which never counts as "not listed"
-	CRLMissing                        // CRLCheck: there is no list of a certificate's issuer (X509_V_ERR_UNABLE_TO_GET_CRL)
+	CRLMissing                        // CRLCheck: no list comes from a certificate's issuer (X509_V_ERR_UNABLE_TO_GET_CRL)
 	CRLExpired                        // CRLCheck: the list has expired (X509_V_ERR_CRL_HAS_EXPIRED)
 	CRLInvalid                        // CRLCheck: the list cannot be used because of its signature, issuer, date, scope or an extension
 	CRLNotReached                     // CRLCheck: the handshake ended before the lists were checked
@@ -267,7 +267,7 @@ func freeSerials(p *C.fssl_serials) { C.fssl_serials_free(p) }
 
 func (h *crlSerials) close() { h.handle.close(freeSerials) }
 
-// parseSerials reads all CRLs of pem. It is an error if there is none, or if
+// parseSerials reads all CRLs of pem. It returns an error if pem has no CRL, or if
 // one is broken.
 func parseSerials(pem []byte) (*crlSerials, error) {
 	var errs C.fssl_errors
@@ -322,7 +322,7 @@ func newLists(p *C.struct_stack_st_X509_CRL) *crlLists {
 	return h
 }
 
-// parseLists reads all CRLs of pem. It is an error if there is none, or if one
+// parseLists reads all CRLs of pem. It returns an error if pem has no CRL, or if one
 // is broken or not complete.
 func parseLists(pem []byte) (*crlLists, error) {
 	var errs C.fssl_errors

@@ -49,7 +49,7 @@ func (c *Conn) Pending() int {
 	return len(c.in.data) - c.in.off
 }
 
-// Read reads buffered bytes, and waits if there are none.
+// Read reads buffered bytes. If the buffer is empty, it waits for input.
 func (c *Conn) Read(p []byte) (int, error) {
 	q := c.in
 	q.mu.Lock()
