@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,16 +170,13 @@ func TestConnSTARTTLS(t *testing.T) {
 // A server asks for a new handshake. Read does it, and data that Write accepts
 // meanwhile arrives.
 func TestConnRenegotiation(t *testing.T) {
-	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
+	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-msg",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
-	tap := &tapped{Conn: dial(t, server.await("ACCEPT ", 1)), came: make(chan struct{}, 100)}
-	c := sslnet.Client(tap, testkit.Ctx(t, testkit.Client()))
+	below := &gated{Conn: dial(t, server.await("ACCEPT ", 1))}
+	c := sslnet.Client(below, testkit.Ctx(t, testkit.Client()))
 	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(testkit.Patience)))
 	require.NoError(t, c.Handshake())
-	for len(tap.came) > 0 {
-		<-tap.came
-	}
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
@@ -185,29 +184,38 @@ func TestConnRenegotiation(t *testing.T) {
 			lines <- r.Text()
 		}
 	}()
-	for _, word := range []string{"one", "two", "three"} {
+	for i, word := range []string{"one", "two", "three"} {
+		below.closing.Store(true)
 		server.say("R\n")
-		<-tap.came // its request for a handshake
+		// Once the client has sent its second, third or fourth ClientHello, s_server has
+		// read the command, and does not take the next line for a part of it. The gate
+		// keeps the server's answer from the client, so that Write is called in the
+		// middle of the handshake.
+		server.await("ClientHello", i+2)
 		_, err := io.WriteString(c, word+" from the client\n")
 		require.NoError(t, err)
 		server.say(word + " from the server\n")
+		below.gate.Unlock()
 		require.Equal(t, word+" from the server", <-lines)
 		server.await(word+" from the client", 1)
-		for len(tap.came) > 0 {
-			<-tap.came
-		}
 	}
 	require.True(t, c.ClientCertValid())
 }
 
-// tapped signals when data has arrived.
-type tapped struct {
+// gated is a connection with a gate that input passes. After closing is set, the
+// next Read closes the gate once it has data, and the Read after that one waits
+// until the gate is unlocked.
+type gated struct {
 	net.Conn
-	came chan struct{}
+	closing atomic.Bool
+	gate    sync.Mutex
 }
 
-func (c *tapped) Read(b []byte) (int, error) {
+func (c *gated) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.came <- struct{}{}
+	c.gate.Lock()
+	if !c.closing.CompareAndSwap(true, false) {
+		c.gate.Unlock()
+	}
 	return n, err
 }
