@@ -14,6 +14,7 @@ static void free_data(void *parent, void *ptr, CRYPTO_EX_DATA *ex_data, int inde
     (void)argp;
     if (data == NULL)
         return;
+    fssl_forget_identities(data);
     OPENSSL_free(data->alpn);
     OPENSSL_free(data);
 }
@@ -151,66 +152,6 @@ void fssl_ctx_set_tickets(SSL_CTX *ctx, size_t n)
 void fssl_ctx_no_renegotiation(SSL_CTX *ctx)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
-}
-
-/* Sets the certificate chain. chain[0] is the leaf, and all certificates are sent. */
-int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
-{
-    int i, ok;
-
-    clear_errors();
-    ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1; /* takes its own reference */
-    for (i = 1; ok && i < sk_X509_num(chain); i++)
-        ok = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
-    return done(ok, errs);
-}
-
-int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs)
-{
-    clear_errors();
-    if (X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1)
-        return done(SSL_CTX_use_PrivateKey(ctx, key) == 1, errs);
-    *mismatch = ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509; /* other errors are not a mismatch */
-    return done(0, errs);
-}
-
-/*
- * Does once what OpenSSL's automatic chain would do in every handshake: takes the intermediates from the trust
- * store.
- */
-int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs)
-{
-    STACK_OF(X509) *chain = NULL;
-    int i, ret = 2;
-
-    for (i = 0; i < 2 && ret == 2; i++) {
-        clear_errors();
-        ret = SSL_CTX_build_cert_chain(ctx, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR);
-    }
-    /*
-     * If OpenSSL has no memory to copy the chain, it reports success but sets no chain. Otherwise there always is
-     * a chain, although it may be empty.
-     */
-    if (ret > 0 && (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL))
-        return done(0, errs);
-    if (ret == 2) /* incomplete both times: not an error, unless memory is short */
-        return !fssl_starved(0, errs);
-    return done(ret > 0, errs);
-}
-
-/*
- * Returns certificate i of those that ssl_add_cert_chain sends without an automatic chain: this side's own and then
- * its chain. NULL after the last one.
- */
-X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i)
-{
-    STACK_OF(X509) *chain = NULL;
-
-    if (i == 0)
-        return SSL_CTX_get0_certificate(ctx);
-    if (SSL_CTX_get0_chain_certs(ctx, &chain) != 1 || chain == NULL || i > sk_X509_num(chain))
-        return NULL;
-    return sk_X509_value(chain, i - 1);
 }
 
 /* Returns the certificates in the trust store, each with a new reference, or NULL if memory is short. */
@@ -390,23 +331,32 @@ static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, 
     }
 }
 
-/*
- * Returns the names of the suites of fssl_ctx_ciphers that a server of ctx can really choose. key is the type of
- * its key, or 0. dhe and ecdhe say whether there are parameters and groups for them.
- */
-char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *errs)
+/* Reports whether any identity of a server, or a suite without a certificate, makes a suite usable. */
+static int usable_with_any(const fssl_ctx_data *data, const SSL_CIPHER *cipher, int dhe, int ecdhe)
 {
-    EVP_PKEY *own = SSL_CTX_get0_privatekey(ctx);
-    X509 *cert = SSL_CTX_get0_certificate(ctx);
+    int i, any = data->n_identities == 0 && usable(cipher, NULL, NID_undef, 0, dhe, ecdhe);
+
+    for (i = 0; i < data->n_identities && !any; i++) {
+        const fssl_identity *id = &data->identities[i];
+        int signs = (X509_get_key_usage(id->cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits are set if the certificate has no such extension */
+
+        any = usable(cipher, id->key, fssl_key_type(id->key), signs, dhe, ecdhe);
+    }
+    return any;
+}
+
+/*
+ * Returns the names of the suites of fssl_ctx_ciphers that a server of ctx can really choose. dhe and ecdhe say
+ * whether there are parameters and groups for them.
+ */
+char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, fssl_errors *errs)
+{
     STACK_OF(SSL_CIPHER) *list;
-    int i, signs = cert != NULL && (X509_get_key_usage(cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits are set if the certificate has no such extension */
+    int i;
     char *text = NULL;
     SSL *ssl;
 
     clear_errors();
-    *key = own != NULL ? EVP_PKEY_base_id(own) : NID_undef;
-    if (own != NULL && *key == NID_undef) /* only a provider knows the type, as for ML-DSA */
-        *key = -1;
     ssl = SSL_new(ctx);
     if (ssl == NULL) {
         done(0, errs);
@@ -419,7 +369,7 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *e
         return NULL;
     }
     for (i = sk_SSL_CIPHER_num(list) - 1; i >= 0; i--)
-        if (!usable(sk_SSL_CIPHER_value(list, i), own, *key, signs, dhe, ecdhe))
+        if (!usable_with_any(fssl_ctx_data_of(ctx), sk_SSL_CIPHER_value(list, i), dhe, ecdhe))
             sk_SSL_CIPHER_delete(list, i);
     text = fssl_join_names(list);
     sk_SSL_CIPHER_free(list);
@@ -428,31 +378,21 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *e
     return text;
 }
 
-/*
- * Returns the size in bytes of the CAs' names in a CertificateRequest, and of the certificates in a Certificate
- * message of TLS 1.3.
- */
-void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain)
+/* Returns the size in bytes of the CAs' names in a CertificateRequest. */
+size_t fssl_ctx_names_size(SSL_CTX *ctx)
 {
     const STACK_OF(X509_NAME) *cas = SSL_CTX_get_client_CA_list(ctx);
-    STACK_OF(X509) *rest = NULL;
-    X509 *cert = SSL_CTX_get0_certificate(ctx);
-    int i, n;
+    size_t size = 0;
+    int i;
 
     clear_errors();
-    *names = *chain = 0;
     for (i = 0; cas != NULL && i < sk_X509_NAME_num(cas); i++) {
-        n = i2d_X509_NAME(sk_X509_NAME_value(cas, i), NULL);
-        *names += 2 + (size_t)(n > 0 ? n : 0);
+        int n = i2d_X509_NAME(sk_X509_NAME_value(cas, i), NULL);
+
+        size += 2 + (size_t)(n > 0 ? n : 0);
     }
-    SSL_CTX_get0_chain_certs(ctx, &rest);
-    for (i = -1; cert != NULL && i < sk_X509_num(rest); i++) {
-        n = i2d_X509(i < 0 ? cert : sk_X509_value(rest, i), NULL);
-        *chain += 5 + (size_t)(n > 0 ? n : 0); /* three bytes of length, two for extensions */
-    }
-    if (cert != NULL)
-        *chain += 4;
     clear_errors();
+    return size;
 }
 
 /* ---------------------------------------------------------------------- DH */

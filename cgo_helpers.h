@@ -77,6 +77,7 @@ enum {
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes that wait for the network: MaxPlaintext and its record overhead */
     FSSL_MAX_SERVED = 16,         /* entries of fssl_conn_served: at most one for each use */
+    FSSL_MAX_IDENTITIES = 16,     /* certificates of one context */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may request from a client: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* held bytes that answer the peer after the handshake: key updates, rejected renegotiations */
 };
@@ -212,6 +213,8 @@ typedef struct fssl_conn {
     fssl_policy policy;
     fssl_verdict verdict;
     fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
+    int shown;             /* client: 1 + the index of the identity that the server was shown, or 0 */
+    long shown_round;      /* number of renegotiations when shown was set */
 } fssl_conn;
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */
@@ -242,18 +245,25 @@ int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, siz
 void fssl_ctx_set_server_preference(SSL_CTX *ctx);
 void fssl_ctx_set_tickets(SSL_CTX *ctx, size_t n);
 void fssl_ctx_no_renegotiation(SSL_CTX *ctx);
-int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
 EVP_PKEY *fssl_pem_key(int *asked, fssl_lib *lib, const unsigned char *pem, size_t len, const unsigned char *pass, size_t pass_len, fssl_errors *errs);
-int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs);
-int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs);
-X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int i);
 STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
 X509_STORE *fssl_system_store(fssl_errors *errs);
 void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
-char *fssl_ctx_usable(SSL_CTX *ctx, int *key, int dhe, int ecdhe, fssl_errors *errs);
-void fssl_ctx_sizes(SSL_CTX *ctx, size_t *names, size_t *chain);
+char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, fssl_errors *errs);
+size_t fssl_ctx_names_size(SSL_CTX *ctx);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
+
+/* identity.go */
+int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs);
+int fssl_ctx_use_key(SSL_CTX *ctx, int *mismatch, EVP_PKEY *key, fssl_errors *errs);
+int fssl_ctx_build_chain(SSL_CTX *ctx, fssl_errors *errs);
+int fssl_ctx_add_identity(SSL_CTX *ctx, int *clash, int client, fssl_errors *errs);
+int fssl_ctx_set_identities(SSL_CTX *ctx, int client, fssl_errors *errs);
+int fssl_ctx_key_type(SSL_CTX *ctx, int i);
+X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int identity, int i);
+size_t fssl_ctx_chain_size(SSL_CTX *ctx, int identity);
+int fssl_conn_shown(const fssl_conn *c);
 
 /* PEM */
 int fssl_certs_add(STACK_OF(X509) *certs, fssl_lib *lib, const unsigned char *der, size_t len, fssl_errors *errs);
@@ -319,18 +329,18 @@ static inline int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, 
     return 0;
 }
 static inline X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs) { return (void)lib, (void)errs, NULL; }
-static inline int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs)
+static inline int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, int identity, const char *suites, const char *groups, fssl_errors *errs)
 {
-    return (void)ctx, (void)lib, (void)client, (void)suites, (void)groups, (void)errs, 0;
+    return (void)ctx, (void)lib, (void)client, (void)identity, (void)suites, (void)groups, (void)errs, 0;
 }
-static inline char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib) { return (void)ctx, (void)lib, NULL; }
+static inline char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity) { return (void)ctx, (void)lib, (void)identity, NULL; }
 static inline int fssl_conn_served(const fssl_conn *c, fssl_served *list) { return (void)c, (void)list, 0; }
 #else
 int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs);
 char *fssl_providers(OSSL_LIB_CTX *ctx);
 X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs);
-int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs);
-char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib);
+int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, int identity, const char *suites, const char *groups, fssl_errors *errs);
+char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity);
 int fssl_conn_served(const fssl_conn *c, fssl_served *list);
 #endif
 

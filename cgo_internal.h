@@ -53,6 +53,13 @@ int fssl_next_block(BIO *bio, char **name, unsigned char **data, long *len);
 typedef int (*fssl_take_block)(void *into, int *extra, const char *name, const unsigned char *data, long len);
 int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len, fssl_take_block take, void *into);
 
+/* A certificate of this side. Each member is a reference that the identity owns. */
+typedef struct fssl_identity {
+    X509 *cert;
+    EVP_PKEY *key;
+    STACK_OF(X509) *chain; /* NULL if OpenSSL completes the chain in the handshake */
+} fssl_identity;
+
 /*
  * The data that sslfilter adds to an SSL_CTX. It is stored in the ex_data of the SSL_CTX and freed with it. Data that
  * a handshake callback needs belongs here. Data that several contexts share has a reference count.
@@ -60,11 +67,18 @@ int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len,
 typedef struct fssl_ctx_data {
     unsigned char *alpn; /* a server's protocols, in the form of the extension */
     size_t alpn_len;
+    fssl_identity identities[FSSL_MAX_IDENTITIES]; /* in the order of the options */
+    int n_identities;
 } fssl_ctx_data;
 
 /* cgo_ctx.c */
 fssl_ctx_data *fssl_ctx_data_of(SSL_CTX *ctx);
 char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list);
+
+/* cgo_identity.c */
+void fssl_forget_identities(fssl_ctx_data *data);
+int fssl_use_identity(SSL *ssl, const fssl_identity *id);
+int fssl_key_type(EVP_PKEY *key);
 
 /* cgo_crl.c */
 int fssl_listed(const fssl_serials *crl, const X509 *cert);

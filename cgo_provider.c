@@ -288,10 +288,10 @@ static int step(SSL *ssl)
 enum { MAX_STEPS = 1000 }; /* of a handshake in memory: a chain of 100 KB needs 7 */
 
 /*
- * Makes a handshake in memory between a connection of ctx and one of other, which asks for a certificate if
- * wants_cert is 1.
+ * Makes a handshake in memory between a connection of ctx and one of other. If own is not NULL, it is the identity of
+ * ctx, and other asks a client for its certificate.
  */
-static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other, int wants_cert)
+static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other, const fssl_identity *own)
 {
     SSL *us = SSL_new(ctx), *them = SSL_new(other);
     BIO *ours = NULL, *theirs = NULL;
@@ -299,11 +299,13 @@ static int shake_hands(SSL_CTX *ctx, int client, SSL_CTX *other, int wants_cert)
 
     if (us == NULL || them == NULL || BIO_new_bio_pair(&ours, 0, &theirs, 0) != 1)
         goto end;
+    SSL_set_security_level(us, 0); /* the security level is not what is tested here */
     SSL_set_bio(us, ours, ours); /* takes ownership */
     SSL_set_bio(them, theirs, theirs);
-    SSL_set_security_level(us, 0); /* the security level is not what is tested here */
+    if (own != NULL && !fssl_use_identity(us, own))
+        goto end;
     SSL_set_verify(us, SSL_VERIFY_NONE, NULL);
-    if (wants_cert)
+    if (client && own != NULL)
         SSL_set_verify(them, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, accept_any);
     if (client) {
         SSL_set_connect_state(us);
@@ -324,12 +326,13 @@ end:
 }
 
 /*
- * Reports whether a connection of ctx can complete a handshake with lib, at the highest version that ctx allows,
- * with a peer that accepts everything that lib implements. Asking for each algorithm would not be enough: a
- * provider decides only when it uses a key whether it accepts its size, curve or padding.
+ * Reports whether a connection of ctx with one of its identities can complete a handshake with lib, at the highest
+ * version that ctx allows, with a peer that accepts everything that lib implements. Asking for each algorithm would
+ * not be enough: a provider decides only when it uses a key whether it accepts its size, curve or padding.
  */
-int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, const char *groups, fssl_errors *errs)
+int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, int identity, const char *suites, const char *groups, fssl_errors *errs)
 {
+    const fssl_ctx_data *data = fssl_ctx_data_of(ctx);
     int own, ok = 0;
 
     for (own = 0; !ok && own < (client ? 2 : 1); own++) {
@@ -337,7 +340,7 @@ int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, const char *suites, co
 
         fssl_take_errors(NULL);
         other = other_side(lib, client, own, suites, groups);
-        ok = other != NULL && shake_hands(ctx, client, other, client && SSL_CTX_get0_certificate(ctx) != NULL);
+        ok = other != NULL && shake_hands(ctx, client, other, identity < data->n_identities ? &data->identities[identity] : NULL);
         done(ok, errs);
         SSL_CTX_free(other);
     }
@@ -366,19 +369,17 @@ static const char *signature_name(int key)
 }
 
 /*
- * Describes the first certificate sent by ctx whose signature no provider of lib can verify, or returns NULL. The
- * caller frees the text with OPENSSL_free.
+ * Describes the first certificate of an identity of ctx whose signature no provider of lib can verify, or returns
+ * NULL. The caller frees the text with OPENSSL_free.
  */
-char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib)
+char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity)
 {
-    STACK_OF(X509) *chain = NULL;
-    X509 *cert = SSL_CTX_get0_certificate(ctx);
+    X509 *cert;
     char *bad = NULL;
     int i;
 
     fssl_take_errors(NULL);
-    SSL_CTX_get0_chain_certs(ctx, &chain);
-    for (i = 0; cert != NULL && bad == NULL; cert = i < sk_X509_num(chain) ? sk_X509_value(chain, i) : NULL, i++) {
+    for (i = 0; bad == NULL && (cert = fssl_ctx_sent_cert(ctx, identity, i)) != NULL; i++) {
         int digest = NID_undef, key = NID_undef, ok;
         EVP_MD *md = NULL;
         EVP_SIGNATURE *signature = NULL;

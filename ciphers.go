@@ -134,7 +134,7 @@ func (s *sharedCtx) checkUsable() error {
 	}
 	ec, ff := groupKinds(o.Groups)
 	dhe := o.fileOption("DHCert").given() || ff && !olderThan("4.0")
-	usable, key, err := s.ctxHandle.usable(dhe, ec)
+	usable, err := s.ctxHandle.usable(dhe, ec)
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func (s *sharedCtx) checkUsable() error {
 		return nil
 	}
 	text := "no handshake can be completed: this server can negotiate none of " + strings.Join(s.ciphers, ":")
-	if key != "" {
-		text += " with a key of the type " + key
+	for i := range s.identities {
+		text += []string{" with a key of the type ", " or "}[min(i, 1)] + s.keyType(i)
 	}
 	has := func(kx string) bool {
 		return slices.ContainsFunc(s.ciphers, func(name string) bool { return strings.HasPrefix(name, kx) })

@@ -12,7 +12,7 @@ import (
 // Cipher also applies to DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyIdentity, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
+		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -96,14 +96,14 @@ func (s *sharedCtx) applyVerify() error {
 // while it builds a message, or that the peer would reject.
 func (s *sharedCtx) checkSizes() error {
 	o := &s.opts
-	names, chain := s.sizes()
-	if o.asksClient() && names > maxCANames {
+	if names := s.namesSize(); o.asksClient() && names > maxCANames {
 		err := fmt.Errorf("the names of its certificates take %d bytes in the request for a client certificate; at most %d are possible", names, maxCANames)
 		return o.fileOption("CACrt").input().wrap(err)
 	}
-	if chain > maxOwnChain {
-		source := o.identity()
-		return source.sends().input().wrap(fmt.Errorf("the certificates that are sent take %d bytes; peers with OpenSSL take at most %d", chain, maxOwnChain))
+	for i := range s.identities {
+		if chain := s.chainSize(i); chain > maxOwnChain {
+			return s.identities[i].sends().input().wrap(fmt.Errorf("the certificates that are sent take %d bytes; peers with OpenSSL take at most %d", chain, maxOwnChain))
+		}
 	}
 	return nil
 }
@@ -120,6 +120,7 @@ const (
 // forgetSecrets removes the options that connections do not need.
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil
+	o.Identities = nil // the slice belongs to the caller
 	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
 	o.CACRLMem, o.CRLMem = nil, nil
 }

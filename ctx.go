@@ -36,6 +36,8 @@ type sharedCtx struct {
 
 	ownCAs bool // the trust store has the certificates of CACrt, not the system's
 
+	identities []identitySource // in the order of the options; what State reports of them
+
 	memSerials  *crlSerials // of CACRLMem
 	readSerials *crlSerials // of CACRL with ReadCRLOnce; the cache may share it
 	memLists    []*crlLists // of CRLMem
@@ -121,11 +123,30 @@ func (c *Ctx) UsableCiphers() []string {
 
 // Chain returns the certificates that a connection sends, in DER form and in
 // the order in which they are sent, this side's own first. They are as OpenSSL
-// has parsed them; no file is read again. It returns nil without Crt and Chain,
-// and after Close.
+// has parsed them; no file is read again. It returns nil without a certificate,
+// and after Close. If there are several identities, it is the chain of the
+// first; see Chains.
 //
 // Calls SSL_CTX_get0_certificate(3), SSL_CTX_get0_chain_certs(3).
-func (c *Ctx) Chain() [][]byte { return c.certificates((*ctxHandle).sent) }
+func (c *Ctx) Chain() [][]byte {
+	return c.certificates(func(h *ctxHandle) [][]byte { return h.sent(0) })
+}
+
+// Chains returns the certificates of every identity, each as Chain returns them:
+// those of Crt or Chain first, if one of them is given, and then those of
+// Identities in their order.
+//
+// Calls SSL_CTX_get0_certificate(3), SSL_CTX_get0_chain_certs(3).
+func (c *Ctx) Chains() (chains [][][]byte) {
+	if !c.acquire() {
+		return nil
+	}
+	defer c.shared.release()
+	for i := range c.shared.identities {
+		chains = append(chains, c.shared.sent(i))
+	}
+	return chains
+}
 
 // CAs returns the trusted certificates of CACrt or CACrtMem in DER form, as
 // OpenSSL has parsed them. It returns nil if neither is given, in which case a
@@ -330,43 +351,54 @@ func cipherName(name string) string {
 	return known
 }
 
-// usable lists the suites of ciphers that a server can really choose, and the
-// type of its key. dhe and ecdhe say whether there are parameters and groups
-// for them.
-func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, key string, err error) {
+// usable lists the suites of ciphers that a server can really choose with any of
+// its identities. dhe and ecdhe say whether there are parameters and groups for
+// them.
+func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, err error) {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
-	var nid C.int
-	s := C.fssl_ctx_usable(h.ptr, &nid, cBool(dhe), cBool(ecdhe), &errs)
+	s := C.fssl_ctx_usable(h.ptr, cBool(dhe), cBool(ecdhe), &errs)
 	if s == nil {
-		return nil, "", newError("SSL_get1_supported_ciphers", 0, records(&errs))
+		return nil, newError("SSL_get1_supported_ciphers", 0, records(&errs))
 	}
 	if text := takeString(s); text != "" {
 		list = strings.Split(text, ":")
 	}
-	switch nid {
-	case C.NID_undef:
-		return list, "", nil
-	case C.EVP_PKEY_RSA:
-		key = "RSA"
-	case C.EVP_PKEY_EC:
-		key = "EC"
-	case -1: // OpenSSL has no number for the type
-		key = "another kind"
-	default:
-		key = C.GoString(C.OBJ_nid2sn(nid))
-	}
-	return list, key, nil
+	return list, nil
 }
 
-// sizes returns the size in bytes of the CAs' names in a CertificateRequest,
-// and of the certificates in a Certificate message.
-func (h *ctxHandle) sizes() (names, chain int) {
+// keyType names the type of the key of identity i.
+func (h *ctxHandle) keyType(i int) string {
 	defer runtime.KeepAlive(h)
-	var n, c C.size_t
-	C.fssl_ctx_sizes(h.ptr, &n, &c)
-	return int(n), int(c)
+	switch nid := C.fssl_ctx_key_type(h.ptr, C.int(i)); nid {
+	case C.EVP_PKEY_RSA:
+		return "RSA"
+	case C.EVP_PKEY_EC:
+		return "EC"
+	case -1: // OpenSSL has no number for the type
+		return "another kind"
+	default:
+		return C.GoString(C.OBJ_nid2sn(nid))
+	}
 }
+
+// namesSize returns the size in bytes of the CAs' names in a
+// CertificateRequest.
+func (h *ctxHandle) namesSize() int {
+	defer runtime.KeepAlive(h)
+	return int(C.fssl_ctx_names_size(h.ptr))
+}
+
+// chainSize returns the size in bytes of a Certificate message with the
+// certificates of identity i.
+func (h *ctxHandle) chainSize(i int) int {
+	defer runtime.KeepAlive(h)
+	return int(C.fssl_ctx_chain_size(h.ptr, C.int(i)))
+}
+
+// maxIdentities bounds the certificates of one context. A server can have one
+// for each type of key.
+const maxIdentities = C.FSSL_MAX_IDENTITIES
 
 // useChain makes the first certificate of chain this side's own, and sends all
 // of them.
@@ -384,12 +416,41 @@ func (h *ctxHandle) buildChain() error {
 	})
 }
 
-// sent returns the certificates that this side sends, its own first, in DER
-// form.
-func (h *ctxHandle) sent() (list [][]byte) {
+// addIdentity adds what useChain and useKey have set to the identities. On a
+// server, clash is the index of the identity that has lost its place to it, or
+// -1.
+func (h *ctxHandle) addIdentity(client bool) (clash int, err error) {
+	var lost C.int
+	err = h.try("SSL_CTX_select_current_cert", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_add_identity(ctx, &lost, cBool(client), errs)
+	})
+	return int(lost), err
+}
+
+// setIdentities makes the identities that addIdentity has added those of a
+// connection. There is at least one.
+func (h *ctxHandle) setIdentities(client bool) error {
+	return h.try("SSL_CTX_use_cert_and_key", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_identities(ctx, cBool(client), errs)
+	})
+}
+
+// ownCert describes the certificate of identity i.
+func (h *ctxHandle) ownCert(i int) (c Certificate, ok bool) {
+	defer runtime.KeepAlive(h)
+	cert := C.fssl_ctx_sent_cert(h.ptr, C.int(i), 0)
+	info, ok := describe(cert)
+	c = Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, DER: der(cert)}
+	c.NotBefore, c.NotAfter = dates(cert)
+	return c, ok && c.DER != nil
+}
+
+// sent returns the certificates that this side sends with one identity, its own
+// first, in DER form.
+func (h *ctxHandle) sent(identity int) (list [][]byte) {
 	defer runtime.KeepAlive(h)
 	for i := 0; ; i++ {
-		cert := C.fssl_ctx_sent_cert(h.ptr, C.int(i))
+		cert := C.fssl_ctx_sent_cert(h.ptr, C.int(identity), C.int(i))
 		if cert == nil {
 			return list
 		}
@@ -406,20 +467,20 @@ func (h *ctxHandle) useKey(key privateKey) (mismatch bool, err error) {
 	return not != 0, err
 }
 
-// tryHandshake makes a handshake in memory, at the highest version that h
-// allows, with a peer that accepts everything that the library context of h
-// supports.
-func (h *ctxHandle) tryHandshake(client bool, suites, groups string) error {
+// tryHandshake makes a handshake in memory with one identity, at the highest
+// version that h allows, with a peer that accepts everything that the library
+// context of h supports.
+func (h *ctxHandle) tryHandshake(client bool, identity int, suites, groups string) error {
 	return h.tryString("SSL_do_handshake", suites, func(ctx *C.SSL_CTX, suites *C.char, errs *C.fssl_errors) C.int {
 		return withCString(groups, func(groups *C.char) C.int {
-			return C.fssl_ctx_try(ctx, h.lib.lib, cBool(client), suites, groups, errs)
+			return C.fssl_ctx_try(ctx, h.lib.lib, cBool(client), C.int(identity), suites, groups, errs)
 		})
 	})
 }
 
-// unservedCert describes the first certificate of the sent chain whose
-// signature the library context cannot verify, or returns "".
-func (h *ctxHandle) unservedCert() string {
+// unservedCert describes the first certificate of an identity whose signature
+// the library context cannot verify, or returns "".
+func (h *ctxHandle) unservedCert(identity int) string {
 	defer runtime.KeepAlive(h)
-	return takeString(C.fssl_ctx_unserved_cert(h.ptr, h.lib.lib))
+	return takeString(C.fssl_ctx_unserved_cert(h.ptr, h.lib.lib, C.int(identity)))
 }

@@ -38,6 +38,16 @@ func CRLCached(file string, info fs.FileInfo) (cached, racy bool) {
 	return c != nil, c != nil && c.racy
 }
 
+// KeepsSecrets reports whether c has a private key or a passphrase in Go memory.
+func KeepsSecrets(c *Ctx) bool {
+	o := &c.shared.opts
+	keeps := o.KeyMem != nil || o.KeyPassphrase != nil || o.Identities != nil
+	for _, s := range c.shared.identities {
+		keeps = keeps || s.key.mem != nil || s.chain.mem != nil || s.passphrase != nil
+	}
+	return keeps
+}
+
 // RacyCRL is the age below which a file is read again.
 const RacyCRL time.Duration = racyCRL
 

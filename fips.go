@@ -111,19 +111,23 @@ func (s *sharedCtx) checkFIPS() error {
 		return nil
 	}
 	o := &s.opts
-	if cert := s.unservedCert(); cert != "" {
-		source := o.identity()
-		return source.sends().input().wrap(fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded()))
+	for i := range s.identities {
+		if cert := s.unservedCert(i); cert != "" {
+			return s.identities[i].sends().input().wrap(fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded()))
+		}
 	}
-	err := s.tryHandshake(o.Client, o.CipherSuites, o.Groups)
-	if err == nil {
-		return nil
+	for i := range max(1, len(s.identities)) {
+		if err := s.tryHandshake(o.Client, i, o.CipherSuites, o.Groups); err != nil {
+			return badOption("FIPS", "these options%s cannot complete a handshake under the FIPS provider: %w; %s", s.deciding(i), bare(err), s.lib.loaded())
+		}
 	}
-	return badOption("FIPS", "these options%s cannot complete a handshake under the FIPS provider: %w; %s", o.deciding(), bare(err), s.lib.loaded())
+	return nil
 }
 
-// deciding lists the options that may be the reason for a failed handshake.
-func (o *Options) deciding() string {
+// deciding lists the options that may be the reason for a failed handshake with
+// identity i.
+func (s *sharedCtx) deciding(i int) string {
+	o := &s.opts
 	var set []string
 	for _, option := range []struct {
 		name string
@@ -136,9 +140,13 @@ func (o *Options) deciding() string {
 			set = append(set, option.name)
 		}
 	}
-	for _, name := range []string{"Key", "Chain", "DHCert"} {
-		if s := o.fileOption(name); s.given() {
-			set = append(set, s.input().option)
+	options := []fileOption{o.fileOption("DHCert")}
+	if i < len(s.identities) {
+		options = append([]fileOption{s.identities[i].key, s.identities[i].chain}, options...)
+	}
+	for _, option := range options {
+		if option.given() {
+			set = append(set, option.input().option)
 		}
 	}
 	if len(set) == 0 {

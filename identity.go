@@ -10,15 +10,80 @@ import (
 	"strings"
 )
 
-// identitySource names one certificate, its chain and its private key.
-type identitySource struct {
-	crt, key, chain fileOption
-	passphrase      func() ([]byte, error)
+// Identity is one more certificate of a side, with its chain and its private
+// key. The fields have the same meaning as those of Options.
+type Identity struct {
+	// Crt is a PEM file with the certificate, and CrtMem its content.
+	Crt    string
+	CrtMem []byte
+	// Key is a PEM file with the private key of Crt, and KeyMem its content.
+	Key    string
+	KeyMem []byte
+	// Chain is a PEM file with the certificate, its intermediates and possibly
+	// the key, and ChainMem its content.
+	Chain    string
+	ChainMem []byte
+	// KeyPassphrase is called by NewCtx if the key is encrypted, and only then.
+	KeyPassphrase func() ([]byte, error)
 }
 
-// identity returns the sources of the certificate in the options.
-func (o *Options) identity() identitySource {
-	return identitySource{o.fileOption("Crt"), o.fileOption("Key"), o.fileOption("Chain"), o.KeyPassphrase}
+// ShownIdentity is the identity whose certificate a side has shown to its peer.
+type ShownIdentity struct {
+	// Index is the index in Options.Identities, or -1 for Crt and Chain of the
+	// Options.
+	Index int
+	Certificate
+}
+
+// identitySource names one certificate, its chain and its private key.
+type identitySource struct {
+	index           int    // in Identities, or -1
+	prefix          string // of the names of the options
+	crt, key, chain fileOption
+	passphrase      func() ([]byte, error)
+	shown           *ShownIdentity // set when the identity is applied
+}
+
+// sources returns the sources of all certificates in the options: Crt, Key and
+// Chain, if one of them is given, and then Identities.
+func (o *Options) sources() []identitySource {
+	var list []identitySource
+	add := func(index int, prefix string, id Identity) {
+		s := identitySource{index: index, prefix: prefix, passphrase: id.KeyPassphrase}
+		s.crt = fileOption{prefix + "Crt", id.Crt, id.CrtMem, id.CrtMem != nil}
+		s.key = fileOption{prefix + "Key", id.Key, id.KeyMem, id.KeyMem != nil}
+		s.chain = fileOption{prefix + "Chain", id.Chain, id.ChainMem, id.ChainMem != nil}
+		list = append(list, s)
+	}
+	first := Identity{o.Crt, o.CrtMem, o.Key, o.KeyMem, o.Chain, o.ChainMem, o.KeyPassphrase}
+	add(-1, "", first)
+	if !list[0].set() {
+		list = nil
+	}
+	for i, id := range o.Identities {
+		add(i, fmt.Sprintf("Identities[%d].", i), id)
+	}
+	return list
+}
+
+// set reports whether any of its options is set.
+func (s *identitySource) set() bool {
+	return s.crt.given() || s.key.given() || s.chain.given() || s.passphrase != nil
+}
+
+// validate returns the errors that can be found without reading a file.
+func (s *identitySource) validate() error {
+	switch {
+	case s.key.given() && !s.sends().given():
+		return badOption(s.key.input().option, "is given without %sCrt or %[1]sChain", s.prefix)
+	case s.crt.given() && !s.key.given() && !s.chain.given():
+		return badOption(s.crt.input().option, "is given without %sKey", s.prefix)
+	case s.sends().given():
+		return nil
+	case s.passphrase != nil:
+		return badOption(s.prefix+"KeyPassphrase", "is given without %sCrt and %[1]sKey", s.prefix)
+	}
+	return badOption(strings.TrimSuffix(s.prefix, "."), "names no certificate; set its Crt and Key, or its Chain")
 }
 
 // sends returns the option whose certificates are sent.
@@ -92,19 +157,49 @@ func (id identity) apply(ctx *ctxHandle, fromTrust bool) error {
 	return nil
 }
 
-// applyIdentity loads and applies the certificate of the options.
-func (s *sharedCtx) applyIdentity() error {
+// applyIdentities loads and applies the certificates of the options.
+func (s *sharedCtx) applyIdentities() error {
 	o := &s.opts
-	source := o.identity()
-	if !source.sends().given() {
+	sources := o.sources()
+	if len(sources) == 0 {
 		return s.checkAnonymous()
 	}
+	// A client that chooses by the server's CAs needs to know the whole chain.
+	fromTrust := o.fileOption("CACrt").given() || o.Client && len(sources) > 1
+	for i := range sources {
+		if err := s.applyIdentity(sources, i, fromTrust); err != nil {
+			return err
+		}
+	}
+	s.identities = sources
+	return s.setIdentities(o.Client)
+}
+
+func (s *sharedCtx) applyIdentity(sources []identitySource, i int, fromTrust bool) error {
+	source := &sources[i]
 	id, err := source.load(s.lib)
 	if err != nil {
 		return err
 	}
 	defer id.free()
-	return id.apply(s.ctxHandle, o.fileOption("CACrt").given())
+	if err := id.apply(s.ctxHandle, fromTrust); err != nil {
+		return err
+	}
+	clash, err := s.addIdentity(s.opts.Client)
+	switch {
+	case clash >= 0:
+		other := sources[clash].sends().input()
+		return id.chain.wrap(fmt.Errorf("its key has the same type (%s) as that of %s, and OpenSSL has room for one of each type; EC keys of all curves are one type", s.keyType(i), other.name()))
+	case err != nil:
+		return id.chain.wrap(err)
+	}
+	own, ok := s.ownCert(i)
+	if !ok {
+		return id.chain.wrap(outOfMemory("i2d_X509", nil))
+	}
+	source.shown = &ShownIdentity{source.index, own}
+	source.crt.mem, source.key.mem, source.chain.mem, source.passphrase = nil, nil, nil, nil
+	return nil
 }
 
 // checkAnonymous returns an error if a server without a certificate has no
@@ -175,7 +270,7 @@ func (s *identitySource) loadKey(lib library, id *identity) error {
 			return id.chain.wrap(newer)
 		}
 		if in.option == id.chain.option && !pemKey.in(in.data) {
-			return in.wrap(errors.New("holds no private key, and Key is not given"))
+			return in.wrap(fmt.Errorf("holds no private key, and %sKey is not given", s.prefix))
 		}
 		if newer := needsNewerKey(in.data); newer != nil {
 			return in.wrap(newer)
@@ -192,11 +287,11 @@ var errOldForm = errors.New("the private key is encrypted in the old form, which
 
 func (s *identitySource) decryptKey(lib library, in input) (privateKey, error) {
 	if s.passphrase == nil {
-		return privateKey{}, in.wrap(errors.New("the private key is encrypted; set KeyPassphrase"))
+		return privateKey{}, in.wrap(fmt.Errorf("the private key is encrypted; set %sKeyPassphrase", s.prefix))
 	}
 	passphrase, err := s.passphrase()
 	if err != nil {
-		return privateKey{}, &OptionError{Option: "KeyPassphrase", Err: err}
+		return privateKey{}, &OptionError{Option: s.prefix + "KeyPassphrase", Err: err}
 	}
 	defer clear(passphrase)
 	if passphrase == nil {
@@ -208,7 +303,7 @@ func (s *identitySource) decryptKey(lib library, in input) (privateKey, error) {
 			"\"openssl pkcs8 -topk8 -provider default -provider legacy -in FILE\" converts it: %w", algorithm, bare(err)))
 	}
 	if err != nil {
-		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is KeyPassphrase right? %w", bare(err)))
+		return privateKey{}, in.wrap(fmt.Errorf("the private key cannot be decrypted; is %sKeyPassphrase right? %w", s.prefix, bare(err)))
 	}
 	return key, nil
 }

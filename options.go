@@ -44,6 +44,23 @@ type Options struct {
 	// ChainMem is the content of such a file. It takes precedence over Chain.
 	ChainMem []byte
 
+	// Identities are more certificates of this side, each with its own chain
+	// and key, beside Crt, Key and Chain, which are the first. At most 16.
+	// Filter.State reports which of them the peer was shown. Default: no more.
+	//
+	// A server needs them for keys of different types, for example RSA and
+	// ECDSA: OpenSSL chooses the one that fits the ciphers and signature
+	// algorithms of the client. Two with the same type of key are an error,
+	// because OpenSSL would use only the later one. EC keys of all curves are
+	// one type; RSA and RSA-PSS are different types. A server can have
+	// Identities without Crt.
+	//
+	// A client chooses, when the server asks for a certificate, the first that
+	// fits the server's list of CAs and its signature algorithms. If there are
+	// several and none of them fits, the client shows no certificate. A single
+	// certificate is always shown.
+	Identities []Identity
+
 	// CACrt is a PEM file with CA certificates. This side trusts all of them,
 	// and a server sends their names to clients when it asks for a certificate.
 	// Default: a server trusts no CA, and a client trusts the system's CAs
@@ -303,17 +320,16 @@ type fileOption struct {
 	inMem        bool // the counterpart in memory is set
 }
 
-// fileOptions returns all options that name a file. Crt, Key and Chain make an
-// identity.
-func (o *Options) fileOptions() []fileOption {
-	return []fileOption{
-		{"Crt", o.Crt, o.CrtMem, o.CrtMem != nil},
-		{"Key", o.Key, o.KeyMem, o.KeyMem != nil},
-		{"Chain", o.Chain, o.ChainMem, o.ChainMem != nil},
+// fileOptions returns all options that name a file.
+func (o *Options) fileOptions() (list []fileOption) {
+	for _, s := range o.sources() {
+		list = append(list, s.crt, s.key, s.chain)
+	}
+	return append(list, []fileOption{
 		{"CACrt", o.CACrt, nil, o.CACrtMem != nil}, // CACrtMem has several elements
 		{"CACRL", o.CACRL, o.CACRLMem, o.CACRLMem != nil},
 		{"DHCert", o.DHCert, o.DHCertMem, o.DHCertMem != nil},
-	}
+	}...)
 }
 
 // fileOption returns the option with this name.

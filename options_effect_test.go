@@ -90,6 +90,9 @@ func effects(t testing.TB) []effect {
 			func(o *sslfilter.Options) { o.KeyPassphrase = saying("secret") }, serial, "bad Key", "10:01"},
 		{"Chain", testkit.ServerOf("server"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", testkit.PKI("chain-with-key.pem") }, sent, "+", "++"},
 		{"ChainMem", testkit.ServerOf("server-inter"), func(o *sslfilter.Options) { o.ChainMem = testkit.PKIBytes(t, "server-inter.crt") }, sent, "+++", "+"},
+		{"Identities", testkit.Server(), func(o *sslfilter.Options) {
+			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")}}
+		}, serial, "10:01", "10:02"}, // more in TestCertsIdentitiesOfAServer
 		{"CACrt", testkit.Asking(func(o *sslfilter.Options) { o.CACrt = "" }), func(o *sslfilter.Options) { o.CACrt = testkit.PKI("root.crt") }, valid("client.crt", ""), "false", "true"},
 		{"CACrtMem", testkit.Asking(), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{testkit.PKIBytes(t, "other.crt")} }, valid("client.crt", ""), "true", "false"},
 		{"CAVerifyDepth", testkit.Asking(), depth(2), valid("client-deep-chain.pem", "client-deep.key"), "true", "false"},

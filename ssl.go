@@ -173,6 +173,13 @@ func (h *sslHandle) facts() (s State) {
 	return s
 }
 
+// shown returns the index of the identity that this side showed in the last
+// handshake, or -1.
+func (h *sslHandle) shown() int {
+	defer runtime.KeepAlive(h)
+	return int(C.fssl_conn_shown(h.ptr))
+}
+
 // protocol returns the version that the handshake uses so far, even before a
 // cipher suite is negotiated.
 func (h *sslHandle) protocol() Version {

@@ -34,6 +34,12 @@ type State struct {
 	// ExtendedMasterSecret is true if the master secret is bound to this
 	// handshake (RFC 7627). In TLS 1.3 it is always true.
 	ExtendedMasterSecret bool
+	// Shown is the certificate that this side has shown to the peer in the last
+	// handshake. It is nil before the handshake is done, and if this side has
+	// shown no certificate: it has no certificate, the server did not ask the
+	// client for one, no identity of the client fits, the suite is anonymous,
+	// or the session was resumed. The program must not change it.
+	Shown *ShownIdentity
 }
 
 // State returns the State of the connection. After Close it is the zero value.
@@ -47,6 +53,9 @@ func (f *Filter) State() State {
 	}
 	s := f.ssl.facts()
 	s.HandshakeDone = f.proved()
+	if i := f.ssl.shown(); i >= 0 {
+		s.Shown = f.ctx.identities[i].shown
+	}
 	return s
 }
 

@@ -192,14 +192,14 @@ func (o *Options) validateVersions() error {
 }
 
 func (o *Options) validateKeys() error {
-	crt, key, chain := o.fileOption("Crt"), o.fileOption("Key"), o.fileOption("Chain")
-	switch {
-	case key.given() && !crt.given() && !chain.given():
-		return badOption(key.input().option, "is given without Crt or Chain")
-	case crt.given() && !key.given() && !chain.given():
-		return badOption(crt.input().option, "is given without Key")
-	case o.KeyPassphrase != nil && !crt.given() && !chain.given():
-		return badOption("KeyPassphrase", "is given without Crt and Key")
+	sources := o.sources()
+	if len(sources) > maxIdentities {
+		return badOption("Identities", "this side has %d certificates; %d are possible", len(sources), maxIdentities)
+	}
+	for i := range sources {
+		if err := sources[i].validate(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

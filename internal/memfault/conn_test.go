@@ -88,6 +88,11 @@ func TestConnection(t *testing.T) {
 		{"unknown client", server, as("client-unknown")},
 		{"revoked client", server, as("client-revoked")},
 		{"revoked client, enforced", change(server, func(o *sslfilter.Options) { o.RequireValidClientCert = true }), as("client-revoked")},
+		{"client with two identities, server with two", change(server, func(o *sslfilter.Options) {
+			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")}}
+		}), change(as("client-self"), func(o *sslfilter.Options) {
+			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("client-ec.crt"), Key: testkit.PKI("client-ec.key")}}
+		})},
 		{"server of another name", server, change(client, func(o *sslfilter.Options) { o.ServerName = "other.test" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -95,6 +95,9 @@ func TestNewCtx(t *testing.T) {
 	}{
 		{"server with everything", server, client},
 		{"client with everything", client, server},
+		{"several identities", sslfilter.Options{TLS12: true, Identities: []sslfilter.Identity{
+			{Chain: testkit.PKI("chain.pem"), Key: testkit.PKI("server-inter.key")}, {Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")},
+		}}, client12()},
 		{"encrypted key in memory", sslfilter.Options{CrtMem: testkit.PKIBytes(t, "server.crt"), KeyMem: testkit.PKIBytes(t, "server-enc.key"), KeyPassphrase: secret, TLS12: true}, client12()},
 		{"chain from the CAs", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrtMem: [][]byte{testkit.PKIBytes(t, "inter.crt"), root}, TLS12: true}, client12()},
 		{"Ed25519, TLS 1.3 suites", sslfilter.Options{Crt: testkit.PKI("server-ed25519.crt"), Key: testkit.PKI("server-ed25519.key"), CipherSuites: "TLS_AES_128_GCM_SHA256", MinVersion: sslfilter.VersionTLS13}, sslfilter.Options{Client: true, InsecureSkipVerify: true}},

@@ -36,15 +36,15 @@ func parseFlags(args ...string) (*Config, error) {
 // Every field of the library's options has a flag and a key on each side on which it
 // has an effect, and their value reaches the field.
 func TestEveryOptionHasAFlag(t *testing.T) {
-	const inMemory, role, clients, servers, once = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP"
+	const inMemory, role, clients, servers, once, several = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP", "the relay has one certificate on each side"
 	skipServer := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several,
 		"InsecureSkipVerify": clients, "ServerName": clients,
 	}
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several,
 		"ClientCert": servers, "BlockBadClientCert": servers, "BlockInvalidClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
 	}
 	log := slog.New(slog.DiscardHandler)
