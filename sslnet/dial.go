@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
@@ -23,15 +24,51 @@ func Dial(network, addr string, ctx *sslfilter.Ctx) (*Conn, error) {
 }
 
 // Dialer makes TLS connections, like the Dialer of crypto/tls. Its fields must not
-// be changed while it is in use. Its methods are safe for concurrent use.
+// be changed while it is in use; SetCtx can replace Ctx. Its methods are safe for
+// concurrent use.
 type Dialer struct {
-	// Ctx is the context of a client. It must be set.
+	// Ctx is the context of a client. It must be set. SetCtx can replace it later.
 	Ctx *sslfilter.Ctx
 	// NetDialer makes the underlying connections. Default: a zero net.Dialer.
 	NetDialer *net.Dialer
 	// HandshakeTimeout bounds the handshake. Default: DefaultHandshakeTimeout. If
 	// it is negative, only the context and the deadlines bound the handshake.
 	HandshakeTimeout time.Duration
+
+	replaced atomic.Pointer[sslfilter.Ctx] // set by SetCtx
+}
+
+// noCtx stands for a nil argument of SetCtx.
+var noCtx = new(sslfilter.Ctx)
+
+// SetCtx replaces Ctx for new connections, for example because the client
+// certificate has been renewed. It may be called at any time, from any goroutine.
+// Established connections and handshakes in progress continue with the old Ctx, and
+// so does a sslhttp.Transport for the requests that it is sending.
+//
+// The Dialer closes neither Ctx. After SetCtx has returned, the caller may close
+// the old one, even while connections are being made: a connection that exists
+// keeps what it needs of its Ctx, and the Dialer uses the new one for all others.
+// A Ctx that is not closed is freed when it is no longer used. After SetCtx(nil),
+// the Dialer makes no connections.
+func (d *Dialer) SetCtx(ctx *sslfilter.Ctx) {
+	if ctx == nil {
+		ctx = noCtx
+	}
+	d.replaced.Store(ctx)
+}
+
+// CurrentCtx returns the Ctx of new connections: the one that SetCtx was last called
+// with, or else the field Ctx.
+func (d *Dialer) CurrentCtx() *sslfilter.Ctx {
+	switch ctx := d.replaced.Load(); ctx {
+	case nil:
+		return d.Ctx
+	case noCtx:
+		return nil
+	default:
+		return ctx
+	}
 }
 
 // Dial is DialContext with the background context.
@@ -77,13 +114,10 @@ func (d *Dialer) Client(ctx context.Context, below net.Conn, addr string, protoc
 		below.Close()
 		return nil, err
 	}
-	c := Client(below, d.Ctx)
-	c.handshake.timeout = handshakeTimeoutOr(d.HandshakeTimeout)
-	c.protocols = protocols
-	if d.Ctx.ServerName() == "" {
-		if host, _, err := net.SplitHostPort(addr); err == nil {
-			c.name = host
-		}
+	c, err := d.begin(below, addr, protocols)
+	if err != nil {
+		below.Close()
+		return nil, err
 	}
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()
@@ -92,16 +126,34 @@ func (d *Dialer) Client(ctx context.Context, below net.Conn, addr string, protoc
 	return c, nil
 }
 
-func (d *Dialer) check(ctx context.Context) error {
-	switch {
-	case ctx == nil:
-		return errNoContext
-	case d.Ctx == nil:
-		return errNoCtx
-	case !d.Ctx.Client():
-		return errNotClient
+// begin makes a Conn and its filter. If SetCtx replaces the Ctx and the caller then
+// closes the old one before the filter is made, begin uses the new Ctx.
+func (d *Dialer) begin(below net.Conn, addr string, protocols []string) (*Conn, error) {
+	for {
+		ctx := d.CurrentCtx()
+		c := Client(below, ctx)
+		c.handshake.timeout = handshakeTimeoutOr(d.HandshakeTimeout)
+		c.protocols = protocols
+		if err := c.check(); err != nil {
+			return nil, err
+		}
+		if ctx.ServerName() == "" {
+			if host, _, err := net.SplitHostPort(addr); err == nil {
+				c.name = host
+			}
+		}
+		err := c.prepare()
+		if err == nil || !errors.Is(err, sslfilter.ErrClosed) || d.CurrentCtx() == ctx {
+			return c, err
+		}
 	}
-	return nil
+}
+
+func (d *Dialer) check(ctx context.Context) error {
+	if ctx == nil {
+		return errNoContext
+	}
+	return (&Conn{ctx: d.CurrentCtx(), client: true}).check()
 }
 
 // located adds the addresses to an error of the handshake that does not have them.

@@ -251,23 +251,33 @@ func (c *Conn) begin() error {
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	if c.filter == nil {
-		f, err := c.ctx.NewFilter()
-		if err == nil && c.name != "" {
-			err = nameFilter(f, c.name, c.verify)
-		}
-		if err == nil && len(c.protocols) > 0 {
-			err = f.SetALPN(c.protocols...)
-		}
-		if err != nil {
-			if f != nil {
-				f.Close()
-			}
-			return err
-		}
-		c.filter = f
+	if err := c.prepare(); err != nil {
+		return err
 	}
 	return c.filter.Handshake()
+}
+
+// prepare makes the filter if there is none. The caller holds mu, unless nobody else
+// has c yet.
+func (c *Conn) prepare() error {
+	if c.filter != nil {
+		return nil
+	}
+	f, err := c.ctx.NewFilter()
+	if err == nil && c.name != "" {
+		err = nameFilter(f, c.name, c.verify)
+	}
+	if err == nil && len(c.protocols) > 0 {
+		err = f.SetALPN(c.protocols...)
+	}
+	if err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return err
+	}
+	c.filter = f
+	return nil
 }
 
 // advance sends what is ready for the network, and reports whether the handshake

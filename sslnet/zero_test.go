@@ -35,7 +35,7 @@ func TestNothingIsGiven(t *testing.T) {
 		defer l.Close()
 		return failing(l.Accept())
 	}
-	dial := func(d sslnet.Dialer, ctx context.Context) error {
+	dial := func(d *sslnet.Dialer, ctx context.Context) error {
 		_, plain := d.Dial("tcp", addr)
 		if ctx != nil {
 			require.Error(t, plain)
@@ -46,8 +46,8 @@ func TestNothingIsGiven(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"Dial without a Ctx":              func() error { return failing(sslnet.Dial("tcp", addr, nil)) },
 		"Dial with the Ctx of a server":   func() error { return failing(sslnet.Dial("tcp", addr, server)) },
-		"Dialer without a Ctx":            func() error { return dial(sslnet.Dialer{}, context.Background()) },
-		"Dialer without a Context":        func() error { return dial(sslnet.Dialer{Ctx: client}, nil) },
+		"Dialer without a Ctx":            func() error { return dial(&sslnet.Dialer{}, context.Background()) },
+		"Dialer without a Context":        func() error { return dial(&sslnet.Dialer{Ctx: client}, nil) },
 		"Dialer.Client without a conn":    func() error { return failing((&sslnet.Dialer{Ctx: client}).Client(context.Background(), nil, addr)) },
 		"Dialer.Client without a Ctx":     func() error { return failing(new(sslnet.Dialer).Client(context.Background(), conn(), addr)) },
 		"Listen without a Ctx":            func() error { return failing(sslnet.Listen("tcp", "127.0.0.1:0", nil)) },
