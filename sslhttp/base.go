@@ -20,8 +20,6 @@ type fields struct {
 	base    *http.Transport // a copy of Base
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	timeout time.Duration // Base.TLSHandshakeTimeout; bounds a handshake if above 0
-	alpn    []string      // protocols to offer
-	alpnH1  []string      // protocols to offer if the request needs HTTP/1.1
 	h1, h2  bool          // protocols that https may use
 }
 
@@ -29,10 +27,10 @@ type fields struct {
 // cannot have its effect: nobody would notice an egress filter or a CA that is
 // silently ignored.
 func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
-	if dialer == nil || dialer.Ctx == nil {
-		return nil, errors.New("sslhttp: Transport without Dialer or its Ctx")
+	if dialer == nil {
+		return nil, errNoDialer
 	}
-	f := &fields{base: given, alpn: dialer.Ctx.ALPN()}
+	f := &fields{base: given}
 	if given == nil {
 		f.base, _ = http.DefaultTransport.(*http.Transport)
 		if f.base == nil { // the program has replaced it
@@ -99,39 +97,45 @@ func (f *fields) setDial(dialer *sslnet.Dialer, given bool) error {
 	return nil
 }
 
-// setProtocols determines which protocols may be used and which are offered.
+// setProtocols determines which protocols may be used.
 func (f *fields) setProtocols() {
 	f.h1, f.h2 = true, f.base.TLSNextProto == nil // an empty map was the way to disable HTTP/2 before Protocols
 	if p := f.base.Protocols; p != nil {
 		f.h1, f.h2 = p.HTTP1(), p.HTTP2()
 	}
-	if len(f.alpn) == 0 {
-		return
+}
+
+// offers returns the protocols to offer, given those of Options.ALPN: for any
+// request, and for one that needs HTTP/1.1.
+func (f *fields) offers(alpn []string) (all, h1 []string) {
+	if len(alpn) == 0 {
+		return nil, nil
 	}
-	f.alpnH1 = slices.DeleteFunc(slices.Clone(f.alpn), func(p string) bool { return p == "h2" })
-	if len(f.alpnH1) == 0 {
-		f.alpnH1 = []string{"http/1.1"}
+	h1 = slices.DeleteFunc(slices.Clone(alpn), func(p string) bool { return p == "h2" })
+	if len(h1) == 0 {
+		h1 = []string{"http/1.1"}
 	}
 	switch {
 	case !f.h2:
-		f.alpn = f.alpnH1
+		return h1, h1
 	case !f.h1:
-		f.alpn = []string{"h2"}
+		return []string{"h2"}, h1
 	}
+	return alpn, h1
 }
 
 // plain makes the net/http transport for http URLs. It differs from Base only in
 // how it dials: it uses the Dialer for TLS with an https proxy.
-func (t *Transport) plain() *http.Transport {
-	pool := t.base.Clone()
+func (p *pools) plain() *http.Transport {
+	pool := p.base.Clone()
 	forgetTLS(pool)
-	pool.DialContext, pool.Dial = t.dial, nil
+	pool.DialContext, pool.Dial = p.dial, nil
 	pool.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		below, err := t.dialBelow(ctx, addr)
+		below, err := p.dialBelow(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
-		return t.secure(ctx, below, addr, t.alpnH1)
+		return p.secure(ctx, below, addr, p.alpnH1)
 	}
 	return pool
 }
@@ -139,8 +143,8 @@ func (t *Transport) plain() *http.Transport {
 // pool makes the net/http transport for one protocol over TLS. With unencrypted
 // HTTP/2 as its only protocol, net/http uses HTTP/2 on the connections of the
 // Dialer without checking their type.
-func (t *Transport) pool(h2 bool) *http.Transport {
-	pool := t.base.Clone()
+func (p *pools) pool(h2 bool) *http.Transport {
+	pool := p.base.Clone()
 	forgetTLS(pool)
 	pool.Proxy = nil // connect dials through the proxy
 	pool.Protocols = new(http.Protocols)
@@ -151,7 +155,7 @@ func (t *Transport) pool(h2 bool) *http.Transport {
 		if !ok {
 			return nil, errors.New("sslhttp: net/http dialed without the context of a request")
 		}
-		return t.connect(ctx, r, h2)
+		return p.connect(ctx, r, h2)
 	}
 	return pool
 }
@@ -161,8 +165,8 @@ func forgetTLS(pool *http.Transport) {
 }
 
 // dialBelow makes an underlying connection.
-func (t *Transport) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
-	conn, err := t.dial(ctx, "tcp", addr)
+func (f *fields) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := f.dial(ctx, "tcp", addr)
 	if err == nil && conn == nil {
 		err = errors.New("sslhttp: the dial function of Base returned neither a connection nor an error")
 	}
@@ -170,14 +174,14 @@ func (t *Transport) dialBelow(ctx context.Context, addr string) (net.Conn, error
 }
 
 // secure does the TLS handshake over below with the server at addr.
-func (t *Transport) secure(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
+func (p *pools) secure(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
 	limited := ctx
-	if t.timeout > 0 {
+	if p.timeout > 0 {
 		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, t.timeout)
+		limited, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
 	}
-	conn, err := t.Dialer.Client(limited, below, addr, protocols...)
+	conn, err := p.t.Dialer.Client(limited, below, addr, protocols...)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		err = fmt.Errorf("sslhttp: %s: %w", addr, sslnet.ErrHandshakeTimeout)
 	}

@@ -35,21 +35,21 @@ type route struct {
 type routeKey struct{}
 
 // routeOf returns the route of a request.
-func (t *Transport) routeOf(req *http.Request) (*route, error) {
+func (f *fields) routeOf(req *http.Request) (*route, error) {
 	addr, err := address(req)
 	if err != nil {
 		return nil, err
 	}
 	r := &route{addr: addr, h1: needsHTTP1(req)}
-	if t.base.Proxy != nil {
-		if r.proxy, err = t.base.Proxy(req); err != nil {
+	if f.base.Proxy != nil {
+		if r.proxy, err = f.base.Proxy(req); err != nil {
 			return nil, err
 		}
 	}
 	switch {
-	case !t.h1 && !t.h2:
+	case !f.h1 && !f.h2:
 		err = errors.New("sslhttp: Base.Protocols has neither HTTP1 nor HTTP2")
-	case r.h1 && !t.h1:
+	case r.h1 && !f.h1:
 		err = errors.New("sslhttp: the request asks for an upgrade, which needs HTTP/1.1, but Base.Protocols does not have HTTP1")
 	}
 	return r, err
@@ -82,11 +82,11 @@ func (r *route) hidden(req *http.Request) *http.Request {
 }
 
 // below makes the underlying connection for TLS with the server.
-func (t *Transport) below(ctx context.Context, r *route) (net.Conn, error) {
+func (p *pools) below(ctx context.Context, r *route) (net.Conn, error) {
 	if r.proxy == nil {
-		return t.dialBelow(ctx, r.addr)
+		return p.dialBelow(ctx, r.addr)
 	}
-	conn, err := t.through(ctx, r)
+	conn, err := p.through(ctx, r)
 	if err != nil {
 		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s: %w", r.proxy.Redacted(), err)}
 	}
@@ -94,8 +94,8 @@ func (t *Transport) below(ctx context.Context, r *route) (net.Conn, error) {
 }
 
 // through makes a connection through the proxy.
-func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
-	port, ask := "80", t.askHTTP
+func (p *pools) through(ctx context.Context, r *route) (net.Conn, error) {
+	port, ask := "80", p.askHTTP
 	switch r.proxy.Scheme {
 	case "", "http":
 	case "https":
@@ -105,16 +105,16 @@ func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
 	default:
 		return nil, fmt.Errorf("want a proxy URL with http, https, socks5 or socks5h, got %q", r.proxy.Scheme)
 	}
-	if p := r.proxy.Port(); p != "" {
-		port = p
+	if given := r.proxy.Port(); given != "" {
+		port = given
 	}
 	addr := net.JoinHostPort(r.proxy.Hostname(), port)
-	conn, err := t.dialBelow(ctx, addr)
+	conn, err := p.dialBelow(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	if r.proxy.Scheme == "https" {
-		secured, err := t.secure(ctx, conn, addr, t.alpnH1)
+		secured, err := p.secure(ctx, conn, addr, p.alpnH1)
 		if err != nil {
 			return nil, err
 		}
@@ -135,11 +135,11 @@ func (t *Transport) through(ctx context.Context, r *route) (net.Conn, error) {
 }
 
 // askHTTP asks an HTTP proxy for a connection with CONNECT, as net/http does.
-func (t *Transport) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
-	header := t.base.ProxyConnectHeader
-	if t.base.GetProxyConnectHeader != nil {
+func (f *fields) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
+	header := f.base.ProxyConnectHeader
+	if f.base.GetProxyConnectHeader != nil {
 		var err error
-		if header, err = t.base.GetProxyConnectHeader(ctx, r.proxy, r.addr); err != nil {
+		if header, err = f.base.GetProxyConnectHeader(ctx, r.proxy, r.addr); err != nil {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func (t *Transport) askHTTP(ctx context.Context, conn net.Conn, r *route) error 
 	if err := req.Write(conn); err != nil {
 		return err
 	}
-	most := t.base.MaxResponseHeaderBytes
+	most := f.base.MaxResponseHeaderBytes
 	if most <= 0 {
 		most = maxConnectHeader
 	}
@@ -163,8 +163,8 @@ func (t *Transport) askHTTP(ctx context.Context, conn net.Conn, r *route) error 
 	if err != nil {
 		return err
 	}
-	if t.base.OnProxyConnectResponse != nil {
-		if err := t.base.OnProxyConnectResponse(ctx, r.proxy, req, resp); err != nil {
+	if f.base.OnProxyConnectResponse != nil {
+		if err := f.base.OnProxyConnectResponse(ctx, r.proxy, req, resp); err != nil {
 			return err
 		}
 	}

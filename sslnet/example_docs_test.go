@@ -151,7 +151,22 @@ func ExampleDialer() {
 	// docs:end
 	fmt.Println(err)
 	conn.Close()
-	// Output: <nil>
+	o := sslfilter.Options{Client: true, CACrt: caFile}
+	renew := func() error {
+		// docs:begin
+		ctx, err := sslfilter.NewCtx(o) // reads the files again
+		if err != nil {
+			return err
+		}
+		old := dialer.CurrentCtx()
+		dialer.SetCtx(ctx)
+		return old.Close()
+		// docs:end
+	}
+	fmt.Println(renew())
+	// Output:
+	// <nil>
+	// <nil>
 }
 
 func ExampleNewListener() {
