@@ -54,6 +54,29 @@ func Find(t testing.TB, debianPackage, name string, trial ...string) string {
 	return path
 }
 
+// FindOpenSSL returns the openssl command of a series such as "3.5": one that
+// scripts/mkssl.sh has built, or the command of the system. It is for packages two
+// folders below the root of the module. If there is none, the test is skipped.
+func FindOpenSSL(t testing.TB, series string) string {
+	t.Helper()
+	dir := os.Getenv("SSLFILTER_OPENSSL")
+	if dir == "" {
+		dir = filepath.Join("..", "..", ".openssl")
+	}
+	private, err := filepath.Abs(filepath.Join(dir, series, "openssl"))
+	require.NoError(t, err)
+	if _, err := os.Stat(private); err == nil {
+		return private
+	}
+	if system, err := exec.LookPath("openssl"); err == nil {
+		if out, _ := exec.Command(system, "version").Output(); strings.HasPrefix(string(out), "OpenSSL "+series) {
+			return system
+		}
+	}
+	SkipUnless(t, "openssl-"+series, "openssl "+series, "scripts/mkssl.sh .openssl "+series)
+	return ""
+}
+
 // FindDaemon is Find for a program that Debian installs in /usr/sbin, which is not in
 // the PATH of every user.
 func FindDaemon(t testing.TB, debianPackage, name string) string {

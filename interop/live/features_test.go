@@ -149,7 +149,7 @@ func TestHelloRetryRequest(t *testing.T) {
 		require.Equal(t, 2, hellos(wire.out))
 	}
 	t.Run("OpenSSL 3.5", func(t *testing.T) {
-		openssl := findOpenSSL(t, "3.5")
+		openssl := peers.FindOpenSSL(t, "3.5")
 		accept(t, func(port string) {
 			peers.StartForeign(t, nil, openssl, "s_client", "-connect", "127.0.0.1:"+port, "-groups", "X25519:P-384", "-tls1_3")
 		})
@@ -197,7 +197,7 @@ func TestHelloRetryRequest(t *testing.T) {
 
 // Sessions are resumed with tickets, unless client certificates are requested.
 func TestResumption(t *testing.T) {
-	openssl := findOpenSSL(t, "3.5")
+	openssl := peers.FindOpenSSL(t, "3.5")
 	for _, ask := range []bool{false, true} {
 		o := testkit.Server()
 		o.ClientCert, o.CACrt = ask, testkit.AbsPKI("root.crt")
@@ -227,7 +227,7 @@ func TestResumption(t *testing.T) {
 
 // s_client and s_server ask us to change our keys, and we ask them.
 func TestKeyUpdates(t *testing.T) {
-	openssl := findOpenSSL(t, "3.5")
+	openssl := peers.FindOpenSSL(t, "3.5")
 	addr, _ := echoServer(t, testkit.Server())
 	client := peers.StartForeign(t, nil, openssl, "s_client", "-connect", addr, "-tls1_3", "-CAfile", testkit.AbsPKI("root.crt"))
 	server := peers.StartForeign(t, nil, openssl, "s_server", "-accept", "127.0.0.1:0", "-tls1_3", "-cert", testkit.AbsPKI("server.crt"), "-key", testkit.AbsPKI("server.key"))

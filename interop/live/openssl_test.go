@@ -3,13 +3,8 @@ package live_test
 import (
 	"encoding/asn1"
 	"encoding/pem"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
@@ -19,7 +14,7 @@ import (
 // opensslPeers returns the openssl commands of the releases with long-term support.
 func opensslPeers() (list []*peer) {
 	for _, series := range []string{"1.1.1", "3.0", "3.5"} {
-		find := func(t testing.TB) string { return findOpenSSL(t, series) }
+		find := func(t testing.TB) string { return peers.FindOpenSSL(t, series) }
 		p := &peer{name: "OpenSSL " + series, short: series == "3.0", debian: "openssl, or `scripts/mkssl.sh`", clientALPN: "interop", serverALPN: "interop"}
 		p.quirks.serverCuts = series == "1.1.1" // s_server sets SSL_SENT_SHUTDOWN and frees the connection
 		p.version = func(t testing.TB) string {
@@ -31,27 +26,6 @@ func opensslPeers() (list []*peer) {
 		list = append(list, p)
 	}
 	return list
-}
-
-// findOpenSSL returns the openssl command of a series: one that scripts/mkssl.sh has
-// built, or the command of the system.
-func findOpenSSL(t testing.TB, series string) string {
-	dir := os.Getenv("SSLFILTER_OPENSSL")
-	if dir == "" {
-		dir = filepath.Join("..", "..", ".openssl")
-	}
-	private, err := filepath.Abs(filepath.Join(dir, series, "openssl"))
-	require.NoError(t, err)
-	if _, err := os.Stat(private); err == nil {
-		return private
-	}
-	if system, err := exec.LookPath("openssl"); err == nil {
-		if out, _ := run(t, system, "version"); strings.HasPrefix(out, "OpenSSL "+series) {
-			return system
-		}
-	}
-	peers.SkipUnless(t, "openssl-"+series, "openssl "+series, "scripts/mkssl.sh .openssl "+series)
-	return ""
 }
 
 // run runs a program of the peer to its end.
