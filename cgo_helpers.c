@@ -174,6 +174,10 @@ static void forget_records(fssl_verdict *v)
     while (v->n_rec > 0)
         X509_free(v->rec[--v->n_rec].cert);
     v->refused = 0;
+    if (unlikely(v->shown != NULL)) {
+        fssl_certs_free(v->shown);
+        v->shown = NULL;
+    }
 }
 
 static int record(fssl_verdict *v, X509 *cert, int code, int depth, int ignored)
@@ -201,12 +205,15 @@ static int record(fssl_verdict *v, X509 *cert, int code, int depth, int ignored)
     return 1;
 }
 
-static int refuse(fssl_verdict *v, X509_STORE_CTX *store, int code, int depth)
+/* Rejects the chain. It keeps the certificates that the peer sent, because OpenSSL keeps only those that it accepts. */
+SELDOM static int refuse(fssl_verdict *v, X509_STORE_CTX *store, int code, int depth)
 {
     X509_STORE_CTX_set_error(store, code);
     v->refused = code;
     v->refused_depth = depth;
     v->refused_rec = v->n_rec - 1;
+    if (v->shown == NULL)
+        v->shown = X509_chain_up_ref(X509_STORE_CTX_get0_untrusted(store)); /* NULL if memory is short */
     return 0;
 }
 

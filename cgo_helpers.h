@@ -192,6 +192,7 @@ typedef struct fssl_verdict {
     int unproved;       /* rec is from a renegotiation that is not complete: the peer has not proved that it has the key */
     int refused;        /* the error for which the callback rejected the chain, or 0 */
     int refused_depth, refused_rec;
+    STACK_OF(X509) *shown; /* if the chain was rejected: references to the certificates that the peer sent, its own first */
     long round;         /* number of renegotiations when rec was started */
 } fssl_verdict;
 

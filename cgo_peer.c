@@ -81,11 +81,16 @@ int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
 }
 
 /*
- * Returns the certificates that the peer sent. On a server, chain does not have the client's own certificate, and
- * own is a reference to it.
+ * Returns the certificates that the peer sent, or -1 if there was no memory to keep them. On a server that accepted
+ * them, chain does not have the client's own certificate, and own is a reference to it.
  */
 int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own)
 {
+    if (c->verdict.refused != 0) {
+        *chain = c->verdict.shown;
+        *own = NULL;
+        return *chain != NULL ? sk_X509_num(*chain) : -1;
+    }
     *chain = SSL_get_peer_cert_chain(c->ssl);
     *own = c->client ? NULL : fssl_peer_certificate(c->ssl);
     return *chain != NULL ? sk_X509_num(*chain) : 0;

@@ -35,6 +35,14 @@ type Error struct {
 	Code    int           // SSL_get_error(3), or 0 if the call does not have one
 	Records []ErrorRecord // OpenSSL's whole error queue, oldest first
 	Hint    string        // the meaning of the error here, or a remedy; often empty
+	// Peer describes the certificate that the peer sent if a handshake failed
+	// after it. It is nil if the peer sent none that OpenSSL can read, and after
+	// the handshake. It has at most about 100 KiB of certificates, the size that
+	// OpenSSL accepts, and their names.
+	//
+	// WARNING: The peer has not proved that it has the key of the certificate,
+	// which anyone may have sent. Peer.KeyProved is false.
+	Peer *Peer
 
 	cause error
 }

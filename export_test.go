@@ -74,6 +74,6 @@ func Judge(f *Filter, chain [][]byte) (ids []CertID, valid bool, err error) {
 		return nil, false, err
 	}
 	defer v.close()
-	ids, _ = v.verdict().certIDs()
-	return ids, v.verdict().acceptable(), nil
+	records, _ := v.verdict().records()
+	return certIDs(records), v.verdict().acceptable(), nil
 }

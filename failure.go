@@ -45,6 +45,7 @@ func (f *Filter) failure(op string, st status) error {
 		}
 		e.cause = refusal
 	}
+	e.Peer = f.refusedPeer()
 	f.explain(e)
 	return f.fail(e)
 }

@@ -29,6 +29,13 @@ type CertID struct {
 type Peer struct {
 	// Exists is true if the peer sent a certificate.
 	Exists bool
+	// KeyProved is true if the peer has proved that it has the private key of
+	// its certificate, which is the case once the handshake is complete. It is
+	// always false in Error.Peer.
+	//
+	// WARNING: Certificates are public. If KeyProved is false, anyone may have
+	// sent this certificate: it does not say who the peer is.
+	KeyProved bool
 	// Valid is the result of ClientCertValid: the handshake is complete, every
 	// error is ignored or there is none, and neither CACRL nor CRLCheck blocks
 	// the certificate.
@@ -42,6 +49,8 @@ type Peer struct {
 	Sent [][]byte
 	// Errors has the errors of the verification, ordered by depth.
 	Errors []VerifyIssue
+	// IDs has the result of ClientCertIDs.
+	IDs []CertID
 	// CRL is the result of Options.CACRL. The file is checked when Peer is
 	// called.
 	CRL CRLResult
@@ -134,25 +143,23 @@ func (f *Filter) ClientCertIDs() []CertID {
 	if f.ssl == nil {
 		return nil
 	}
-	ids, ok := f.ssl.verdict().certIDs()
+	records, ok := f.ssl.verdict().records()
 	if !ok {
 		f.fail(outOfMemory("X509_NAME_oneline", nil))
 		return nil
 	}
-	return ids
+	return certIDs(records)
 }
 
-// certIDs returns the records in the form of the original. ok is false if C has
-// no memory for a name.
-func (v verdict) certIDs() (ids []CertID, ok bool) {
-	records, ok := v.records()
+// certIDs returns the records in the form of the original.
+func certIDs(records []verifyRecord) (ids []CertID) {
 	for _, r := range records {
 		ids = append(ids, CertID{
 			Subject: r.cert.subject, Issuer: r.cert.issuer, Serial: r.cert.serial,
 			Err: r.code, Depth: r.depth, Ignored: r.ignored,
 		})
 	}
-	return ids, ok
+	return ids
 }
 
 // Peer describes the other side's certificate and the verdict on it, or returns
@@ -163,7 +170,32 @@ func (f *Filter) Peer() *Peer {
 	if f.ssl == nil {
 		return nil
 	}
-	p := &Peer{Exists: f.ssl.verdict().recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
+	p, ok := f.peer()
+	if !ok {
+		f.fail(outOfMemory("i2d_X509", nil))
+	}
+	return p
+}
+
+// refusedPeer describes the peer of a handshake that has failed. It returns nil
+// if the peer has sent no certificate, and after the handshake.
+func (f *Filter) refusedPeer() *Peer {
+	if f.keyProved() || f.ssl.verdict().recorded() == 0 {
+		return nil
+	}
+	p, _ := f.peer() // if memory is short, without the certificates
+	return p
+}
+
+// keyProved reports whether the peer has proved the key of the certificate that
+// it has sent last.
+func (f *Filter) keyProved() bool { return f.proved() && !f.ssl.verdict().unproved() }
+
+// peer does Peer. If OpenSSL runs out of memory, ok is false and the result has
+// no certificates.
+func (f *Filter) peer() (p *Peer, ok bool) {
+	p = &Peer{Exists: f.ssl.verdict().recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
+	p.KeyProved = p.Exists && f.keyProved()
 	p.Valid = f.proved() && f.verified() && p.CRL.OK()
 	p.noCA = !f.ctx.trusts
 	infos, ders, whole := f.ssl.chain()
@@ -179,11 +211,12 @@ func (f *Filter) Peer() *Peer {
 		}
 	}
 	slices.SortStableFunc(p.Errors, func(a, b VerifyIssue) int { return cmp.Compare(a.Depth, b.Depth) })
+	p.IDs = certIDs(records)
 	if !whole || !copied || !named {
-		f.fail(outOfMemory("i2d_X509", nil))
-		p.Valid, p.Chain, p.Sent = false, nil, nil
+		p.Valid, p.Chain, p.Sent, p.IDs = false, nil, nil, nil
+		return p, false
 	}
-	return p
+	return p, true
 }
 
 // String describes the verdict in one line, for logs. Text that the peer has
@@ -214,8 +247,11 @@ func (p *Peer) String() string {
 	if p.CRLCheck.Status == CRLUnusable { // all other results are in Errors
 		why = append(why, p.CRLCheck.String())
 	}
+	if !p.KeyProved {
+		why = append(why, "the peer has not proved that it has the key")
+	}
 	if len(why) == 0 {
-		return "invalid: the handshake is not complete"
+		return "invalid"
 	}
 	return "invalid: " + bounded.Text(strings.Join(why, "; "))
 }

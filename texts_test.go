@@ -14,14 +14,15 @@ import (
 func TestTextsVerdict(t *testing.T) {
 	name := clientName + "client revoked"
 	for want, p := range map[string]*sslfilter.Peer{
-		"no certificate":                         nil,
-		"valid":                                  {Exists: true, Valid: true},
-		"invalid: the handshake is not complete": {Exists: true},
-		"invalid: certificate has expired (10) at depth 1": {Exists: true, Errors: []sslfilter.VerifyIssue{
+		"no certificate": nil,
+		"valid":          {Exists: true, KeyProved: true, Valid: true},
+		"invalid: the peer has not proved that it has the key": {Exists: true},
+		"invalid: certificate has expired (10) at depth 1": {Exists: true, KeyProved: true, Errors: []sslfilter.VerifyIssue{
 			{Code: 9, Ignored: true}, {Depth: 1, Code: 10},
 		}},
+		"invalid: certificate has expired (10) at depth 0; the peer has not proved that it has the key": {Exists: true, Errors: []sslfilter.VerifyIssue{{Code: 10}}},
 		"invalid: certificate has expired (10) at depth 0; crl.pem: serial 20:07 of " + name + " is listed": {
-			Exists: true, Errors: []sslfilter.VerifyIssue{{Code: 10}},
+			Exists: true, KeyProved: true, Errors: []sslfilter.VerifyIssue{{Code: 10}},
 			CRL: sslfilter.CRLResult{Status: sslfilter.CRLListed, File: "crl.pem", Subject: name, Serial: []byte{0x20, 0x07}},
 		},
 	} {

@@ -168,9 +168,14 @@ func (v verdict) rec() []C.fssl_record {
 func (v verdict) records() (list []verifyRecord, ok bool) {
 	defer runtime.KeepAlive(v.live)
 	list, ok = make([]verifyRecord, 0, v.v.n_rec), true
-	for _, r := range v.rec() {
-		info, described := describe(r.cert)
-		ok = ok && described
+	var last *C.X509
+	var info certInfo
+	for i, r := range v.rec() {
+		if i == 0 || r.cert != last { // often several records in a row are about one certificate
+			var described bool
+			info, described = describe(r.cert)
+			last, ok = r.cert, ok && described
+		}
 		list = append(list, verifyRecord{
 			code:    VerifyCode(r.code),
 			depth:   int(r.depth),
@@ -299,6 +304,9 @@ func (h *sslHandle) sent() (ders [][]byte, ok bool) {
 	var stack *C.struct_stack_st_X509
 	var own *C.X509
 	n := int(C.fssl_conn_sent(h.ptr, &stack, &own))
+	if n < 0 {
+		return nil, false
+	}
 	if own != nil {
 		ders = append(ders, der(own))
 		C.X509_free(own)

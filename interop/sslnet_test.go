@@ -2,6 +2,7 @@ package interop_test
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -69,6 +70,32 @@ func TestConnOpenSSLClient(t *testing.T) {
 			client.stdin.Close() // it sends close_notify and ends
 			require.NoError(t, client.wait())
 		})
+	}
+}
+
+// A listener that refuses the certificate of openssl s_client reports the certificate.
+func TestConnRefusesOpenSSLClient(t *testing.T) {
+	for _, flag := range []string{"-tls1_2", "-tls1_3"} {
+		for crt, code := range map[string]sslfilter.VerifyCode{"client-expired": 10, "client-unknown": 20, "client-srvonly": 26} {
+			failed := make(chan error, 1)
+			l := &sslnet.Listener{
+				Listener: listen(t), Ctx: testkit.Ctx(t, testkit.Requiring()),
+				HandshakeError: func(_ net.Conn, err error) { failed <- err },
+			}
+			defer l.Close()
+			go l.Accept()
+			start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), flag, "-CAfile", testkit.PKI("root.crt"),
+				"-cert", testkit.PKI(crt+".crt"), "-key", testkit.PKI(crt+".key"))
+			select {
+			case err := <-failed:
+				require.Equal(t, code, testkit.As[*sslfilter.VerifyError](t, err).Code)
+				peer := testkit.As[*sslfilter.Error](t, err).Peer
+				require.True(t, bytes.Equal(testkit.Cert(t, crt+".crt").Raw, peer.Sent[0]), "%s %s", flag, crt)
+				require.False(t, peer.KeyProved)
+			case <-time.After(testkit.Patience):
+				require.FailNow(t, "the client is not refused")
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ package sslnet_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -121,6 +122,12 @@ func ExampleListener() {
 		MaxHandshakes:    200,
 		HandshakeError: func(below net.Conn, err error) {
 			log.Printf("%v: %v", below.RemoteAddr(), err)
+			var refused *sslfilter.Error
+			if errors.As(err, &refused) && refused.Peer != nil { // the client sent a certificate, and has not proved that it has the key
+				for _, id := range refused.Peer.IDs {
+					log.Printf("%v sent %s, serial %s: %v", below.RemoteAddr(), id.Subject, sslfilter.Hexdump(id.Serial), id.Err)
+				}
+			}
 		},
 	}
 	reload := func(o sslfilter.Options) error {

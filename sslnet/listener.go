@@ -80,7 +80,9 @@ type Listener struct {
 	MaxHandshakes int
 	// HandshakeError is called with the error of each handshake that failed and the
 	// underlying connection, in the goroutine of that handshake. The Listener closes
-	// the connection afterwards. HandshakeError may call Close of the Listener.
+	// the connection afterwards. HandshakeError may call Close of the Listener. If
+	// the client sent a certificate, err wraps an *sslfilter.Error whose Peer
+	// describes it; see there for its WARNING.
 	// Default: nothing is called. Options.ErrorHandler is called for TLS errors in
 	// any case.
 	HandshakeError func(below net.Conn, err error)

@@ -111,6 +111,37 @@ func TestSilentPeersLoseTheirSlots(t *testing.T) {
 	}
 }
 
+// HandshakeError gets the certificate of a refused client, also after the connection is
+// closed, and a client gets that of a refused server.
+func TestRefusedClientsAreDescribed(t *testing.T) {
+	failed := make(chan error, 10)
+	l := listener(t, func(l *sslnet.Listener) {
+		l.Ctx = testkit.Ctx(t, testkit.Requiring())
+		l.HandshakeError = func(below net.Conn, err error) { failed <- err }
+	})
+	go l.Accept()
+	for _, crt := range []string{"client-expired.crt", "client-unknown.crt", ""} {
+		o := testkit.Showing(crt, "")
+		c, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, o))
+		if err == nil { // over TLS 1.3, the alert comes later
+			_, err = c.Read(make([]byte, 1))
+			c.Close()
+		}
+		require.ErrorAs(t, err, new(sslfilter.AlertError))
+		peer := testkit.As[*sslfilter.Error](t, <-failed).Peer
+		if crt == "" {
+			require.Nil(t, peer)
+			continue
+		}
+		require.Equal(t, [][]byte{testkit.Cert(t, crt).Raw}, peer.Sent)
+		require.False(t, peer.KeyProved)
+		require.False(t, peer.Valid)
+		require.NotEmpty(t, peer.Errors)
+	}
+	_, err := sslnet.Dial("tcp", l.Addr().String(), testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("other.crt") })))
+	require.Equal(t, testkit.Cert(t, "server.crt").Raw, testkit.As[*sslfilter.Error](t, err).Peer.Sent[0])
+}
+
 // shaky is a listener that sometimes fails, as if there were no file descriptors
 // left.
 type shaky struct {

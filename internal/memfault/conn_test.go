@@ -227,5 +227,10 @@ func (s *side) hold(t *testing.T, want, other *side) {
 	for _, err := range append(s.errs, s.Filter.Err()) {
 		var openssl *sslfilter.Error
 		require.True(t, err == nil || errors.Is(err, io.EOF) || errors.As(err, &openssl), "%T: %[1]v", err)
+		if openssl != nil && openssl.Peer != nil {
+			require.False(t, openssl.Peer.Valid || openssl.Peer.KeyProved, "a refused peer")
+			require.True(t, openssl.Peer.Exists)
+			require.True(t, len(openssl.Peer.Sent) == 0 || slices.EqualFunc(openssl.Peer.Sent, want.peer.Sent, bytes.Equal), "other certificates than were sent")
+		}
 	}
 }
