@@ -43,7 +43,8 @@ type layer struct {
 	folder  string   // "." is the root package alone
 	imports []string // folders, including everything below
 	std     func(pkg string) bool
-	modules bool
+	modules bool     // any package of other modules
+	other   []string // these packages of other modules
 	why     string
 }
 
@@ -55,7 +56,7 @@ var layers = []layer{
 	{folder: "filter", why: "filters need only the standard library"},
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives any filters"},
 	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/socket"}, why: "connections need only the engine"},
-	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, why: "HTTP needs only connections"},
+	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, other: []string{"golang.org/x/net/idna"}, why: "HTTP needs only connections and host names"},
 	{folder: "examples", imports: append([]string{"internal/testpki"}, public...), why: "examples use only the public packages, and throw-away certificates"},
 	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can import"},
 	{folder: "cmd", imports: public, modules: true, why: "programs use only the public packages"},
@@ -108,7 +109,7 @@ func (l layer) allows(folder, pkg string) string {
 		if l.std == nil || l.std(pkg) {
 			return ""
 		}
-	case l.modules:
+	case l.modules, slices.Contains(l.other, pkg):
 		return ""
 	}
 	return fmt.Sprintf("%s may not import %s: %s", folder, pkg, l.why)
@@ -366,6 +367,9 @@ func TestLayeringRefuses(t *testing.T) {
 		{"sslnet", module + "/wheel", true},
 		{"sslhttp", module + "/sslnet", false},
 		{"sslhttp", module + "/filter", true},
+		{"sslhttp", "golang.org/x/net/idna", false},
+		{"sslhttp", "golang.org/x/net/http2", true},
+		{"sslnet", "golang.org/x/net/idna", true},
 		{"cmd/sslrelay", module + "/sslnet", false},
 		{"cmd/sslrelay", module + "/internal/testpki", true},
 		{"examples/clientcert", module + "/internal/testpki", false},

@@ -4,10 +4,12 @@ package sslhttp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"reflect"
 	"slices"
 	"time"
@@ -173,8 +175,25 @@ func (f *fields) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, err
 }
 
-// secure does the TLS handshake over below with the server at addr.
+// secure does the TLS handshake over below with the server at addr. It calls the hooks
+// of a trace, as net/http does for connections of crypto/tls.
 func (p *pools) secure(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace != nil && trace.TLSHandshakeStart != nil {
+		trace.TLSHandshakeStart()
+	}
+	conn, err := p.shake(ctx, below, addr, protocols)
+	if trace != nil && trace.TLSHandshakeDone != nil {
+		var state tls.ConnectionState
+		if err == nil {
+			state = conn.ConnectionState()
+		}
+		trace.TLSHandshakeDone(state, err)
+	}
+	return conn, err
+}
+
+func (p *pools) shake(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
 	limited := ctx
 	if p.timeout > 0 {
 		var cancel context.CancelFunc

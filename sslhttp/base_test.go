@@ -129,6 +129,7 @@ type tunnels struct {
 	asked   chan *http.Request
 	refuse  int
 	extra   string
+	dial    func(context.Context, string, string) (net.Conn, error) // default: that of a net.Dialer
 }
 
 func (p *tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -142,7 +143,11 @@ func (p *tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.URL)
 		return
 	}
-	back, err := net.Dial("tcp", p.backend)
+	dial := p.dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	back, err := dial(r.Context(), "tcp", p.backend)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return

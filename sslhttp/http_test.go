@@ -291,7 +291,6 @@ func TestTransportErrors(t *testing.T) {
 		"no Ctx":         {&sslhttp.Transport{Dialer: new(sslnet.Dialer)}, nobody},
 		"DialTLSContext": {&sslhttp.Transport{Dialer: good, Base: &http.Transport{DialTLSContext: good.DialContext}}, nobody},
 		"no host":        {&sslhttp.Transport{Dialer: good}, "https:///path"},
-		"not ASCII":      {&sslhttp.Transport{Dialer: good}, "https://b\u00fccher.example/"},
 		"nobody listens": {&sslhttp.Transport{Dialer: good}, nobody},
 	} {
 		body := &closing{Reader: strings.NewReader("body")}

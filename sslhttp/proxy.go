@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
@@ -65,19 +66,29 @@ func (r *route) key() string {
 
 // hidden returns the request to pass to a pool. The pools keep connections by the
 // host of the URL. Therefore a request through a proxy gets a made-up host that
-// depends on the proxy.
+// depends on the proxy. An internationalized host is replaced by its A-label: the
+// HTTP/2 of net/http converts it in another way than HTTP/1.1, and would not find the
+// connection.
 func (r *route) hidden(req *http.Request) *http.Request {
 	req = req.WithContext(context.WithValue(req.Context(), routeKey{}, r))
-	if r.proxy == nil {
+	if r.proxy == nil && ascii(req.URL.Host) {
 		return req
 	}
-	if req.Host == "" {
-		req.Host = req.URL.Host
-	}
-	sum := sha256.Sum256([]byte(r.key()))
 	u := *req.URL
-	u.Host = hex.EncodeToString(sum[:16]) + ".proxied.invalid:443"
 	req.URL = &u
+	if !ascii(u.Host) {
+		port := u.Port()
+		if u.Host, _, _ = net.SplitHostPort(r.addr); port != "" {
+			u.Host = r.addr
+		}
+	}
+	if r.proxy != nil {
+		if req.Host == "" {
+			req.Host = u.Host
+		}
+		sum := sha256.Sum256([]byte(r.key()))
+		u.Host = hex.EncodeToString(sum[:16]) + ".proxied.invalid:443"
+	}
 	return req
 }
 
@@ -93,22 +104,31 @@ func (p *pools) below(ctx context.Context, r *route) (net.Conn, error) {
 	return conn, nil
 }
 
+// proxyPorts has the default port of each kind of proxy, by the scheme of its URL.
+var proxyPorts = map[string]string{"": "80", "http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
+
+// hop returns the address to which a connection is made first: that of the proxy, or
+// of the server if there is no proxy.
+func (r *route) hop() string {
+	if r.proxy == nil {
+		return r.addr
+	}
+	port := r.proxy.Port()
+	if port == "" {
+		port = proxyPorts[r.proxy.Scheme]
+	}
+	return net.JoinHostPort(r.proxy.Hostname(), port)
+}
+
 // through makes a connection through the proxy.
 func (p *pools) through(ctx context.Context, r *route) (net.Conn, error) {
-	port, ask := "80", p.askHTTP
-	switch r.proxy.Scheme {
-	case "", "http":
-	case "https":
-		port = "443"
-	case "socks5", "socks5h":
-		port, ask = "1080", askSOCKS
-	default:
+	if proxyPorts[r.proxy.Scheme] == "" {
 		return nil, fmt.Errorf("want a proxy URL with http, https, socks5 or socks5h, got %q", r.proxy.Scheme)
 	}
-	if given := r.proxy.Port(); given != "" {
-		port = given
+	addr, ask := r.hop(), p.askHTTP
+	if strings.HasPrefix(r.proxy.Scheme, "socks") {
+		ask = askSOCKS
 	}
-	addr := net.JoinHostPort(r.proxy.Hostname(), port)
 	conn, err := p.dialBelow(ctx, addr)
 	if err != nil {
 		return nil, err

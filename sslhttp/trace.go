@@ -7,8 +7,8 @@ import (
 )
 
 // traced returns the request with a trace that notes its connection. The hooks of the
-// program's own trace get an *sslnet.Conn and the address of the server, not the
-// values that net/http has.
+// program's own trace get an *sslnet.Conn, and the address of the server or of the
+// proxy, not the values that net/http has.
 func (u *use) traced(req *http.Request) *http.Request {
 	var trace httptrace.ClientTrace
 	given := httptrace.ContextClientTrace(req.Context())
@@ -25,11 +25,11 @@ func (u *use) traced(req *http.Request) *http.Request {
 		}
 	}
 	if given != nil && given.GetConn != nil {
-		given.GetConn(u.route.addr) // before the first connection to a server is made
+		given.GetConn(u.route.hop()) // before the first connection to a server is made
 		begun := true
 		trace.GetConn = func(string) {
 			if !begun {
-				given.GetConn(u.route.addr)
+				given.GetConn(u.route.hop())
 			}
 			begun = false
 		}

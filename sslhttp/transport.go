@@ -7,7 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
+	"golang.org/x/net/idna"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -17,7 +21,13 @@ import (
 // also supports HTTP/2. A Transport is safe for concurrent use. Its fields must not
 // be changed after the first use.
 //
-// Requests for http URLs go through Base. Host names must be in ASCII form.
+// Requests for http URLs go through Base. As in net/http, an internationalized host
+// name is converted to its A-label ("bücher.example" to "xn--bcher-kva.example"), which
+// is the name that is sent and verified.
+//
+// The hooks of an httptrace.ClientTrace are called as by net/http, including
+// TLSHandshakeStart and TLSHandshakeDone, also for TLS with an https proxy. The
+// connection of GotConn is an *sslnet.Conn.
 type Transport struct {
 	// Dialer does TLS. It also makes the underlying connections, unless Base has a
 	// dial function. It must be set. For HTTP/2, its Ctx needs Options.ALPN with
@@ -37,8 +47,7 @@ type Transport struct {
 	//     NetDialer is also used for http URLs.
 	//   - Proxy, ProxyConnectHeader, GetProxyConnectHeader, OnProxyConnectResponse:
 	//     https requests go through HTTP proxies with CONNECT, and through SOCKS 5
-	//     proxies. Dialer also does TLS with an https proxy. If a proxy is used, a
-	//     request trace sees a made-up host.
+	//     proxies. Dialer also does TLS with an https proxy.
 	//   - TLSHandshakeTimeout: a handshake ends at the shorter of this timeout and
 	//     Dialer.HandshakeTimeout.
 	//   - Protocols, or an empty TLSNextProto, can exclude HTTP/1.1 or HTTP/2. The
@@ -151,13 +160,15 @@ func again(req *http.Request, err error) (*http.Request, error) {
 }
 
 // address returns the host and port of an https request, as net/http would dial
-// them.
+// them. An internationalized host name is converted to its A-label.
 func address(req *http.Request) (string, error) {
 	name, port := req.URL.Hostname(), req.URL.Port()
-	for i := range len(name) {
-		if name[i] >= 0x80 {
-			return "", fmt.Errorf("sslhttp: the host name %q is not in ASCII form", name)
+	if !ascii(name) {
+		label, err := idna.Lookup.ToASCII(name) // as in net/http
+		if err != nil {
+			return "", fmt.Errorf("sslhttp: the host name %q has no A-label: %w", bounded.Text(name), err)
 		}
+		name = label
 	}
 	if name == "" {
 		return "", errors.New("sslhttp: no host in the URL")
@@ -166,6 +177,10 @@ func address(req *http.Request) (string, error) {
 		port = "443"
 	}
 	return net.JoinHostPort(name, port), nil
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // fail closes the body of the request, as a RoundTripper must, and returns err.

@@ -3,9 +3,12 @@ package sslnet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/seed-014b8713/sslfilter"
 )
@@ -13,7 +16,9 @@ import (
 // Dial connects to addr, does the handshake and verifies the server. It verifies
 // the name in Options.ServerName or Options.SNI, or the host of addr if both are
 // empty. The handshake is bounded by DefaultHandshakeTimeout. Use a Dialer to set
-// other bounds.
+// other bounds. A host of addr that is verified must be in ASCII form: an
+// internationalized name such as "bücher.example" is an error, and its A-label
+// "xn--bcher-kva.example" is not.
 //
 // In TLS 1.3 the client's handshake is done before the server verifies the
 // client's certificate. If the server rejects it, Dial succeeds and the first Read
@@ -90,6 +95,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) {
 	if err := d.check(ctx); err != nil {
 		return nil, err
+	}
+	if d.CurrentCtx().ServerName() == "" {
+		if host, _, err := net.SplitHostPort(addr); err == nil && strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
+			return nil, fmt.Errorf("sslnet: the host name %q is not ASCII: give its A-label, which begins with xn-- (RFC 5890)", host)
+		}
 	}
 	dialer := d.NetDialer
 	if dialer == nil {
