@@ -49,6 +49,14 @@ static int add_data(SSL_CTX *ctx)
     return 1;
 }
 
+/* Sets the flags that this library depends on, whatever openssl.cnf and commands of SSL_CONF_cmd say. */
+void fssl_ctx_harden(SSL_CTX *ctx, int client)
+{
+    SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
+    /* CVE-2009-3555. OpenSSL 3.x has these off by default, but openssl.cnf may have set them. */
+    SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
+}
+
 SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
 {
     SSL_CTX *ctx;
@@ -62,9 +70,7 @@ SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
     if (ctx != NULL) {
         SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
-        SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
-        /* CVE-2009-3555. OpenSSL 3.x has these off by default, but openssl.cnf may have set them. */
-        SSL_CTX_clear_options(ctx, SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION);
+        fssl_ctx_harden(ctx, client);
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         if (client)
             SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
@@ -254,6 +260,22 @@ char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list)
 }
 
 /*
+ * Returns a connection for SSL_get1_supported_ciphers. On a server that call applies the algorithms for clients'
+ * signatures, which have nothing to do with its suites, so it gets some for every kind of suite.
+ */
+static SSL *listing(SSL_CTX *ctx)
+{
+    SSL *ssl = SSL_new(ctx);
+
+    if (ssl != NULL && fssl_ctx_data_of(ctx)->server_signs && SSL_set1_client_sigalgs_list(ssl, "RSA+SHA512:ECDSA+SHA512:DSA+SHA512") != 1 &&
+        SSL_set1_client_sigalgs_list(ssl, "RSA+SHA512:ECDSA+SHA512") != 1) { /* a provider may not have DSA */
+        SSL_free(ssl);
+        ssl = NULL;
+    }
+    return ssl;
+}
+
+/*
  * Returns the names of the suites that a connection of ctx offers or accepts. anonymous reports whether one of them
  * needs no certificate.
  */
@@ -266,7 +288,7 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 
     clear_errors();
     *anonymous = 0;
-    ssl = SSL_new(ctx);
+    ssl = listing(ctx);
     if (ssl != NULL) {
         list = SSL_get1_supported_ciphers(ssl);
         if (list == NULL)
@@ -307,17 +329,41 @@ static int signs_in_13(EVP_PKEY *key, int type)
            (OPENSSL_VERSION_NUMBER >= 0x30200000L || strncmp(curve, "brainpool", 9) != 0);
 }
 
+/* Returns the kind of a key in a set of kinds; a key that only a provider knows is in every set. */
+static int kind_of(int type, int tls13)
+{
+    switch (type) {
+    case EVP_PKEY_RSA:
+        return tls13 ? FSSL_SIGNS_RSA_13 : FSSL_SIGNS_RSA;
+    case EVP_PKEY_RSA_PSS:
+        return FSSL_SIGNS_PSS;
+    case EVP_PKEY_EC:
+        return FSSL_SIGNS_EC;
+    case EVP_PKEY_DSA:
+        return FSSL_SIGNS_DSA;
+    case EVP_PKEY_ED25519:
+        return FSSL_SIGNS_ED25519;
+    case EVP_PKEY_ED448:
+        return FSSL_SIGNS_ED448;
+    default:
+        return -1;
+    }
+}
+
 /*
  * Reports whether a server with this key can choose a suite, by the rules of OpenSSL's ssl_set_masks. signs says
- * whether the certificate allows signatures.
+ * whether the certificate allows signatures, and algorithms which keys have a signature algorithm.
  */
-static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, int dhe, int ecdhe)
+static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, int dhe, int ecdhe, int algorithms)
 {
-    int kx = SSL_CIPHER_get_kx_nid(cipher);
+    int kx = SSL_CIPHER_get_kx_nid(cipher), auth = SSL_CIPHER_get_auth_nid(cipher);
+
+    if (auth != NID_auth_null && (kind_of(type, auth == NID_auth_any) & algorithms) == 0)
+        return 0; /* OpenSSL chooses a signature algorithm even if the key exchange is RSA, which needs none */
 
     if ((kx == NID_kx_dhe && !dhe) || (kx == NID_kx_ecdhe && !ecdhe))
         return 0;
-    switch (SSL_CIPHER_get_auth_nid(cipher)) {
+    switch (auth) {
     case NID_auth_any: /* TLS 1.3 */
         return signs_in_13(key, type);
     case NID_auth_rsa:
@@ -332,24 +378,24 @@ static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, 
 }
 
 /* Reports whether any identity of a server, or a suite without a certificate, makes a suite usable. */
-static int usable_with_any(const fssl_ctx_data *data, const SSL_CIPHER *cipher, int dhe, int ecdhe)
+static int usable_with_any(const fssl_ctx_data *data, const SSL_CIPHER *cipher, int dhe, int ecdhe, int algorithms)
 {
-    int i, any = data->n_identities == 0 && usable(cipher, NULL, NID_undef, 0, dhe, ecdhe);
+    int i, any = data->n_identities == 0 && usable(cipher, NULL, NID_undef, 0, dhe, ecdhe, algorithms);
 
     for (i = 0; i < data->n_identities && !any; i++) {
         const fssl_identity *id = &data->identities[i];
         int signs = (X509_get_key_usage(id->cert) & KU_DIGITAL_SIGNATURE) != 0; /* all bits are set if the certificate has no such extension */
 
-        any = usable(cipher, id->key, fssl_key_type(id->key), signs, dhe, ecdhe);
+        any = usable(cipher, id->key, fssl_key_type(id->key), signs, dhe, ecdhe, algorithms);
     }
     return any;
 }
 
 /*
  * Returns the names of the suites of fssl_ctx_ciphers that a server of ctx can really choose. dhe and ecdhe say
- * whether there are parameters and groups for them.
+ * whether there are parameters and groups for them, and algorithms which keys have a signature algorithm.
  */
-char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, fssl_errors *errs)
+char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, fssl_errors *errs)
 {
     STACK_OF(SSL_CIPHER) *list;
     int i;
@@ -357,7 +403,7 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, fssl_errors *errs)
     SSL *ssl;
 
     clear_errors();
-    ssl = SSL_new(ctx);
+    ssl = listing(ctx);
     if (ssl == NULL) {
         done(0, errs);
         return NULL;
@@ -369,7 +415,7 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, fssl_errors *errs)
         return NULL;
     }
     for (i = sk_SSL_CIPHER_num(list) - 1; i >= 0; i--)
-        if (!usable_with_any(fssl_ctx_data_of(ctx), sk_SSL_CIPHER_value(list, i), dhe, ecdhe))
+        if (!usable_with_any(fssl_ctx_data_of(ctx), sk_SSL_CIPHER_value(list, i), dhe, ecdhe, algorithms))
             sk_SSL_CIPHER_delete(list, i);
     text = fssl_join_names(list);
     sk_SSL_CIPHER_free(list);

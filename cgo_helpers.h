@@ -120,6 +120,17 @@ enum {
     FSSL_USE_PEER_SIGNATURE
 };
 
+/* The kinds of keys that a list of signature algorithms has an algorithm for, as in signs of sigalgs.go. */
+enum {
+    FSSL_SIGNS_RSA = 1,
+    FSSL_SIGNS_RSA_13 = 2,
+    FSSL_SIGNS_PSS = 4,
+    FSSL_SIGNS_EC = 8,
+    FSSL_SIGNS_DSA = 16,
+    FSSL_SIGNS_ED25519 = 32,
+    FSSL_SIGNS_ED448 = 64
+};
+
 typedef struct fssl_served {
     int use;
     char algorithm[64], provider[64]; /* provider is empty if no provider implements the algorithm */
@@ -242,6 +253,8 @@ int fssl_ctx_set_versions(SSL_CTX *ctx, int min, int max, fssl_errors *errs);
 int fssl_ctx_set_ciphers(SSL_CTX *ctx, const char *list, fssl_errors *errs);
 int fssl_ctx_set_suites(SSL_CTX *ctx, const char *list, fssl_errors *errs);
 int fssl_ctx_set_groups(SSL_CTX *ctx, const char *list, fssl_errors *errs);
+int fssl_ctx_set_sigalgs(SSL_CTX *ctx, int client, const char *list, fssl_errors *errs);
+int fssl_ctx_conf(SSL_CTX *ctx, int client, int *result, const char *name, const char *value, fssl_errors *errs);
 int fssl_ctx_set_alpn(SSL_CTX *ctx, int client, const unsigned char *protos, size_t len, fssl_errors *errs);
 void fssl_ctx_set_server_preference(SSL_CTX *ctx);
 void fssl_ctx_set_tickets(SSL_CTX *ctx, size_t n);
@@ -251,7 +264,7 @@ STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
 X509_STORE *fssl_system_store(fssl_errors *errs);
 void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
-char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, fssl_errors *errs);
+char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, fssl_errors *errs);
 size_t fssl_ctx_names_size(SSL_CTX *ctx);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
 

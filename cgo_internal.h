@@ -69,10 +69,12 @@ typedef struct fssl_ctx_data {
     size_t alpn_len;
     fssl_identity identities[FSSL_MAX_IDENTITIES]; /* in the order of the options */
     int n_identities;
+    int server_signs; /* a server's signature algorithms are not OpenSSL's */
 } fssl_ctx_data;
 
 /* cgo_ctx.c */
 fssl_ctx_data *fssl_ctx_data_of(SSL_CTX *ctx);
+void fssl_ctx_harden(SSL_CTX *ctx, int client);
 char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list);
 
 /* cgo_identity.c */

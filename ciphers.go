@@ -20,15 +20,13 @@ func (s *sharedCtx) applyCiphers() error {
 		{"Cipher", o.Cipher, s.setCiphers},
 		{"CipherSuites", o.CipherSuites, s.setSuites},
 		{"Groups", o.Groups, s.setGroups},
+		{"SignatureAlgorithms", o.SignatureAlgorithms, func(list string) error { return s.setSignatures(o.Client, list) }},
 	} {
 		if list.value == "" {
 			continue
 		}
 		if err := list.set(list.value); err != nil {
-			if newer := needsNewer(list.option, list.value); newer != nil {
-				return &OptionError{Option: list.option, Err: newer}
-			}
-			return badOption(list.option, "%q: %w%s", list.value, bare(err), s.lib.blame(list.option, list.value))
+			return s.refused(list.option, list.option, list.value, err)
 		}
 	}
 	if len(o.ALPN) > 0 {
@@ -36,6 +34,22 @@ func (s *sharedCtx) applyCiphers() error {
 			return &OptionError{Option: "ALPN", Err: err}
 		}
 	}
+	return nil
+}
+
+// refused returns the error for a value that OpenSSL has rejected. name is the
+// option in the error. option is the option whose syntax the value has, or "".
+func (s *sharedCtx) refused(name, option, value string, err error) error {
+	if newer := needsNewer(option, value); newer != nil {
+		return &OptionError{Option: name, Err: newer}
+	}
+	return badOption(name, "%q: %w%s", value, bare(err), s.lib.blame(option, value))
+}
+
+// checkCiphers determines the suites that a connection offers or accepts, after
+// everything that changes them.
+func (s *sharedCtx) checkCiphers() error {
+	o := &s.opts
 	names, _, err := s.ctxHandle.ciphers()
 	if err != nil {
 		return err
@@ -44,15 +58,17 @@ func (s *sharedCtx) applyCiphers() error {
 		return badOption(o.cipherOption(), "no suite is left that the versions and the security level admit")
 	}
 	s.ciphers = names
-	if unknown := unknownSuites(o.CipherSuites, names); len(unknown) > 0 {
-		if newer := needsNewer("CipherSuites", o.CipherSuites); newer != nil {
-			return &OptionError{Option: "CipherSuites", Err: newer}
+	source, suites := o.setting("CipherSuites")
+	if unknown := unknownSuites(suites, names); len(unknown) > 0 {
+		if newer := needsNewer("CipherSuites", suites); newer != nil {
+			return &OptionError{Option: source, Err: newer}
 		}
-		return badOption("CipherSuites", "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
+		return badOption(source, "OpenSSL has no TLS 1.3 suite %s, or the security level excludes it", strings.Join(unknown, ", "))
 	}
 	if o.Debug != nil {
-		for _, name := range s.lib.unknownCiphers(o.Cipher) {
-			o.Debug.Debug("sslfilter: Cipher holds a name that OpenSSL drops", "name", name)
+		source, list := o.setting("Cipher")
+		for _, name := range s.lib.unknownCiphers(list) {
+			o.Debug.Debug("sslfilter: "+source+" holds a name that OpenSSL drops", "name", name)
 		}
 	}
 	return nil
@@ -95,6 +111,12 @@ func (l library) blame(option, list string) string {
 			}
 			notes = append(notes, fmt.Sprintf("OpenSSL does not know the group %q, or the providers do not have it", name))
 		}
+	case "SignatureAlgorithms":
+		for name := range strings.SplitSeq(list, ":") {
+			if l.refusesSignature(name) {
+				notes = append(notes, fmt.Sprintf("OpenSSL does not know the signature algorithm %q, or the providers do not have it", name))
+			}
+		}
 	}
 	if len(notes) == 0 {
 		return ""
@@ -113,10 +135,13 @@ func (l library) refusesGroup(name string) bool {
 
 // cipherOption returns the option that an error about an empty list of suites names.
 func (o *Options) cipherOption() string {
-	if o.Cipher == "" && o.CipherSuites != "" {
-		return "CipherSuites"
+	source, list := o.setting("Cipher")
+	if list == "" {
+		if suites, list := o.setting("CipherSuites"); list != "" {
+			return suites
+		}
 	}
-	return "Cipher"
+	return source
 }
 
 // checkUsable determines which suites can be negotiated, and returns an error for
@@ -132,9 +157,15 @@ func (s *sharedCtx) checkUsable() error {
 	if _, high := s.versions(); high != 0 && high < VersionTLS12 && !olderThan("3.0") && s.securityLevel() > 0 {
 		return badOption("MaxVersion", "no handshake can be completed: a server needs @SECLEVEL=0 in Cipher for %v with this OpenSSL", high)
 	}
-	ec, ff := groupKinds(o.Groups)
+	_, groups := o.setting("Groups")
+	ec, ff := groupKinds(groups)
 	dhe := o.fileOption("DHCert").given() || ff && !olderThan("4.0")
-	usable, err := s.ctxHandle.usable(dhe, ec)
+	source, algorithms := o.setting("SignatureAlgorithms")
+	kinds := signatureKinds(algorithms)
+	if _, high := s.versions(); high != 0 && high < VersionTLS12 { // which have no list of signature algorithms
+		kinds = signsAll
+	}
+	usable, err := s.ctxHandle.usable(dhe, ec, kinds)
 	if err != nil {
 		return err
 	}
@@ -154,6 +185,9 @@ func (s *sharedCtx) checkUsable() error {
 	}
 	if !ec && (has("ECDHE-") || has("AECDH-")) {
 		text += "; ECDHE suites need an elliptic curve in Groups"
+	}
+	if algorithms != "" {
+		text += "; " + source + " must have an algorithm for this key"
 	}
 	return badOption(o.cipherOption(), "%s", text)
 }

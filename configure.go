@@ -12,15 +12,14 @@ import (
 // Cipher also applies to DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
+		s.applyVersions, s.applyCiphers, s.applyConf, s.checkCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
 	if log := s.opts.Debug; log != nil {
-		low, _ := s.versions()
-		for _, what := range s.opts.noEffect(low) {
+		for _, what := range s.opts.noEffect(s.low) {
 			log.Debug("sslfilter: option has no effect", "option", what)
 		}
 		for _, code := range s.opts.IgnoreVerifyErrors {

@@ -7,6 +7,7 @@ package sslfilter
 import "C"
 
 import (
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -31,6 +32,8 @@ type sharedCtx struct {
 	conn    connConfig
 	ciphers []string
 	usable  []string // the ciphers that this side can really negotiate
+	low     Version  // the lowest version that the context admits
+	high    Version  // the highest
 	trusts  bool     // this side trusts at least one CA
 	users   refcount.Count
 
@@ -119,6 +122,18 @@ func (c *Ctx) UsableCiphers() []string {
 		return nil
 	}
 	return slices.Clone(c.shared.usable)
+}
+
+// Versions returns the lowest and the highest protocol version that a
+// connection offers or accepts, as far as openssl.cnf and the options decide
+// about it. They are zero without a Ctx.
+//
+// Calls SSL_CTX_get_min_proto_version(3), SSL_CTX_get_max_proto_version(3).
+func (c *Ctx) Versions() (low, high Version) {
+	if c == nil || c.shared == nil {
+		return 0, 0
+	}
+	return c.shared.low, c.shared.high
 }
 
 // Chain returns the certificates that a connection sends, in DER form and in
@@ -298,6 +313,26 @@ func (h *ctxHandle) setGroups(list string) error {
 	})
 }
 
+func (h *ctxHandle) setSignatures(client bool, list string) error {
+	return h.tryString("SSL_CTX_set1_sigalgs_list", list, func(ctx *C.SSL_CTX, s *C.char, errs *C.fssl_errors) C.int {
+		return C.fssl_ctx_set_sigalgs(ctx, cBool(client), s, errs)
+	})
+}
+
+// conf runs a configuration command of OpenSSL.
+func (h *ctxHandle) conf(client bool, name, value string) error {
+	var result C.int
+	err := h.tryString("SSL_CONF_cmd", name, func(ctx *C.SSL_CTX, name *C.char, errs *C.fssl_errors) C.int {
+		return withCString(value, func(value *C.char) C.int {
+			return C.fssl_ctx_conf(ctx, cBool(client), &result, name, value, errs)
+		})
+	})
+	if err != nil && result == -2 {
+		return fmt.Errorf("%s does not have this command", OpenSSLVersion())
+	}
+	return err
+}
+
 // setALPN sets protocols in the form of the extension: each after its length.
 func (h *ctxHandle) setALPN(client bool, protos []byte) error {
 	return h.try("SSL_CTX_set_alpn_protos", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
@@ -353,11 +388,11 @@ func cipherName(name string) string {
 
 // usable lists the suites of ciphers that a server can really choose with any of
 // its identities. dhe and ecdhe say whether there are parameters and groups for
-// them.
-func (h *ctxHandle) usable(dhe, ecdhe bool) (list []string, err error) {
+// them, and algorithms which keys have a signature algorithm.
+func (h *ctxHandle) usable(dhe, ecdhe bool, algorithms signs) (list []string, err error) {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
-	s := C.fssl_ctx_usable(h.ptr, cBool(dhe), cBool(ecdhe), &errs)
+	s := C.fssl_ctx_usable(h.ptr, cBool(dhe), cBool(ecdhe), C.int(algorithms), &errs)
 	if s == nil {
 		return nil, newError("SSL_get1_supported_ciphers", 0, records(&errs))
 	}

@@ -116,8 +116,10 @@ func (s *sharedCtx) checkFIPS() error {
 			return s.identities[i].sends().input().wrap(fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded()))
 		}
 	}
+	_, suites := o.setting("CipherSuites")
+	_, groups := o.setting("Groups")
 	for i := range max(1, len(s.identities)) {
-		if err := s.tryHandshake(o.Client, i, o.CipherSuites, o.Groups); err != nil {
+		if err := s.tryHandshake(o.Client, i, suites, groups); err != nil {
 			return badOption("FIPS", "these options%s cannot complete a handshake under the FIPS provider: %w; %s", s.deciding(i), bare(err), s.lib.loaded())
 		}
 	}
@@ -134,6 +136,7 @@ func (s *sharedCtx) deciding(i int) string {
 		set  bool
 	}{
 		{"Cipher", o.Cipher != ""}, {"CipherSuites", o.CipherSuites != ""}, {"Groups", o.Groups != ""},
+		{"SignatureAlgorithms", o.SignatureAlgorithms != ""}, {"Conf", len(o.Conf) > 0},
 		{"MinVersion", o.MinVersion != 0}, {"MaxVersion", o.MaxVersion != 0}, {"TLS12", o.TLS12},
 	} {
 		if option.set {

@@ -196,6 +196,23 @@ type Options struct {
 	// Groups is the list of key exchange groups, separated by ':':
 	// "X25519:P-256". Default: OpenSSL's.
 	Groups string
+	// SignatureAlgorithms is the list of signature algorithms of TLS 1.2 and 1.3,
+	// separated by ':': "ECDSA+SHA256:rsa_pss_rsae_sha256". This side signs with
+	// these, and accepts these from the peer, for certificates of servers and of
+	// clients. The signatures inside certificates are a matter of the security
+	// level. Default: OpenSSL's. See SSL_CTX_set1_sigalgs_list(3).
+	SignatureAlgorithms string
+	// Conf has configuration commands of OpenSSL (SSL_CONF_cmd(3)). They are
+	// applied in order, after the options above and before DH parameters and
+	// certificates are loaded. A command that sets the same as an option is an
+	// error if that option is given too. Commands that change how a peer is
+	// verified, which certificates are used or what this library depends on are
+	// errors that name the option to use instead; docs/options.md lists them.
+	// Default: none.
+	//
+	// WARNING: A command is as dangerous as OpenSSL makes it: "CipherString
+	// ALL@SECLEVEL=0" admits connections without encryption.
+	Conf []ConfCommand
 	// ALPN lists application protocols in order of preference: "h2",
 	// "http/1.1". A client offers them, and continues if the server chooses
 	// none. A server picks by its own order, rejects a client with no protocol

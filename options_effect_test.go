@@ -133,6 +133,9 @@ func effects(t testing.TB) []effect {
 		{"CipherSuites", testkit.Server(), func(o *sslfilter.Options) { o.CipherSuites = "TLS_AES_128_GCM_SHA256" }, cipher, "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"},
 		{"Groups", testkit.Server(), func(o *sslfilter.Options) { o.Groups = "P-384" },
 			met(testkit.With(anyone, func(o *sslfilter.Options) { o.Groups = "P-256" }), nil), "done", refused},
+		{"SignatureAlgorithms", testkit.Server(), func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA-PSS+SHA384" },
+			met(testkit.With(anyone, func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA-PSS+SHA256" }), nil), "done", refused}, // more in TestSignatureAlgorithms
+		{"Conf", testkit.Server(), conf("MaxProtocol", "TLSv1.2"), version, "TLSv1.3", "TLSv1.2"}, // more in TestConfCommands
 		{"ALPN", testkit.Server(), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} },
 			met(testkit.With(anyone, func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }), func(p *testkit.Pair) string { return p.Client.ALPN() }), "", "h2"},
 		{"NoHonor", testkit.Server(), func(o *sslfilter.Options) { o.NoHonor = true },

@@ -298,6 +298,7 @@ func badValues(t testing.TB) []badValue {
 			o.CipherSuites, o.MaxVersion = "TLS_AES_128_GCM_SHA256", sslfilter.VersionTLS12
 		}},
 		{"FIPSConfig without FIPS", false, "FIPSConfig", "", func(o *sslfilter.Options) { o.FIPSConfig = "fips.cnf" }},
+		{"SignatureAlgorithms unknown", false, "SignatureAlgorithms", "", func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA-PSS+SHA256:no-such-algorithm" }},
 		{"Groups unknown", false, "Groups", "", func(o *sslfilter.Options) { o.Groups = "X25519:no-such-group" }},
 
 		{"Key without Crt", false, "Key", "", func(o *sslfilter.Options) { o.Crt = "" }},
@@ -335,11 +336,12 @@ func badValues(t testing.TB) []badValue {
 		{"DHCert broken", false, "DHCertMem", "", func(o *sslfilter.Options) { o.DHCertMem = brokenDH(t) }},
 		{"DHCert is an encrypted key", false, "DHCert", testkit.PKI("server-enc.key"), func(o *sslfilter.Options) { o.DHCert = testkit.PKI("server-enc.key") }},
 	}
-	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups", "FIPSConfig"} {
+	for _, name := range []string{"SNI", "ServerName", "Cipher", "CipherSuites", "Groups", "SignatureAlgorithms", "FIPSConfig"} {
 		list = append(list, badValue{"NUL in " + name, true, name, "", func(o *sslfilter.Options) {
 			o.ServerName = ""
 			*map[string]*string{
 				"SNI": &o.SNI, "ServerName": &o.ServerName, "Cipher": &o.Cipher, "CipherSuites": &o.CipherSuites, "Groups": &o.Groups, "FIPSConfig": &o.FIPSConfig,
+				"SignatureAlgorithms": &o.SignatureAlgorithms,
 			}[name] = "localhost\x00"
 		}})
 	}

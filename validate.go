@@ -19,6 +19,7 @@ func (o *Options) validate() error {
 	for _, s := range []struct{ name, value string }{
 		{"SNI", o.SNI}, {"ServerName", o.ServerName}, {"FIPSConfig", o.FIPSConfig},
 		{"Cipher", o.Cipher}, {"CipherSuites", o.CipherSuites}, {"Groups", o.Groups},
+		{"SignatureAlgorithms", o.SignatureAlgorithms},
 	} {
 		if strings.ContainsRune(s.value, 0) {
 			return badOption(s.name, "holds a NUL byte")
@@ -35,7 +36,7 @@ func (o *Options) validate() error {
 			return badOption("IgnoreVerifyErrors", "holds %d, which is not an X509_V_ERR number", int(code))
 		}
 	}
-	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateALPN, o.validateVersions, o.validateKeys} {
+	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateALPN, o.validateVersions, o.validateKeys, o.validateConf} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -47,8 +47,15 @@ var newer = map[string]map[string]string{
 		"x25519mlkem768": "3.5", "secp256r1mlkem768": "3.5", "secp384r1mlkem1024": "3.5",
 		"mlkem512": "3.5", "mlkem768": "3.5", "mlkem1024": "3.5", "default": "3.5",
 	},
+	"SignatureAlgorithms": {
+		"mldsa44": "3.5", "mldsa65": "3.5", "mldsa87": "3.5",
+		"ecdsa_brainpoolp256r1tls13_sha256": "3.2", "ecdsa_brainpoolp384r1tls13_sha384": "3.2", "ecdsa_brainpoolp512r1tls13_sha512": "3.2",
+	},
 	"CipherSuites": {"tls_sha256_sha256": "3.4", "tls_sha384_sha384": "3.4"},
 }
+
+// kindOf names an element of the lists in newer.
+var kindOf = map[string]string{"Groups": "group", "CipherSuites": "ciphersuite", "SignatureAlgorithms": "signature algorithm"}
 
 // needsNewer returns the *VersionError for the first name in the list of an
 // option that only a later OpenSSL knows, or nil.
@@ -59,11 +66,11 @@ func needsNewer(option, list string) error {
 	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return strings.ContainsRune(":/ ", r) }) {
 		bare := strings.TrimLeft(name, "?*-")
 		if version := newer[option][strings.ToLower(bare)]; version != "" && olderThan(version) {
-			return needs(strings.ToLower(strings.TrimSuffix(option, "s"))+" "+bare, version)
+			return needs(kindOf[option]+" "+bare, version)
 		}
 	}
-	if option == "Groups" && strings.Contains(list, "?") && olderThan("3.3") {
-		return needs("'?' in a list of groups", "3.3")
+	if (option == "Groups" || option == "SignatureAlgorithms") && strings.Contains(list, "?") && olderThan("3.3") {
+		return needs("'?' in a list of "+kindOf[option]+"s", "3.3")
 	}
 	return nil
 }

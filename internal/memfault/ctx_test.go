@@ -101,6 +101,10 @@ func TestNewCtx(t *testing.T) {
 		{"encrypted key in memory", sslfilter.Options{CrtMem: testkit.PKIBytes(t, "server.crt"), KeyMem: testkit.PKIBytes(t, "server-enc.key"), KeyPassphrase: secret, TLS12: true}, client12()},
 		{"chain from the CAs", sslfilter.Options{Crt: testkit.PKI("server-inter.crt"), Key: testkit.PKI("server-inter.key"), CACrtMem: [][]byte{testkit.PKIBytes(t, "inter.crt"), root}, TLS12: true}, client12()},
 		{"Ed25519, TLS 1.3 suites", sslfilter.Options{Crt: testkit.PKI("server-ed25519.crt"), Key: testkit.PKI("server-ed25519.key"), CipherSuites: "TLS_AES_128_GCM_SHA256", MinVersion: sslfilter.VersionTLS13}, sslfilter.Options{Client: true, InsecureSkipVerify: true}},
+		{"commands of OpenSSL", sslfilter.Options{
+			Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), SignatureAlgorithms: "RSA-PSS+SHA256:RSA+SHA512:RSA+SHA384", TLS12: true,
+			Conf: []sslfilter.ConfCommand{{Name: "CipherString", Value: "ECDHE-RSA-AES256-GCM-SHA384"}, {Name: "Groups", Value: "P-256"}, {Name: "Options", Value: "-EncryptThenMac"}, {Name: "ClientSignatureAlgorithms", Value: "ECDSA+SHA256"}},
+		}, client12()},
 		{"the system's CAs", sslfilter.Options{Client: true, ServerName: "localhost"}, server12()},
 		{"anonymous server", sslfilter.Options{Cipher: "aNULL:@SECLEVEL=0", TLS12: true}, sslfilter.Options{Client: true, InsecureSkipVerify: true, Cipher: "aNULL:@SECLEVEL=0", TLS12: true}},
 	} {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -151,7 +152,7 @@ func (r *report) backends(st *state) {
 func (r *report) serverSide(st *state) {
 	t := &st.conf.Server
 	fmt.Fprintln(r.w, "  TLS with clients")
-	r.protocols("", st.server, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
+	r.protocols("", st.server, t)
 	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
 	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	asks := t.AsksClient()
@@ -204,7 +205,7 @@ func (r *report) serverSide(st *state) {
 func (r *report) clientSide(st *state) {
 	t := &st.conf.Upstream
 	fmt.Fprintln(r.w, "  TLS with backends")
-	r.protocols("backend-", st.client, t.Cipher, t.MinVersion, t.MaxVersion, t.TLS12)
+	r.protocols("backend-", st.client, t)
 	r.certificates("backend-", t.Crt, t.Chain, st.client, x509.ExtKeyUsageClientAuth)
 	r.secrets("backend-", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	switch {
@@ -232,19 +233,24 @@ func (r *report) clientSide(st *state) {
 }
 
 // protocols shows the versions and the exact cipher suites.
-func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher string, min, max sslfilter.Version, only12 bool) {
-	if min == 0 {
-		min = sslfilter.VersionTLS12
-	}
-	if max == 0 {
-		max = sslfilter.VersionTLS13
-	}
-	if only12 {
-		min, max = sslfilter.VersionTLS12, sslfilter.VersionTLS12
-	}
-	r.line("    ", "protocols", fmt.Sprintf("%v to %v, unless openssl.cnf is narrower", min, max))
-	if min < sslfilter.VersionTLS12 {
+func (r *report) protocols(side string, ctx *sslfilter.Ctx, t *config.TLS) {
+	low, high := ctx.Versions()
+	r.line("    ", "protocols", fmt.Sprintf("%v to %v", low, high))
+	if low < sslfilter.VersionTLS12 {
 		r.weak("%sminversion: TLS 1.0 and 1.1 are obsolete (RFC 8996)", side)
+	}
+	cipher := t.Cipher
+	for i, c := range t.Conf {
+		r.line("    ", fmt.Sprintf("%sconf %d", side, i+1), c.Name+" "+c.Value)
+		switch {
+		case strings.EqualFold(c.Name, "CipherString"):
+			cipher = c.Value
+		case strings.EqualFold(c.Name, "Options") && noForwardSecrecy.MatchString(c.Value):
+			r.weak("%sconf: resumed sessions of TLS 1.3 may have no forward secrecy: %s", side, c.Value)
+		}
+	}
+	if t.SignatureAlgorithms != "" {
+		r.line("    ", "signatures", t.SignatureAlgorithms)
 	}
 	suites := ctx.UsableCiphers()
 	r.line("    ", "ciphers", fmt.Sprintf("%d, in this order:", len(suites)))
@@ -264,6 +270,9 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, cipher string, min, 
 		}
 	}
 }
+
+// noForwardSecrecy matches the flags that allow a resumption without a key exchange.
+var noForwardSecrecy = regexp.MustCompile(`(?i)(^|[, +])(AllowNoDHEKEX|PreferNoDHEKEX)`)
 
 // weakSuite describes the weakness of a suite with the given OpenSSL name.
 func weakSuite(name string) string {

@@ -25,13 +25,14 @@ func check(t *testing.T, lines ...string) (Findings, string) {
 
 func TestCheckExplains(t *testing.T) {
 	found, out := check(t, `mode = "imap"`, `listen = ["starttls:127.0.0.1:143"]`, crt(),
-		`cipher = "ECDHE+AESGCM"`, fmt.Sprintf("cacrt = %q\ncacrl = %q", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem")), "requirevalidclientcert = true",
+		`cipher = "ECDHE+AESGCM"`, `signaturealgorithms = "RSA-PSS+SHA256:ECDSA+SHA256"`, `conf = ["RecordPadding 4096", "Options -EncryptThenMac"]`, `backend-conf = ["Groups P-256"]`, fmt.Sprintf("cacrt = %q\ncacrl = %q", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl.pem")), "requirevalidclientcert = true",
 		`backend = "tls:mail.example.org:993"`, fmt.Sprintf("backend-cacrt = %q\nbackend-tls1_2 = true\nbackend-cipher = \"AES128-SHA256\"", testkit.AbsPKI("root.crt")), "[relay.users]", `user1 = "127.0.0.1:143"`)
 	require.Zero(t, found.Errors, out)
 	for _, want := range []string{
 		"listens        starttls:127.0.0.1:143", "forwards       user user1 to plain:127.0.0.1:143", "forwards       all other users to tls:mail.example.org:993",
 		"TLSv1.2 to TLSv1.3", "TLS_AES_256_GCM_SHA384\n", "ECDHE-RSA-AES128-GCM-SHA256\n",
 		"crt 1          " + testkit.AbsPKI("server.crt"), "names          localhost", "serial         10:01", "key            RSA 2048 bits, signed with SHA256-RSA",
+		"signatures     RSA-PSS+SHA256:ECDSA+SHA256", "conf 1         RecordPadding 4096", "conf 2         Options -EncryptThenMac", "backend-conf 1 Groups P-256",
 		"client certs   required", "cacrl 1        " + testkit.AbsPKI("crl.pem") + ": 1 serials", "verifies       the host in the backend's address",
 	} {
 		require.Contains(t, out, want)
@@ -52,6 +53,9 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"no forward secrecy":        {crt() + "cipher = \"AES128-GCM-SHA256\"\n", "cipher: no forward secrecy: AES128-GCM-SHA256"},
 		"anonymous":                 {crt() + "cipher = \"AECDH-AES256-SHA:@SECLEVEL=0\"\n", "no certificate, so anyone can intercept the connection"},
 		"old protocol":              {crt() + "minversion = \"1.0\"\ncipher = \"DEFAULT@SECLEVEL=0\"\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
+		"old protocol by a command": {crt() + "conf = [\"MinProtocol TLSv1\", \"CipherString DEFAULT@SECLEVEL=0\"]\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
+		"level by a command":        {crt() + "conf = [\"cipherstring DEFAULT@SECLEVEL=0\"]\n", "@SECLEVEL=0 allows"},
+		"resumption by a command":   {crt() + "conf = [\"Options AllowNoDHEKEX\"]\n", "conf: resumed sessions of TLS 1.3 may have no forward secrecy"},
 		"ignored errors":            {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: 20 (unable to get local issuer certificate) is ignored, which alone accepts a certificate that anyone can make"},
 		"no CRL":                    {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", testkit.AbsPKI("root.crt")), "cacrl: missing"},
 		"empty CRL":                 {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl-empty.pem")), "rejects every client"},
@@ -126,6 +130,11 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	found, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`)
 	require.Equal(t, 1, found.Errors)
 	require.Contains(t, out, "ERROR: crt: is missing")
+	found, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "tls:127.0.0.1:1"`, crt(), `conf = ["RecordPadding 1", "VerifyMode Require"]`)
+	require.Equal(t, 1, found.Errors)
+	require.Contains(t, out, "ERROR: conf[1] VerifyMode: is not accepted: use clientcert, blockbadclientcert,")
+	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "tls:127.0.0.1:1"`, crt(), `backend-groups = "P-256"`, `backend-conf = ["Curves P-256"]`)
+	require.Contains(t, out, "ERROR: backend-conf[0] Curves: sets the same as backend-groups, which is given too")
 }
 
 // OpenSSL can use certificates that crypto/x509 rejects.

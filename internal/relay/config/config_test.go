@@ -51,6 +51,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 	values := map[string]string{
 		"CAVerifyDepth": "3", "NumTickets": "1", "IgnoreVerifyErrors": "9,10", "MinVersion": "1.2", "MaxVersion": "1.3", "ErrorHandler": "carp",
 		"KeyPassphrase": "env:X", "ALPN": "http/1.1", "CRLCheck": "chain", "CRLFiles": "a.crl",
+		"Conf": "RecordPadding 4096",
 	}
 	for _, side := range []struct {
 		prefix string
@@ -87,7 +88,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 				}
 			case reflect.Slice:
 				toml = name + " = [" + value + "]"
-				if f.Type.Elem().Kind() == reflect.String {
+				if f.Type.Elem().Kind() != reflect.Int {
 					toml = fmt.Sprintf("%s = [%q]", name, value)
 				}
 			}
@@ -171,6 +172,8 @@ func TestWrongConfigurations(t *testing.T) {
 		ok + "errorhandler = \"die\"\n":                                                                   `line 4: relay "tcp": errorhandler: want ignore, carp, confess or carponetime, got "die"`,
 		ok + "minversion = \"4\"\n":                                                                       `line 4: relay.minversion: want 1.0, 1.1, 1.2 or 1.3, got "4"`,
 		ok + "crlcheck = \"all\"\n":                                                                       `line 4: relay.crlcheck: want off, leaf or chain, got "all"`,
+		ok + "conf = [\"RecordPadding\"]\n":                                                               `line 4: relay.conf: want the name of a command and its value, such as "RecordPadding 4096"`,
+		ok + "conf = \"RecordPadding 4096\"\n":                                                            `line 4: relay.conf: want a list of strings such as ["RecordPadding 4096", "NumTickets 1"], got a string`,
 		ok + "keypassphrase = \"hunter2\"\n":                                                              `keypassphrase: want file:path, env:NAME or credential:name`,
 	} {
 		_, err := Parse([]byte(text))

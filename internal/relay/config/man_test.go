@@ -71,6 +71,8 @@ func manOption(o *option) string {
 	text = strings.ToUpper(text[:1]) + text[1:] + "."
 	if o.key != o.flag {
 		text += "\nIn the file the key is\n.Cm " + o.key + " ,\na table; the flag may be repeated."
+	} else if o.field == "Conf" { // a value may have commas
+		text += "\nIn the file it is a list; the flag may be repeated."
 	} else if o.repeatable() {
 		text += "\nIn the file it is a list; the flag may be repeated or contain commas."
 	}

@@ -124,6 +124,8 @@ var tlsRows = []row{
 	{field: "Cipher", key: "cipher", usage: "OpenSSL cipher <list> of TLS 1.2 and earlier, optionally with @SECLEVEL=n", backend: "OpenSSL cipher <list> of TLS 1.2 and earlier"},
 	{field: "CipherSuites", key: "ciphersuites", usage: "<list> of TLS 1.3 cipher suites", backend: "<list> of TLS 1.3 cipher suites"},
 	{field: "Groups", key: "groups", usage: "<list> of key exchange groups, such as X25519:P-256", backend: "<list> of key exchange groups"},
+	{field: "SignatureAlgorithms", key: "signaturealgorithms", usage: "<list> of signature algorithms of handshakes, such as ECDSA+SHA256:rsa_pss_rsae_sha256", backend: "<list> of signature algorithms of handshakes with backends"},
+	{field: "Conf", key: "conf", usage: "<commands> of OpenSSL (SSL_CONF_cmd), each with its value, such as \"RecordPadding 4096\"; they are applied in order. Commands about verification, certificates and unsafe renegotiation are errors", backend: "<commands> of OpenSSL for connections to backends, as in conf"},
 	{field: "ALPN", key: "alpn", usage: "application <protocols> that the relay accepts, in order of preference", backend: "application <protocols> that the relay offers, in order of preference"},
 	{field: "NumTickets", key: "numtickets", usage: "<number> of session tickets per TLS 1.3 handshake; 0 means 2, and -1 means none, in TLS 1.2 too"},
 	{field: "NoRenegotiation", key: "norenegotiation", usage: "no effect: the relay always rejects renegotiation by clients", backend: "reject renegotiation by a backend in TLS 1.2; without this option up to 16 are accepted"},

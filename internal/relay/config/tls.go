@@ -122,8 +122,12 @@ func fieldNames() (names []string) {
 }
 
 // optionKey returns the key of a field of the library's options, without the
-// prefix of a side.
+// prefix of a side. The field may be followed by a place in its list: Conf[2].
 func optionKey(field string) string {
+	field, place, inList := strings.Cut(field, "[")
+	if inList {
+		return optionKey(field) + "[" + place
+	}
 	for _, r := range tlsRows {
 		if r.field == field {
 			return r.key

@@ -65,6 +65,16 @@ func setTOML(field, v any) error {
 			return wantGot("a string", v)
 		}
 		return setText(p, s)
+	case *[]sslfilter.ConfCommand:
+		list, ok := listOf[string](v)
+		if !ok {
+			return wantGot(`a list of strings such as ["RecordPadding 4096", "NumTickets 1"]`, v)
+		}
+		for _, s := range list {
+			if err := setText(p, s); err != nil {
+				return err
+			}
+		}
 	case *map[string]string:
 		table, ok := v.(map[string]any)
 		if !ok {
@@ -156,6 +166,12 @@ func setText(field any, s string) error {
 			}
 			*p = append(*p, sslfilter.VerifyCode(n))
 		}
+	case *[]sslfilter.ConfCommand:
+		name, value, _ := strings.Cut(strings.TrimSpace(s), " ")
+		if value = strings.TrimSpace(value); value == "" {
+			return errors.New(`want the name of a command and its value, such as "RecordPadding 4096"`)
+		}
+		*p = append(*p, sslfilter.ConfCommand{Name: name, Value: value})
 	case *sslfilter.Version:
 		return choose(p, strings.TrimPrefix(strings.TrimPrefix(s, "TLSv"), "TLS"), versions)
 	case *sslfilter.CRLCheck:
