@@ -17,6 +17,7 @@ const (
 	statusOK     = status(C.FSSL_OK)        // done, or more input is needed
 	statusClosed = status(C.FSSL_CLOSED)    // the peer's close_notify was read
 	statusAgain  = status(C.FSSL_AGAIN)     // not possible now: a handshake is in progress
+	statusHello  = status(C.FSSL_HELLO)     // the ClientHello has been read, and the handshake is paused
 	statusFatal  = status(C.FSSL_FATAL)     // OpenSSL failed; failure returns the error
 	statusNoCert = status(C.FSSL_NO_CERT)   // the peer must be verified, but sent no certificate
 	statusRounds = status(C.FSSL_ROUNDS)    // the server requested too many renegotiations

@@ -378,6 +378,7 @@ void fssl_conn_free(fssl_conn *c)
     OPENSSL_free(c->policy.ignore);
     OPENSSL_free(c->wire.held);
     OPENSSL_free(c->errs);
+    fssl_hello_free(c->hello);
     OPENSSL_free(c);
     clear_errors();
 }
@@ -447,6 +448,8 @@ SELDOM static fssl_status outcome(fssl_conn *c, int ret)
     }
     if (c->ssl_error == SSL_ERROR_WANT_READ)
         return SSL_total_renegotiations(c->ssl) > FSSL_MAX_ROUNDS ? FSSL_ROUNDS : FSSL_OK;
+    if (c->ssl_error == SSL_ERROR_WANT_CLIENT_HELLO_CB)
+        return FSSL_HELLO;
     if (c->ssl_error == SSL_ERROR_SYSCALL && closed_by_peer(c))
         c->ssl_error = SSL_ERROR_ZERO_RETURN;
     if (c->ssl_error == SSL_ERROR_ZERO_RETURN && c->handshaken)

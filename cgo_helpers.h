@@ -140,6 +140,7 @@ typedef enum fssl_status {
     FSSL_OK = 0,       /* done, or more input is needed */
     FSSL_CLOSED = 1,   /* the peer's close_notify was read */
     FSSL_AGAIN = 2,    /* not possible now: a handshake is in progress */
+    FSSL_HELLO = 3,    /* the ClientHello has been read, and the handshake is paused */
     FSSL_FATAL = -1,   /* OpenSSL failed: see ssl_error and errs */
     FSSL_NO_CERT = -2, /* the peer must be verified, but sent no certificate */
     FSSL_FULL = -3,    /* FSSL_MAX_HELD or FSSL_MAX_ANSWERS exceeded */
@@ -207,6 +208,34 @@ typedef struct fssl_verdict {
     long round;         /* number of renegotiations when rec was started */
 } fssl_verdict;
 
+/* The parts of a ClientHello: the message, and the bodies of fields and extensions. */
+enum {
+    FSSL_HELLO_MESSAGE,
+    FSSL_HELLO_SESSION,
+    FSSL_HELLO_CIPHERS,
+    FSSL_HELLO_NAME,
+    FSSL_HELLO_ALPN,
+    FSSL_HELLO_VERSIONS,
+    FSSL_HELLO_GROUPS,
+    FSSL_HELLO_POINTS,
+    FSSL_HELLO_SIGNATURES,
+    FSSL_HELLO_TICKET,
+    FSSL_HELLO_PSK,
+    FSSL_HELLO_PARTS
+};
+
+typedef struct fssl_part {
+    unsigned char *data;
+    size_t len;
+} fssl_part;
+
+typedef struct fssl_hello {
+    int version; /* legacy_version */
+    int v2;      /* the message is in the format of SSL 2.0 */
+    int alert;   /* the ClientHello is refused with this alert, or 0 */
+    fssl_part part[FSSL_HELLO_PARTS];
+} fssl_hello;
+
 /* A connection. The fields that are used for each record come first, so that they share few cache lines. */
 typedef struct fssl_conn {
     SSL *ssl;
@@ -227,6 +256,7 @@ typedef struct fssl_conn {
     fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
     int shown;             /* client: 1 + the index of the identity that the server was shown, or 0 */
     long shown_round;      /* number of renegotiations when shown was set */
+    fssl_hello *hello;     /* of a connection of fssl_hello_ctx; otherwise NULL */
 } fssl_conn;
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */
@@ -333,6 +363,11 @@ char *fssl_cert_name(const X509 *cert, int issuer);
 int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after);
 unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found);
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);
+
+/* cgo_hello.c */
+SSL_CTX *fssl_hello_ctx(fssl_errors *errs);
+void fssl_hello_refuse(fssl_conn *c, int alert);
+void fssl_hello_too_long(fssl_conn *c);
 
 /* cgo_provider.c, which needs OpenSSL 3.0; with 1.1.1 these functions report failure or nothing. */
 #ifdef FSSL_OPENSSL_111

@@ -82,6 +82,9 @@ void fssl_forget_identities(fssl_ctx_data *data);
 int fssl_use_identity(SSL *ssl, const fssl_identity *id);
 int fssl_key_type(EVP_PKEY *key);
 
+/* cgo_hello.c */
+void fssl_hello_free(fssl_hello *h);
+
 /* cgo_crl.c */
 int fssl_listed(const fssl_serials *crl, const X509 *cert);
 

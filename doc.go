@@ -71,6 +71,12 @@
 // their certificates. With Options.RequireValidClientCert the handshake fails
 // instead.
 //
+// # Server names
+//
+// A server with several contexts chooses one when the ClientHello has arrived:
+// [NewServerFilter] makes its connections, and [NewNameMap] finds the context by
+// the names in the certificates. [ReadClientHello] reads a ClientHello alone.
+//
 // # Negotiated parameters
 //
 // [Filter.Version], [Filter.Cipher] and [Filter.Group] describe the connection,
@@ -92,6 +98,7 @@
 //
 // An [*Error] has OpenSSL's whole error queue. errors.As finds a [*VerifyError]
 // in it if a certificate was rejected, and an [AlertError] if the peer sent an
-// alert. An [*OptionError] names a wrong option, and a [*UsageError] is a
-// mistake of the calling program.
+// alert. A [*ServerNameError] is a client for which a server has no context. An
+// [*OptionError] names a wrong option, and a [*UsageError] is a mistake of the
+// calling program.
 package sslfilter

@@ -25,12 +25,13 @@ type Filter struct {
 	ssl     *sslHandle  // nil after Close
 	serials *crlSerials // kept alive for the verify callback, which reads it
 	lists   *crlLists   // kept alive for OpenSSL's check of CRLs, which reads it
-	phase   phase
-	err     error // the fatal error
+	chooser *chooser    // of NewServerFilter; otherwise nil
+	err     error       // the fatal error
 
 	listsErr error // why CRLCheck has no lists; if it is set, no peer is valid
 
-	name     string   // set by SetServerName or SetVerifiedName
+	name     string // set by SetServerName or SetVerifiedName
+	phase    phase
 	readEnd  bool     // the peer's close_notify was received, or ended is set
 	ended    bool     // the transport ended without close_notify, and AllowMissingCloseNotify is set
 	closing  bool     // CloseWrite or Detach was called
@@ -51,13 +52,15 @@ type Filter struct {
 //	failed: no more records               cut: ReceiveEOF without close_notify;
 //	                                      Outgoing still encrypts what Send accepted
 //
-// Close leads from every phase to shut, which is also the phase of a Filter
-// that was not made by New or NewFilter.
+// A Filter of NewServerFilter begins in hello instead of idle, and its start is
+// the choice of the context. Close leads from every phase to shut, which is also
+// the phase of a Filter that was not made by this package.
 type phase uint8
 
 const (
 	phaseShut      phase = iota // closed, no C memory left
 	phaseIdle                   // nothing has happened
+	phaseHello                  // the ClientHello has not arrived, and the context is not chosen
 	phaseHandshake              // the first handshake is under way
 	phaseOpen                   // data flow
 	phaseDetached               // TLS has ended; Outgoing still returns its last records
@@ -93,12 +96,18 @@ func newFilter(s *sharedCtx) (*Filter, error) {
 
 // Clone makes a new connection with the same Ctx, even if the Ctx has been
 // closed. It copies nothing from this connection, not even the name that
-// SetServerName has set. After Close it returns ErrClosed.
+// SetServerName has set. The clone of a Filter of NewServerFilter calls the same
+// function to choose its context. After Close it returns ErrClosed.
 //
 // Corresponds to POE::Filter::SSL clone.
 func (f *Filter) Clone() (*Filter, error) {
 	f.calls++
-	if f.ssl == nil || !f.ctx.users.Acquire() {
+	switch {
+	case f.ssl == nil:
+		return nil, ErrClosed
+	case f.chooser != nil:
+		return newChooser(f.chooser.choose)
+	case !f.ctx.users.Acquire():
 		return nil, ErrClosed
 	}
 	return newFilter(f.ctx)
@@ -175,6 +184,9 @@ func (f *Filter) start(op string) error {
 func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 	f.calls++
 	if f.phase != phaseOpen || f.readEnd {
+		if f.phase == phaseHello {
+			return f.receiveHello(dst, wire)
+		}
 		if done, err := f.beforeReceive(wire); done {
 			return dst, err
 		}

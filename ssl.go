@@ -231,3 +231,47 @@ func (h *sslHandle) state() string {
 	defer runtime.KeepAlive(h)
 	return strings.TrimSpace(C.GoString(C.SSL_state_string_long(h.ptr.ssl)))
 }
+
+// helloContext returns the context of the connections that read a ClientHello.
+// The process has one, which is never freed.
+func helloContext() (*ctxHandle, error) {
+	var errs C.fssl_errors
+	p := C.fssl_hello_ctx(&errs)
+	if p == nil {
+		return nil, newError("SSL_CTX_new", 0, records(&errs))
+	}
+	return &ctxHandle{handle: handle[*C.SSL_CTX]{ptr: p}}, nil
+}
+
+// hello returns the ClientHello that has paused the handshake.
+func (h *sslHandle) hello() *ClientHello {
+	defer runtime.KeepAlive(h)
+	c := h.ptr.hello
+	part := func(i int) []byte { return C.GoBytes(unsafe.Pointer(c.part[i].data), C.int(c.part[i].len)) }
+	parts := helloParts{
+		version: Version(c.version), v2: c.v2 != 0, message: part(C.FSSL_HELLO_MESSAGE),
+		session: part(C.FSSL_HELLO_SESSION), ciphers: part(C.FSSL_HELLO_CIPHERS),
+		name: part(C.FSSL_HELLO_NAME), alpn: part(C.FSSL_HELLO_ALPN), versions: part(C.FSSL_HELLO_VERSIONS),
+		groups: part(C.FSSL_HELLO_GROUPS), points: part(C.FSSL_HELLO_POINTS), signatures: part(C.FSSL_HELLO_SIGNATURES),
+		ticket: part(C.FSSL_HELLO_TICKET), psk: part(C.FSSL_HELLO_PSK),
+	}
+	return parts.parse()
+}
+
+// The alerts with which a ClientHello is refused.
+const (
+	alertUnrecognizedName = C.SSL_AD_UNRECOGNIZED_NAME
+	alertInternalError    = C.SSL_AD_INTERNAL_ERROR
+)
+
+// refuseHello ends the paused handshake with an alert.
+func (h *sslHandle) refuseHello(alert int) {
+	defer runtime.KeepAlive(h)
+	C.fssl_hello_refuse(h.ptr, C.int(alert))
+}
+
+// helloTooLong makes the alert for a ClientHello that is too long.
+func (h *sslHandle) helloTooLong() {
+	defer runtime.KeepAlive(h)
+	C.fssl_hello_too_long(h.ptr)
+}

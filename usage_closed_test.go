@@ -51,6 +51,11 @@ func TestUsageOfClosedAndZeroValues(t *testing.T) {
 			f.Close()
 			return f
 		}(),
+		"closed Filter with a chooser": func() any {
+			f := sslfilter.NewServerFilter(always(closed))
+			f.Close()
+			return f
+		}(),
 		"zero Filter": new(sslfilter.Filter),
 		"closed Ctx":  closed, "zero Ctx": new(sslfilter.Ctx), "nil Ctx": (*sslfilter.Ctx)(nil),
 	} {

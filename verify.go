@@ -281,6 +281,18 @@ func hosts(cert *C.X509) (names []string, found altNames) {
 	return names, altNamesRead
 }
 
+// ownNames returns the DNS names and IP addresses in the subjectAltName of this
+// side's certificate of one identity.
+func (h *ctxHandle) ownNames(identity int) []string {
+	defer runtime.KeepAlive(h)
+	cert := C.fssl_ctx_sent_cert(h.ptr, C.int(identity), 0)
+	if cert == nil {
+		return nil
+	}
+	names, _ := hosts(cert)
+	return names
+}
+
 // chain returns the chain that OpenSSL built, leaf first, and the DER form of
 // each certificate. ok is false if C has no memory for them.
 func (h *sslHandle) chain() (infos []certInfo, ders [][]byte, ok bool) {

@@ -112,10 +112,31 @@ func TestConnection(t *testing.T) {
 	}
 }
 
+// A server whose context is chosen by the ClientHello is as one whose context is known, or
+// it fails. The function that chooses sees the whole ClientHello or is not called.
+func TestChooser(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		alpn := func(o *sslfilter.Options) { o.ALPN = []string{"one"} }
+		server, client := testkit.Ctx(t, testkit.Asking(testkit.UpTo(v), alpn)), testkit.Ctx(t, testkit.Showing("client-ec.crt", "client-ec.key", testkit.UpTo(v), alpn))
+		var want *sslfilter.ClientHello
+		choose := func(hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+			seen := *hello
+			seen.Raw, seen.SessionIDs = nil, nil // random
+			if want == nil {
+				want = &seen
+			}
+			require.Equal(t, want, &seen)
+			return server, nil
+		}
+		connection{server: server, client: client, choose: choose, tls13: v == sslfilter.VersionTLS13}.sweep(t)
+	})
+}
+
 // connection is a scenario: a handshake, data in both directions, a key update, more
 // data, and an orderly end.
 type connection struct {
 	server, client *sslfilter.Ctx
+	choose         func(*sslfilter.ClientHello) (*sslfilter.Ctx, error) // chooses server, if set
 	tls13          bool
 }
 
@@ -132,6 +153,11 @@ func (c connection) sweep(t *testing.T) {
 		}
 		defer f.Close()
 		g, err := c.server.NewFilter()
+		if err == nil && c.choose != nil {
+			g.Close()
+			g = sslfilter.NewServerFilter(c.choose)
+			err = g.Err()
+		}
 		if err != nil {
 			texts.errors(err)
 			return
