@@ -12,6 +12,7 @@
 #	perl      the original: POE::Filter::SSL
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
+#	proxies   tinyproxy and microsocks, the proxies of the tests of sslhttp
 #	mail      dovecot's imapd and pop3d, and mbsync
 #	python3   Python and aiohttp, whose web servers are backends in tests of the relay
 #	mandoc    the linter of manual pages
@@ -67,6 +68,9 @@ look() {
 			[ -x /usr/bin/python3 ] || lacks python3 python3
 			/usr/bin/python3 -c 'import ssl' 2>/dev/null || lacks "Python's ssl module" python3
 			;;
+		proxies)
+			for proxy in tinyproxy microsocks; do have $proxy || lacks $proxy $proxy; done
+			;;
 		mail)
 			{ have dovecot || [ -x /usr/sbin/dovecot ]; } && [ -x /usr/lib/dovecot/imap ] && [ -x /usr/lib/dovecot/pop3 ] ||
 				lacks 'dovecot with IMAP and POP3' dovecot-imapd dovecot-pop3d
@@ -88,7 +92,7 @@ look() {
 			have qemu-aarch64 || have qemu-aarch64-static || lacks "qemu's emulator of arm64" qemu-user
 			;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, mail, python3, mandoc, python, valgrind, debootstrap, arm64." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, mail, python3, mandoc, python, valgrind, debootstrap, arm64." >&2
 			exit 2
 			;;
 		esac

@@ -28,9 +28,12 @@ type fields struct {
 // fieldsOf evaluates every field of Transport. It returns an error if a field
 // cannot have its effect: nobody would notice an egress filter or a CA that is
 // silently ignored.
-func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
-	if dialer == nil {
+func fieldsOf(dialer, proxyDialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
+	switch {
+	case dialer == nil:
 		return nil, errNoDialer
+	case proxyDialer != nil && proxyDialer.NetDialer != nil:
+		return nil, errors.New("sslhttp: ProxyDialer.NetDialer cannot be used: Base.DialContext or Dialer.NetDialer makes the connections to proxies")
 	}
 	f := &fields{base: given}
 	if given == nil {
@@ -40,9 +43,7 @@ func fieldsOf(dialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 		}
 	}
 	f.base = f.base.Clone() // leaves out fields that net/http itself has set
-	if given == nil {
-		f.base.Proxy = nil
-	} else {
+	if given != nil {
 		f.timeout = f.base.TLSHandshakeTimeout
 	}
 	if err := f.refuse(); err != nil {
@@ -108,8 +109,8 @@ func (f *fields) setProtocols() {
 }
 
 // offers returns the protocols to offer, given those of Options.ALPN: for any
-// request, and for one that needs HTTP/1.1.
-func (f *fields) offers(alpn []string) (all, h1 []string) {
+// request, and for one that needs HTTP/1.1. useH1 and useH2 are the protocols that may be used.
+func offers(alpn []string, useH1, useH2 bool) (all, h1 []string) {
 	if len(alpn) == 0 {
 		return nil, nil
 	}
@@ -118,9 +119,9 @@ func (f *fields) offers(alpn []string) (all, h1 []string) {
 		h1 = []string{"http/1.1"}
 	}
 	switch {
-	case !f.h2:
+	case !useH2:
 		return h1, h1
-	case !f.h1:
+	case !useH1:
 		return []string{"h2"}, h1
 	}
 	return alpn, h1
@@ -137,7 +138,7 @@ func (p *pools) plain() *http.Transport {
 		if err != nil {
 			return nil, err
 		}
-		return p.secure(ctx, below, addr, p.alpnH1)
+		return p.secureProxy(ctx, below, addr)
 	}
 	return pool
 }
@@ -166,6 +167,18 @@ func forgetTLS(pool *http.Transport) {
 	pool.TLSClientConfig, pool.TLSNextProto, pool.ForceAttemptHTTP2 = nil, nil, false
 }
 
+// secureProxy does the TLS handshake over below with an https proxy at addr.
+func (p *pools) secureProxy(ctx context.Context, below net.Conn, addr string) (*sslnet.Conn, error) {
+	if p.t.ProxyDialer == nil {
+		return p.secure(ctx, p.t.Dialer, below, addr, p.alpnH1)
+	}
+	var offer []string // that of its Options, without h2
+	if p.proxyCtx != nil {
+		_, offer = offers(p.proxyCtx.ALPN(), true, false)
+	}
+	return p.secure(ctx, p.t.ProxyDialer, below, addr, offer)
+}
+
 // dialBelow makes an underlying connection.
 func (f *fields) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := f.dial(ctx, "tcp", addr)
@@ -175,14 +188,14 @@ func (f *fields) dialBelow(ctx context.Context, addr string) (net.Conn, error) {
 	return conn, err
 }
 
-// secure does the TLS handshake over below with the server at addr. It calls the hooks
-// of a trace, as net/http does for connections of crypto/tls.
-func (p *pools) secure(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
+// secure does the TLS handshake of dialer over below with the server at addr. It calls
+// the hooks of a trace, as net/http does for connections of crypto/tls.
+func (p *pools) secure(ctx context.Context, dialer *sslnet.Dialer, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
 	trace := httptrace.ContextClientTrace(ctx)
 	if trace != nil && trace.TLSHandshakeStart != nil {
 		trace.TLSHandshakeStart()
 	}
-	conn, err := p.shake(ctx, below, addr, protocols)
+	conn, err := p.shake(ctx, dialer, below, addr, protocols)
 	if trace != nil && trace.TLSHandshakeDone != nil {
 		var state tls.ConnectionState
 		if err == nil {
@@ -193,14 +206,14 @@ func (p *pools) secure(ctx context.Context, below net.Conn, addr string, protoco
 	return conn, err
 }
 
-func (p *pools) shake(ctx context.Context, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
+func (p *pools) shake(ctx context.Context, dialer *sslnet.Dialer, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
 	limited := ctx
 	if p.timeout > 0 {
 		var cancel context.CancelFunc
 		limited, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
 	}
-	conn, err := p.t.Dialer.Client(limited, below, addr, protocols...)
+	conn, err := dialer.Client(limited, below, addr, protocols...)
 	if err != nil && ctx.Err() == nil && limited.Err() != nil {
 		err = fmt.Errorf("sslhttp: %s: %w", addr, sslnet.ErrHandshakeTimeout)
 	}

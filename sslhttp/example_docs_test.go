@@ -10,6 +10,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -106,6 +107,22 @@ func ExampleConnContext() {
 	defer resp.Body.Close()
 	io.Copy(os.Stdout, resp.Body)
 	// Output: HTTP/1.1 true TLSv1.3
+}
+
+func ExampleTransport_proxyDialer() {
+	clientCtx := must(sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile, ALPN: both}))
+	proxyCtx := must(sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile}))
+	proxy := &url.URL{Scheme: "https", Host: "127.0.0.1:1"}
+	// docs:begin
+	transport := &sslhttp.Transport{
+		Dialer:      &sslnet.Dialer{Ctx: clientCtx},
+		ProxyDialer: &sslnet.Dialer{Ctx: proxyCtx}, // trusts the CA of the proxy
+		Base:        &http.Transport{Proxy: http.ProxyURL(proxy)},
+	}
+	// docs:end
+	_, err := (&http.Client{Transport: transport}).Get("https://localhost/")
+	fmt.Println(err != nil)
+	// Output: true
 }
 
 func ExampleListenAndServe() {

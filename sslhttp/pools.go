@@ -22,7 +22,8 @@ type pools struct {
 	*fields
 	t *Transport
 
-	ctx    *sslfilter.Ctx
+	ctx, proxyCtx *sslfilter.Ctx // of Dialer and ProxyDialer; proxyCtx may be nil
+
 	alpn   []string // protocols to offer
 	alpnH1 []string // protocols to offer if the request needs HTTP/1.1
 
@@ -69,17 +70,21 @@ const (
 // errOtherProtocol says that a new connection belongs in the other pool.
 var errOtherProtocol = errors.New("sslhttp: the server uses another protocol than before")
 
-// enter returns the pools for the current Ctx of the Dialer, and counts a request
+// enter returns the pools for the current Ctx of each Dialer, and counts a request
 // that leave ends.
 func (t *Transport) enter() (*pools, error) {
 	t.mu.Lock()
 	ctx, old := t.Dialer.CurrentCtx(), t.current
+	var proxyCtx *sslfilter.Ctx
+	if t.ProxyDialer != nil {
+		proxyCtx = t.ProxyDialer.CurrentCtx()
+	}
 	if ctx == nil {
 		t.mu.Unlock()
 		return nil, errNoDialer
 	}
-	if old == nil || old.ctx != ctx {
-		t.current = t.newPools(ctx)
+	if old == nil || old.ctx != ctx || old.proxyCtx != proxyCtx {
+		t.current = t.newPools(ctx, proxyCtx)
 	}
 	p := t.current
 	p.sending++
@@ -93,12 +98,12 @@ func (t *Transport) enter() (*pools, error) {
 	return p, nil
 }
 
-func (t *Transport) newPools(ctx *sslfilter.Ctx) *pools {
+func (t *Transport) newPools(ctx, proxyCtx *sslfilter.Ctx) *pools {
 	p := &pools{
-		fields: t.fields, t: t, ctx: ctx,
+		fields: t.fields, t: t, ctx: ctx, proxyCtx: proxyCtx,
 		hosts: make(map[string]*host), conns: make(map[*clientConn]struct{}),
 	}
-	p.alpn, p.alpnH1 = t.offers(ctx.ALPN())
+	p.alpn, p.alpnH1 = offers(ctx.ALPN(), t.h1, t.h2)
 	p.forHTTP, p.poolH1, p.poolH2 = p.plain(), p.pool(false), p.pool(true)
 	return p
 }
@@ -391,7 +396,7 @@ func (p *pools) reach(ctx context.Context, r *route) (*clientConn, error) {
 	if r.h1 {
 		offer = p.alpnH1
 	}
-	conn, err := p.secure(ctx, below, r.addr, offer)
+	conn, err := p.secure(ctx, p.t.Dialer, below, r.addr, offer)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,10 @@ const proxyTimeout = time.Minute
 // is not set, as in net/http.
 const maxConnectHeader = 10 << 20
 
+// maxInterim bounds the responses that are read for one CONNECT request, as net/http
+// does for other requests.
+const maxInterim = 5
+
 // route says how to connect to the server of a request.
 type route struct {
 	addr  string   // address of the server
@@ -134,7 +138,7 @@ func (p *pools) through(ctx context.Context, r *route) (net.Conn, error) {
 		return nil, err
 	}
 	if r.proxy.Scheme == "https" {
-		secured, err := p.secure(ctx, conn, addr, p.alpnH1)
+		secured, err := p.secureProxy(ctx, conn, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -179,7 +183,7 @@ func (f *fields) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
 		most = maxConnectHeader
 	}
 	br := bufio.NewReader(io.LimitReader(conn, most))
-	resp, err := http.ReadResponse(br, req)
+	resp, err := answer(br, req)
 	if err != nil {
 		return err
 	}
@@ -189,10 +193,27 @@ func (f *fields) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
 		}
 	}
 	switch {
-	case resp.StatusCode != http.StatusOK:
+	case resp.StatusCode/100 != 2: // RFC 9110 section 9.3.6
 		return fmt.Errorf("the proxy answered CONNECT %s with %s", r.addr, bounded.Text(resp.Status))
 	case br.Buffered() > 0: // a TLS server sends nothing before the ClientHello
 		return fmt.Errorf("%d bytes follow the proxy's answer to CONNECT %s", br.Buffered(), r.addr)
 	}
 	return nil
+}
+
+// answer reads the final response to a CONNECT request. Interim responses (RFC 9110
+// section 15.2) are skipped.
+func answer(br *bufio.Reader, req *http.Request) (*http.Response, error) {
+	for range maxInterim {
+		resp, err := http.ReadResponse(br, req)
+		switch {
+		case err != nil && len(err.Error()) > bounded.MaxText: // it has text of the proxy
+			return nil, errors.New(bounded.Text(err.Error()))
+		case err != nil:
+			return nil, err
+		case resp.StatusCode/100 != 1 || resp.StatusCode == http.StatusSwitchingProtocols:
+			return resp, nil
+		}
+	}
+	return nil, fmt.Errorf("the proxy sent more than %d interim responses", maxInterim)
 }

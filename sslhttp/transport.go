@@ -39,6 +39,11 @@ type Transport struct {
 	// soon as they have no requests, if the bodies of their responses are closed.
 	// The limits of Base count the new connections from zero.
 	Dialer *sslnet.Dialer
+	// ProxyDialer does TLS with an https proxy, which often has another CA, or must not
+	// see the client certificate. Its NetDialer must be nil. Default: Dialer, so that
+	// the proxy's certificate must have the name in Options.ServerName or Options.SNI,
+	// if one is set, and the proxy gets the client certificate if it asks for one.
+	ProxyDialer *sslnet.Dialer
 	// Base has all other settings. Transport uses a copy. The fields have the same
 	// effect as in net/http, with these additions:
 	//
@@ -47,7 +52,7 @@ type Transport struct {
 	//     NetDialer is also used for http URLs.
 	//   - Proxy, ProxyConnectHeader, GetProxyConnectHeader, OnProxyConnectResponse:
 	//     https requests go through HTTP proxies with CONNECT, and through SOCKS 5
-	//     proxies. Dialer also does TLS with an https proxy.
+	//     proxies, where Dialer does TLS with the server from end to end.
 	//   - TLSHandshakeTimeout: a handshake ends at the shorter of this timeout and
 	//     Dialer.HandshakeTimeout.
 	//   - Protocols, or an empty TLSNextProto, can exclude HTTP/1.1 or HTTP/2. The
@@ -58,7 +63,9 @@ type Transport struct {
 	// It is an error to set a field that would do TLS in another way:
 	// DialTLSContext, DialTLS, a TLSNextProto that is not empty, or a field of
 	// TLSClientConfig that net/http does not set itself. Default: a copy of
-	// http.DefaultTransport without its proxy.
+	// http.DefaultTransport, which uses the proxies of the environment
+	// (http.ProxyFromEnvironment: HTTPS_PROXY, HTTP_PROXY and NO_PROXY). A Base without
+	// Proxy uses none.
 	Base *http.Transport
 
 	once sync.Once
@@ -124,7 +131,7 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-func (t *Transport) init() { t.fields, t.err = fieldsOf(t.Dialer, t.Base) }
+func (t *Transport) init() { t.fields, t.err = fieldsOf(t.Dialer, t.ProxyDialer, t.Base) }
 
 // needsHTTP1 reports whether a request asks for an upgrade, which HTTP/2 does not
 // have (RFC 9113 section 8.6). net/http checks this for WebSocket only.
