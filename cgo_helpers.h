@@ -77,6 +77,9 @@ enum {
     FSSL_MAX_RECORDS = 512,       /* calls of the verify callback for one handshake; a chain has at most 100 certificates */
     FSSL_MAX_HELD = 17 << 20,     /* bytes that wait for the network: MaxPlaintext and its record overhead */
     FSSL_MAX_SERVED = 16,         /* entries of fssl_conn_served: at most one for each use */
+    FSSL_MAX_OCSP = 100 << 10,    /* bytes of an OCSP response: OpenSSL accepts no longer certificate message (SSL_MAX_CERT_LIST_DEFAULT) */
+    FSSL_OCSP_SKEW = 300,         /* seconds that the clock of an OCSP responder may differ */
+    FSSL_OCSP_MAX_AGE = 86400,    /* seconds that an OCSP response without nextUpdate is accepted */
     FSSL_MAX_IDENTITIES = 16,     /* certificates of one context */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may request from a client: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* held bytes that answer the peer after the handshake: key updates, rejected renegotiations */
@@ -236,6 +239,35 @@ typedef struct fssl_hello {
     fssl_part part[FSSL_HELLO_PARTS];
 } fssl_hello;
 
+/* The status in a response, or the reason why there is none. */
+enum {
+    FSSL_OCSP_NONE,         /* no response was asked for */
+    FSSL_OCSP_GOOD,
+    FSSL_OCSP_REVOKED,
+    FSSL_OCSP_UNKNOWN,      /* the responder does not know the certificate */
+    FSSL_OCSP_MISSING,      /* there is no response */
+    FSSL_OCSP_MALFORMED,
+    FSSL_OCSP_UNSUCCESSFUL, /* the responder reports an error: responder_status */
+    FSSL_OCSP_UNVERIFIED,   /* the signature is wrong, or the signer may not sign for this issuer */
+    FSSL_OCSP_OTHER_CERT,
+    FSSL_OCSP_EXPIRED,
+    FSSL_OCSP_NOT_YET,
+    FSSL_OCSP_NO_ISSUER,    /* the issuer of the certificate is not known */
+    FSSL_OCSP_BOUND,        /* the staple belongs to another certificate */
+    FSSL_OCSP_NO_MEMORY
+};
+
+typedef struct fssl_ocsp {
+    int outcome;              /* FSSL_OCSP_* */
+    int responder_status;     /* OCSP_RESPONSE_STATUS_* */
+    int reason;               /* of a revocation: CRLReason, or -1 */
+    int required, must_staple;
+    int error, ignored;       /* the X509_V_ERR that makes the peer invalid, and whether the policy ignores it */
+    int64_t this_update, next_update, revoked_at; /* seconds since 1970, or 0 */
+} fssl_ocsp;
+
+typedef struct fssl_staple fssl_staple;
+
 /* A connection. The fields that are used for each record come first, so that they share few cache lines. */
 typedef struct fssl_conn {
     SSL *ssl;
@@ -257,6 +289,7 @@ typedef struct fssl_conn {
     int shown;             /* client: 1 + the index of the identity that the server was shown, or 0 */
     long shown_round;      /* number of renegotiations when shown was set */
     fssl_hello *hello;     /* of a connection of fssl_hello_ctx; otherwise NULL */
+    fssl_ocsp ocsp;        /* client: the check of the stapled response in the last handshake */
 } fssl_conn;
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */
@@ -308,6 +341,17 @@ int fssl_ctx_key_type(SSL_CTX *ctx, int i);
 X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int identity, int i);
 size_t fssl_ctx_chain_size(SSL_CTX *ctx, int identity);
 int fssl_conn_shown(const fssl_conn *c);
+
+/* ocsp.go */
+int fssl_ocsp_supported(void);
+fssl_staple *fssl_staple_new(fssl_errors *errs);
+void fssl_staple_free(fssl_staple *s);
+int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len);
+void fssl_staple_state(fssl_staple *s, fssl_ocsp *out);
+int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib);
+unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs);
+char *fssl_staple_responders(fssl_staple *s);
+void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require);
 
 /* PEM */
 int fssl_certs_add(STACK_OF(X509) *certs, fssl_lib *lib, const unsigned char *der, size_t len, fssl_errors *errs);

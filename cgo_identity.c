@@ -55,6 +55,7 @@ void fssl_forget_identities(fssl_ctx_data *data)
         X509_free(id->cert);
         EVP_PKEY_free(id->key);
         sk_X509_pop_free(id->chain, X509_free);
+        fssl_staple_free(id->staple);
     }
 }
 

@@ -57,7 +57,8 @@ int fssl_walk_pem(int *blocks, int *extra, const unsigned char *pem, size_t len,
 typedef struct fssl_identity {
     X509 *cert;
     EVP_PKEY *key;
-    STACK_OF(X509) *chain; /* NULL if OpenSSL completes the chain in the handshake */
+    STACK_OF(X509) *chain; /* may be NULL */
+    fssl_staple *staple;   /* likewise */
 } fssl_identity;
 
 /*
@@ -70,6 +71,7 @@ typedef struct fssl_ctx_data {
     fssl_identity identities[FSSL_MAX_IDENTITIES]; /* in the order of the options */
     int n_identities;
     int server_signs; /* a server's signature algorithms are not OpenSSL's */
+    int require_ocsp; /* a client rejects a server that staples no response */
 } fssl_ctx_data;
 
 /* cgo_ctx.c */

@@ -12,7 +12,7 @@ import (
 // Cipher also applies to DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyConf, s.checkCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.checkFIPS, s.checkUsable,
+		s.applyVersions, s.applyCiphers, s.applyConf, s.checkCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.applyOCSP, s.checkFIPS, s.checkUsable,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -119,6 +119,7 @@ const (
 // forgetSecrets removes the options that connections do not need.
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil
+	o.Staple = nil     // the SSL_CTX has its own reference
 	o.Identities = nil // the slice belongs to the caller
 	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
 	o.CACRLMem, o.CRLMem = nil, nil

@@ -156,6 +156,7 @@ type VerifyError struct {
 	Names []string
 
 	altNames altNames
+	ocsp     string // what is wrong with the OCSP response, or ""
 }
 
 func (e *VerifyError) Error() string {
@@ -168,6 +169,9 @@ func (e *VerifyError) Error() string {
 // detail returns what is known in addition to the code and the certificate, or
 // "".
 func (e *VerifyError) detail() string {
+	if e.ocsp != "" {
+		return ": " + e.ocsp
+	}
 	if e.ServerName == "" {
 		return validity(e.Code, e.NotBefore, e.NotAfter)
 	}

@@ -45,6 +45,9 @@ func (f *Filter) failure(op string, st status) error {
 		}
 		e.cause = refusal
 	}
+	if ocsp := f.ssl.ocsp(); e.cause == nil && !ocsp.OK() && e.has("invalid status response") {
+		e.cause = ocsp.Err
+	}
 	e.Peer = f.refusedPeer()
 	f.explain(e)
 	return f.fail(e)

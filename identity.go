@@ -25,6 +25,8 @@ type Identity struct {
 	ChainMem []byte
 	// KeyPassphrase is called by NewCtx if the key is encrypted, and only then.
 	KeyPassphrase func() ([]byte, error)
+	// Staple is an OCSP response for this certificate.
+	Staple *Staple
 }
 
 // ShownIdentity is the identity whose certificate a side has shown to its peer.
@@ -41,6 +43,7 @@ type identitySource struct {
 	prefix          string // of the names of the options
 	crt, key, chain fileOption
 	passphrase      func() ([]byte, error)
+	staple          *Staple
 	shown           *ShownIdentity // set when the identity is applied
 }
 
@@ -49,13 +52,13 @@ type identitySource struct {
 func (o *Options) sources() []identitySource {
 	var list []identitySource
 	add := func(index int, prefix string, id Identity) {
-		s := identitySource{index: index, prefix: prefix, passphrase: id.KeyPassphrase}
+		s := identitySource{index: index, prefix: prefix, passphrase: id.KeyPassphrase, staple: id.Staple}
 		s.crt = fileOption{prefix + "Crt", id.Crt, id.CrtMem, id.CrtMem != nil}
 		s.key = fileOption{prefix + "Key", id.Key, id.KeyMem, id.KeyMem != nil}
 		s.chain = fileOption{prefix + "Chain", id.Chain, id.ChainMem, id.ChainMem != nil}
 		list = append(list, s)
 	}
-	first := Identity{o.Crt, o.CrtMem, o.Key, o.KeyMem, o.Chain, o.ChainMem, o.KeyPassphrase}
+	first := Identity{o.Crt, o.CrtMem, o.Key, o.KeyMem, o.Chain, o.ChainMem, o.KeyPassphrase, o.Staple}
 	add(-1, "", first)
 	if !list[0].set() {
 		list = nil
@@ -68,7 +71,7 @@ func (o *Options) sources() []identitySource {
 
 // set reports whether any of its options is set.
 func (s *identitySource) set() bool {
-	return s.crt.given() || s.key.given() || s.chain.given() || s.passphrase != nil
+	return s.crt.given() || s.key.given() || s.chain.given() || s.passphrase != nil || s.staple != nil
 }
 
 // validate returns the errors that can be found without reading a file.
@@ -80,6 +83,8 @@ func (s *identitySource) validate() error {
 		return badOption(s.crt.input().option, "is given without %sKey", s.prefix)
 	case s.sends().given():
 		return nil
+	case s.staple != nil:
+		return badOption(s.prefix+"Staple", "is given without %sCrt and %[1]sKey", s.prefix)
 	case s.passphrase != nil:
 		return badOption(s.prefix+"KeyPassphrase", "is given without %sCrt and %[1]sKey", s.prefix)
 	}
@@ -197,8 +202,14 @@ func (s *sharedCtx) applyIdentity(sources []identitySource, i int, fromTrust boo
 	if !ok {
 		return id.chain.wrap(outOfMemory("i2d_X509", nil))
 	}
+	if source.staple != nil {
+		if err := source.staple.bind(s.ctxHandle, i); err != nil {
+			return &OptionError{Option: source.prefix + "Staple", Err: err}
+		}
+	}
 	source.shown = &ShownIdentity{source.index, own}
 	source.crt.mem, source.key.mem, source.chain.mem, source.passphrase = nil, nil, nil, nil
+	source.staple = nil // the SSL_CTX has its own reference
 	return nil
 }
 

@@ -44,6 +44,12 @@ type Options struct {
 	// ChainMem is the content of such a file. It takes precedence over Chain.
 	ChainMem []byte
 
+	// Staple is an OCSP response for Crt, or Chain, that a server sends to
+	// clients that ask for one (RFC 6066). NewCtx returns an error if its
+	// response is for another certificate, or if the Staple is used for another
+	// certificate. On a client Staple is an error. Default: no response.
+	Staple *Staple
+
 	// Identities are more certificates of this side, each with its own chain
 	// and key, beside Crt, Key and Chain, which are the first. At most 16.
 	// Filter.State reports which of them the peer was shown. Default: no more.
@@ -129,6 +135,15 @@ type Options struct {
 	// WARNING: A certificate that was revoked after that CRL was issued is
 	// accepted.
 	AllowExpiredCRL bool
+
+	// OCSPCheck makes a client verify the OCSP response that the server staples
+	// to its certificate: OCSPIfStapled or OCSPRequire. A server whose
+	// certificate is revoked, or whose response is not acceptable, is rejected
+	// in the handshake with the alert bad_certificate_status_response, and the
+	// error is a *VerifyError. With InsecureSkipVerify it is only reported. No
+	// response is requested in a resumed session. No responder is asked. On a
+	// server it is an error. Default: OCSPOff.
+	OCSPCheck OCSPCheck
 
 	// ClientCert makes a server ask the client for a certificate.
 	//

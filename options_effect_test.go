@@ -90,6 +90,11 @@ func effects(t testing.TB) []effect {
 			func(o *sslfilter.Options) { o.KeyPassphrase = saying("secret") }, serial, "bad Key", "10:01"},
 		{"Chain", testkit.ServerOf("server"), func(o *sslfilter.Options) { o.Crt, o.Key, o.Chain = "", "", testkit.PKI("chain-with-key.pem") }, sent, "+", "++"},
 		{"ChainMem", testkit.ServerOf("server-inter"), func(o *sslfilter.Options) { o.ChainMem = testkit.PKIBytes(t, "server-inter.crt") }, sent, "+++", "+"},
+		{"Staple", testkit.Server(), func(o *sslfilter.Options) {
+			o.Staple, _ = sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt")}))
+		},
+			met(anyone, func(p *testkit.Pair) string { return truth(p.Client.OCSPResponse() != nil) }), "false", "true"}, // more in TestStaple
+		{"OCSPCheck", testkit.Client(), checkingOCSP(sslfilter.OCSPRequire), met(testkit.Server(), nil), "done", refused}, // more in TestOCSPCheck
 		{"Identities", testkit.Server(), func(o *sslfilter.Options) {
 			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")}}
 		}, serial, "10:01", "10:02"}, // more in TestCertsIdentitiesOfAServer

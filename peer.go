@@ -37,8 +37,8 @@ type Peer struct {
 	// sent this certificate: it does not say who the peer is.
 	KeyProved bool
 	// Valid is the result of ClientCertValid: the handshake is complete, every
-	// error is ignored or there is none, and neither CACRL nor CRLCheck blocks
-	// the certificate.
+	// error is ignored or there is none, and none of CACRL, CRLCheck and
+	// OCSPCheck blocks the certificate.
 	Valid bool
 	// Chain is the chain that OpenSSL built, the peer's own certificate first.
 	// If the peer is not valid, the chain ends at the last certificate that
@@ -56,6 +56,9 @@ type Peer struct {
 	CRL CRLResult
 	// CRLCheck is the result of Options.CRLCheck in the handshake.
 	CRLCheck CRLResult
+	// OCSP is the result of Options.OCSPCheck in the last handshake. If it is
+	// not OK, the peer is not valid.
+	OCSP OCSPResult
 
 	noCA bool // this side trusts no CA
 }
@@ -194,7 +197,7 @@ func (f *Filter) keyProved() bool { return f.proved() && !f.ssl.verdict().unprov
 // peer does Peer. If OpenSSL runs out of memory, ok is false and the result has
 // no certificates.
 func (f *Filter) peer() (p *Peer, ok bool) {
-	p = &Peer{Exists: f.ssl.verdict().recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked()}
+	p = &Peer{Exists: f.ssl.verdict().recorded() > 0, CRL: f.checkSerials(), CRLCheck: f.crlChecked(), OCSP: f.ssl.ocsp()}
 	p.KeyProved = p.Exists && f.keyProved()
 	p.Valid = f.proved() && f.verified() && p.CRL.OK()
 	p.noCA = !f.ctx.trusts
@@ -247,6 +250,9 @@ func (p *Peer) String() string {
 	if p.CRLCheck.Status == CRLUnusable { // all other results are in Errors
 		why = append(why, p.CRLCheck.String())
 	}
+	if !p.OCSP.OK() {
+		why = append(why, p.OCSP.String())
+	}
 	if !p.KeyProved {
 		why = append(why, "the peer has not proved that it has the key")
 	}
@@ -258,4 +264,6 @@ func (p *Peer) String() string {
 
 // verified reports whether there is a certificate and every error that OpenSSL
 // found is ignored.
-func (f *Filter) verified() bool { return f.listsErr == nil && f.ssl.verdict().acceptable() }
+func (f *Filter) verified() bool {
+	return f.listsErr == nil && f.ssl.verdict().acceptable() && f.ssl.ocspAcceptable()
+}

@@ -191,6 +191,9 @@ func (h *sslHandle) ocspResponse() []byte {
 	defer runtime.KeepAlive(h)
 	var p *C.uchar
 	n := C.fssl_conn_ocsp(h.ptr, &p)
+	if n == 0 {
+		return nil
+	}
 	return C.GoBytes(unsafe.Pointer(p), C.int(n))
 }
 

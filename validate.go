@@ -52,6 +52,10 @@ func (o *Options) validateRole() error {
 		return badOption("BlockInvalidClientCert", "is for servers, and Client is set")
 	case !o.Client && o.InsecureSkipVerify:
 		return badOption("InsecureSkipVerify", "is for clients, and Client is not set")
+	case !o.Client && o.OCSPCheck != OCSPOff:
+		return badOption("OCSPCheck", "is for clients, and Client is not set")
+	case o.OCSPCheck < OCSPOff || o.OCSPCheck > OCSPRequire:
+		return badOption("OCSPCheck", "is %d; OCSPOff, OCSPIfStapled and OCSPRequire are possible", int(o.OCSPCheck))
 	case o.Client && o.NumTickets != 0:
 		return badOption("NumTickets", "is for servers, and Client is set")
 	case o.NumTickets < -1 || o.NumTickets > maxTickets:
@@ -200,6 +204,9 @@ func (o *Options) validateKeys() error {
 	for i := range sources {
 		if err := sources[i].validate(); err != nil {
 			return err
+		}
+		if o.Client && sources[i].staple != nil {
+			return badOption(sources[i].prefix+"Staple", "is for servers, and Client is set")
 		}
 	}
 	return nil

@@ -35,6 +35,9 @@ const (
 	VerifyInvalidPurpose       VerifyCode = 26 // X509_V_ERR_INVALID_PURPOSE
 	VerifyHostnameMismatch     VerifyCode = 62 // X509_V_ERR_HOSTNAME_MISMATCH
 	VerifyIPAddressMismatch    VerifyCode = 64 // X509_V_ERR_IP_ADDRESS_MISMATCH
+	VerifyOCSPNeeded           VerifyCode = 73 // X509_V_ERR_OCSP_VERIFY_NEEDED: the server staples no response
+	VerifyOCSPFailed           VerifyCode = 74 // X509_V_ERR_OCSP_VERIFY_FAILED: the stapled response is not acceptable
+	VerifyOCSPUnknown          VerifyCode = 75 // X509_V_ERR_OCSP_CERT_UNKNOWN
 )
 
 // String returns OpenSSL's description: "certificate has expired".

@@ -88,6 +88,11 @@ func TestConnection(t *testing.T) {
 		{"unknown client", server, as("client-unknown")},
 		{"revoked client", server, as("client-revoked")},
 		{"revoked client, enforced", change(server, func(o *sslfilter.Options) { o.RequireValidClientCert = true }), as("client-revoked")},
+		{"stapled response", change(server, func(o *sslfilter.Options) {
+			staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server-inter.crt"), Issuer: testkit.Cert(t, "inter.crt"), Signer: testkit.CA(t, "inter")}))
+			require.NoError(t, err)
+			o.Staple = staple
+		}), change(client, func(o *sslfilter.Options) { o.OCSPCheck = sslfilter.OCSPRequire })},
 		{"client with two identities, server with two", change(server, func(o *sslfilter.Options) {
 			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")}}
 		}), change(as("client-self"), func(o *sslfilter.Options) {

@@ -39,12 +39,12 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 	const inMemory, role, clients, servers, once, several = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP", "the relay has one certificate on each side"
 	skipServer := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several, "Staple": several, "OCSPCheck": several,
 		"InsecureSkipVerify": clients, "ServerName": clients,
 	}
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several, "Staple": several, "OCSPCheck": several,
 		"ClientCert": servers, "BlockBadClientCert": servers, "BlockInvalidClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
 	}
 	log := slog.New(slog.DiscardHandler)

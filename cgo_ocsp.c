@@ -1,0 +1,533 @@
+/* OCSP: the responses that a server staples, and the check of a response that a client receives. */
+#include "cgo_internal.h"
+
+#ifndef OPENSSL_NO_OCSP
+#include <openssl/ocsp.h>
+#endif
+#include <time.h>
+
+/* A response that contexts share. refs counts its owners; lock protects the response. */
+struct fssl_staple {
+    int refs;
+    CRYPTO_RWLOCK *lock;
+    unsigned char *der; /* NULL if there is no response */
+    size_t len;
+    int64_t until;       /* when the response expires */
+    X509 *cert, *issuer; /* the certificate that it is bound to; each may be NULL */
+    const fssl_lib *lib; /* of issuer */
+};
+
+fssl_staple *fssl_staple_new(fssl_errors *errs)
+{
+    fssl_staple *s;
+
+    clear_errors();
+    s = OPENSSL_zalloc(sizeof(*s));
+    if (s != NULL)
+        s->lock = CRYPTO_THREAD_lock_new();
+    if (s != NULL && s->lock == NULL) {
+        OPENSSL_free(s);
+        s = NULL;
+    }
+    if (s != NULL)
+        s->refs = 1;
+    done(s != NULL, errs);
+    return s;
+}
+
+void fssl_staple_free(fssl_staple *s)
+{
+    if (s == NULL || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    OPENSSL_free(s->der);
+    X509_free(s->cert);
+    X509_free(s->issuer);
+    CRYPTO_THREAD_lock_free(s->lock);
+    OPENSSL_free(s);
+}
+
+#ifdef OPENSSL_NO_OCSP
+
+int fssl_ocsp_supported(void) { return 0; }
+int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len) { return (void)s, (void)out, (void)der, (void)len, 0; }
+void fssl_staple_state(fssl_staple *s, fssl_ocsp *out) { (void)s, memset(out, 0, sizeof(*out)); }
+int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib) { return (void)ctx, (void)out, (void)i, (void)s, (void)lib, 0; }
+unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs) { return (void)s, (void)len, (void)errs, NULL; }
+char *fssl_staple_responders(fssl_staple *s) { return (void)s, NULL; }
+void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require) { (void)ctx, (void)require; }
+
+#else
+
+int fssl_ocsp_supported(void)
+{
+    return 1;
+}
+
+/* The results of reading one response. */
+typedef struct reading {
+    OCSP_RESPONSE *response;
+    OCSP_BASICRESP *basic;
+    OCSP_SINGLERESP *single; /* belongs to basic */
+} reading;
+
+static void forget(reading *r)
+{
+    OCSP_BASICRESP_free(r->basic);
+    OCSP_RESPONSE_free(r->response);
+}
+
+/*
+ * Reports whether a single response is about cert. Its own algorithm hashes the name and the key of the issuer; if
+ * the issuer is not known, only the serial numbers are compared.
+ */
+static int is_about(OCSP_SINGLERESP *single, X509 *cert, X509 *issuer)
+{
+    OCSP_CERTID *id = (OCSP_CERTID *)OCSP_SINGLERESP_get0_id(single), *own;
+    ASN1_OBJECT *algorithm;
+    ASN1_INTEGER *serial;
+    const EVP_MD *md;
+    int same;
+
+    OCSP_id_get0_info(NULL, &algorithm, NULL, &serial, id);
+    if (ASN1_INTEGER_cmp(serial, X509_get0_serialNumber(cert)) != 0)
+        return 0;
+    if (issuer == NULL)
+        return 1;
+    md = EVP_get_digestbyobj(algorithm);
+    own = md != NULL ? OCSP_cert_to_id(md, cert, issuer) : NULL;
+    same = own != NULL && OCSP_id_cmp(own, id) == 0;
+    OCSP_CERTID_free(own);
+    return same;
+}
+
+/* Parses a response and finds what it says about cert, or its first statement if cert is NULL. */
+static int read_response(reading *r, fssl_ocsp *out, const unsigned char *der, size_t len, X509 *cert, X509 *issuer)
+{
+    const unsigned char *p = der;
+    int i;
+
+    memset(r, 0, sizeof(*r));
+    out->outcome = FSSL_OCSP_MALFORMED;
+    r->response = len <= FSSL_MAX_OCSP ? d2i_OCSP_RESPONSE(NULL, &p, (long)len) : NULL;
+    if (r->response == NULL || p != der + len)
+        return 0;
+    out->responder_status = OCSP_response_status(r->response);
+    if (out->responder_status != OCSP_RESPONSE_STATUS_SUCCESSFUL) {
+        out->outcome = FSSL_OCSP_UNSUCCESSFUL;
+        return 0;
+    }
+    r->basic = OCSP_response_get1_basic(r->response);
+    if (r->basic == NULL)
+        return 0;
+    out->outcome = FSSL_OCSP_OTHER_CERT;
+    for (i = 0; r->single == NULL && i < OCSP_resp_count(r->basic); i++) {
+        OCSP_SINGLERESP *single = OCSP_resp_get0(r->basic, i);
+
+        if (cert == NULL || is_about(single, cert, issuer))
+            r->single = single;
+    }
+    return r->single != NULL;
+}
+
+static int64_t seconds(const ASN1_GENERALIZEDTIME *when)
+{
+    struct tm tm;
+
+    return when != NULL && ASN1_TIME_to_tm(when, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+/* Sets the outcome by the status and the dates. */
+static void read_status(const reading *r, fssl_ocsp *out)
+{
+    ASN1_GENERALIZEDTIME *revoked = NULL, *this_update = NULL, *next_update = NULL;
+    int reason = -1, status = OCSP_single_get0_status(r->single, &reason, &revoked, &this_update, &next_update);
+
+    out->this_update = seconds(this_update);
+    out->next_update = seconds(next_update);
+    clear_errors();
+    if (OCSP_check_validity(this_update, next_update, FSSL_OCSP_SKEW, next_update == NULL ? FSSL_OCSP_MAX_AGE : -1) != 1) {
+        int why = ERR_GET_REASON(ERR_peek_error());
+
+        out->outcome = why == OCSP_R_STATUS_NOT_YET_VALID ? FSSL_OCSP_NOT_YET
+                       : why == OCSP_R_STATUS_EXPIRED || why == OCSP_R_STATUS_TOO_OLD ? FSSL_OCSP_EXPIRED
+                                                                                       : FSSL_OCSP_MALFORMED;
+        return;
+    }
+    out->outcome = status == V_OCSP_CERTSTATUS_GOOD      ? FSSL_OCSP_GOOD
+                   : status == V_OCSP_CERTSTATUS_REVOKED ? FSSL_OCSP_REVOKED
+                                                         : FSSL_OCSP_UNKNOWN;
+    if (status == V_OCSP_CERTSTATUS_REVOKED) {
+        out->revoked_at = seconds(revoked);
+        out->reason = reason;
+    }
+}
+
+#ifdef FSSL_OPENSSL_111
+static int verified_in(const fssl_lib *lib, OCSP_BASICRESP *basic, STACK_OF(X509) *certs, X509 *issuer)
+{
+    return (void)lib, (void)basic, (void)certs, (void)issuer, 1;
+}
+#else
+/*
+ * OpenSSL verifies a response in its default library context. For a context of the FIPS provider, this verifies the
+ * signatures again with that provider: of the response, and of the certificate of a delegated responder.
+ */
+static int verified_in(const fssl_lib *lib, OCSP_BASICRESP *basic, STACK_OF(X509) *certs, X509 *issuer)
+{
+    X509 *signer = NULL, *copy;
+    EVP_PKEY *issuer_key = X509_get0_pubkey(issuer);
+    unsigned char *der = NULL;
+    const unsigned char *p;
+    int len, ok;
+
+    if (lib == NULL)
+        return 1;
+    if (OCSP_resp_get0_signer(basic, &signer, certs) != 1)
+        return 0;
+    len = i2d_X509(signer, &der);
+    copy = X509_new_ex(lib->ctx, FSSL_PROPQ);
+    p = der;
+    ok = len > 0 && copy != NULL && d2i_X509(&copy, &p, len) != NULL &&
+         ASN1_item_verify_ex(ASN1_ITEM_rptr(OCSP_RESPDATA), OCSP_resp_get0_tbs_sigalg(basic), OCSP_resp_get0_signature(basic),
+                             OCSP_resp_get0_respdata(basic), NULL, X509_get0_pubkey(copy), lib->ctx, FSSL_PROPQ) == 1 &&
+         (X509_cmp(signer, issuer) == 0 || X509_verify(copy, issuer_key) == 1);
+    OPENSSL_free(der);
+    X509_free(copy);
+    return ok;
+}
+#endif
+
+/* -------------------------------------------------------- the server's side */
+
+/* Verifies a response as the issuer's: it is signed by the issuer or by a responder that the issuer has named. */
+static int signed_for(const fssl_staple *s, OCSP_BASICRESP *basic)
+{
+    X509_STORE *store = X509_STORE_new();
+    STACK_OF(X509) *certs = sk_X509_new_null();
+    int ok = store != NULL && certs != NULL && X509_STORE_add_cert(store, s->issuer) == 1 &&
+             X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) == 1 && sk_X509_push(certs, s->issuer) > 0 &&
+             OCSP_basic_verify(basic, certs, store, 0) == 1 && verified_in(s->lib, basic, certs, s->issuer);
+
+    sk_X509_free(certs);
+    X509_STORE_free(store);
+    return ok;
+}
+
+/* Without nextUpdate, a response is as old as clients of this library accept it. */
+static int64_t expiry(const fssl_ocsp *o)
+{
+    return o->next_update != 0 ? o->next_update : o->this_update + FSSL_OCSP_MAX_AGE;
+}
+
+/* Checks a response as far as the certificate of s is known. The server's clock decides exactly whether it has expired. */
+static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
+{
+    reading r;
+
+    memset(out, 0, sizeof(*out));
+    if (read_response(&r, out, der, len, s->cert, s->issuer)) {
+        read_status(&r, out);
+        if (s->issuer != NULL && !signed_for(s, r.basic))
+            out->outcome = FSSL_OCSP_UNVERIFIED;
+        else if (out->outcome != FSSL_OCSP_MALFORMED && expiry(out) < (int64_t)time(NULL))
+            out->outcome = FSSL_OCSP_EXPIRED;
+    }
+    forget(&r);
+    clear_errors();
+    return out->outcome == FSSL_OCSP_GOOD || out->outcome == FSSL_OCSP_REVOKED || out->outcome == FSSL_OCSP_UNKNOWN;
+}
+
+/* Replaces the response, if the new one can be stapled. With len 0 there is no response any more. */
+int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
+{
+    unsigned char *copy = NULL, *old;
+
+    clear_errors();
+    memset(out, 0, sizeof(*out));
+    if (len > 0) {
+        if (!check_response(s, out, der, len))
+            return 0;
+        copy = OPENSSL_memdup(der, len);
+        if (copy == NULL) {
+            out->outcome = FSSL_OCSP_NO_MEMORY;
+            clear_errors();
+            return 0;
+        }
+    }
+    CRYPTO_THREAD_write_lock(s->lock);
+    old = s->der;
+    s->der = copy;
+    s->len = len;
+    s->until = len > 0 ? expiry(out) : 0;
+    CRYPTO_THREAD_unlock(s->lock);
+    OPENSSL_free(old);
+    clear_errors();
+    return 1;
+}
+
+/* Checks the current response again. The caller allows no concurrent fssl_staple_set. */
+void fssl_staple_state(fssl_staple *s, fssl_ocsp *out)
+{
+    clear_errors();
+    memset(out, 0, sizeof(*out));
+    out->outcome = FSSL_OCSP_MISSING;
+    if (s->len > 0)
+        check_response(s, out, s->der, s->len);
+}
+
+static unsigned char *copy_staple(fssl_staple *s, size_t *len, int *starved)
+{
+    unsigned char *copy = NULL;
+
+    *starved = 0;
+    CRYPTO_THREAD_read_lock(s->lock);
+    if (s->len > 0 && (int64_t)time(NULL) <= s->until) {
+        copy = OPENSSL_memdup(s->der, s->len);
+        *len = s->len;
+        *starved = copy == NULL;
+    }
+    CRYPTO_THREAD_unlock(s->lock);
+    return copy;
+}
+
+/* Staples the response of the certificate that OpenSSL has chosen. An expired response is not sent. */
+static int staple_cb(SSL *ssl, void *arg)
+{
+    const fssl_ctx_data *data = arg;
+    const X509 *cert = SSL_get_certificate(ssl);
+    int i, starved;
+
+    for (i = 0; i < data->n_identities; i++) {
+        unsigned char *copy;
+        size_t len = 0;
+
+        if (data->identities[i].cert != cert || data->identities[i].staple == NULL)
+            continue;
+        copy = copy_staple(data->identities[i].staple, &len, &starved);
+        if (copy == NULL)
+            return starved ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_NOACK;
+        if (SSL_set_tlsext_status_ocsp_resp(ssl, copy, (long)len) == 1) /* takes ownership of copy */
+            return SSL_TLSEXT_ERR_OK;
+        OPENSSL_free(copy);
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    return SSL_TLSEXT_ERR_NOACK;
+}
+
+/* Returns a reference to the issuer of an identity's certificate, from its chain or the trusted CAs, or NULL. */
+static X509 *find_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *lib)
+{
+    X509_STORE_CTX *store;
+    X509 *issuer = NULL;
+    int i;
+
+    if (X509_check_issued(id->cert, id->cert) == X509_V_OK)
+        issuer = id->cert;
+    for (i = 0; issuer == NULL && i < sk_X509_num(id->chain); i++)
+        if (X509_check_issued(sk_X509_value(id->chain, i), id->cert) == X509_V_OK)
+            issuer = sk_X509_value(id->chain, i);
+    if (issuer != NULL) {
+        X509_up_ref(issuer);
+        return issuer;
+    }
+    store = fssl_new_store_ctx(lib);
+    if (store != NULL && X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ctx), id->cert, NULL) == 1 &&
+        X509_STORE_CTX_get1_issuer(&issuer, store, id->cert) != 1)
+        issuer = NULL;
+    X509_STORE_CTX_free(store);
+    clear_errors();
+    return issuer;
+}
+
+/*
+ * Gives identity i of ctx its staple, and binds the staple to the certificate. Fails if it is bound to another
+ * certificate, or if its response is not for this one. A response that has expired meanwhile stays, and is not sent.
+ */
+int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib)
+{
+    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
+    fssl_identity *id = &data->identities[i];
+
+    clear_errors();
+    memset(out, 0, sizeof(*out));
+    if (s->cert != NULL && X509_cmp(s->cert, id->cert) != 0) {
+        out->outcome = FSSL_OCSP_BOUND;
+        clear_errors();
+        return 0;
+    }
+    if (s->cert == NULL || s->issuer == NULL) {
+        X509 *issuer = find_issuer(ctx, id, lib);
+        fssl_staple trial = *s;
+
+        trial.cert = id->cert;
+        trial.issuer = issuer;
+        trial.lib = lib;
+        if (s->len > 0 && !check_response(&trial, out, s->der, s->len) && out->outcome != FSSL_OCSP_EXPIRED) {
+            X509_free(issuer);
+            return 0;
+        }
+        if (s->cert == NULL) {
+            X509_up_ref(id->cert);
+            s->cert = id->cert;
+        }
+        s->lib = lib;
+        X509_free(s->issuer);
+        s->issuer = issuer;
+    }
+    __atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
+    id->staple = s;
+    SSL_CTX_set_tlsext_status_cb(ctx, staple_cb);
+    SSL_CTX_set_tlsext_status_arg(ctx, data);
+    clear_errors();
+    return 1;
+}
+
+/*
+ * Returns a request for the status of the certificate that s is bound to, in DER form. NULL without an error means
+ * that the certificate or its issuer is not known. The caller frees it with OPENSSL_free.
+ */
+unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs)
+{
+    OCSP_REQUEST *request = NULL;
+    OCSP_CERTID *id = NULL;
+    unsigned char *der = NULL;
+    int n = 0;
+
+    clear_errors();
+    errs->n = 0;
+    if (s->cert == NULL || s->issuer == NULL)
+        return NULL;
+    request = OCSP_REQUEST_new();
+    id = OCSP_cert_to_id(NULL, s->cert, s->issuer); /* SHA-1, which RFC 5019 section 2.1.1 requires */
+    if (request != NULL && id != NULL && OCSP_request_add0_id(request, id) != NULL) {
+        id = NULL;
+        n = i2d_OCSP_REQUEST(request, &der);
+    }
+    OCSP_CERTID_free(id);
+    OCSP_REQUEST_free(request);
+    *len = n > 0 ? (size_t)n : 0;
+    done(n > 0, errs);
+    return n > 0 ? der : NULL;
+}
+
+/* Returns the responders that the certificate names, one on each line. The caller frees them with OPENSSL_free. */
+char *fssl_staple_responders(fssl_staple *s)
+{
+    STACK_OF(OPENSSL_STRING) *list;
+    size_t len = 1;
+    char *text = NULL;
+    int i;
+
+    clear_errors();
+    if (s->cert == NULL)
+        return NULL;
+    list = X509_get1_ocsp(s->cert);
+    for (i = 0; i < sk_OPENSSL_STRING_num(list); i++)
+        len += strlen(sk_OPENSSL_STRING_value(list, i)) + 1;
+    text = OPENSSL_zalloc(len);
+    for (i = 0; text != NULL && i < sk_OPENSSL_STRING_num(list); i++) {
+        strcat(text, sk_OPENSSL_STRING_value(list, i));
+        strcat(text, "\n");
+    }
+    X509_email_free(list);
+    clear_errors();
+    return text;
+}
+
+/* -------------------------------------------------------- the client's side */
+
+/* Reports whether the certificate demands a stapled response (RFC 7633). */
+static int must_staple(X509 *cert)
+{
+    TLS_FEATURE *features = X509_get_ext_d2i(cert, NID_tlsfeature, NULL, NULL);
+    int i, found = 0;
+
+    for (i = 0; i < sk_ASN1_INTEGER_num(features); i++)
+        if (ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features, i)) == TLSEXT_TYPE_status_request)
+            found = 1;
+    TLS_FEATURE_free(features);
+    return found;
+}
+
+/* Verifies the response about the leaf of a verified chain. */
+static void judge_response(const fssl_conn *c, fssl_ocsp *out, STACK_OF(X509) *chain, const unsigned char *der, size_t len)
+{
+    X509 *leaf = sk_X509_value(chain, 0), *issuer = sk_X509_num(chain) > 1 ? sk_X509_value(chain, 1) : NULL;
+    reading r;
+
+    if (issuer == NULL && X509_check_issued(leaf, leaf) == X509_V_OK)
+        issuer = leaf;
+    if (issuer == NULL) {
+        out->outcome = FSSL_OCSP_NO_ISSUER;
+        return;
+    }
+    if (read_response(&r, out, der, len, leaf, issuer)) {
+        read_status(&r, out);
+        if (OCSP_basic_verify(r.basic, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), 0) != 1 || !verified_in(c->lib, r.basic, chain, issuer))
+            out->outcome = FSSL_OCSP_UNVERIFIED;
+    }
+    forget(&r);
+}
+
+/* Returns the error of an outcome. */
+static int error_of(const fssl_ocsp *o)
+{
+    switch (o->outcome) {
+    case FSSL_OCSP_GOOD:
+    case FSSL_OCSP_NONE:
+        return X509_V_OK;
+    case FSSL_OCSP_REVOKED:
+        return X509_V_ERR_CERT_REVOKED;
+    case FSSL_OCSP_UNKNOWN:
+        return X509_V_ERR_OCSP_CERT_UNKNOWN;
+    case FSSL_OCSP_MISSING:
+        return o->required ? X509_V_ERR_OCSP_VERIFY_NEEDED : X509_V_OK;
+    default:
+        return X509_V_ERR_OCSP_VERIFY_FAILED;
+    }
+}
+
+/*
+ * Checks the stapled response. OpenSSL calls it in every handshake that asked for one, after the server's certificates
+ * are verified. If it returns 0, OpenSSL sends the alert bad_certificate_status_response.
+ */
+static int check_cb(SSL *ssl, void *arg)
+{
+    const fssl_ctx_data *data = arg;
+    fssl_conn *c = SSL_get_app_data(ssl);
+    STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+    const unsigned char *der = NULL;
+    fssl_ocsp *o;
+    long len;
+    int i;
+
+    if (c == NULL) /* a trial of fssl_ctx_try */
+        return 1;
+    o = &c->ocsp;
+    memset(o, 0, sizeof(*o));
+    if (SSL_session_reused(ssl) || sk_X509_num(chain) < 1) /* the certificate was checked before, or there is none */
+        return 1;
+    len = SSL_get_tlsext_status_ocsp_resp(ssl, &der);
+    o->must_staple = must_staple(sk_X509_value(chain, 0));
+    o->required = data->require_ocsp || o->must_staple;
+    o->outcome = FSSL_OCSP_MISSING;
+    if (len > 0 && der != NULL)
+        judge_response(c, o, chain, der, (size_t)len);
+    o->error = error_of(o);
+    for (i = 0; i < c->policy.n_ignore; i++)
+        if (o->error != X509_V_OK && c->policy.ignore[i] == o->error)
+            o->ignored = 1;
+    clear_errors();
+    return o->error == X509_V_OK || o->ignored || c->policy.mode == FSSL_RECORD;
+}
+
+void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require)
+{
+    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
+
+    data->require_ocsp = require;
+    SSL_CTX_set_tlsext_status_cb(ctx, check_cb);
+    SSL_CTX_set_tlsext_status_arg(ctx, data);
+}
+
+#endif

@@ -1,0 +1,403 @@
+package sslfilter_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"math/big"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
+)
+
+func checkingOCSP(check sslfilter.OCSPCheck) testkit.Change {
+	return func(o *sslfilter.Options) { o.OCSPCheck = check }
+}
+
+// responder returns a certificate for the key client-ec.key, issued by ca for the uses.
+func responder(t testing.TB, ca string, uses ...x509.ExtKeyUsage) testkit.Issuer {
+	t.Helper()
+	key := testkit.Key(t, "client-ec.key")
+	der := testkit.DER(t, testkit.MintFrom(t, testkit.CA(t, ca), x509.Certificate{
+		SerialNumber: big.NewInt(0x0c59), Subject: pkix.Name{CommonName: "responder"}, ExtKeyUsage: uses, KeyUsage: x509.KeyUsageDigitalSignature,
+	}, key.Public()))
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return testkit.Issuer{Cert: cert, Key: key}
+}
+
+// mustStaple is a certificate of the root for localhost, with the TLS feature extension.
+func mustStaple(t testing.TB) []byte {
+	return testkit.Mint(t, x509.Certificate{
+		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}},
+	})
+}
+
+// A client accepts a response of the issuer or of its responder for this certificate, as
+// long as it is valid. The server is crypto/tls, which staples anything.
+func TestOCSPCheck(t *testing.T) {
+	cert := testkit.Cert(t, "server.crt")
+	root, other := testkit.CA(t, "root"), testkit.CA(t, "other")
+	named, impostor := responder(t, "root", x509.ExtKeyUsageOCSPSigning), responder(t, "other", x509.ExtKeyUsageOCSPSigning)
+	unnamed := responder(t, "root", x509.ExtKeyUsageServerAuth)
+	good := testkit.OCSPResponse(t, testkit.OCSP{Cert: cert})
+	response := func(o testkit.OCSP) []byte {
+		if o.Cert == nil {
+			o.Cert = cert
+		}
+		return testkit.OCSPResponse(t, o)
+	}
+	damaged := append([]byte(nil), good...)
+	damaged[len(damaged)-1] ^= 1
+	now := time.Now()
+	const needed, failed = sslfilter.VerifyOCSPNeeded, sslfilter.VerifyOCSPFailed
+	for _, c := range []struct {
+		name   string
+		staple []byte
+		status sslfilter.OCSPStatus
+		code   sslfilter.VerifyCode
+		text   string
+	}{
+		{"good", good, sslfilter.OCSPGood, 0, ""},
+		{"good, by the key of the responder", response(testkit.OCSP{ByKey: true}), sslfilter.OCSPGood, 0, ""},
+		{"good, SHA-256", response(testkit.OCSP{SHA256: true}), sslfilter.OCSPGood, 0, ""},
+		{"good, of a responder that the issuer has named", response(testkit.OCSP{Signer: named, Certs: [][]byte{named.Cert.Raw}}), sslfilter.OCSPGood, 0, ""},
+		{"good, no date of expiry", response(testkit.OCSP{Forever: true}), sslfilter.OCSPGood, 0, ""},
+		{"good, in the tolerance of clocks", response(testkit.OCSP{From: now.Add(2 * time.Minute)}), sslfilter.OCSPGood, 0, ""},
+		{"missing", nil, sslfilter.OCSPMissing, 0, ""},
+		{"revoked", response(testkit.OCSP{Status: 1, Reason: 1}), sslfilter.OCSPRevoked, sslfilter.VerifyCertRevoked, "revoked since 2024-05-01 12:00:00 UTC (keyCompromise)"},
+		{"unknown", response(testkit.OCSP{Status: 2}), sslfilter.OCSPUnknown, sslfilter.VerifyOCSPUnknown, "does not know"},
+		{"expired", response(testkit.OCSP{From: now.Add(-2 * time.Hour), Until: now.Add(-time.Hour)}), sslfilter.OCSPExpired, failed, "it was valid until"},
+		{"old, no date of expiry", response(testkit.OCSP{Forever: true, From: now.Add(-25 * time.Hour)}), sslfilter.OCSPExpired, failed, "no date of expiry"},
+		{"not yet valid", response(testkit.OCSP{From: now.Add(time.Hour)}), sslfilter.OCSPNotYetValid, failed, "it is valid from"},
+		{"another certificate of the issuer", response(testkit.OCSP{Cert: testkit.Cert(t, "client.crt")}), sslfilter.OCSPOtherCert, failed, "another certificate"},
+		{"the same serial number of another issuer", response(testkit.OCSP{Issuer: other.Cert, Signer: other}), sslfilter.OCSPOtherCert, failed, "another certificate"},
+		{"signed by another CA", response(testkit.OCSP{Signer: other, Certs: [][]byte{other.Cert.Raw}}), sslfilter.OCSPUnverified, failed, "not signed"},
+		{"signed with another key", response(testkit.OCSP{Signer: testkit.Issuer{Cert: root.Cert, Key: other.Key}}), sslfilter.OCSPUnverified, failed, "not signed"},
+		{"a responder of another CA", response(testkit.OCSP{Signer: impostor, Certs: [][]byte{impostor.Cert.Raw}}), sslfilter.OCSPUnverified, failed, "not signed"},
+		{"a server certificate of the issuer", response(testkit.OCSP{Signer: unnamed, Certs: [][]byte{unnamed.Cert.Raw}}), sslfilter.OCSPUnverified, failed, "not signed"},
+		{"a responder without its certificate", response(testkit.OCSP{Signer: named}), sslfilter.OCSPUnverified, failed, "not signed"},
+		{"damaged signature", damaged, sslfilter.OCSPUnverified, failed, "not signed"},
+		{"tryLater", testkit.OCSPError(3), sslfilter.OCSPUnsuccessful, failed, "tryLater"},
+		{"garbage", []byte("garbage"), sslfilter.OCSPMalformed, failed, "malformed"},
+		{"bytes after it", append(append([]byte(nil), good...), 0), sslfilter.OCSPMalformed, failed, "malformed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				config := testkit.GoServer(t, func(g *tls.Config) { g.Certificates[0].OCSPStaple = c.staple })
+				for _, check := range []sslfilter.OCSPCheck{sslfilter.OCSPIfStapled, sslfilter.OCSPRequire} {
+					code := c.code
+					if c.staple == nil && check == sslfilter.OCSPRequire {
+						code = needed
+					}
+					f := testkit.Filter(t, testkit.Client(testkit.UpTo(highest), checkingOCSP(check)))
+					peer := testkit.TalkToGo(t, f, true, config)
+					p := f.Peer()
+					require.Equal(t, c.status, p.OCSP.Status, "%v", p.OCSP)
+					require.Equal(t, code == 0, p.Valid)
+					require.Equal(t, code == 0, p.OCSP.OK())
+					if code == 0 {
+						require.NoError(t, f.Err())
+						require.Equal(t, "pong", peer.Got)
+						continue
+					}
+					refused := testkit.As[*sslfilter.VerifyError](t, f.Err())
+					require.Equal(t, code, refused.Code)
+					require.Contains(t, refused.Subject, "localhost")
+					require.ErrorContains(t, f.Err(), c.text)
+					require.Equal(t, refused.Error(), p.OCSP.Err.Error())
+					if highest == sslfilter.VersionTLS12 { // in TLS 1.3, OpenSSL sends the alert without encryption, which crypto/tls does not accept
+						require.ErrorContains(t, peer.Err, "bad certificate status response", "the alert")
+					}
+					require.False(t, f.ClientCertValid())
+					require.Contains(t, p.String(), p.OCSP.String())
+
+					// Without verification, the result is only reported.
+					f = testkit.Filter(t, testkit.Client(testkit.UpTo(highest), checkingOCSP(check), func(o *sslfilter.Options) { o.InsecureSkipVerify = true }))
+					require.Equal(t, "pong", testkit.TalkToGo(t, f, true, config).Got)
+					require.Equal(t, c.status, f.Peer().OCSP.Status)
+					require.False(t, f.ClientCertValid())
+					require.False(t, f.Peer().Valid)
+
+					f = testkit.Filter(t, testkit.Client(testkit.UpTo(highest), checkingOCSP(check), ignoring(code)))
+					require.Equal(t, "pong", testkit.TalkToGo(t, f, true, config).Got)
+					require.True(t, f.ClientCertValid())
+					require.True(t, f.Peer().OCSP.Ignored)
+				}
+				f := testkit.Filter(t, testkit.Client(testkit.UpTo(highest)))
+				require.Equal(t, "pong", testkit.TalkToGo(t, f, true, config).Got, "OCSPOff")
+				require.Equal(t, sslfilter.OCSPNotAsked, f.Peer().OCSP.Status)
+			})
+		})
+	}
+}
+
+// The server gets the alert bad_certificate_status_response.
+func TestOCSPCheckAlert(t *testing.T) {
+	staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), Status: 1}))
+	require.NoError(t, err)
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		for change, want := range map[*sslfilter.Staple]sslfilter.VerifyCode{staple: sslfilter.VerifyCertRevoked, nil: sslfilter.VerifyOCSPNeeded} {
+			p := testkit.NewPair(t, testkit.Server(testkit.UpTo(highest), func(o *sslfilter.Options) { o.Staple = change }), testkit.Client(checkingOCSP(sslfilter.OCSPRequire)))
+			require.Error(t, p.Handshake())
+			require.Equal(t, want, testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+			require.Equal(t, sslfilter.AlertError(113), testkit.As[sslfilter.AlertError](t, p.Server.Filter.Err()))
+		}
+	})
+}
+
+// The result has the dates of the response.
+func TestOCSPCheckDates(t *testing.T) {
+	from, until := time.Now().Add(-3*time.Hour).UTC().Truncate(time.Second), time.Now().Add(5*time.Hour).UTC().Truncate(time.Second)
+	config := testkit.GoServer(t, func(g *tls.Config) {
+		g.Certificates[0].OCSPStaple = testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), From: from, Until: until, Status: 1, Reason: 4})
+	})
+	f := testkit.Filter(t, testkit.Client(checkingOCSP(sslfilter.OCSPIfStapled)))
+	testkit.TalkToGo(t, f, true, config)
+	r := f.Peer().OCSP
+	require.Equal(t, []time.Time{from, until, testkit.RevokedAt}, []time.Time{r.ThisUpdate, r.NextUpdate, r.RevokedAt})
+	require.Equal(t, 4, r.Reason)
+}
+
+// The issuer may be an intermediate.
+func TestOCSPCheckIntermediate(t *testing.T) {
+	inter := testkit.CA(t, "inter")
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		for signer, status := range map[string]sslfilter.OCSPStatus{"inter": sslfilter.OCSPGood, "root": sslfilter.OCSPUnverified} {
+			cert, err := tls.X509KeyPair(joinFiles(t, "server-inter.crt", "inter.crt"), testkit.PKIBytes(t, "server-inter.key"))
+			require.NoError(t, err)
+			cert.OCSPStaple = testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server-inter.crt"), Issuer: inter.Cert, Signer: testkit.CA(t, signer)})
+			f := testkit.Filter(t, testkit.Client(testkit.UpTo(highest), checkingOCSP(sslfilter.OCSPRequire)))
+			testkit.TalkToGo(t, f, true, testkit.GoServer(t, func(g *tls.Config) { g.Certificates = []tls.Certificate{cert} }))
+			require.Equal(t, status, f.Peer().OCSP.Status, signer)
+		}
+	})
+}
+
+// A certificate can demand a stapled response.
+func TestOCSPCheckMustStaple(t *testing.T) {
+	crt := mustStaple(t)
+	server := sslfilter.Options{CrtMem: crt, Key: testkit.PKI("client.key")}
+	cert, err := x509.ParseCertificate(testkit.DER(t, crt))
+	require.NoError(t, err)
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		client := testkit.Client(testkit.UpTo(highest), checkingOCSP(sslfilter.OCSPIfStapled))
+		p := testkit.NewPair(t, server, client)
+		require.Error(t, p.Handshake())
+		require.Equal(t, sslfilter.VerifyOCSPNeeded, testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+		require.ErrorContains(t, p.Client.Filter.Err(), "the certificate demands one")
+		require.True(t, p.Client.Peer().OCSP.MustStaple)
+		client.OCSPCheck = sslfilter.OCSPOff
+		testkit.Connect(t, server, client)
+
+		staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: cert}))
+		require.NoError(t, err)
+		client.OCSPCheck = sslfilter.OCSPIfStapled
+		p = testkit.Connect(t, testkit.With(server, func(o *sslfilter.Options) { o.Staple = staple }), client)
+		require.True(t, p.Client.Peer().OCSP.MustStaple)
+	})
+}
+
+// In a resumed session nothing is asked for, and an anonymous suite has no certificate.
+func TestOCSPCheckAnonymous(t *testing.T) {
+	anonymous := func(o *sslfilter.Options) { testkit.TLS12(o); o.Cipher = "aNULL:@SECLEVEL=0" }
+	if !served(t, "aNULL") {
+		return
+	}
+	p := testkit.NewPair(t, testkit.With(sslfilter.Options{}, anonymous), testkit.Client(anonymous, checkingOCSP(sslfilter.OCSPRequire)))
+	require.Error(t, p.Handshake())
+	require.ErrorContains(t, p.Client.Filter.Err(), "showed no certificate")
+}
+
+// A server staples the response of the certificate that it shows. A new response takes
+// effect in a context that exists.
+func TestStaple(t *testing.T) {
+	response := func(name string, status int) []byte {
+		return testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, name), Status: status})
+	}
+	rsa, ec := response("server.crt", 0), response("server-ec.crt", 0)
+	var staples [2]*sslfilter.Staple
+	for i, der := range [][]byte{rsa, ec} {
+		var err error
+		staples[i], err = sslfilter.NewStaple(der)
+		require.NoError(t, err)
+	}
+	o := testkit.Server(func(o *sslfilter.Options) {
+		o.Staple, o.CACrt = staples[0], testkit.PKI("root.crt")
+		o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key"), Staple: staples[1]}}
+	})
+	server, again := testkit.Ctx(t, o), testkit.Ctx(t, o)
+	get := func(t *testing.T, ctx *sslfilter.Ctx, highest sslfilter.Version, auth string) []byte {
+		p := testkit.PairOf(t, ctx, testkit.Ctx(t, testkit.Client(testkit.UpTo(highest), testkit.Cipher(auth), func(o *sslfilter.Options) { o.ServerName = "localhost" })))
+		require.NoError(t, p.Handshake())
+		require.Nil(t, p.Server.OCSPResponse())
+		return p.Client.OCSPResponse()
+	}
+	require.Equal(t, rsa, get(t, server, sslfilter.VersionTLS12, "aRSA"))
+	require.Equal(t, ec, get(t, server, sslfilter.VersionTLS12, "aECDSA"))
+	require.Equal(t, ec, get(t, server, sslfilter.VersionTLS13, "DEFAULT"))
+
+	revoked := response("server-ec.crt", 1)
+	require.NoError(t, staples[1].Set(revoked))
+	require.Equal(t, sslfilter.OCSPRevoked, staples[1].Status().Status)
+	for _, ctx := range []*sslfilter.Ctx{server, again} {
+		require.Equal(t, revoked, get(t, ctx, sslfilter.VersionTLS13, "DEFAULT"))
+		require.Equal(t, rsa, get(t, ctx, sslfilter.VersionTLS12, "aRSA"))
+	}
+	require.NoError(t, staples[1].Set(nil))
+	require.Equal(t, sslfilter.OCSPMissing, staples[1].Status().Status)
+	require.Nil(t, get(t, server, sslfilter.VersionTLS13, "DEFAULT"))
+
+	// What Set refuses leaves the earlier response.
+	for _, bad := range [][]byte{[]byte("x"), response("client.crt", 0), ec[:len(ec)-1], testkit.OCSPError(3),
+		testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), Signer: testkit.CA(t, "other")}), make([]byte, 20000)} {
+		err := staples[0].Set(bad)
+		testkit.As[*sslfilter.Error](t, err)
+		require.Equal(t, rsa, get(t, server, sslfilter.VersionTLS12, "aRSA"))
+	}
+}
+
+// A response that expires is not stapled any more, and not accepted.
+func TestStapleExpires(t *testing.T) {
+	cert := testkit.Cert(t, "server.crt")
+	staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Until: time.Now().Add(2 * time.Second)}))
+	require.NoError(t, err)
+	server := testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.Staple = staple }))
+	client := testkit.Ctx(t, testkit.Client())
+	testkit.Eventually(t, func() bool {
+		p := testkit.PairOf(t, server, client)
+		require.NoError(t, p.Handshake())
+		return p.Client.OCSPResponse() == nil
+	}, "the response is still stapled")
+	require.Equal(t, sslfilter.OCSPExpired, staple.Status().Status)
+	testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.Staple = staple })) // a reload with an old response
+	require.ErrorContains(t, staple.Set(testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Until: time.Now().Add(-time.Minute)})), "has expired")
+}
+
+// Set in one goroutine does not disturb handshakes in others.
+func TestStapleConcurrently(t *testing.T) {
+	cert := testkit.Cert(t, "server.crt")
+	ders := [][]byte{testkit.OCSPResponse(t, testkit.OCSP{Cert: cert}), testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, SHA256: true})}
+	staple := new(sslfilter.Staple)
+	server := testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.Staple = staple }))
+	require.NoError(t, staple.Set(ders[0]))
+	client := testkit.Ctx(t, testkit.Client(checkingOCSP(sslfilter.OCSPRequire)))
+	stop := make(chan struct{})
+	var setting sync.WaitGroup
+	setting.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := staple.Set(ders[i%2]); err != nil {
+					panic(err)
+				}
+			}
+		}
+	})
+	for range 50 {
+		p := testkit.PairOf(t, server, client)
+		require.NoError(t, p.Handshake())
+		require.Contains(t, ders, p.Client.OCSPResponse())
+	}
+	close(stop)
+	setting.Wait()
+}
+
+func TestStapleErrors(t *testing.T) {
+	cert, ec := testkit.Cert(t, "server.crt"), testkit.Cert(t, "server-ec.crt")
+	staple := func(o testkit.OCSP) *sslfilter.Staple {
+		s, err := sslfilter.NewStaple(testkit.OCSPResponse(t, o))
+		require.NoError(t, err)
+		return s
+	}
+	used := staple(testkit.OCSP{Cert: cert})
+	testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.Staple = used }))
+	for name, c := range map[string]struct {
+		options      sslfilter.Options
+		option, text string
+	}{
+		"client": {testkit.Client(func(o *sslfilter.Options) {
+			o.Crt, o.Key, o.Staple = testkit.PKI("client.crt"), testkit.PKI("client.key"), used
+		}), "Staple", "is for servers"},
+		"without Crt":         {sslfilter.Options{Staple: used}, "Staple", "is given without Crt and Key"},
+		"another certificate": {testkit.Server(func(o *sslfilter.Options) { o.Staple = staple(testkit.OCSP{Cert: ec}) }), "Staple", "for another certificate"},
+		"used":                {testkit.ServerOf("server-ec", func(o *sslfilter.Options) { o.Staple = used }), "Staple", "already used for another certificate"},
+		"not the issuer's": {testkit.Server(func(o *sslfilter.Options) {
+			o.CACrt, o.Staple = testkit.PKI("root.crt"), staple(testkit.OCSP{Cert: cert, Signer: testkit.CA(t, "other")})
+		}), "Staple", "not signed"},
+		"in Identities":     {testkit.Server(also(sslfilter.Identity{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key"), Staple: used})), "Identities[0].Staple", "already used"},
+		"check on a server": {testkit.Server(checkingOCSP(sslfilter.OCSPRequire)), "OCSPCheck", "is for clients"},
+		"no such check":     {testkit.Client(checkingOCSP(3)), "OCSPCheck", "is 3"},
+		"negative check":    {testkit.Client(checkingOCSP(-1)), "OCSPCheck", "is -1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := sslfilter.NewCtx(c.options)
+			require.Equal(t, c.option, testkit.As[*sslfilter.OptionError](t, err).Option)
+			require.ErrorContains(t, err, c.text)
+		})
+	}
+	for _, der := range [][]byte{[]byte("x"), testkit.OCSPError(3), testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Until: time.Now().Add(-time.Minute)})} {
+		_, err := sslfilter.NewStaple(der)
+		testkit.As[*sslfilter.Error](t, err)
+	}
+}
+
+// The request is for the certificate, and the certificate names its responders.
+func TestStapleRequest(t *testing.T) {
+	staple := new(sslfilter.Staple)
+	_, err := staple.Request()
+	testkit.As[*sslfilter.UsageError](t, err)
+	require.Nil(t, staple.Responders())
+	crt := testkit.Mint(t, x509.Certificate{DNSNames: []string{"localhost"}, OCSPServer: []string{"http://ocsp.test/a", "http://ocsp.test/b"}})
+	testkit.Ctx(t, sslfilter.Options{CrtMem: crt, Key: testkit.PKI("client.key"), Staple: staple})
+	require.Equal(t, []string{"http://ocsp.test/a", "http://ocsp.test/b"}, staple.Responders())
+	_, err = staple.Request()
+	testkit.As[*sslfilter.UsageError](t, err)
+	testkit.Ctx(t, sslfilter.Options{CrtMem: crt, Key: testkit.PKI("client.key"), CACrt: testkit.PKI("root.crt"), Staple: staple})
+	der, err := staple.Request()
+	require.NoError(t, err)
+	require.NotEmpty(t, der)
+	require.Equal(t, byte(0x30), der[0])
+}
+
+func TestOCSPTexts(t *testing.T) {
+	for s := sslfilter.OCSPNotAsked; s <= sslfilter.OCSPNoIssuer; s++ {
+		require.NotContains(t, s.String(), "OCSPStatus(")
+	}
+	require.Equal(t, "OCSPStatus(99)", sslfilter.OCSPStatus(99).String())
+	require.Equal(t, "off if-stapled require OCSPCheck(7)", fmt.Sprint(sslfilter.OCSPOff, sslfilter.OCSPIfStapled, sslfilter.OCSPRequire, sslfilter.OCSPCheck(7)))
+}
+
+// In a library context of the FIPS provider, its provider verifies the response too.
+func TestOCSPCheckFIPS(t *testing.T) {
+	if !since(openssl30) {
+		t.Skip("OpenSSL 1.1.1 has no providers")
+	}
+	cert, named := testkit.Cert(t, "server.crt"), responder(t, "root", x509.ExtKeyUsageOCSPSigning)
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		for _, o := range []testkit.OCSP{{Cert: cert}, {Cert: cert, Signer: named, Certs: [][]byte{named.Cert.Raw}}} {
+			staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, o))
+			require.NoError(t, err)
+			server := inFIPS(t, testkit.Server(func(o *sslfilter.Options) { o.Staple, o.CACrt = staple, testkit.PKI("root.crt") }))
+			p := testkit.Connect(t, server, inFIPS(t, testkit.Client(testkit.UpTo(highest), checkingOCSP(sslfilter.OCSPRequire))))
+			require.Equal(t, sslfilter.OCSPGood, p.Client.Peer().OCSP.Status)
+		}
+		other := testkit.CA(t, "other")
+		config := testkit.GoServer(t, func(g *tls.Config) {
+			g.Certificates[0].OCSPStaple = testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Signer: testkit.Issuer{Cert: testkit.Cert(t, "root.crt"), Key: other.Key}})
+		})
+		f := testkit.Filter(t, inFIPS(t, testkit.Client(testkit.UpTo(highest), checkingOCSP(sslfilter.OCSPRequire))))
+		testkit.TalkToGo(t, f, true, config)
+		require.Equal(t, sslfilter.OCSPUnverified, f.Peer().OCSP.Status)
+	})
+}
