@@ -431,3 +431,40 @@ func TestFIPSChooser(t *testing.T) {
 		}
 	})
 }
+
+// The server's first flight with a known context and with one that is chosen: the
+// difference is what a choice costs. "read" is ReadClientHello alone.
+func BenchmarkClientHello(b *testing.B) {
+	ctx := testkit.Ctx(b, testkit.ServerOf("server-ec"))
+	names, err := sslfilter.NewNameMap(nil, ctx)
+	require.NoError(b, err)
+	c := testkit.Filter(b, testkit.Client())
+	require.NoError(b, c.Handshake())
+	hello := c.Outgoing(nil)
+	var out []byte
+	flight := func(f *sslfilter.Filter, err error) {
+		_, failed := f.Receive(nil, hello)
+		out = f.Outgoing(out[:0])
+		if err != nil || failed != nil || len(out) == 0 {
+			b.Fatal(err, failed)
+		}
+		f.Close()
+	}
+	b.Run("known", func(b *testing.B) {
+		for range b.N {
+			flight(ctx.NewFilter())
+		}
+	})
+	b.Run("chosen", func(b *testing.B) {
+		for range b.N {
+			flight(sslfilter.NewServerFilter(names.Choose), nil)
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		for range b.N {
+			if hello, err := sslfilter.ReadClientHello(hello); hello == nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

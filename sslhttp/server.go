@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -29,6 +30,12 @@ import (
 // srv also serves connections without TLS, it accepts HTTP/2 there too. Serve may
 // be called several times for one srv. Do not change these fields between the
 // calls.
+//
+// If a ChooseFunc has chosen the context of a connection by the server name, a
+// request for another host is answered with 421 Misdirected Request (RFC 9110
+// section 15.5.20), and the client repeats it on another connection. Otherwise a
+// client could choose the context of one name, which may ask for no certificate, and
+// send requests for another name. This includes the host of CONNECT.
 //
 // If l is an *sslnet.Listener without HandshakeError, failed handshakes are logged
 // to srv.ErrorLog as in net/http, and a client that speaks plain HTTP gets an error
@@ -145,13 +152,17 @@ func protocols(srv *http.Server) *http.Protocols {
 	return p
 }
 
-// handler sets Request.TLS if net/http cannot.
+// handler sets Request.TLS if net/http cannot, and refuses misdirected requests.
 type handler struct{ next http.Handler }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.TLS == nil {
-		if c, ok := r.Context().Value(contextKey{}).(*served); ok {
+	if c, ok := r.Context().Value(contextKey{}).(*served); ok {
+		if r.TLS == nil {
 			r.TLS = c.state
+		}
+		if misdirected(c.Conn, r.Host) {
+			http.Error(w, http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest)
+			return
 		}
 	}
 	next := h.next
@@ -159,6 +170,26 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		next = http.DefaultServeMux
 	}
 	next.ServeHTTP(w, r)
+}
+
+// misdirected reports whether a request for host may not use the connection: its
+// context was chosen for another server name, and perhaps with another policy for
+// client certificates. A request without a host, or for an IP address, which a
+// ClientHello cannot name, may use a connection without a server name.
+func misdirected(c *sslnet.Conn, host string) bool {
+	name, chosen := c.ChosenName()
+	if !chosen {
+		return false
+	}
+	if bare, _, err := net.SplitHostPort(host); err == nil {
+		host = bare
+	}
+	host = strings.TrimSuffix(host, ".")
+	if name == "" {
+		_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		return err != nil && host != ""
+	}
+	return !strings.EqualFold(host, strings.TrimSuffix(name, "."))
 }
 
 // listener hides the connections that speak HTTP/2.

@@ -97,6 +97,7 @@ func (c *Conn) Close() error {
 	if writing {
 		writes = aLongTimeAgo
 	}
+	c.stopChoosing()
 	limited := c.limits.close(c.conn, limit, writes) == nil // false if conn does not support deadlines
 	if !limited {
 		defer time.AfterFunc(closeTimeout, func() { c.conn.Close() }).Stop()

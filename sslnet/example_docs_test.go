@@ -6,6 +6,7 @@ package sslnet_test
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
@@ -309,4 +311,50 @@ func ExampleConn_Detach() {
 	// docs:end
 	fmt.Printf("%q %v", line, err)
 	// Output: "in plain text again\n" <nil>
+}
+
+func ExampleListener_choose() {
+	options := func(name string) sslfilter.Options {
+		crt := testkit.Mint(new(testing.T), x509.Certificate{DNSNames: []string{name}})
+		return sslfilter.Options{CrtMem: crt, Key: testkit.PKI("client.key")}
+	}
+	below := must(net.Listen("tcp", "127.0.0.1:0"))
+	wwwOptions, mailOptions := options("www.example.org"), options("*.mail.example.org")
+	// docs:begin
+	www, err := sslfilter.NewCtx(wwwOptions) // its certificate is for www.example.org
+	if err != nil {
+		log.Fatal(err)
+	}
+	mail, err := sslfilter.NewCtx(mailOptions) // for *.mail.example.org
+	if err != nil {
+		log.Fatal(err)
+	}
+	names, err := sslfilter.NewNameMap(www, mail) // www also serves unknown names, and clients that send none
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener := &sslnet.Listener{
+		Listener: below,
+		Choose: func(_ context.Context, _ net.Conn, hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+			return names.Choose(hello)
+		},
+	}
+	// docs:end
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			name, _ := conn.(*sslnet.Conn).ChosenName()
+			fmt.Fprintln(conn, "this is", name)
+			conn.Close()
+		}
+	}()
+	d := sslnet.Dialer{Ctx: must(sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: caFile, ServerName: "imap.mail.example.org"}))}
+	conn := must(d.Dial("tcp", below.Addr().String()))
+	defer conn.Close()
+	io.Copy(os.Stdout, conn)
+	// Output: this is imap.mail.example.org
 }

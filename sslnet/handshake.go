@@ -56,6 +56,7 @@ type handshake struct {
 	err      error         // permanent error
 	cut      atomic.Bool   // the connection was closed because it does not support deadlines
 	first    []byte        // bytes of the peer that were read before the handshake
+	choosing *choosing     // set by SetChoose
 }
 
 // SetServerName sets the server name that this connection verifies and sends as
@@ -150,6 +151,9 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 	}
 	err := c.interruptible(ctx, by, h.deadline)
 	late := isTimeout(err) || h.cut.Load()
+	if errors.As(err, new(*sslfilter.ServerNameError)) {
+		h.err = err // also if it is a timeout of the function that chooses
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -192,6 +196,9 @@ func (c *Conn) interruptible(ctx context.Context, by call, limit time.Time) erro
 			}
 		}()
 	}
+	if c.handshake.choosing != nil {
+		c.handshake.choosing.parent = ctx
+	}
 	return c.exchange(admission.SlotFrom(ctx))
 }
 
@@ -232,6 +239,8 @@ func (c *Conn) exchange(slot *admission.Slot) error {
 // check returns an error if there is no Ctx or it is for the other role.
 func (c *Conn) check() error {
 	switch {
+	case c.handshake.choosing != nil:
+		return nil
 	case c.ctx == nil:
 		return errNoCtx
 	case c.client && !c.ctx.Client():
@@ -262,6 +271,10 @@ func (c *Conn) begin() error {
 func (c *Conn) prepare() error {
 	if c.filter != nil {
 		return nil
+	}
+	if c.handshake.choosing != nil {
+		c.filter = sslfilter.NewServerFilter(c.choose)
+		return c.filter.Err()
 	}
 	f, err := c.ctx.NewFilter()
 	if err == nil && c.name != "" {
@@ -321,16 +334,15 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 		}
 	}
 	c.mu.Lock()
-	if c.filter == nil { // the network ended before the first byte
-		c.mu.Unlock()
+	begun := c.filter != nil
+	c.mu.Unlock()
+	if !begun { // the network ended before the first byte
 		if netErr == io.EOF {
 			return errNothingReceived
 		}
 		return netErr
 	}
-	plain, err := c.receive(nil, wire, netErr)
-	done := c.filter.HandshakeDone()
-	c.mu.Unlock()
+	plain, done, err := c.take(wire, netErr)
 	switch {
 	case done: // data and errors after the handshake are for Read
 		c.in.keep(plain)
@@ -342,6 +354,15 @@ func (c *Conn) digest(wire []byte, netErr error) error {
 		return err
 	}
 	return c.timeout(netErr)
+}
+
+// take passes input to the filter, and reports whether the handshake is done. It
+// also unlocks mu if a ChooseFunc panics.
+func (c *Conn) take(wire []byte, netErr error) (plain []byte, done bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	plain, err = c.receive(nil, wire, netErr)
+	return plain, c.filter.HandshakeDone(), err
 }
 
 // explain replaces the error of a failed write by the peer's alert, if one arrived

@@ -64,8 +64,13 @@ func NewListener(below net.Listener, ctx *sslfilter.Ctx) net.Listener {
 type Listener struct {
 	// Listener accepts the underlying connections. It must be set.
 	net.Listener
-	// Ctx is the context of a server. It must be set. SetCtx can replace it later.
+	// Ctx is the context of a server. It must be set, unless Choose is. SetCtx can
+	// replace it later.
 	Ctx *sslfilter.Ctx
+	// Choose chooses the context of each connection by its ClientHello, for example
+	// with the Choose method of a NameMap. Ctx and SetCtx are then not used.
+	// Default: Ctx serves all connections.
+	Choose ChooseFunc
 	// HandshakeTimeout bounds each handshake, including the wait for its first
 	// byte. Default: DefaultHandshakeTimeout. If it is negative, there is no bound.
 	HandshakeTimeout time.Duration
@@ -101,6 +106,8 @@ type accepting struct {
 	ready  chan *Conn
 	queue  *admission.Queue
 	closed chan struct{}
+	over   context.Context // ends when closed is closed
+	end    context.CancelFunc
 	failed chan struct{} // closed when err is set
 	err    error
 	wait   sync.WaitGroup
@@ -121,6 +128,7 @@ func (l *Listener) init() *accepting {
 			closed: make(chan struct{}), failed: make(chan struct{}),
 			open: make(map[*Conn]struct{}),
 		}
+		l.state.over, l.state.end = context.WithCancel(context.Background())
 		l.state.ctx.CompareAndSwap(nil, l.Ctx)
 	})
 	return l.state
@@ -140,7 +148,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	switch {
 	case l.Listener == nil:
 		return nil, errors.New("sslnet: Listener without an underlying net.Listener")
-	case a.ctx.Load() == nil:
+	case l.Choose == nil && a.ctx.Load() == nil:
 		return nil, errNoCtx
 	}
 	l.start.Do(func() {
@@ -149,7 +157,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if a.done {
 			return
 		}
-		if a.err = serves(a.ctx.Load()); a.err != nil {
+		if l.Choose == nil {
+			a.err = serves(a.ctx.Load())
+		}
+		if a.err != nil {
 			close(a.failed)
 			return
 		}
@@ -204,6 +215,7 @@ func (l *Listener) Close() error {
 	if first {
 		a.done = true
 		close(a.closed)
+		a.end()
 		for c := range a.open {
 			a.wait.Go(func() { c.conn.Close() }) // may take a while, like Close of a *Conn
 		}
@@ -231,6 +243,9 @@ func (l *Listener) run(a *accepting) {
 		}
 		c := Server(below, a.ctx.Load())
 		c.handshake.timeout = handshakeTimeoutOr(l.HandshakeTimeout)
+		if l.Choose != nil {
+			c.SetChoose(l.choose)
+		}
 		if !a.add(c) {
 			below.Close()
 			return
@@ -248,6 +263,14 @@ func (l *Listener) run(a *accepting) {
 		}
 		go l.serve(a, c, slot, known)
 	}
+}
+
+// choose calls Choose with a Context that also ends at Close.
+func (l *Listener) choose(ctx context.Context, below net.Conn, hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.state.over, cancel)()
+	return l.Choose(ctx, below, hello)
 }
 
 // temporary reports whether an error of Accept is temporary, as net/http does.
