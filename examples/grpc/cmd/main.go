@@ -1,4 +1,4 @@
-// Command grpc runs a gRPC server and a client that asks it for its health. Both
+// Command cmd runs a gRPC server and a client that asks it for its health. Both
 // sides use TLS of package sslnet, and the client has a certificate. The server logs
 // the subject of that certificate in OpenSSL's notation.
 package main
@@ -20,10 +20,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/seed-014b8713/sslfilter"
+	sslgrpc "github.com/seed-014b8713/sslfilter/examples/grpc"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-const pki = "../../testdata/pki/"
+const pki = "../../../testdata/pki/"
 
 func main() {
 	log.SetFlags(0)
@@ -48,12 +49,12 @@ func main() {
 	fmt.Println("the server is", answer)
 }
 
-func newCredentials(o *sslfilter.Options) (*tlsCredentials, error) {
+func newCredentials(o *sslfilter.Options) (*sslgrpc.Credentials, error) {
 	ctx, err := sslfilter.NewCtx(*o)
 	if err != nil {
 		return nil, err
 	}
-	return &tlsCredentials{ctx: ctx}, nil
+	return sslgrpc.New(ctx)
 }
 
 // serve starts a server that answers clients with a valid certificate.
@@ -62,7 +63,7 @@ func serve(o *sslfilter.Options) (*grpc.Server, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	creds.check = logClient
+	creds.Check = logClient
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, "", err

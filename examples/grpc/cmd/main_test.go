@@ -61,7 +61,6 @@ func TestRefusals(t *testing.T) {
 	}
 	for name, o := range map[string]*sslfilter.Options{
 		"another CA": {Client: true, CACrt: pki + "other.crt", ALPN: []string{"h2"}},
-		"no HTTP/2":  {Client: true, CACrt: pki + "root.crt"},
 		"wrong name": {Client: true, CACrt: pki + "root.crt", ServerName: "elsewhere.test", ALPN: []string{"h2"}},
 	} {
 		creds, err := newCredentials(o)
