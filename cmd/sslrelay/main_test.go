@@ -256,7 +256,8 @@ func TestDocumentationIsTrue(t *testing.T) {
 	dir := t.TempDir()
 	for name, from := range map[string]string{
 		"server.crt": "server.crt", "server.key": "server.key", "ca.crt": "root.crt", "ca.crl": "crl.pem", "dh.pem": "dh2048.pem",
-		"client.crt": "client.crt", "client.key": "client.key",
+		"client.crt": "client.crt", "client.key": "client.key", "web.crt": "server.crt", "web.key": "server.key",
+		"intern.crt": "server.crt", "intern.key": "server.key", "other.crt": "server.crt", "other.key": "server.key",
 	} {
 		data, err := os.ReadFile(testkit.AbsPKI(from))
 		require.NoError(t, err)

@@ -442,7 +442,9 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	require.NoError(t, err)
 	st.server.Close()
 	st.server = ctx
-	f.relays[0].current.Store(st)
+	f.adopt(old.relay, st)
+	old.relay.current.Store(st)
+	f.listeners[0].current.Store(&sections{all: []*state{st}})
 	old.retire()
 	c := newLines(t, dialTLS(t, f.addr(), "client-revoked"))
 	_, body := c.ask(getRoot)

@@ -27,17 +27,29 @@ func parseCertificates(ders [][]byte) []certificate {
 	return list
 }
 
-// notAfter returns when the relay's certificate expires, in Unix time, or 0 if that
-// is not known.
-func (st *state) notAfter() int64 {
+// notAfter returns when the first of the relay's certificates expires, in Unix time, or
+// 0 if that is not known.
+func (st *state) notAfter() (first int64) {
+	for _, own := range st.ownCertificates() {
+		if end := own.NotAfter.Unix(); first == 0 || end < first {
+			first = end
+		}
+	}
+	return first
+}
+
+// ownCertificates returns the certificates that the relay presents to clients, without
+// those that crypto/x509 cannot parse.
+func (st *state) ownCertificates() (own []*x509.Certificate) {
 	if st.server == nil {
-		return 0
+		return nil
 	}
-	list := parseCertificates(st.server.Chain())
-	if len(list) == 0 || list[0].err != nil {
-		return 0
+	for _, chain := range st.server.Chains() {
+		if list := parseCertificates(chain[:min(len(chain), 1)]); len(list) > 0 && list[0].err == nil {
+			own = append(own, list[0].Certificate)
+		}
 	}
-	return list[0].NotAfter.Unix()
+	return own
 }
 
 // keyOf describes a public key. If the key is too short, weak says so.

@@ -39,9 +39,13 @@ func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 			r.wrong("%s", line)
 		}
 	}
+	states := make([]*state, len(c.Relays))
 	for i := range c.Relays {
-		r.relay(&c.Relays[i])
+		if states[i] = r.relay(&c.Relays[i]); states[i] != nil {
+			defer states[i].retire()
+		}
 	}
+	r.serverNames(c, states)
 	fmt.Fprintf(w, "\n%d errors, %d weak points\n", r.Errors, r.Weak)
 	return r.Findings
 }
@@ -71,15 +75,15 @@ func (r *report) note(format string, args ...any) {
 	fmt.Fprintf(r.w, "  note: "+format+"\n", args...)
 }
 
-func (r *report) relay(conf *config.Relay) {
+// relay explains one relay, and returns nil if it has an error.
+func (r *report) relay(conf *config.Relay) *state {
 	fmt.Fprintf(r.w, "\nrelay %q, mode %s\n", conf.Name, conf.Mode)
 	r.listeners(conf)
 	st, err := newState(conf, slog.New(slog.DiscardHandler))
 	if err != nil {
 		r.wrong("%v", err)
-		return
+		return nil
 	}
-	defer st.retire()
 	r.backends(st)
 	if st.server != nil {
 		r.serverSide(st)
@@ -87,6 +91,7 @@ func (r *report) relay(conf *config.Relay) {
 	if st.client != nil {
 		r.clientSide(st)
 	}
+	return st
 }
 
 func (r *report) listeners(conf *config.Relay) {

@@ -132,11 +132,13 @@ func TestReloadRefusesWhatNeedsARestartByKey(t *testing.T) {
 	for text, want := range map[string]string{
 		"drain-timeout = \"1s\"\n" + before:                              "drain-timeout",
 		strings.Replace(before, "5", "6", 1):                             "max-handshakes",
-		before + "[[relay]]\nlisten = [\"plain::0\"]\nbackend = \"h:1\"": "the number of relays",
+		before + "[[relay]]\nlisten = [\"plain::0\"]\nbackend = \"h:1\"": `listen of relay "tcp" (plain::0 is new)`,
+		strings.Replace(before, `"r"`, `"s"`, 1):                         `listen of relay "s" (plain:127.0.0.1:0 is new), listen of relay "r" (plain:127.0.0.1:0 is missing)`,
+		strings.Replace(before, "http", "tcp", 1):                        `mode of relay "r"`,
 		before + "idle-timeout = \"9s\"\n":                               `idle-timeout of relay "r"`,
 		before + "command-timeout = \"9s\"\n":                            `command-timeout of relay "r"`,
 		before + "max-header = 2000\n":                                   `max-header of relay "r"`,
-		strings.Replace(before, "127.0.0.1", "127.0.0.2", 1):             `listen of relay "r"`,
+		strings.Replace(before, "127.0.0.1", "127.0.0.2", 1):             `listen of relay "r" (plain:127.0.0.2:0 is new), listen of relay "r" (plain:127.0.0.1:0 is missing)`,
 	} {
 		c, err := config.Parse([]byte(text))
 		require.NoError(t, err)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// counters are the counters of one relay.
+// counters are the counters of one relay, or of a listener.
 type counters struct {
 	vars expvar.Map
 
@@ -21,11 +21,37 @@ type counters struct {
 	requests, httpRefused              expvar.Int
 	bytesFromClients, bytesFromBackend expvar.Int
 	notAfter                           expvar.Int
+	namesRefused                       expvar.Int // handshakes with a server name of no relay
 }
 
 func newCounters() *counters {
 	c := new(counters)
-	for name, v := range map[string]*expvar.Int{
+	c.set(c.byName())
+	return c
+}
+
+// newListenerCounters makes the counters of a listener whose relay is chosen by the
+// server name. They count every connection until its relay is known.
+func newListenerCounters() *counters {
+	c := new(counters)
+	all := c.byName()
+	some := map[string]*expvar.Int{"names_refused": &c.namesRefused}
+	for _, name := range []string{"connections", "active", "refused", "empty", "handshakes_failed", "plain_http", "starttls_injections", "idle_closed"} {
+		some[name] = all[name]
+	}
+	c.set(some)
+	return c
+}
+
+func (c *counters) set(vars map[string]*expvar.Int) {
+	for name, v := range vars {
+		c.vars.Set(name, v)
+	}
+}
+
+// byName returns the counters of a relay.
+func (c *counters) byName() map[string]*expvar.Int {
+	return map[string]*expvar.Int{
 		"connections": &c.accepted, "active": &c.active, "refused": &c.refused, "empty": &c.empty,
 		"handshakes": &c.handshakes, "handshakes_failed": &c.handshakesFailed,
 		"plain_http": &c.plainHTTP, "starttls_injections": &c.injected,
@@ -35,29 +61,25 @@ func newCounters() *counters {
 		"http_requests": &c.requests, "http_refused": &c.httpRefused,
 		"bytes_from_clients": &c.bytesFromClients, "bytes_from_backends": &c.bytesFromBackend,
 		"certificate_not_after": &c.notAfter,
-	} {
-		c.vars.Set(name, v)
 	}
-	return c
 }
 
 // process has the counters of the whole program.
 type process struct {
 	vars                   expvar.Map
+	relays, listeners      expvar.Map // by name, and by address
 	reloads, reloadsFailed expvar.Int
 	reloaded               expvar.Int // Unix time of the last successful reload
 }
 
 func (s *Server) publish() {
-	s.process.vars.Set("reloads", &s.process.reloads)
-	s.process.vars.Set("reloads_failed", &s.process.reloadsFailed)
-	s.process.vars.Set("reloaded_at", &s.process.reloaded)
-	s.process.reloaded.Set(time.Now().Unix())
-	relays := new(expvar.Map)
-	for _, r := range s.relays {
-		relays.Set(r.name, &r.count.vars)
-	}
-	s.process.vars.Set("relays", relays)
+	p := &s.process
+	p.vars.Set("reloads", &p.reloads)
+	p.vars.Set("reloads_failed", &p.reloadsFailed)
+	p.vars.Set("reloaded_at", &p.reloaded)
+	p.vars.Set("relays", &p.relays)
+	p.vars.Set("listeners", &p.listeners)
+	p.reloaded.Set(time.Now().Unix())
 }
 
 // Counters serves the counters in the form of package expvar: one JSON object

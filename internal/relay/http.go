@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 	"github.com/seed-014b8713/sslfilter/internal/cut"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
 // serveHTTP passes the connection to the relay's HTTP server and waits for its end.
@@ -162,8 +163,7 @@ type httpConnKey struct{}
 // connOf returns the client's connection of a request.
 func connOf(ctx context.Context) *httpConn { return ctx.Value(httpConnKey{}).(*httpConn) }
 
-func (s *Server) newHTTPServer(r *relay) *http.Server {
-	conf := r.current.Load().conf
+func (s *Server) newHTTPServer(r *relay, conf *config.Relay) *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(r.serveRequest),
 		ReadHeaderTimeout: conf.CommandTimeout.Std(),
@@ -172,7 +172,7 @@ func (s *Server) newHTTPServer(r *relay) *http.Server {
 			c.(*httpConn).session.betweenRequests.Store(state == http.StateIdle)
 		},
 		MaxHeaderBytes: conf.MaxHeader,
-		ErrorLog:       slog.NewLogLogger(s.relayLog(r).Handler(), slog.LevelWarn),
+		ErrorLog:       slog.NewLogLogger(s.relayLog(r.name).Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			ctx, cancel := context.WithCancel(context.WithValue(ctx, httpConnKey{}, c))
 			context.AfterFunc(c.(*httpConn).killed, cancel)
@@ -187,7 +187,11 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 	c := connOf(req.Context())
 	s := c.session
 	r.count.requests.Add(1)
-	if status, why := refusal(req); why != "" {
+	status, why := refusal(req)
+	if why == "" {
+		status, why = s.misdirected(req.Host)
+	}
+	if why != "" {
 		c.refuse(w, req, status, why)
 		return
 	}

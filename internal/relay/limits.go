@@ -94,10 +94,13 @@ func (s *Server) makeRoom(addr net.Addr) bool {
 // idleFor returns how long the session has been idle, or 0 if it is not idle.
 func (s *session) idleFor() time.Duration {
 	silent := time.Since(s.opened) - time.Duration(s.moved.Load())
+	s.mu.Lock()
+	http := s.state.conf.Mode == config.ModeHTTP
+	s.mu.Unlock()
 	switch {
 	case s.evicted.Load():
 		return 0
-	case s.betweenRequests.Load(), s.relay.mode != config.ModeHTTP && silent >= quiet:
+	case s.betweenRequests.Load(), !http && silent >= quiet:
 		return silent
 	}
 	return 0

@@ -17,16 +17,16 @@ const readSize = 4096
 // transparent reports whether the client logs in at the backend itself: the login
 // does not choose the backend, and TLS is active or not wanted.
 func (s *session) transparent() bool {
-	return !s.state.conf.ByUser() && (s.tls != nil || s.listen.Security == config.Plain)
+	return !s.state.conf.ByUser() && (s.tls != nil || s.listen.endpoint.Security == config.Plain)
 }
 
 // serveFront speaks the protocol with the client until a backend takes over.
 func (s *session) serveFront() error {
 	conf := s.state.conf
-	f := s.relay.protocol.Front(protocol.FrontConfig{
+	f := conf.Protocol().Front(protocol.FrontConfig{
 		Greeting: conf.Greeting, Hostname: conf.Hostname, Capabilities: conf.Capabilities,
-		CanTLS: s.listen.Security == config.StartTLS, TLS: s.tls != nil,
-		PlainLogin: conf.AllowPlaintext || s.listen.Security == config.Plain,
+		CanTLS: s.listen.endpoint.Security == config.StartTLS, TLS: s.tls != nil,
+		PlainLogin: conf.AllowPlaintext || s.listen.endpoint.Security == config.Plain,
 		Anonymous:  conf.AllowUnauthenticated, MaxLine: conf.MaxLine,
 	})
 	deadline := time.Now().Add(conf.CommandTimeout.Std())
@@ -72,6 +72,10 @@ func (s *session) serveFront() error {
 		case protocol.HangUp:
 			return s.hangUp(next)
 		case protocol.Connect:
+			if s.tls == nil && !s.enter("") { // without TLS, the client has no server name
+				s.linger(s.client, "")
+				return errNoDefault
+			}
 			if next.Login == nil {
 				return s.hand(f, false)
 			}
@@ -133,7 +137,7 @@ func (s *session) attempt(f protocol.Front, l *protocol.Login, e config.Endpoint
 	if err != nil {
 		return s.noBackend(f, l, err)
 	}
-	p := s.relay.protocol
+	p := s.state.conf.Protocol()
 	t := talk{session: s, ctx: ctx, endpoint: e, conn: backend, dialog: p.Dialog(protocol.DialogConfig{
 		Login: l, StartTLS: e.Security == config.StartTLS, Greet: greet,
 		Hostname: s.state.conf.Hostname, Ready: s.state.conf.Greeting,

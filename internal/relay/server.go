@@ -8,21 +8,22 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/accept"
 	"github.com/seed-014b8713/sslfilter/internal/admission"
+	"github.com/seed-014b8713/sslfilter/internal/refcount"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
-	"github.com/seed-014b8713/sslfilter/internal/relay/protocol"
 )
 
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
 type Server struct {
 	log        *slog.Logger
-	conf       config.Config // as at the start; a reload does not change it
-	relays     []*relay
+	listeners  []*listener
 	gate       *gate
 	handshakes *admission.Queue
 	process    process
@@ -35,78 +36,72 @@ type Server struct {
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	wait     sync.WaitGroup // sessions and accept loops
+	relays   []*relay       // with those that a reload has removed and that still have connections
 
 	reloading sync.Mutex
-	refusals  atomic.Int64 // Unix time of the last refusal that was logged
+	conf      config.Config // in use
+	refusals  atomic.Int64  // Unix time of the last refusal that was logged
 }
 
-// relay is one running [[relay]].
+// relay is one running [[relay]]. It lives as long as a configuration has its name,
+// and then until its last connection ends.
 type relay struct {
-	name      string
-	mode      string
-	protocol  *protocol.Protocol // nil in modes tcp and http
-	listeners []listener
-	count     *counters
-	current   atomic.Pointer[state]
-	http      *http.Server // mode http
-	handoff   *handoff
-}
+	name    string
+	count   *counters
+	current atomic.Pointer[state]
+	http    *http.Server // mode http
+	handoff *handoff
 
-type listener struct {
-	net.Listener
-	endpoint config.Endpoint
+	removed bool           // by a reload
+	users   refcount.Count // its states, and the configuration
 }
 
 // New loads the certificates and opens all listeners. Serve accepts connections. An
 // error names the relay and the key.
 func New(c *config.Config, log *slog.Logger) (*Server, error) {
 	s := &Server{
-		log: log, conf: *c, handshakes: admission.New(c.MaxHandshakes),
+		log: log, handshakes: admission.New(c.MaxHandshakes),
 		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
 		sessions: make(map[*session]struct{}),
 	}
-	if err := c.CheckAddresses(); err != nil {
+	s.publish()
+	s.stop, s.stopNow = context.WithCancel(context.Background())
+	if err := s.open(c); err != nil {
+		s.stopNow()
 		return nil, fmt.Errorf("sslrelay: %w", err)
 	}
-	s.stop, s.stopNow = context.WithCancel(context.Background())
-	for i := range c.Relays {
-		if err := s.add(&c.Relays[i]); err != nil {
-			s.abandon()
-			return nil, fmt.Errorf("sslrelay: relay %q: %w", c.Relays[i].Name, err)
+	for _, l := range s.listeners {
+		var names, modes []string
+		for _, st := range l.current.Load().all {
+			names, modes = append(names, st.conf.Name), append(modes, st.conf.Mode)
 		}
-	}
-	s.publish()
-	for _, r := range s.relays {
-		for _, l := range r.listeners {
-			log.Info("listening", "relay", r.name, "mode", r.mode, "address", string(l.endpoint.Security)+":"+l.Addr().String())
-		}
+		log.Info("listening", "relay", strings.Join(names, ", "), "mode", strings.Join(slices.Compact(modes), ", "),
+			"address", string(l.endpoint.Security)+":"+l.Addr().String())
 	}
 	return s, nil
 }
 
-func (s *Server) add(conf *config.Relay) error {
-	r := &relay{name: conf.Name, mode: conf.Mode, protocol: conf.Protocol(), count: newCounters(), handoff: newHandoff()}
-	s.relays = append(s.relays, r)
-	st, err := newState(conf, s.relayLog(r))
+// open makes the relays and opens their listeners.
+func (s *Server) open(c *config.Config) error {
+	if err := c.CheckAddresses(); err != nil {
+		return err
+	}
+	p, err := s.plan(c)
 	if err != nil {
 		return err
 	}
-	r.current.Store(st)
-	r.count.notAfter.Set(st.notAfter())
-	for _, address := range conf.Listen {
-		e, err := config.ParseEndpoint(address, config.DirectTLS)
+	for i, conf := range c.Listeners() {
+		l, err := net.Listen("tcp", conf.Address)
 		if err != nil {
-			return fmt.Errorf("listen: %w", err)
+			for _, l := range s.listeners {
+				l.Close()
+			}
+			p.discard()
+			return fmt.Errorf("relay %q: listen: %w%s", c.Relays[conf.Relays[0]].Name, err, lowPortHint(err))
 		}
-		l, err := net.Listen("tcp", e.Address)
-		if err != nil {
-			return fmt.Errorf("listen: %w%s", err, lowPortHint(err))
-		}
-		r.listeners = append(r.listeners, listener{l, e})
+		s.listeners = append(s.listeners, newListener(l, conf, p.sections[i]))
 	}
-	if r.mode == config.ModeHTTP {
-		r.http = s.newHTTPServer(r)
-	}
+	s.apply(p)
 	return nil
 }
 
@@ -117,27 +112,22 @@ func lowPortHint(err error) string {
 	return ""
 }
 
-func (s *Server) relayLog(r *relay) *slog.Logger { return s.log.With("relay", r.name) }
+func (s *Server) relayLog(name string) *slog.Logger { return s.log.With("relay", name) }
 
-// abandon closes everything that New has opened.
-func (s *Server) abandon() {
-	for _, r := range s.relays {
-		for _, l := range r.listeners {
-			l.Close()
-		}
-		if st := r.current.Load(); st != nil {
-			st.retire()
-		}
-	}
-	s.stopNow()
+// all returns the relays, with those that a reload has removed and that still have
+// connections.
+func (s *Server) all() []*relay {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.relays)
 }
 
 // Addrs returns the addresses that a relay listens on, in the order of its
 // configuration.
 func (s *Server) Addrs(name string) (addrs []net.Addr) {
-	for _, r := range s.relays {
-		if r.name == name {
-			for _, l := range r.listeners {
+	for _, l := range s.listeners {
+		for _, st := range l.current.Load().all {
+			if st.conf.Name == name {
 				addrs = append(addrs, l.Addr())
 			}
 		}
@@ -149,25 +139,20 @@ func (s *Server) Addrs(name string) (addrs []net.Addr) {
 // listeners are closed; connections may still be open.
 func (s *Server) Serve() error {
 	var accepting sync.WaitGroup
-	for _, r := range s.relays {
-		if r.http != nil {
-			go r.http.Serve(r.handoff)
-		}
-		for _, l := range r.listeners {
-			accepting.Go(func() { s.accept(r, l) })
-		}
+	for _, l := range s.listeners {
+		accepting.Go(func() { s.accept(l) })
 	}
 	accepting.Wait()
 	return nil
 }
 
 // accept runs one listener.
-func (s *Server) accept(r *relay, l listener) {
+func (s *Server) accept(l *listener) {
 	retry := func(err error, pause time.Duration) bool { // too many open files, for example; the client waits in the kernel's queue
 		if s.ending.Load() {
 			return false
 		}
-		s.log.Error("accept", "relay", r.name, "error", err, "retry", pause)
+		s.log.Error("accept", "listener", l.String(), "error", err, "retry", pause)
 		return true
 	}
 	for {
@@ -179,6 +164,7 @@ func (s *Server) accept(r *relay, l listener) {
 			conn.Close()
 			return
 		}
+		r := l.entrance()
 		r.count.accepted.Add(1)
 		why := s.gate.enter(conn.RemoteAddr(), false)
 		if why == limitAll && s.makeRoom(conn.RemoteAddr()) {
@@ -186,45 +172,50 @@ func (s *Server) accept(r *relay, l listener) {
 		}
 		if why != "" {
 			r.count.refused.Add(1)
-			s.refuse(r, conn, why)
+			s.refuse(l, conn, why)
 			continue
 		}
-		s.begin(r, l, conn)
+		s.begin(l, conn)
 	}
 }
 
 // refuse closes a connection that exceeds a limit. It logs at most once a second.
-func (s *Server) refuse(r *relay, conn net.Conn, why string) {
+func (s *Server) refuse(l *listener, conn net.Conn, why string) {
 	if now := time.Now().Unix(); s.refusals.Swap(now) != now {
-		s.log.Warn("connection refused", "relay", r.name, "client", conn.RemoteAddr().String(), "limit", why)
+		s.log.With(l.whose()...).Warn("connection refused", "client", conn.RemoteAddr().String(), "limit", why)
 	}
 	conn.Close()
 }
 
 // begin starts the session of a connection.
-func (s *Server) begin(r *relay, l listener, conn net.Conn) {
-	st := r.current.Load()
-	for !st.refs.Acquire() { // a reload has just replaced it
-		if s.ending.Load() { // the state has been retired, and no other state follows
-			conn.Close()
-			s.gate.leave(conn.RemoteAddr())
-			return
-		}
-		st = r.current.Load()
+func (s *Server) begin(l *listener, conn net.Conn) {
+	sec, st := l.acquire((*sections).begin, &s.ending)
+	if st == nil {
+		conn.Close()
+		s.gate.leave(conn.RemoteAddr())
+		return
 	}
-	ses := newSession(s, r, st, l.endpoint, conn)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending.Load() {
+	ses := newSession(s, l, sec, st, conn)
+	if !s.register(ses) {
 		conn.Close()
 		s.gate.leave(conn.RemoteAddr())
 		st.release()
 		return
 	}
+	go ses.serve()
+}
+
+// register adds a session, unless the server ends.
+func (s *Server) register(ses *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending.Load() {
+		return false
+	}
 	s.sessions[ses] = struct{}{}
 	s.wait.Add(1)
-	r.count.active.Add(1)
-	go ses.serve()
+	ses.relay.count.active.Add(1)
+	return true
 }
 
 // end removes a session.
@@ -242,7 +233,7 @@ func (s *Server) end(ses *session) {
 // it closes the remaining connections.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeListeners()
-	for _, r := range s.relays {
+	for _, r := range s.all() {
 		if r.http != nil {
 			go r.http.Shutdown(ctx) // idle connections end at once
 		}
@@ -269,10 +260,8 @@ func (s *Server) closeListeners() {
 	s.mu.Lock()
 	s.ending.Store(true) // no more sessions begin
 	s.mu.Unlock()
-	for _, r := range s.relays {
-		for _, l := range r.listeners {
-			l.Close()
-		}
+	for _, l := range s.listeners {
+		l.Close()
 	}
 }
 
@@ -285,65 +274,14 @@ func (s *Server) Close() {
 		ses.kill()
 	}
 	s.mu.Unlock()
-	for _, r := range s.relays {
-		if r.http != nil {
-			r.http.Close()
-			r.handoff.Close()
-		}
+	relays := s.all()
+	for _, r := range relays {
+		r.closeHTTP()
 	}
 	s.wait.Wait()
-	for _, r := range s.relays {
+	for _, r := range relays {
 		if st := r.current.Load(); st != nil {
 			st.retire()
 		}
 	}
-}
-
-// Reload applies a new configuration to new connections: certificates, CAs, CRLs,
-// backends, users and timeouts. If it contains an error or a change that needs a
-// restart, Reload changes nothing and returns an error.
-func (s *Server) Reload(c *config.Config) error {
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
-	fresh, err := s.prepare(c)
-	if err != nil {
-		s.process.reloadsFailed.Add(1)
-		return fmt.Errorf("sslrelay: reload: %w", err)
-	}
-	for i, r := range s.relays {
-		r.count.notAfter.Set(fresh[i].notAfter())
-		if old := r.current.Swap(fresh[i]); old != nil {
-			old.retire()
-		}
-		if s.ending.Load() { // Close may have retired the old state and missed this one
-			fresh[i].retire()
-		}
-	}
-	s.process.reloads.Add(1)
-	s.process.reloaded.Set(time.Now().Unix())
-	return nil
-}
-
-// ReloadFailed counts a reload whose configuration could not be read.
-func (s *Server) ReloadFailed() { s.process.reloadsFailed.Add(1) }
-
-// prepare makes new states for all relays.
-func (s *Server) prepare(c *config.Config) (fresh []*state, err error) {
-	if s.ending.Load() {
-		return nil, errors.New("the relay is shutting down")
-	}
-	if what := config.NeedsRestart(&s.conf, c); what != "" {
-		return nil, fmt.Errorf("a change of %s needs a restart", what)
-	}
-	for i, r := range s.relays {
-		st, err := newState(&c.Relays[i], s.relayLog(r))
-		if err != nil {
-			for _, st := range fresh {
-				st.retire()
-			}
-			return nil, fmt.Errorf("relay %q: %w", r.name, err)
-		}
-		fresh = append(fresh, st)
-	}
-	return fresh, nil
 }

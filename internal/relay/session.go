@@ -24,11 +24,15 @@ import (
 // session is one client connection, from Accept to its end.
 type session struct {
 	server *Server
-	relay  *relay
-	state  *state
-	listen config.Endpoint
+	listen *listener
+	number uint64
 	raw    duplex
 	log    *slog.Logger
+
+	relay    *relay    // written under mu, by enter
+	state    *state    // written under mu, by enter
+	named    bool      // the server name chooses the relay
+	sections *sections // that the relay was chosen from; nil before
 
 	client duplex       // raw, or TLS on it
 	tls    *sslnet.Conn // nil without TLS
@@ -52,17 +56,30 @@ type session struct {
 	taken   []*cut.Socket // taken by kill, ended by close
 	backend net.Conn      // without TLS
 	timer   *time.Timer
+	idle    time.Duration // idle-timeout
 }
 
-func newSession(s *Server, r *relay, st *state, l config.Endpoint, conn net.Conn) *session {
+func newSession(s *Server, l *listener, sec *sections, st *state, conn net.Conn) *session {
 	raw, ok := conn.(duplex)
 	if !ok {
 		panic("sslrelay: a listener that is not TCP's")
 	}
-	return &session{
-		server: s, relay: r, state: st, listen: l, raw: raw, client: raw, opened: time.Now(),
-		log: s.log.With("relay", r.name, "connection", s.serial.Add(1), "client", conn.RemoteAddr().String()),
+	ses := &session{
+		server: s, listen: l, number: s.serial.Add(1), raw: raw, client: raw, opened: time.Now(),
+		relay: st.relay, state: st, named: sec.names != nil,
 	}
+	if ses.named {
+		ses.relay = l.lobby
+		ses.log = ses.logAs("listener", l.String())
+	} else {
+		ses.log = ses.logAs("relay", st.relay.name)
+	}
+	return ses
+}
+
+// logAs returns a log whose lines begin with an attribute and name the connection.
+func (s *session) logAs(what, name string) *slog.Logger {
+	return s.server.log.With(what, name, "connection", s.number, "client", s.raw.RemoteAddr().String())
 }
 
 // serve runs the session and logs its end.
@@ -75,7 +92,11 @@ func (s *session) serve() {
 			s.cutClient()
 		}
 	}()
-	s.log.Debug("accepted", "listener", string(s.listen.Security)+":"+s.listen.Address)
+	if s.named {
+		s.log.Debug("accepted")
+	} else {
+		s.log.Debug("accepted", "listener", s.listen.String())
+	}
 	err := s.run()
 	switch {
 	case s.expired.Load():
@@ -157,14 +178,16 @@ func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 
 
 // run serves the connection until it ends.
 func (s *session) run() error {
-	s.watch()
-	if s.listen.Security == config.DirectTLS {
+	if !s.named { // otherwise enter calls it, and handshake-timeout and command-timeout apply before
+		s.watch()
+	}
+	if s.listen.endpoint.Security == config.DirectTLS {
 		if err := s.secure(); err != nil {
 			return err
 		}
 	}
 	switch {
-	case s.relay.mode == config.ModeHTTP:
+	case s.state.conf.Mode == config.ModeHTTP:
 		return s.serveHTTP()
 	case s.state.conf.Protocol() != nil:
 		return s.serveFront()
@@ -175,15 +198,15 @@ func (s *session) run() error {
 // secure performs the TLS handshake with the client. Its error is the reason in the
 // log.
 func (s *session) secure() error {
-	conf := s.state.conf
-	slot := s.acquireSlot(conf.HandshakeTimeout.Std())
+	limit := s.state.conf.HandshakeTimeout.Std()
+	slot := s.acquireSlot(limit)
 	if slot == nil {
 		s.relay.count.handshakesFailed.Add(1)
 		return errors.New("handshake: max-handshakes was reached during the whole handshake-timeout")
 	}
-	ctx, cancel := context.WithTimeout(s.server.stop, conf.HandshakeTimeout.Std()) // the wait for the slot does not count
+	ctx, cancel := context.WithTimeout(s.server.stop, limit) // the wait for the slot does not count
 	defer cancel()
-	conn := sslnet.Server(s.raw, s.state.server)
+	conn := s.serverConn()
 	err := conn.HandshakeContext(admission.WithSlot(ctx, slot))
 	kept := slot.Keep()
 	slot.Release()
@@ -192,7 +215,7 @@ func (s *session) secure() error {
 		conn.Close()
 		return clientError{errors.New("handshake: the client was too slow, and max-handshakes was reached")}
 	}
-	if err != nil && conn.Peer() == nil && s.listen.Security == config.DirectTLS && s.server.stop.Err() == nil { // no byte has come
+	if err != nil && conn.Peer() == nil && s.listen.endpoint.Security == config.DirectTLS && s.server.stop.Err() == nil { // no byte has come
 		conn.Close()
 		return fmt.Errorf("handshake: %w", errEmpty)
 	}
@@ -205,7 +228,7 @@ func (s *session) secure() error {
 	s.relay.count.handshakes.Add(1)
 	s.peer = s.state.verdict(conn)
 	switch {
-	case !conf.Server.AsksClient():
+	case !s.state.conf.Server.AsksClient():
 	case s.peer.Verdict == verdictValid:
 		s.relay.count.certValid.Add(1)
 	case s.peer.Verdict == verdictNone:
@@ -228,12 +251,16 @@ func (s *session) acquireSlot(limit time.Duration) *admission.Slot {
 // handshakeError returns the reason of a failed handshake for the log. A client that
 // speaks plain HTTP gets an HTTP response.
 func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
+	var refused *sslfilter.ServerNameError
 	switch {
+	case errors.As(err, &refused) && refused.Err == nil:
+		s.linger(s.raw, "")
+		err = noRelay(refused)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = errors.New("handshake-timeout")
 	case isPlainHTTP(err):
 		s.relay.count.plainHTTP.Add(1)
-		if !s.state.conf.NoPlainHTTPReply && s.listen.Security == config.DirectTLS {
+		if !s.state.conf.NoPlainHTTPReply && s.listen.endpoint.Security == config.DirectTLS {
 			s.linger(s.raw, plainHTTPReply)
 		}
 		err = errors.New("the client sent a plain HTTP request to a TLS port")
@@ -269,15 +296,20 @@ func (s *session) linger(conn duplex, text string) {
 
 // watch closes the connection when no data has been transferred for idle-timeout.
 func (s *session) watch() {
-	idle := s.state.conf.IdleTimeout.Std()
+	s.touch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timer = time.AfterFunc(idle, func() {
+	s.idle = s.state.conf.IdleTimeout.Std()
+	if s.timer != nil { // of another relay, before STARTTLS
+		s.timer.Reset(s.idle)
+		return
+	}
+	s.timer = time.AfterFunc(s.idle, func() {
 		if c := s.http.Load(); c != nil && c.awaitsAnswer() {
 			s.touch() // response-timeout applies, after which the client gets a response
 		}
-		rest := idle - (time.Since(s.opened) - time.Duration(s.moved.Load()))
 		s.mu.Lock()
+		rest := s.idle - (time.Since(s.opened) - time.Duration(s.moved.Load()))
 		if rest > 0 && !s.killed {
 			s.timer.Reset(rest)
 			s.mu.Unlock()

@@ -22,6 +22,9 @@ type state struct {
 	proxy   *httputil.ReverseProxy // mode http
 	headers *headerRules           // mode http
 
+	relay *relay // nil until the state is in use
+	left  func() // called when the state is freed; nil until it is in use
+
 	refs    refcount.Count
 	retired atomic.Bool
 }
@@ -100,6 +103,9 @@ func (st *state) release() {
 	}
 	if st.client != nil {
 		st.client.Close()
+	}
+	if st.left != nil {
+		st.left()
 	}
 }
 

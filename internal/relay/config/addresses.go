@@ -8,7 +8,9 @@ import (
 
 // binding is an address that the program listens on.
 type binding struct {
-	owner string // for an error: the address as written, and the relay
+	owner string // for an error: the address, and the relay
+	relay int    // index of the relay, or -1
+	tls   bool
 	addr  *net.TCPAddr
 }
 
@@ -19,30 +21,33 @@ type binding struct {
 func (c *Config) CheckAddresses() error {
 	var all []error
 	var taken []binding
-	add := func(key, written, address, whose string, wrap func(error) error) {
-		addr, err := net.ResolveTCPAddr("tcp", address)
-		if err != nil {
+	add := func(key, address, written string, own binding, wrap func(error) error) {
+		var err error
+		if own.addr, err = net.ResolveTCPAddr("tcp", address); err != nil {
 			all = append(all, wrap(wrongKey(key, "%w", err)))
 			return
 		}
 		for _, other := range taken {
-			if collide(addr, other.addr) {
-				all = append(all, wrap(wrongKey(key, "%s: its port is already used by %s", written, other.owner)))
-				return
+			if !collide(own.addr, other.addr) {
+				continue
 			}
+			hint := ""
+			if own.tls && other.tls && own.relay != other.relay && own.addr.IP.Equal(other.addr.IP) {
+				hint = "; two relays share an address if both write it in the same way"
+			}
+			all = append(all, wrap(wrongKey(key, "%s: its port is already used by %s%s", written, other.owner, hint)))
+			return
 		}
-		taken = append(taken, binding{fmt.Sprintf("%s of %s", written, whose), addr})
+		taken = append(taken, own)
 	}
-	for i := range c.Relays {
-		r := &c.Relays[i]
-		for _, written := range r.Listen {
-			if e, err := ParseEndpoint(written, DirectTLS); err == nil { // validate has reported it
-				add("listen", written, e.Address, fmt.Sprintf("relay %q", r.Name), func(err error) error { return &relayError{i, r.Name, err} })
-			}
-		}
+	for _, l := range c.Listeners() {
+		i, r := l.Relays[0], &c.Relays[l.Relays[0]]
+		own := binding{owner: fmt.Sprintf("%v of relay %q", l.Endpoint, r.Name), relay: i, tls: l.Security != Plain}
+		add("listen", l.Address, l.Endpoint.String(), own, func(err error) error { return &relayError{i, r.Name, err} })
 	}
 	if c.Counters != "" {
-		add("counters", c.Counters, c.Counters, "counters", func(err error) error { return err })
+		own := binding{owner: c.Counters + " of counters", relay: -1}
+		add("counters", c.Counters, c.Counters, own, func(err error) error { return err })
 	}
 	return errors.Join(all...)
 }

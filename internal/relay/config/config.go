@@ -31,6 +31,8 @@ type Relay struct {
 	Name          string
 	Mode          string
 	Listen        []string
+	ServerNames   []string
+	DefaultServer bool
 	Backend       string
 	Users         map[string]string
 	UsersFile     string

@@ -14,15 +14,18 @@ type row struct {
 	field   string // of Config, Relay or TLS, which has the library's options
 	key     string // in the file; also the name of the flag unless flag is set
 	flag    string
-	usage   string // with the name of the value between < and >
-	backend string // TLS: usage of the form for backends, "backend-" + key; empty if there is no such form
-	preset  string // default, as the flag would be written
-	unset   string // describes what applies without a value, if that is not a constant
-	restart string // a reload cannot change the option: always, or a mode
+	usage   string   // with the name of the value between < and >
+	backend string   // TLS: usage of the form for backends, "backend-" + key; empty if there is no such form
+	preset  string   // default, as the flag would be written
+	unset   string   // describes what applies without a value, if that is not a constant
+	restart string   // a reload cannot change the option: always, a mode, or ofAddresses
+	early   Security // applies before the server name is known, on such listeners or on anyTLS: relays that share the listener must agree
 }
 
 const (
-	always        = "always" // row.restart
+	always        = "always"                    // row.restart
+	ofAddresses   = "addresses"                 // row.restart, if an address would be opened or closed
+	anyTLS        = Security("tls or starttls") // row.early
 	backendPrefix = "backend-"
 	backendOnly   = "" // row.usage of an option that exists for backends only
 )
@@ -60,9 +63,11 @@ func table() []section {
 			{field: "MaxHandshakes", key: "max-handshakes", preset: "200", restart: always, usage: "maximum <number> of concurrent TLS handshakes with clients, over all relays"},
 		}},
 		{"A relay", ofRelay, []row{
-			{field: "Name", key: "name", restart: always, unset: "the mode", usage: "<name> in the log and in the counters"},
-			{field: "Mode", key: "mode", preset: ModeTCP, restart: always, usage: "<protocol> of the connections: " + listed(modes(), "or")},
-			{field: "Listen", key: "listen", restart: always, usage: "<address> to listen on: tls:host:port, starttls:host:port (" + protocols + ") or plain:host:port; without a prefix it is tls:"},
+			{field: "Name", key: "name", unset: "the mode", usage: "<name> in the log and in the counters"},
+			{field: "Mode", key: "mode", preset: ModeTCP, restart: always, early: StartTLS, usage: "<protocol> of the connections: " + listed(modes(), "or")},
+			{field: "Listen", key: "listen", restart: ofAddresses, usage: "<address> to listen on: tls:host:port, starttls:host:port (" + protocols + ") or plain:host:port; without a prefix it is tls:. Relays with the same address share it, and the server name of the client (SNI) chooses the relay"},
+			{field: "ServerNames", key: "servernames", unset: "the names in the certificate, if another relay shares the address", usage: "<names> of the servers for which clients get this relay; *.example.org stands for every name with one label before .example.org. A client that asks for another name or for none is rejected, unless default-server is set"},
+			{field: "DefaultServer", key: "default-server", usage: "serve also the clients that ask for a name of no relay, or for none; one relay of an address can have it"},
 			{field: "Backend", key: "backend", usage: "<address> of the backend: host:port or unix:/path, with the prefix plain:, starttls: (" + protocols + ") or tls:; without a prefix it is plain:. If users are configured, all other users get this backend"},
 			{field: "Users", key: "users", flag: "user", usage: "<name=address>: the backend of one user (" + strings.Join(withLogin(), ", ") + "); @domain stands for all users of a domain. Case and a trailing dot are ignored in domains; everything before the @ is compared exactly"},
 			{field: "UsersFile", key: "users-file", usage: "<file> with more users: a name and an address on each line, as in users"},
@@ -71,11 +76,11 @@ func table() []section {
 		{"TLS with clients", ofServer, tlsRows},
 		{"TLS with backends", ofBackend, tlsRows},
 		{"Before the login", ofRelay, []row{
-			{field: "AllowPlaintext", key: "allow-plaintext", usage: "allow logins without TLS on a starttls listener. Without this option the relay announces LOGINDISABLED and rejects a login before STARTTLS"},
-			{field: "AllowUnauthenticated", key: "allow-unauthenticated", usage: "forward clients that send mail without a login (smtp). The backend sees the relay's address and must not trust it"},
-			{field: "Greeting", key: "greeting", preset: "sslrelay ready", usage: "<text> of the greeting"},
-			{field: "Hostname", key: "hostname", unset: "the host name of the system", usage: "<name> of the relay in its greeting and its EHLO (smtp)"},
-			{field: "Capabilities", key: "capabilities", unset: presetCapabilities(),
+			{field: "AllowPlaintext", key: "allow-plaintext", early: StartTLS, usage: "allow logins without TLS on a starttls listener. Without this option the relay announces LOGINDISABLED and rejects a login before STARTTLS"},
+			{field: "AllowUnauthenticated", key: "allow-unauthenticated", early: StartTLS, usage: "forward clients that send mail without a login (smtp). The backend sees the relay's address and must not trust it"},
+			{field: "Greeting", key: "greeting", early: StartTLS, preset: "sslrelay ready", usage: "<text> of the greeting"},
+			{field: "Hostname", key: "hostname", early: StartTLS, unset: "the host name of the system", usage: "<name> of the relay in its greeting and its EHLO (smtp)"},
+			{field: "Capabilities", key: "capabilities", early: StartTLS, unset: presetCapabilities(),
 				usage: "<words> that are announced before the login; the relay itself adds STARTTLS, LOGINDISABLED and AUTH. LITERAL- is announced by default only if max-line is at least 8192"},
 		}},
 		{"Mode http", ofRelay, []row{
@@ -84,17 +89,17 @@ func table() []section {
 			{field: "StripHeaders", key: "strip-headers", usage: "<names> of more headers that are removed from the client's requests, in addition to those that proxies usually set (docs/relay.md lists them); a name that ends with * is a prefix"},
 			{field: "TrustForwarded", key: "trust-forwarded", usage: "keep the client's Forwarded, X-Forwarded-* and X-Real-IP, and add the client to Forwarded and X-Forwarded-For; for a relay behind another proxy"},
 			{field: "ReuseAfterBody", key: "reuse-after-body", usage: "reuse a connection to the backend after a POST, PUT or PATCH request with a body; only for a backend that always reads the whole body: other backends take the unread part for another request"},
-			{field: "NoPlainHTTPReply", key: "no-plain-http-reply", usage: "do not send status 400 to a client that speaks plain HTTP to a tls listener"},
+			{field: "NoPlainHTTPReply", key: "no-plain-http-reply", early: DirectTLS, usage: "do not send status 400 to a client that speaks plain HTTP to a tls listener"},
 			{field: "MaxHeader", key: "max-header", preset: "65536", restart: always, usage: "size in <bytes> up to which every request header is accepted; a header that exceeds it by more than 4096 bytes gets status 431"},
 		}},
 		{"Limits of a connection", ofRelay, []row{
-			{field: "HandshakeTimeout", key: "handshake-timeout", preset: "10s", usage: "<time> for the TLS handshake with a client"},
-			{field: "CommandTimeout", key: "command-timeout", preset: "1m", restart: ModeHTTP, usage: "<time> from the connection to a successful login (" + strings.Join(withLogin(), ", ") + "), or for a request header (http)"},
+			{field: "HandshakeTimeout", key: "handshake-timeout", early: anyTLS, preset: "10s", usage: "<time> for the TLS handshake with a client"},
+			{field: "CommandTimeout", key: "command-timeout", early: StartTLS, preset: "1m", restart: ModeHTTP, usage: "<time> from the connection to a successful login (" + strings.Join(withLogin(), ", ") + "), or for a request header (http)"},
 			{field: "IdleTimeout", key: "idle-timeout", preset: "35m", restart: ModeHTTP, usage: "<time> without data in either direction after which a connection is closed"},
 			{field: "KeepaliveTimeout", key: "keepalive-timeout", preset: "1m", restart: ModeHTTP, usage: "<time> that a client's connection may be idle between two requests (http)"},
 			{field: "BackendTimeout", key: "backend-timeout", preset: "30s", usage: "<time> for the connection to the backend, including TLS and login"},
 			{field: "ResponseTimeout", key: "response-timeout", unset: "backend-timeout", usage: "<time> for the header of the backend's response, after the whole request has been sent (http); then the client gets status 504"},
-			{field: "MaxLine", key: "max-line", preset: "12288", usage: "maximum size of one command before the login in <bytes>, including literals"}, // RFC 4954 section 4: AUTH of SMTP has the longest lines
+			{field: "MaxLine", key: "max-line", early: StartTLS, preset: "12288", usage: "maximum size of one command before the login in <bytes>, including literals"}, // RFC 4954 section 4: AUTH of SMTP has the longest lines
 		}},
 	}
 }

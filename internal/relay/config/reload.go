@@ -3,20 +3,43 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
 // NeedsRestart names the differences between two configurations that a reload
-// cannot apply. It is empty if there are none.
+// cannot apply. It is empty if there are none. Relays with the same name are compared.
+// A relay may be added or removed if that opens and closes no address.
 func NeedsRestart(before, now *Config) string {
 	changed := changedKeys(before, now, nil, nil)
-	if len(before.Relays) != len(now.Relays) {
-		return strings.Join(append(changed, "the number of relays"), ", ")
-	}
 	for i := range now.Relays {
-		changed = append(changed, changedKeys(nil, nil, &before.Relays[i], &now.Relays[i])...)
+		if old := before.relay(now.Relays[i].Name); old != nil {
+			changed = append(changed, changedKeys(nil, nil, old, &now.Relays[i])...)
+		}
+	}
+	open, wanted := before.Listeners(), now.Listeners()
+	for _, l := range wanted {
+		if !hasListener(open, l.Key) {
+			changed = append(changed, fmt.Sprintf("listen of relay %q (%v is new)", now.Relays[l.Relays[0]].Name, l.Endpoint))
+		}
+	}
+	for _, l := range open {
+		if !hasListener(wanted, l.Key) {
+			changed = append(changed, fmt.Sprintf("listen of relay %q (%v is missing)", before.Relays[l.Relays[0]].Name, l.Endpoint))
+		}
 	}
 	return strings.Join(changed, ", ")
+}
+
+func (c *Config) relay(name string) *Relay {
+	if i := slices.IndexFunc(c.Relays, func(r Relay) bool { return r.Name == name }); i >= 0 {
+		return &c.Relays[i]
+	}
+	return nil
+}
+
+func hasListener(list []Listener, key string) bool {
+	return slices.ContainsFunc(list, func(l Listener) bool { return l.Key == key })
 }
 
 // changedKeys names the options of the program, or of a relay, that differ and

@@ -28,5 +28,5 @@ func TestReloadRefusesWhatIsDocumented(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, keys, documented)
-	require.Contains(t, part, "the number")
+	require.Contains(t, part, "if an address would be opened or closed")
 }

@@ -41,6 +41,9 @@ func (c *Config) validate() error {
 			add(&relayError{i, r.Name, err})
 		}
 	}
+	for _, err := range c.validateSharing() {
+		add(err)
+	}
 	return errors.Join(all...)
 }
 
@@ -71,6 +74,7 @@ func (r *Relay) validate() (all []error) {
 	add(r.validateListen())
 	add(r.validateBackends())
 	add(r.validateSides())
+	add(r.validateNames())
 	add(r.validateTexts())
 	add(r.validateHTTP())
 	add(positive("max-line", r.MaxLine))
@@ -171,7 +175,14 @@ func (r *Relay) validateBackends() error {
 // no effect on any of them.
 func (r *Relay) validateSides() error {
 	speaksTLS := func(e Endpoint, err error) bool { return err != nil || e.Security != Plain } // an error has been reported
-	if keys := r.Server.Given(); len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(ParseEndpoint(s, DirectTLS)) }) {
+	keys := r.Server.Given()
+	if r.ServerNames != nil {
+		keys = append(keys, "servernames")
+	}
+	if r.DefaultServer {
+		keys = append(keys, "default-server")
+	}
+	if len(keys) > 0 && !slices.ContainsFunc(r.Listen, func(s string) bool { return speaksTLS(ParseEndpoint(s, DirectTLS)) }) {
 		return &keyError{keys, errors.New("no listener has TLS")}
 	}
 	if keys := r.Upstream.Given(); len(keys) > 0 && r.Backend != "" && !r.ByUser() && !speaksTLS(ParseBackend(r.Backend)) {

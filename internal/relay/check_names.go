@@ -1,0 +1,98 @@
+package relay
+
+import (
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+)
+
+// serverNames shows the relay of each server name, for the listeners on which the name
+// chooses the relay. A state is nil if the relay has an error.
+func (r *report) serverNames(c *config.Config, states []*state) {
+	for _, l := range c.Listeners() {
+		if slices.ContainsFunc(l.Relays, func(i int) bool { return states[i] == nil }) {
+			continue
+		}
+		sec, err := newSections(l, states)
+		if err == nil && sec.names == nil {
+			continue
+		}
+		fmt.Fprintf(r.w, "\nlistener %v, by server name\n", l.Endpoint)
+		if err != nil {
+			r.wrong("%v", err)
+			continue
+		}
+		r.nameTable(sec)
+		for _, st := range sec.all {
+			r.uncovered(st)
+		}
+	}
+}
+
+func (r *report) nameTable(sec *sections) {
+	w := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  name\trelay\tmode\tcertificate\tserial\texpires\tclient certs\tbackend")
+	row := func(name string, st *state) {
+		var subjects, serials, expires []string
+		for _, own := range st.ownCertificates() {
+			subjects, serials = append(subjects, own.Subject.String()), append(serials, sslfilter.Hexdump(own.SerialNumber.Bytes()))
+			expires = append(expires, day(own.NotAfter))
+		}
+		backend := "by user"
+		if st.backend != nil {
+			backend = st.backend.String()
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, st.conf.Name, st.conf.Mode,
+			strings.Join(subjects, "; "), strings.Join(serials, "; "), strings.Join(slices.Compact(expires), "; "), clientCerts(&st.conf.Server), backend)
+	}
+	for _, st := range sec.all {
+		for _, name := range st.serverNames() {
+			row(name, st)
+		}
+	}
+	const others = "all others, or none"
+	if sec.others != nil {
+		row(others, sec.others)
+	} else {
+		fmt.Fprintf(w, "  %s\trejected with the alert unrecognized_name\n", others)
+	}
+	w.Flush()
+}
+
+// clientCerts describes what a relay does about client certificates.
+func clientCerts(t *config.TLS) string {
+	switch {
+	case t.RequireValidClientCert, t.BlockInvalidClientCert && t.BlockBadClientCert:
+		return "valid one required"
+	case t.BlockInvalidClientCert:
+		return "valid one or none"
+	case t.ClientCert && t.BlockBadClientCert:
+		return "any one required"
+	case t.ClientCert:
+		return "requested"
+	}
+	return "not requested"
+}
+
+// uncovered reports the server names that one of the relay's certificates does not
+// have.
+func (r *report) uncovered(st *state) {
+	own := st.ownCertificates()
+	for _, name := range st.conf.ServerNames {
+		if slices.ContainsFunc(own, func(c *x509.Certificate) bool { return !covers(c, name) }) {
+			r.weak("servernames: %s is not in the certificate of relay %q", name, st.conf.Name)
+		}
+	}
+}
+
+// covers reports whether a certificate is valid for a server name, or for all names of
+// a wildcard.
+func covers(c *x509.Certificate, name string) bool {
+	key := config.NameKey(name)
+	return slices.ContainsFunc(c.DNSNames, func(own string) bool { return config.NameKey(own) == key }) || c.VerifyHostname(key) == nil
+}

@@ -1,0 +1,93 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+)
+
+// enter makes the session one of the relay for a server name, if the name chooses the
+// relay. It returns false if there is no such relay. The present configuration
+// decides, which may be newer than the one at the session's beginning.
+func (s *session) enter(name string) bool {
+	if !s.named {
+		return true
+	}
+	sec, st := s.listen.acquire(func(sec *sections) *state { return sec.find(name) }, &s.server.ending)
+	if st == nil {
+		return false
+	}
+	before, old := s.relay, s.state
+	s.mu.Lock()
+	s.relay, s.state, s.sections = st.relay, st, sec
+	s.mu.Unlock()
+	s.watch()
+	before.count.active.Add(-1)
+	st.relay.count.accepted.Add(1)
+	st.relay.count.active.Add(1)
+	old.release()
+	s.log = s.logAs("relay", st.relay.name)
+	if name != "" {
+		s.log = s.log.With("servername", bounded.Text(name))
+	}
+	return true
+}
+
+// serverConn returns the TLS connection with the client, before its handshake.
+func (s *session) serverConn() *sslnet.Conn {
+	if !s.named {
+		return sslnet.Server(s.raw, s.state.server)
+	}
+	conn := sslnet.Server(s.raw, nil)
+	conn.SetChoose(s.choose) // cannot fail: the handshake has not begun
+	return conn
+}
+
+// choose returns the context for a ClientHello, or nil if no relay serves its name.
+func (s *session) choose(_ context.Context, _ net.Conn, hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+	if s.enter(hello.ServerName) {
+		return s.state.server, nil
+	}
+	s.relay.count.namesRefused.Add(1)
+	return nil, nil
+}
+
+// noRelay replaces the error of a handshake whose server name is refused.
+func noRelay(e *sslfilter.ServerNameError) error {
+	if e.ServerName == "" {
+		return errNoDefault
+	}
+	return fmt.Errorf("no relay has the server name %q", bounded.Text(e.ServerName))
+}
+
+// errNoDefault is the error if a client without a server name is refused.
+var errNoDefault = errors.New("the client has no server name, and no relay has default-server")
+
+// misdirected returns why a request must not be forwarded by the relay that the server
+// name has chosen, or an empty reason: its host has another relay. That relay may
+// require a client certificate (RFC 9110 sections 7.4 and 15.5.20). A host that has no
+// relay is not special.
+func (s *session) misdirected(host string) (status int, why string) {
+	if s.sections == nil {
+		return 0, ""
+	}
+	for _, c := range []byte(host) {
+		if c >= utf8.RuneSelf { // net/http sends the ASCII form to the backend, which may be the name of another relay
+			return http.StatusBadRequest, "host is not ASCII"
+		}
+	}
+	name, _, _ := strings.Cut(host, ":") // the first colon, as a backend might
+	if st := s.sections.named(name); st != nil && st.relay != s.relay {
+		return http.StatusMisdirectedRequest, "host of relay " + strconv.Quote(st.conf.Name)
+	}
+	return 0, ""
+}
