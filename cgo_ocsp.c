@@ -234,7 +234,7 @@ static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned c
     }
     forget(&r);
     clear_errors();
-    return out->outcome == FSSL_OCSP_GOOD || out->outcome == FSSL_OCSP_REVOKED || out->outcome == FSSL_OCSP_UNKNOWN;
+    return out->outcome == FSSL_OCSP_GOOD || out->outcome == FSSL_OCSP_REVOKED;
 }
 
 /* Replaces the response, if the new one can be stapled. With len 0 there is no response any more. */

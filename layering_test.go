@@ -48,7 +48,7 @@ type layer struct {
 	why     string
 }
 
-var public = []string{".", "filter", "wheel", "sslnet", "sslhttp"}
+var public = []string{".", "filter", "wheel", "sslnet", "sslhttp", "sslstaple"}
 
 // layers has the most specific folders first.
 var layers = []layer{
@@ -57,6 +57,7 @@ var layers = []layer{
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives any filters"},
 	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/socket"}, why: "connections need only the engine"},
 	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, other: []string{"golang.org/x/net/idna"}, why: "HTTP needs only connections and host names"},
+	{folder: "sslstaple", imports: []string{"."}, why: "fetching an OCSP response needs only the engine and net/http"},
 	{folder: "examples", imports: append([]string{"internal/testpki"}, public...), why: "examples use only the public packages, and throw-away certificates"},
 	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can import"},
 	{folder: "cmd", imports: public, modules: true, why: "programs use only the public packages"},

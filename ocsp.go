@@ -254,9 +254,9 @@ func NewStaple(der []byte) (*Staple, error) {
 // 16 KiB. If the Staple is used by a Ctx, the response must be for the
 // certificate of that Ctx, and signed by its issuer or by a responder of that
 // issuer. Set finds the issuer in the chain that is sent or in the CAs of the
-// Ctx; if it is in neither, only the serial number is compared. Status, "good"
-// or "revoked", does not matter: an honest server staples either. After an error
-// the Staple keeps its earlier response.
+// Ctx; if it is in neither, only the serial number is compared. A response that
+// says "revoked" is accepted, and one that says "unknown" is refused. After an
+// error the Staple keeps its earlier response.
 //
 // A response that has expired is not stapled.
 //
