@@ -379,6 +379,8 @@ void fssl_conn_free(fssl_conn *c)
     OPENSSL_free(c->wire.held);
     OPENSSL_free(c->errs);
     fssl_hello_free(c->hello);
+    if (c->keys != NULL)
+        fssl_forget_keys(c);
     OPENSSL_free(c);
     clear_errors();
 }

@@ -81,6 +81,7 @@ enum {
     FSSL_OCSP_SKEW = 300,         /* seconds that the clock of an OCSP responder may differ */
     FSSL_OCSP_MAX_AGE = 86400,    /* seconds that an OCSP response without nextUpdate is accepted */
     FSSL_MAX_IDENTITIES = 16,     /* certificates of one context */
+    FSSL_MAX_KEYS = 4096,         /* bytes of the key log that wait for Go, which takes them after each read; a handshake produces up to 1,000 */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may request from a client: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* held bytes that answer the peer after the handshake: key updates, rejected renegotiations */
 };
@@ -290,6 +291,9 @@ typedef struct fssl_conn {
     long shown_round;      /* number of renegotiations when shown was set */
     fssl_hello *hello;     /* of a connection of fssl_hello_ctx; otherwise NULL */
     fssl_ocsp ocsp;        /* client: the check of the stapled response in the last handshake */
+    char *keys;            /* lines of the key log that Go has not taken, at most FSSL_MAX_KEYS bytes; wiped before they are freed */
+    size_t keys_len;
+    int keys_lost;         /* a line did not fit, or there was no memory */
 } fssl_conn;
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */
@@ -352,6 +356,10 @@ int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const f
 unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs);
 char *fssl_staple_responders(fssl_staple *s);
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require);
+
+/* keylog.go */
+void fssl_ctx_log_keys(SSL_CTX *ctx);
+size_t fssl_conn_take_keys(fssl_conn *c, unsigned char *buf, size_t cap);
 
 /* PEM */
 int fssl_certs_add(STACK_OF(X509) *certs, fssl_lib *lib, const unsigned char *der, size_t len, fssl_errors *errs);

@@ -87,6 +87,9 @@ int fssl_key_type(EVP_PKEY *key);
 /* cgo_hello.c */
 void fssl_hello_free(fssl_hello *h);
 
+/* cgo_keylog.c */
+void fssl_forget_keys(fssl_conn *c);
+
 /* cgo_crl.c */
 int fssl_listed(const fssl_serials *crl, const X509 *cert);
 

@@ -185,6 +185,8 @@ func (f *Filter) become(s *sharedCtx, name string) error {
 	f.ssl.close()
 	f.ctx.release()
 	f.ctx, f.ssl = s, ssl
+	f.logs = s.opts.KeyLog != nil
+	f.aside = f.logs
 	f.debug("context chosen", "name", name)
 	return f.start("Receive")
 }

@@ -60,7 +60,7 @@ func (f *Filter) ReceiveEOF() error {
 		cut.InsideRecord, cut.InHandshake = f.ssl.truncated()
 	}
 	if f.ctx.opts.AllowMissingCloseNotify && f.phase == phaseOpen && *cut == (TruncatedError{}) {
-		f.readEnd, f.ended = true, true
+		f.readEnd, f.ended, f.aside = true, true, true
 		f.debug("the transport ended between two records, without close_notify")
 		return io.EOF
 	}

@@ -77,6 +77,9 @@ func (s *sharedCtx) applyVerify() error {
 	if o.NoRenegotiation {
 		s.noRenegotiation()
 	}
+	if o.KeyLog != nil {
+		s.logKeys()
+	}
 	ignore := slices.Clone(o.IgnoreVerifyErrors)
 	if o.AllowMissingCRL {
 		ignore = append(ignore, VerifyUnableToGetCRL)

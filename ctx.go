@@ -35,7 +35,9 @@ type sharedCtx struct {
 	low     Version  // the lowest version that the context admits
 	high    Version  // the highest
 	trusts  bool     // this side trusts at least one CA
-	users   refcount.Count
+
+	keysFailed atomic.Bool // a failure of KeyLog was reported
+	users      refcount.Count
 
 	ownCAs bool // the trust store has the certificates of CACrt, not the system's
 
@@ -348,6 +350,12 @@ func (h *ctxHandle) setServerPreference() {
 func (h *ctxHandle) setTickets(n int) {
 	defer runtime.KeepAlive(h)
 	C.fssl_ctx_set_tickets(h.ptr, C.size_t(n))
+}
+
+// logKeys makes connections collect the lines of their key log.
+func (h *ctxHandle) logKeys() {
+	defer runtime.KeepAlive(h)
+	C.fssl_ctx_log_keys(h.ptr)
 }
 
 func (h *ctxHandle) noRenegotiation() {

@@ -33,6 +33,8 @@ type Filter struct {
 	name     string // set by SetServerName or SetVerifiedName
 	phase    phase
 	readEnd  bool     // the peer's close_notify was received, or ended is set
+	logs     bool     // KeyLog is set
+	aside    bool     // readEnd or logs: Receive has more to do than to move records
 	ended    bool     // the transport ended without close_notify, and AllowMissingCloseNotify is set
 	closing  bool     // CloseWrite or Detach was called
 	closed   bool     // our close_notify was made
@@ -91,7 +93,8 @@ func newFilter(s *sharedCtx) (*Filter, error) {
 		s.release()
 		return nil, err
 	}
-	return &Filter{ctx: s, ssl: ssl, phase: phaseIdle, overhead: overheadMost}, nil
+	logs := s.opts.KeyLog != nil
+	return &Filter{ctx: s, ssl: ssl, phase: phaseIdle, overhead: overheadMost, logs: logs, aside: logs}, nil
 }
 
 // Clone makes a new connection with the same Ctx, even if the Ctx has been
@@ -183,9 +186,12 @@ func (f *Filter) start(op string) error {
 // Calls SSL_do_handshake(3), SSL_read_ex(3).
 func (f *Filter) Receive(dst, wire []byte) ([]byte, error) {
 	f.calls++
-	if f.phase != phaseOpen || f.readEnd {
+	if f.phase != phaseOpen || f.aside {
 		if f.phase == phaseHello {
 			return f.receiveHello(dst, wire)
+		}
+		if f.logs {
+			return f.receiveLogged(dst, wire)
 		}
 		if done, err := f.beforeReceive(wire); done {
 			return dst, err
@@ -242,7 +248,7 @@ func (f *Filter) afterReceive(taken, rest []byte, st status) error {
 		}
 		return f.failure(f.readOp(), st)
 	}
-	f.readEnd = true
+	f.readEnd, f.aside = true, true
 	f.debug("close_notify received")
 	return f.keepTrailing(rest)
 }
@@ -465,7 +471,9 @@ func (f *Filter) KeyUpdate(requestPeer bool) error {
 	if _, err := f.write(nil); err != nil {
 		return err
 	}
-	return f.after("SSL_key_update", f.ssl.keyUpdate(requestPeer))
+	st := f.ssl.keyUpdate(requestPeer)
+	f.logKeys()
+	return f.after("SSL_key_update", st)
 }
 
 // Close frees all memory of the connection. It sends nothing: for an orderly

@@ -4,6 +4,7 @@ package sslfilter
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -292,6 +293,17 @@ type Options struct {
 	// configuration in the same process: OpenSSL keeps the module in its error
 	// state.
 	FIPSConfig string
+
+	// KeyLog receives the secrets of every connection, in the key log format of
+	// NSS that Wireshark reads (SSLKEYLOGFILE). Each call of Write has one whole
+	// line with its line feed, and the library never makes two calls at the same
+	// time. If Write fails, the connection continues, and Debug reports the first
+	// failure of the Ctx. OpenKeyLog opens a file for it. Default: no secret
+	// leaves OpenSSL. See SSL_CTX_set_keylog_callback(3).
+	//
+	// WARNING: Anyone who has the key log and the records can decrypt the
+	// connections. It is for debugging only.
+	KeyLog io.Writer
 
 	// ErrorHandler is called with the error that ends a connection, once.
 	// Default: none; the methods return the error, and Err has it. The

@@ -71,7 +71,7 @@ func effects(t testing.TB) []effect {
 	prefers := testkit.With(anyone, testkit.TLS12)
 	prefers.Cipher = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
 	log := new(testkit.Log)
-	handled := 0
+	handled, keys := 0, new(secretLog)
 	return []effect{
 		{"Client", testkit.Server(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("root.crt") }),
 			func(o *sslfilter.Options) { *o = testkit.Client() }, func(t *testing.T, o sslfilter.Options) string {
@@ -165,6 +165,10 @@ func effects(t testing.TB) []effect {
 		{"AllowMissingCloseNotify", testkit.Server(), allowMissingEnd, met(anyone, func(p *testkit.Pair) string {
 			return truth(p.Server.ReceiveEOF() == io.EOF)
 		}), "false", "true"},
+		{"KeyLog", testkit.Server(), loggingKeys(keys), func(t *testing.T, o sslfilter.Options) string {
+			require.Equal(t, "10:01", serial(t, o))
+			return truth(len(keys.lines()) > 0)
+		}, "false", "true"}, // more in TestKeyLogLines
 		{"ErrorHandler", testkit.Requiring(), func(o *sslfilter.Options) {
 			o.ErrorHandler = func(*sslfilter.Filter, error) { handled++ }
 		}, func(t *testing.T, o sslfilter.Options) string {

@@ -229,6 +229,20 @@ func (h *sslHandle) export(out []byte, label string, context []byte) error {
 	return nil
 }
 
+// takeKeys returns the lines of the key log that OpenSSL has produced since the
+// last call, and wipes them in C. lost reports that a line is missing.
+func (h *sslHandle) takeKeys() (text []byte, lost bool) {
+	defer runtime.KeepAlive(h)
+	lost = h.ptr.keys_lost != 0
+	if h.ptr.keys_len == 0 {
+		h.ptr.keys_lost = 0
+		return nil, lost
+	}
+	text = make([]byte, h.ptr.keys_len)
+	C.fssl_conn_take_keys(h.ptr, bytesPtr(text), C.size_t(len(text)))
+	return text, lost
+}
+
 // state returns OpenSSL's description of the handshake's state.
 func (h *sslHandle) state() string {
 	defer runtime.KeepAlive(h)

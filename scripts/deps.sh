@@ -13,6 +13,7 @@
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	proxies   tinyproxy and microsocks, the proxies of the tests of sslhttp
+#	tshark    tshark, which decrypts a recorded connection with a key log
 #	mail      dovecot's imapd and pop3d, and mbsync
 #	python3   Python and aiohttp, whose web servers are backends in tests of the relay
 #	mandoc    the linter of manual pages
@@ -81,6 +82,7 @@ look() {
 			/usr/bin/python3 -c 'import aiohttp' >/dev/null 2>&1 || lacks "Python's aiohttp" python3 python3-aiohttp
 			;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
+		tshark) have tshark || lacks tshark tshark ;;
 		python)
 			python3 -c 'import cryptography' >/dev/null 2>&1 ||
 				lacks "Python's cryptography module" python3-cryptography
@@ -92,7 +94,7 @@ look() {
 			have qemu-aarch64 || have qemu-aarch64-static || lacks "qemu's emulator of arm64" qemu-user
 			;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, mail, python3, mandoc, python, valgrind, debootstrap, arm64." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, mail, python3, mandoc, tshark, python, valgrind, debootstrap, arm64." >&2
 			exit 2
 			;;
 		esac

@@ -98,6 +98,7 @@ func TestConnection(t *testing.T) {
 		}), change(as("client-self"), func(o *sslfilter.Options) {
 			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("client-ec.crt"), Key: testkit.PKI("client-ec.key")}}
 		})},
+		{"key logs", change(server, func(o *sslfilter.Options) { o.KeyLog = io.Discard }), change(client, func(o *sslfilter.Options) { o.KeyLog = io.Discard })},
 		{"server of another name", server, change(client, func(o *sslfilter.Options) { o.ServerName = "other.test" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -239,6 +239,9 @@ func (r *report) clientSide(st *state) {
 
 // protocols shows the versions and the exact cipher suites.
 func (r *report) protocols(side string, ctx *sslfilter.Ctx, t *config.TLS) {
+	if t.KeyLog != "" {
+		r.weak("%skeylogfile: anyone who can read %s can decrypt the connections", side, t.KeyLog)
+	}
 	low, high := ctx.Versions()
 	r.line("    ", "protocols", fmt.Sprintf("%v to %v", low, high))
 	if low < sslfilter.VersionTLS12 {

@@ -56,6 +56,7 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"old protocol by a command": {crt() + "conf = [\"MinProtocol TLSv1\", \"CipherString DEFAULT@SECLEVEL=0\"]\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
 		"level by a command":        {crt() + "conf = [\"cipherstring DEFAULT@SECLEVEL=0\"]\n", "@SECLEVEL=0 allows"},
 		"resumption by a command":   {crt() + "conf = [\"Options AllowNoDHEKEX\"]\n", "conf: resumed sessions of TLS 1.3 may have no forward secrecy"},
+		"key log":                   {crt() + fmt.Sprintf("keylogfile = %q\n", t.TempDir()+"/keys"), "keylogfile: anyone who can read "},
 		"ignored errors":            {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: 20 (unable to get local issuer certificate) is ignored, which alone accepts a certificate that anyone can make"},
 		"no CRL":                    {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", testkit.AbsPKI("root.crt")), "cacrl: missing"},
 		"empty CRL":                 {crt() + fmt.Sprintf("cacrt = %q\nclientcert = true\ncacrl = %q\n", testkit.AbsPKI("root.crt"), testkit.AbsPKI("crl-empty.pem")), "rejects every client"},
@@ -130,6 +131,9 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	found, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`)
 	require.Equal(t, 1, found.Errors)
 	require.Contains(t, out, "ERROR: crt: is missing")
+	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), fmt.Sprintf("keylogfile = %q", readable(t, write(t, t.TempDir()+"/keys", nil))))
+	require.Contains(t, out, "ERROR: keylogfile: open ")
+	require.Contains(t, out, "other users have access to it (mode 0644); change the mode to 0600")
 	found, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "tls:127.0.0.1:1"`, crt(), `conf = ["RecordPadding 1", "VerifyMode Require"]`)
 	require.Equal(t, 1, found.Errors)
 	require.Contains(t, out, "ERROR: conf[1] VerifyMode: is not accepted: use clientcert, blockbadclientcert,")

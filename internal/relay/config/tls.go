@@ -21,6 +21,7 @@ import (
 type TLS struct {
 	sslfilter.Options
 	KeyPassphrase string // a source: "file:/path"
+	KeyLog        string // a file, or "env:NAME" for a variable that names it
 	ErrorHandler  string // a name: "carp"
 	Debug         bool
 }
@@ -29,7 +30,16 @@ type TLS struct {
 // once, so a CRL file that is being rewritten does not reject clients. A reload makes
 // a new context, which reads the files again.
 func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
-	ctx, err := sslfilter.NewCtx(t.options(log))
+	o := t.options(log)
+	if t.KeyLog != "" {
+		file, err := openKeyLog(t.KeyLog)
+		if err != nil {
+			return nil, fmt.Errorf("%skeylogfile: %w", t.prefix(), err)
+		}
+		o.KeyLog = file // closed when no connection needs it any more
+		log.Warn("keylogfile is set: anyone who can read the file can decrypt the connections", "key", t.prefix()+"keylogfile", "file", file.Name())
+	}
+	ctx, err := sslfilter.NewCtx(o)
 	if err != nil {
 		return nil, t.optionError(err)
 	}
@@ -42,6 +52,9 @@ func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	o.ReadCRLOnce = o.CACRL != "" || len(o.CRLFiles) > 0
 	o.KeyPassphrase = passphrase(t.KeyPassphrase)
 	o.ErrorHandler = errorHandler(t.ErrorHandler, log)
+	if t.KeyLog != "" {
+		o.KeyLog = io.Discard // until NewCtx has opened it
+	}
 	if t.Debug {
 		o.Debug = log
 	}
@@ -134,6 +147,16 @@ func optionKey(field string) string {
 		}
 	}
 	return strings.ToLower(field)
+}
+
+// openKeyLog opens the file of keylogfile.
+func openKeyLog(file string) (*os.File, error) {
+	if name, ok := strings.CutPrefix(file, "env:"); ok {
+		if file = os.Getenv(name); file == "" {
+			return nil, fmt.Errorf("the environment variable %s is not set", name)
+		}
+	}
+	return sslfilter.OpenKeyLog(file)
 }
 
 func errorHandler(way string, log *slog.Logger) sslfilter.ErrorHandler {

@@ -1,0 +1,86 @@
+//go:build cgo
+
+package sslfilter
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// keyLogs serializes all writes to all key logs, as crypto/tls does: a key log is
+// for debugging only.
+var keyLogs sync.Mutex
+
+var errKeysLost = errors.New("a line was lost for lack of memory")
+
+// receiveLogged is Receive for a connection with KeyLog. The keys of a handshake,
+// and of a renegotiation, appear only while OpenSSL reads.
+func (f *Filter) receiveLogged(dst, wire []byte) ([]byte, error) {
+	f.logs, f.aside = false, f.readEnd
+	dst, err := f.Receive(dst, wire)
+	f.logs, f.aside = true, true
+	f.logKeys()
+	return dst, err
+}
+
+// logKeys writes the lines that OpenSSL has produced to KeyLog, each in one call
+// of Write. If Write fails, the connection continues.
+func (f *Filter) logKeys() {
+	if !f.logs || f.ssl == nil {
+		return
+	}
+	text, lost := f.ssl.takeKeys()
+	defer clear(text)
+	var failed error
+	if lost {
+		failed = errKeysLost
+	}
+	keyLogs.Lock()
+	defer keyLogs.Unlock()
+	for line := range bytes.Lines(text) {
+		if _, err := f.ctx.opts.KeyLog.Write(line); err != nil {
+			failed = err
+		}
+	}
+	if failed != nil && f.ctx.keysFailed.CompareAndSwap(false, true) {
+		f.debug("KeyLog failed, which is reported once", "error", failed)
+	}
+}
+
+// OpenKeyLog opens a file for KeyLog. Lines are appended. A new file can be read
+// and written by its owner only. A file that exists must be a regular file of
+// this user that nobody else can read or write.
+//
+// WARNING: Anyone who can read the file can decrypt the recorded connections.
+func OpenKeyLog(file string) (*os.File, error) {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = safeKeyLog(info)
+	}
+	if err != nil {
+		f.Close()
+		return nil, &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	return f, nil
+}
+
+// safeKeyLog returns an error if another user may have access to the file.
+func safeKeyLog(info os.FileInfo) error {
+	switch stat, ok := info.Sys().(*syscall.Stat_t); {
+	case !info.Mode().IsRegular():
+		return errors.New("not a regular file")
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("other users have access to it (mode %04o); change the mode to 0600", info.Mode().Perm())
+	case ok && int(stat.Uid) != os.Geteuid():
+		return errors.New("it belongs to another user")
+	}
+	return nil
+}
