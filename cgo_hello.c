@@ -45,8 +45,9 @@ static void message_cb(int write, int version, int content_type, const void *dat
 {
     fssl_hello *h;
 
+    (void)version;
     (void)arg;
-    if (write || !(content_type == SSL3_RT_HANDSHAKE || (content_type == 0 && version == SSL2_VERSION)))
+    if (write || (content_type != SSL3_RT_HANDSHAKE && content_type != 0))
         return;
     h = hello_of(ssl);
     if (h != NULL)

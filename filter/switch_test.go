@@ -50,6 +50,36 @@ func TestSTARTTLS(t *testing.T) {
 	}
 }
 
+// A server whose context is chosen by the ClientHello is pushed like any other.
+func TestSTARTTLSWithAChoice(t *testing.T) {
+	ctx := testkit.Ctx(t, testkit.Server())
+	testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+		names := make(map[string]int)
+		server, client := newEnd(t, &filter.Line{}), newEnd(t, &filter.Line{})
+		server.record = func(rec any) {
+			if rec == "STARTTLS" {
+				send(t, server, "220 go ahead")
+				tls := sslfilter.NewServerFilter(func(hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+					names[hello.ServerName]++
+					return ctx, nil
+				})
+				t.Cleanup(func() { tls.Close() })
+				require.NoError(t, server.Push(tls))
+			}
+		}
+		client.record = func(rec any) {
+			if rec == "220 go ahead" {
+				require.NoError(t, client.Push(tlsClient(t)))
+				send(t, client, "secret")
+			}
+		}
+		send(t, client, "STARTTLS")
+		transfer(client, server, cut)
+		require.Equal(t, []any{"STARTTLS", "secret"}, server.got)
+		require.Equal(t, map[string]int{"localhost": 1}, names)
+	})
+}
+
 // CVE-2011-0411: a command that is injected after STARTTLS must never be mistaken
 // for one that came through TLS.
 func TestInjectionAfterSTARTTLSIsRefused(t *testing.T) {

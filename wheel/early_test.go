@@ -37,3 +37,29 @@ func TestEarlyPutAtItsBound(t *testing.T) {
 		require.Equal(t, put, got)
 	})
 }
+
+// A server's Filter may choose its context by the ClientHello.
+func TestWheelWithAChoice(t *testing.T) {
+	ctx := testkit.Ctx(t, testkit.Server())
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		client := start(t, a, stackOf(t, nil, testkit.Filter(t, testkit.Client())), nil)
+		require.NoError(t, client.Put([]byte("hello")))
+		tls := sslfilter.NewServerFilter(func(hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+			if hello.ServerName != "localhost" {
+				return nil, nil
+			}
+			return ctx, nil
+		})
+		got := ""
+		server, err := wheel.New(b, stackOf(t, nil, tls), wheel.Events{
+			Input: func(_ *wheel.ReadWrite, rec any) { got += string(rec.([]byte)) },
+			Error: func(_ *wheel.ReadWrite, op string, err error) { t.Errorf("%s: %v", op, err) },
+		})
+		require.NoError(t, err)
+		synctest.Wait()
+		server.Close()
+		server.Wait()
+		require.Equal(t, "hello", got)
+	})
+}
