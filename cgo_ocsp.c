@@ -78,7 +78,7 @@ static void forget(reading *r)
 
 /*
  * Reports whether a single response is about cert. Its own algorithm hashes the name and the key of the issuer; if
- * the issuer is not known, only the serial numbers are compared.
+ * the issuer is not known, only the serial numbers are compared. Returns -1 if there is no memory.
  */
 static int is_about(OCSP_SINGLERESP *single, X509 *cert, X509 *issuer)
 {
@@ -94,8 +94,10 @@ static int is_about(OCSP_SINGLERESP *single, X509 *cert, X509 *issuer)
     if (issuer == NULL)
         return 1;
     md = EVP_get_digestbyobj(algorithm);
-    own = md != NULL ? OCSP_cert_to_id(md, cert, issuer) : NULL;
-    same = own != NULL && OCSP_id_cmp(own, id) == 0;
+    if (md == NULL)
+        return 0;
+    own = OCSP_cert_to_id(md, cert, issuer);
+    same = own == NULL ? -1 : OCSP_id_cmp(own, id) == 0;
     OCSP_CERTID_free(own);
     return same;
 }
@@ -120,37 +122,64 @@ static int read_response(reading *r, fssl_ocsp *out, const unsigned char *der, s
     if (r->basic == NULL)
         return 0;
     out->outcome = FSSL_OCSP_OTHER_CERT;
-    for (i = 0; r->single == NULL && i < OCSP_resp_count(r->basic); i++) {
+    for (i = 0; i < OCSP_resp_count(r->basic); i++) {
         OCSP_SINGLERESP *single = OCSP_resp_get0(r->basic, i);
+        int revoked = OCSP_single_get0_status(single, NULL, NULL, NULL, NULL) == V_OCSP_CERTSTATUS_REVOKED, about;
 
-        if (cert == NULL || is_about(single, cert, issuer))
+        if (r->single != NULL && !revoked) /* the first statement counts, unless a later one says "revoked" */
+            continue;
+        about = cert == NULL ? 1 : is_about(single, cert, issuer);
+        if (about < 0) {
+            out->outcome = FSSL_OCSP_NO_MEMORY;
+            return 0;
+        }
+        if (about) {
             r->single = single;
+            if (revoked || cert == NULL)
+                break;
+        }
     }
     return r->single != NULL;
 }
 
+/* Converts a date of the form YYYYMMDDHHMMSSZ, the only one in DER (RFC 5280 section 4.1.2.5.2). Returns 0 for another form. */
 static int64_t seconds(const ASN1_GENERALIZEDTIME *when)
 {
     struct tm tm;
 
-    return when != NULL && ASN1_TIME_to_tm(when, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+    if (when == NULL || ASN1_STRING_length(when) != 15 || ASN1_STRING_get0_data(when)[14] != 'Z')
+        return 0;
+    return ASN1_TIME_to_tm(when, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+/*
+ * Compares the dates with the clock, without an allocation. OCSP_check_validity accepts a date that X509_cmp_time
+ * cannot compare: one of another form, or any date if there is no memory.
+ */
+static int check_dates(const fssl_ocsp *o, int has_next)
+{
+    int64_t now = (int64_t)time(NULL);
+
+    if (o->this_update == 0 || (has_next && o->next_update < o->this_update))
+        return FSSL_OCSP_MALFORMED;
+    if (o->this_update > now + FSSL_OCSP_SKEW)
+        return FSSL_OCSP_NOT_YET;
+    if (has_next ? o->next_update < now - FSSL_OCSP_SKEW : o->this_update < now - FSSL_OCSP_MAX_AGE)
+        return FSSL_OCSP_EXPIRED;
+    return FSSL_OCSP_GOOD;
 }
 
 /* Sets the outcome by the status and the dates. */
 static void read_status(const reading *r, fssl_ocsp *out)
 {
     ASN1_GENERALIZEDTIME *revoked = NULL, *this_update = NULL, *next_update = NULL;
-    int reason = -1, status = OCSP_single_get0_status(r->single, &reason, &revoked, &this_update, &next_update);
+    int reason = -1, dates, status = OCSP_single_get0_status(r->single, &reason, &revoked, &this_update, &next_update);
 
     out->this_update = seconds(this_update);
     out->next_update = seconds(next_update);
-    clear_errors();
-    if (OCSP_check_validity(this_update, next_update, FSSL_OCSP_SKEW, next_update == NULL ? FSSL_OCSP_MAX_AGE : -1) != 1) {
-        int why = ERR_GET_REASON(ERR_peek_error());
-
-        out->outcome = why == OCSP_R_STATUS_NOT_YET_VALID ? FSSL_OCSP_NOT_YET
-                       : why == OCSP_R_STATUS_EXPIRED || why == OCSP_R_STATUS_TOO_OLD ? FSSL_OCSP_EXPIRED
-                                                                                       : FSSL_OCSP_MALFORMED;
+    dates = check_dates(out, next_update != NULL);
+    if (dates != FSSL_OCSP_GOOD) {
+        out->outcome = dates;
         return;
     }
     out->outcome = status == V_OCSP_CERTSTATUS_GOOD      ? FSSL_OCSP_GOOD
@@ -206,7 +235,7 @@ static int signed_for(const fssl_staple *s, OCSP_BASICRESP *basic)
     STACK_OF(X509) *certs = sk_X509_new_null();
     int ok = store != NULL && certs != NULL && X509_STORE_add_cert(store, s->issuer) == 1 &&
              X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) == 1 && sk_X509_push(certs, s->issuer) > 0 &&
-             OCSP_basic_verify(basic, certs, store, 0) == 1 && verified_in(s->lib, basic, certs, s->issuer);
+             OCSP_basic_verify(basic, certs, store, OCSP_NOEXPLICIT) == 1 && verified_in(s->lib, basic, certs, s->issuer);
 
     sk_X509_free(certs);
     X509_STORE_free(store);
@@ -439,8 +468,10 @@ char *fssl_staple_responders(fssl_staple *s)
 /* Reports whether the certificate demands a stapled response (RFC 7633). */
 static int must_staple(X509 *cert)
 {
-    TLS_FEATURE *features = X509_get_ext_d2i(cert, NID_tlsfeature, NULL, NULL);
-    int i, found = 0;
+    int i, critical = -1, found;
+    TLS_FEATURE *features = X509_get_ext_d2i(cert, NID_tlsfeature, &critical, NULL);
+
+    found = features == NULL && critical != -1; /* it is there, but there is no memory, or it is damaged or there twice */
 
     for (i = 0; i < sk_ASN1_INTEGER_num(features); i++)
         if (ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features, i)) == TLSEXT_TYPE_status_request)
@@ -463,7 +494,7 @@ static void judge_response(const fssl_conn *c, fssl_ocsp *out, STACK_OF(X509) *c
     }
     if (read_response(&r, out, der, len, leaf, issuer)) {
         read_status(&r, out);
-        if (OCSP_basic_verify(r.basic, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), 0) != 1 || !verified_in(c->lib, r.basic, chain, issuer))
+        if (OCSP_basic_verify(r.basic, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), OCSP_NOEXPLICIT) != 1 || !verified_in(c->lib, r.basic, chain, issuer))
             out->outcome = FSSL_OCSP_UNVERIFIED;
     }
     forget(&r);

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -78,6 +79,14 @@ func TestOCSPCheck(t *testing.T) {
 		{"expired", response(testkit.OCSP{From: now.Add(-2 * time.Hour), Until: now.Add(-time.Hour)}), sslfilter.OCSPExpired, failed, "it was valid until"},
 		{"old, no date of expiry", response(testkit.OCSP{Forever: true, From: now.Add(-25 * time.Hour)}), sslfilter.OCSPExpired, failed, "no date of expiry"},
 		{"not yet valid", response(testkit.OCSP{From: now.Add(time.Hour)}), sslfilter.OCSPNotYetValid, failed, "it is valid from"},
+		{"expired, with a fraction of a second", response(testkit.OCSP{Dates: [2]string{"20200101000000Z", "20200102000000.5Z"}}), sslfilter.OCSPMalformed, failed, "malformed"},
+		{"expired, with an offset", response(testkit.OCSP{Dates: [2]string{"20200101000000Z", "20200102000000+0000"}}), sslfilter.OCSPMalformed, failed, "malformed"},
+		{"not yet valid, with a fraction of a second", response(testkit.OCSP{Dates: [2]string{"20400101000000.5Z", "20450101000000Z"}}), sslfilter.OCSPMalformed, failed, "malformed"},
+		{"old, no date of expiry, with a fraction of a second", response(testkit.OCSP{Forever: true, Dates: [2]string{"20200101000000.5Z"}}), sslfilter.OCSPMalformed, failed, "malformed"},
+		{"it ends before it begins", response(testkit.OCSP{From: now.Add(-time.Minute), Until: now.Add(-2 * time.Minute)}), sslfilter.OCSPMalformed, failed, "malformed"},
+		{"good, then revoked", response(testkit.OCSP{Then: &testkit.OCSP{Cert: cert, Status: 1, Reason: 1}}), sslfilter.OCSPRevoked, sslfilter.VerifyCertRevoked, "keyCompromise"},
+		{"revoked, then good", response(testkit.OCSP{Status: 1, Then: &testkit.OCSP{Cert: cert}}), sslfilter.OCSPRevoked, sslfilter.VerifyCertRevoked, "revoked since"},
+		{"good, then another certificate is revoked", response(testkit.OCSP{Then: &testkit.OCSP{Cert: testkit.Cert(t, "client.crt"), Status: 1}}), sslfilter.OCSPGood, 0, ""},
 		{"another certificate of the issuer", response(testkit.OCSP{Cert: testkit.Cert(t, "client.crt")}), sslfilter.OCSPOtherCert, failed, "another certificate"},
 		{"the same serial number of another issuer", response(testkit.OCSP{Issuer: other.Cert, Signer: other}), sslfilter.OCSPOtherCert, failed, "another certificate"},
 		{"signed by another CA", response(testkit.OCSP{Signer: other, Certs: [][]byte{other.Cert.Raw}}), sslfilter.OCSPUnverified, failed, "not signed"},
@@ -204,6 +213,40 @@ func TestOCSPCheckMustStaple(t *testing.T) {
 		p = testkit.Connect(t, testkit.With(server, func(o *sslfilter.Options) { o.Staple = staple }), client)
 		require.True(t, p.Client.Peer().OCSP.MustStaple)
 	})
+}
+
+// A TLS feature extension that cannot be read demands a response: a client that cannot
+// read it does not know that it does not.
+func TestOCSPCheckMustStapleDamaged(t *testing.T) {
+	feature := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}
+	damaged := pkix.Extension{Id: feature.Id, Value: []byte{0x30, 4, 2, 1, 5}}
+	for name, extensions := range map[string][]pkix.Extension{"damaged": {damaged}, "twice": {feature, feature}} {
+		t.Run(name, func(t *testing.T) {
+			template := x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}, ExtraExtensions: extensions}
+			server := sslfilter.Options{CrtMem: testkit.Mint(t, template), Key: testkit.PKI("client.key")}
+			p := testkit.NewPair(t, server, testkit.Client(checkingOCSP(sslfilter.OCSPIfStapled)))
+			require.Error(t, p.Handshake())
+			require.Equal(t, sslfilter.VerifyOCSPNeeded, testkit.As[*sslfilter.VerifyError](t, p.Client.Filter.Err()).Code)
+			require.True(t, p.Client.Peer().OCSP.MustStaple)
+		})
+	}
+}
+
+// Trust that a CA certificate has for OCSPSigning is not trust in every certificate below
+// it: a responder still needs the extended key usage.
+func TestOCSPCheckExplicitTrust(t *testing.T) {
+	leaf, named := responder(t, "root", x509.ExtKeyUsageServerAuth), responder(t, "root", x509.ExtKeyUsageOCSPSigning)
+	uses, err := asn1.Marshal(struct{ Trust []asn1.ObjectIdentifier }{[]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 9}, {1, 3, 6, 1, 5, 5, 7, 3, 1}}}) // as openssl x509 -addtrust
+	require.NoError(t, err)
+	root := testkit.PEM("TRUSTED CERTIFICATE", append(slices.Clone(testkit.CA(t, "root").Cert.Raw), uses...))
+	for signer, want := range map[*testkit.Issuer]sslfilter.OCSPStatus{&leaf: sslfilter.OCSPUnverified, &named: sslfilter.OCSPGood} {
+		config := testkit.GoServer(t, func(g *tls.Config) {
+			g.Certificates[0].OCSPStaple = testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), Signer: *signer, Certs: [][]byte{signer.Cert.Raw}})
+		})
+		f := testkit.Filter(t, testkit.Client(checkingOCSP(sslfilter.OCSPRequire), func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{root} }))
+		testkit.TalkToGo(t, f, true, config)
+		require.Equal(t, want, f.Peer().OCSP.Status)
+	}
 }
 
 // In a resumed session nothing is asked for, and an anonymous suite has no certificate.

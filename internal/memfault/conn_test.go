@@ -2,11 +2,16 @@ package memfault_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -136,6 +141,47 @@ func TestChooser(t *testing.T) {
 		}
 		connection{server: server, client: client, choose: choose, tls13: v == sslfilter.VersionTLS13}.sweep(t)
 	})
+}
+
+// A client that checks the stapled response never takes a server for valid whose response
+// has expired, is not there although the certificate demands one, or says "revoked" after it
+// has said "good". The server is crypto/tls.
+func TestOCSP(t *testing.T) {
+	cert := testkit.Cert(t, "server.crt")
+	feature := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}
+	demanding := testkit.Mint(t, x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}, ExtraExtensions: []pkix.Extension{feature}})
+	staples := func(o testkit.OCSP) *tls.Config {
+		return testkit.GoServer(t, func(g *tls.Config) { g.Certificates[0].OCSPStaple = testkit.OCSPResponse(t, o) })
+	}
+	ctx := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.OCSPCheck = sslfilter.OCSPIfStapled }))
+	for name, server := range map[string]*tls.Config{
+		"expired":            staples(testkit.OCSP{Cert: cert, From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-24 * time.Hour)}),
+		"good, then revoked": staples(testkit.OCSP{Cert: cert, Then: &testkit.OCSP{Cert: cert, Status: 1}}),
+		"demanded, not there": testkit.GoServer(t, func(g *tls.Config) {
+			pair, err := tls.X509KeyPair(demanding, testkit.PKIBytes(t, "client.key"))
+			require.NoError(t, err)
+			g.Certificates = []tls.Certificate{pair}
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			texts := make(said)
+			defer texts.log(t)
+			sweep(t, func(t *testing.T, heal func() int) {
+				f, err := ctx.NewFilter()
+				if err != nil {
+					texts.errors(err)
+					return
+				}
+				defer f.Close()
+				testkit.TalkToGo(t, f, true, server)
+				heal()
+				texts.errors(f.Err())
+				require.Error(t, f.Err())
+				require.False(t, f.ClientCertValid())
+				require.False(t, f.Peer().Valid)
+			})
+		})
+	}
 }
 
 // connection is a scenario: a handshake, data in both directions, a key update, more

@@ -29,6 +29,9 @@ type OCSP struct {
 	Until   time.Time         // nextUpdate
 	Forever bool              // there is no nextUpdate
 	ByKey   bool              // names the responder by its key
+	SHA1    bool              // signs with SHA-1, not SHA-256
+	Dates   [2]string         // thisUpdate and nextUpdate as they are in the response, instead of From and Until
+	Then    *OCSP             // one more statement in the same response; only Cert, Issuer, Status, Reason, SHA256 and the dates are used
 }
 
 // These types are the ASN.1 of RFC 6960 section 4.2.1.
@@ -57,8 +60,8 @@ type (
 		Good    asn1.Flag   `asn1:"tag:0,optional"`
 		Revoked ocspRevoked `asn1:"tag:1,optional"`
 		Unknown asn1.Flag   `asn1:"tag:2,optional"`
-		From    time.Time   `asn1:"generalized"`
-		Until   time.Time   `asn1:"generalized,explicit,tag:0,optional"`
+		From    asn1.RawValue
+		Until   []asn1.RawValue `asn1:"tag:0,optional,omitempty"`
 	}
 	ocspRevoked struct {
 		At     time.Time       `asn1:"generalized"`
@@ -77,44 +80,78 @@ var RevokedAt = time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
 // OCSPResponse returns an OCSP response in DER form.
 func OCSPResponse(t testing.TB, o OCSP) []byte {
 	t.Helper()
-	root := CA(t, "root")
-	if o.Issuer == nil {
-		o.Issuer = root.Cert
-	}
 	if o.Signer.Cert == nil {
-		o.Signer = root
+		o.Signer = CA(t, "root")
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	statements := []ocspSingle{o.statement(t)}
+	if o.Then != nil {
+		statements = append(statements, o.Then.statement(t))
+	}
+	responder := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: o.Signer.Cert.RawSubject}
+	if o.ByKey {
+		sum := sha1.Sum(keyBits(t, o.Signer.Cert))
+		hash, err := asn1.Marshal(sum[:])
+		require.NoError(t, err)
+		responder = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, IsCompound: true, Bytes: hash}
+	}
+	data, err := asn1.Marshal(ocspData{responder, time.Now().UTC().Truncate(time.Second), statements})
+	require.NoError(t, err)
+	hash, algorithms := crypto.SHA256, [2]asn1.ObjectIdentifier{{1, 2, 840, 113549, 1, 1, 11}, {1, 2, 840, 10045, 4, 3, 2}} // sha256WithRSAEncryption, ecdsa-with-SHA256
+	if o.SHA1 {
+		hash, algorithms = crypto.SHA1, [2]asn1.ObjectIdentifier{{1, 2, 840, 113549, 1, 1, 5}, {1, 2, 840, 10045, 4, 1}} // sha1WithRSAEncryption, ecdsa-with-SHA1
+	}
+	sum := hash.New()
+	sum.Write(data)
+	signature, err := o.Signer.Key.Sign(rand.Reader, sum.Sum(nil), hash)
+	require.NoError(t, err)
+	basic := ocspBasic{Data: asn1.RawValue{FullBytes: data}, Signature: asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}}
+	basic.Algorithm.Algorithm, basic.Algorithm.Parameters = algorithms[0], asn1.NullRawValue
+	if _, ec := o.Signer.Key.Public().(*ecdsa.PublicKey); ec {
+		basic.Algorithm = pkix.AlgorithmIdentifier{Algorithm: algorithms[1]}
+	}
+	for _, der := range o.Certs {
+		basic.Certs = append(basic.Certs, asn1.RawValue{FullBytes: der})
+	}
+	inner, err := asn1.Marshal(basic)
+	require.NoError(t, err)
+	der, err := asn1.Marshal(ocspResponse{0, ocspBytes{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}, inner}})
+	require.NoError(t, err)
+	return der
+}
+
+// statement is what the response says about one certificate.
+func (o OCSP) statement(t testing.TB) (single ocspSingle) {
+	t.Helper()
+	if o.Issuer == nil {
+		o.Issuer = CA(t, "root").Cert
+	}
+	now := time.Now()
 	if o.From.IsZero() {
 		o.From = now.Add(-time.Hour)
 	}
 	if o.Until.IsZero() {
 		o.Until = now.Add(24 * time.Hour)
 	}
-	if o.Forever {
-		o.Until = time.Time{}
+	if o.Dates[0] == "" {
+		const layout = "20060102150405Z"
+		o.Dates = [2]string{o.From.UTC().Format(layout), o.Until.UTC().Format(layout)}
 	}
-	var key struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Bits      asn1.BitString
+	date := func(text string) asn1.RawValue {
+		return asn1.RawValue{Tag: asn1.TagGeneralizedTime, Bytes: []byte(text)}
 	}
-	parse := func(cert *x509.Certificate) []byte {
-		_, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &key)
-		require.NoError(t, err)
-		return key.Bits.Bytes
+	single.From = date(o.Dates[0])
+	if !o.Forever {
+		single.Until = []asn1.RawValue{date(o.Dates[1])}
 	}
 	serial, err := asn1.Marshal(o.Cert.SerialNumber)
 	require.NoError(t, err)
-	single := ocspSingle{ID: ocspID{Serial: asn1.RawValue{FullBytes: serial}}, From: o.From.UTC(), Until: o.Until.UTC()}
-	if o.Forever {
-		single.Until = time.Time{}
-	}
+	single.ID.Serial.FullBytes = serial
 	if o.SHA256 {
-		name, issuerKey := sha256.Sum256(o.Issuer.RawSubject), sha256.Sum256(parse(o.Issuer))
-		single.ID.Hash.Algorithm, single.ID.Name, single.ID.Key = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}, name[:], issuerKey[:]
+		name, key := sha256.Sum256(o.Issuer.RawSubject), sha256.Sum256(keyBits(t, o.Issuer))
+		single.ID.Hash.Algorithm, single.ID.Name, single.ID.Key = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}, name[:], key[:]
 	} else {
-		name, issuerKey := sha1.Sum(o.Issuer.RawSubject), sha1.Sum(parse(o.Issuer))
-		single.ID.Hash.Algorithm, single.ID.Name, single.ID.Key = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}, name[:], issuerKey[:]
+		name, key := sha1.Sum(o.Issuer.RawSubject), sha1.Sum(keyBits(t, o.Issuer))
+		single.ID.Hash.Algorithm, single.ID.Name, single.ID.Key = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}, name[:], key[:]
 	}
 	single.ID.Hash.Parameters = asn1.NullRawValue
 	switch o.Status {
@@ -125,31 +162,19 @@ func OCSPResponse(t testing.TB, o OCSP) []byte {
 	default:
 		single.Unknown = true
 	}
-	responder := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: o.Signer.Cert.RawSubject}
-	if o.ByKey {
-		sum := sha1.Sum(parse(o.Signer.Cert))
-		hash, err := asn1.Marshal(sum[:])
-		require.NoError(t, err)
-		responder = asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, IsCompound: true, Bytes: hash}
+	return single
+}
+
+// keyBits returns the public key as OCSP hashes it.
+func keyBits(t testing.TB, cert *x509.Certificate) []byte {
+	t.Helper()
+	var key struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Bits      asn1.BitString
 	}
-	data, err := asn1.Marshal(ocspData{responder, now, []ocspSingle{single}})
+	_, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &key)
 	require.NoError(t, err)
-	sum := sha256.Sum256(data)
-	signature, err := o.Signer.Key.Sign(rand.Reader, sum[:], crypto.SHA256)
-	require.NoError(t, err)
-	basic := ocspBasic{Data: asn1.RawValue{FullBytes: data}, Signature: asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}}
-	basic.Algorithm.Algorithm, basic.Algorithm.Parameters = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, asn1.NullRawValue // sha256WithRSAEncryption
-	if _, ec := o.Signer.Key.Public().(*ecdsa.PublicKey); ec {
-		basic.Algorithm = pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}} // ecdsa-with-SHA256
-	}
-	for _, der := range o.Certs {
-		basic.Certs = append(basic.Certs, asn1.RawValue{FullBytes: der})
-	}
-	inner, err := asn1.Marshal(basic)
-	require.NoError(t, err)
-	der, err := asn1.Marshal(ocspResponse{0, ocspBytes{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}, inner}})
-	require.NoError(t, err)
-	return der
+	return key.Bits.Bytes
 }
 
 // OCSPError returns a response with the status of an error: 3 is tryLater.
