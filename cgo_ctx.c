@@ -74,6 +74,8 @@ SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
         if (client)
             SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
+        else
+            SSL_CTX_set_client_hello_cb(ctx, fssl_hello_same_cb, NULL);
     }
     done(ctx != NULL, errs);
     return ctx;

@@ -90,7 +90,10 @@ static int take(fssl_hello *h, SSL *ssl)
     return 1;
 }
 
-/* OpenSSL has parsed the ClientHello and found no error. The first call pauses the handshake. A second call refuses the client. */
+/*
+ * OpenSSL has parsed the ClientHello and found no error. The handshake pauses, and the next call refuses the client
+ * if an alert is set.
+ */
 static int hello_cb(SSL *ssl, int *alert, void *arg)
 {
     fssl_conn *c = SSL_get_app_data(ssl);
@@ -146,4 +149,45 @@ void fssl_hello_too_long(fssl_conn *c)
     clear_errors();
     BIO_write(SSL_get_wbio(c->ssl), record, sizeof(record));
     clear_errors();
+}
+
+/* Gives the connection of the chosen context what the context was chosen by. Other parts are not needed any more. */
+void fssl_hello_give(fssl_conn *to, fssl_conn *from)
+{
+    fssl_hello *h = from->hello;
+    int i;
+
+    from->hello = NULL;
+    to->hello = h;
+    for (i = 0; i < FSSL_HELLO_PARTS; i++)
+        if (i != FSSL_HELLO_NAME && i != FSSL_HELLO_ALPN)
+            keep(&h->part[i], NULL, 0);
+}
+
+/* Reports whether the ClientHello that OpenSSL has now parsed has the same extension as h, or none if h has none. */
+static int same(const fssl_hello *h, int part, SSL *ssl, unsigned int type)
+{
+    const fssl_part *was = &h->part[part];
+    const unsigned char *data;
+    size_t n;
+
+    if (!SSL_client_hello_get0_ext(ssl, type, &data, &n))
+        n = 0;
+    return n == was->len && (n == 0 || memcmp(data, was->data, n) == 0);
+}
+
+/*
+ * On a server: after a HelloRetryRequest, the second ClientHello must have the server name and the protocols of the
+ * first (RFC 8446 section 4.1.2), by which the context was chosen. OpenSSL does not compare them.
+ */
+int fssl_hello_same_cb(SSL *ssl, int *alert, void *arg)
+{
+    const fssl_conn *c = SSL_get_app_data(ssl); /* NULL in fssl_ctx_try */
+
+    (void)arg;
+    if (c == NULL || c->hello == NULL || (same(c->hello, FSSL_HELLO_NAME, ssl, TLSEXT_TYPE_server_name) &&
+                                          same(c->hello, FSSL_HELLO_ALPN, ssl, TLSEXT_TYPE_application_layer_protocol_negotiation)))
+        return SSL_CLIENT_HELLO_SUCCESS;
+    *alert = c->hello->alert = SSL_AD_ILLEGAL_PARAMETER;
+    return SSL_CLIENT_HELLO_ERROR;
 }

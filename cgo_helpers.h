@@ -236,7 +236,7 @@ typedef struct fssl_part {
 typedef struct fssl_hello {
     int version; /* legacy_version */
     int v2;      /* the message is in the format of SSL 2.0 */
-    int alert;   /* the ClientHello is refused with this alert, or 0 */
+    int alert;   /* the ClientHello is refused with this alert, or was; otherwise 0 */
     fssl_part part[FSSL_HELLO_PARTS];
 } fssl_hello;
 
@@ -289,7 +289,7 @@ typedef struct fssl_conn {
     fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
     int shown;             /* client: 1 + the index of the identity that the server was shown, or 0 */
     long shown_round;      /* number of renegotiations when shown was set */
-    fssl_hello *hello;     /* of a connection of fssl_hello_ctx; otherwise NULL */
+    fssl_hello *hello;     /* of a connection of fssl_hello_ctx, and then of the connection whose context was chosen; otherwise NULL */
     fssl_ocsp ocsp;        /* client: the check of the stapled response in the last handshake */
     char *keys;            /* lines of the key log that Go has not taken, at most FSSL_MAX_KEYS bytes; wiped before they are freed */
     size_t keys_len;
@@ -419,6 +419,7 @@ const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
 /* cgo_hello.c */
 SSL_CTX *fssl_hello_ctx(fssl_errors *errs);
 void fssl_hello_refuse(fssl_conn *c, int alert);
+void fssl_hello_give(fssl_conn *to, fssl_conn *from);
 void fssl_hello_too_long(fssl_conn *c);
 
 /* cgo_provider.c, which needs OpenSSL 3.0; with 1.1.1 these functions report failure or nothing. */

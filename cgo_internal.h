@@ -86,6 +86,7 @@ int fssl_key_type(EVP_PKEY *key);
 
 /* cgo_hello.c */
 void fssl_hello_free(fssl_hello *h);
+int fssl_hello_same_cb(SSL *ssl, int *alert, void *arg);
 
 /* cgo_keylog.c */
 void fssl_forget_keys(fssl_conn *c);

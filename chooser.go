@@ -182,6 +182,7 @@ func (f *Filter) become(s *sharedCtx, name string) error {
 		s.release()
 		return f.refuse(alertInternalError, err)
 	}
+	f.ssl.giveHello(ssl)
 	f.ssl.close()
 	f.ctx.release()
 	f.ctx, f.ssl = s, ssl

@@ -1,6 +1,7 @@
 package sslfilter_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -16,6 +17,7 @@ import (
 )
 
 const (
+	illegalParameter = sslfilter.AlertError(47)
 	unrecognizedName = sslfilter.AlertError(112)
 	internalError    = sslfilter.AlertError(80)
 )
@@ -145,6 +147,59 @@ func TestChooserHandshake(t *testing.T) {
 			require.True(t, p.Server.EOF())
 		})
 	})
+}
+
+// A client that gets a HelloRetryRequest must repeat its server name and its protocols, by
+// which its context was chosen (RFC 8446 section 4.1.2).
+func TestChooserHelloRetry(t *testing.T) {
+	proto := func(o *sslfilter.Options) { o.ALPN = []string{"imap"} }
+	ctx := testkit.Ctx(t, testkit.Server(testkit.TLS13, proto, func(o *sslfilter.Options) { o.Groups = "P-256" }))
+	client := testkit.Ctx(t, testkit.Client(testkit.TLS13, proto, func(o *sslfilter.Options) { o.Groups = "P-384:P-256" }))
+	bytesOf := func(e extension) []byte { return append(words(e.kind), vector(2, e.body)...) }
+	name, protocols := sni("localhost"), extension{16, vector(2, vector(1, []byte("imap")))}
+	unknown := func(e extension) extension { return extension{0xfafa, e.body} } // as if it were not there
+	for _, c := range []struct {
+		what     string
+		flight   int // of the client, with the ClientHello that is changed
+		old, new extension
+	}{
+		{"another name", 2, name, sni("elsewhere")},
+		{"other case", 2, name, sni("LocalHost")},
+		{"no name", 2, name, unknown(name)},
+		{"a new name", 1, name, unknown(name)},
+		{"other protocols", 2, protocols, extension{16, vector(2, vector(1, []byte("http")))}},
+		{"no protocols", 2, protocols, unknown(protocols)},
+		{"new protocols", 1, protocols, unknown(protocols)},
+		{"no change", 2, name, name},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+				p := testkit.Join(choosing(t, always(ctx)), testkit.FilterOf(t, client))
+				flights := 0
+				p.Cut, p.Alter = cut, func(fromClient bool, b []byte) []byte {
+					if !fromClient || len(b) == 0 {
+						return b
+					}
+					if flights++; flights == c.flight {
+						require.Contains(t, string(b), string(bytesOf(c.old)))
+						b = bytes.Replace(b, bytesOf(c.old), bytesOf(c.new), 1)
+					}
+					return b
+				}
+				err := p.Handshake()
+				if c.what == "no change" {
+					require.NoError(t, err)
+					require.Equal(t, 3, flights, "two ClientHellos and Finished")
+					return
+				}
+				require.Equal(t, illegalParameter, testkit.As[sslfilter.AlertError](t, p.Client.Filter.Err()))
+				refusal := testkit.As[*sslfilter.Error](t, p.Server.Filter.Err())
+				require.Equal(t, "after the HelloRetryRequest, the client changed its server name or its protocols", refusal.Hint)
+				require.False(t, p.Server.HandshakeDone())
+				requireSound(t, p.Server.Filter)
+			})
+		})
+	}
 }
 
 // Contexts that differ in versions, in the policy for client certificates and in what they

@@ -78,6 +78,8 @@ func (f *Filter) explain(e *Error) {
 		e.Hint = bare(f.listsErr).Error()
 	case e.Code == zeroReturn && !f.proved():
 		e.Hint = "the peer closed the connection in the handshake"
+	case f.ssl.helloChanged():
+		e.Hint = "after the HelloRetryRequest, the client changed its server name or its protocols"
 	case len(e.Records) == 0:
 		e.Hint = "OpenSSL gives no reason, as happens when memory is short"
 	case e.has("no shared cipher"):

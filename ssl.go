@@ -287,6 +287,21 @@ func (h *sslHandle) refuseHello(alert int) {
 	C.fssl_hello_refuse(h.ptr, C.int(alert))
 }
 
+// giveHello gives the server name and the protocols of the ClientHello to the
+// connection of the chosen context, which compares a second ClientHello with
+// them.
+func (h *sslHandle) giveHello(to *sslHandle) {
+	defer runtime.KeepAlive(h)
+	defer runtime.KeepAlive(to)
+	C.fssl_hello_give(to.ptr, h.ptr)
+}
+
+// helloChanged reports whether giveHello made the handshake fail.
+func (h *sslHandle) helloChanged() bool {
+	defer runtime.KeepAlive(h)
+	return h.ptr.hello != nil && h.ptr.hello.alert != 0
+}
+
 // helloTooLong makes the alert for a ClientHello that is too long.
 func (h *sslHandle) helloTooLong() {
 	defer runtime.KeepAlive(h)
