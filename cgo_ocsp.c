@@ -3,6 +3,7 @@
 
 #ifndef OPENSSL_NO_OCSP
 #include <openssl/ocsp.h>
+#include <openssl/rsa.h>
 #endif
 #include <time.h>
 
@@ -343,26 +344,40 @@ static int staple_cb(SSL *ssl, void *arg)
     return SSL_TLSEXT_ERR_NOACK;
 }
 
+/* Reports whether a CA has issued cert. CAs that have renewed their key can have the same name, so the signature decides. */
+static int has_issued(X509 *ca, X509 *cert)
+{
+    EVP_PKEY *key = X509_get0_pubkey(ca);
+
+    return X509_check_issued(ca, cert) == X509_V_OK && key != NULL && X509_verify(cert, key) == 1;
+}
+
 /* Returns a reference to the issuer of an identity's certificate, from its chain or the trusted CAs, or NULL. */
 static X509 *find_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *lib)
 {
+    STACK_OF(X509) *named = NULL;
     X509_STORE_CTX *store;
     X509 *issuer = NULL;
     int i;
 
-    if (X509_check_issued(id->cert, id->cert) == X509_V_OK)
+    if (has_issued(id->cert, id->cert))
         issuer = id->cert;
     for (i = 0; issuer == NULL && i < sk_X509_num(id->chain); i++)
-        if (X509_check_issued(sk_X509_value(id->chain, i), id->cert) == X509_V_OK)
+        if (has_issued(sk_X509_value(id->chain, i), id->cert))
             issuer = sk_X509_value(id->chain, i);
     if (issuer != NULL) {
         X509_up_ref(issuer);
         return issuer;
     }
     store = fssl_new_store_ctx(lib);
-    if (store != NULL && X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ctx), id->cert, NULL) == 1 &&
-        X509_STORE_CTX_get1_issuer(&issuer, store, id->cert) != 1)
-        issuer = NULL;
+    if (store != NULL && X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(ctx), id->cert, NULL) == 1)
+        named = X509_STORE_CTX_get1_certs(store, X509_get_issuer_name(id->cert));
+    for (i = 0; issuer == NULL && i < sk_X509_num(named); i++)
+        if (has_issued(sk_X509_value(named, i), id->cert)) {
+            issuer = sk_X509_value(named, i);
+            X509_up_ref(issuer);
+        }
+    sk_X509_pop_free(named, X509_free);
     X509_STORE_CTX_free(store);
     clear_errors();
     return issuer;
@@ -370,7 +385,7 @@ static X509 *find_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *
 
 /*
  * Gives identity i of ctx its staple, and binds the staple to the certificate. Fails if it is bound to another
- * certificate, or if its response is not for this one. A response that has expired meanwhile stays, and is not sent.
+ * certificate, or if its response is not for this one. A response that has expired meanwhile is kept, but not sent.
  */
 int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib)
 {
@@ -480,6 +495,60 @@ static int must_staple(X509 *cert)
     return found;
 }
 
+/* Returns the security bits of a digest in signatures, as X509_get_signature_info does. */
+static int digest_bits(int nid)
+{
+    const EVP_MD *md = EVP_get_digestbynid(nid);
+
+#ifndef FSSL_OPENSSL_111
+    if (nid == NID_sha1)
+        return 63;
+#endif
+    return md != NULL ? EVP_MD_size(md) * 4 : 0;
+}
+
+/* Returns the security bits of the digest of a signature, or INT_MAX if the algorithm has no digest of its own (EdDSA). */
+static int signature_bits(const X509_ALGOR *algorithm)
+{
+    const ASN1_OBJECT *object;
+    const void *value;
+    int type, digest = NID_undef;
+
+    X509_ALGOR_get0(&object, &type, &value, algorithm);
+    if (OBJ_obj2nid(object) == NID_rsassaPss) {
+        RSA_PSS_PARAMS *pss = type == V_ASN1_SEQUENCE ? ASN1_item_unpack(value, ASN1_ITEM_rptr(RSA_PSS_PARAMS)) : NULL;
+
+        if (pss == NULL)
+            return 0;
+        digest = NID_sha1; /* the default of RFC 4055 section 3.1 */
+        if (pss->hashAlgorithm != NULL) {
+            X509_ALGOR_get0(&object, NULL, NULL, pss->hashAlgorithm);
+            digest = OBJ_obj2nid(object);
+        }
+        RSA_PSS_PARAMS_free(pss);
+    } else if (OBJ_find_sigid_algs(OBJ_obj2nid(object), &digest, NULL) != 1)
+        return 0;
+    return digest == NID_undef ? INT_MAX : digest_bits(digest);
+}
+
+/* Applies the security level to the key and the signature of the response, and to the certificate of a delegated responder. */
+static int strong_enough(const SSL *ssl, OCSP_BASICRESP *basic, STACK_OF(X509) *chain, X509 *issuer)
+{
+    static const int bits[] = {80, 112, 128, 192, 256};
+    int level = SSL_get_security_level(ssl), need, of_cert = -1;
+    X509 *signer;
+
+    if (level <= 0)
+        return 1;
+    need = bits[level > 5 ? 4 : level - 1];
+    if (OCSP_resp_get0_signer(basic, &signer, chain) != 1 || signature_bits(OCSP_resp_get0_tbs_sigalg(basic)) < need)
+        return 0;
+    if (X509_cmp(signer, issuer) == 0) /* the security level has been applied to the chain */
+        return 1;
+    return EVP_PKEY_security_bits(X509_get0_pubkey(signer)) >= need && X509_get_signature_info(signer, NULL, NULL, &of_cert, NULL) == 1 &&
+           of_cert >= need;
+}
+
 /* Verifies the response about the leaf of a verified chain. */
 static void judge_response(const fssl_conn *c, fssl_ocsp *out, STACK_OF(X509) *chain, const unsigned char *der, size_t len)
 {
@@ -494,7 +563,8 @@ static void judge_response(const fssl_conn *c, fssl_ocsp *out, STACK_OF(X509) *c
     }
     if (read_response(&r, out, der, len, leaf, issuer)) {
         read_status(&r, out);
-        if (OCSP_basic_verify(r.basic, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), OCSP_NOEXPLICIT) != 1 || !verified_in(c->lib, r.basic, chain, issuer))
+        if (OCSP_basic_verify(r.basic, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), OCSP_NOEXPLICIT) != 1 ||
+            !verified_in(c->lib, r.basic, chain, issuer) || !strong_enough(c->ssl, r.basic, chain, issuer))
             out->outcome = FSSL_OCSP_UNVERIFIED;
     }
     forget(&r);

@@ -21,10 +21,11 @@ var errKeysLost = errors.New("a line was lost for lack of memory")
 // and of a renegotiation, appear only while OpenSSL reads.
 func (f *Filter) receiveLogged(dst, wire []byte) ([]byte, error) {
 	f.logs, f.aside = false, f.readEnd
-	dst, err := f.Receive(dst, wire)
-	f.logs, f.aside = true, true
-	f.logKeys()
-	return dst, err
+	defer func() { // also if a function of the program panics
+		f.logs, f.aside = true, true
+		f.logKeys()
+	}()
+	return f.Receive(dst, wire)
 }
 
 // logKeys writes the lines that OpenSSL has produced to KeyLog, each in one call
@@ -39,16 +40,26 @@ func (f *Filter) logKeys() {
 	if lost {
 		failed = errKeysLost
 	}
-	keyLogs.Lock()
-	defer keyLogs.Unlock()
-	for line := range bytes.Lines(text) {
-		if _, err := f.ctx.opts.KeyLog.Write(line); err != nil {
+	if len(text) > 0 {
+		if err := f.ctx.opts.writeKeys(text); err != nil {
 			failed = err
 		}
 	}
 	if failed != nil && f.ctx.keysFailed.CompareAndSwap(false, true) {
 		f.debug("KeyLog failed, which is reported once", "error", failed)
 	}
+}
+
+// writeKeys writes the lines, and returns the last error.
+func (o *Options) writeKeys(text []byte) (failed error) {
+	keyLogs.Lock()
+	defer keyLogs.Unlock()
+	for line := range bytes.Lines(text) {
+		if _, err := o.KeyLog.Write(line); err != nil {
+			failed = err
+		}
+	}
+	return failed
 }
 
 // OpenKeyLog opens a file for KeyLog. Lines are appended. A new file can be read

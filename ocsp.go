@@ -99,7 +99,7 @@ func (s OCSPStatus) String() string {
 type OCSPResult struct {
 	Status OCSPStatus
 	// ThisUpdate and NextUpdate are the dates of the response. NextUpdate is
-	// zero if the response has none; it is then accepted for a day.
+	// zero if the response has none; such a response is accepted for a day.
 	ThisUpdate, NextUpdate time.Time
 	// RevokedAt and Reason are about a revoked certificate. Reason is a number
 	// of RFC 5280 section 5.3.1, or -1 if the response has none.
@@ -250,7 +250,7 @@ func NewStaple(der []byte) (*Staple, error) {
 // Set replaces the response. If der is empty, nothing is stapled any more. der is
 // copied.
 //
-// The response must be successful and must not have expired, and it has at most
+// The response must be successful and valid at this moment, and it has at most
 // 16 KiB. If the Staple is used by a Ctx, the response must be for the
 // certificate of that Ctx, and signed by its issuer or by a responder of that
 // issuer. Set finds the issuer in the chain that is sent or in the CAs of the

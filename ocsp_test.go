@@ -1,6 +1,8 @@
 package sslfilter_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -246,6 +248,54 @@ func TestOCSPCheckExplicitTrust(t *testing.T) {
 		f := testkit.Filter(t, testkit.Client(checkingOCSP(sslfilter.OCSPRequire), func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{root} }))
 		testkit.TalkToGo(t, f, true, config)
 		require.Equal(t, want, f.Peer().OCSP.Status)
+	}
+}
+
+// The security level applies to the signature of a response and to the key of a responder.
+func TestOCSPCheckSecurityLevel(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	require.NoError(t, err)
+	der := testkit.DER(t, testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{
+		Subject: pkix.Name{CommonName: "weak"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}, KeyUsage: x509.KeyUsageDigitalSignature,
+	}, key.Public()))
+	weak, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	cert := testkit.Cert(t, "server.crt")
+	for name, response := range map[string]testkit.OCSP{"SHA-1": {Cert: cert, SHA1: true}, "RSA 1024": {Cert: cert, Signer: testkit.Issuer{Cert: weak, Key: key}, Certs: [][]byte{der}}} {
+		config := testkit.GoServer(t, func(g *tls.Config) { g.Certificates[0].OCSPStaple = testkit.OCSPResponse(t, response) })
+		for cipher, want := range map[string]sslfilter.OCSPStatus{"DEFAULT:@SECLEVEL=0": sslfilter.OCSPGood, "DEFAULT:@SECLEVEL=2": sslfilter.OCSPUnverified} {
+			f := testkit.Filter(t, testkit.Client(checkingOCSP(sslfilter.OCSPRequire), testkit.Cipher(cipher)))
+			testkit.TalkToGo(t, f, true, config)
+			require.Equal(t, want, f.Peer().OCSP.Status, "%s, %s", name, cipher)
+		}
+	}
+}
+
+// Of two CAs with one name, the issuer is the one whose key has signed the certificate.
+func TestStapleIssuersOfOneName(t *testing.T) {
+	var cas []testkit.Issuer
+	for _, name := range []string{"client.key", "client-ec.key"} {
+		key := testkit.Key(t, name)
+		template := x509.Certificate{
+			Subject: pkix.Name{CommonName: "Same CA"}, SerialNumber: big.NewInt(int64(len(cas) + 1)), IsCA: true, BasicConstraintsValid: true,
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		}
+		der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+		require.NoError(t, err)
+		cert, err := x509.ParseCertificate(der)
+		require.NoError(t, err)
+		cert.SubjectKeyId = nil
+		cas = append(cas, testkit.Issuer{Cert: cert, Key: key})
+	}
+	crt := testkit.MintFrom(t, cas[1], x509.Certificate{Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}}, testkit.Key(t, "server.key").Public())
+	leaf, err := x509.ParseCertificate(testkit.DER(t, crt))
+	require.NoError(t, err)
+	response := testkit.OCSPResponse(t, testkit.OCSP{Cert: leaf, Issuer: cas[1].Cert, Signer: cas[1]})
+	for _, order := range [][]int{{0, 1}, {1, 0}} {
+		file := append(testkit.PEM("CERTIFICATE", cas[order[0]].Cert.Raw), testkit.PEM("CERTIFICATE", cas[order[1]].Cert.Raw)...)
+		staple := new(sslfilter.Staple)
+		testkit.Ctx(t, sslfilter.Options{CrtMem: crt, Key: testkit.PKI("server.key"), CACrtMem: [][]byte{file}, Staple: staple})
+		require.NoError(t, staple.Set(response))
 	}
 }
 

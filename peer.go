@@ -117,7 +117,7 @@ func (f *Filter) ClientCertExists() bool {
 // ClientCertValid reports whether the peer has a valid certificate and has
 // proved that it owns the key. That means that the handshake is complete, that
 // OpenSSL found no error, apart from those in IgnoreVerifyErrors (a revocation
-// found by CRLCheck is such an error), and that CACRL does not block the
+// found by CRLCheck is such an error), and that neither CACRL nor OCSPCheck blocks the
 // certificate. CACRL is checked in every call.
 //
 // On a client, the peer is the server. If a renegotiation brings a new

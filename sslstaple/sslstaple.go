@@ -91,8 +91,8 @@ func Fetch(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 	return errors.Join(errs...)
 }
 
-// Keep fetches a response at once, and a new one after half of its validity, until
-// ctx ends. If a responder does not answer, or its response is not acceptable,
+// Keep fetches a response at once, unless the Staple has one that says "good", and
+// a new one after half of its validity, until ctx ends. If a responder does not answer, or its response is not acceptable,
 // Keep tries again, at first after a minute and later every hour, and the Staple
 // keeps its response until that expires.
 //
@@ -120,9 +120,6 @@ func Keep(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 			return ctx.Err()
 		}
 		result := staple.Status()
-		if result.Status == sslfilter.OCSPExpired {
-			staple.Set(nil)
-		}
 		next := untilRefresh(result)
 		if err != nil {
 			next = jitter(min(minWait<<min(failed, 10), maxRetry))
