@@ -51,7 +51,8 @@ type clientConn struct {
 	*sslnet.Conn
 	state   tls.ConnectionState
 	pools   *pools
-	streams int // requests of HTTP/2 that use it; guarded by the mutex of the Transport
+	other   bool // made while a Dialer had another Ctx than pools
+	streams int  // requests of HTTP/2 that use it; guarded by the mutex of the Transport
 }
 
 // Close closes the connection.
@@ -369,10 +370,17 @@ func (p *pools) connect(ctx context.Context, r *route, h2 bool) (net.Conn, error
 	return p.keep(conn, h2)
 }
 
-// keep notes a new connection. It returns an error if the pools have become retired
-// in the meantime and no request waits for the connection. The caller holds the mutex
-// of the Transport.
+// keep notes a new connection. It retires the pools if the connection may have another
+// Ctx than theirs: if that of the pools is set again, their connections must all have
+// it. keep returns an error if the pools have become retired in the meantime and no
+// request waits for the connection. The caller holds the mutex of the Transport.
 func (p *pools) keep(c *clientConn, h2 bool) (net.Conn, error) {
+	if c.other {
+		p.retired = true
+		if p.t.current == p {
+			p.t.current = nil
+		}
+	}
 	switch {
 	case p.over():
 		go c.Close()
@@ -388,6 +396,7 @@ var errRetired = errors.New("sslhttp: the Ctx of the Dialer was replaced")
 
 // reach makes a TLS connection to the server of a route.
 func (p *pools) reach(ctx context.Context, r *route) (*clientConn, error) {
+	other := p.replaced()
 	below, err := p.below(ctx, r)
 	if err != nil {
 		return nil, err
@@ -404,5 +413,10 @@ func (p *pools) reach(ctx context.Context, r *route) (*clientConn, error) {
 		go conn.Close()
 		return nil, fmt.Errorf("sslhttp: %s did not choose h2, and Base.Protocols does not have HTTP1", r.addr)
 	}
-	return &clientConn{Conn: conn, state: conn.ConnectionState(), pools: p}, nil
+	return &clientConn{Conn: conn, state: conn.ConnectionState(), pools: p, other: other || p.replaced()}, nil
+}
+
+// replaced reports whether a Dialer has another Ctx than these pools.
+func (p *pools) replaced() bool {
+	return p.t.Dialer.CurrentCtx() != p.ctx || p.t.ProxyDialer != nil && p.t.ProxyDialer.CurrentCtx() != p.proxyCtx
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
@@ -196,26 +198,27 @@ var badProxies = map[string]struct {
 	cut    bool   // then the proxy closes the connection
 	want   string
 }{
-	"closes":                  {"", true, "unexpected EOF"},
-	"closes in the answer":    {"HTTP/1.1 200 OK\r\nX-Y: z\r\n", true, "unexpected EOF"},
-	"closes after the answer": {"HTTP/1.1 200 OK\r\n\r\n", true, "EOF"},
-	"junk":                    {"\x16\x03\x01 junk\r\n\r\n", false, "malformed HTTP"},
-	"much junk":               {strings.Repeat("junk", 1<<20) + "\r\n\r\n", false, "bytes cut]"},
-	"junk in the tunnel":      {"HTTP/1.1 200 OK\r\n\r\n", false, ""}, // more follows later
-	"bytes in the answer":     {"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03", false, "3 bytes follow"},
-	"a body":                  {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", false, "2 bytes follow"},
-	"407":                     {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno", false, "with 407 Proxy Authentication Required"},
-	"502":                     {"HTTP/1.0 502 Bad Gateway\r\n\r\n", true, "with 502 Bad Gateway"},
-	"redirect":                {"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.test\r\n\r\n", false, "with 302"},
-	"101":                     {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", false, "with 101"},
-	"only interim answers":    {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10), false, "interim responses"},
-	"silence":                 {"", false, "deadline exceeded"},
-	"silence in the answer":   {"HTTP/1.1 200 OK\r\nX-", false, "deadline exceeded"},
-	"silence in the tunnel":   {"HTTP/1.1 200 OK\r\n\r\n", false, "deadline exceeded"},
+	"closes":                   {"", true, "unexpected EOF"},
+	"closes in the answer":     {"HTTP/1.1 200 OK\r\nX-Y: z\r\n", true, "unexpected EOF"},
+	"closes after the answer":  {"HTTP/1.1 200 OK\r\n\r\n", true, "EOF"},
+	"junk":                     {"\x16\x03\x01 junk\r\n\r\n", false, "malformed HTTP"},
+	"much junk":                {strings.Repeat("junk", 1<<20) + "\r\n\r\n", false, "bytes cut]"},
+	"junk in the tunnel":       {"HTTP/1.1 200 OK\r\n\r\n", false, ""}, // more follows later
+	"bytes in the answer":      {"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03", false, "3 bytes follow"},
+	"a body":                   {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", false, "2 bytes follow"},
+	"407":                      {"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno", false, "with 407 Proxy Authentication Required"},
+	"502":                      {"HTTP/1.0 502 Bad Gateway\r\n\r\n", true, "with 502 Bad Gateway"},
+	"redirect":                 {"HTTP/1.1 302 Found\r\nLocation: https://elsewhere.test\r\n\r\n", false, "with 302"},
+	"101":                      {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", false, "with 101"},
+	"only interim answers":     {strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10), false, "interim responses"},
+	"silence":                  {"", false, "deadline exceeded"},
+	"control characters":       {"HTTP/1.1 403 \x1b]0;evil\x07\r\n\r\n", false, `with 403 \x1b]0;evil\a`},
+	"control characters first": {"HTTQ \x1b[31m\r\n\r\n", false, `malformed HTTP`},
+	"silence in the answer":    {"HTTP/1.1 200 OK\r\nX-", false, "deadline exceeded"},
+	"silence in the tunnel":    {"HTTP/1.1 200 OK\r\n\r\n", false, "deadline exceeded"},
 }
 
-// A bad proxy causes an error that says why. The connection to it is closed, and no
-// goroutine is left.
+// A bad proxy causes an error that says why. The connection to it is closed.
 func TestBadProxies(t *testing.T) {
 	for name, test := range badProxies {
 		t.Run(name, func(t *testing.T) {
@@ -255,10 +258,39 @@ func TestBadProxies(t *testing.T) {
 			require.ErrorContains(t, err, test.want)
 			require.Less(t, len(err.Error()), 2000)
 			require.NotContains(t, err.Error(), "secret")
+			require.NotContains(t, err.Error(), "\x1b")
 			if err := <-ended; err != nil && !strings.Contains(err.Error(), "reset") {
 				require.NoError(t, err)
 			}
 		})
+	}
+}
+
+// The error of a malformed proxy URL has no part of its password, wherever the parser
+// has put it.
+func TestProxyErrorsHaveNoPassword(t *testing.T) {
+	for _, setting := range []string{"http://joe:secret@[::1", "http://joe:x/secret@127.0.0.1:1", "http://joe:x#secret@127.0.0.1:1", "http://joe:secret@127.0.0.1:1"} {
+		config := httpproxy.Config{HTTPSProxy: setting}
+		tr := transport(t, both...)
+		tr.Base = &http.Transport{
+			Proxy:       func(req *http.Request) (*url.URL, error) { return config.ProxyFunc()(req.URL) },
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") },
+		}
+		req, err := http.NewRequest("GET", "https://server.test", nil)
+		require.NoError(t, err)
+		_, err = tr.RoundTrip(req)
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "secret", setting)
+	}
+}
+
+// A host name that would change the request to the proxy is refused.
+func TestProxyHostNames(t *testing.T) {
+	tr := transport(t, both...)
+	tr.Base = &http.Transport{Proxy: proxyURL("http://127.0.0.1:1")}
+	for _, host := range []string{"a b:443", "a\tb:443", "a\r\nX: y:443", "a\x7fb"} {
+		_, err := tr.RoundTrip(&http.Request{Method: "GET", URL: &url.URL{Scheme: "https", Host: host}, Header: http.Header{}})
+		require.ErrorContains(t, err, "space or a control character", host)
 	}
 }
 

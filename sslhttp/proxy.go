@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,7 +104,9 @@ func (p *pools) below(ctx context.Context, r *route) (net.Conn, error) {
 	}
 	conn, err := p.through(ctx, r)
 	if err != nil {
-		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s: %w", r.proxy.Redacted(), err)}
+		// Only the scheme and the host are safe to show: if a proxy's URL is malformed,
+		// its password can be in any other part.
+		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: fmt.Errorf("%s://%s: %w", r.proxy.Scheme, r.proxy.Host, err)}
 	}
 	return conn, nil
 }
@@ -194,11 +197,24 @@ func (f *fields) askHTTP(ctx context.Context, conn net.Conn, r *route) error {
 	}
 	switch {
 	case resp.StatusCode/100 != 2: // RFC 9110 section 9.3.6
-		return fmt.Errorf("the proxy answered CONNECT %s with %s", r.addr, bounded.Text(resp.Status))
+		return fmt.Errorf("the proxy answered CONNECT %s with %s", r.addr, printable(resp.Status))
 	case br.Buffered() > 0: // a TLS server sends nothing before the ClientHello
 		return fmt.Errorf("%d bytes follow the proxy's answer to CONNECT %s", br.Buffered(), r.addr)
 	}
 	return nil
+}
+
+// printable bounds a text of the proxy, and escapes control characters in it.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range bounded.Text(text) {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // answer reads the final response to a CONNECT request. Interim responses (RFC 9110
@@ -207,8 +223,8 @@ func answer(br *bufio.Reader, req *http.Request) (*http.Response, error) {
 	for range maxInterim {
 		resp, err := http.ReadResponse(br, req)
 		switch {
-		case err != nil && len(err.Error()) > bounded.MaxText: // it has text of the proxy
-			return nil, errors.New(bounded.Text(err.Error()))
+		case err != nil && printable(err.Error()) != err.Error(): // it has text of the proxy
+			return nil, errors.New(printable(err.Error()))
 		case err != nil:
 			return nil, err
 		case resp.StatusCode/100 != 1 || resp.StatusCode == http.StatusSwitchingProtocols:

@@ -247,3 +247,36 @@ func TestRotationWithoutACtx(t *testing.T) {
 	require.Equal(t, "4\n", text)
 	require.Equal(t, 1, resp.ProtoMajor)
 }
+
+// A request waits for its connection while the Ctx is replaced, so that its connection
+// has the new certificate. After the first Ctx is set again, a new request does not use
+// that connection.
+func TestRotationBackAndForth(t *testing.T) {
+	eachRotation(t, func(t *testing.T, version uint16, protocols []string) {
+		r := newRecorder(t, version)
+		dialing, goOn := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		first, second := renewed(t, 1, protocols...), renewed(t, 2, protocols...)
+		tr := &sslhttp.Transport{Dialer: &sslnet.Dialer{Ctx: first}}
+		tr.Base = &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			once.Do(func() {
+				close(dialing)
+				<-goOn
+			})
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}}
+		defer tr.CloseIdleConnections()
+		answer := make(chan string, 1)
+		go func() {
+			text, _, err := tryGet(tr, r.URL)
+			answer <- fmt.Sprint(text, err)
+		}()
+		<-dialing
+		tr.Dialer.SetCtx(second)
+		close(goOn)
+		require.Equal(t, "2\n<nil>", <-answer)
+		tr.Dialer.SetCtx(first)
+		text, _ := get(t, tr, r.URL)
+		require.Equal(t, "1\n", text)
+	})
+}

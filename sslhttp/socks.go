@@ -89,7 +89,10 @@ func socksLogin(conn net.Conn, r *route) error {
 	if err := converse(conn, say, answer); err != nil {
 		return err
 	}
-	if answer[1] != 0 {
+	switch {
+	case answer[0] != socksPasswordV1:
+		return fmt.Errorf("the proxy answered the password with version %d of its protocol, not %d", answer[0], socksPasswordV1)
+	case answer[1] != 0:
 		return errors.New("the proxy rejected the user name and password")
 	}
 	return nil

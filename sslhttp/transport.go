@@ -180,6 +180,9 @@ func address(req *http.Request) (string, error) {
 	if name == "" {
 		return "", errors.New("sslhttp: no host in the URL")
 	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return "", fmt.Errorf("sslhttp: the host name %q has a space or a control character", bounded.Text(name))
+	}
 	if port == "" {
 		port = "443"
 	}
