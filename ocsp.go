@@ -6,6 +6,7 @@ package sslfilter
 import "C"
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"runtime"
@@ -223,8 +224,9 @@ func ocspSupported() bool { return C.fssl_ocsp_supported() != 0 }
 // can share one, as long as they have the same certificate. It starts without a
 // response, and the zero value can be used.
 type Staple struct {
-	mu sync.Mutex // held while the response or the certificate is changed or read, except by handshakes
-	h  *stapleHandle
+	mu  sync.Mutex // held while the response or the certificate is changed or read, except by handshakes
+	h   *stapleHandle
+	der []byte // the current response
 }
 
 // stapleHandle owns a reference to a C staple.
@@ -274,6 +276,7 @@ func (s *Staple) Set(der []byte) error {
 	defer runtime.KeepAlive(h)
 	var out C.fssl_ocsp
 	if C.fssl_staple_set(h.ptr, &out, bytesPtr(der), C.size_t(len(der))) == 1 {
+		s.der = bytes.Clone(der)
 		return nil
 	}
 	if out.outcome == C.FSSL_OCSP_NO_MEMORY {
@@ -295,6 +298,13 @@ func (s *Staple) Status() OCSPResult {
 	var out C.fssl_ocsp
 	C.fssl_staple_state(h.ptr, &out)
 	return ocspResult(&out)
+}
+
+// Response returns a copy of the current response in DER form, or nil.
+func (s *Staple) Response() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.der)
 }
 
 // Request returns a request for the status of the certificate, in DER form, which

@@ -159,6 +159,8 @@ func (r *report) serverSide(st *state) {
 	fmt.Fprintln(r.w, "  TLS with clients")
 	r.protocols("", st.server, t)
 	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
+	r.identities("", t, st.server, x509.ExtKeyUsageServerAuth)
+	r.stapling(st)
 	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	asks := t.AsksClient()
 	switch {
@@ -212,6 +214,10 @@ func (r *report) clientSide(st *state) {
 	fmt.Fprintln(r.w, "  TLS with backends")
 	r.protocols("backend-", st.client, t)
 	r.certificates("backend-", t.Crt, t.Chain, st.client, x509.ExtKeyUsageClientAuth)
+	r.identities("backend-", t, st.client, x509.ExtKeyUsageClientAuth)
+	if t.OCSPCheck != sslfilter.OCSPOff {
+		r.line("    ", "backend-ocspcheck", t.OCSPCheck.String())
+	}
 	r.secrets("backend-", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	switch {
 	case t.InsecureSkipVerify:
@@ -311,9 +317,50 @@ func weakSuite(name string) string {
 	return ""
 }
 
+// identities shows the certificates of identities.
+func (r *report) identities(side string, t *config.TLS, ctx *sslfilter.Ctx, usage x509.ExtKeyUsage) {
+	chains := ctx.Chains()
+	files := config.SortedKeys(t.Identities)
+	for i, chain := range chains[max(0, len(chains)-len(files)):] {
+		what := fmt.Sprintf("%sidentities %d", side, i+1)
+		if leaf := parseCertificates(chain[:1])[0]; r.certificate(what, files[i], leaf) {
+			r.own(what, leaf.Certificate, usage)
+		}
+	}
+}
+
+// stapling shows the OCSP responders.
+func (r *report) stapling(st *state) {
+	t := &st.conf.Server
+	if !t.Stapling {
+		if t.StaplingResponder != "" {
+			r.weak("stapling-responder: no effect without stapling")
+		}
+		return
+	}
+	for i, staple := range st.staples {
+		what := fmt.Sprintf("stapling %d", i+1)
+		responders := staple.Responders()
+		if t.StaplingResponder != "" {
+			responders = []string{t.StaplingResponder}
+		}
+		switch _, err := staple.Request(); {
+		case len(responders) == 0:
+			r.weak("%s: the certificate names no OCSP responder, so nothing is stapled; stapling-responder sets one", what)
+		case err != nil:
+			r.weak("%s: the issuer of the certificate is neither in its chain nor in cacrt, so nothing is stapled", what)
+		default:
+			r.line("    ", what, "responses of "+strings.Join(responders, ", "))
+		}
+	}
+}
+
 // certificates shows the certificates that a side sends. The library has loaded
 // them from chain, or from crt if chain is not set.
 func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage x509.ExtKeyUsage) {
+	if crt == "" && chain == "" && len(ctx.Chains()) > 0 {
+		return // those of identities alone
+	}
 	list := parseCertificates(ctx.Chain())
 	if len(list) == 0 {
 		if crt != "" || chain != "" {

@@ -22,6 +22,7 @@ type counters struct {
 	bytesFromClients, bytesFromBackend expvar.Int
 	notAfter                           expvar.Int
 	namesRefused                       expvar.Int // handshakes with a server name of no relay
+	staples, staplesFailed             expvar.Int // OCSP responses that were fetched, and attempts that failed
 }
 
 func newCounters() *counters {
@@ -61,6 +62,7 @@ func (c *counters) byName() map[string]*expvar.Int {
 		"http_requests": &c.requests, "http_refused": &c.httpRefused,
 		"bytes_from_clients": &c.bytesFromClients, "bytes_from_backends": &c.bytesFromBackend,
 		"certificate_not_after": &c.notAfter,
+		"ocsp_fetched":          &c.staples, "ocsp_failed": &c.staplesFailed,
 	}
 }
 

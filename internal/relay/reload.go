@@ -67,6 +67,7 @@ func (s *Server) apply(p *plan) {
 	for i, r := range p.relays {
 		st := p.states[i]
 		s.adopt(r, st)
+		st.startStapling(s.relayLog(r.name), r.current.Load(), r.count)
 		r.count.notAfter.Set(st.notAfter())
 		if s.running(r.name) == nil {
 			s.addRelay(r, st)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"log/slog"
 	"net/http/httputil"
 	"sync/atomic"
@@ -19,6 +20,7 @@ type state struct {
 	client  *sslfilter.Ctx   // nil if no backend uses TLS
 	backend *config.Endpoint // of all other users, or nil
 	users   config.Users
+	staples []*sslfilter.Staple    // of server, with stapling: one for each certificate
 	proxy   *httputil.ReverseProxy // mode http
 	headers *headerRules           // mode http
 
@@ -27,6 +29,7 @@ type state struct {
 
 	refs    refcount.Count
 	retired atomic.Bool
+	stop    context.CancelFunc // ends the refresh of staples; nil without stapling
 }
 
 // newState loads all files of a configuration.
@@ -44,7 +47,12 @@ func (st *state) load(log *slog.Logger) (err error) {
 		return err
 	}
 	if st.listensTLS() {
-		if st.server, err = st.conf.Server.NewCtx(log); err != nil {
+		if st.conf.Server.Stapling {
+			st.server, st.staples, err = st.conf.Server.NewStapledCtx(log)
+		} else {
+			st.server, err = st.conf.Server.NewCtx(log)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -113,6 +121,9 @@ func (st *state) release() {
 func (st *state) retire() {
 	if !st.retired.CompareAndSwap(false, true) {
 		return // Close and a reload at the same time
+	}
+	if st.stop != nil {
+		st.stop()
 	}
 	st.release()
 }

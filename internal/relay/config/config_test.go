@@ -36,21 +36,21 @@ func parseFlags(args ...string) (*Config, error) {
 // Every field of the library's options has a flag and a key on each side on which it
 // has an effect, and their value reaches the field.
 func TestEveryOptionHasAFlag(t *testing.T) {
-	const inMemory, role, clients, servers, once, several = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP", "the relay has one certificate on each side"
+	const inMemory, role, clients, servers, once, fetched = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP", "stapling fetches the responses"
 	skipServer := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several, "Staple": several, "OCSPCheck": several,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Staple": fetched, "OCSPCheck": clients,
 		"InsecureSkipVerify": clients, "ServerName": clients,
 	}
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Identities": several, "Staple": several, "OCSPCheck": several,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Staple": fetched,
 		"ClientCert": servers, "BlockBadClientCert": servers, "BlockInvalidClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
 	}
 	log := slog.New(slog.DiscardHandler)
 	values := map[string]string{
 		"CAVerifyDepth": "3", "NumTickets": "1", "IgnoreVerifyErrors": "9,10", "MinVersion": "1.2", "MaxVersion": "1.3", "ErrorHandler": "carp",
-		"KeyPassphrase": "env:X", "ALPN": "http/1.1", "CRLCheck": "chain", "CRLFiles": "a.crl",
+		"KeyPassphrase": "env:X", "Identities": "a.pem=a.key", "OCSPCheck": "require", "ALPN": "http/1.1", "CRLCheck": "chain", "CRLFiles": "a.crl",
 		"Conf": "RecordPadding 4096",
 	}
 	for _, side := range []struct {
@@ -83,7 +83,7 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 			toml := fmt.Sprintf("%s = %q", name, value)
 			switch f.Type.Kind() {
 			case reflect.Bool, reflect.Int:
-				if f.Name != "CRLCheck" { // the value of CRLCheck is a word
+				if f.Name != "CRLCheck" && f.Name != "OCSPCheck" { // the value is a word
 					toml = name + " = " + value
 				}
 			case reflect.Slice:
@@ -92,8 +92,11 @@ func TestEveryOptionHasAFlag(t *testing.T) {
 					toml = fmt.Sprintf("%s = [%q]", name, value)
 				}
 			}
-			if f.Name == "Debug" {
+			switch f.Name {
+			case "Debug":
 				toml = name + " = true"
+			case "Identities":
+				toml = name + ` = {"a.pem" = "a.key"}`
 			}
 			c, err = Parse([]byte(relayTable(`listen = [":0"]`, `backend = "tls:h:1"`, toml)))
 			require.NoError(t, err)

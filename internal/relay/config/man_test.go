@@ -73,6 +73,8 @@ func manOption(o *option) string {
 		text += "\nIn the file the key is\n.Cm " + o.key + " ,\na table; the flag may be repeated."
 	} else if o.field == "Conf" { // a value may have commas
 		text += "\nIn the file it is a list; the flag may be repeated."
+	} else if o.field == "Identities" {
+		text += "\nIn the file it is a table; the flag may be repeated."
 	} else if o.repeatable() {
 		text += "\nIn the file it is a list; the flag may be repeated or contain commas."
 	}

@@ -21,16 +21,26 @@ import (
 type TLS struct {
 	sslfilter.Options
 	KeyPassphrase string // a source: "file:/path"
-	KeyLog        string // a file, or "env:NAME" for a variable that names it
-	ErrorHandler  string // a name: "carp"
-	Debug         bool
+	// Identities has files with more certificates and their chains, and the files with
+	// their keys. A certificate whose key is in the same file has no second file.
+	Identities map[string]string
+	// Stapling fetches OCSP responses for the certificates, from StaplingResponder if it
+	// is set.
+	Stapling          bool
+	StaplingResponder string
+	KeyLog            string // a file, or "env:NAME" for a variable that names it
+	ErrorHandler      string // a name: "carp"
+	Debug             bool
 }
 
 // NewCtx makes a context. An error names the key. The context reads CRL files only
 // once, so a CRL file that is being rewritten does not reject clients. A reload makes
 // a new context, which reads the files again.
 func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
-	o := t.options(log)
+	return t.newCtx(t.options(log), log)
+}
+
+func (t *TLS) newCtx(o sslfilter.Options, log *slog.Logger) (*sslfilter.Ctx, error) {
 	if t.KeyLog != "" {
 		file, err := openKeyLog(t.KeyLog)
 		if err != nil {
@@ -46,11 +56,35 @@ func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
 	return ctx, nil
 }
 
+// NewStapledCtx is NewCtx for a side with Stapling. It returns a Staple without a
+// response for each certificate, in the order of Ctx.Chains.
+func (t *TLS) NewStapledCtx(log *slog.Logger) (*sslfilter.Ctx, []*sslfilter.Staple, error) {
+	o := t.options(log)
+	var staples []*sslfilter.Staple
+	add := func(s **sslfilter.Staple) {
+		*s = new(sslfilter.Staple)
+		staples = append(staples, *s)
+	}
+	if o.Crt != "" || o.Chain != "" {
+		add(&o.Staple)
+	}
+	for i := range o.Identities {
+		add(&o.Identities[i].Staple)
+	}
+	ctx, err := t.newCtx(o, log)
+	return ctx, staples, err
+}
+
 // options returns the options of the library.
 func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	o := t.Options
 	o.ReadCRLOnce = o.CACRL != "" || len(o.CRLFiles) > 0
-	o.KeyPassphrase = passphrase(t.KeyPassphrase)
+	if o.Crt != "" || o.Chain != "" || len(t.Identities) == 0 {
+		o.KeyPassphrase = passphrase(t.KeyPassphrase)
+	}
+	for _, file := range SortedKeys(t.Identities) {
+		o.Identities = append(o.Identities, sslfilter.Identity{Chain: file, Key: t.Identities[file], KeyPassphrase: passphrase(t.KeyPassphrase)})
+	}
 	o.ErrorHandler = errorHandler(t.ErrorHandler, log)
 	if t.KeyLog != "" {
 		o.KeyLog = io.Discard // until NewCtx has opened it
@@ -97,6 +131,9 @@ func (t *TLS) optionError(err error) error {
 		return err
 	}
 	text := t.prefix() + optionKey(option.Option)
+	if strings.HasPrefix(option.Option, "Identities[") {
+		text = t.prefix() + optionKey("Identities")
+	}
 	if option.File != "" {
 		text += " (" + option.File + ")"
 	}

@@ -59,7 +59,7 @@ func setTOML(field, v any) error {
 			}
 			*p = append(*p, sslfilter.VerifyCode(n))
 		}
-	case *sslfilter.Version, *sslfilter.CRLCheck:
+	case *sslfilter.Version, *sslfilter.CRLCheck, *sslfilter.OCSPCheck:
 		s, ok := v.(string)
 		if !ok {
 			return wantGot("a string", v)
@@ -176,6 +176,8 @@ func setText(field any, s string) error {
 		return choose(p, strings.TrimPrefix(strings.TrimPrefix(s, "TLSv"), "TLS"), versions)
 	case *sslfilter.CRLCheck:
 		return choose(p, s, crlChecks)
+	case *sslfilter.OCSPCheck:
+		return choose(p, s, ocspChecks)
 	case *map[string]string:
 		key, val, ok := strings.Cut(s, "=")
 		if !ok || key == "" {
@@ -207,6 +209,10 @@ var versions = []choice[sslfilter.Version]{
 
 var crlChecks = []choice[sslfilter.CRLCheck]{
 	{sslfilter.CRLCheckOff, []string{"off"}}, {sslfilter.CRLCheckLeaf, []string{"leaf"}}, {sslfilter.CRLCheckChain, []string{"chain"}},
+}
+
+var ocspChecks = []choice[sslfilter.OCSPCheck]{
+	{sslfilter.OCSPOff, []string{"off"}}, {sslfilter.OCSPIfStapled, []string{"if-stapled"}}, {sslfilter.OCSPRequire, []string{"require"}},
 }
 
 // choose sets a field to the value of a word. An empty word stands for the default.
