@@ -311,36 +311,42 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 }
 
 /*
- * Reports whether a key can sign in TLS 1.3, where every curve has its own signature algorithm (RFC 8446 section
- * 4.2.3).
+ * Returns the kind of an EC key in TLS 1.3, where every curve has its own signature algorithm (RFC 8446 section 4.2.3),
+ * or 0 if its curve has none. A key whose curve has no name here is in every set.
  */
-static int signs_in_13(EVP_PKEY *key, int type)
+static int curve_kind(EVP_PKEY *key)
 {
     char curve[64] = "";
 
-    if (key == NULL || type == EVP_PKEY_DSA) /* a key that only a provider knows, such as ML-DSA, has no type */
-        return 0;
-    if (type != EVP_PKEY_EC)
-        return 1;
 #ifdef FSSL_OPENSSL_111
     fssl_copy_text(curve, sizeof(curve), OBJ_nid2sn(EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)))));
 #else
     EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL);
 #endif
-    return strcmp(curve, "secp256k1") != 0 && strstr(curve, "224") == NULL && strstr(curve, "192") == NULL &&
-           (OPENSSL_VERSION_NUMBER >= 0x30200000L || strncmp(curve, "brainpool", 9) != 0);
+    if (strncmp(curve, "brainpool", 9) == 0)
+        return OPENSSL_VERSION_NUMBER >= 0x30200000L ? FSSL_SIGNS_BRAINPOOL : 0;
+    if (strcmp(curve, "secp256k1") == 0 || strstr(curve, "224") != NULL || strstr(curve, "192") != NULL)
+        return 0;
+    if (strstr(curve, "256") != NULL)
+        return FSSL_SIGNS_P256;
+    if (strstr(curve, "384") != NULL)
+        return FSSL_SIGNS_P384;
+    return strstr(curve, "521") != NULL ? FSSL_SIGNS_P521 : -1;
 }
 
-/* Returns the kind of a key in a set of kinds; a key that only a provider knows is in every set. */
-static int kind_of(int type, int tls13)
+/*
+ * Returns the kind of a key in a set of kinds; a key that only a provider knows is in every set. exact says that the
+ * algorithm includes the curve, as in TLS 1.3 and Suite B.
+ */
+static int kind_of(EVP_PKEY *key, int type, int exact)
 {
     switch (type) {
     case EVP_PKEY_RSA:
-        return tls13 ? FSSL_SIGNS_RSA_13 : FSSL_SIGNS_RSA;
+        return exact ? FSSL_SIGNS_RSA_13 : FSSL_SIGNS_RSA;
     case EVP_PKEY_RSA_PSS:
         return FSSL_SIGNS_PSS;
     case EVP_PKEY_EC:
-        return FSSL_SIGNS_EC;
+        return exact ? curve_kind(key) : FSSL_SIGNS_EC;
     case EVP_PKEY_DSA:
         return FSSL_SIGNS_DSA;
     case EVP_PKEY_ED25519:
@@ -360,14 +366,14 @@ static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, 
 {
     int kx = SSL_CIPHER_get_kx_nid(cipher), auth = SSL_CIPHER_get_auth_nid(cipher);
 
-    if (auth != NID_auth_null && (kind_of(type, auth == NID_auth_any) & algorithms) == 0)
+    if (auth != NID_auth_null && (kind_of(key, type, auth == NID_auth_any || (algorithms & FSSL_SIGNS_SUITE_B) != 0) & algorithms) == 0)
         return 0; /* OpenSSL chooses a signature algorithm even if the key exchange is RSA, which needs none */
 
     if ((kx == NID_kx_dhe && !dhe) || (kx == NID_kx_ecdhe && !ecdhe))
         return 0;
     switch (auth) {
     case NID_auth_any: /* TLS 1.3 */
-        return signs_in_13(key, type);
+        return key != NULL && type != EVP_PKEY_DSA; /* a key that only a provider knows, such as ML-DSA, has no type */
     case NID_auth_rsa:
         return type == EVP_PKEY_RSA || (type == EVP_PKEY_RSA_PSS && kx != NID_kx_rsa);
     case NID_auth_ecdsa:

@@ -132,7 +132,12 @@ enum {
     FSSL_SIGNS_EC = 8,
     FSSL_SIGNS_DSA = 16,
     FSSL_SIGNS_ED25519 = 32,
-    FSSL_SIGNS_ED448 = 64
+    FSSL_SIGNS_ED448 = 64,
+    FSSL_SIGNS_P256 = 128,
+    FSSL_SIGNS_P384 = 256,
+    FSSL_SIGNS_P521 = 512,
+    FSSL_SIGNS_BRAINPOOL = 1024,
+    FSSL_SIGNS_SUITE_B = 2048
 };
 
 typedef struct fssl_served {

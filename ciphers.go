@@ -155,13 +155,24 @@ func (s *sharedCtx) checkUsable() error {
 	// Versions before TLS 1.2 sign with MD5 and SHA-1, which OpenSSL 3.0 and later
 	// accept only at level 0. A server checks this even for suites without a signature.
 	if _, high := s.versions(); high != 0 && high < VersionTLS12 && !olderThan("3.0") && s.securityLevel() > 0 {
-		return badOption("MaxVersion", "no handshake can be completed: a server needs @SECLEVEL=0 in Cipher for %v with this OpenSSL", high)
+		source := "MaxVersion"
+		if i := o.command(source); i >= 0 {
+			source = o.confName(i)
+		}
+		return badOption(source, "no handshake can be completed: a server needs @SECLEVEL=0 in Cipher for %v with this OpenSSL", high)
 	}
 	_, groups := o.setting("Groups")
-	ec, ff := groupKinds(groups)
+	ec, ff := s.lib.groupKinds(groups)
 	dhe := o.fileOption("DHCert").given() || ff && !olderThan("4.0")
 	source, algorithms := o.setting("SignatureAlgorithms")
-	kinds := signatureKinds(algorithms)
+	level := s.securityLevel()
+	if s.low < VersionTLS12 && olderThan("3.0") { // versions before TLS 1.2 sign at every level
+		level = 0
+	}
+	kinds, suiteB := s.lib.signatureKinds(algorithms, level), s.suiteBKinds()
+	if suiteB != 0 {
+		kinds, ec = suiteB, true
+	}
 	if _, high := s.versions(); high != 0 && high < VersionTLS12 { // which have no list of signature algorithms
 		kinds = signsAll
 	}
@@ -186,31 +197,66 @@ func (s *sharedCtx) checkUsable() error {
 	if !ec && (has("ECDHE-") || has("AECDH-")) {
 		text += "; ECDHE suites need an elliptic curve in Groups"
 	}
-	if algorithms != "" {
+	switch {
+	case suiteB != 0:
+		text += "; the rules of Suite B need a key on " + map[signs]string{signsP256: "P-256", signsP384: "P-384", signsP256 | signsP384: "P-256 or P-384"}[suiteB&^signsSuiteB]
+	case algorithms != "":
 		text += "; " + source + " must have an algorithm for this key"
+		if kinds != s.lib.signatureKinds(algorithms, 0) {
+			text += fmt.Sprintf(" that the security level %d admits", level)
+		}
 	}
 	return badOption(o.cipherOption(), "%s", text)
 }
 
 // groupKinds reports whether a list of groups has groups for ECDHE and groups for
-// DHE in versions before TLS 1.3.
-func groupKinds(list string) (ec, ff bool) {
+// DHE in versions before TLS 1.3. OpenSSL processes the list in order, so that a
+// group can be removed with "-" and added again.
+func (l library) groupKinds(list string) (ec, ff bool) {
 	if list == "" {
 		return true, true
 	}
-	for name := range strings.FieldsFuncSeq(strings.ToLower(list), func(r rune) bool { return strings.ContainsRune(":/, ", r) }) {
-		switch bare := strings.TrimLeft(name, "?*"); {
-		case strings.HasPrefix(bare, "-"): // removed from the list
-		case bare == "default":
-			return true, true
-		case strings.HasPrefix(bare, "ffdhe"):
+	// DEFAULT of SSL_CTX_set1_groups_list(3), without the groups of TLS 1.3 only
+	const ordinary = "?x25519:?secp256r1:?x448:?secp384r1:?secp521r1:?ffdhe2048:?ffdhe3072"
+	groups := make(map[string]bool)
+	for entry := range strings.FieldsFuncSeq(strings.ToLower(list), func(r rune) bool { return strings.ContainsRune(":/", r) }) {
+		entry = strings.TrimSpace(entry)
+		if entry == "default" {
+			entry = ordinary
+		}
+		for name := range strings.SplitSeq(entry, ":") {
+			bare := strings.TrimLeft(name, "?*-")
+			marks := name[:len(name)-len(bare)]
+			if strings.Contains(marks, "?") && (strings.HasPrefix(bare, " ") || l.refusesGroup(bare)) {
+				continue
+			}
+			groups[groupName(bare)] = !strings.Contains(marks, "-")
+		}
+	}
+	for name, have := range groups {
+		switch {
+		case !have, strings.HasSuffix(name, "tls13"), strings.Contains(name, "mlkem"): // TLS 1.3 only
+		case strings.HasPrefix(name, "ffdhe"):
 			ff = true
-		case strings.Contains(bare, "mlkem"): // TLS 1.3 only
 		default:
 			ec = true
 		}
 	}
 	return ec, ff
+}
+
+// groupName returns one name, in lower case, for the curves that have several.
+func groupName(name string) string {
+	if bits, found := strings.CutPrefix(name, "p-"); found {
+		return "secp" + bits + "r1"
+	}
+	switch name {
+	case "prime192v1":
+		return "secp192r1"
+	case "prime256v1":
+		return "secp256r1"
+	}
+	return name
 }
 
 // unknownSuites returns the names that OpenSSL 3 silently drops from a TLS 1.3 list.

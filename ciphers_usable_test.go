@@ -1,6 +1,10 @@
 package sslfilter_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"testing"
@@ -45,16 +49,7 @@ func TestCiphersUsable(t *testing.T) {
 				}
 				log := new(testkit.Log)
 				server.Debug = log.Logger()
-				ctx := testkit.Ctx(t, server)
-				var usable []string
-				for _, suite := range ctx.Ciphers() {
-					p := testkit.Join(testkit.FilterOf(t, ctx), testkit.Filter(t, offering(suite)))
-					if p.Handshake() == nil && p.Client.HandshakeDone() {
-						require.Equal(t, suite, p.Client.Cipher())
-						usable = append(usable, suite)
-					}
-				}
-				require.Equal(t, usable, ctx.UsableCiphers())
+				usable := requireUsable(t, server)
 				require.Equal(t, []string{strings.Join(usable, ":")}, log.Values("sslfilter: context made", "usable"))
 			})
 		}
@@ -62,6 +57,152 @@ func TestCiphersUsable(t *testing.T) {
 	require.Equal(t, []string{"AES256-SHA"}, testkit.Ctx(t, testkit.Server(testkit.Cipher("ECDHE-ECDSA-AES256-GCM-SHA384:AES256-SHA"), testkit.TLS12)).UsableCiphers())
 	client := testkit.Ctx(t, testkit.Client())
 	require.Equal(t, client.Ciphers(), client.UsableCiphers())
+}
+
+// curveServer returns options of a server with an EC key on this curve, which signs its
+// own certificate, because Suite B applies to the whole chain.
+func curveServer(t *testing.T, curve elliptic.Curve) sslfilter.Options {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.MarshalECPrivateKey(key)
+	require.NoError(t, err)
+	return sslfilter.Options{CrtMem: testkit.MintFrom(t, testkit.Issuer{Key: key}, x509.Certificate{}, key.Public()), KeyMem: testkit.PEM("EC PRIVATE KEY", der)}
+}
+
+// requireUsable requires that a client can negotiate each suite of UsableCiphers, and no
+// other suite of Ciphers.
+func requireUsable(t *testing.T, server sslfilter.Options) (usable []string) {
+	t.Helper()
+	ctx := testkit.Ctx(t, server)
+	for _, suite := range ctx.Ciphers() {
+		p := testkit.Join(testkit.FilterOf(t, ctx), testkit.Filter(t, offering(suite)))
+		if p.Handshake() == nil && p.Client.HandshakeDone() {
+			require.Equal(t, suite, p.Client.Cipher())
+			usable = append(usable, suite)
+		}
+	}
+	require.Equal(t, usable, ctx.UsableCiphers())
+	return usable
+}
+
+// NewCtx rejects a list of signature algorithms without one for the key, however the list
+// is written, and UsableCiphers lists what the other lists leave.
+func TestCiphersUsableWithSignatures(t *testing.T) {
+	rsa, p256 := testkit.Server(), testkit.ServerOf("server-ec")
+	p384, p521 := curveServer(t, elliptic.P384()), curveServer(t, elliptic.P521())
+	short := testkit.Cipher("ECDHE+AES128+AESGCM:AES128-SHA")
+	level := func(n int) testkit.Change {
+		return testkit.Cipher(fmt.Sprintf("ECDHE+AES128+AESGCM:@SECLEVEL=%d", n))
+	}
+	v13 := testkit.TLS13
+	type row struct {
+		list    string
+		server  sslfilter.Options
+		changes []testkit.Change
+		text    string // of the error
+	}
+	const unfit = "must have an algorithm for this key"
+	rows := []row{
+		{" ECDSA+SHA256", rsa, nil, unfit}, {"ed25519: ECDSA+SHA256", rsa, nil, unfit}, {"\tECDSA+SHA256 ", rsa, nil, unfit}, {"SHA256+ECDSA", rsa, nil, unfit},
+		{" rsa_pss_rsae_sha256 :ed25519", p256, nil, unfit}, {" ECDSA+SHA256", p256, nil, ""}, {"SHA256+RSA", rsa, nil, ""}, {"SHA256+RSA", rsa, []testkit.Change{v13}, unfit},
+		{"ecdsa_secp521r1_sha512", p256, []testkit.Change{v13}, unfit}, {"ECDSA+SHA384", p256, []testkit.Change{v13}, unfit}, {"ECDSA+SHA1", p256, []testkit.Change{v13, level(0)}, unfit},
+		{"ecdsa_secp521r1_sha512", p256, nil, ""}, {"ECDSA+SHA384:ECDSA+SHA256", p256, []testkit.Change{v13}, ""},
+		{"ecdsa_secp384r1_sha384", p384, []testkit.Change{v13}, ""}, {"SHA384+ECDSA", p384, []testkit.Change{v13}, ""}, {"ECDSA+SHA256", p384, []testkit.Change{v13}, unfit}, {"ECDSA+SHA256", p384, nil, ""},
+		{"ecdsa_secp521r1_sha512", p521, []testkit.Change{v13}, ""}, {"ecdsa_secp384r1_sha384", p521, []testkit.Change{v13}, unfit},
+		{"RSA+SHA224", rsa, []testkit.Change{testkit.TLS12}, ""}, {"RSA+SHA224", p256, []testkit.Change{testkit.TLS12, level(2)}, unfit}, {"ECDSA+SHA224", p256, []testkit.Change{testkit.TLS12, level(3)}, unfit + " that the security level 3 admits"},
+		{"ECDSA+SHA256", p256, []testkit.Change{level(3)}, ""}, {"ed25519", p256, nil, unfit},
+		{"RSA+SHA1", rsa, []testkit.Change{testkit.TLS12, level(2)}, unfit + " that the security level 2 admits"}, {"rsa_pkcs1_sha1", rsa, []testkit.Change{testkit.TLS12, level(2)}, unfit},
+	}
+	if since(openssl35) {
+		rows = append(rows, row{"?nosuch:ECDSA+SHA256", rsa, nil, unfit}, row{" ?ecdsa+SHA256", rsa, nil, unfit}, row{"?nosuch:rsa_pss_rsae_sha256", rsa, nil, ""})
+	}
+	if since(openssl30) {
+		rows = append(rows, row{"RSA+SHA1", rsa, []testkit.Change{testkit.TLS12, level(1)}, unfit})
+	} else {
+		rows = append(rows, row{"RSA+SHA1", rsa, []testkit.Change{testkit.TLS12, level(1)}, ""})
+	}
+	if !sslfilter.FIPSEnabled() {
+		rows = append(rows, row{"RSA+SHA1", rsa, []testkit.Change{testkit.TLS12, level(0)}, ""})
+	}
+	for _, c := range rows {
+		for source, set := range map[string]testkit.Change{
+			"SignatureAlgorithms":         func(o *sslfilter.Options) { o.SignatureAlgorithms = c.list },
+			"Conf[0] SignatureAlgorithms": conf("SignatureAlgorithms", c.list),
+		} {
+			t.Run(fmt.Sprintf("%s %q", source, c.list), func(t *testing.T) {
+				o := testkit.With(testkit.With(c.server, short, set), c.changes...)
+				if c.text == "" {
+					requireUsable(t, o)
+					return
+				}
+				require.ErrorContains(t, refuse(t, o, "Cipher", ""), "; "+source+" "+c.text)
+			})
+		}
+	}
+}
+
+// The rules of Suite B admit only keys on P-256 and P-384, in both versions.
+func TestCiphersUsableWithSuiteB(t *testing.T) {
+	rsa, p256 := testkit.Server(), curveServer(t, elliptic.P256())
+	p384, p521 := curveServer(t, elliptic.P384()), curveServer(t, elliptic.P521())
+	for _, c := range []struct {
+		list   string
+		server sslfilter.Options
+		text   string // of the error
+	}{
+		{"SUITEB128", rsa, "P-256 or P-384"}, {"SUITEB128", p521, "P-256 or P-384"}, {"SUITEB128", p256, ""}, {"SUITEB128", p384, ""}, {"SUITEB128C2", p384, ""},
+		{"SUITEB128ONLY", p256, ""}, {"SUITEB128ONLY", p384, "P-256"}, {"SUITEB192", p384, ""}, {"SUITEB192", p256, "P-384"}, {"SUITEB192", rsa, "P-384"},
+	} {
+		for option, set := range map[string]testkit.Change{"Cipher": testkit.Cipher(c.list), "Conf[0] CipherString": conf("CipherString", c.list)} {
+			t.Run(c.list+" in "+option, func(t *testing.T) {
+				o := testkit.With(c.server, set)
+				if c.text == "" {
+					requireUsable(t, o)
+					return
+				}
+				require.ErrorContains(t, refuse(t, o, option, ""), "; the rules of Suite B need a key on "+c.text)
+			})
+		}
+	}
+}
+
+// A list of groups without an elliptic curve for TLS 1.2 makes ECDHE suites unusable,
+// however the list is written.
+func TestCiphersUsableWithGroups(t *testing.T) {
+	lists := map[string]bool{"P-384": true, " P-256 : P-384": true} // whether there is a curve
+	if since(openssl30) {
+		lists["ffdhe3072"], lists["ffdhe3072:P-256"] = false, true
+	}
+	if since(openssl35) {
+		for _, list := range []string{"P-256:ffdhe3072:-P-256", "?nosuch:ffdhe3072", "P-256:ffdhe3072:-secp256r1", "prime256v1:ffdhe3072/-p-256", "ffdhe3072:?-P-256", "? P-256:ffdhe3072", "DEFAULT:-X25519:-X448:-P-256:-P-384:-P-521"} {
+			lists[list] = false
+		}
+		for _, list := range []string{"-P-256:P-256:ffdhe3072", "P-256:-P-256:P-256", "DEFAULT:-X25519", "?nosuch:*P-256"} {
+			lists[list] = true
+		}
+		if served(t, "brainpool") {
+			lists["brainpoolP256r1tls13"], lists["brainpoolP256r1tls13:P-256"] = false, true
+		}
+		if served(t, "X25519") {
+			lists["X25519MLKEM768:ffdhe3072"] = false
+		} else {
+			delete(lists, "DEFAULT:-X25519")
+			delete(lists, "DEFAULT:-X25519:-X448:-P-256:-P-384:-P-521")
+		}
+	}
+	for list, curve := range lists {
+		t.Run(list, func(t *testing.T) {
+			groups := func(o *sslfilter.Options) { o.Groups = list }
+			requireUsable(t, testkit.Server(testkit.TLS12, testkit.Cipher("ECDHE+AES128+AESGCM:AES128-SHA"), groups))
+			o := testkit.Server(testkit.TLS12, testkit.Cipher("ECDHE+AESGCM"), groups)
+			if curve {
+				require.NoError(t, accepted(o))
+				return
+			}
+			require.ErrorContains(t, refuse(t, o, "Cipher", ""), "ECDHE suites need an elliptic curve in Groups")
+		})
+	}
 }
 
 // NewCtx rejects a server that could not complete any handshake.

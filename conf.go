@@ -188,12 +188,21 @@ func (o *Options) list(option string) string {
 // last command in Conf that sets the same. name is the name of its source in
 // errors.
 func (o *Options) setting(option string) (name, list string) {
-	for i, c := range slices.Backward(o.Conf) {
-		if rule := ruleOf(c.Name); slices.Contains(rule.same, option) {
-			return o.confName(i), c.Value
-		}
+	if i := o.command(option); i >= 0 {
+		return o.confName(i), o.Conf[i].Value
 	}
 	return option, o.list(option)
+}
+
+// command returns the place in Conf of the last command that sets the same as an
+// option, or -1.
+func (o *Options) command(option string) int {
+	for i, c := range slices.Backward(o.Conf) {
+		if slices.Contains(ruleOf(c.Name).same, option) {
+			return i
+		}
+	}
+	return -1
 }
 
 func (o *Options) checkProtocol(value string) error {

@@ -104,6 +104,10 @@ func TestConfConflicts(t *testing.T) {
 	} {
 		require.ErrorContains(t, refuse(t, testkit.Server(c.change), c.option, ""), c.text)
 	}
+	if since(openssl30) && !since(openssl35) && !sslfilter.FIPSEnabled() {
+		old := conf("MinProtocol", "TLSv1", "MaxProtocol", "TLSv1.2", "maxprotocol", "TLSv1.1", "RecordPadding", "0")
+		require.ErrorContains(t, refuse(t, testkit.Server(old), "Conf[2] maxprotocol", ""), "needs @SECLEVEL=0 in Cipher for TLSv1.1")
+	}
 	asking := testkit.Asking(conf("NumTickets", "1"))
 	require.ErrorContains(t, refuse(t, asking, "Conf[0] NumTickets", ""), "a server that asks for client certificates sends no tickets")
 	asking = testkit.Asking(conf("Options", "SessionTicket"))

@@ -119,6 +119,15 @@ const (
 	maxOwnChain = 100 << 10
 )
 
+// cloneSlices makes the context independent of the caller's slices, except those
+// that forgetSecrets removes.
+func (o *Options) cloneSlices() {
+	o.CRLFiles = slices.Clone(o.CRLFiles) // read again later
+	o.IgnoreVerifyErrors = slices.Clone(o.IgnoreVerifyErrors)
+	o.Conf = slices.Clone(o.Conf)
+	o.ALPN = slices.Clone(o.ALPN)
+}
+
 // forgetSecrets removes the options that connections do not need.
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil

@@ -67,7 +67,7 @@ func NewCtx(o Options) (*Ctx, error) {
 		return nil, err
 	}
 	s := &sharedCtx{ctxHandle: h, opts: o, trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
-	s.opts.CRLFiles = slices.Clone(o.CRLFiles) // read again later
+	s.opts.cloneSlices()
 	if err := s.configure(); err != nil {
 		s.release()
 		return nil, o.underFIPS(err)
@@ -289,6 +289,14 @@ func (h *ctxHandle) versions() (low, high Version) {
 func (h *ctxHandle) securityLevel() int {
 	defer runtime.KeepAlive(h)
 	return int(C.SSL_CTX_get_security_level(h.ptr))
+}
+
+// suiteB reports which curves the rules of Suite B (RFC 6460) admit. Neither is
+// admitted if the rules are off.
+func (h *ctxHandle) suiteB() (p256, p384 bool) {
+	defer runtime.KeepAlive(h)
+	flags := C.SSL_CTX_ctrl(h.ptr, C.SSL_CTRL_CERT_FLAGS, 0, nil) // adds no flag, and returns all
+	return flags&C.SSL_CERT_FLAG_SUITEB_128_LOS_ONLY != 0, flags&C.SSL_CERT_FLAG_SUITEB_192_LOS != 0
 }
 
 func (h *ctxHandle) setVersions(low, high Version) error {

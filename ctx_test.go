@@ -250,6 +250,7 @@ func TestCtxIsImmutable(t *testing.T) {
 	}))
 
 	ignore[0], protos[0] = 20, "imap"
+	require.Equal(t, []string{"h2"}, ctx.ALPN())
 	clear(key)
 	clear(root)
 	p := testkit.Join(testkit.FilterOf(t, ctx), testkit.Filter(t, testkit.Showing("client-expired.crt", "", func(o *sslfilter.Options) { o.ALPN = []string{"h2"} })))

@@ -23,7 +23,7 @@ func (f *Filter) after(op string, st status) error {
 func (f *Filter) failure(op string, st status) error {
 	switch st {
 	case statusFull:
-		return f.fail(fmt.Errorf("%w: %s: the caller does not call Outgoing", ErrBufferFull, op))
+		return f.fail(fmt.Errorf("%w: %s: the caller does not call Outgoing, or one call of Receive would answer too many key updates of the peer", ErrBufferFull, op))
 	case statusMemory:
 		return f.fail(outOfMemory(op, nil))
 	case statusRounds:
