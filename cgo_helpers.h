@@ -168,7 +168,10 @@ enum {
 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 
-/* Results of fssl_cert_hosts. */
+/* The types of names that are not of GENERAL_NAME. */
+enum { FSSL_SUBJECT = 0x80, FSSL_ISSUER = 0x81, FSSL_COMMON_NAME = 0x82 };
+
+/* Results of fssl_cert_names. */
 enum { FSSL_NO_ALT_NAMES = 0, FSSL_ALT_NAMES = 1, FSSL_BAD_ALT_NAMES = -1 };
 
 /*
@@ -418,7 +421,7 @@ int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own);
 X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i);
 char *fssl_cert_name(const X509 *cert, int issuer);
 int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after);
-unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found);
+unsigned char *fssl_cert_names(const X509 *cert, size_t *len, int *found);
 const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative);
 
 /* cgo_hello.c */

@@ -138,45 +138,123 @@ int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after)
     return ok;
 }
 
-/*
- * Returns the DNS names and IP addresses in the subjectAltName of cert. Each follows its type (GEN_DNS or
- * GEN_IPADD) and four bytes of length, big endian. The caller frees the result with OPENSSL_free. It is NULL if
- * memory is short.
- */
-unsigned char *fssl_cert_hosts(const X509 *cert, size_t *len, int *found)
+/* A list of names, which grows. */
+typedef struct names {
+    unsigned char *list;
+    size_t len, cap;
+    int starved;
+} names;
+
+/* Appends a name: its type, four bytes of length, big endian, and its bytes. */
+static void put_name(names *names, int type, const void *value, size_t n)
 {
-    GENERAL_NAMES *names;
-    unsigned char *list = NULL;
-    int i, round, critical = 0;
+    unsigned char *p;
 
-    clear_errors();
-    names = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
-    *found = names != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
-    for (round = 0; round < 2; round++) { /* the first round counts the bytes */
-        *len = 0;
-        for (i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-            int type;
-            const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
-            size_t n;
+    if (names->starved)
+        return;
+    if (names->list == NULL || names->cap - names->len < 5 + n) {
+        size_t cap = 2 * names->cap + 5 + n;
 
-            if (type != GEN_DNS && type != GEN_IPADD)
-                continue;
-            n = (size_t)ASN1_STRING_length(value);
-            if (list != NULL) {
-                unsigned char *p = list + *len;
-
-                p[0] = (unsigned char)type;
-                p[1] = (unsigned char)(n >> 24), p[2] = (unsigned char)(n >> 16), p[3] = (unsigned char)(n >> 8), p[4] = (unsigned char)n;
-                memcpy(p + 5, ASN1_STRING_get0_data(value), n);
-            }
-            *len += 5 + n;
+        p = OPENSSL_realloc(names->list, cap);
+        if (p == NULL) {
+            names->starved = 1;
+            return;
         }
-        if (round == 0)
-            list = OPENSSL_malloc(*len + 1);
-        if (list == NULL)
-            break;
+        names->list = p;
+        names->cap = cap;
     }
-    GENERAL_NAMES_free(names);
+    p = names->list + names->len;
+    p[0] = (unsigned char)type;
+    p[1] = (unsigned char)(n >> 24), p[2] = (unsigned char)(n >> 16), p[3] = (unsigned char)(n >> 8), p[4] = (unsigned char)n;
+    if (n > 0)
+        memcpy(p + 5, value, n);
+    names->len += 5 + n;
+}
+
+/* Ends an operation on one name that failed: the name becomes an empty one, unless memory is short. */
+static void put_unreadable(names *names, int type)
+{
+    fssl_errors errs;
+
+    if (fssl_starved(0, &errs))
+        names->starved = 1;
+    put_name(names, type, NULL, 0);
+}
+
+/* Appends a distinguished name in the form of RFC 2253. */
+static void put_dn(names *names, int type, const X509_NAME *dn)
+{
+    BIO *text = BIO_new(BIO_s_mem());
+    char *p = NULL;
+
+    if (text == NULL) {
+        names->starved = 1;
+    } else if (X509_NAME_print_ex(text, dn, 0, XN_FLAG_RFC2253) < 0) {
+        put_unreadable(names, type);
+    } else {
+        long n = BIO_get_mem_data(text, &p);
+
+        put_name(names, type, p, (size_t)n);
+    }
+    BIO_free(text);
+}
+
+/* Appends the common names of a distinguished name in UTF-8. */
+static void put_common_names(names *names, const X509_NAME *dn)
+{
+    int i;
+
+    for (i = 0; i < X509_NAME_entry_count(dn); i++) {
+        const X509_NAME_ENTRY *entry = X509_NAME_get_entry(dn, i);
+        unsigned char *text = NULL;
+        int n;
+
+        if (OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry)) != NID_commonName)
+            continue;
+        n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(entry));
+        if (n < 0)
+            put_unreadable(names, FSSL_COMMON_NAME);
+        else
+            put_name(names, FSSL_COMMON_NAME, text, (size_t)n);
+        OPENSSL_free(text);
+    }
+}
+
+/*
+ * Returns the names of cert: subject, issuer, the subject's common names, and the DNS names, mail addresses, URIs and
+ * IP addresses in its subjectAltName, as put_name writes them. The caller frees the result with OPENSSL_free. It is
+ * NULL if memory is short.
+ */
+unsigned char *fssl_cert_names(const X509 *cert, size_t *len, int *found)
+{
+    GENERAL_NAMES *alt;
+    names names = {NULL, 0, 0, 0};
+    int i, critical = 0;
+
     clear_errors();
-    return list;
+    put_dn(&names, FSSL_SUBJECT, X509_get_subject_name(cert));
+    put_dn(&names, FSSL_ISSUER, X509_get_issuer_name(cert));
+    put_common_names(&names, X509_get_subject_name(cert));
+    alt = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
+    *found = alt != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
+    if (*found == FSSL_BAD_ALT_NAMES) {
+        fssl_errors errs;
+
+        names.starved |= fssl_starved(0, &errs);
+    }
+    for (i = 0; i < sk_GENERAL_NAME_num(alt); i++) {
+        int type;
+        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(alt, i), &type);
+
+        if (type == GEN_DNS || type == GEN_IPADD || type == GEN_EMAIL || type == GEN_URI)
+            put_name(&names, type, ASN1_STRING_get0_data(value), (size_t)ASN1_STRING_length(value));
+    }
+    GENERAL_NAMES_free(alt);
+    clear_errors();
+    if (names.starved) {
+        OPENSSL_free(names.list);
+        return NULL;
+    }
+    *len = names.len;
+    return names.list;
 }

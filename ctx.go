@@ -180,6 +180,11 @@ func (c *Ctx) CAs() [][]byte {
 // Client reports whether the connections are clients (Options.Client).
 func (c *Ctx) Client() bool { return c.options().Client }
 
+// AsksClientCert reports whether the connections are servers that ask the client
+// for a certificate: Options.ClientCert, BlockInvalidClientCert or
+// RequireValidClientCert.
+func (c *Ctx) AsksClientCert() bool { return c.options().asksClient() }
+
 // ALPN returns the protocols of Options.ALPN, in order of preference.
 func (c *Ctx) ALPN() []string { return slices.Clone(c.options().ALPN) }
 

@@ -251,37 +251,82 @@ const (
 	altNamesRead
 )
 
-// hosts returns the DNS names and IP addresses in the subjectAltName of cert.
-func hosts(cert *C.X509) (names []string, found altNames) {
+// rawName is one name of a certificate, as OpenSSL has parsed it.
+type rawName struct {
+	kind  nameKind
+	value []byte
+}
+
+// nameKind is the type of a name: a type of GENERAL_NAME, or one of the part of
+// the certificate.
+type nameKind byte
+
+const (
+	kindMail       = nameKind(C.GEN_EMAIL)
+	kindDNS        = nameKind(C.GEN_DNS)
+	kindURI        = nameKind(C.GEN_URI)
+	kindIP         = nameKind(C.GEN_IPADD)
+	kindSubject    = nameKind(C.FSSL_SUBJECT)
+	kindIssuer     = nameKind(C.FSSL_ISSUER)
+	kindCommonName = nameKind(C.FSSL_COMMON_NAME)
+)
+
+// rawNames returns the names of cert. found is altNamesUnknown if C has no
+// memory for them.
+func rawNames(cert *C.X509) (list []rawName, found altNames) {
 	var n C.size_t
 	var state C.int
-	p := C.fssl_cert_hosts(cert, &n, &state)
+	p := C.fssl_cert_names(cert, &n, &state)
 	if p == nil {
 		return nil, altNamesUnknown
 	}
-	list := C.GoBytes(unsafe.Pointer(p), C.int(n))
+	all := C.GoBytes(unsafe.Pointer(p), C.int(n))
 	C.CRYPTO_free(unsafe.Pointer(p), nil, 0)
+	for len(all) >= 5 {
+		size := int(binary.BigEndian.Uint32(all[1:]))
+		list = append(list, rawName{nameKind(all[0]), all[5 : 5+size]})
+		all = all[5+size:]
+	}
 	switch state {
 	case C.FSSL_NO_ALT_NAMES:
-		return nil, altNamesMissing
+		return list, altNamesMissing
 	case C.FSSL_BAD_ALT_NAMES:
-		return nil, altNamesBad
+		return list, altNamesBad
 	}
-	for len(list) >= 5 {
-		kind, size := list[0], int(binary.BigEndian.Uint32(list[1:]))
-		value := list[5 : 5+size]
-		list = list[5+size:]
-		name := string(value)
-		if kind == C.GEN_IPADD {
-			ip, ok := netip.AddrFromSlice(value)
-			if !ok {
-				continue // neither IPv4 nor IPv6, so it matches no address
+	return list, altNamesRead
+}
+
+// hosts returns the DNS names and IP addresses in the subjectAltName of cert.
+func hosts(cert *C.X509) (names []string, found altNames) {
+	list, found := rawNames(cert)
+	for _, n := range list {
+		switch n.kind {
+		case kindDNS:
+			names = append(names, string(n.value))
+		case kindIP:
+			if ip, ok := netip.AddrFromSlice(n.value); ok { // otherwise neither IPv4 nor IPv6, so it matches no address
+				names = append(names, ip.String())
 			}
-			name = ip.String()
 		}
-		names = append(names, name)
 	}
-	return names, altNamesRead
+	return names, found
+}
+
+// namesOf returns the names of a certificate in DER form.
+func namesOf(der []byte) (list []rawName, found altNames, err error) {
+	certs, _, err := library{}.parseCerts(nil)
+	if err != nil {
+		return nil, altNamesUnknown, err
+	}
+	defer certs.free()
+	if err := certs.add(library{}, der); err != nil {
+		return nil, altNamesUnknown, err
+	}
+	list, found = rawNames(C.fssl_chain_cert(certs.stack, 0))
+	if found == altNamesUnknown {
+		return nil, found, outOfMemory("X509_get_ext_d2i", nil)
+	}
+	return list, found, nil
 }
 
 // ownNames returns the DNS names and IP addresses in the subjectAltName of this

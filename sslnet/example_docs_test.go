@@ -13,6 +13,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,32 @@ func ExampleListen() {
 	defer conn.Close()
 	io.Copy(os.Stdout, conn)
 	// Output: your certificate: invalid: certificate has expired (10) at depth 0: it was valid until 2021-01-01 00:00:00 UTC
+}
+
+// docs:begin
+// admits reports whether the client may use the service.
+func admits(client *sslfilter.Peer) bool {
+	if client == nil || !client.Valid {
+		return false // its names say nothing
+	}
+	names, err := client.Chain[0].Names()
+	return err == nil && slices.Contains(names.URIs, "spiffe://example.org/web")
+}
+
+// docs:end
+
+func ExampleConn_Peer() {
+	listener := must(sslnet.Listen("tcp", "127.0.0.1:0", must(sslfilter.NewCtx(testkit.Asking()))))
+	defer listener.Close()
+	go func() {
+		conn := must(sslnet.Dial("tcp", listener.Addr().String(), must(sslfilter.NewCtx(testkit.Showing("client.crt", "")))))
+		defer conn.Close()
+		io.Copy(io.Discard, conn)
+	}()
+	accepted := must(listener.Accept()).(*sslnet.Conn)
+	defer accepted.Close()
+	fmt.Println(accepted.Peer(), admits(accepted.Peer()), admits(nil))
+	// Output: valid false false
 }
 
 func ExampleListener() {

@@ -36,6 +36,7 @@ type side struct {
 	errs     []error
 	ids      []sslfilter.CertID
 	peer     *sslfilter.Peer
+	names    *sslfilter.Names // nil without a certificate, or if there was no memory
 	valid    bool
 	exported []byte
 	done     bool // done, version and alpn are recorded at the end
@@ -61,6 +62,9 @@ func (s *side) ask() {
 	s.valid = s.ClientCertValid()
 	s.ids = s.ClientCertIDs()
 	s.peer = s.Peer()
+	if len(s.peer.Chain) > 0 {
+		s.names, _ = s.peer.Chain[0].Names()
+	}
 	if s.HandshakeDone() && s.Filter.Err() == nil {
 		var err error
 		s.exported, err = s.ExportKeyingMaterial("EXPORTER-test", nil, 32)
@@ -287,6 +291,9 @@ func (s *side) hold(t *testing.T, want, other *side) {
 	require.False(t, s.valid && !want.valid, "an invalid certificate became valid")
 	require.False(t, s.peer.Valid && !want.valid, "an invalid certificate became valid")
 	require.False(t, s.done && !want.done, "the handshake should have been rejected")
+	if s.names != nil {
+		require.Equal(t, want.names, s.names)
+	}
 	if s.peer.Valid {
 		require.Equal(t, want.peer, s.peer)
 	}

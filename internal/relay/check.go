@@ -162,7 +162,7 @@ func (r *report) serverSide(st *state) {
 	r.identities("", t, st.server, x509.ExtKeyUsageServerAuth)
 	r.stapling(st)
 	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
-	asks := t.AsksClient()
+	asks := st.server.AsksClientCert()
 	switch {
 	case t.RequireValidClientCert:
 		r.line("    ", "client certs", "required: clients without a valid one are rejected in the handshake")
@@ -180,6 +180,9 @@ func (r *report) serverSide(st *state) {
 		}
 	default:
 		r.line("    ", "client certs", "not requested")
+	}
+	for _, client := range t.AllowClients {
+		r.line("    ", "allows", client)
 	}
 	if asks && t.CACrt == "" {
 		r.weak("cacrt: missing, so no client certificate is valid")

@@ -16,6 +16,8 @@ type counters struct {
 	handshakes, handshakesFailed       expvar.Int
 	plainHTTP, injected                expvar.Int
 	certValid, certInvalid, certNone   expvar.Int
+	certRefused                        expvar.Int // handshakes that failed after the client had sent a certificate
+	certDenied                         expvar.Int // valid certificates of clients that are not in allow-clients
 	logins, loginsRefused              expvar.Int
 	backendFailed, idle, forwarded     expvar.Int
 	requests, httpRefused              expvar.Int
@@ -57,6 +59,7 @@ func (c *counters) byName() map[string]*expvar.Int {
 		"handshakes": &c.handshakes, "handshakes_failed": &c.handshakesFailed,
 		"plain_http": &c.plainHTTP, "starttls_injections": &c.injected,
 		"client_cert_valid": &c.certValid, "client_cert_invalid": &c.certInvalid, "client_cert_none": &c.certNone,
+		"client_cert_refused": &c.certRefused, "client_cert_not_allowed": &c.certDenied,
 		"logins": &c.logins, "logins_refused": &c.loginsRefused,
 		"backend_failed": &c.backendFailed, "idle_closed": &c.idle, "forwarded": &c.forwarded,
 		"http_requests": &c.requests, "http_refused": &c.httpRefused,

@@ -197,11 +197,18 @@ func (r *relay) serveRequest(w http.ResponseWriter, req *http.Request) {
 	}
 	v := c.currentVerdict()
 	t := &s.state.conf.Server
-	if s.tls != nil && (t.RequireValidClientCert && v.Verdict != verdictValid || t.BlockInvalidClientCert && v.Verdict == verdictInvalid) {
+	switch {
+	case s.tls == nil:
+	case t.RequireValidClientCert && v.Verdict != verdictValid, t.BlockInvalidClientCert && v.Verdict == verdictInvalid:
+		why = "The client certificate is no longer valid."
+	case v.Denied:
+		why = "The client certificate is not allowed."
+	}
+	if why != "" {
 		s.log.Warn("request refused", v.attrs()...)
 		c.unread.Store(true)
 		w.Header().Set("Connection", "close")
-		http.Error(w, "The client certificate is no longer valid.", http.StatusForbidden)
+		http.Error(w, why, http.StatusForbidden)
 		return
 	}
 	defer func() {

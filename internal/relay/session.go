@@ -228,7 +228,9 @@ func (s *session) secure() error {
 	s.relay.count.handshakes.Add(1)
 	s.peer = s.state.verdict(conn)
 	switch {
-	case !s.state.conf.Server.AsksClient():
+	case !s.state.server.AsksClientCert():
+	case s.peer.Denied:
+		s.relay.count.certDenied.Add(1)
 	case s.peer.Verdict == verdictValid:
 		s.relay.count.certValid.Add(1)
 	case s.peer.Verdict == verdictNone:
@@ -237,6 +239,10 @@ func (s *session) secure() error {
 		s.relay.count.certInvalid.Add(1)
 	}
 	s.log.Debug("TLS", s.peer.attrs()...)
+	if s.peer.Denied && s.state.conf.Mode != config.ModeHTTP { // OpenSSL sends no alert access_denied after the handshake
+		s.cutClient()
+		return clientError{config.ErrNotAllowed}
+	}
 	return nil
 }
 
@@ -265,6 +271,9 @@ func (s *session) handshakeError(conn *sslnet.Conn, err error) error {
 		}
 		err = errors.New("the client sent a plain HTTP request to a TLS port")
 	default:
+		if s.peer = refusedVerdict(conn, err); s.peer.Verdict != verdictNone {
+			s.relay.count.certRefused.Add(1)
+		}
 		s.linger(s.raw, "")
 	}
 	conn.Close()

@@ -21,6 +21,7 @@ type state struct {
 	backend *config.Endpoint // of all other users, or nil
 	users   config.Users
 	staples []*sslfilter.Staple    // of server, with stapling: one for each certificate
+	allowed config.AllowList       // nil if all clients with a valid certificate are served
 	proxy   *httputil.ReverseProxy // mode http
 	headers *headerRules           // mode http
 
@@ -45,6 +46,11 @@ func newState(conf *config.Relay, log *slog.Logger) (*state, error) {
 func (st *state) load(log *slog.Logger) (err error) {
 	if st.users, st.backend, err = st.conf.Backends(); err != nil {
 		return err
+	}
+	if st.conf.Server.AllowClients != nil {
+		if st.allowed, err = st.conf.Server.AllowClients.Parse(); err != nil {
+			return err
+		}
 	}
 	if st.listensTLS() {
 		if st.conf.Server.Stapling {

@@ -71,7 +71,7 @@ func manOption(o *option) string {
 	text = strings.ToUpper(text[:1]) + text[1:] + "."
 	if o.key != o.flag {
 		text += "\nIn the file the key is\n.Cm " + o.key + " ,\na table; the flag may be repeated."
-	} else if o.field == "Conf" { // a value may have commas
+	} else if o.field == "Conf" || o.field == "AllowClients" { // a value may have commas
 		text += "\nIn the file it is a list; the flag may be repeated."
 	} else if o.field == "Identities" {
 		text += "\nIn the file it is a table; the flag may be repeated."

@@ -128,6 +128,8 @@ var tlsRows = []row{
 	{field: "BlockBadClientCert", key: "blockbadclientcert", usage: "with clientcert: reject clients without a certificate"},
 	{field: "BlockInvalidClientCert", key: "blockinvalidclientcert", usage: "during the handshake, reject a client certificate that is not valid, but accept clients without one"},
 	{field: "RequireValidClientCert", key: "requirevalidclientcert", usage: "during the handshake, reject clients without a valid certificate"},
+	{field: "AllowClients", key: "allow-clients", unset: "all",
+		usage: "with requirevalidclientcert: <clients> that are served, out of those with a valid certificate, as cn:name, dns:name, email:address, uri:URI, issuer:name or sha256:fingerprint"},
 	{field: "IgnoreVerifyErrors", key: "ignoreVerifyErrors",
 		usage:   "<numbers> of verification errors (X509_V_ERR) to ignore; 7, 18, 19 or 20 alone accepts certificates that anyone can make, and 62 or 64 accepts any name",
 		backend: "<numbers> of verification errors (X509_V_ERR) to ignore; 7, 18, 19 or 20 alone accepts certificates that anyone can make, and 62 or 64 accepts any name"},

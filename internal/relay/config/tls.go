@@ -31,6 +31,7 @@ type TLS struct {
 	KeyLog            string // a file, or "env:NAME" for a variable that names it
 	ErrorHandler      string // a name: "carp"
 	Debug             bool
+	AllowClients      Clients
 }
 
 // NewCtx makes a context. An error names the key. The context reads CRL files only
@@ -93,11 +94,6 @@ func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 		o.Debug = log
 	}
 	return o
-}
-
-// AsksClient reports whether the relay requests a client certificate.
-func (t *TLS) AsksClient() bool {
-	return t.ClientCert || t.BlockInvalidClientCert || t.RequireValidClientCert
 }
 
 // Given returns the keys that are set.

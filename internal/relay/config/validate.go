@@ -75,6 +75,7 @@ func (r *Relay) validate() (all []error) {
 	add(r.validateBackends())
 	add(r.validateSides())
 	add(r.validateNames())
+	add(r.Server.validateClients())
 	add(r.validateTexts())
 	add(r.validateHTTP())
 	add(positive("max-line", r.MaxLine))

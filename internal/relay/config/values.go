@@ -48,6 +48,12 @@ func setTOML(field, v any) error {
 			return wantGot(`a list of strings such as ["one", "two"]`, v)
 		}
 		*p = list
+	case *Clients:
+		list, ok := listOf[string](v)
+		if !ok {
+			return wantGot(`a list of strings such as ["cn:alice", "dns:a.example.org"]`, v)
+		}
+		*p = list
 	case *[]sslfilter.VerifyCode:
 		list, ok := listOf[int64](v)
 		if !ok {
@@ -158,6 +164,8 @@ func setText(field any, s string) error {
 		return p.UnmarshalText([]byte(s))
 	case *[]string:
 		*p = append(*p, words(s)...)
+	case *Clients:
+		*p = append(*p, s) // not split at commas, which names may contain
 	case *[]sslfilter.VerifyCode:
 		for _, word := range words(s) {
 			n, err := strconv.Atoi(word)
