@@ -123,6 +123,15 @@ SSL_CTX *fssl_hello_ctx(fssl_errors *errs)
     ctx = fssl_ctx_new(NULL, 0, errs);
     if (ctx == NULL)
         return NULL;
+    /*
+     * OpenSSL refuses to start a handshake if no version or no suite is possible. openssl.cnf must not cause that here,
+     * because the chosen context may have other versions and suites.
+     */
+    SSL_CTX_clear_options(ctx, SSL_OP_NO_SSL_MASK);
+    if (!fssl_ctx_set_versions(ctx, 0, 0, errs) || !fssl_ctx_set_suites(ctx, "TLS_AES_256_GCM_SHA384", errs)) {
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
     SSL_CTX_set_client_hello_cb(ctx, hello_cb, NULL);
     SSL_CTX_set_msg_callback(ctx, message_cb);
     if (!__atomic_compare_exchange_n(&hello_ctx, &none, ctx, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {

@@ -14,12 +14,16 @@ import (
 // calls choose once, as soon as the ClientHello has arrived. It runs inside
 // Receive, may take its time, and must not call the Filter.
 //
-// After the choice the Filter is in every respect one of the chosen Ctx: nothing
-// of the handshake is done before. If choose returns an error or a nil Ctx, the
+// Before the choice the ClientHello is read and nothing is answered. After the
+// choice the Filter is in every respect one of the chosen Ctx. If choose returns an error or a nil Ctx, the
 // client gets the alert unrecognized_name, and the error of Receive is a
 // *ServerNameError. If the Ctx is a client's or is closed, or if choose panics,
-// the client gets internal_error. The Ctx may be closed when the call of Receive
-// is over.
+// the client gets internal_error. A refusal calls no ErrorHandler, and nothing is
+// logged to Debug, because both are options of a Ctx. choose must not close the
+// Ctx that it returns; after the call of Receive it may be closed.
+//
+// If the client has to send a second ClientHello (HelloRetryRequest) and changes
+// its server name or its protocols, the handshake fails with illegal_parameter.
 //
 // Until the choice there are no options: what is not TLS and what ends before the
 // ClientHello is complete makes the same errors as on other servers, but calls no
@@ -62,6 +66,8 @@ func (e *ServerNameError) Unwrap() error { return e.Err }
 type chooser struct {
 	choose func(*ClientHello) (*Ctx, error)
 	wire   []byte // the bytes received before the choice; at most MaxClientHello
+	name   string // the server name in the ClientHello
+	busy   bool   // choose is running
 }
 
 // noContext takes the place of a context if there is none.
@@ -78,6 +84,20 @@ func newChooser(choose func(*ClientHello) (*Ctx, error)) (*Filter, error) {
 	if choose == nil {
 		return nil, &UsageError{"NewServerFilter", "choose is nil"}
 	}
+	ctx, err := acquireReading()
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFilter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.phase, f.chooser = phaseHello, &chooser{choose: choose}
+	return f, nil
+}
+
+// acquireReading returns a reference to what Filters share before the choice.
+func acquireReading() (*sharedCtx, error) {
 	reading.Lock()
 	defer reading.Unlock()
 	if reading.ctx == nil {
@@ -88,32 +108,31 @@ func newChooser(choose func(*ClientHello) (*Ctx, error)) (*Filter, error) {
 		reading.ctx = &sharedCtx{ctxHandle: ctx}
 	}
 	reading.ctx.users.Acquire()
-	f, err := newFilter(reading.ctx)
-	if err != nil {
-		return nil, err
-	}
-	f.phase, f.chooser = phaseHello, &chooser{choose: choose}
-	return f, nil
+	return reading.ctx, nil
 }
 
 // receiveHello is Receive until the context is chosen. Afterwards OpenSSL gets
 // the same bytes again, with the chosen context.
 func (f *Filter) receiveHello(dst, wire []byte) ([]byte, error) {
 	c := f.chooser
+	if c.busy {
+		return dst, &UsageError{"Receive", "the function that chooses the context is running"}
+	}
 	hello, taken, err := f.readHello(len(c.wire), wire)
-	switch {
-	case err != nil:
-		return dst, err
-	case hello == nil:
+	if err == nil && hello == nil {
 		c.wire = append(c.wire, wire[:taken]...)
 		return dst, nil
 	}
-	if err := f.useChosen(hello); err != nil {
+	before := c.wire
+	c.wire = nil
+	if err == nil {
+		err = f.useChosen(hello)
+	}
+	if err != nil {
 		return dst, err
 	}
-	if len(c.wire) > 0 {
-		wire = slices.Concat(c.wire, wire)
-		c.wire = nil
+	if len(before) > 0 {
+		wire = slices.Concat(before, wire)
 	}
 	return f.Receive(dst, wire)
 }
@@ -139,18 +158,20 @@ func (f *Filter) readHello(n int, wire []byte) (hello *ClientHello, taken int, e
 // useChosen calls choose and makes f a Filter of the chosen context. An error
 // freezes f.
 func (f *Filter) useChosen(hello *ClientHello) error {
-	returned := false
+	c, returned := f.chooser, false
+	c.name, c.busy = hello.ServerName, true
 	defer func() {
-		if !returned { // choose panicked
+		c.busy = false
+		if !returned && f.ssl != nil { // choose panicked
 			f.refuse(alertInternalError, &ServerNameError{hello.ServerName, errors.New("the function that chooses has panicked")})
 		}
 	}()
-	ctx, err := f.chooser.choose(hello)
+	ctx, err := c.choose(hello)
 	returned = true
 	alert := alertUnrecognizedName
 	switch {
-	case f.ssl == nil: // choose has closed f, which it should not
-		return ErrClosed
+	case f.phase != phaseHello: // choose has closed f or called ReceiveEOF, which it should not
+		return f.usable()
 	case err != nil || ctx == nil:
 	case ctx.Client():
 		alert, err = alertInternalError, &UsageError{"NewServerFilter", "choose returned the context of a client"}

@@ -338,6 +338,78 @@ func TestChooserPanics(t *testing.T) {
 	require.ErrorIs(t, err, sslfilter.ErrClosed)
 }
 
+// A chooser must not call its Filter. If it does, nothing worse than an error happens.
+func TestChooserCallsItsFilter(t *testing.T) {
+	ctx := testkit.Ctx(t, testkit.Server())
+	c := testkit.Filter(t, testkit.Client())
+	require.NoError(t, c.Handshake())
+	hello := c.Outgoing(nil)
+	var f *sslfilter.Filter
+	calls := 0
+	f = choosing(t, func(*sslfilter.ClientHello) (*sslfilter.Ctx, error) {
+		calls++
+		for _, wire := range [][]byte{nil, hello} {
+			_, err := f.Receive(nil, wire)
+			testkit.As[*sslfilter.UsageError](t, err)
+		}
+		require.Equal(t, "localhost", f.ServerName())
+		require.NoError(t, f.Send([]byte("early")))
+		return ctx, nil
+	})
+	_, err := f.Receive(nil, hello)
+	require.NoError(t, err)
+	require.Equal(t, 1, calls)
+	require.NotEmpty(t, f.Outgoing(nil))
+
+	f = choosing(t, func(*sslfilter.ClientHello) (*sslfilter.Ctx, error) { f.ReceiveEOF(); return ctx, nil })
+	_, err = f.Receive(nil, hello)
+	testkit.As[*sslfilter.TruncatedError](t, err)
+	require.Same(t, err, f.Err())
+
+	f = choosing(t, func(*sslfilter.ClientHello) (*sslfilter.Ctx, error) { f.Close(); panic("lost") })
+	require.PanicsWithValue(t, "lost", func() { f.Receive(nil, hello) })
+	_, err = f.Receive(nil, hello)
+	require.ErrorIs(t, err, sslfilter.ErrClosed)
+	require.NoError(t, f.Err())
+}
+
+// State has the name of this ClientHello, also if the session is resumed.
+func TestChooserResumedName(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		ctx := testkit.Ctx(t, testkit.Server(testkit.Only(v), func(o *sslfilter.Options) { o.ALPN = []string{"echo"} }))
+		config := testkit.GoClient(t, func(c *tls.Config) {
+			c.ClientSessionCache, c.NextProtos = tls.NewLRUClientSessionCache(1), []string{"echo"}
+		})
+		for i := range 2 {
+			f := choosing(t, always(ctx))
+			peer := testkit.TalkToGo(t, f, false, config)
+			require.NoError(t, peer.Err)
+			require.Equal(t, i > 0, f.Resumed())
+			require.Equal(t, "localhost", f.ServerName())
+		}
+	})
+}
+
+// openssl.cnf limits the chosen contexts as far as their options do not replace it, and does
+// not prevent that the ClientHello is read.
+func TestChooserSystemConfiguration(t *testing.T) {
+	for name, limits := range map[string]string{
+		"no suites of TLS 1.3": "Ciphersuites =", "no versions": "MinProtocol = TLSv1.3\nMaxProtocol = TLSv1.2",
+		"no protocols": "Protocol = ALL,-TLSv1.3,-TLSv1.2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := testkit.TempFile(t, "openssl.cnf", []byte("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = limits\n[limits]\n"+limits+"\n"))
+			if child, _ := inChild(t, "", "OPENSSL_CONF="+conf); !child {
+				return
+			}
+			wire := clientHello(0x0303, nil, []uint16{0xc02f}, sni("localhost"))
+			require.Equal(t, "localhost", readHello(t, wire).ServerName)
+			_, err := choosing(t, always(nil)).Receive(nil, wire)
+			require.EqualError(t, err, `sslfilter: there is no context for the server name "localhost"`)
+		})
+	}
+}
+
 // Before the choice the methods do the same as on a server before its handshake.
 func TestChooserMethodsBefore(t *testing.T) {
 	ctx := testkit.Ctx(t, testkit.Server())

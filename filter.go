@@ -487,7 +487,7 @@ func (f *Filter) Close() error {
 		return nil
 	}
 	f.ssl.close()
-	f.ssl, f.serials, f.lists, f.trailing = nil, nil, nil, nil
+	f.ssl, f.serials, f.lists, f.trailing, f.chooser = nil, nil, nil, nil, nil
 	f.forget()
 	f.phase = phaseShut
 	f.ctx.release()

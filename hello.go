@@ -44,7 +44,7 @@ type ClientHello struct {
 }
 
 // MaxClientHello bounds the bytes with which a ClientHello arrives before the
-// context is chosen, record headers included. It is the most that crypto/tls
+// context is chosen. The headers of records count. It is the most that crypto/tls
 // accepts in a handshake message; a ClientHello has 200 to 2,000 bytes.
 const MaxClientHello = 64 << 10
 
@@ -53,6 +53,10 @@ const MaxClientHello = 64 << 10
 // bytes so far. The bytes can then be given to a Filter, or to another server.
 // The error is an *Error if wire is not the beginning of a TLS connection, or
 // matches ErrBufferFull if the ClientHello is longer than MaxClientHello.
+//
+// Every call reads wire from its beginning, so that the time for a ClientHello
+// that arrives in many pieces grows with the square of their number. A Filter of
+// NewServerFilter reads every byte only once.
 //
 // Calls SSL_CTX_set_client_hello_cb(3).
 func ReadClientHello(wire []byte) (*ClientHello, error) {

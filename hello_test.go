@@ -311,4 +311,13 @@ func TestHelloJA4(t *testing.T) {
 		hello := readHello(t, clientHello(0x0303, nil, []uint16{0xc02f}, extension{16, vector(2, vector(1, []byte(protocol)))}))
 		require.Equal(t, fmt.Sprintf("t12i0101%s_", want), hello.JA4()[:11], "%q", protocol)
 	}
+	for want, protocols := range map[string][]string{"h2": {"\x0a\x0a", "h2"}, "h1": {"\xfa\xfa", "\x1a\x1a", "http/1.1"}, "00": {"\x0a\x0a"}, "0a": {"\x0a\x1a"}} {
+		var list []byte
+		for _, p := range protocols {
+			list = append(list, vector(1, []byte(p))...)
+		}
+		hello := readHello(t, clientHello(0x0303, nil, []uint16{0xc02f}, extension{16, vector(2, list)}))
+		require.Equal(t, protocols, hello.ALPN)
+		require.Equal(t, fmt.Sprintf("t12i0101%s_", want), hello.JA4()[:11], "%q", protocols)
+	}
 }

@@ -96,12 +96,14 @@ func (h *ClientHello) ja4Version() string {
 }
 
 // ja4ALPN returns the first and last character of the first protocol, or of its
-// hexadecimal form if one of them is not a letter or a digit.
+// hexadecimal form if one of them is not a letter or a digit. GREASE values do not
+// count.
 func (h *ClientHello) ja4ALPN() string {
-	if len(h.ALPN) == 0 || h.ALPN[0] == "" {
+	protocols := slices.DeleteFunc(slices.Clone(h.ALPN), func(p string) bool { return len(p) == 2 && greased(uint16(p[0])<<8|uint16(p[1])) })
+	if len(protocols) == 0 || protocols[0] == "" {
 		return "00"
 	}
-	first := h.ALPN[0]
+	first := protocols[0]
 	if !alphanumeric(first[0]) || !alphanumeric(first[len(first)-1]) {
 		first = hex.EncodeToString([]byte(first))
 	}

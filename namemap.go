@@ -13,20 +13,25 @@ import (
 // and safe for concurrent use: for other certificates make a new one. The zero
 // value has no contexts.
 type NameMap struct {
-	exact     map[string]*Ctx // by the name in lowercase
+	exact     map[string]*Ctx // by the name as foldName returns it
 	wildcards map[string]*Ctx // by the name without "*", which begins with a dot
 	def       *Ctx
 }
 
 // NewNameMap makes a NameMap of the contexts of servers. The names are the DNS
 // names in the subjectAltName of their certificates; the common name does not
-// count (RFC 9525). If a context has several identities, only the names that all
-// of their certificates have count. If several contexts have the same name, the first of more is
-// chosen, and def last. def may be nil; otherwise it also serves every other
-// name, and clients that send none.
+// count (RFC 9525), and neither does a name that is not ASCII or that ends with a
+// dot. If a context has several identities, a name counts if the certificates of
+// all of them are valid for it.
+//
+// An exact name goes before a wildcard, also if the exact name is that of def and
+// the wildcard is that of a context of more. Of several contexts with the same
+// name, the first one in more is chosen, and def only if no context of more has
+// it. def also serves every other name, and clients without a server name. It may
+// be nil: then such clients are refused.
 //
 // It returns a *UsageError for a context that is closed or a client's, and for
-// one of more whose certificate has no DNS name, because it would never be
+// one of more whose certificates have no such name, because it would never be
 // chosen. The NameMap does not close the contexts, and they must not be closed
 // while it is in use; a context does not need to be closed at all.
 //
@@ -56,7 +61,7 @@ func (m *NameMap) add(ctx *Ctx, what string, named bool) error {
 	case !ctx.acquire():
 		return &UsageError{op, what + " is closed"}
 	}
-	names := ctx.shared.names()
+	names, several := ctx.shared.names(), len(ctx.shared.identities) > 1
 	ctx.shared.release()
 	for _, name := range names {
 		in := m.exact
@@ -71,33 +76,55 @@ func (m *NameMap) add(ctx *Ctx, what string, named bool) error {
 			in[name] = ctx
 		}
 	}
-	if named {
+	switch {
+	case named && several:
+		return &UsageError{op, "there is no DNS name for which all certificates of " + what + " are valid"}
+	case named:
 		return &UsageError{op, "the certificate of " + what + " has no DNS name"}
 	}
 	return nil
 }
 
-// names returns the names in lowercase that the certificates of all identities
-// have.
+// names returns the names for which the certificates of all identities are
+// valid, as foldName returns them.
 func (s *sharedCtx) names() (names []string) {
-	for i := range s.identities {
-		own := s.ownNames(i)
-		for n := range own {
-			own[n] = strings.ToLower(own[n])
+	own := make([][]string, len(s.identities))
+	for i := range own {
+		for _, name := range s.ownNames(i) {
+			if name = foldName(name); name != "" {
+				own[i] = append(own[i], name)
+			}
 		}
-		if i == 0 {
-			names = own
+	}
+	for _, name := range slices.Concat(own...) {
+		foreign := func(own []string) bool { return !slices.Contains(own, name) && !slices.Contains(own, wildcard(name)) }
+		if !slices.Contains(names, name) && !slices.ContainsFunc(own, foreign) {
+			names = append(names, name)
 		}
-		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(own, name) })
 	}
 	return names
+}
+
+// foldName returns the name in lowercase, or "" for a name that no host has: one
+// that is not ASCII or has an empty label.
+func foldName(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return r > '~' }) || slices.Contains(strings.Split(name, "."), "") {
+		return ""
+	}
+	return strings.ToLower(name)
+}
+
+// wildcard returns the name with "*" as the first label.
+func wildcard(name string) string {
+	_, tail, _ := strings.Cut(name, ".")
+	return "*." + tail
 }
 
 // Choose returns the context for the server name: one whose certificate has
 // exactly this name, or else one that has it with "*" as the first label, or else
 // def. If there is none, the error is a *ServerNameError.
 func (m *NameMap) Choose(hello *ClientHello) (*Ctx, error) {
-	if ctx := m.byName(strings.ToLower(hello.ServerName)); ctx != nil {
+	if ctx := m.byName(foldName(strings.TrimSuffix(hello.ServerName, "."))); ctx != nil {
 		return ctx, nil
 	}
 	if m.def == nil {
@@ -108,7 +135,6 @@ func (m *NameMap) Choose(hello *ClientHello) (*Ctx, error) {
 
 // byName returns the context whose certificate has the name, or nil.
 func (m *NameMap) byName(name string) *Ctx {
-	name = strings.TrimSuffix(name, ".")
 	if ctx := m.exact[name]; ctx != nil {
 		return ctx
 	}

@@ -2,6 +2,8 @@ package sslfilter_test
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,16 +47,59 @@ func TestNameMap(t *testing.T) {
 	testkit.As[*sslfilter.ServerNameError](t, err)
 }
 
+// twoIdentities returns the options of a server with an RSA and an EC certificate.
+func twoIdentities(t testing.TB, rsa, ec []string) sslfilter.Options {
+	o := named(t, rsa)
+	crt := testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{DNSNames: ec}, testkit.Key(t, "client-ec.key").Public())
+	o.Identities = []sslfilter.Identity{{CrtMem: crt, Key: testkit.PKI("client-ec.key")}}
+	return o
+}
+
 // If a context has several identities, a client may get the certificate of any of them.
 func TestNameMapIdentities(t *testing.T) {
-	o := named(t, []string{"a.example", "only-rsa.example", "Both.example"})
-	ec := testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{DNSNames: []string{"both.example", "only-ec.example"}}, testkit.Key(t, "client-ec.key").Public())
-	o.Identities = []sslfilter.Identity{{CrtMem: ec, Key: testkit.PKI("client-ec.key")}}
-	m, err := sslfilter.NewNameMap(nil, testkit.Ctx(t, o))
+	m, err := sslfilter.NewNameMap(nil, testkit.Ctx(t, twoIdentities(t,
+		[]string{"a.example", "only-rsa.example", "Both.example", "*.wild.example", "*.all.example"},
+		[]string{"both.example", "only-ec.example", "www.wild.example", "*.all.example"})))
 	require.NoError(t, err)
-	for name, found := range map[string]bool{"both.example": true, "a.example": false, "only-rsa.example": false, "only-ec.example": false} {
+	for name, found := range map[string]bool{
+		"both.example": true, "www.wild.example": true, "x.all.example": true,
+		"a.example": false, "only-rsa.example": false, "only-ec.example": false, "x.wild.example": false,
+	} {
 		_, err := m.Choose(&sslfilter.ClientHello{ServerName: name})
 		require.Equal(t, found, err == nil, name)
+	}
+}
+
+// Names that no host has match nothing. A client verifies ASCII names (RFC 9525), and folds
+// nothing but A to Z.
+func TestNameMapOddNames(t *testing.T) {
+	odd := func(names ...string) *sslfilter.Ctx {
+		var list []asn1.RawValue
+		for _, name := range names {
+			list = append(list, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte(name)})
+		}
+		body, err := asn1.Marshal(list)
+		require.NoError(t, err)
+		extension := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: body}
+		o := testkit.Server()
+		o.Crt, o.CrtMem = "", testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{ExtraExtensions: []pkix.Extension{extension}}, testkit.Key(t, "server.key").Public())
+		return testkit.Ctx(t, o)
+	}
+	none := []string{"", ".", "*.", "*..", "dot.example.", ".lead.example", "two..example", "*..two.example", "caf\xc3\xa9.example", "caf\xe9.example", "\u212a.example", "*"}
+	_, err := sslfilter.NewNameMap(nil, odd(none...))
+	testkit.As[*sslfilter.UsageError](t, err)
+
+	ctx, def := odd(append(none, "K.example", "*.K.example")...), withNames(t, "def.example")
+	m, err := sslfilter.NewNameMap(def, ctx)
+	require.NoError(t, err)
+	for name, want := range map[string]*sslfilter.Ctx{
+		"k.example": ctx, "K.example.": ctx, "x.k.example": ctx,
+		"": def, ".": def, "..": def, "x.": def, "dot.example": def, "dot.example.": def, "k.example..": def, ".k.example": def,
+		"\u212a.example": def, "x.\u212a.example": def, "caf\xc3\xa9.example": def, "caf\xe9.example": def, "caf\xc3\x89.example": def, "\xff.k.example": def,
+	} {
+		got, err := m.Choose(&sslfilter.ClientHello{ServerName: name})
+		require.NoError(t, err)
+		require.True(t, want == got, "%q", name)
 	}
 }
 
@@ -63,11 +108,13 @@ func TestNameMapErrors(t *testing.T) {
 	closed := testkit.Ctx(t, testkit.Server())
 	closed.Close()
 	client := testkit.Ctx(t, testkit.Client())
+	disjoint := testkit.Ctx(t, twoIdentities(t, []string{"a.example"}, []string{"b.example", "*.a.example"}))
 	for text, more := range map[string][]*sslfilter.Ctx{
-		"context 2 of more is nil":                             {good, nil},
-		"context 1 of more is the context of a client":         {client},
-		"context 1 of more is closed":                          {closed, good},
-		"the certificate of context 2 of more has no DNS name": {good, nameless},
+		"context 2 of more is nil":                                                       {good, nil},
+		"context 1 of more is the context of a client":                                   {client},
+		"context 1 of more is closed":                                                    {closed, good},
+		"the certificate of context 2 of more has no DNS name":                           {good, nameless},
+		"there is no DNS name for which all certificates of context 1 of more are valid": {disjoint},
 	} {
 		_, err := sslfilter.NewNameMap(nil, more...)
 		require.Equal(t, text, testkit.As[*sslfilter.UsageError](t, err).Msg)

@@ -28,7 +28,9 @@ type State struct {
 	ALPN  string // the negotiated application protocol, or ""
 	// ServerName is the host name in the ClientHello (SNI): on a server the
 	// name that the client sent, on a client the name that it sends. A server
-	// must not trust it.
+	// must not trust it. If a server resumes a session of TLS 1.2, OpenSSL does
+	// not report the name, and ServerName is "", except in a Filter of
+	// NewServerFilter.
 	ServerName string
 	Resumed    bool // true if the handshake resumed an earlier session
 	// ExtendedMasterSecret is true if the master secret is bound to this
@@ -53,6 +55,9 @@ func (f *Filter) State() State {
 	}
 	s := f.ssl.facts()
 	s.HandshakeDone = f.proved()
+	if f.chooser != nil {
+		s.ServerName = f.chooser.name
+	}
 	if i := f.ssl.shown(); i >= 0 {
 		s.Shown = f.ctx.identities[i].shown
 	}
