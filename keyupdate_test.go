@@ -69,6 +69,21 @@ func TestKeyUpdateFloodIsBounded(t *testing.T) {
 		require.ErrorIs(t, p.Server.Filter.Err(), sslfilter.ErrBufferFull)
 		require.Less(t, len(p.Server.Outgoing(nil)), 300<<10)
 	})
+	t.Run("padded answers to one call of Receive", func(t *testing.T) {
+		for _, n := range []int{15, 16} {
+			p := testkit.Connect(t, testkit.Server(testkit.TLS13, conf("RecordPadding", "16384")), testkit.Client(testkit.TLS13))
+			for range n {
+				require.NoError(t, p.Client.KeyUpdate(true))
+			}
+			p.Server.Deliver(p.Client.Outgoing(nil))
+			if n < 16 {
+				require.NoError(t, p.Server.Filter.Err())
+				continue
+			}
+			require.ErrorIs(t, p.Server.Filter.Err(), sslfilter.ErrBufferFull)
+			require.ErrorContains(t, p.Server.Filter.Err(), "too many key updates of the peer")
+		}
+	})
 }
 
 func TestKeyUpdateNotPossible(t *testing.T) {
