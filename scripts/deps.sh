@@ -13,6 +13,7 @@
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	proxies   tinyproxy and microsocks, the proxies of the tests of sslhttp
+#	pebble    the ACME CA of the tests of examples/acme
 #	tshark    tshark, which decrypts a recorded connection with a key log
 #	mail      dovecot's imapd and pop3d, and mbsync
 #	python3   Python and aiohttp, whose web servers are backends in tests of the relay
@@ -82,6 +83,7 @@ look() {
 			/usr/bin/python3 -c 'import aiohttp' >/dev/null 2>&1 || lacks "Python's aiohttp" python3 python3-aiohttp
 			;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
+		pebble) have pebble && have pebble-challtestsrv || lacks pebble pebble ;;
 		tshark) have tshark || lacks tshark tshark ;;
 		python)
 			python3 -c 'import cryptography' >/dev/null 2>&1 ||
@@ -94,7 +96,7 @@ look() {
 			have qemu-aarch64 || have qemu-aarch64-static || lacks "qemu's emulator of arm64" qemu-user
 			;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, mail, python3, mandoc, tshark, python, valgrind, debootstrap, arm64." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, mail, python3, mandoc, pebble, tshark, python, valgrind, debootstrap, arm64." >&2
 			exit 2
 			;;
 		esac
