@@ -224,12 +224,16 @@ func TestCertsIdentitiesBelongToTheCaller(t *testing.T) {
 	require.Zero(t, p.Server.State().Shown.Index)
 }
 
-// ML-DSA keys have places of their own beside RSA and EC.
+// ML-DSA keys have places of their own beside RSA and EC. Before OpenSSL 3.5 they are an
+// error.
 func TestCertsIdentitiesMLDSA(t *testing.T) {
-	if !since(openssl35) {
-		t.Skip("ML-DSA needs OpenSSL 3.5")
-	}
 	mldsa := sslfilter.Identity{Crt: filepath.Join("testdata", "newer", "mldsa44.crt"), Key: filepath.Join("testdata", "newer", "mldsa44.key")}
+	if !since(openssl35) {
+		_, err := sslfilter.NewCtx(testkit.Server(also(mldsa)))
+		require.ErrorAs(t, err, new(*sslfilter.VersionError))
+		require.Contains(t, testkit.As[*sslfilter.OptionError](t, err).Option, "Identities[0].")
+		return
+	}
 	server := testkit.Ctx(t, testkit.Server(also(id("server-ec"), mldsa)))
 	require.Len(t, server.Chains(), 3)
 	_, err := sslfilter.NewCtx(testkit.Server(also(mldsa, mldsa)))

@@ -26,6 +26,7 @@ func serverOf(t *testing.T, name string) string {
 // curl and openssl reach three relays on one port by the server name, each with its own
 // certificate and policy. SIGHUP adds a relay.
 func TestNamesOnOnePort(t *testing.T) {
+	peers.FindCurl(t) // here, because a subtest cannot skip its parent
 	web := func(name string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "%s serves %s, verdict %s\n", name, r.Host, r.Header.Get("X-Client-Verdict"))
