@@ -107,7 +107,7 @@ func TestNamesMalformed(t *testing.T) {
 	require.Equal(t, many, namesIn(t, testkit.Mint(t, x509.Certificate{DNSNames: many})).DNSNames)
 }
 
-// What separates the parts of a distinguished name is escaped in it.
+// The separators of a distinguished name are escaped in its values.
 func TestNamesEscapeSeparators(t *testing.T) {
 	quoted := namesIn(t, testkit.Mint(t, commonNames("a,CN=admin+O=x\\\"\x00\n")))
 	require.Equal(t, `CN=a\,CN=admin\+O=x\\\"\00\0A`, quoted.Subject)
