@@ -58,6 +58,7 @@ func TestIdleTimeoutEndsABlockedWebSocket(t *testing.T) {
 func TestIdleTimeoutEndsUnreadAnswers(t *testing.T) {
 	f := start(t, `mode = "http"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("backend = %q", mirror(t)), `idle-timeout = "500ms"`)
 	conn := testkit.Dial(t, f.addr())
+	require.NoError(t, conn.SetReadBuffer(4096)) // so that a slow relay soon has to wait for the client
 	go keepSending(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: \xff\r\n\r\n")
 	testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.idle }) == 1 }, "the connection is still there")
 	require.Zero(t, f.count(func(c *counters) value64 { return &c.backendFailed }))
