@@ -139,10 +139,10 @@ func (p *helloParts) serverName() string {
 // identities returns the identities of pre_shared_key (RFC 8446 section
 // 4.2.11), or nil if the extension is malformed.
 func (p *helloParts) identities() (ids [][]byte) {
-	list, _, ok := cut(2, p.psk)
+	list, _, _ := cut(2, p.psk)
 	for len(list) > 0 {
-		var id []byte
-		if id, list, ok = cut(2, list); !ok || len(list) < 4 {
+		id, rest, ok := cut(2, list)
+		if list = rest; !ok || len(list) < 4 {
 			return nil
 		}
 		list = list[4:] // obfuscated_ticket_age

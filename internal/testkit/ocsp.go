@@ -132,16 +132,17 @@ func (o OCSP) statement(t testing.TB) (single ocspSingle) {
 	if o.Until.IsZero() {
 		o.Until = now.Add(24 * time.Hour)
 	}
-	if o.Dates[0] == "" {
+	dates := o.Dates
+	if dates[0] == "" {
 		const layout = "20060102150405Z"
-		o.Dates = [2]string{o.From.UTC().Format(layout), o.Until.UTC().Format(layout)}
+		dates = [2]string{o.From.UTC().Format(layout), o.Until.UTC().Format(layout)}
 	}
 	date := func(text string) asn1.RawValue {
 		return asn1.RawValue{Tag: asn1.TagGeneralizedTime, Bytes: []byte(text)}
 	}
-	single.From = date(o.Dates[0])
+	single.From = date(dates[0])
 	if !o.Forever {
-		single.Until = []asn1.RawValue{date(o.Dates[1])}
+		single.Until = []asn1.RawValue{date(dates[1])}
 	}
 	serial, err := asn1.Marshal(o.Cert.SerialNumber)
 	require.NoError(t, err)
