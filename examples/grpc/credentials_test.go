@@ -319,13 +319,16 @@ func TestNames(t *testing.T) {
 	wrong := clientOptions()
 	wrong.ServerName = "elsewhere.test"
 	creds := newCredentials(t, wrong)
+	//lint:ignore SA1019 the interface has it
 	if name := creds.Info().ServerName; name != "elsewhere.test" {
 		t.Error(name)
 	}
 	clone := creds.Clone()
-	if err := clone.OverrideServerName("server.test"); err != nil { //lint:ignore SA1019 the interface has it
+	//lint:ignore SA1019 the interface has it
+	if err := clone.OverrideServerName("server.test"); err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 the interface has it
 	if name := clone.Info().ServerName; name != "server.test" {
 		t.Error(name)
 	}
