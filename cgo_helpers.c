@@ -245,7 +245,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
     X509 *cert = X509_STORE_CTX_get_current_cert(store);
     const fssl_policy *p;
     fssl_verdict *v;
-    int i, ignored = 0;
+    int ignored;
 
     if (c == NULL)
         return 0;
@@ -256,9 +256,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         v->unproved = 1;
         forget_records(v);
     }
-    for (i = 0; !ok && i < p->n_ignore; i++)
-        if (p->ignore[i] == code)
-            ignored = 1;
+    ignored = !ok && fssl_ignores(p, code);
     if (p->lists_unusable && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read does not count as a missing list */
         ignored = 0;
     if (!record(v, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(v, store)))

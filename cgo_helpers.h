@@ -313,6 +313,7 @@ typedef struct fssl_facts {
     unsigned int alpn_len;
     const char *server_name;
     int resumed, extended_secret;
+    int shown; /* index of the identity whose certificate this side showed in the last handshake, or -1 */
 } fssl_facts;
 
 void fssl_take_errors(fssl_errors *errs);
@@ -352,7 +353,6 @@ int fssl_ctx_set_identities(SSL_CTX *ctx, int client, fssl_errors *errs);
 int fssl_ctx_key_type(SSL_CTX *ctx, int i);
 X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int identity, int i);
 size_t fssl_ctx_chain_size(SSL_CTX *ctx, int identity);
-int fssl_conn_shown(const fssl_conn *c);
 
 /* ocsp.go */
 int fssl_ocsp_supported(void);

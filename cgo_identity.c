@@ -160,7 +160,7 @@ int fssl_use_identity(SSL *ssl, const fssl_identity *id)
  * Returns the index of the identity whose certificate this side showed in the last handshake, or -1 if it showed
  * none. In a resumed session neither side shows one.
  */
-int fssl_conn_shown(const fssl_conn *c)
+int fssl_shown(const fssl_conn *c)
 {
     const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(c->ssl));
     const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);

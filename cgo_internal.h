@@ -39,6 +39,17 @@ static inline int done(int ok, fssl_errors *errs)
     return ok;
 }
 
+/* Reports whether the policy ignores a verification error. */
+static inline int fssl_ignores(const fssl_policy *p, int code)
+{
+    int i;
+
+    for (i = 0; i < p->n_ignore; i++)
+        if (p->ignore[i] == code)
+            return 1;
+    return 0;
+}
+
 /* cgo_errors.c */
 int fssl_starved(int silent, fssl_errors *errs);
 void fssl_copy_text(char *dst, size_t cap, const char *src);
@@ -82,6 +93,7 @@ char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list);
 /* cgo_identity.c */
 void fssl_forget_identities(fssl_ctx_data *data);
 int fssl_use_identity(SSL *ssl, const fssl_identity *id);
+int fssl_shown(const fssl_conn *c);
 int fssl_key_type(EVP_PKEY *key);
 
 /* cgo_hello.c */

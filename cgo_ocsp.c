@@ -600,7 +600,6 @@ static int check_cb(SSL *ssl, void *arg)
     const unsigned char *der = NULL;
     fssl_ocsp *o;
     long len;
-    int i;
 
     if (c == NULL) /* a trial of fssl_ctx_try */
         return 1;
@@ -615,9 +614,7 @@ static int check_cb(SSL *ssl, void *arg)
     if (len > 0 && der != NULL)
         judge_response(c, o, chain, der, (size_t)len);
     o->error = error_of(o);
-    for (i = 0; i < c->policy.n_ignore; i++)
-        if (o->error != X509_V_OK && c->policy.ignore[i] == o->error)
-            o->ignored = 1;
+    o->ignored = o->error != X509_V_OK && fssl_ignores(&c->policy, o->error);
     clear_errors();
     return o->error == X509_V_OK || o->ignored || c->policy.mode == FSSL_RECORD;
 }

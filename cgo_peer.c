@@ -44,6 +44,7 @@ void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts)
     facts->resumed = SSL_session_reused(c->ssl);
     /* In TLS 1.3 the master secret is always bound to its handshake. */
     facts->extended_secret = facts->version >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
+    facts->shown = fssl_shown(c);
 }
 
 /* Returns the size of the stapled OCSP response that a client received. The response belongs to the SSL. */
@@ -171,13 +172,19 @@ static void put_name(names *names, int type, const void *value, size_t n)
     names->len += 5 + n;
 }
 
-/* Ends an operation on one name that failed: the name becomes an empty one, unless memory is short. */
-static void put_unreadable(names *names, int type)
+/* Ends an operation that failed: notes whether memory was short. */
+static void note_failure(names *names)
 {
     fssl_errors errs;
 
     if (fssl_starved(0, &errs))
         names->starved = 1;
+}
+
+/* Ends an operation on one name that failed: the name becomes an empty one, unless memory is short. */
+static void put_unreadable(names *names, int type)
+{
+    note_failure(names);
     put_name(names, type, NULL, 0);
 }
 
@@ -237,11 +244,8 @@ unsigned char *fssl_cert_names(const X509 *cert, size_t *len, int *found)
     put_common_names(&names, X509_get_subject_name(cert));
     alt = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
     *found = alt != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
-    if (*found == FSSL_BAD_ALT_NAMES) {
-        fssl_errors errs;
-
-        names.starved |= fssl_starved(0, &errs);
-    }
+    if (*found == FSSL_BAD_ALT_NAMES)
+        note_failure(&names);
     for (i = 0; i < sk_GENERAL_NAME_num(alt); i++) {
         int type;
         const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(alt, i), &type);

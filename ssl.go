@@ -153,10 +153,11 @@ func (h *sslHandle) offered() string {
 	return takeString(C.fssl_conn_offered(h.ptr))
 }
 
-// facts returns what is known of the connection, except HandshakeDone. Until a
-// cipher suite is negotiated, Version and the fields that depend on it are
-// zero.
-func (h *sslHandle) facts() (s State) {
+// facts returns what is known of the connection, except HandshakeDone and Shown.
+// Until a cipher suite is negotiated, Version and the fields that depend on it
+// are zero. shown is the index of the identity that this side showed in the last
+// handshake, or -1.
+func (h *sslHandle) facts() (s State, shown int) {
 	defer runtime.KeepAlive(h)
 	var facts C.fssl_facts
 	C.fssl_conn_facts(h.ptr, &facts)
@@ -170,14 +171,7 @@ func (h *sslHandle) facts() (s State) {
 		s.Cipher, s.CipherSuite, s.Bits = C.GoString(facts.cipher), uint16(facts.suite), int(facts.bits)
 		s.ExtendedMasterSecret = facts.extended_secret != 0
 	}
-	return s
-}
-
-// shown returns the index of the identity that this side showed in the last
-// handshake, or -1.
-func (h *sslHandle) shown() int {
-	defer runtime.KeepAlive(h)
-	return int(C.fssl_conn_shown(h.ptr))
+	return s, int(facts.shown)
 }
 
 // protocol returns the version that the handshake uses so far, even before a

@@ -53,13 +53,13 @@ func (f *Filter) State() State {
 	if f.ssl == nil {
 		return State{}
 	}
-	s := f.ssl.facts()
+	s, shown := f.ssl.facts()
 	s.HandshakeDone = f.proved()
 	if f.chooser != nil {
 		s.ServerName = f.chooser.name
 	}
-	if i := f.ssl.shown(); i >= 0 {
-		s.Shown = f.ctx.identities[i].shown
+	if shown >= 0 {
+		s.Shown = f.ctx.identities[shown].shown
 	}
 	return s
 }
@@ -150,7 +150,7 @@ func (f *Filter) ExportKeyingMaterial(label string, context []byte, length int) 
 	case length < 1 || length > MaxKeyingMaterial:
 		return nil, &UsageError{op, fmt.Sprintf("length %d; 1 to %d are possible", length, MaxKeyingMaterial)}
 	}
-	if !f.ssl.facts().ExtendedMasterSecret {
+	if s, _ := f.ssl.facts(); !s.ExtendedMasterSecret {
 		return nil, &Error{Op: "SSL_export_keying_material", Hint: "TLS 1.2 without the extended master secret (RFC 7627): another connection could have the same keys"}
 	}
 	out := make([]byte, length)
