@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef OPENSSL_NO_OCSP
+#include <openssl/ocsp.h>
+#endif
+
 /* Go links all C code of a program into one file, so shared functions have the prefix fssl_ here too. */
 #pragma GCC visibility push(hidden)
 
@@ -95,6 +99,21 @@ void fssl_forget_identities(fssl_ctx_data *data);
 int fssl_use_identity(SSL *ssl, const fssl_identity *id);
 int fssl_shown(const fssl_conn *c);
 int fssl_key_type(EVP_PKEY *key);
+
+#ifndef OPENSSL_NO_OCSP
+/* The results of reading one response. */
+typedef struct fssl_reading {
+    OCSP_RESPONSE *response;
+    OCSP_BASICRESP *basic;
+    OCSP_SINGLERESP *single; /* belongs to basic */
+} fssl_reading;
+
+/* cgo_ocsp.c */
+int fssl_read_response(fssl_reading *r, fssl_ocsp *out, const unsigned char *der, size_t len, X509 *cert, X509 *issuer);
+void fssl_read_status(const fssl_reading *r, fssl_ocsp *out);
+int fssl_verified_in(const fssl_lib *lib, OCSP_BASICRESP *basic, STACK_OF(X509) *certs, X509 *issuer);
+void fssl_forget_reading(fssl_reading *r);
+#endif
 
 /* cgo_hello.c */
 void fssl_hello_free(fssl_hello *h);
