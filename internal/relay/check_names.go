@@ -51,7 +51,7 @@ func (r *report) nameTable(sec *sections) {
 			strings.Join(subjects, "; "), strings.Join(serials, "; "), strings.Join(slices.Compact(expires), "; "), clientCerts(&st.conf.Server), backend)
 	}
 	for _, st := range sec.all {
-		for _, name := range st.serverNames() {
+		for _, name := range st.names {
 			row(name, st)
 		}
 	}

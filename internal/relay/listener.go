@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
@@ -67,7 +68,7 @@ func (l *listener) acquire(choose func(*sections) *state, ending *atomic.Bool) (
 // sections are the relays that share a listener, by one configuration.
 type sections struct {
 	all    []*state          // in the order of the configuration
-	others *state            // default-server; nil if there is none
+	others *state            // default-server; may be nil
 	names  map[string]*state // by config.NameKey; nil if the listener has one relay for all names
 }
 
@@ -86,7 +87,7 @@ func newSections(l config.Listener, states []*state) (*sections, error) {
 	}
 	sec.names = make(map[string]*state)
 	for _, st := range sec.all {
-		names := st.serverNames()
+		names := st.names
 		if len(names) == 0 && st != sec.others {
 			return nil, fmt.Errorf("relay %q: servernames: is missing, and the certificate has no DNS name, so no client of %v can reach the relay", st.conf.Name, l.Endpoint)
 		}
@@ -110,7 +111,7 @@ func (sec *sections) begin() *state {
 }
 
 // find returns the state for a server name: that of the name itself, that of a
-// wildcard in place of its first label, or the default. It is nil if there is none.
+// wildcard in place of its first label, or the default, which may be nil.
 func (sec *sections) find(name string) *state {
 	if sec.names == nil {
 		return sec.begin()
@@ -134,18 +135,21 @@ func (sec *sections) named(name string) *state {
 }
 
 // serverNames returns the names for which the relay serves clients: those of the
-// configuration, or else the DNS names in its certificates.
-func (st *state) serverNames() []string {
+// configuration, or else the DNS names in its certificates, as OpenSSL has parsed them.
+func (st *state) serverNames() (names []string, err error) {
 	if st.conf.ServerNames != nil {
-		return st.conf.ServerNames
+		return st.conf.ServerNames, nil
 	}
-	var names []string
-	for _, own := range st.ownCertificates() {
+	for _, chain := range st.server.Chains() {
+		own, err := (&sslfilter.Certificate{DER: chain[0]}).Names()
+		if err != nil {
+			return nil, err
+		}
 		for _, name := range own.DNSNames {
 			if config.ValidServerName(name) && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
 	}
-	return names
+	return names, nil
 }

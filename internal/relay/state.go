@@ -20,6 +20,7 @@ type state struct {
 	client  *sslfilter.Ctx   // nil if no backend uses TLS
 	backend *config.Endpoint // of all other users, or nil
 	users   config.Users
+	names   []string               // server names of the clients that it serves
 	staples []*sslfilter.Staple    // of server, with stapling: one for each certificate
 	allowed config.AllowList       // nil if all clients with a valid certificate are served
 	proxy   *httputil.ReverseProxy // mode http
@@ -57,6 +58,9 @@ func (st *state) load(log *slog.Logger) (err error) {
 			st.server, st.staples, err = st.conf.Server.NewStapledCtx(log)
 		} else {
 			st.server, err = st.conf.Server.NewCtx(log)
+		}
+		if err == nil {
+			st.names, err = st.serverNames()
 		}
 		if err != nil {
 			return err
