@@ -16,7 +16,7 @@ static int keep(fssl_part *part, const unsigned char *data, size_t n)
     return 1;
 }
 
-/* Returns the place for what is read, or NULL if there is no memory. */
+/* Returns the parts of the ClientHello that the connection keeps, or NULL if memory is short. */
 static fssl_hello *hello_of(SSL *ssl)
 {
     fssl_conn *c = SSL_get_app_data(ssl);
@@ -51,7 +51,7 @@ static void message_cb(int write, int version, int content_type, const void *dat
         return;
     h = hello_of(ssl);
     if (h != NULL)
-        keep(&h->part[FSSL_HELLO_MESSAGE], data, len); /* hello_cb notices if there is no memory */
+        keep(&h->part[FSSL_HELLO_MESSAGE], data, len); /* hello_cb detects a failed allocation */
 }
 
 /* The extensions whose bodies are kept. */

@@ -248,13 +248,13 @@ typedef struct fssl_hello {
     fssl_part part[FSSL_HELLO_PARTS];
 } fssl_hello;
 
-/* The status in a response, or the reason why there is none. */
+/* The status in a response, or the reason why no status is accepted. */
 enum {
     FSSL_OCSP_NONE,         /* no response was asked for */
     FSSL_OCSP_GOOD,
     FSSL_OCSP_REVOKED,
     FSSL_OCSP_UNKNOWN,      /* the responder does not know the certificate */
-    FSSL_OCSP_MISSING,      /* there is no response */
+    FSSL_OCSP_MISSING,      /* the server stapled no response */
     FSSL_OCSP_MALFORMED,
     FSSL_OCSP_UNSUCCESSFUL, /* the responder reports an error: responder_status */
     FSSL_OCSP_UNVERIFIED,   /* the signature is wrong, or the signer may not sign for this issuer */

@@ -25,7 +25,7 @@ void fssl_forget_reading(fssl_reading *r)
 
 /*
  * Reports whether a single response is about cert. Its own algorithm hashes the name and the key of the issuer; if
- * the issuer is not known, only the serial numbers are compared. Returns -1 if there is no memory.
+ * the issuer is not known, only the serial numbers are compared. Returns -1 if memory is short.
  */
 static int is_about(OCSP_SINGLERESP *single, X509 *cert, X509 *issuer)
 {
@@ -101,7 +101,7 @@ static int64_t seconds(const ASN1_GENERALIZEDTIME *when)
 
 /*
  * Compares the dates with the clock, without an allocation. OCSP_check_validity accepts a date that X509_cmp_time
- * cannot compare: one of another form, or any date if there is no memory.
+ * cannot compare: one of another form, or any date if memory is short.
  */
 static int check_dates(const fssl_ocsp *o, int has_next)
 {
@@ -179,8 +179,7 @@ static int must_staple(X509 *cert)
     int i, critical = -1, found;
     TLS_FEATURE *features = X509_get_ext_d2i(cert, NID_tlsfeature, &critical, NULL);
 
-    found = features == NULL && critical != -1; /* it is there, but there is no memory, or it is damaged or there twice */
-
+    found = features == NULL && critical != -1; /* damaged, present twice, or not read because memory is short */
     for (i = 0; i < sk_ASN1_INTEGER_num(features); i++)
         if (ASN1_INTEGER_get(sk_ASN1_INTEGER_value(features, i)) == TLSEXT_TYPE_status_request)
             found = 1;
@@ -298,7 +297,7 @@ static int check_cb(SSL *ssl, void *arg)
         return 1;
     o = &c->ocsp;
     memset(o, 0, sizeof(*o));
-    if (SSL_session_reused(ssl) || sk_X509_num(chain) < 1) /* the certificate was checked before, or there is none */
+    if (SSL_session_reused(ssl) || sk_X509_num(chain) < 1) /* the first handshake has checked the certificate, or the suite is anonymous */
         return 1;
     len = SSL_get_tlsext_status_ocsp_resp(ssl, &der);
     o->must_staple = must_staple(sk_X509_value(chain, 0));

@@ -7,7 +7,7 @@
 struct fssl_staple {
     int refs;
     CRYPTO_RWLOCK *lock;
-    unsigned char *der; /* NULL if there is no response */
+    unsigned char *der; /* NULL until a response is set */
     size_t len;
     int64_t until;       /* when the response expires */
     X509 *cert, *issuer; /* the certificate that it is bound to; each may be NULL */
@@ -91,7 +91,7 @@ static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned c
     return out->outcome == FSSL_OCSP_GOOD || out->outcome == FSSL_OCSP_REVOKED;
 }
 
-/* Replaces the response, if the new one can be stapled. With len 0 there is no response any more. */
+/* Replaces the response, if the new one can be stapled. With len 0 the response is removed. */
 int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
 {
     unsigned char *copy = NULL, *old;

@@ -15,21 +15,22 @@ import (
 // Receive, may take its time, and must not call the Filter.
 //
 // Before the choice the ClientHello is read and nothing is answered. After the
-// choice the Filter is in every respect one of the chosen Ctx. If choose returns an error or a nil Ctx, the
-// client gets the alert unrecognized_name, and the error of Receive is a
-// *ServerNameError. If the Ctx is a client's or is closed, or if choose panics,
-// the client gets internal_error. A refusal calls no ErrorHandler, and nothing is
-// logged to Debug, because both are options of a Ctx. choose must not close the
-// Ctx that it returns; after the call of Receive it may be closed.
+// choice the Filter is in every respect one of the chosen Ctx. If choose returns
+// an error or a nil Ctx, the client gets the alert unrecognized_name, and the
+// error of Receive is a *ServerNameError. If the Ctx is a client's or is closed,
+// or if choose panics, the client gets internal_error. A refusal calls no
+// ErrorHandler, and nothing is logged to Debug, because both are options of a
+// Ctx. choose must not close the Ctx that it returns; after the call of Receive
+// it may be closed.
 //
 // If the client has to send a second ClientHello (HelloRetryRequest) and changes
 // its server name or its protocols, the handshake fails with illegal_parameter.
 //
-// Until the choice there are no options: what is not TLS and what ends before the
-// ClientHello is complete makes the same errors as on other servers, but calls no
-// ErrorHandler. If choose is nil or memory is short, the Filter has failed; Err
-// returns the error. Clone makes a Filter that calls the same choose. The caller
-// closes the Filter after use.
+// Until the choice the connection has no options. Input that is not TLS, or that
+// ends before the ClientHello is complete, causes the same errors as on other
+// servers, but calls no ErrorHandler. If choose is nil or memory is short, the
+// Filter has failed; Err returns the error. Clone makes a Filter that calls the
+// same choose. The caller closes the Filter after use.
 //
 // Calls SSL_CTX_set_client_hello_cb(3).
 func NewServerFilter(choose func(*ClientHello) (*Ctx, error)) *Filter {
@@ -40,9 +41,8 @@ func NewServerFilter(choose func(*ClientHello) (*Ctx, error)) *Filter {
 	return f
 }
 
-// ServerNameError reports that a server refuses a ClientHello because there is no
-// context for its server name, or for another reason of the function that
-// chooses.
+// ServerNameError reports that a server refuses a ClientHello because no context
+// has its server name, or for another reason of the function that chooses.
 type ServerNameError struct {
 	ServerName string // as the client sent it; empty if it sent none
 	Err        error  // of the function that chooses; nil if it returned none
@@ -70,7 +70,7 @@ type chooser struct {
 	busy   bool   // choose is running
 }
 
-// noContext takes the place of a context if there is none.
+// noContext takes the place of the context in a Filter that has none.
 var noContext = new(sharedCtx)
 
 // reading is what Filters share before the choice. It is made when it is first

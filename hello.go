@@ -18,8 +18,8 @@ import (
 // extension that is missing or malformed is empty; a handshake with a malformed
 // extension fails later.
 type ClientHello struct {
-	// ServerName is the host name (SNI, RFC 6066), or "" if there is none. It
-	// is as the client sent it: the case of letters does not matter.
+	// ServerName is the host name (SNI, RFC 6066), or "" if the client sent
+	// none. The case of its letters is that of the client and has no meaning.
 	ServerName string
 	ALPN       []string // application protocols (RFC 7301)
 	// Versions has the protocol versions of the extension supported_versions.

@@ -122,7 +122,7 @@ func wildcard(name string) string {
 
 // Choose returns the context for the server name: one whose certificate has
 // exactly this name, or else one that has it with "*" as the first label, or else
-// def. If there is none, the error is a *ServerNameError.
+// def. If def is nil, the error is a *ServerNameError.
 func (m *NameMap) Choose(hello *ClientHello) (*Ctx, error) {
 	if ctx := m.byName(foldName(strings.TrimSuffix(hello.ServerName, "."))); ctx != nil {
 		return ctx, nil

@@ -44,7 +44,7 @@ func (c OCSPCheck) String() string {
 }
 
 // OCSPStatus is the status of a certificate in an OCSP response, or the reason
-// why there is none.
+// why no status is accepted.
 type OCSPStatus int
 
 const (
@@ -52,7 +52,7 @@ const (
 	OCSPGood         OCSPStatus = C.FSSL_OCSP_GOOD         // the certificate is not revoked
 	OCSPRevoked      OCSPStatus = C.FSSL_OCSP_REVOKED      // the certificate is revoked
 	OCSPUnknown      OCSPStatus = C.FSSL_OCSP_UNKNOWN      // the responder does not know the certificate
-	OCSPMissing      OCSPStatus = C.FSSL_OCSP_MISSING      // there is no response
+	OCSPMissing      OCSPStatus = C.FSSL_OCSP_MISSING      // the server stapled no response, or the Staple has none
 	OCSPMalformed    OCSPStatus = C.FSSL_OCSP_MALFORMED    // OpenSSL cannot parse the response
 	OCSPUnsuccessful OCSPStatus = C.FSSL_OCSP_UNSUCCESSFUL // the responder reports an error, such as tryLater
 	OCSPUnverified   OCSPStatus = C.FSSL_OCSP_UNVERIFIED   // the signature is wrong, or the signer may not sign for the issuer of the certificate
@@ -240,7 +240,7 @@ func freeStaple(p *C.fssl_staple) { C.fssl_staple_free(p) }
 const maxStaple = 16<<10 - 4
 
 // NewStaple returns a Staple with a response in DER form, as Set does. If der is
-// empty, there is no response yet.
+// empty, the Staple starts without a response.
 func NewStaple(der []byte) (*Staple, error) {
 	s := new(Staple)
 	if err := s.Set(der); err != nil {
@@ -351,7 +351,7 @@ func (s *Staple) Responders() []string {
 	return nil
 }
 
-// handle returns the C object, which it makes if there is none.
+// handle returns the C object, which the first call makes.
 func (s *Staple) handle() (*stapleHandle, error) {
 	if s.h != nil {
 		return s.h, nil

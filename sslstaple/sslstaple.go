@@ -92,9 +92,10 @@ func Fetch(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 }
 
 // Keep fetches a response at once, unless the Staple has one that says "good", and
-// a new one after half of its validity, until ctx ends. If a responder does not answer, or its response is not acceptable,
-// Keep tries again, at first after a minute and later every hour, and the Staple
-// keeps its response until that expires.
+// a new one after half of its validity, until ctx ends. If a responder does not
+// answer, or its response is not acceptable, Keep tries again, at first after a
+// minute and later every hour, and the Staple keeps its response until that
+// expires.
 //
 // Keep returns the error of ctx. It returns another error at once if it could
 // never succeed: the certificate names no responder, or its issuer is not known.
@@ -180,7 +181,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// responders returns the URLs that Fetch uses, or an error if there are none.
+// responders returns the URLs that Fetch uses, or an error if none is usable.
 func (o *Options) responders(staple *sslfilter.Staple) (urls []string, err error) {
 	candidates := staple.Responders()
 	if o.URL != "" {
