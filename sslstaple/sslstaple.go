@@ -181,6 +181,26 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Validate returns an error if URL is set and is not an HTTP URL. Fetch and Keep return
+// the same error.
+func (o *Options) Validate() error {
+	if o.URL == "" {
+		return nil
+	}
+	return checkURL(o.URL)
+}
+
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return fmt.Errorf("sslstaple: %w", err)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("sslstaple: %q is not an HTTP URL", text)
+	}
+	return nil
+}
+
 // responders returns the URLs that Fetch uses, or an error if none is usable.
 func (o *Options) responders(staple *sslfilter.Staple) (urls []string, err error) {
 	candidates := staple.Responders()
@@ -188,13 +208,9 @@ func (o *Options) responders(staple *sslfilter.Staple) (urls []string, err error
 		candidates = []string{o.URL}
 	}
 	for _, text := range candidates {
-		u, bad := url.Parse(text)
-		switch {
-		case bad != nil:
-			err = fmt.Errorf("sslstaple: %w", bad)
-		case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-			err = fmt.Errorf("sslstaple: %q is not an HTTP URL", text)
-		default:
+		if bad := checkURL(text); bad != nil {
+			err = bad
+		} else {
 			urls = append(urls, text)
 		}
 	}

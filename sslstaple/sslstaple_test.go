@@ -135,7 +135,13 @@ func TestFetchRefuses(t *testing.T) {
 func TestFetchNeedsAResponder(t *testing.T) {
 	s := staple(t)
 	require.Equal(t, sslstaple.ErrNoResponder, sslstaple.Keep(t.Context(), s, sslstaple.Options{}))
-	require.ErrorContains(t, sslstaple.Keep(t.Context(), s, sslstaple.Options{URL: "ldap://x/"}), "not an HTTP URL")
+	for _, url := range []string{"ldap://x/", "http:///x", "x", "http://x\x7f/"} {
+		o := sslstaple.Options{URL: url}
+		require.Error(t, o.Validate())
+		require.Equal(t, o.Validate(), sslstaple.Keep(t.Context(), s, o))
+	}
+	require.NoError(t, (&sslstaple.Options{}).Validate())
+	require.NoError(t, (&sslstaple.Options{URL: "http://x/"}).Validate())
 	var usage *sslfilter.UsageError
 	require.ErrorAs(t, sslstaple.Keep(t.Context(), new(sslfilter.Staple), sslstaple.Options{URL: "http://x/"}), &usage)
 }

@@ -68,6 +68,10 @@ func TestStaplingFails(t *testing.T) {
 	require.NoError(t, err)
 	f = start(t, `listen = ["127.0.0.1:0"]`, fmt.Sprintf("backend = %q", backend(t, testkit.Echo)), crt(), "stapling = true")
 	f.logs("no OCSP response is stapled")
+	c, err := config.Parse([]byte(relayTable(`listen = ["127.0.0.1:0"]`, `backend = "h:1"`, crt(), "stapling = true", `stapling-responder = "ldap://x/"`)))
+	require.NoError(t, err)
+	_, err = New(c, f.Server.log)
+	require.ErrorContains(t, err, `stapling-responder: sslstaple: "ldap://x/" is not an HTTP URL`)
 }
 
 // The relay has certificates of several types, and checks the response of a backend.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http/httputil"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/refcount"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/sslstaple"
 )
 
 // state is the configuration of a relay with the contexts and the table of users that
@@ -55,6 +57,9 @@ func (st *state) load(log *slog.Logger) (err error) {
 	}
 	if st.listensTLS() {
 		if st.conf.Server.Stapling {
+			if err := (&sslstaple.Options{URL: st.conf.Server.StaplingResponder}).Validate(); err != nil {
+				return fmt.Errorf("stapling-responder: %w", err)
+			}
 			st.server, st.staples, err = st.conf.Server.NewStapledCtx(log)
 		} else {
 			st.server, err = st.conf.Server.NewCtx(log)
