@@ -1,0 +1,54 @@
+//go:build cgo
+
+package openssl
+
+/*
+#cgo pkg-config: libssl libcrypto
+#cgo CFLAGS: -std=gnu11 -Wall -Wextra
+#cgo noescape compat_digest
+#cgo nocallback compat_digest
+#cgo noescape compat_digest_update
+#cgo nocallback compat_digest_update
+#cgo noescape compat_digest_final
+#cgo nocallback compat_digest_final
+#cgo noescape compat_digest_reset
+#cgo nocallback compat_digest_reset
+#cgo noescape compat_hmac_update
+#cgo nocallback compat_hmac_update
+#cgo noescape compat_hmac_final
+#cgo nocallback compat_hmac_final
+#cgo noescape compat_cipher_update
+#cgo nocallback compat_cipher_update
+#include "cgo_compat.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"unsafe"
+)
+
+// failure returns the error of the operation op, with OpenSSL's reasons.
+func failure(op string, e *C.compat_err) error {
+	text := C.GoString(&e.text[0])
+	if text == "" {
+		text = "failed"
+	}
+	return errors.New("openssl: " + op + ": " + text)
+}
+
+// ptr returns a pointer to b for a C function that does not keep it.
+func ptr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
+
+// take copies out of buf, and frees it.
+func take(buf *C.compat_buf) []byte {
+	b := C.GoBytes(unsafe.Pointer(buf.data), C.int(buf.len))
+	C.compat_buf_free(buf)
+	return b
+}
+
+// withString calls f with a C string that exists during the call.
+func withString(s string, f func(*C.char)) {
+	c := append([]byte(s), 0)
+	f((*C.char)(ptr(c)))
+}
