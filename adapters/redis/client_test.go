@@ -1,0 +1,140 @@
+package sslredis_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
+)
+
+type clientOptions = sslredis.ClientOptions
+
+func TestParseURL(t *testing.T) {
+	for _, c := range []struct {
+		url  string
+		want clientOptions
+		tls  bool
+	}{
+		{"redis://localhost", clientOptions{Addrs: []string{"localhost:6379"}}, false},
+		{"redis://localhost:6380/2", clientOptions{Addrs: []string{"localhost:6380"}, DB: 2}, false},
+		{"rediss://me:p%40ss:w@redis.example.org:1", clientOptions{Addrs: []string{"redis.example.org:1"}, Username: "me", Password: "p@ss:w"}, true},
+		{"redis://:p@[::1]:6379/?pool=5", clientOptions{Addrs: []string{"[::1]:6379"}, Password: "p", PoolSize: 5}, false},
+		{"redis://[::1]", clientOptions{Addrs: []string{"[::1]:6379"}}, false},
+		{"redis://::1", clientOptions{Addrs: []string{"[::1]:6379"}}, false},
+		{"unix:///run/redis.sock?db=1", clientOptions{Addrs: []string{"/run/redis.sock"}, DB: 1}, false},
+		{"redis://a:1,b:2/?master=m", clientOptions{Addrs: []string{"a:1", "b:2"}, MasterName: "m"}, false},
+		{"rediss://a,b?cluster=true", clientOptions{Addrs: []string{"a:6379", "b:6379"}, Cluster: true}, true},
+	} {
+		got, tls, err := sslredis.ParseURL(c.url)
+		require.NoError(t, err, c.url)
+		require.Equal(t, c.want, got, c.url)
+		require.Equal(t, c.tls, tls, c.url)
+	}
+	for _, url := range []string{
+		"", "localhost:6379", "http://hunter2@localhost", "redis://", "redis://:hunter2@", "redis://a,b", "redis://a/x", "redis://a/-1", "redis://a:b:c",
+		"redis://a?x=1", "redis://a?cluster=x", "redis://a?cluster=true&master=m", "redis://a/1?cluster=true", "redis://a?db=1&db=2", "redis://a#b",
+		"unix://host/path", "unix://", "redis://a?%zz", "redis://me:hunter2%zz@a", "redis://a?pool=-1", "redis://a,,b?cluster=true",
+		"redis://me:x/hunter2@a:1", "redis://me:x?hunter2@a:1", "redis://me:x#hunter2@a:1",
+	} {
+		_, _, err := sslredis.ParseURL(url)
+		require.Error(t, err, url)
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	_, err := sslredis.NewClient(clientOptions{})
+	require.Error(t, err)
+}
+
+// shares checks that a session of one client is found by another one, and that a Keeper
+// works.
+func shares(t *testing.T, o sslredis.ClientOptions) {
+	t.Helper()
+	ctx := patient(t)
+	a := newStore(t, sslredis.Options{Client: clientOf(t, o), Secret: secret(t, 1)})
+	b := newStore(t, sslredis.Options{Client: clientOf(t, o), Secret: secret(t, 1)})
+	for i := range 20 { // in many slots of a Cluster
+		own := fmt.Appendf(nil, "session %d", i)
+		require.NoError(t, a.Store(ctx, own, own, hence(time.Hour)))
+		got, err := b.Load(ctx, own)
+		require.NoError(t, err)
+		require.Equal(t, own, got)
+		if i%2 > 0 {
+			continue
+		}
+		require.NoError(t, b.Delete(ctx, own))
+		got, err = a.Load(ctx, own)
+		require.NoError(t, err)
+		require.Nil(t, got)
+	}
+	k, err := sslredis.NewKeeper(sslredis.Options{Client: clientOf(t, o), Secret: secret(t, 1)})
+	require.NoError(t, err)
+	require.NoError(t, k.Step(ctx))
+	require.NotZero(t, k.Stats().Made)
+}
+
+func TestClientUnixSocket(t *testing.T) {
+	socket := file(t, "redis.sock")
+	start(t, "--unixsocket", socket)
+	shares(t, sslredis.ClientOptions{Addrs: []string{socket}})
+}
+
+func TestClientPassword(t *testing.T) {
+	s := start(t, "--requirepass", "x")
+	shares(t, sslredis.ClientOptions{Addrs: []string{s.addr()}, Password: "x", DB: 3})
+	store := newStore(t, sslredis.Options{Client: clientOf(t, sslredis.ClientOptions{Addrs: []string{s.addr()}, Password: "y"}), Secret: secret(t, 1)})
+	require.ErrorContains(t, store.Store(patient(t), id, data, hence(time.Hour)), "WRONGPASS")
+}
+
+// A connection with TLS uses this library, which verifies the certificate of Redis.
+func TestClientTLS(t *testing.T) {
+	s := start(t, "--tls-cert-file", testkit.AbsPKI("server.crt"), "--tls-key-file", testkit.AbsPKI("server.key"),
+		"--tls-ca-cert-file", testkit.AbsPKI("root.crt"), "--tls-auth-clients", "no")
+	ctx := testkit.Ctx(t, testkit.Client(testkit.ServerName("")))
+	shares(t, sslredis.ClientOptions{Addrs: []string{"localhost:" + s.port}, TLS: ctx})
+
+	other, err := sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: testkit.PKI("client.crt")})
+	require.NoError(t, err)
+	defer other.Close()
+	for _, wrong := range []sslredis.ClientOptions{
+		{Addrs: []string{"localhost:" + s.port}, TLS: other},
+		{Addrs: []string{"127.0.0.2:" + s.port}, TLS: ctx}, // nobody listens there
+		{Addrs: []string{"localhost:" + s.port}},
+	} {
+		store := newStore(t, sslredis.Options{Client: clientOf(t, wrong), Secret: secret(t, 1)})
+		require.Error(t, store.Store(patient(t), id, data, hence(time.Hour)))
+	}
+}
+
+func TestClientSentinel(t *testing.T) {
+	master := start(t)
+	port, config := peers.FreePort(t), file(t, "sentinel.conf")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\nsentinel monitor fleet 127.0.0.1 %s 1\n", port, master.port), 0o600))
+	peers.StartForeign(t, nil, program(t), config, "--sentinel").AwaitPort(port)
+	shares(t, sslredis.ClientOptions{Addrs: []string{"127.0.0.1:" + port}, MasterName: "fleet"})
+}
+
+func TestClientCluster(t *testing.T) {
+	var nodes []*server
+	for range 2 {
+		nodes = append(nodes, start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "5000"))
+	}
+	nodes[0].do("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+	nodes[1].do("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+	nodes[0].do("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+	for _, n := range nodes {
+		testkit.Eventually(t, func() bool {
+			return strings.Contains(n.do("CLUSTER", "INFO").(string), "cluster_state:ok") && strings.Contains(n.do("CLUSTER", "INFO").(string), "cluster_slots_ok:16384")
+		}, "the Cluster does not begin")
+	}
+	shares(t, sslredis.ClientOptions{Addrs: []string{nodes[0].addr()}, Cluster: true})
+	for _, n := range nodes {
+		require.NotZero(t, n.do("DBSIZE"), "a node of the Cluster has no key")
+	}
+}

@@ -1,0 +1,455 @@
+package sslredis
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/seed-014b8713/sslfilter"
+)
+
+const (
+	// ticketLifetime is the longest time for which OpenSSL accepts a ticket.
+	ticketLifetime = 2 * time.Hour
+	// ahead is the number of epochs whose keys are in Redis before they begin. A server
+	// that does not reach Redis can read the tickets of the others for that long.
+	ahead = 3
+	// lead divides Epoch: the key of an epoch is made at least Epoch/lead before it
+	// begins, so that all servers have read it by then.
+	lead = 4
+	// polls is the number of times that Redis is asked in an epoch.
+	polls = 60
+	// maxTicketKeys is the number of keys that sslfilter.TicketKeys can have. It suffices
+	// for two secrets and the shortest epoch; if there are variants, the oldest keys are
+	// left out.
+	maxTicketKeys = 16
+	// maxVariants bounds the keys of one epoch. There is more than one only if Redis lost
+	// them and a server that did not know them was the first to make new ones.
+	maxVariants = 3
+	// minRetry is the pause after a failure. It doubles until it is that between polls.
+	minRetry = time.Second
+	// pollTimeout bounds one conversation with Redis.
+	pollTimeout = 5 * time.Second
+)
+
+// Keeper gives all servers of a fleet the same ticket keys, and replaces them by the
+// clock. The key of an epoch is random, is made by the server that is the first to miss it, and
+// is in Redis several epochs before it is used, sealed under the secret of the fleet. When
+// tickets of an epoch have expired, Redis and the servers forget its key.
+//
+// Without Redis the servers go on with the keys that they have, and then with keys that
+// they derive from the secret and the number of the epoch. All servers accept both keys
+// of an epoch at all times, so a server that has no key from Redis encrypts with the
+// derived one, which the others can read. Anyone who has the secret can derive these keys
+// at any time, and read what was recorded under them: see docs/sessions.md.
+type Keeper struct {
+	Options
+	past int64 // number of earlier epochs whose tickets are accepted
+
+	polling sync.Mutex // held by step
+
+	mu     sync.Mutex
+	known  []map[int64]*variants            // of each secret, by epoch
+	scopes map[string]*sslfilter.TicketKeys // by name
+	set    map[string][][ticketKeySize]byte // what the keys of a scope were set to
+	stop   context.CancelFunc               // nil before Start
+	done   chan struct{}
+	closed bool
+
+	count struct{ polls, errors, made, restored, differed, rejected, changes atomic.Int64 }
+	fresh atomic.Bool // the present key came from Redis
+}
+
+// variants are the keys of one epoch that came from Redis, the present one first.
+type variants struct{ list []master }
+
+// KeeperStats has counters of a Keeper.
+type KeeperStats struct {
+	Polls     int64 // how often Redis was asked
+	Errors    int64 // how often that failed
+	Made      int64 // keys that this server made
+	Restored  int64 // keys that Redis had lost and got from this server
+	Differed  int64 // keys in Redis that differ from those that this server had
+	Rejected  int64 // values that were not sealed for their name
+	Changes   int64 // how often the ticket keys were set
+	FromRedis bool  // the present key came from Redis; otherwise it is derived from the secret
+}
+
+// NewKeeper makes a Keeper. It does not connect.
+func NewKeeper(o Options) (*Keeper, error) {
+	o, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	k := &Keeper{
+		Options: o, past: int64((ticketLifetime + o.Epoch - 1) / o.Epoch),
+		scopes: make(map[string]*sslfilter.TicketKeys), set: make(map[string][][ticketKeySize]byte),
+	}
+	for range o.Secret.list {
+		k.known = append(k.known, make(map[int64]*variants))
+	}
+	return k, nil
+}
+
+// TicketKeys returns the keys for the contexts of a scope, for Options.TicketKeys. They are
+// usable at once, and a Keeper that has been started keeps them up to date. Tickets of
+// one scope are not accepted in another. Servers that do not serve the same clients in
+// the same way, such as two relays, need different scopes. All servers of the fleet need
+// the same scopes, but not at the same time.
+func (k *Keeper) TicketKeys(scope string) (*sslfilter.TicketKeys, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if keys := k.scopes[scope]; keys != nil {
+		return keys, nil
+	}
+	keys, err := sslfilter.NewTicketKeys()
+	if err != nil {
+		return nil, err
+	}
+	k.scopes[scope] = keys
+	if err := k.apply(k.epoch(), scope); err != nil {
+		delete(k.scopes, scope)
+		return nil, err
+	}
+	return keys, nil
+}
+
+// Start asks Redis once, for at most 5 seconds or until ctx ends, and then keeps the keys up to
+// date until Close. If Redis does not answer, OnError is told, and Start succeeds.
+func (k *Keeper) Start(ctx context.Context) error {
+	k.mu.Lock()
+	if k.closed || k.stop != nil {
+		k.mu.Unlock()
+		return errors.New("sslredis: the Keeper has been started or closed before")
+	}
+	var life context.Context
+	life, k.stop = context.WithCancel(context.Background())
+	k.done = make(chan struct{})
+	k.mu.Unlock()
+	failed := k.step(ctx) != nil
+	go k.run(life, failed)
+	return nil
+}
+
+// Close ends the goroutine of Start and clears the keys that the Keeper has. The ticket
+// keys that contexts have stay as they are.
+func (k *Keeper) Close() error {
+	k.mu.Lock()
+	stop, done := k.stop, k.done
+	k.closed = true
+	k.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
+	}
+	k.polling.Lock()
+	defer k.polling.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, known := range k.known {
+		for epoch := range known {
+			forget(known, epoch)
+		}
+	}
+	for scope, keys := range k.set {
+		clear(keys)
+		delete(k.set, scope)
+	}
+	return nil
+}
+
+// Stats returns the counters.
+func (k *Keeper) Stats() KeeperStats {
+	c := &k.count
+	return KeeperStats{Polls: c.polls.Load(), Errors: c.errors.Load(), Made: c.made.Load(), Restored: c.restored.Load(),
+		Differed: c.differed.Load(), Rejected: c.rejected.Load(), Changes: c.changes.Load(), FromRedis: k.fresh.Load()}
+}
+
+// run is the goroutine of a Keeper.
+func (k *Keeper) run(ctx context.Context, failed bool) {
+	defer close(k.done)
+	retry := minRetry
+	for {
+		pause := k.Epoch / polls
+		if failed {
+			pause, retry = min(retry, pause), 2*retry
+		} else {
+			retry = minRetry
+		}
+		pause = pause/2 + mathrand.N(pause) // so that the servers do not ask at the same time
+		if next := k.Epoch - time.Duration(k.now().UnixNano())%k.Epoch; next < pause {
+			pause = next // the next epoch begins
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+			failed = k.step(ctx) != nil
+		}
+	}
+}
+
+// epoch returns the number of the present epoch.
+func (k *Keeper) epoch() int64 { return k.now().Unix() / int64(k.Epoch/time.Second) }
+
+func (k *Keeper) begin(epoch int64) time.Time {
+	return time.Unix(epoch*int64(k.Epoch/time.Second), 0)
+}
+
+// label names an epoch. Fleets with epochs of another length have other keys.
+func (k *Keeper) label(epoch int64) string { return fmt.Sprintf("%d/%d", epoch, k.Epoch/time.Second) }
+
+// step brings the keys up to date, first without Redis and then with it.
+func (k *Keeper) step(ctx context.Context) error {
+	k.polling.Lock()
+	defer k.polling.Unlock()
+	now := k.epoch()
+	k.count.polls.Add(1)
+	err := k.applyAll(now) // Redis may keep us waiting
+	limited, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	err = errors.Join(err, k.exchange(limited, now))
+	err = errors.Join(err, k.applyAll(now))
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		k.count.errors.Add(1)
+		k.OnError(err)
+	}
+	return err
+}
+
+// slot is a key in Redis.
+type slot struct {
+	secret int
+	epoch  int64
+	name   string
+}
+
+// exchange reads the keys of the epochs that matter, and makes or restores those that
+// Redis does not have.
+func (k *Keeper) exchange(ctx context.Context, now int64) error {
+	var slots []slot
+	for i := range k.Secret.list {
+		for epoch := now - k.past; epoch <= now+ahead; epoch++ {
+			slots = append(slots, slot{i, epoch, k.Secret.list[i].epochName(k.Prefix, k.label(epoch))})
+		}
+	}
+	missing, err := k.read(ctx, slots)
+	if err != nil {
+		return err
+	}
+	written, err := k.write(ctx, missing)
+	if len(written) > 0 { // another server may have been faster
+		lost, again := k.read(ctx, written)
+		if again == nil && len(lost) > 0 {
+			again = errLost
+		}
+		err = errors.Join(err, again)
+	}
+	return err
+}
+
+// errLost is the error of a Redis that keeps nothing. Derived keys are then in use.
+var errLost = errors.New("sslredis: ticket keys: Redis does not have the keys that it has just accepted")
+
+// read reads keys, and returns those that Redis does not have.
+func (k *Keeper) read(ctx context.Context, slots []slot) (missing []slot, err error) {
+	replies := make([]*redis.StringCmd, len(slots))
+	k.Client.Pipelined(ctx, func(p redis.Pipeliner) error { // each reply has its own error
+		for i, s := range slots {
+			replies[i] = p.Get(ctx, s.name)
+		}
+		return nil
+	})
+	var all []error
+	for i, s := range slots {
+		value, err := replies[i].Bytes()
+		switch {
+		case errors.Is(err, redis.Nil):
+			missing = append(missing, s)
+		case err != nil:
+			all = append(all, err)
+		default:
+			if err := k.learn(s, value); err != nil {
+				k.count.rejected.Add(1)
+				all = append(all, err)
+			}
+		}
+	}
+	if len(all) > 0 {
+		return missing, fmt.Errorf("sslredis: ticket keys: %w", all[0]) // the others rarely differ
+	}
+	return missing, nil
+}
+
+// learn takes a key that Redis has as the present one of its epoch.
+func (k *Keeper) learn(s slot, value []byte) error {
+	plain, err := k.Secret.list[s.secret].open(s.name, value)
+	if err != nil || len(plain) != masterSize {
+		return errSealed
+	}
+	defer clear(plain)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	known := k.known[s.secret][s.epoch]
+	if known == nil {
+		known = new(variants)
+		k.known[s.secret][s.epoch] = known
+	}
+	own := master(plain)
+	switch place := slices.Index(known.list, own); {
+	case place == 0:
+	case place > 0:
+		known.list[0], known.list[place] = known.list[place], known.list[0]
+		k.count.differed.Add(1)
+	default:
+		if len(known.list) > 0 {
+			k.count.differed.Add(1)
+		}
+		known.list = slices.Insert(known.list, 0, own)
+		if len(known.list) > maxVariants {
+			clear(known.list[maxVariants][:])
+			known.list = known.list[:maxVariants]
+		}
+	}
+	return nil
+}
+
+// write puts keys into Redis that it does not have, and returns them. Another server may
+// do the same: the first one counts.
+func (k *Keeper) write(ctx context.Context, missing []slot) (written []slot, err error) {
+	var all []error
+	for _, s := range missing {
+		var own master
+		k.mu.Lock()
+		known := k.known[s.secret][s.epoch]
+		if known != nil {
+			own = known.list[0]
+		}
+		k.mu.Unlock()
+		if known == nil {
+			if k.begin(s.epoch).Sub(k.now()) < k.Epoch/lead {
+				continue // a server that has read the keys before would not know it in time
+			}
+			rand.Read(own[:])
+		}
+		made, err := k.put(ctx, s, own)
+		clear(own[:])
+		switch {
+		case err != nil:
+			all = append(all, fmt.Errorf("sslredis: ticket keys: %w", err))
+			continue
+		case made && known == nil:
+			k.count.made.Add(1)
+		case made:
+			k.count.restored.Add(1)
+		}
+		written = append(written, s)
+	}
+	if len(all) > 0 {
+		return written, all[0]
+	}
+	return written, nil
+}
+
+// put puts a key into Redis, if it has none for the epoch.
+func (k *Keeper) put(ctx context.Context, s slot, own master) (made bool, err error) {
+	value, err := k.Secret.list[s.secret].seal(s.name, own[:])
+	if err != nil {
+		return false, err
+	}
+	life := k.begin(s.epoch + 1 + k.past).Sub(k.now())
+	return k.Client.SetNX(ctx, s.name, value, max(life, time.Second)).Result()
+}
+
+// applyAll forgets the keys of old epochs and sets the ticket keys of all scopes.
+func (k *Keeper) applyAll(now int64) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	for _, known := range k.known {
+		for epoch := range known {
+			if epoch < now-k.past || epoch > now+ahead { // the clock may have been set back
+				forget(known, epoch)
+			}
+		}
+	}
+	var all []error
+	for scope := range k.scopes {
+		all = append(all, k.apply(now, scope))
+	}
+	return errors.Join(all...)
+}
+
+func forget(known map[int64]*variants, epoch int64) {
+	clear(known[epoch].list)
+	delete(known, epoch)
+}
+
+// apply sets the ticket keys of a scope. k.mu is held.
+func (k *Keeper) apply(now int64, scope string) error {
+	var list [][ticketKeySize]byte
+	add := func(m *master) error {
+		key, err := m.ticketKey(scope)
+		list = append(list, key)
+		return err
+	}
+	var err error
+	for _, epoch := range k.accepted(now) {
+		for i := range k.Secret.list {
+			if known := k.known[i][epoch]; known != nil {
+				for j := range known.list {
+					err = errors.Join(err, add(&known.list[j]))
+				}
+			}
+			derived := k.Secret.list[i].derive(k.label(epoch))
+			err = errors.Join(err, add(&derived))
+			clear(derived[:])
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if len(list) > maxTicketKeys {
+		clear(list[maxTicketKeys:])
+		list = list[:maxTicketKeys]
+	}
+	k.fresh.Store(k.known[0][now] != nil)
+	if old := k.set[scope]; slices.Equal(old, list) {
+		clear(list)
+		return nil
+	} else if err := k.scopes[scope].Set(list...); err != nil {
+		clear(list)
+		return fmt.Errorf("sslredis: %w", err)
+	} else {
+		clear(old)
+	}
+	k.set[scope] = list
+	k.count.changes.Add(1)
+	return nil
+}
+
+// accepted returns the epochs whose tickets are accepted. The present one is the first,
+// so that the first key of the first secret encrypts. The next one is among them, since
+// other clocks may be ahead.
+func (k *Keeper) accepted(now int64) []int64 {
+	list := []int64{now, now + 1}
+	for epoch := now - 1; epoch >= now-k.past; epoch-- {
+		list = append(list, epoch)
+	}
+	return list
+}
