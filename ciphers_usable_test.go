@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,6 +164,35 @@ func TestCiphersUsableWithSuiteB(t *testing.T) {
 				}
 				require.ErrorContains(t, refuse(t, o, option, ""), "; the rules of Suite B need a key on "+c.text)
 			})
+		}
+	}
+}
+
+// The rules of Suite B replace the list of signature algorithms. In TLS 1.3, OpenSSL needs an
+// algorithm for the key in both.
+func TestCiphersUsableWithSuiteBAndSignatures(t *testing.T) {
+	p256, p384 := curveServer(t, elliptic.P256()), curveServer(t, elliptic.P384())
+	for _, c := range []struct {
+		list, algorithm string
+		server          sslfilter.Options
+	}{
+		{"SUITEB128", "ECDSA+SHA256", p256}, {"SUITEB128", "ecdsa_secp384r1_sha384", p384}, {"SUITEB128ONLY", "ecdsa_secp256r1_sha256", p256}, {"SUITEB192", "SHA384+ECDSA", p384},
+	} {
+		for _, also := range []string{"rsa_pss_rsae_sha256", "ecdsa_secp521r1_sha512:RSA+SHA256", "ed25519"} {
+			for algorithms, fits := range map[string]bool{also: false, also + ":" + c.algorithm: true} {
+				t.Run(c.list+" "+algorithms, func(t *testing.T) {
+					o := testkit.With(c.server, testkit.Cipher(c.list), func(o *sslfilter.Options) { o.SignatureAlgorithms = algorithms })
+					usable := requireUsable(t, o)
+					require.Equal(t, fits, slices.Contains(usable, "TLS_AES_256_GCM_SHA384"))
+					require.True(t, slices.ContainsFunc(usable, func(name string) bool { return strings.HasPrefix(name, "ECDHE-") }))
+					o.MinVersion = sslfilter.VersionTLS13
+					if fits {
+						require.NoError(t, accepted(o))
+						return
+					}
+					require.ErrorContains(t, refuse(t, o, "Cipher", ""), "; in TLS 1.3, SignatureAlgorithms must have an algorithm for it, too")
+				})
+			}
 		}
 	}
 }
