@@ -27,12 +27,14 @@ var extras = [][2]string{
 	{keyUpdates, "OpenSSL 3.5"},
 	{javaCloses, "Java JSSE"},
 	{browser + " in TLS 1.2", "Chromium"}, {browser + " in TLS 1.3", "Chromium"}, {browserNone, "Chromium"},
+	{browserAgain + " in TLS 1.2", "Chromium"}, {browserAgain + " in TLS 1.3", "Chromium"}, {browserNames, "Chromium"},
 	{scan + " (default, RSA)", "sslscan"}, {scan + " (default, ECDSA)", "sslscan"}, {scan + " (TLS12)", "sslscan"}, {scan + " (Cipher)", "sslscan"},
 	{weak + " (default, RSA)", "testssl.sh"},
+	{keyLog, "Wireshark"},
 }
 
 // extraPeers are the peers that have rows only in the third table.
-var extraPeers = []string{"Chromium", "sslscan", "testssl.sh"}
+var extraPeers = []string{"Chromium", "sslscan", "testssl.sh", "Wireshark"}
 
 const (
 	helloRetry   = "HelloRetryRequest, both directions"
@@ -42,6 +44,9 @@ const (
 	keyUpdates   = "key updates asked for by its client and its server"
 	browser      = "a page, 100 KB each way, shows the verdict on the certificate of the browser"
 	browserNone  = "a browser without a certificate is told so"
+	browserAgain = "a resumed connection has the verdict on the certificate of the browser, which is verified again,"
+	browserNames = "the name of a page chooses the context"
+	keyLog       = "`tshark` decrypts a recorded connection with `KeyLog` of our server or our client"
 	scan         = "it finds the suites of `Ctx.Ciphers` that the key can serve, and no others"
 	weak         = "it calls nothing weak"
 )
@@ -269,6 +274,51 @@ func TestKeyUpdates(t *testing.T) {
 		server.Await("our " + strings.TrimSpace(word))
 	}
 	document.extra(keyUpdates, "OpenSSL 3.5", "yes")
+}
+
+// The key log of each side of ours decrypts a recorded connection with crypto/tls.
+func TestKeyLog(t *testing.T) {
+	out, _ := run(t, peers.Find(t, "tshark", "tshark"), "--version")
+	const text = "the secret text"
+	decrypted := func(t *testing.T, side func(log testkit.Change) (addr string, talk func(addr string))) {
+		keys := filepath.Join(t.TempDir(), "keys")
+		log, err := sslfilter.OpenKeyLog(keys)
+		require.NoError(t, err)
+		defer log.Close()
+		addr, talk := side(func(o *sslfilter.Options) { o.KeyLog = log })
+		record := testkit.NewCapture()
+		talk(record.Proxy(t, addr))
+		require.Contains(t, record.Decrypt(t, keys), text)
+		require.NotContains(t, record.Decrypt(t, keys+"-none"), text)
+	}
+	say := func(t *testing.T, c net.Conn, err error) {
+		t.Helper()
+		require.NoError(t, err)
+		defer c.Close()
+		testkit.Exchange(t, c, text)
+	}
+	for _, version := range tlsVersions {
+		t.Run("server/"+version.String(), func(t *testing.T) {
+			decrypted(t, func(log testkit.Change) (string, func(string)) {
+				addr, _ := echoServer(t, testkit.Server(log))
+				return addr, func(addr string) {
+					c, err := tls.Dial("tcp", addr, testkit.GoClient(t, func(c *tls.Config) { c.MaxVersion = uint16(version) }))
+					say(t, c, err)
+				}
+			})
+		})
+		t.Run("client/"+version.String(), func(t *testing.T) {
+			decrypted(t, func(log testkit.Change) (string, func(string)) {
+				l := tls.NewListener(testkit.Listen(t), testkit.GoServer(t))
+				return testkit.Serve(t, l, testkit.Echo), func(addr string) {
+					c, err := sslnet.Dial("tcp", addr, testkit.Ctx(t, testkit.Client(log, testkit.UpTo(version))))
+					say(t, c, err)
+				}
+			})
+		})
+	}
+	document.peer("Wireshark", "tshark", firstMatch(`TShark \D*(\d\S*\d)`, out))
+	document.extra(keyLog, "Wireshark", "yes")
 }
 
 // awaitTimes waits until the program has written text n times. OpenSSL's programs

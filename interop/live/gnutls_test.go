@@ -7,7 +7,6 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
-	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func gnutlsPeer() *peer {
@@ -19,7 +18,7 @@ func gnutlsPeer() *peer {
 		},
 		client: gnutlsClient,
 		server: gnutlsServer,
-		quirks: quirks{answers: func(asked []byte) []byte { return asked }},
+		quirks: quirks{asksOnCommand: "**REHANDSHAKE**\n", answers: func(asked []byte) []byte { return asked }},
 	}
 }
 
@@ -31,17 +30,35 @@ func gnutlsPriority(v sslfilter.Version) string {
 func gnutlsTerms(out string) outcome {
 	return outcome{
 		version: firstMatch(`Description: \((TLS[^)]*)\)`, out), cipher: firstMatch(`Description: .*\((.*)\)`, out),
-		cert: firstMatch(`Subject: (.*)`, out),
+		cert: firstMatch(`Subject: (.*)`, out), resumed: yesNo(strings.Contains(out, "*** This is a resumed session")),
 	}
 }
 
 func gnutlsClient(t testing.TB, c call) outcome {
-	args := []string{"--x509cafile", c.ca, "--priority", gnutlsPriority(c.version), "--alpn", "interop", "--port", peers.Port(t, c.addr)}
+	args := []string{"--x509cafile", c.ca, "--priority", gnutlsPriority(c.version), "--alpn", "interop", "--port", peers.Port(t, c.addr),
+		"--sni-hostname", c.host(), "--verify-hostname", c.host()}
+	switch c.auth {
+	case "RSA":
+		args[3] += ":-SIGN-ALL:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-SHA256:-ECDHE-ECDSA"
+	case "ECDSA": // RSA is for the signature of the CA
+		args[3] += ":-SIGN-ALL:+SIGN-ECDSA-SHA256:+SIGN-ECDSA-SECP256R1-SHA256:+SIGN-RSA-SHA256:-ECDHE-RSA:-DHE-RSA:-RSA"
+	}
 	if c.crt != "" {
 		args = append(args, "--x509certfile", c.crt, "--x509keyfile", c.key)
 	}
+	if c.again {
+		args = append(args, "--rehandshake")
+	}
+	if c.visits > 0 {
+		args = append(args, "--inline-commands")
+	}
 	p := peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-cli"), append(args, "localhost")...)
-	return lineClient(p, c, gnutlsTerms)
+	return lineClient(p, c, func(n int) {
+		p.Say("^resume^\n")
+		p.AwaitOutput("another handshake", func(out string, ended bool) bool {
+			return ended || strings.Count(out, "Handshake was completed") > n
+		})
+	}, gnutlsTerms)
 }
 
 func gnutlsServer(t testing.TB, c call) service {
@@ -49,9 +66,15 @@ func gnutlsServer(t testing.TB, c call) service {
 	args := []string{"--echo", "--port", port, "--x509certfile", c.crt, "--x509keyfile", c.key, "--priority", gnutlsPriority(c.version),
 		"--alpn", "interop"}
 	if c.ask {
-		args = append(args, "--x509cafile", c.ca, "--x509crlfile", testkit.AbsPKI("crl.pem"), "--require-client-cert", "--verify-client-cert")
+		args = append(args, "--x509cafile", c.ca, "--require-client-cert", "--verify-client-cert")
 	} else {
 		args = append(args, "--disable-client-cert")
+	}
+	if c.crl != "" {
+		args = append(args, "--x509crlfile", c.crl)
+	}
+	if c.staple != "" {
+		args = append(args, "--ocsp-response", c.staple, "--ignore-ocsp-response-errors")
 	}
 	p := peers.StartForeign(t, nil, peers.Find(t, "gnutls-bin", "gnutls-serv"), args...)
 	p.Await("listening on IPv4")

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // goPeer returns crypto/tls as a peer.
@@ -23,8 +26,15 @@ func goPeer() *peer {
 		name: "Go crypto/tls", short: true, debian: "comes with Go", clientALPN: "interop", serverALPN: "interop",
 		version: func(testing.TB) string { return runtime.Version() },
 		client:  goClient,
-		server:  goServer,
-		quirks:  quirks{noCRL: true},
+		lacks: map[string]string{
+			"client " + again:            "way to ask for it",
+			"client " + byStore + " 1.2": "resumption by session id",
+			"server " + again:            "way to ask for it",
+
+			"client " + twoKeys + " 1.3": "choice of signature algorithms", "client " + mustStaple: "check of the extension",
+		},
+		server: goServer,
+		quirks: quirks{noCRL: true},
 	}
 }
 
@@ -46,6 +56,14 @@ func goConfig(t testing.TB, c call) *tls.Config {
 		// Otherwise the client would not send its certificate to a server that names other CAs.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 		config.Certificates = []tls.Certificate{cert}
+	}
+	if c.staple != "" {
+		config.Certificates[0].OCSPStaple = testkit.Contents(t, c.staple)
+	}
+	for _, suite := range tls.CipherSuites() {
+		if c.auth != "" && strings.HasPrefix(suite.Name, "TLS_ECDHE_"+c.auth+"_") {
+			config.CipherSuites = append(config.CipherSuites, suite.ID)
+		}
 	}
 	return config
 }
@@ -87,18 +105,31 @@ func goTalk(conn *tls.Conn, c call, client bool) (result outcome) {
 	if len(state.PeerCertificates) > 0 {
 		result.cert = state.PeerCertificates[0].Subject.String()
 	}
+	result.resumed = yesNo(state.DidResume)
+	result.status = hex.EncodeToString(state.OCSPResponse)
 	if err != nil {
 		result.text = err.Error()
 	}
 	return result
 }
 
+// goTimes returns the outcome of the last connection, if all of them succeeded.
+func goTimes(c call, visit func() outcome) (last outcome) {
+	for i := 0; i < c.times() && (i == 0 || last.done); i++ {
+		last = visit()
+	}
+	return last
+}
+
 func goClient(t testing.TB, c call) outcome {
 	config := goConfig(t, c)
-	config.ServerName, config.RootCAs = "localhost", goPool(t, c.ca)
-	conn, err := net.DialTimeout("tcp", c.addr, peers.Patience)
-	require.NoError(t, err)
-	return goTalk(tls.Client(conn, config), c, true)
+	config.ServerName, config.RootCAs = c.host(), goPool(t, c.ca)
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	return goTimes(c, func() outcome {
+		conn, err := net.DialTimeout("tcp", c.addr, peers.Patience)
+		require.NoError(t, err)
+		return goTalk(tls.Client(conn, config), c, true)
+	})
 }
 
 func goServer(t testing.TB, c call) service {
@@ -111,12 +142,13 @@ func goServer(t testing.TB, c call) service {
 	t.Cleanup(func() { l.Close() })
 	result := make(chan outcome, 1)
 	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			result <- outcome{text: err.Error()}
-			return
-		}
-		result <- goTalk(tls.Server(conn, config), c, false)
+		result <- goTimes(c, func() outcome {
+			conn, err := l.Accept()
+			if err != nil {
+				return outcome{text: err.Error()}
+			}
+			return goTalk(tls.Server(conn, config), c, false)
+		})
 	}()
 	return service{addr: l.Addr().String(), end: func() outcome { return <-result }}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
-	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const nginxPackage = "nginx-light"
@@ -32,6 +31,12 @@ func nginxPeer() *peer {
 		},
 		client: nginxClient,
 		server: nginxServer,
+		lacks: map[string]string{
+			"client " + again: "way to ask for it",
+			"server " + again: "way to ask for it",
+
+			"client " + stapling: "check of a stapled response", "client " + mustStaple: "check of the extension", "client " + alpn: "ALPN towards a backend",
+		},
 		quirks: quirks{answersInHTTP: true, clientSilent: true, clientLeaves: []error{io.EOF}},
 	}
 }
@@ -60,11 +65,15 @@ http {
 func nginxServer(t testing.TB, c call) service {
 	var result atomic.Pointer[outcome]
 	result.Store(new(outcome))
+	var done atomic.Int64
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
+		if err == nil && bytes.Equal(got, c.want) {
+			done.Add(1)
+		}
 		result.Store(&outcome{
-			done:    err == nil && bytes.Equal(got, c.want),
 			version: r.Header.Get("X-Version"), cipher: r.Header.Get("X-Cipher"), cert: r.Header.Get("X-Subject"),
+			resumed: yesNo(r.Header.Get("X-Reused") == "r"),
 		})
 		w.Write(c.send)
 	}))
@@ -72,17 +81,24 @@ func nginxServer(t testing.TB, c call) service {
 	port := peers.FreePort(t)
 	ask := ""
 	if c.ask {
-		ask = fmt.Sprintf("ssl_verify_client on; ssl_client_certificate %s; ssl_crl %s;", c.ca, testkit.AbsPKI("crl.pem"))
+		ask = fmt.Sprintf("ssl_verify_client on; ssl_client_certificate %s;", c.ca)
+	}
+	if c.crl != "" {
+		ask += fmt.Sprintf(" ssl_crl %s;", c.crl)
+	}
+	if c.staple != "" {
+		ask += fmt.Sprintf(" ssl_stapling on; ssl_stapling_file %s;", c.staple)
 	}
 	p := startNginx(t, port, fmt.Sprintf(`listen 127.0.0.1:%s ssl; ssl_certificate %s; ssl_certificate_key %s; ssl_protocols %s; %s
 		location / {
 			proxy_pass %s;
 			proxy_set_header X-Version $ssl_protocol; proxy_set_header X-Cipher $ssl_cipher; proxy_set_header X-Subject $ssl_client_s_dn;
+			proxy_set_header X-Reused $ssl_session_reused;
 		}`, port, c.crt, c.key, c.version, ask, backend.URL))
 	return service{addr: "127.0.0.1:" + port, end: func() outcome {
 		stop(p)
 		result := *result.Load()
-		result.text = p.Output()
+		result.done, result.text = done.Load() == int64(c.times()), p.Output()
 		return result
 	}}
 }
@@ -95,21 +111,30 @@ func stop(p *peers.Program) {
 
 func nginxClient(t testing.TB, c call) outcome {
 	port := peers.FreePort(t)
-	crt := ""
+	crt, reuse := "", "off"
+	if c.visits > 0 {
+		reuse = "on"
+	}
 	if c.crt != "" {
 		crt = fmt.Sprintf("proxy_ssl_certificate %s; proxy_ssl_certificate_key %s;", c.crt, c.key)
 	}
+	if c.auth != "" {
+		crt += " proxy_ssl_conf_command SignatureAlgorithms " + map[string]string{"RSA": "RSA-PSS+SHA256", "ECDSA": "ECDSA+SHA256"}[c.auth] + ";"
+	}
 	p := startNginx(t, port, fmt.Sprintf(`listen 127.0.0.1:%s;
 		location / {
-			proxy_pass https://%s; proxy_ssl_name localhost; proxy_ssl_server_name on; proxy_ssl_protocols %s; proxy_ssl_session_reuse off;
+			proxy_pass https://%s; proxy_ssl_name %s; proxy_ssl_server_name on; proxy_ssl_protocols %s; proxy_ssl_session_reuse %s;
 			proxy_ssl_verify on; proxy_ssl_trusted_certificate %s; %s
-		}`, port, c.addr, c.version, c.ca, crt))
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: peers.Patience}
-	resp, err := client.Post("http://127.0.0.1:"+port+"/", "text/plain", bytes.NewReader(c.send))
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
+		}`, port, c.addr, c.host(), c.version, reuse, c.ca, crt))
+	client, done := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: peers.Patience}, true
+	for range c.times() {
+		resp, err := client.Post("http://127.0.0.1:"+port+"/", "text/plain", bytes.NewReader(c.send))
+		require.NoError(t, err)
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		require.NoError(t, err)
+		done = done && resp.StatusCode == http.StatusOK && bytes.Equal(got, c.want)
+	}
 	stop(p)
-	return outcome{done: resp.StatusCode == http.StatusOK && bytes.Equal(got, c.want), text: strings.TrimSpace(p.Output())}
+	return outcome{done: done, text: strings.TrimSpace(p.Output())}
 }

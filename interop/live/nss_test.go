@@ -31,11 +31,15 @@ func nssPeer() *peer {
 			return debianVersion(t, nssPackage)
 		},
 		client: nssClient,
+		lacks: map[string]string{
+			"client " + stapling: "check of a stapled response on a connection that transfers data", "client " + mustStaple: "check of the extension", "client " + alpn: "ALPN",
+			"server " + alpn: "ALPN",
+		},
 		server: nssServer,
 		quirks: quirks{
-			waitsForEnd: true,
-			asked:       func(b []byte) []byte { return []byte("GET / HTTP/1.0\r\n" + string(b[:125*64-1]) + "\r\n\r\n") },
-			answers:     func(b []byte) []byte { return []byte(head + string(b) + "EOF\r\n\r\n\r\n") },
+			waitsForEnd: true, staplesSHA1: true,
+			asked:   func(b []byte) []byte { return []byte("GET / HTTP/1.0\r\n" + string(b[:125*64-1]) + "\r\n\r\n") },
+			answers: func(b []byte) []byte { return []byte(head + string(b) + "EOF\r\n\r\n\r\n") },
 		},
 	}
 }
@@ -72,9 +76,11 @@ func nssDatabase(t testing.TB, ca string, keys bool) string {
 	dir, err := os.MkdirTemp(scratch, "nss-")
 	require.NoError(t, err)
 	if keys {
-		makeNSSDatabase(t, dir, ca, "client", "client-revoked", "client-expired", "client-unknown", "server", "server-unknown")
-		out, status := run(t, peers.Find(t, nssPackage, "crlutil"), "-I", "-d", "sql:"+dir, "-i", testkit.AbsPKI("crl.der"), "-B")
-		require.Zero(t, status, out)
+		makeNSSDatabase(t, dir, ca, "client", "client-revoked", "client-expired", "client-unknown", "server", "server-unknown", "root")
+		if ca == testkit.AbsPKI("root.crt") {
+			out, status := run(t, peers.Find(t, nssPackage, "crlutil"), "-I", "-d", "sql:"+dir, "-i", testkit.AbsPKI("crl.der"), "-B")
+			require.Zero(t, status, out)
+		}
 	} else {
 		makeNSSDatabase(t, dir, ca)
 	}
@@ -85,22 +91,29 @@ func nssDatabase(t testing.TB, ca string, keys bool) string {
 	return nssDatabases.made[id]
 }
 
-// makeNSSDatabase makes a database that trusts ca and has keys under their names.
+// makeNSSDatabase makes a database that trusts ca and has keys of the PKI under their
+// names.
 func makeNSSDatabase(t testing.TB, dir, ca string, names ...string) {
 	t.Helper()
-	must := func(debian, name string, args ...string) {
-		out, status := run(t, peers.Find(t, debian, name), args...)
-		require.Zero(t, status, "%s %v: %s", name, args, out)
-	}
-	db := "sql:" + dir
-	must(nssPackage, "certutil", "-N", "-d", db, "--empty-password")
-	must(nssPackage, "certutil", "-A", "-d", db, "-n", "ca", "-t", "CT,C,", "-i", ca)
+	mustNSS(t, nssPackage, "certutil", "-N", "-d", "sql:"+dir, "--empty-password")
+	mustNSS(t, nssPackage, "certutil", "-A", "-d", "sql:"+dir, "-n", "ca", "-t", "CT,C,", "-i", ca)
 	for _, name := range names {
-		p12 := filepath.Join(t.TempDir(), name+".p12")
-		must("openssl", "openssl", "pkcs12", "-export", "-in", testkit.AbsPKI(name+".crt"), "-inkey", testkit.AbsPKI(name+".key"), "-name", name,
-			"-passout", "pass:", "-out", p12)
-		must(nssPackage, "pk12util", "-i", p12, "-d", db, "-W", "")
+		addNSSKey(t, dir, testkit.AbsPKI(name+".crt"), testkit.AbsPKI(name+".key"))
 	}
+}
+
+// addNSSKey adds a key to a database, under the name of the file with the certificate.
+func addNSSKey(t testing.TB, dir, crt, key string) {
+	t.Helper()
+	p12 := filepath.Join(t.TempDir(), "key.p12")
+	mustNSS(t, "openssl", "openssl", "pkcs12", "-export", "-in", crt, "-inkey", key, "-name", nssNickname(crt), "-passout", "pass:", "-out", p12)
+	mustNSS(t, nssPackage, "pk12util", "-i", p12, "-d", "sql:"+dir, "-W", "")
+}
+
+func mustNSS(t testing.TB, debian, name string, args ...string) {
+	t.Helper()
+	out, status := run(t, peers.Find(t, debian, name), args...)
+	require.Zero(t, status, "%s %v: %s", name, args, out)
 }
 
 func nssNickname(crt string) string { return strings.TrimSuffix(filepath.Base(crt), ".crt") }
@@ -126,7 +139,19 @@ var nssSays = regexp.MustCompile(`(\n\n)?(tstclnt: .*\n)+`)
 func nssClient(t testing.TB, c call) outcome {
 	result := filepath.Join(t.TempDir(), "result") // it does not notice the end of a pipe
 	require.NoError(t, os.WriteFile(result, c.send, 0o600))
-	args := []string{"-4", "-A", result, "-h", "localhost", "-p", peers.Port(t, c.addr), "-d", nssDatabase(t, c.ca, c.crt != ""), "-V", nssVersion(c.version), "-v"}
+	args := []string{"-4", "-A", result, "-h", "localhost", "-p", peers.Port(t, c.addr), "-d", nssDatabase(t, c.ca, c.crt != ""), "-V", nssVersion(c.version), "-v", "-a", c.host()}
+	if c.auth != "" {
+		args = append(args, "-J", map[string]string{"RSA": "rsa_pss_rsae_sha256", "ECDSA": "ecdsa_secp256r1_sha256"}[c.auth])
+	}
+	if c.status {
+		args = append(args, "-T")
+	}
+	if c.again {
+		args = append(args, "-r", "1")
+	}
+	if c.visits > 0 {
+		args = append(args, "-u", "-L", fmt.Sprint(c.visits))
+	}
 	if c.crt != "" {
 		args = append(args, "-n", nssNickname(c.crt))
 	}
@@ -135,15 +160,31 @@ func nssClient(t testing.TB, c call) outcome {
 	status := p.Wait()
 	out := nssSays.ReplaceAllString(p.Output(), "")
 	terms := nssTerms(p.Output())
-	terms.done, terms.text = status == 0 && string(payloadIn(out)) == string(c.want), fmt.Sprint(status, nssSays.FindAllString(p.Output(), 20))
+	terms.done, terms.text = status == 0 && string(payloadIn(out)) == strings.Repeat(string(c.want), c.times()), fmt.Sprint(status, nssSays.FindAllString(p.Output(), 20))
 	return terms
 }
 
 func nssServer(t testing.TB, c call) service {
 	port := peers.FreePort(t)
-	args := []string{"-p", port, "-d", nssDatabase(t, testkit.AbsPKI("root.crt"), true), "-n", nssNickname(c.crt), "-V", nssVersion(c.version), "-v"}
+	db := nssDatabase(t, c.ca, true)
+	if filepath.Dir(c.crt) != filepath.Dir(c.ca) { // it is not in the PKI
+		dir := t.TempDir()
+		makeNSSDatabase(t, dir, c.ca, "root")
+		addNSSKey(t, dir, c.crt, c.key)
+		db = "sql:" + dir
+	}
+	args := []string{"-p", port, "-d", db, "-n", nssNickname(c.crt), "-V", nssVersion(c.version), "-v"}
 	if c.ask {
 		args = append(args, "-r", "-r")
+	}
+	if c.visits > 0 {
+		args = append(args, "-u")
+	}
+	if c.again { // to ask for a certificate then
+		args = append(args, "-r", "-r", "-r")
+	}
+	if c.staple != "" {
+		args = append(args, "-T", strings.TrimSuffix(filepath.Base(c.staple), ".ocsp"), "-A", "ca")
 	}
 	p := peers.StartForeign(t, nil, peers.Find(t, nssPackage, "selfserv"), args...)
 	p.AwaitPort(port)

@@ -3,12 +3,13 @@ package live_test
 import (
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
-	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // opensslPeers returns the openssl commands of the releases with long-term support.
@@ -16,6 +17,7 @@ func opensslPeers() (list []*peer) {
 	for _, series := range []string{"1.1.1", "3.0", "3.5"} {
 		find := func(t testing.TB) string { return peers.FindOpenSSL(t, series) }
 		p := &peer{name: "OpenSSL " + series, short: series == "3.0", debian: "openssl, or `scripts/mkssl.sh`", clientALPN: "interop", serverALPN: "interop"}
+		p.lacks = map[string]string{"client " + mustStaple: "check of the extension"}
 		p.quirks.serverCuts = series == "1.1.1" // s_server sets SSL_SENT_SHUTDOWN and frees the connection
 		p.version = func(t testing.TB) string {
 			out, _ := run(t, find(t), "version")
@@ -44,40 +46,80 @@ func opensslVersion(v sslfilter.Version) string {
 
 func opensslClient(t testing.TB, path string, c call) outcome {
 	args := []string{"s_client", "-connect", c.addr, opensslVersion(c.version), "-CAfile", c.ca, "-verify_return_error",
-		"-verify_hostname", "localhost", "-servername", "localhost", "-alpn", "interop", "-brief"}
+		"-verify_hostname", c.host(), "-servername", c.host(), "-alpn", "interop"}
+	if c.auth != "" {
+		args = append(args, "-sigalgs", map[string]string{"RSA": "RSA-PSS+SHA256", "ECDSA": "ECDSA+SHA256"}[c.auth])
+	}
+	if c.status {
+		args = append(args, "-status")
+	} else {
+		args = append(args, "-brief")
+	}
 	if c.crt != "" {
 		args = append(args, "-cert", c.crt, "-key", c.key)
 	}
+	if c.visits == 0 {
+		return opensslVisit(t, path, c, args)
+	}
+	session, times, result := filepath.Join(t.TempDir(), "session"), c.visits, outcome{}
+	c.visits = 0
+	for i := 0; i < times && (i == 0 || result.done); i++ {
+		result = opensslVisit(t, path, c, append(args, "-sess_out", session))
+		args = append(args[:len(args):len(args)], "-sess_in", session)
+	}
+	return result
+}
+
+func opensslVisit(t testing.TB, path string, c call, args []string) outcome {
 	p := peers.StartForeign(t, nil, path, args...)
-	return lineClient(p, c, func(out string) outcome {
-		return outcome{version: firstMatch(`Protocol version: (\S+)`, out), cipher: firstMatch(`Ciphersuite: (\S+)`, out)}
+	if c.again {
+		p.Say("R\n")
+		p.Await("RENEGOTIATING")
+	}
+	return lineClient(p, c, nil, func(out string) outcome {
+		return outcome{
+			version: firstMatch(`Protocol version: (\S+)`, out), cipher: firstMatch(`Ciphersuite: (\S+)`, out), status: firstMatch(`Cert Status: (.*)`, out),
+		}
 	})
 }
 
 // lineClient talks through a client that sends its standard input, ends at the end of
-// that input, and mixes the data that it receives with its own output.
-func lineClient(p *peers.Program, c call, read func(out string) outcome) outcome {
-	p.Write(c.send)
-	awaitPayload(p, c.want)
+// that input, and mixes the data that it receives with its own output. resume makes it
+// connect again; n is the number of its connections until then.
+func lineClient(p *peers.Program, c call, resume func(n int), read func(out string) outcome) outcome {
+	for n := range c.times() {
+		if n > 0 {
+			resume(n)
+		}
+		p.Write(c.send)
+		awaitPayload(p, (n+1)*len(c.want))
+	}
 	p.CloseInput()
 	status := p.Wait()
 	out := p.Output()
 	result := read(out)
-	result.done = status == 0 && string(payloadIn(out)) == string(c.want)
+	result.done = status == 0 && string(payloadIn(out)) == strings.Repeat(string(c.want), c.times())
 	result.text = payloadLine.ReplaceAllString(out, "")
 	return result
 }
 
 func opensslServer(t testing.TB, path string, c call) service {
-	args := []string{"s_server", "-accept", "127.0.0.1:0", "-naccept", "1", opensslVersion(c.version), "-cert", c.crt, "-key", c.key,
+	args := []string{"s_server", "-accept", "127.0.0.1:0", "-naccept", fmt.Sprint(c.times()), opensslVersion(c.version), "-cert", c.crt, "-key", c.key,
 		"-alpn", "interop"}
 	if c.ask {
-		args = append(args, "-CAfile", c.ca, "-CRL", testkit.AbsPKI("crl.pem"), "-crl_check", "-Verify", "1", "-verify_return_error")
+		args = append(args, "-CAfile", c.ca, "-Verify", "1", "-verify_return_error")
+	}
+	if c.crl != "" {
+		args = append(args, "-CRL", c.crl, "-crl_check")
+	}
+	if c.staple != "" {
+		args = append(args, "-status_file", c.staple)
 	}
 	p := peers.StartForeign(t, nil, path, args...)
 	return lineServer(p, p.Await("ACCEPT "), c, func(out string) outcome {
 		return outcome{
 			version: opensslSessionVersion(out), cipher: firstMatch(`CIPHER is (\S+)`, out), cert: firstMatch(`subject=(.*)`, out),
+			resumed: yesNo(strings.Contains(out, "\nReused session-id\n")),
 		}
 	})
 }
@@ -98,10 +140,10 @@ func opensslSessionVersion(out string) string {
 	return sslfilter.Version(session.Version).String()
 }
 
-// awaitPayload waits until a program has printed want, in any pieces, or has ended.
-func awaitPayload(p *peers.Program, want []byte) {
+// awaitPayload waits until a program has printed size bytes of payloads, in any pieces, or has ended.
+func awaitPayload(p *peers.Program, size int) {
 	p.AwaitOutput("the payload", func(out string, ended bool) bool {
-		return ended || len(out) >= len(want) && len(payloadIn(out)) >= len(want)
+		return ended || len(out) >= size && len(payloadIn(out)) >= size
 	})
 }
 
@@ -111,15 +153,21 @@ func lineServer(p *peers.Program, addr string, c call, read func(out string) out
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		awaitPayload(p, c.want)
-		p.Write(c.send)
+		for i := range c.times() {
+			awaitPayload(p, (i+1)*len(c.want))
+			if c.again {
+				p.Write([]byte("R\n"))
+				return
+			}
+			p.Write(c.send)
+		}
 	}()
 	return service{addr: addr, end: func() outcome {
 		<-gone
 		p.Wait()
 		out := p.Output()
 		result := read(out)
-		result.done = string(payloadIn(out)) == string(c.want)
+		result.done = string(payloadIn(out)) == strings.Repeat(string(c.want), c.times())
 		result.text = payloadLine.ReplaceAllString(out, "")
 		return result
 	}}

@@ -34,7 +34,7 @@ func originalPeer() *peer {
 		client: originalClient,
 		server: originalServer,
 		quirks: quirks{
-			waitsForEnd: true, ignoresNotify: true, clientCuts: true, serverCuts: true, noSNI: true, acceptsInvalid: true, noCRL: true,
+			plain: true, waitsForEnd: true, ignoresNotify: true, clientCuts: true, serverCuts: true, noSNI: true, acceptsInvalid: true, noCRL: true,
 			fixed: originalSays(),
 		},
 	}

@@ -33,23 +33,34 @@ type report struct {
 	exists  bool
 	peer    *sslfilter.Peer
 	ids     []sslfilter.CertID
+	state   sslfilter.State
 }
 
 // see copies the properties of c.
 func (r *report) see(c *sslnet.Conn) {
 	r.version, r.cipher, r.sni, r.alpn = c.Version(), c.Cipher(), c.ServerName(), c.ALPN()
+	r.state = c.State()
 	r.exists, r.peer, r.ids = c.ClientCertExists(), c.Peer(), c.ClientCertIDs()
+}
+
+// serve makes the server's side of a connection.
+type serve = func(net.Conn) *sslnet.Conn
+
+// with returns the side of a server with these options.
+func with(t testing.TB, o sslfilter.Options) serve {
+	t.Helper()
+	ctx := testkit.Ctx(t, o)
+	return func(c net.Conn) *sslnet.Conn { return sslnet.Server(c, ctx) }
 }
 
 // host starts our server for one connection. It waits for want, answers with send, and
 // lets the client end.
-func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr string, end func() report) {
+func host(t testing.TB, p *peer, our serve, want, send []byte) (addr string, end func() report) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
-	ctx := testkit.Ctx(t, o)
 	done := make(chan report, 1)
 	go func() {
 		conn, err := l.Accept()
@@ -58,7 +69,7 @@ func host(t testing.TB, p *peer, o sslfilter.Options, want, send []byte) (addr s
 			done <- report{err: fmt.Errorf("no connection arrived: %w", err)}
 			return
 		}
-		c := sslnet.Server(conn, ctx)
+		c := our(conn)
 		defer c.Close()
 		done <- talk(c, p, want, send, true)
 	}()
@@ -189,29 +200,20 @@ func (r *report) ask(c *sslnet.Conn, send []byte) (io.Reader, error) {
 }
 
 // plainServer is the backend of a peer that removes TLS, and does that peer's part of
-// the conversation. all reports whether it received want and the end of the client.
-func plainServer(t testing.TB, want, send []byte) (addr string, all func() bool) {
+// the conversation. all reports whether each connection received c.want and the end of the
+// client.
+func plainServer(t testing.TB, c call) (addr string, all func() bool) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	done := make(chan bool, 1)
 	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			done <- false
-			return
+		good := true
+		for i := 0; good && i < c.times(); i++ {
+			good = plainAnswer(l, c)
 		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(peers.Patience))
-		got := make([]byte, len(want))
-		if _, err := io.ReadFull(conn, got); err != nil {
-			done <- false
-			return
-		}
-		_, err = conn.Write(send)
-		rest, end := io.ReadAll(conn)
-		done <- errors.Join(err, end) == nil && len(rest) == 0 && bytes.Equal(got, want)
+		done <- good
 	}()
 	return l.Addr().String(), func() bool {
 		l.Close()
@@ -219,23 +221,49 @@ func plainServer(t testing.TB, want, send []byte) (addr string, all func() bool)
 	}
 }
 
-// plainClient is the client of a peer that adds TLS. If the peer's connection to us
-// fails at once, the peer may reset this connection before Dial has returned.
-func plainClient(t testing.TB, addr string, send, want []byte) (all bool) {
+func plainAnswer(l net.Listener, c call) bool {
+	conn, err := l.Accept()
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(peers.Patience))
+	got := make([]byte, len(c.want))
+	if _, err := io.ReadFull(conn, got); err != nil {
+		return false
+	}
+	_, err = conn.Write(c.send)
+	rest, end := io.ReadAll(conn)
+	return errors.Join(err, end) == nil && len(rest) == 0 && bytes.Equal(got, c.want)
+}
+
+// plainClient is the client of a peer that adds TLS, at this port. If the peer's connection
+// to us fails at once, the peer may reset this connection before Dial has returned.
+func plainClient(t testing.TB, port string, c call) (all bool) {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
+	for range c.times() {
+		if !plainAsk(t, port, c) {
+			return false
+		}
+	}
+	return true
+}
+
+func plainAsk(t testing.TB, port string, c call) bool {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, peers.Patience)
 	if errors.Is(err, syscall.ECONNRESET) {
 		return false
 	}
 	require.NoError(t, err)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(peers.Patience))
-	go conn.Write(send)
-	got := make([]byte, len(want))
+	go conn.Write(c.send)
+	got := make([]byte, len(c.want))
 	if _, err := io.ReadFull(conn, got); err != nil {
 		return false
 	}
 	conn.(*net.TCPConn).CloseWrite()
 	rest, err := io.ReadAll(conn)
-	return err == nil && len(rest) == 0 && bytes.Equal(got, want)
+	return err == nil && len(rest) == 0 && bytes.Equal(got, c.want)
 }

@@ -8,6 +8,7 @@ package live_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -34,6 +35,9 @@ type peer struct {
 	clientALPN string // the protocol that is negotiated
 	serverALPN string
 	quirks     quirks
+	// lacks says what the peer does not have: the words after "has no", by direction
+	// ("client" or "server"), ability and, if only one version lacks it, version.
+	lacks map[string]string
 }
 
 // quirks are the ways in which a peer differs from the others.
@@ -50,6 +54,12 @@ type quirks struct {
 	acceptsInvalid             bool // it accepts peers with an invalid certificate
 	answersInHTTP              bool // as a server it rejects clients in HTTP, with status 400
 	noCRL                      bool // as a server it has no revocation list
+	plain                      bool // it has no column in the table of abilities
+	staplesSHA1                bool // as a server it signs what it staples, with SHA-1
+	asksResponder              bool // as a server it gets what it staples from a responder
+	// asksOnCommand is what our client has to send to a server that shall ask for a new
+	// handshake.
+	asksOnCommand string
 	// fixed is the data that the peer sends, if the test cannot choose it.
 	fixed []byte
 	// asked turns a payload into the data that is sent to the peer's server, and answers
@@ -67,16 +77,37 @@ type call struct {
 	closes   bool              // it closes as soon as it has received want and sent everything
 	send     []byte            // data to send: a client sends it first, a server after it has received want
 	want     []byte            // data to receive
+
+	// The abilities of abilities_test.go need more. The zero values are those of the
+	// other scenes.
+	name   string // the server name that a client sends and verifies; "" means localhost
+	auth   string // the type of key that a client accepts from a server: "RSA", "ECDSA" or "" for both
+	crl    string // the revocation list of a server that asks; "" means none
+	status bool   // a client requests an OCSP response, and judges it if it can
+	staple string // the file with the OCSP response that a server staples
+	again  bool   // the peer asks for a new handshake, in TLS 1.2
+	chain  string // the issuer of crt, if the server needs it
+	visits int    // connections that a client makes or a server accepts, with one cache of sessions; 0 means one
 }
+
+// times returns the number of connections.
+func (c call) times() int { return max(c.visits, 1) }
+
+// host returns the name that a client sends and verifies.
+func (c call) host() string { return cmp.Or(c.name, "localhost") }
 
 // outcome is the report of a peer about a connection.
 type outcome struct {
-	done    bool   // the handshake, all data in both directions and the end have succeeded
+	done    bool   // the handshake, all data in both directions and the end have succeeded, in all connections
 	version string // in any notation
 	cipher  string // in any notation
 	cert    string // a text that contains the name in our certificate
+	status  string // a text that contains what the peer says about our OCSP response
+	resumed string // "yes" or "no": the last connection has resumed a session; "" if the peer does not say it
 	text    string // all output
 }
+
+func yesNo(b bool) string { return map[bool]string{true: "yes", false: "no"}[b] }
 
 // service is a peer that waits for our client.
 type service struct {
@@ -93,7 +124,10 @@ func allPeers() (all []*peer) {
 	return append(all, goPeer(), originalPeer())
 }
 
-const payloadLines = 1600
+const (
+	payloadLines = 1600
+	payloadSize  = payloadLines * 64
+)
 
 // payload returns 100 KB of lines that no program treats as a command, and that can
 // be found among its other output.

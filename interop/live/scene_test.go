@@ -126,19 +126,30 @@ func visitsUs(t *testing.T, p *peer, version sslfilter.Version) {
 
 // visitUs is one connection of the peer to us.
 func (p *peer) visitUs(t *testing.T, version sslfilter.Version, o sslfilter.Options, id identity, ca string) (outcome, report) {
-	theirs, answer := payload(), payload()
-	if p.quirks.fixed != nil {
-		theirs = p.quirks.fixed
-	}
-	addr, end := host(t, p, o, theirs, answer)
-	c := call{version: version, addr: addr, ca: ca, send: theirs, want: answer}
+	return p.calls(t, with(t, o), call{version: version, ca: ca}.showing(id))
+}
+
+// showing returns a call of a client with this certificate.
+func (c call) showing(id identity) call {
 	if id.file != "" {
 		c.crt, c.key = testkit.AbsPKI(id.file+".crt"), testkit.AbsPKI(id.file+".key")
 	}
+	return c
+}
+
+// calls makes the peer connect to our server.
+func (p *peer) calls(t testing.TB, our serve, c call) (outcome, report) {
+	t.Helper()
+	c.send, c.want = payload(), payload()
+	if p.quirks.fixed != nil {
+		c.send = p.quirks.fixed
+	}
+	var end func() report
+	c.addr, end = host(t, p, our, c.send, c.want)
 	result := p.client(t, c)
 	r := end()
 	if r.err == nil {
-		require.Equal(t, string(theirs), string(r.got))
+		require.Equal(t, string(c.send), string(r.got))
 	}
 	return result, r
 }
@@ -284,31 +295,38 @@ func (p *peer) requireVisited(t *testing.T, row *row, version sslfilter.Version,
 
 // visited is one connection to the peer.
 func (p *peer) visited(t *testing.T, version sslfilter.Version, id identity, ask bool, crt string) (outcome, report) {
-	ours, theirs := payload(), payload()
-	if p.quirks.asked != nil {
-		ours = p.quirks.asked(ours)
-	}
-	switch {
-	case p.quirks.fixed != nil:
-		theirs = p.quirks.fixed
-	case p.quirks.answers != nil:
-		theirs = p.quirks.answers(ours)
-	}
-	s := p.server(t, call{
-		version: version, crt: testkit.AbsPKI(crt + ".crt"), key: testkit.AbsPKI(crt + ".key"), ca: testkit.AbsPKI("root.crt"), ask: ask, send: theirs, want: ours,
-	})
 	o := sslfilter.Options{Client: true, ServerName: "localhost", CACrt: testkit.AbsPKI("root.crt"), ALPN: []string{"interop", "http/1.1"}}
 	if id.file != "" {
 		o.Crt, o.Key = testkit.AbsPKI(id.file+".crt"), testkit.AbsPKI(id.file+".key")
 	}
 	refused := ask && id.refused != 0 && !(p.quirks.acceptsInvalid && id.file != "") && !p.quirks.answersInHTTP
-	send := ours
-	if refused {
-		send = nil // unread data could make us lose the alert
+	return p.isCalled(t, o, refused, call{
+		version: version, crt: testkit.AbsPKI(crt + ".crt"), key: testkit.AbsPKI(crt + ".key"), ca: testkit.AbsPKI("root.crt"), ask: ask, crl: testkit.AbsPKI("crl.pem"),
+	})
+}
+
+// isCalled connects our client to the peer's server. A client that expects to be refused
+// sends nothing: unread data could make us lose the alert.
+func (p *peer) isCalled(t testing.TB, o sslfilter.Options, refused bool, c call) (outcome, report) {
+	t.Helper()
+	ours := payload()
+	if p.quirks.asked != nil {
+		ours = p.quirks.asked(ours)
 	}
-	r := visit(t, p, s.addr, o, send, theirs)
+	c.send, c.want = payload(), ours
+	switch {
+	case p.quirks.fixed != nil:
+		c.send = p.quirks.fixed
+	case p.quirks.answers != nil:
+		c.send = p.quirks.answers(ours)
+	}
+	s := p.server(t, c)
+	if refused {
+		ours = nil
+	}
+	r := visit(t, p, s.addr, o, ours, c.send)
 	if r.err == nil && r.status != 400 {
-		require.Equal(t, string(theirs), string(r.got))
+		require.Equal(t, string(c.send), string(r.got))
 	}
 	return s.end(), r
 }

@@ -27,17 +27,19 @@ import (
 // tabs:
 //
 //	role=client|server version=TLSv1.3 ca=FILE crt=FILE key=FILE crl=FILE ask=1
-//	port=PORT send=FILE want=LENGTH
+//	port=PORT send=FILE want=LENGTH name=HOST auth=RSA|ECDSA status=1 again=1
+//	staple=FILE|URL chain=FILE visits=NUMBER
 //
 // It first prints version=…. As a server it prints port=…, and at the end of
-// each connection "result" with words version, cipher, cert, sha256 of what it
-// received, end=orderly if the other side's close_notify came, or error. With
+// each connection "result" with words version, cipher, cert, status (the
+// OCSP response in hexadecimal digits, or what the peer says about it), sha256 of what it received, end=orderly if the other side's close_notify came, or error. With
 // close it ends as its programs usually do, without a wait for the other side.
 type script struct {
 	name, debian string
 	argv         []string // without the file
 	file         string
 	quirks       quirks
+	lacks        map[string]string
 }
 
 // destroyed are the errors with which a connection ends that Node does not trust. Data
@@ -48,11 +50,15 @@ var scripts = []script{
 	{name: "Java JSSE", debian: "default-jdk-headless", file: "Peer.java",
 		// The single-file launcher compiles the source. After that, a small heap and the C1
 		// compiler are sufficient.
-		argv: []string{"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m"}},
+		argv: []string{"java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m",
+			"-Djdk.tls.server.enableStatusRequestExtension=true", "-Djdk.tls.stapling.responderOverride=true"},
+		quirks: quirks{asksResponder: true},
+		lacks:  map[string]string{"client " + twoKeys + " 1.3": "choice of signature algorithms for one connection", "client " + mustStaple: "check of the extension"}},
 	{name: "Node", debian: "nodejs", file: "peer.mjs", argv: []string{"node"},
-		quirks: quirks{clientLeaves: destroyed, serverLeaves: destroyed}},
-	{name: "Python", debian: "python3", file: "peer.py", argv: []string{"/usr/bin/python3"}},
-	{name: "Net::SSLeay", debian: "libnet-ssleay-perl", file: "peer.pl", argv: []string{"perl"}},
+		quirks: quirks{clientLeaves: destroyed, serverLeaves: destroyed},
+		lacks:  map[string]string{"client " + mustStaple: "check of the extension"}},
+	{name: "Python", debian: "python3", file: "peer.py", argv: []string{"/usr/bin/python3"}, quirks: quirks{plain: true}},
+	{name: "Net::SSLeay", debian: "libnet-ssleay-perl", file: "peer.pl", argv: []string{"perl"}, quirks: quirks{plain: true}},
 }
 
 func scriptPeers() (list []*peer) {
@@ -60,7 +66,7 @@ func scriptPeers() (list []*peer) {
 		r := &running{script: s}
 		list = append(list, &peer{
 			name: s.name, debian: s.debian, clientALPN: "interop", serverALPN: "interop",
-			version: r.version, client: r.client, server: r.server, quirks: s.quirks,
+			version: r.version, client: r.client, server: r.server, quirks: s.quirks, lacks: s.lacks,
 		})
 	}
 	return list
@@ -113,9 +119,20 @@ func (r *running) say(t testing.TB, role string, c call) {
 	}
 	if c.ask {
 		line += "\task=1"
-		if !r.quirks.noCRL {
-			line += "\tcrl=" + testkit.AbsPKI("crl.pem")
+	}
+	for name, value := range map[string]string{"crl": c.crl, "name": c.name, "auth": c.auth, "staple": c.staple, "chain": c.chain} {
+		if value != "" {
+			line += "\t" + name + "=" + value
 		}
+	}
+	if c.status {
+		line += "\tstatus=1"
+	}
+	if c.again {
+		line += "\tagain=1"
+	}
+	if c.visits > 0 {
+		line += fmt.Sprintf("\tvisits=%d", c.visits)
 	}
 	if c.closes {
 		line += "\tclose=1"
@@ -134,7 +151,8 @@ func (r *running) outcome(c call) outcome {
 	digest := sha256.Sum256(c.want)
 	return outcome{
 		done:    words["error"] == "" && words["end"] == "orderly" && words["sha256"] == hex.EncodeToString(digest[:]),
-		version: words["version"], cipher: words["cipher"], cert: words["cert"], text: text,
+		version: words["version"], cipher: words["cipher"], cert: words["cert"], status: words["status"], text: text,
+		resumed: words["resumed"],
 	}
 }
 

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
-	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 const stunnelPackage = "stunnel4"
@@ -24,6 +24,14 @@ func stunnelPeer() *peer {
 			return firstMatch(`stunnel (\S+)`, out)
 		},
 		client: stunnelClient,
+		lacks: map[string]string{
+			"client " + again: "way to ask for it",
+			"server " + again: "way to ask for it",
+
+			"client " + twoKeys + " 1.3": "choice of signature algorithms",
+			"client " + stapling:         "check of a stapled response", "client " + mustStaple: "check of the extension", "client " + alpn: "ALPN",
+			"server " + stapling: "stapling", "server " + mustStaple: "stapling", "server " + alpn: "ALPN",
+		},
 		server: stunnelServer,
 	}
 }
@@ -49,15 +57,19 @@ func stunnelTerms(p *peers.Program, done bool) outcome {
 	return outcome{
 		done: done, version: firstMatch(`(TLS\S+) ciphersuite`, out), cipher: firstMatch(`ciphersuite: (\S+)`, out),
 		cert: firstMatch(`Certificate accepted at depth=0: (.*)`, out), text: out,
+		resumed: yesNo(strings.Contains(out, "previous session reused")),
 	}
 }
 
 func stunnelServer(t testing.TB, c call) service {
-	backend, all := plainServer(t, c.want, c.send)
+	backend, all := plainServer(t, c)
 	port := peers.FreePort(t)
 	more := ""
 	if c.ask {
-		more = fmt.Sprintf("CAfile = %s\nCRLfile = %s\nverifyChain = yes\n", c.ca, testkit.AbsPKI("crl.pem"))
+		more = fmt.Sprintf("CAfile = %s\nverifyChain = yes\n", c.ca)
+	}
+	if c.crl != "" {
+		more += "CRLfile = " + c.crl + "\n"
 	}
 	p := startStunnel(t, port, backend, c, more)
 	return service{addr: "127.0.0.1:" + port, end: func() outcome { return stunnelTerms(p, all()) }}
@@ -65,6 +77,10 @@ func stunnelServer(t testing.TB, c call) service {
 
 func stunnelClient(t testing.TB, c call) outcome {
 	port := peers.FreePort(t)
-	p := startStunnel(t, port, c.addr, c, fmt.Sprintf("client = yes\nCAfile = %s\nverifyChain = yes\ncheckHost = localhost\nsni = localhost\n", c.ca))
-	return stunnelTerms(p, plainClient(t, "127.0.0.1:"+port, c.send, c.want))
+	more := fmt.Sprintf("client = yes\nCAfile = %s\nverifyChain = yes\ncheckHost = %s\nsni = %[2]s\n", c.ca, c.host())
+	if c.auth != "" {
+		more += "ciphers = ECDHE-" + c.auth + "-AES256-GCM-SHA384\n"
+	}
+	p := startStunnel(t, port, c.addr, c, more)
+	return stunnelTerms(p, plainClient(t, port, c))
 }

@@ -49,13 +49,15 @@ func TestMain(m *testing.M) {
 }
 
 // document has the results of the run.
-var document = &book{peers: map[string]string{}, rows: map[string]*row{}, extras: map[string]string{}}
+var document = &book{peers: map[string]string{}, rows: map[string]*row{}, extras: map[string]string{}, abilities: map[string]string{}}
 
 type book struct {
 	mu     sync.Mutex
 	peers  map[string]string // lines by name
 	rows   map[string]*row   // by their first three cells
 	extras map[string]string // results of single features and scans
+	// abilities has the cells of the tables of abilities, by abilityKey and version.
+	abilities map[string]string
 }
 
 // row is one line of the table: a peer in one direction with one version of TLS.
@@ -90,6 +92,53 @@ func (b *book) extra(feature, peer, result string) {
 	defer b.mu.Unlock()
 	b.extras[fmt.Sprintf("| %s | %s |", feature, peer)] = result
 }
+
+// ability records the cell of an ability for one version.
+func (b *book) ability(direction string, a ability, p *peer, version sslfilter.Version, cell string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.abilities[abilityKey(direction, a, p)+version.String()] = cell
+}
+
+func abilityKey(direction string, a ability, p *peer) string {
+	return direction + "/" + a.name + "/" + p.name + "/"
+}
+
+// abilityTable returns the lines of the table of one direction. whole is false if a cell
+// is missing, since only some of the tests were run.
+func (b *book) abilityTable(direction string) (lines []string, whole bool) {
+	columns, whole := abilityPeers(direction), true
+	head, rule := "| ability |", "|---|"
+	for _, p := range columns {
+		head, rule = head+" "+p.name+" |", rule+"---|"
+	}
+	lines = []string{head, rule}
+	for _, a := range abilities[direction] {
+		line := abilityRow(a)
+		for _, p := range columns {
+			var cells []string
+			for _, v := range a.versions {
+				cell := b.abilities[abilityKey(direction, a, p)+v.String()]
+				whole = whole && cell != ""
+				cells = append(cells, cell)
+			}
+			if len(slices.Compact(slices.Clone(cells))) > 1 {
+				for i, v := range a.versions {
+					cells[i] = strings.TrimPrefix(v.String(), "TLSv") + ": " + cells[i]
+				}
+			} else {
+				cells = cells[:1]
+			}
+			line += " " + strings.Join(cells, "; ") + " |"
+		}
+		lines = append(lines, line)
+	}
+	return lines, whole
+}
+
+var abilityTitles = map[string]string{"client": "Abilities: its client and our server", "server": "Abilities: its server and our client"}
+
+func abilityRow(a ability) string { return "| " + a.name + " |" }
 
 func (r *row) set(column, value string) { r.cells[column] = value }
 func (r *row) cipher(name string)       { r.cells["cipher"] = name }
@@ -152,6 +201,11 @@ func (b *book) lines() (list []string) {
 	for key, result := range b.extras {
 		list = append(list, key+" "+result+" |")
 	}
+	for direction := range abilities {
+		if lines, whole := b.abilityTable(direction); whole {
+			list = append(list, lines...)
+		}
+	}
 	return list
 }
 
@@ -185,6 +239,13 @@ func (b *book) write(file string) error {
 	fmt.Fprintf(&out, "\n### Certificates\n\n| peer | direction | TLS | %s |\n|---|---|---|%s\n", strings.Join(columns(), " | "), strings.Repeat("---|", len(columns())))
 	for _, key := range slices.SortedFunc(maps.Keys(b.rows), order) {
 		fmt.Fprintln(&out, b.rows[key].line())
+	}
+	for _, direction := range []string{"client", "server"} {
+		lines, whole := b.abilityTable(direction)
+		if !whole {
+			return fmt.Errorf("a cell of the abilities is missing:\n%s", strings.Join(lines, "\n"))
+		}
+		fmt.Fprintf(&out, "\n### %s\n\n%s\n", abilityTitles[direction], strings.Join(lines, "\n"))
 	}
 	fmt.Fprintf(&out, "\n### Features and scanners\n\n| what | peer | result |\n|---|---|---|\n")
 	for _, key := range slices.Sorted(maps.Keys(b.extras)) {
@@ -221,7 +282,7 @@ func TestDocumentHasEveryRow(t *testing.T) {
 		require.True(t, found, title)
 		text, _, _ = strings.Cut(text, "\n### ")
 		for line := range strings.Lines(text) {
-			if strings.HasPrefix(line, "| ") && !strings.Contains(line, "| peer |") {
+			if strings.HasPrefix(line, "| ") && !strings.Contains(line, "| peer |") && !strings.HasPrefix(line, "| ability |") {
 				lines = append(lines, strings.TrimSpace(line))
 			}
 		}
@@ -251,6 +312,13 @@ func TestDocumentHasEveryRow(t *testing.T) {
 	}
 	requireKeys("Peers", 1, names)
 	requireKeys("Certificates", 3, rows)
+	for direction, list := range abilities {
+		var wanted []string
+		for _, a := range list {
+			wanted = append(wanted, abilityRow(a))
+		}
+		requireKeys(abilityTitles[direction], 1, wanted)
+	}
 	var wanted []string
 	for _, e := range extras {
 		wanted = append(wanted, fmt.Sprintf("| %s | %s |", e[0], e[1]))

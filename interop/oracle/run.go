@@ -59,17 +59,26 @@ type side struct {
 }
 
 // Run runs a case. It keeps no state after the call.
-func Run(c *Case, pki PKI) Result {
+func Run(c *Case, pki PKI) Result { return runVisit(c, pki, nil) }
+
+// visit changes a run of a case, and looks at its sides.
+type visit interface {
+	options(o *sslfilter.Options) // changes the options of a side
+	before(server, client *side)  // is called before the first byte, if both sides run
+	after(server, client *side)   // is called after the last one
+}
+
+func runVisit(c *Case, pki PKI, v visit) Result {
 	r := Result{Name: c.Name, Unsupported: c.broken}
 	if r.Unsupported != "" {
 		return r
 	}
 	s := &c.Scenario
-	server, err := newSide(pki, s.Server)
+	server, err := newSide(pki, s.Server, v)
 	if err == nil {
 		defer server.close()
 	}
-	client, err2 := newSide(pki, s.Client)
+	client, err2 := newSide(pki, s.Client, v)
 	if err2 == nil {
 		defer client.close()
 	}
@@ -82,6 +91,10 @@ func Run(c *Case, pki PKI) Result {
 		return r
 	}
 	if server.runs() && client.runs() {
+		if v != nil {
+			v.before(server, client)
+			defer v.after(server, client)
+		}
 		(&network{server: server, client: client, chunk: s.Chunk}).play(s)
 	}
 	r.Server, r.Client = server.report(pki, s.CRLs), client.report(pki, s.CRLs)
@@ -90,7 +103,7 @@ func Run(c *Case, pki PKI) Result {
 
 // newSide makes a side. It returns nil if the scenario does not have that side. If the
 // library rejects the options, that is a result and not an error.
-func newSide(pki PKI, spec *SideSpec) (*side, error) {
+func newSide(pki PKI, spec *SideSpec, v visit) (*side, error) {
 	if spec == nil {
 		return nil, nil
 	}
@@ -102,6 +115,9 @@ func newSide(pki PKI, spec *SideSpec) (*side, error) {
 	case err != nil:
 		s.newError = err
 		return s, nil
+	}
+	if v != nil {
+		v.options(&o)
 	}
 	if handler, _ := text(spec.New["errorhandler"]); handler == "CODE" {
 		o.ErrorHandler = func(_ *sslfilter.Filter, err error) { s.errs = append(s.errs, err) }

@@ -42,7 +42,8 @@ public class Peer {
     static SSLContext context(Map<String, String> call) throws Exception {
         KeyManager[] keys = null;
         if (call.containsKey("crt")) {
-            X509Certificate[] chain = {certificate(call.get("crt"))};
+            X509Certificate own = certificate(call.get("crt"));
+            X509Certificate[] chain = call.containsKey("chain") ? new X509Certificate[] {own, certificate(call.get("chain"))} : new X509Certificate[] {own};
             PrivateKey key = key(call.get("key"));
             keys = new KeyManager[] {new X509ExtendedKeyManager() { // shows it whatever CAs the other side names
                 public String[] getClientAliases(String type, Principal[] issuers) { return new String[] {"it"}; }
@@ -57,7 +58,13 @@ public class Peer {
         trusted.load(null, null);
         trusted.setCertificateEntry("ca", certificate(call.get("ca")));
         TrustManagerFactory trust = TrustManagerFactory.getInstance("PKIX");
-        if (call.containsKey("crl")) {
+        if (call.containsKey("status")) { // the stapled response decides; nothing is fetched
+            PKIXBuilderParameters params = new PKIXBuilderParameters(trusted, new X509CertSelector());
+            PKIXRevocationChecker checker = (PKIXRevocationChecker) CertPathBuilder.getInstance("PKIX").getRevocationChecker();
+            checker.setOptions(EnumSet.of(PKIXRevocationChecker.Option.ONLY_END_ENTITY, PKIXRevocationChecker.Option.NO_FALLBACK));
+            params.addCertPathChecker(checker);
+            trust.init(new CertPathTrustManagerParameters(params));
+        } else if (call.containsKey("crl")) {
             PKIXBuilderParameters params = new PKIXBuilderParameters(trusted, new X509CertSelector());
             try (InputStream in = new FileInputStream(call.get("crl"))) {
                 Collection<? extends CRL> crls = CertificateFactory.getInstance("X.509").generateCRLs(in);
@@ -68,26 +75,31 @@ public class Peer {
         } else {
             trust.init(trusted);
         }
+        if (call.containsKey("staple")) System.setProperty("jdk.tls.stapling.responderURI", call.get("staple"));
         SSLContext context = SSLContext.getInstance("TLS");
         context.init(keys, trust.getTrustManagers(), null);
         return context;
     }
 
     static void client(Map<String, String> call, Map<String, String> said) throws Exception {
-        try (SSLSocket socket = (SSLSocket) context(call).getSocketFactory().createSocket()) {
-            socket.connect(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), Integer.parseInt(call.get("port"))));
-            prepare(socket, call);
-            SSLParameters params = socket.getSSLParameters();
-            params.setServerNames(List.of(new SNIHostName("localhost")));
-            params.setEndpointIdentificationAlgorithm(null);
-            socket.setSSLParameters(params);
-            socket.startHandshake();
-            describe(socket, said);
-            socket.getOutputStream().write(Files.readAllBytes(Path.of(call.get("send"))));
-            receive(socket, call, said);
-            if (call.containsKey("close")) return;
-            socket.shutdownOutput();
-            end(socket, said);
+        SSLSocketFactory factory = context(call).getSocketFactory();
+        for (int i = 0; i < visits(call); i++) {
+            try (SSLSocket socket = (SSLSocket) factory.createSocket()) {
+                socket.connect(new InetSocketAddress(InetAddress.getByName("127.0.0.1"), Integer.parseInt(call.get("port"))));
+                prepare(socket, call);
+                SSLParameters params = socket.getSSLParameters();
+                params.setServerNames(List.of(new SNIHostName(call.getOrDefault("name", "localhost"))));
+                params.setEndpointIdentificationAlgorithm(call.containsKey("name") ? "HTTPS" : null);
+                socket.setSSLParameters(params);
+                socket.startHandshake();
+                describe(socket, said);
+                if (call.containsKey("again")) socket.startHandshake();
+                socket.getOutputStream().write(Files.readAllBytes(Path.of(call.get("send"))));
+                receive(socket, call, said);
+                if (call.containsKey("close")) continue;
+                socket.shutdownOutput();
+                end(socket, said);
+            }
         }
     }
 
@@ -95,23 +107,33 @@ public class Peer {
         try (ServerSocket listener = new ServerSocket(0, 1, InetAddress.getByName("127.0.0.1"))) {
             SSLSocketFactory factory = context(call).getSocketFactory();
             System.out.println("port=" + listener.getLocalPort());
-            try (SSLSocket socket = (SSLSocket) factory.createSocket(listener.accept(), null, true)) {
-                socket.setUseClientMode(false);
-                prepare(socket, call);
-                socket.setNeedClientAuth(call.containsKey("ask"));
-                socket.startHandshake();
-                describe(socket, said);
-                receive(socket, call, said);
-                socket.getOutputStream().write(Files.readAllBytes(Path.of(call.get("send"))));
-                if (call.containsKey("close")) return;
-                end(socket, said);
+            for (int i = 0; i < visits(call); i++) {
+                try (SSLSocket socket = (SSLSocket) factory.createSocket(listener.accept(), null, true)) {
+                    socket.setUseClientMode(false);
+                    prepare(socket, call);
+                    socket.setNeedClientAuth(call.containsKey("ask"));
+                    socket.startHandshake();
+                    describe(socket, said);
+                    if (call.containsKey("again")) socket.startHandshake();
+                    receive(socket, call, said);
+                    socket.getOutputStream().write(Files.readAllBytes(Path.of(call.get("send"))));
+                    if (call.containsKey("close")) continue;
+                    end(socket, said);
+                }
             }
         }
+    }
+
+    static int visits(Map<String, String> call) {
+        return Integer.parseInt(call.getOrDefault("visits", "1"));
     }
 
     static void prepare(SSLSocket socket, Map<String, String> call) throws Exception {
         socket.setSoTimeout(30000);
         socket.setEnabledProtocols(new String[] {call.get("version")});
+        if (call.containsKey("auth")) {
+            socket.setEnabledCipherSuites(Arrays.stream(socket.getSupportedCipherSuites()).filter(s -> s.startsWith("TLS_ECDHE_" + call.get("auth"))).toArray(String[]::new));
+        }
         SSLParameters params = socket.getSSLParameters();
         params.setApplicationProtocols(new String[] {"interop"});
         socket.setSSLParameters(params);
@@ -129,10 +151,13 @@ public class Peer {
 
     static void receive(SSLSocket socket, Map<String, String> call, Map<String, String> said) throws Exception {
         byte[] got = socket.getInputStream().readNBytes(Integer.parseInt(call.get("want")));
-        said.put("sha256", String.format("%064x", new java.math.BigInteger(1, MessageDigest.getInstance("SHA-256").digest(got))));
+        String sum = String.format("%064x", new java.math.BigInteger(1, MessageDigest.getInstance("SHA-256").digest(got)));
+        if (!said.getOrDefault("sha256", sum).equals(sum)) said.put("error", "other data than in the connection before");
+        said.put("sha256", sum);
     }
 
     static void end(SSLSocket socket, Map<String, String> said) throws Exception {
-        said.put("end", socket.getInputStream().read() == -1 ? "orderly" : "more data");
+        if (socket.getInputStream().read() != -1) said.put("error", "more data");
+        said.put("end", "orderly");
     }
 }

@@ -50,7 +50,7 @@ def end(conn, said):
 
 def client(call, said):
     with socket.create_connection(("127.0.0.1", int(call["port"])), timeout=30) as plain:
-        with context(call, ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as conn:
+        with context(call, ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain, server_hostname=call.get("name", "localhost"), suppress_ragged_eofs=False) as conn:
             describe(conn, said)
             send(conn, call)
             receive(conn, call, said)

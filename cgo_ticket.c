@@ -1,0 +1,569 @@
+/* The sessions that a server gives: ticket keys that contexts share, and what decides whether a session is resumed. */
+#include "cgo_internal.h"
+
+#include <time.h>
+
+#include <openssl/rand.h>
+
+#ifdef FSSL_OPENSSL_111
+#include <openssl/hmac.h>
+#else
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+#endif
+
+/* A key in the format of nginx: its name, a key for HMAC-SHA256 and one for AES-256-CBC. */
+typedef struct ticket_key {
+    unsigned char name[16], mac[32], aes[32];
+} ticket_key;
+
+/* The keys that contexts share. refs counts their owners; lock protects the fields after it. */
+struct fssl_ticket_keys {
+    int refs;
+    CRYPTO_RWLOCK *lock;
+    const fssl_lib *lib; /* makes the random keys, so that a FIPS provider makes them if a context of FIPS uses them */
+    int given;           /* the keys are the caller's, and do not change with time */
+    int n;
+    ticket_key key[FSSL_MAX_TICKET_KEYS]; /* the first encrypts */
+    int64_t made[FSSL_MAX_TICKET_KEYS];   /* when a random key was made */
+    int by_lib[FSSL_MAX_TICKET_KEYS];     /* whether lib has made it, or another provider before */
+};
+
+fssl_ticket_keys *fssl_ticket_keys_new(fssl_errors *errs)
+{
+    fssl_ticket_keys *k;
+
+    clear_errors();
+    k = OPENSSL_zalloc(sizeof(*k));
+    if (k != NULL)
+        k->lock = CRYPTO_THREAD_lock_new();
+    if (k != NULL && k->lock == NULL) {
+        OPENSSL_free(k);
+        k = NULL;
+    }
+    if (k != NULL)
+        k->refs = 1;
+    done(k != NULL, errs);
+    return k;
+}
+
+void fssl_ticket_keys_free(fssl_ticket_keys *k)
+{
+    if (k == NULL || __atomic_sub_fetch(&k->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    CRYPTO_THREAD_lock_free(k->lock);
+    OPENSSL_clear_free(k, sizeof(*k));
+}
+
+/* Replaces all keys by n keys of 80 bytes each, at most FSSL_MAX_TICKET_KEYS. */
+void fssl_ticket_keys_set(fssl_ticket_keys *k, const unsigned char *keys, size_t n)
+{
+    CRYPTO_THREAD_write_lock(k->lock);
+    OPENSSL_cleanse(k->key, sizeof(k->key));
+    memcpy(k->key, keys, n * sizeof(*k->key));
+    k->n = (int)n;
+    k->given = 1;
+    CRYPTO_THREAD_unlock(k->lock);
+}
+
+/* For tests: makes the random keys older. */
+void fssl_ticket_keys_age(fssl_ticket_keys *k, int64_t seconds)
+{
+    int i;
+
+    CRYPTO_THREAD_write_lock(k->lock);
+    for (i = 0; i < k->n; i++)
+        k->made[i] -= seconds;
+    CRYPTO_THREAD_unlock(k->lock);
+}
+
+static int random_bytes(const fssl_lib *lib, unsigned char *buf, size_t len, int private)
+{
+#ifdef FSSL_OPENSSL_111
+    (void)lib;
+    return (private ? RAND_priv_bytes(buf, (int)len) : RAND_bytes(buf, (int)len)) == 1;
+#else
+    return (private ? RAND_priv_bytes_ex(fssl_lib_ctx(lib), buf, len, 0) : RAND_bytes_ex(fssl_lib_ctx(lib), buf, len, 0)) == 1;
+#endif
+}
+
+/* Reports whether key i is in the period in which it encrypts, or in the longer one in which it decrypts. */
+static int in_use(const fssl_ticket_keys *k, int i, int64_t now, int64_t period)
+{
+    return k->given || (now >= k->made[i] && now - k->made[i] < period);
+}
+
+/* Puts a new random key before the others, and drops those that are too old. The caller holds the lock for writing. */
+static int rotate(fssl_ticket_keys *k, int64_t now)
+{
+    ticket_key fresh;
+
+    if (!random_bytes(k->lib, (unsigned char *)&fresh, sizeof(fresh), 1)) {
+        OPENSSL_cleanse(&fresh, sizeof(fresh));
+        return 0;
+    }
+    while (k->n > 0 && (k->n == FSSL_MAX_TICKET_KEYS || !in_use(k, k->n - 1, now, 2 * FSSL_SESSION_LIFE)))
+        OPENSSL_cleanse(&k->key[--k->n], sizeof(*k->key));
+    memmove(k->key + 1, k->key, (size_t)k->n * sizeof(*k->key));
+    memmove(k->made + 1, k->made, (size_t)k->n * sizeof(*k->made));
+    memmove(k->by_lib + 1, k->by_lib, (size_t)k->n * sizeof(*k->by_lib));
+    k->key[0] = fresh;
+    k->made[0] = now;
+    k->by_lib[0] = k->lib != NULL;
+    k->n++;
+    OPENSSL_cleanse(&fresh, sizeof(fresh));
+    return 1;
+}
+
+/* Makes sure that the first key may encrypt. */
+static int freshen(fssl_ticket_keys *k)
+{
+    int64_t now = (int64_t)time(NULL);
+    int ok;
+
+    CRYPTO_THREAD_read_lock(k->lock);
+    ok = k->n > 0 && in_use(k, 0, now, FSSL_SESSION_LIFE);
+    CRYPTO_THREAD_unlock(k->lock);
+    if (ok)
+        return 1;
+    CRYPTO_THREAD_write_lock(k->lock);
+    ok = (k->n > 0 && in_use(k, 0, now, FSSL_SESSION_LIFE)) || rotate(k, now);
+    CRYPTO_THREAD_unlock(k->lock);
+    return ok;
+}
+
+/*
+ * Returns the index of the key with this name, or -1. A context of the FIPS provider, which is lib, uses no random key
+ * that another provider has made. The caller holds the lock.
+ */
+static int find(const fssl_ticket_keys *k, const fssl_lib *lib, const unsigned char *name)
+{
+    int64_t now = (int64_t)time(NULL);
+    int i;
+
+    for (i = 0; i < k->n; i++)
+        if (memcmp(k->key[i].name, name, sizeof(k->key[i].name)) == 0)
+            return in_use(k, i, now, 2 * FSSL_SESSION_LIFE) && (lib == NULL || k->given || k->by_lib[i]) ? i : -1;
+    return -1;
+}
+
+#ifdef FSSL_OPENSSL_111
+typedef HMAC_CTX mac_ctx;
+#define ticket_cipher(data) ((void)(data), EVP_aes_256_cbc())
+static int init_mac(mac_ctx *mac, const ticket_key *key) { return HMAC_Init_ex(mac, key->mac, sizeof(key->mac), EVP_sha256(), NULL) == 1; }
+#else
+typedef EVP_MAC_CTX mac_ctx;
+#define ticket_cipher(data) ((data)->ticket_cipher)
+static int init_mac(mac_ctx *mac, const ticket_key *key)
+{
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)key->mac, sizeof(key->mac)),
+                           OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0), OSSL_PARAM_construct_end()};
+
+    return EVP_MAC_CTX_set_params(mac, params) == 1;
+}
+#endif
+
+/*
+ * Gives OpenSSL the key of a ticket: the first key to encrypt, or the key with the ticket's name to decrypt. Returns 0
+ * if the key is not known, which leads to a full handshake, and 2 if the client should get a new ticket. In TLS 1.3 a
+ * client uses a ticket only once.
+ */
+static int key_cb(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, mac_ctx *mac, int encrypt)
+{
+    const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(ssl));
+    fssl_ticket_keys *k = data->ticket_keys;
+    const fssl_conn *c = SSL_get_app_data(ssl);
+    int i = 0, ok, renew;
+
+    if (encrypt && c != NULL && c->no_ticket) /* in TLS 1.2 the client gets an empty ticket */
+        return 0;
+    if (encrypt && (!freshen(k) || !random_bytes(data->lib, iv, 16, 0)))
+        return -1;
+    CRYPTO_THREAD_read_lock(k->lock);
+    if (!encrypt)
+        i = find(k, data->lib, name);
+    ok = i >= 0 && i < k->n && EVP_CipherInit_ex(cipher, ticket_cipher(data), NULL, k->key[i].aes, iv, encrypt) == 1 && init_mac(mac, &k->key[i]);
+    if (ok && encrypt)
+        memcpy(name, k->key[i].name, sizeof(k->key[i].name));
+    renew = i != 0 || !in_use(k, 0, (int64_t)time(NULL), FSSL_SESSION_LIFE);
+    CRYPTO_THREAD_unlock(k->lock);
+    if (i < 0)
+        return 0;
+    if (!ok)
+        return -1;
+    return !encrypt && (renew || SSL_version(ssl) == TLS1_3_VERSION) ? 2 : 1;
+}
+
+/*
+ * In TLS 1.2, OpenSSL resumes a session with the cipher suite of the session, even if the context does not allow this
+ * suite. So a session of another context could bring back a suite that this context has disabled.
+ */
+static int suite_allowed(SSL *ssl, const SSL_SESSION *session)
+{
+    return fssl_has_suite(SSL_get_ciphers(ssl), session);
+}
+
+/* ------------------------------------------------------ client certificates */
+
+/*
+ * Reports whether a proof of the key is recent enough. The clocks of servers that share keys may differ a little. The
+ * binding of a session in fssl_session_pack is the time of the full handshake, in which the client has proved its key.
+ */
+static int recent(const fssl_packed *packed)
+{
+    int64_t age;
+
+    if (packed->binding_len != FSSL_TIME)
+        return 0;
+    age = (int64_t)((uint64_t)time(NULL) - (uint64_t)fssl_get_time(packed->binding));
+    return age >= -FSSL_SESSION_SKEW && age < FSSL_MAX_PROOF_AGE;
+}
+
+/* Reports whether the policy accepts a chain, also on a side that records the errors and accepts everybody. */
+int fssl_acceptable(const fssl_policy *p, const fssl_verdict *v)
+{
+    int i;
+
+    if (v->refused != 0 || v->n_rec == 0 || p->lists_unusable || p->serials_mode == FSSL_CRL_BLOCK)
+        return 0;
+    for (i = 0; i < v->n_rec; i++)
+        if (v->rec[i].code != X509_V_OK && !v->rec[i].ignored)
+            return 0;
+    return p->serials_mode != FSSL_CRL_CHECK || (p->serials->n > 0 && fssl_verdict_listed(v, p->serials) < 0);
+}
+
+/* Stores why the session is not resumed, for fssl_conn_facts. */
+void fssl_note_refusal(SSL *ssl, fssl_not_resumed why)
+{
+    fssl_conn *c = SSL_get_app_data(ssl);
+
+    if (c != NULL)
+        c->not_resumed = why;
+}
+
+/* Reports whether the session was bound to what the context binds its sessions to. */
+static int of_context(const fssl_ctx_data *data, const SSL_SESSION *session)
+{
+    unsigned int len;
+    const unsigned char *context = SSL_SESSION_get0_id_context(session, &len);
+
+    return len == data->session_context_len && memcmp(context, data->session_context, len) == 0;
+}
+
+/*
+ * Stores in the session which certificates the client has sent, and takes the client's own out of the session, so that
+ * OpenSSL does not parse it again for each ticket. A session that was resumed has them already.
+ */
+int fssl_pack_client(fssl_conn *c, SSL_SESSION *session)
+{
+    const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(c->ssl));
+    X509 *leaf = SSL_SESSION_get0_peer(session);
+    STACK_OF(X509) *sent, *others = SSL_get_peer_cert_chain(c->ssl);
+    unsigned char now[FSSL_TIME];
+    int ok;
+
+    if (SSL_session_reused(c->ssl) || leaf == NULL)
+        return 1;
+    sent = others != NULL ? sk_X509_dup(others) : sk_X509_new_null(); /* without references of its own */
+    ok = sent != NULL && sk_X509_unshift(sent, leaf);
+    fssl_put_time(now, (int64_t)time(NULL));
+    ok = ok && fssl_session_pack(session, fssl_acceptable(&c->policy, &c->verdict) ? data->certs : NULL, now, sizeof(now), sent, 0, NULL, 0,
+                                 FSSL_MAX_SESSION_DATA);
+    sk_X509_free(sent);
+    if (!ok || !X509_up_ref(leaf))
+        return 0;
+    X509_free(c->leaf);
+    c->leaf = leaf;
+    return fssl_session_drop_peer(session);
+}
+
+/*
+ * Verifies the client certificates of a session again, as a handshake would now. Only what is valid now is resumed. In a
+ * full handshake the client is asked again, and may have another certificate. The verdict becomes that of the connection
+ * when the handshake is complete and has resumed the session (fssl_resumed): until then nothing is proved.
+ */
+static int judged(SSL *ssl, SSL_SESSION *session)
+{
+    const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(ssl));
+    fssl_conn *c = SSL_get_app_data(ssl);
+    fssl_packed packed;
+    fssl_errors errs;
+    fssl_resume *r;
+
+    if (c == NULL)
+        return 0;
+    fssl_forget_resume(c); /* of an earlier ticket of this handshake */
+    if (!of_context(data, session))
+        return 0;
+    if (c->n_judged == FSSL_MAX_OFFERED) /* a ClientHello of TLS 1.3 has room for a hundred tickets */
+        return 0;
+    c->n_judged++;
+    r = c->resume = OPENSSL_zalloc(sizeof(*r));
+    if (r != NULL && (r->sent = fssl_session_chain(c->lib, data->certs, session, &packed)) != NULL) {
+        c->not_resumed = recent(&packed) ? FSSL_CLIENT_INVALID : FSSL_PROOF_OLD;
+        if (c->not_resumed == FSSL_CLIENT_INVALID && fssl_judge(c, &r->verdict, &r->built, r->sent, &errs) && r->built != NULL &&
+            fssl_acceptable(&c->policy, &r->verdict) && SSL_SESSION_up_ref(session)) {
+            r->session = session;
+            return 1;
+        }
+    }
+    fssl_forget_resume(c);
+    clear_errors();
+    return 0;
+}
+
+/* Verifies the certificates of a client. If they do not fit into a ticket, the client gets no ticket. */
+static int verify_clients(X509_STORE_CTX *store, void *arg)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
+    const STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(store);
+    size_t size = 0;
+    int i;
+
+    for (i = 0; i < sk_X509_num(sent); i++) {
+        int n = i2d_X509(sk_X509_value(sent, i), NULL);
+
+        size += n > 0 ? (size_t)n : FSSL_MAX_TICKET_CERTS + 1;
+    }
+    if (c != NULL && size > FSSL_MAX_TICKET_CERTS && (SSL_get_options(ssl) & SSL_OP_NO_TICKET) == 0) {
+        c->no_ticket = 1;
+        SSL_set_num_tickets(ssl, 0);
+    }
+    return fssl_verify_with_crls(store, arg);
+}
+
+/* Reports whether the session may be resumed on this connection. If not, a full handshake follows. */
+int fssl_may_resume(SSL *ssl, SSL_SESSION *session)
+{
+    const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(ssl));
+    fssl_not_resumed why = FSSL_OTHER_REASON; /* if OpenSSL refuses it after this call */
+    int ok;
+
+    if (!suite_allowed(ssl, session)) {
+        fssl_note_refusal(ssl, FSSL_SUITE_DISABLED);
+        return 0;
+    }
+    if (!of_context(data, session))
+        why = FSSL_OTHER_CONTEXT;
+    else if (fssl_session_time(session) + SSL_SESSION_get_timeout(session) < (int64_t)time(NULL))
+        why = FSSL_EXPIRED;
+    fssl_note_refusal(ssl, why);
+    ok = !data->resume_clients || judged(ssl, session);
+    if (ok || why == FSSL_EXPIRED)
+        fssl_note_refusal(ssl, why);
+    return ok;
+}
+
+/* OpenSSL is about to make a ticket. If this fails, so does the handshake. */
+static int ticket_cb(SSL *ssl, void *arg)
+{
+    fssl_conn *c = SSL_get_app_data(ssl);
+
+    (void)arg;
+    if (c == NULL || c->no_ticket || fssl_pack_client(c, SSL_get_session(ssl)))
+        return 1;
+    c->wire.full = c->wire.starved = 1; /* so that the error is a lack of memory */
+    return 0;
+}
+
+/* OpenSSL has decrypted a ticket, or could not. */
+static SSL_TICKET_RETURN decrypted_cb(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status, void *arg)
+{
+    (void)name, (void)len, (void)arg;
+    switch (status) {
+    case SSL_TICKET_SUCCESS:
+        return fssl_may_resume(ssl, session) ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_IGNORE_RENEW;
+    case SSL_TICKET_SUCCESS_RENEW:
+        return fssl_may_resume(ssl, session) ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
+    case SSL_TICKET_NO_DECRYPT:
+        fssl_note_refusal(ssl, FSSL_UNKNOWN_KEY);
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    default:
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    }
+}
+
+/*
+ * The keys are used by a context of the FIPS provider, which therefore makes all random keys from now on. Other contexts
+ * may be using the keys at the same time: they still decrypt with the keys that they have, since this context may never
+ * serve a connection.
+ */
+static int adopt(fssl_ticket_keys *k, const fssl_lib *lib)
+{
+    int ok = 1;
+
+    if (lib == NULL)
+        return 1;
+    CRYPTO_THREAD_write_lock(k->lock);
+    if (k->lib == NULL) {
+        k->lib = lib;
+        ok = k->given || rotate(k, (int64_t)time(NULL));
+        if (!ok)
+            k->lib = NULL;
+    }
+    CRYPTO_THREAD_unlock(k->lock);
+    return ok;
+}
+
+/*
+ * Makes ctx encrypt its tickets with the keys of k, to which it takes a reference. If clients is not 0, a ticket also
+ * contains the certificates of the client.
+ */
+int fssl_ctx_use_ticket_keys(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *lib, int clients, fssl_errors *errs)
+{
+    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
+    int ok;
+
+    clear_errors();
+#ifdef FSSL_OPENSSL_111
+    ok = SSL_CTX_set_tlsext_ticket_key_cb(ctx, key_cb) == 1;
+#else
+    data->ticket_cipher = EVP_CIPHER_fetch(fssl_lib_ctx(lib), "AES-256-CBC", fssl_lib_propq(lib));
+    ok = data->ticket_cipher != NULL && SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, key_cb) == 1;
+#endif
+    data->lib = lib;
+    ok = ok && adopt(k, lib) && freshen(k) && SSL_CTX_set_session_ticket_cb(ctx, clients ? ticket_cb : NULL, decrypted_cb, NULL) == 1;
+    data->resume_clients = clients;
+    if (clients && data->certs == NULL)
+        ok = ok && (data->certs = fssl_certs_cache_new()) != NULL;
+    if (clients)
+        SSL_CTX_set_cert_verify_callback(ctx, verify_clients, NULL);
+    if (ok) {
+        __atomic_add_fetch(&k->refs, 1, __ATOMIC_RELAXED);
+        data->ticket_keys = k;
+    }
+    return done(ok, errs);
+}
+
+/*
+ * Binds the sessions of a server to context: a session of a context with another one is not resumed. If len is 0, it
+ * binds them to the certificates, as nginx does for HTTP if it asks for no client certificate.
+ */
+int fssl_ctx_bind_sessions(SSL_CTX *ctx, const unsigned char *context, size_t len, fssl_errors *errs)
+{
+    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
+    unsigned char digest[EVP_MAX_MD_SIZE], text[4 + FSSL_MAX_IDENTITIES * 20] = "HTTP";
+    unsigned int n = 0;
+    size_t size = 4;
+    int i, ok = 1;
+
+    clear_errors();
+    for (i = data->n_identities - 1; ok && len == 0 && i >= 0; i--) {
+        ok = X509_digest(data->identities[i].cert, EVP_sha1(), digest, &n) == 1 && n == 20;
+        memcpy(text + size, digest, n);
+        size += n;
+    }
+    if (ok && len == 0) {
+        ok = EVP_Digest(text, size, digest, &n, EVP_sha1(), NULL) == 1;
+        context = digest;
+        len = n;
+    }
+    SSL_CTX_set_timeout(ctx, FSSL_SESSION_LIFE);
+    ok = ok && len <= sizeof(data->session_context) && SSL_CTX_set_session_id_context(ctx, context, (unsigned int)len) == 1;
+    if (ok) {
+        memcpy(data->session_context, context, len);
+        data->session_context_len = (unsigned int)len;
+    }
+    return done(ok, errs);
+}
+
+void fssl_forget_sessions(fssl_ctx_data *data)
+{
+    fssl_ticket_keys_free(data->ticket_keys);
+    fssl_certs_cache_free(data->certs);
+#ifndef FSSL_OPENSSL_111
+    EVP_CIPHER_free(data->ticket_cipher);
+#endif
+}
+
+/* ----------------------------------------------------------- sealed sessions */
+
+enum { HEAD = 16 + 16, MAC = 32 }; /* before and after the encrypted part of a sealed session: the key's name and the IV, and the MAC */
+
+static int mac_of(const fssl_ctx_data *data, const ticket_key *key, unsigned char *out, const unsigned char *text, size_t len)
+{
+#ifdef FSSL_OPENSSL_111
+    unsigned int n = 0;
+
+    (void)data;
+    return HMAC(EVP_sha256(), key->mac, sizeof(key->mac), text, len, out, &n) != NULL && n == MAC;
+#else
+    size_t n = 0;
+
+    return EVP_Q_mac(fssl_lib_ctx(data->lib), "HMAC", fssl_lib_propq(data->lib), "SHA256", NULL, key->mac, sizeof(key->mac), text, len, out, MAC, &n) != NULL &&
+           n == MAC;
+#endif
+}
+
+static int crypt(const fssl_ctx_data *data, const ticket_key *key, unsigned char *out, int *len, const unsigned char *iv, const unsigned char *in, size_t in_len,
+                 int encrypt)
+{
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    int n = 0, last = 0, ok;
+
+    (void)data;
+    ok = ctx != NULL && EVP_CipherInit_ex(ctx, ticket_cipher(data), NULL, key->aes, iv, encrypt) == 1 &&
+         EVP_CipherUpdate(ctx, out, &n, in, (int)in_len) == 1 && EVP_CipherFinal_ex(ctx, out + n, &last) == 1;
+    EVP_CIPHER_CTX_free(ctx);
+    *len = n + last;
+    return ok;
+}
+
+/*
+ * Encrypts a session for a store, as a ticket is encrypted. The MAC includes the id, so that a store cannot exchange two
+ * sessions. Returns NULL if the session is too large, or memory is short.
+ */
+unsigned char *fssl_seal_session(const fssl_ctx_data *data, size_t *len, const unsigned char *id, size_t id_len, const unsigned char *der, size_t der_len)
+{
+    fssl_ticket_keys *k = data->ticket_keys;
+    unsigned char *out = der_len <= FSSL_MAX_SESSION - HEAD - 16 - MAC ? OPENSSL_malloc(HEAD + der_len + 16 + MAC) : NULL, mac[MAC];
+    int n = 0, ok = out != NULL && freshen(k) && random_bytes(data->lib, out + 16, 16, 0);
+
+    if (ok) {
+        CRYPTO_THREAD_read_lock(k->lock);
+        memcpy(out, k->key[0].name, 16);
+        ok = k->n > 0 && crypt(data, &k->key[0], out + HEAD, &n, out + 16, der, der_len, 1);
+        memcpy(out + HEAD + n, id, id_len);
+        ok = ok && mac_of(data, &k->key[0], mac, out, HEAD + (size_t)n + id_len);
+        CRYPTO_THREAD_unlock(k->lock);
+        memcpy(out + HEAD + n, mac, MAC);
+        *len = HEAD + (size_t)n + MAC;
+    }
+    if (!ok) {
+        OPENSSL_free(out);
+        out = NULL;
+    }
+    return out;
+}
+
+/* Decrypts what fssl_seal_session has made. Returns NULL for anything else. */
+SSL_SESSION *fssl_unseal_session(const fssl_ctx_data *data, const fssl_stored *s)
+{
+    fssl_ticket_keys *k = data->ticket_keys;
+    unsigned char *text, mac[MAC];
+    const unsigned char *p;
+    SSL_SESSION *session = NULL;
+    size_t len;
+    int i, n = 0;
+
+    if (s->len < HEAD + 16 + MAC || s->len > FSSL_MAX_SESSION)
+        return NULL;
+    len = s->len - MAC;
+    text = OPENSSL_malloc(s->len + sizeof(s->id));
+    if (text == NULL)
+        return NULL;
+    memcpy(text, s->data, len);
+    memcpy(text + len, s->id, s->id_len);
+    CRYPTO_THREAD_read_lock(k->lock);
+    i = find(k, data->lib, text);
+    if (i >= 0 && mac_of(data, &k->key[i], mac, text, len + s->id_len) && CRYPTO_memcmp(mac, s->data + len, MAC) == 0 &&
+        crypt(data, &k->key[i], text + HEAD, &n, text + 16, s->data + HEAD, len - HEAD, 0))
+        i = FSSL_MAX_TICKET_KEYS; /* it is authentic */
+    CRYPTO_THREAD_unlock(k->lock);
+    p = text + HEAD;
+    if (i == FSSL_MAX_TICKET_KEYS)
+        session = d2i_SSL_SESSION(NULL, &p, n);
+    OPENSSL_clear_free(text, s->len + sizeof(s->id));
+    return session;
+}

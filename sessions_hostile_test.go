@@ -1,0 +1,168 @@
+package sslfilter_test
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
+)
+
+// A session whose ticket is larger than any that the library keeps is not accepted. OpenSSL could
+// not send it, and the handshake would fail.
+func TestSessionsForgedTicket(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		s := firstVisit(t, testkit.Ctx(t, testkit.Server()), testkit.Ctx(t, testkit.Client(testkit.UpTo(highest))))
+		data, err := s.MarshalBinary()
+		require.NoError(t, err)
+		for size, good := range map[int]bool{100: true, 16 << 10: true, 16<<10 + 1: false, 70_000: false} {
+			var fields []asn1.RawValue
+			_, err = asn1.Unmarshal(data, &fields)
+			require.NoError(t, err)
+			i := slices.IndexFunc(fields, func(v asn1.RawValue) bool { return v.Class == asn1.ClassContextSpecific && v.Tag == 10 })
+			require.GreaterOrEqual(t, i, 0)
+			ticket, err := asn1.Marshal(make([]byte, size))
+			require.NoError(t, err)
+			fields[i].Bytes, fields[i].FullBytes = ticket, nil
+			forged, err := asn1.Marshal(fields)
+			require.NoError(t, err)
+			err = new(sslfilter.Session).UnmarshalBinary(forged)
+			require.Equal(t, good, err == nil, "%d bytes: %v", size, err)
+		}
+	})
+}
+
+// repeatTicket returns a ClientHello of TLS 1.3 with n times its only ticket. The extension with the
+// tickets (RFC 8446 section 4.2.11) is the last one.
+func repeatTicket(t *testing.T, hello []byte, n int) []byte {
+	t.Helper()
+	u16 := func(at int) int { return int(binary.BigEndian.Uint16(hello[at:])) }
+	at := 5 + 4 + 2 + 32
+	at += 1 + int(hello[at])
+	at += 2 + u16(at)
+	at += 1 + int(hello[at])
+	extensions := at
+	for at += 2; u16(at) != 41; at += 4 + u16(at+2) {
+	}
+	require.Len(t, hello, at+4+u16(at+2))
+	identities := hello[at+6 : at+6+u16(at+4)]
+	binders := hello[at+6+len(identities)+2:]
+	vector := func(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
+	body := slices.Concat(vector(bytes.Repeat(identities, n)), vector(bytes.Repeat(binders, n)))
+	list := slices.Concat(hello[extensions+2:at+2], vector(body))
+	message := slices.Concat(hello[5+4:extensions], vector(list))
+	message = slices.Concat([]byte{1, byte(len(message) >> 16), byte(len(message) >> 8), byte(len(message))}, message)
+	require.LessOrEqual(t, len(message), 16<<10)
+	return slices.Concat([]byte{22, 3, 1}, vector(message))
+}
+
+// A client that is refused now and sends its ticket many times gets a full handshake.
+func TestResumeClientCertManyTickets(t *testing.T) {
+	keys := ticketKeys(t)
+	server := func(serial int64) *sslfilter.Ctx {
+		return testkit.Ctx(t, testkit.Requiring(resuming(keys), func(o *sslfilter.Options) { o.CACRLMem = testkit.CRL(t, serial) }))
+	}
+	first := server(0x7000)
+	g := newGuest(t, sslfilter.VersionTLS13, "client.crt", "client.key")
+	shelf{}.visit(t, g, first)
+	client := testkit.FilterOf(t, g.ctx)
+	require.NoError(t, client.SetSession(g.session))
+	require.NoError(t, client.Handshake())
+	hello := client.Outgoing(nil)
+	resumes := func(ctx *sslfilter.Ctx, n int) bool {
+		f := testkit.FilterOf(t, ctx)
+		_, err := f.Receive(nil, repeatTicket(t, hello, n))
+		require.NoError(t, err)
+		answer := f.Outgoing(nil)
+		require.NotEmpty(t, answer)
+		require.False(t, f.ClientCertValid() || f.HandshakeDone())
+		return bytes.Contains(answer[:5+int(binary.BigEndian.Uint16(answer[3:]))], []byte{0, 41, 0, 2, 0, 0})
+	}
+	require.True(t, resumes(first, 1), "the ServerHello selects the ticket")
+	revoking := server(testkit.Cert(t, "client.crt").SerialNumber.Int64())
+	for _, n := range []int{1, 3, 4, 5, 8} {
+		require.False(t, resumes(revoking, n))
+	}
+}
+
+// Keys change and contexts that use them come and go while clients with certificates return. A
+// connection outlives its context, and no session is lost as long as both keys decrypt.
+func TestTicketKeysOfClosingContexts(t *testing.T) {
+	for name, given := range map[string]bool{"given": true, "random": false} {
+		t.Run(name, func(t *testing.T) {
+			one, two := ticketKey("one"), ticketKey("two")
+			k := ticketKeys(t)
+			if given {
+				require.NoError(t, k.Set(one, two))
+			}
+			stop := make(chan struct{})
+			var changes, visits sync.WaitGroup
+			changes.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if given {
+						k.Set([][80]byte{one, two}[i%2], [][80]byte{two, one}[i%2])
+					} else {
+						sslfilter.AgeTicketKeys(k, time.Hour)
+					}
+				}
+			})
+			for i := range 4 {
+				g := newGuest(t, []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13}[i/2], "client.crt", "client.key")
+				o := testkit.Requiring(resuming(k), func(o *sslfilter.Options) { o.StatefulSessions = i%2 == 1 })
+				visits.Go(func() {
+					var stored []sslfilter.StoredSession
+					for n := range 12 {
+						ctx, err := sslfilter.NewCtx(o)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						f, err := ctx.NewFilter()
+						ctx.Close()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						for _, s := range stored {
+							f.OfferSession(s.ID, s.Data)
+						}
+						client := testkit.FilterOf(t, g.ctx)
+						client.SetSession(g.session)
+						p := testkit.Join(f, client)
+						err = p.Handshake()
+						if err == nil {
+							f.Send([]byte("hello"))
+							p.Transfer()
+						}
+						if err != nil || !f.ClientCertValid() || given && f.Resumed() != (n > 0) {
+							t.Errorf("visit %d: %v, resumed %t, valid %t, %v", n, err, f.Resumed(), f.ClientCertValid(), client.SessionError())
+							return
+						}
+						if list := client.Sessions(); len(list) > 0 {
+							g.session = list[0]
+						}
+						if list := f.NewSessions(); len(list) > 0 {
+							stored = list
+						}
+						f.Close()
+					}
+				})
+			}
+			visits.Wait()
+			close(stop)
+			changes.Wait()
+		})
+	}
+}

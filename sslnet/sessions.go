@@ -1,0 +1,92 @@
+package sslnet
+
+import (
+	"github.com/seed-014b8713/sslfilter"
+)
+
+// SessionCache keeps the sessions of clients, which later connections continue. Its
+// methods are called by several goroutines at the same time. They must return at once,
+// and must not use the connection. See sslsession.NewCache.
+//
+// The key is that of [sslfilter.Filter.SessionKey]: it is the same only for connections
+// with the same server name, protocols, client certificates, CAs, CRLs and other options
+// of the verification and of the handshake.
+type SessionCache interface {
+	// Get returns a session of key, or nil. A session of TLS 1.3 should be returned
+	// only once.
+	Get(key string) *sslfilter.Session
+	// Put adds a session to those of key. If s is nil, a handshake that offered a
+	// session has failed, and Put removes all sessions of key.
+	Put(key string, s *sslfilter.Session)
+}
+
+// caching is the state of a client that uses a cache.
+type caching struct {
+	cache SessionCache
+	key   string // "" until the handshake begins, and if there is no server name
+
+	offered bool // a session was offered, and the handshake has not failed
+}
+
+// SetSessions makes this connection offer a session of cache to the server, and keep
+// the sessions that the server gives in it. It must be called on a client, before the
+// handshake. A nil cache turns it off.
+func (c *Conn) SetSessions(cache SessionCache) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.client:
+		return &sslfilter.UsageError{Op: "SetSessions", Msg: "this is a server"}
+	case c.begun:
+		return &sslfilter.UsageError{Op: "SetSessions", Msg: "the handshake has begun"}
+	}
+	c.useSessions(cache)
+	return nil
+}
+
+func (c *Conn) useSessions(cache SessionCache) {
+	c.caching = nil
+	if cache != nil {
+		c.caching = &caching{cache: cache}
+	}
+}
+
+// offerSession offers a session of the cache when the handshake begins. The caller
+// holds mu.
+func (c *Conn) offerSession() {
+	if c.begun {
+		return
+	}
+	c.begun = true
+	if c.caching == nil {
+		return
+	}
+	c.caching.key = c.filter.SessionKey()
+	if c.caching.key != "" {
+		if s := c.caching.cache.Get(c.caching.key); s != nil {
+			c.filter.SetSession(s) // if it is not acceptable, the handshake is a full one
+			c.caching.offered = true
+		}
+	}
+}
+
+// failed removes the sessions of the key if a handshake that has offered one ends with
+// an error, or with the end of the network, because the session may be the reason. The
+// caller holds the mu of the connection.
+func (k *caching) failed(f *sslfilter.Filter) {
+	if k.offered && !f.HandshakeDone() {
+		k.offered = false
+		k.cache.Put(k.key, nil)
+	}
+}
+
+// keep puts the sessions that the server has given into the cache. The caller holds the
+// mu of the connection.
+func (k *caching) keep(f *sslfilter.Filter) {
+	if k.key == "" || f.Err() != nil && !f.HandshakeDone() {
+		return
+	}
+	for _, s := range f.Sessions() {
+		k.cache.Put(k.key, s)
+	}
+}
