@@ -32,6 +32,7 @@ func TestInstall(t *testing.T) {
 	root := installed(t, "/usr")
 	for file, mode := range map[string]os.FileMode{
 		"usr/sbin/sslrelay": 0o755, "usr/share/man/man8/sslrelay.8": 0o644,
+		"usr/bin/sslfilter-enc": 0o755, "usr/share/man/man1/sslfilter-enc.1": 0o644,
 		"usr/lib/systemd/system/sslrelay.service": 0o644, "usr/share/doc/sslrelay/sslrelay.toml": 0o644,
 	} {
 		info, err := os.Stat(filepath.Join(root, file))
@@ -45,7 +46,7 @@ func TestInstall(t *testing.T) {
 		}
 		return err
 	}))
-	require.Equal(t, 4, count, "nothing is written to /etc")
+	require.Equal(t, 6, count, "nothing is written to /etc")
 
 	relay := filepath.Join(root, "usr/sbin/sslrelay")
 	out, err := exec.Command(relay, "-version").Output()

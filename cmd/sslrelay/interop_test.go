@@ -11,12 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
@@ -99,12 +99,11 @@ func curl(t *testing.T, args ...string) (string, error) {
 func talk(t *testing.T, debianPackage string, argv []string, steps ...string) string {
 	t.Helper()
 	cmd := exec.Command(peers.Find(t, debianPackage, argv[0]), argv[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	var out testkit.Log
 	cmd.Stdout, cmd.Stderr = &out, &out
-	require.NoError(t, cmd.Start())
+	require.NoError(t, child.Start(cmd))
 	defer cmd.Wait()
 	defer stdin.Close()
 	timer := time.AfterFunc(testkit.Patience, func() { cmd.Process.Kill() })
@@ -368,7 +367,7 @@ class H(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *a): pass
 http.server.ThreadingHTTPServer(("127.0.0.1", `+fmt.Sprint(web)+`), H).serve_forever()`)
-	require.NoError(t, cmd.Start())
+	require.NoError(t, child.Start(cmd))
 	done := make(chan struct{})
 	go func() {
 		cmd.Wait()

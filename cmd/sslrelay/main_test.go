@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
@@ -63,7 +64,7 @@ func startRelayWith(t *testing.T, prepare func(*exec.Cmd), args ...string) *rela
 		prepare(r.cmd)
 	}
 	r.cmd.Stderr = &r.log
-	require.NoError(t, r.cmd.Start())
+	require.NoError(t, child.Start(r.cmd))
 	go func() { r.done <- r.cmd.Wait() }()
 	t.Cleanup(func() {
 		r.cmd.Process.Kill()
@@ -263,6 +264,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
 	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ticket.key"), testkit.Bytes(80, 1), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "users"), []byte("user3 mailserver3.domain.de:143\n"), 0o600))
 	snippets := 0
 	for i, part := range strings.Split(string(doc), "```") {

@@ -438,7 +438,7 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 		Crt: testkit.AbsPKI("server.crt"), Key: testkit.AbsPKI("server.key"), CACrt: testkit.AbsPKI("root.crt"), ClientCert: true, CACRL: file("crl.pem")})
 	require.NoError(t, err)
 	old := f.relays[0].current.Load()
-	st, err := newState(old.conf, f.Server.log)
+	st, err := newState(old.conf, f.Server.log, nil)
 	require.NoError(t, err)
 	st.server.Close()
 	st.server = ctx

@@ -11,6 +11,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
+// maxSessions bounds the TLS sessions with backends that a relay keeps.
+const maxSessions = 256
+
 // dial connects to a backend for the session. It begins TLS unless the protocol has
 // to begin it with STARTTLS.
 func (s *session) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
@@ -54,6 +57,9 @@ func (st *state) dial(ctx context.Context, e config.Endpoint) (duplex, error) {
 // handshake fails.
 func (st *state) secureBackend(ctx context.Context, conn duplex, e config.Endpoint) (*sslnet.Conn, error) {
 	tls := sslnet.Client(conn, st.client)
+	if st.relay != nil { // otherwise the configuration is being checked
+		tls.SetSessions(st.relay.tls)
+	}
 	if st.conf.Upstream.ServerName == "" && e.Host != "" { // backend-sni has no effect on the verification
 		if err := tls.SetVerifiedName(e.Host); err != nil {
 			conn.Close()

@@ -104,4 +104,12 @@ func dates(c *x509.Certificate, now time.Time) string {
 	return ""
 }
 
+// dayOf is day for a date that a CRL may not have.
+func dayOf(t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return day(t)
+}
+
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

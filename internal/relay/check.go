@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,7 +24,10 @@ type Findings struct {
 // Check explains c: the addresses and backends of each relay, the exact cipher
 // suites and every certificate. It reports errors and weaknesses. It loads
 // everything as the relay does, but opens no listener.
-func Check(w io.Writer, c *config.Config, now time.Time) Findings {
+func Check(w io.Writer, c *config.Config, now time.Time) Findings { return CheckWith(w, c, now, nil) }
+
+// CheckWith is Check for a program that can open the store of [sessions].
+func CheckWith(w io.Writer, c *config.Config, now time.Time, sessions OpenSessions) Findings {
 	r := &report{w: w, now: now}
 	r.line("", "linked with", sslfilter.OpenSSLVersion())
 	if c.Counters != "" {
@@ -34,6 +36,10 @@ func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 			r.weak("counters-remote: anyone who can reach the address can read the counters")
 		}
 	}
+	keys := r.keys(&c.Sessions, sessions)
+	if keys.shared != nil {
+		defer keys.shared.Close()
+	}
 	if err := c.CheckAddresses(); err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			r.wrong("%s", line)
@@ -41,7 +47,7 @@ func Check(w io.Writer, c *config.Config, now time.Time) Findings {
 	}
 	states := make([]*state, len(c.Relays))
 	for i := range c.Relays {
-		if states[i] = r.relay(&c.Relays[i]); states[i] != nil {
+		if states[i] = r.relay(&c.Sessions, &c.Relays[i], keys); states[i] != nil {
 			defer states[i].retire()
 		}
 	}
@@ -75,11 +81,42 @@ func (r *report) note(format string, args ...any) {
 	fmt.Fprintf(r.w, "  note: "+format+"\n", args...)
 }
 
+// keys explains how sessions are shared.
+func (r *report) keys(c *config.Sessions, sessions OpenSessions) *keyring {
+	shared, err := openSessions(c, sessions, slog.New(slog.DiscardHandler))
+	switch {
+	case err != nil:
+		r.wrong("%v", err)
+	case shared != nil:
+		how := "shared through "
+		if c.Stateful {
+			how = "stored in "
+		}
+		r.line("", "sessions", how+shared.String()+", sealed with "+c.SecretFile)
+	}
+	switch keys, err := c.ReadTicketKeys(); {
+	case err != nil:
+		r.wrong("%v", err)
+	case keys != nil:
+		r.line("", "sessions", fmt.Sprintf("ticket keys: %d in %s; the one named %x encrypts", len(keys), c.TicketKeys, keys[0][:16]))
+		clear(keys)
+		if info, err := os.Stat(c.TicketKeys); err == nil && info.Mode().Perm()&0o007 != 0 {
+			r.weak("sessions.ticket-keys: every user of the system has access to %s, and could decrypt resumed connections with its keys", c.TicketKeys)
+		}
+	}
+	return &keyring{shared: shared}
+}
+
 // relay explains one relay, and returns nil if it has an error.
-func (r *report) relay(conf *config.Relay) *state {
+func (r *report) relay(c *config.Sessions, conf *config.Relay, shared *keyring) *state {
 	fmt.Fprintf(r.w, "\nrelay %q, mode %s\n", conf.Name, conf.Mode)
 	r.listeners(conf)
-	st, err := newState(conf, slog.New(slog.DiscardHandler))
+	keys, err := shared.of(c, conf.Name, new(sslfilter.TicketKeys))
+	conf.Server.SharedStore = shared.stored(conf.Name) != nil
+	var st *state
+	if err == nil {
+		st, err = newState(conf, slog.New(slog.DiscardHandler), keys)
+	}
 	if err != nil {
 		r.wrong("%v", err)
 		return nil
@@ -160,26 +197,19 @@ func (r *report) serverSide(st *state) {
 	r.protocols("", st.server, t)
 	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
 	r.identities("", t, st.server, x509.ExtKeyUsageServerAuth)
+	if st.server.AsksClientCert() && !t.ResumeClientCert {
+		r.note("clients make a full handshake each time: resume-client-cert is not set")
+	}
 	r.stapling(st)
 	r.secrets("", t.Crt, t.Key, t.Chain, t.KeyPassphrase)
 	asks := st.server.AsksClientCert()
+	r.line("    ", "client certs", clientCerts(t))
 	switch {
-	case t.RequireValidClientCert:
-		r.line("    ", "client certs", "required: clients without a valid one are rejected in the handshake")
-	case t.BlockInvalidClientCert && t.BlockBadClientCert:
-		r.line("    ", "client certs", "required: clients without one, or with one that is not valid, are rejected in the handshake")
-	case t.BlockInvalidClientCert:
-		r.line("    ", "client certs", "requested; clients with one that is not valid are rejected in the handshake, clients without one are not")
-	case t.ClientCert && t.BlockBadClientCert:
-		r.line("    ", "client certs", "requested; clients without one are rejected, clients with a bad one are not")
+	case t.RequireValidClientCert || t.BlockInvalidClientCert || !t.ClientCert:
+	case t.BlockBadClientCert:
 		r.weak("blockbadclientcert: a bad or revoked certificate is not rejected; requirevalidclientcert rejects it")
-	case t.ClientCert:
-		r.line("    ", "client certs", "requested; no client is rejected")
-		if st.conf.Mode != config.ModeHTTP {
-			r.weak("clientcert: in mode %s the verdict is only logged; requirevalidclientcert rejects clients", st.conf.Mode)
-		}
-	default:
-		r.line("    ", "client certs", "not requested")
+	case st.conf.Mode != config.ModeHTTP:
+		r.weak("clientcert: in mode %s the verdict is only logged; requirevalidclientcert rejects clients", st.conf.Mode)
 	}
 	for _, client := range t.AllowClients {
 		r.line("    ", "allows", client)
@@ -193,10 +223,10 @@ func (r *report) serverSide(st *state) {
 			r.weak("cacrl: missing, and crlcheck is not set either, so a revoked certificate stays valid")
 		}
 	}
-	if t.CACRL != "" && r.lists("cacrl", t.CACRL) == 0 {
+	if t.CACRL != "" && r.lists("cacrl", "CACRL", st.server) == 0 {
 		r.weak("cacrl: has no entries and therefore rejects every client, as in the original")
 	}
-	r.checkedLists("", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
+	r.checkedLists("", st.server, t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	if !asks && (t.CACrt != "" || t.CACRL != "") {
 		r.weak("cacrt, cacrl: no effect without clientcert or requirevalidclientcert: every client is accepted")
 	}
@@ -231,10 +261,10 @@ func (r *report) clientSide(st *state) {
 	if t.CACrt != "" {
 		r.authorities("backend-cacrt", t.CACrt, st.client)
 	}
-	if t.CACRL != "" && r.lists("backend-cacrl", t.CACRL) == 0 {
+	if t.CACRL != "" && r.lists("backend-cacrl", "CACRL", st.client) == 0 {
 		r.weak("backend-cacrl: has no entries and therefore rejects every backend, as in the original")
 	}
-	r.checkedLists("backend-", t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
+	r.checkedLists("backend-", st.client, t.CRLCheck.String(), t.CRLFiles, t.AllowMissingCRL, t.AllowExpiredCRL)
 	name := t.ServerName
 	if name == "" {
 		name = "the host in the backend's address"
@@ -463,12 +493,12 @@ func (r *report) authorities(key, file string, ctx *sslfilter.Ctx) {
 }
 
 // checkedLists shows the CRLs for crlcheck.
-func (r *report) checkedLists(side, check string, files []string, missing, expired bool) {
+func (r *report) checkedLists(side string, ctx *sslfilter.Ctx, check string, files []string, missing, expired bool) {
 	if len(files) == 0 {
 		return
 	}
 	r.line("    ", side+"crlcheck", check)
-	r.lists(side+"crlfiles", files...)
+	r.lists(side+"crlfiles", "CRLFiles", ctx)
 	if missing {
 		r.weak("%sallowmissingcrl: a revoked certificate is accepted if there is no CRL of its issuer", side)
 	}
@@ -477,53 +507,33 @@ func (r *report) checkedLists(side, check string, files []string, missing, expir
 	}
 }
 
-// lists shows the CRLs in the files of a key, which the library has read without an
-// error, and counts their entries.
-func (r *report) lists(key string, files ...string) (entries int) {
-	n := 0
-	for _, file := range files {
-		data, err := config.ReadRegular(file, maxCRL)
-		if err != nil {
-			r.line("    ", key, file)
-			r.note("%s: cannot be displayed: %v", key, err)
-			entries++ // unknown
-			continue
-		}
-		before := n
-		for block, rest := pem.Decode(config.TrimMark(data)); block != nil; block, rest = pem.Decode(rest) {
-			if block.Type != "X509 CRL" {
-				continue
-			}
-			n++
-			entries += r.list(fmt.Sprintf("%s %d", key, n), key, file, block.Bytes)
-		}
-		if n == before {
-			r.line("    ", key, file)
-			r.note("%s: cannot be displayed; OpenSSL decides about it", key)
-			entries++ // unknown
-		}
-	}
-	return entries
-}
-
-// list shows one CRL and counts its entries.
-func (r *report) list(what, key, file string, der []byte) (entries int) {
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		r.line("    ", what, file)
-		r.note("%s: cannot be displayed: %v; OpenSSL, which is less strict, decides about it", what, err)
+// lists shows the CRLs of an option, as OpenSSL has parsed them, and counts their
+// serials.
+func (r *report) lists(key, option string, ctx *sslfilter.Ctx) (serials int) {
+	all, err := ctx.CRLs()
+	if err != nil { // a file has changed since the context was made
+		r.wrong("%s: %v", key, err)
 		return 1 // unknown
 	}
-	entries = len(list.RevokedCertificateEntries)
-	r.line("    ", what, fmt.Sprintf("%s: %d serials, issuer %s, last update %s", file, entries, list.Issuer, day(list.ThisUpdate)))
-	if !list.NextUpdate.IsZero() && r.now.After(list.NextUpdate) {
-		if strings.HasSuffix(key, "crlfiles") {
+	n := 0
+	for _, list := range all {
+		if list.Option != option {
+			continue
+		}
+		n++
+		serials += list.Serials
+		what := fmt.Sprintf("%s %d", key, n)
+		r.line("    ", what, fmt.Sprintf("%s: %d serials, issuer %s, last update %s", list.File, list.Serials, list.Issuer, dayOf(list.ThisUpdate)))
+		if list.NextUpdate.IsZero() || !r.now.After(list.NextUpdate) {
+			continue
+		}
+		if option == "CRLFiles" {
 			r.weak("%s: expired on %s; certificates of its issuer are rejected unless %s is set", what, day(list.NextUpdate), strings.Replace(key, "crlfiles", "allowexpiredcrl", 1))
 		} else {
 			r.weak("%s: the next update was due on %s; this CRL is still used", what, day(list.NextUpdate))
 		}
 	}
-	return entries
+	return serials
 }
 
 // ignored reports verification errors that are ignored.
@@ -541,8 +551,6 @@ const (
 	// maxPEM bounds the size of a file that is searched for a private key, in
 	// bytes.
 	maxPEM = 64 << 20
-	// maxCRL bounds the size of a file with CRLs that is shown, in bytes.
-	maxCRL = 256 << 20
 )
 
 // secrets checks the permissions of files with a private key or a passphrase.

@@ -74,7 +74,7 @@ func clientCerts(t *config.TLS) string {
 	case t.ClientCert && t.BlockBadClientCert:
 		return "any one required"
 	case t.ClientCert:
-		return "requested"
+		return "requested, none required"
 	}
 	return "not requested"
 }

@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"crypto/x509"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +35,7 @@ func TestCheckExplains(t *testing.T) {
 		"TLSv1.2 to TLSv1.3", "TLS_AES_256_GCM_SHA384\n", "ECDHE-RSA-AES128-GCM-SHA256\n",
 		"crt 1          " + testkit.AbsPKI("server.crt"), "names          localhost", "serial         10:01", "key            RSA 2048 bits, signed with SHA256-RSA",
 		"signatures     RSA-PSS+SHA256:ECDSA+SHA256", "conf 1         RecordPadding 4096", "conf 2         Options -EncryptThenMac", "backend-conf 1 Groups P-256",
-		"client certs   required", "cacrl 1        " + testkit.AbsPKI("crl.pem") + ": 1 serials", "verifies       the host in the backend's address",
+		"client certs   valid one required", "cacrl 1        " + testkit.AbsPKI("crl.pem") + ": 1 serials", "verifies       the host in the backend's address",
 	} {
 		require.Contains(t, out, want)
 	}
@@ -145,4 +147,19 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 func TestCheckSaysWhereItCannotLook(t *testing.T) {
 	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", testkit.AbsPKI("client-serneg.crt")))
 	require.Contains(t, out, "cannot be displayed")
+}
+
+// CRLs are shown as OpenSSL has parsed them. crypto/x509 rejects the first of these.
+func TestCheckShowsCRLsOfOpenSSL(t *testing.T) {
+	old := testkit.CRLv1(t, 1, 2, 3)
+	_, err := x509.ParseRevocationList(testkit.DER(t, old))
+	require.Error(t, err)
+	file := testkit.TempFile(t, "old.pem", slices.Concat(old, testkit.CRL(t)))
+	issuer := ": 3 serials, issuer CN=Oracle Root CA,O=Oracle Test,C=DE, last update 2020-01-01\n"
+	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q\ncacrl = %q\ncrlcheck = \"leaf\"\ncrlfiles = [%[2]q]", testkit.AbsPKI("root.crt"), file))
+	require.Contains(t, out, "    cacrl 1        "+file+issuer)
+	require.Contains(t, out, "    cacrl 2        "+file+strings.Replace(issuer, "3", "0", 1))
+	require.Contains(t, out, "    crlfiles 1     "+file+issuer)
+	require.NotContains(t, out, "cannot be displayed")
+	require.NotContains(t, out, "cacrl: has no entries")
 }

@@ -59,7 +59,7 @@ func TestUsersFile(t *testing.T) {
 	load := func() (*state, error) {
 		c, err := config.Parse([]byte(relayTable(`mode = "imap"`, `listen = ["plain:127.0.0.1:0"]`, fmt.Sprintf("users-file = %q", file))))
 		require.NoError(t, err)
-		return newState(&c.Relays[0], slog.New(slog.DiscardHandler))
+		return newState(&c.Relays[0], slog.New(slog.DiscardHandler), nil)
 	}
 	write("# name backend\nuser1 one:143\n\n@two.test tls:two:993\n")
 	st, err := load()

@@ -4,7 +4,10 @@ import (
 	"expvar"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter"
 )
 
 // counters are the counters of one relay, or of a listener.
@@ -14,6 +17,8 @@ type counters struct {
 	accepted, active, refused          expvar.Int
 	empty                              expvar.Int // connections on which the client sent nothing
 	handshakes, handshakesFailed       expvar.Int
+	resumed                            expvar.Int                           // handshakes that resumed a session
+	notResumed                         map[sslfilter.NotResumed]*expvar.Int // handshakes whose client asked for a session in vain
 	plainHTTP, injected                expvar.Int
 	certValid, certInvalid, certNone   expvar.Int
 	certRefused                        expvar.Int // handshakes that failed after the client had sent a certificate
@@ -54,9 +59,9 @@ func (c *counters) set(vars map[string]*expvar.Int) {
 
 // byName returns the counters of a relay.
 func (c *counters) byName() map[string]*expvar.Int {
-	return map[string]*expvar.Int{
+	all := map[string]*expvar.Int{
 		"connections": &c.accepted, "active": &c.active, "refused": &c.refused, "empty": &c.empty,
-		"handshakes": &c.handshakes, "handshakes_failed": &c.handshakesFailed,
+		"handshakes": &c.handshakes, "handshakes_failed": &c.handshakesFailed, "handshakes_resumed": &c.resumed,
 		"plain_http": &c.plainHTTP, "starttls_injections": &c.injected,
 		"client_cert_valid": &c.certValid, "client_cert_invalid": &c.certInvalid, "client_cert_none": &c.certNone,
 		"client_cert_refused": &c.certRefused, "client_cert_not_allowed": &c.certDenied,
@@ -67,6 +72,12 @@ func (c *counters) byName() map[string]*expvar.Int {
 		"certificate_not_after": &c.notAfter,
 		"ocsp_fetched":          &c.staples, "ocsp_failed": &c.staplesFailed,
 	}
+	c.notResumed = make(map[sslfilter.NotResumed]*expvar.Int)
+	for _, why := range sslfilter.NotResumedReasons() {
+		c.notResumed[why] = new(expvar.Int)
+		all["not_resumed_"+strings.ReplaceAll(why.String(), "-", "_")] = c.notResumed[why]
+	}
+	return all
 }
 
 // process has the counters of the whole program.

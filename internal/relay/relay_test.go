@@ -14,9 +14,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
+	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
 // fixture is a running relay.
@@ -219,6 +221,34 @@ func TestChainOfRelays(t *testing.T) {
 	rest, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	require.Empty(t, rest)
+}
+
+// A relay resumes its sessions with a backend, also after a reload.
+func TestBackendSessionsAreResumed(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		ctx, resumed := testkit.Ctx(t, testkit.Server(testkit.UpTo(highest))), make(chan bool, 1)
+		secret := backend(t, func(conn net.Conn) {
+			c := sslnet.Server(conn, ctx)
+			defer c.Close()
+			if c.Handshake() == nil {
+				resumed <- c.State().Resumed
+				testkit.Echo(c)
+			}
+		})
+		text := relayTable(`listen = ["plain:127.0.0.1:0"]`, trust(), fmt.Sprintf("backend = \"tls:%s\"", secret))
+		f := startAll(t, text)
+		for i := range 4 {
+			conn := testkit.Dial(t, f.addr())
+			testkit.Exchange(t, conn, "hello")
+			require.Equal(t, i > 0, <-resumed)
+			require.NoError(t, conn.Close())
+			if i == 1 {
+				c, err := config.Parse([]byte(text))
+				require.NoError(t, err)
+				require.NoError(t, f.Reload(c))
+			}
+		}
+	})
 }
 
 func TestABackendOfAnotherNameOrCAIsRefused(t *testing.T) {

@@ -6,28 +6,43 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/sslsession"
 )
 
 // plan has what a configuration needs, loaded from its files and not yet in use.
 type plan struct {
 	conf     *config.Config
-	relays   []*relay    // as in conf
-	states   []*state    // of relays
-	sections []*sections // by listener, as in conf.Listeners
+	keys     [][sslfilter.TicketKeySize]byte // of sessions.ticket-keys
+	relays   []*relay                        // as in conf
+	states   []*state                        // of relays
+	sections []*sections                     // by listener, as in conf.Listeners
 }
 
 // plan loads everything that a configuration needs. A relay that is running already
 // gets a new state only.
 func (s *Server) plan(c *config.Config) (*plan, error) {
 	p := &plan{conf: c}
+	var err error
+	if p.keys, err = c.Sessions.ReadTicketKeys(); err != nil {
+		return nil, err
+	}
 	for i := range c.Relays {
 		conf := &c.Relays[i]
 		r := s.running(conf.Name)
 		if r == nil {
-			r = &relay{name: conf.Name, count: newCounters(), handoff: newHandoff()}
+			r = &relay{name: conf.Name, count: newCounters(), handoff: newHandoff(), tls: sslsession.NewCache(maxSessions), stored: s.keys.stored(conf.Name)}
+			if r.stored != nil {
+				r.count.countStored(r.stored)
+			}
 		}
-		st, err := newState(conf, s.relayLog(conf.Name))
+		keys, err := s.keys.of(&c.Sessions, conf.Name, &r.keys)
+		conf.Server.SharedStore = r.stored != nil
+		var st *state
+		if err == nil {
+			st, err = newState(conf, s.relayLog(conf.Name), keys)
+		}
 		if err != nil {
 			p.discard()
 			return nil, fmt.Errorf("relay %q: %w", conf.Name, err)
@@ -57,6 +72,7 @@ func (s *Server) running(name string) *relay {
 
 // discard frees the states of a plan that is not applied.
 func (p *plan) discard() {
+	clear(p.keys)
 	for _, st := range p.states {
 		st.retire()
 	}
@@ -64,6 +80,12 @@ func (p *plan) discard() {
 
 // apply serves new connections by a plan.
 func (s *Server) apply(p *plan) {
+	if p.keys != nil {
+		if err := s.keys.file.Set(p.keys...); err != nil { // ReadTicketKeys has tried it, so memory is short
+			s.log.Error("sessions.ticket-keys: the keys stay as they are", "error", err)
+		}
+		clear(p.keys)
+	}
 	for i, r := range p.relays {
 		st := p.states[i]
 		s.adopt(r, st)

@@ -14,10 +14,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/accept"
 	"github.com/seed-014b8713/sslfilter/internal/admission"
 	"github.com/seed-014b8713/sslfilter/internal/refcount"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/sslnet"
+	"github.com/seed-014b8713/sslfilter/sslsession"
 )
 
 // Server runs the relays of a Config. Its methods are safe for concurrent use.
@@ -26,6 +29,7 @@ type Server struct {
 	listeners  []*listener
 	gate       *gate
 	handshakes *admission.Queue
+	keys       keyring
 	process    process
 
 	stop    context.Context // ends with Close
@@ -51,6 +55,9 @@ type relay struct {
 	current atomic.Pointer[state]
 	http    *http.Server // mode http
 	handoff *handoff
+	tls     *sslsession.Cache      // sessions of the backends
+	keys    sslfilter.TicketKeys   // of its clients, without [sessions]
+	stored  *sslnet.ServerSessions // of its clients, with sessions.stateful; otherwise nil
 
 	removed bool           // by a reload
 	users   refcount.Count // its states, and the configuration
@@ -58,7 +65,10 @@ type relay struct {
 
 // New loads the certificates and opens all listeners. Serve accepts connections. An
 // error names the relay and the key.
-func New(c *config.Config, log *slog.Logger) (*Server, error) {
+func New(c *config.Config, log *slog.Logger) (*Server, error) { return NewWith(c, log, nil) }
+
+// NewWith is New for a program that can open the store of [sessions].
+func NewWith(c *config.Config, log *slog.Logger, sessions OpenSessions) (*Server, error) {
 	s := &Server{
 		log: log, handshakes: admission.New(c.MaxHandshakes),
 		gate:     &gate{max: c.MaxConnections, maxPerClient: c.MaxConnsPerClient},
@@ -66,8 +76,13 @@ func New(c *config.Config, log *slog.Logger) (*Server, error) {
 	}
 	s.publish()
 	s.stop, s.stopNow = context.WithCancel(context.Background())
-	if err := s.open(c); err != nil {
+	err := s.openSessions(&c.Sessions, sessions)
+	if err == nil {
+		err = s.open(c)
+	}
+	if err != nil {
 		s.stopNow()
+		s.closeSessions()
 		return nil, fmt.Errorf("sslrelay: %w", err)
 	}
 	for _, l := range s.listeners {
@@ -284,4 +299,5 @@ func (s *Server) Close() {
 			st.retire()
 		}
 	}
+	s.closeSessions()
 }

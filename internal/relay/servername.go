@@ -45,10 +45,18 @@ func (s *session) enter(name string) bool {
 // serverConn returns the TLS connection with the client, before its handshake.
 func (s *session) serverConn() *sslnet.Conn {
 	if !s.named {
-		return sslnet.Server(s.raw, s.state.server)
+		conn := sslnet.Server(s.raw, s.state.server)
+		conn.SetServerSessions(s.state.relay.stored) // cannot fail: the handshake has not begun
+		return conn
 	}
 	conn := sslnet.Server(s.raw, nil)
-	conn.SetChoose(s.choose) // cannot fail: the handshake has not begun
+	conn.SetChoose(func(ctx context.Context, below net.Conn, hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) { // likewise
+		chosen, err := s.choose(ctx, below, hello)
+		if chosen != nil {
+			conn.SetServerSessions(s.state.relay.stored)
+		}
+		return chosen, err
+	})
 	return conn
 }
 

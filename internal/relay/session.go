@@ -219,6 +219,10 @@ func (s *session) secure() error {
 		conn.Close()
 		return fmt.Errorf("handshake: %w", errEmpty)
 	}
+	state := conn.State()
+	if count := s.relay.count.notResumed[state.NotResumed]; count != nil {
+		count.Add(1)
+	}
 	if err != nil {
 		s.relay.count.handshakesFailed.Add(1)
 		return s.handshakeError(conn, err)
@@ -226,6 +230,9 @@ func (s *session) secure() error {
 	s.tls, s.client = conn, conn
 	s.touch()
 	s.relay.count.handshakes.Add(1)
+	if state.Resumed {
+		s.relay.count.resumed.Add(1)
+	}
 	s.peer = s.state.verdict(conn)
 	switch {
 	case !s.state.server.AsksClientCert():

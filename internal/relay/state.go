@@ -36,9 +36,11 @@ type state struct {
 	stop    context.CancelFunc // ends the refresh of staples; nil without stapling
 }
 
-// newState loads all files of a configuration.
-func newState(conf *config.Relay, log *slog.Logger) (*state, error) {
+// newState loads all files of a configuration. keys encrypt the session tickets of
+// clients; nil stands for random ones.
+func newState(conf *config.Relay, log *slog.Logger, keys *sslfilter.TicketKeys) (*state, error) {
 	st := &state{conf: conf}
+	st.conf.Server.SharedTicketKeys = keys
 	if err := st.load(log); err != nil {
 		st.release()
 		return nil, err

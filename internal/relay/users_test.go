@@ -26,7 +26,7 @@ func loadUserTable(t *testing.T, table, file string, more ...string) (*state, er
 	if err != nil {
 		return nil, err
 	}
-	st, err := newState(&c.Relays[0], slog.New(slog.DiscardHandler))
+	st, err := newState(&c.Relays[0], slog.New(slog.DiscardHandler), nil)
 	if err == nil {
 		t.Cleanup(st.retire)
 	}

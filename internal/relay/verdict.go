@@ -30,6 +30,7 @@ type verdict struct {
 	Code                    int    // the first verify error that is not ignored, or 0
 	Subject, Issuer, Serial string // empty without a certificate
 	Fingerprint             string // SHA-256, in hexadecimal
+	Resumed                 bool   // the handshake resumed a session
 	Unproved                bool   // the client has not proved that it has the key of the certificate
 	Denied                  bool   // the certificate is valid, and the client is not in allow-clients
 }
@@ -37,7 +38,7 @@ type verdict struct {
 // verdict describes a connection. It checks the client's certificate again, because
 // the certificate may have been revoked since the handshake.
 func (st *state) verdict(conn *sslnet.Conn) verdict {
-	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone}
+	v := verdict{Protocol: conn.Version(), Cipher: conn.Cipher(), Verdict: verdictNone, Resumed: conn.State().Resumed}
 	if st.conf.Server.FIPS {
 		v.Providers = providers(conn)
 	}
@@ -112,6 +113,9 @@ func (v *verdict) attrs() []any {
 		return nil
 	}
 	attrs := []any{"protocol", v.Protocol, "cipher", v.Cipher, "certificate", v.Verdict}
+	if v.Resumed {
+		attrs = append(attrs, "resumed", true)
+	}
 	if v.Providers != "" {
 		attrs = append(attrs, "providers", v.Providers)
 	}

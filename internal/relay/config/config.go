@@ -22,7 +22,21 @@ type Config struct {
 	MaxConnsPerClient int
 	MaxHandshakes     int
 
+	Sessions Sessions
+
 	Relays []Relay
+}
+
+// Sessions is the [sessions] table: how relays on several machines resume each other's
+// sessions of clients.
+type Sessions struct {
+	TicketKeys    string // a file
+	Redis         string // empty: the sessions of this process are its own
+	RedisPassword string // a source: "file:/path"
+	RedisCACrt    string
+	SecretFile    string
+	Epoch         Duration
+	Stateful      bool // the sessions are in Redis, and not in tickets
 }
 
 // Relay is one [[relay]] table: listeners, and the backends that their connections

@@ -36,15 +36,15 @@ func parseFlags(args ...string) (*Config, error) {
 // Every field of the library's options has a flag and a key on each side on which it
 // has an effect, and their value reaches the field.
 func TestEveryOptionHasAFlag(t *testing.T) {
-	const inMemory, role, clients, servers, once, fetched = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP", "stapling fetches the responses"
+	const inMemory, role, clients, servers, once, fetched, made = "a flag names files", "the side decides", "on the side of the backend alone", "on the side of the clients alone", "the relay reads CRL files at the start and on SIGHUP", "stapling fetches the responses", "the relay makes them"
 	skipServer := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Staple": fetched, "OCSPCheck": clients,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Staple": fetched, "OCSPCheck": clients, "TicketKeys": made, "StatefulSessions": "a store is needed",
 		"InsecureSkipVerify": clients, "ServerName": clients,
 	}
 	skipBackend := map[string]string{
 		"Client": role, "CrtMem": inMemory, "KeyMem": inMemory, "ChainMem": inMemory, "CACrtMem": inMemory, "DHCertMem": inMemory,
-		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Staple": fetched,
+		"CACRLMem": inMemory, "CRLMem": inMemory, "ReadCRLOnce": once, "Staple": fetched, "TicketKeys": servers, "ResumeClientCert": servers, "StatefulSessions": servers,
 		"ClientCert": servers, "BlockBadClientCert": servers, "BlockInvalidClientCert": servers, "RequireValidClientCert": servers, "DHCert": servers, "NoHonor": servers, "NumTickets": servers,
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -298,9 +298,9 @@ func TestEveryFieldHasARow(t *testing.T) {
 		rows[o.scope][o.field] = true
 		require.True(t, o.value(new(Config), new(Relay)).IsValid(), "%s: no such field", o.field)
 	}
-	for of, fields := range map[scope]reflect.Type{ofProgram: reflect.TypeFor[Config](), ofRelay: reflect.TypeFor[Relay]()} {
+	for of, fields := range map[scope]reflect.Type{ofProgram: reflect.TypeFor[Config](), ofSessions: reflect.TypeFor[Sessions](), ofRelay: reflect.TypeFor[Relay]()} {
 		for i := range fields.NumField() {
-			if name := fields.Field(i).Name; name != "Relays" && name != "Server" && name != "Upstream" {
+			if name := fields.Field(i).Name; name != "Relays" && name != "Sessions" && name != "Server" && name != "Upstream" {
 				require.True(t, rows[of][name], "%s has no row", name)
 			}
 		}

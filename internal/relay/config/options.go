@@ -34,10 +34,11 @@ const (
 type scope uint8
 
 const (
-	ofProgram scope = iota // Config
-	ofRelay                // Relay
-	ofServer               // Relay.Server
-	ofBackend              // Relay.Upstream
+	ofProgram  scope = iota // Config
+	ofSessions              // Config.Sessions
+	ofRelay                 // Relay
+	ofServer                // Relay.Server
+	ofBackend               // Relay.Upstream
 )
 
 // section is a part of the table, with its title in the manual page.
@@ -61,6 +62,15 @@ func table() []section {
 			{field: "MaxConnsPerClient", key: "max-connections-per-client", restart: always, unset: "a quarter of max-connections, but at least 16",
 				usage: "maximum <number> of connections from one client address, over all relays; an IPv6 /64 network counts as one address. If a proxy hides the addresses of the clients, set it to max-connections"},
 			{field: "MaxHandshakes", key: "max-handshakes", preset: "200", restart: always, usage: "maximum <number> of concurrent TLS handshakes with clients, over all relays"},
+		}},
+		{"Sessions that relays on several machines share", ofSessions, []row{
+			{field: "TicketKeys", key: "sessions.ticket-keys", unset: "each relay has random keys, which a reload keeps", usage: "<file> with the keys of session tickets, in the format of nginx (ssl_session_ticket_key) or haproxy (tls-ticket-keys), for all relays. Servers with the same keys and certificates resume each other's sessions. A reload reads it again"},
+			{field: "Redis", key: "sessions.redis", restart: always, unset: "each process has sessions of its own", usage: "<address> of the Redis through which relays on several machines resume each other's sessions: redis://user@host:port/database, rediss:// for TLS, unix:///path, or hosts with ports and ?master=name (Sentinels) or ?cluster=true. Only the program adapters/redis/cmd/sslrelay has a Redis client"},
+			{field: "RedisPassword", key: "sessions.redis-password", restart: always, usage: "<source> of the password of Redis, as in keypassphrase"},
+			{field: "RedisCACrt", key: "sessions.redis-cacrt", restart: always, unset: "the CAs of the system", usage: "<file> or directory with the CAs that a Redis with TLS is verified against"},
+			{field: "SecretFile", key: "sessions.secret-file", restart: always, usage: "<file> with the secret that seals everything in Redis, the same on all machines: 64 hexadecimal digits (openssl rand -hex 32), with mode 0600"},
+			{field: "Epoch", key: "sessions.epoch", preset: "1h", restart: always, usage: "<time> for which tickets are encrypted with the same key, from 1h to 24h, the same on all machines"},
+			{field: "Stateful", key: "sessions.stateful", restart: always, usage: "keep the sessions themselves in Redis, and give clients only their names, so that a session can be deleted; a handshake that resumes a session waits for Redis, for at most 250 ms"},
 		}},
 		{"A relay", ofRelay, []row{
 			{field: "Name", key: "name", unset: "the mode", usage: "<name> in the log and in the counters"},
@@ -141,6 +151,7 @@ var tlsRows = []row{
 	{field: "Conf", key: "conf", usage: "<commands> of OpenSSL (SSL_CONF_cmd), each with its value, such as \"RecordPadding 4096\"; they are applied in order. Commands about verification, certificates and unsafe renegotiation are errors", backend: "<commands> of OpenSSL for connections to backends, as in conf"},
 	{field: "ALPN", key: "alpn", usage: "application <protocols> that the relay accepts, in order of preference", backend: "application <protocols> that the relay offers, in order of preference"},
 	{field: "NumTickets", key: "numtickets", usage: "<number> of session tickets per TLS 1.3 handshake; 0 means 2, and -1 means none, in TLS 1.2 too"},
+	{field: "ResumeClientCert", key: "resume-client-cert", usage: "let clients with a certificate resume their sessions; their certificates are verified again each time"},
 	{field: "NoRenegotiation", key: "norenegotiation", usage: "no effect: the relay always rejects renegotiation by clients", backend: "reject renegotiation by a backend in TLS 1.2; without this option up to 16 are accepted"},
 	{field: "NoHonor", key: "nohonor", usage: "use the client's order of ciphers"},
 	{field: "TLS", key: "tls", usage: "TLS 1.2 or later, which is the default", backend: "TLS 1.2 or later, which is the default"},
@@ -174,7 +185,7 @@ var options = func() (all []option) {
 			}
 			if r.usage != "" {
 				if r.flag == "" {
-					r.flag = r.key
+					r.flag = strings.ReplaceAll(r.key, ".", "-")
 				}
 				all = append(all, option{r, s.scope, s.title})
 			}
@@ -184,7 +195,7 @@ var options = func() (all []option) {
 }()
 
 // inRelay reports whether the option belongs to a relay, or else to the program.
-func (o *option) inRelay() bool { return o.scope != ofProgram }
+func (o *option) inRelay() bool { return o.scope != ofProgram && o.scope != ofSessions }
 
 // value returns the field of the option in c or r.
 func (o *option) value(c *Config, r *Relay) reflect.Value {
@@ -192,6 +203,8 @@ func (o *option) value(c *Config, r *Relay) reflect.Value {
 	switch o.scope {
 	case ofProgram:
 		in = c
+	case ofSessions:
+		in = &c.Sessions
 	case ofRelay:
 		in = r
 	case ofServer:

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 )
 
 // TLS has the TLS options of one side of a relay. The fields that are functions or
@@ -32,6 +33,11 @@ type TLS struct {
 	ErrorHandler      string // a name: "carp"
 	Debug             bool
 	AllowClients      Clients
+	// SharedTicketKeys are used by all contexts of the relay, so that a reload loses no
+	// session. Nil stands for random keys of the context.
+	SharedTicketKeys *sslfilter.TicketKeys
+	// SharedStore makes the sessions stored ones.
+	SharedStore bool
 }
 
 // NewCtx makes a context. An error names the key. The context reads CRL files only
@@ -43,7 +49,7 @@ func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
 
 func (t *TLS) newCtx(o sslfilter.Options, log *slog.Logger) (*sslfilter.Ctx, error) {
 	if t.KeyLog != "" {
-		file, err := openKeyLog(t.KeyLog)
+		file, err := keylogfile.Open(t.KeyLog)
 		if err != nil {
 			return nil, fmt.Errorf("%skeylogfile: %w", t.prefix(), err)
 		}
@@ -85,6 +91,9 @@ func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	}
 	for _, file := range SortedKeys(t.Identities) {
 		o.Identities = append(o.Identities, sslfilter.Identity{Chain: file, Key: t.Identities[file], KeyPassphrase: passphrase(t.KeyPassphrase)})
+	}
+	if asks := o.ClientCert || o.BlockBadClientCert || o.BlockInvalidClientCert || o.RequireValidClientCert; (!asks || o.ResumeClientCert) && o.NumTickets >= 0 {
+		o.TicketKeys, o.StatefulSessions = t.SharedTicketKeys, t.SharedStore
 	}
 	o.ErrorHandler = errorHandler(t.ErrorHandler, log)
 	if t.KeyLog != "" {
@@ -182,16 +191,6 @@ func optionKey(field string) string {
 	return strings.ToLower(field)
 }
 
-// openKeyLog opens the file of keylogfile.
-func openKeyLog(file string) (*os.File, error) {
-	if name, ok := strings.CutPrefix(file, "env:"); ok {
-		if file = os.Getenv(name); file == "" {
-			return nil, fmt.Errorf("the environment variable %s is not set", name)
-		}
-	}
-	return sslfilter.OpenKeyLog(file)
-}
-
 func errorHandler(way string, log *slog.Logger) sslfilter.ErrorHandler {
 	switch way {
 	case "carp":
@@ -235,6 +234,41 @@ func passphrase(source string) func() ([]byte, error) {
 		}
 		return nil, errors.New("want file:path, env:NAME or credential:name")
 	}
+}
+
+// maxTicketFile bounds the file of TicketKeys, in bytes.
+const maxTicketFile = 64 << 10
+
+// ReadTicketKeys reads the file of TicketKeys. Without one it returns nil. An error
+// names the key and the file.
+func (s *Sessions) ReadTicketKeys() ([][sslfilter.TicketKeySize]byte, error) {
+	if s.TicketKeys == "" {
+		return nil, nil
+	}
+	file, err := ReadRegular(s.TicketKeys, maxTicketFile)
+	defer clear(file)
+	var keys [][sslfilter.TicketKeySize]byte
+	if err == nil {
+		keys, err = sslfilter.ParseTicketKeys(file)
+	}
+	if err == nil {
+		err = new(sslfilter.TicketKeys).Set(keys...) // is an error now rather than when the keys are in use
+	}
+	if err != nil {
+		clear(keys)
+		return nil, fmt.Errorf("sessions.ticket-keys: %s: %w", s.TicketKeys, err)
+	}
+	return keys, nil
+}
+
+// Password reads the password of Redis.
+func (s *Sessions) Password() (string, error) {
+	read := passphrase(s.RedisPassword)
+	if read == nil {
+		return "", nil
+	}
+	password, err := read()
+	return string(password), err
 }
 
 // readPassphrase reads the first line of a file.

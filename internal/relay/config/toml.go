@@ -22,6 +22,10 @@ import (
 // relayKey is the key of the tables of relays.
 const relayKey = "relay"
 
+// sessionsKey is the key of the table with the options of ofSessions, whose keys begin
+// with it and a dot.
+const sessionsKey = "sessions"
+
 // tomlFile is a decoded file with the line of each of its keys.
 type tomlFile struct {
 	lines map[string]int // by pathID
@@ -52,7 +56,29 @@ func (f *tomlFile) program(c *Config, doc map[string]any) {
 		doc = maps.Clone(doc)
 		delete(doc, relayKey)
 	}
+	if table, given := doc[sessionsKey]; given {
+		f.sessions(c, table)
+		doc = maps.Clone(doc)
+		delete(doc, sessionsKey)
+	}
 	f.table(c, nil, nil, doc)
+}
+
+// sessions copies the values of the [sessions] table into c.
+func (f *tomlFile) sessions(c *Config, v any) {
+	table, ok := v.(map[string]any)
+	if !ok {
+		f.addError([]string{sessionsKey}, wantGot("a table that begins with [sessions]", v))
+		return
+	}
+	for _, key := range SortedKeys(table) {
+		at := []string{sessionsKey, key}
+		if o := find(false, display(at)); o == nil {
+			f.add(at, "unknown key %q", display(at))
+		} else if err := setTOML(o.pointer(c, nil), table[key]); err != nil {
+			f.addError(at, err)
+		}
+	}
 }
 
 // relays makes relays from the [[relay]] tables.
@@ -73,7 +99,7 @@ func (f *tomlFile) table(c *Config, r *Relay, path []string, table map[string]an
 	for _, key := range SortedKeys(table) {
 		at := append(slices.Clone(path), key)
 		o := find(r != nil, key)
-		if o == nil {
+		if o == nil || o.scope == ofSessions { // a quoted key with a dot
 			f.add(at, "unknown key %q%s", display(at), suggest(at))
 		} else if err := setTOML(o.pointer(c, r), table[key]); err != nil {
 			f.addError(at, err)

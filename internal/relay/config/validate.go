@@ -27,6 +27,7 @@ func (c *Config) validate() error {
 		add(wrongKey("max-connections-per-client", "want 0 or more, got %d", c.MaxConnsPerClient))
 	}
 	add(c.validateCounters())
+	add(c.Sessions.validate())
 	if len(c.Relays) == 0 {
 		add(errors.New("there is no [[relay]]"))
 	}
@@ -57,6 +58,35 @@ func (c *Config) validateCounters() error {
 	}
 	if !loopback(host) && !c.CountersRemote {
 		return wrongKey("counters", "%q is not a loopback address, and anyone who can reach it could read the counters; set counters-remote to allow this", c.Counters)
+	}
+	return nil
+}
+
+func (s *Sessions) validate() error {
+	for _, o := range []struct{ key, value string }{
+		{"sessions.secret-file", s.SecretFile}, {"sessions.redis-password", s.RedisPassword}, {"sessions.redis-cacrt", s.RedisCACrt},
+	} {
+		if s.Redis == "" && o.value != "" {
+			return wrongKey(o.key, "needs sessions.redis")
+		}
+	}
+	switch {
+	case s.Redis == "" && s.Stateful:
+		return wrongKey("sessions.stateful", "needs sessions.redis")
+	case s.Redis != "" && s.TicketKeys != "":
+		return wrongKey("sessions.ticket-keys", "cannot be combined with sessions.redis, through which the keys are shared")
+	case s.Redis != "" && s.SecretFile == "":
+		return wrongKey("sessions.secret-file", "is missing; sessions.redis needs it")
+	case s.Epoch < Duration(time.Hour) || s.Epoch > Duration(24*time.Hour):
+		return wrongKey("sessions.epoch", "want 1h to 24h, got %v", s.Epoch)
+	}
+	return validateSource("sessions.redis-password", s.RedisPassword)
+}
+
+// validateSource checks the source of a passphrase or password.
+func validateSource(key, value string) error {
+	if kind, _, _ := strings.Cut(value, ":"); value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
+		return wrongKey(key, "want file:path, env:NAME or credential:name") // the value may be the passphrase itself
 	}
 	return nil
 }
@@ -95,9 +125,7 @@ func (r *Relay) validate() (all []error) {
 	for _, source := range []struct{ key, value string }{
 		{"keypassphrase", r.Server.KeyPassphrase}, {"backend-keypassphrase", r.Upstream.KeyPassphrase},
 	} {
-		if kind, _, _ := strings.Cut(source.value, ":"); source.value != "" && !slices.Contains([]string{"file", "env", "credential"}, kind) {
-			add(wrongKey(source.key, "want file:path, env:NAME or credential:name")) // the value may be the passphrase itself
-		}
+		add(validateSource(source.key, source.value))
 	}
 	return all
 }
