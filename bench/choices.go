@@ -23,6 +23,7 @@ type choice struct {
 	suite   uint16 // the suite that the handshake must negotiate; 0 means any
 	group   uint16 // the same for the group
 	fresh   bool   // each connection gets its own server Ctx
+	resume  bool   // each connection resumes the session of the first one
 	subject string // empty means plainName
 	message bool   // also measured with messages of 16 KiB
 }
@@ -37,6 +38,12 @@ var choices = []choice{
 	{title: "one ticket instead of two", change: func(s *sslfilter.Options) { s.NumTickets = 1 }},
 	{title: "no tickets", change: func(s *sslfilter.Options) { s.NumTickets = -1 }},
 	{title: "RSA-2048 instead of P-256", cert: "rsa"},
+	{title: "resumed with a ticket", resume: true},
+	{title: "resumed with a ticket of TicketKeys", change: withTicketKeys, resume: true},
+	{title: "resumed with a session in memory (StatefulSessions)", change: stored, resume: true},
+	{title: "client certificate", cert: "cert"},
+	{title: "client certificate, resumed and verified again", cert: "cert", change: verifiedAgain, resume: true},
+	{title: "client certificate, resumed from memory and verified again", cert: "cert", change: storedAndVerifiedAgain, resume: true},
 	{title: "a Ctx for each connection", fresh: true},
 	{title: "a Ctx for each connection, RSA-2048", cert: "rsa", fresh: true},
 	{title: "GOMAXPROCS=1", subject: plainSingleName},
@@ -44,6 +51,16 @@ var choices = []choice{
 
 func aes128First(s *sslfilter.Options) {
 	s.CipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+}
+
+func withTicketKeys(s *sslfilter.Options) { s.TicketKeys = new(sslfilter.TicketKeys) }
+
+func verifiedAgain(s *sslfilter.Options) { s.ResumeClientCert = true }
+
+func stored(s *sslfilter.Options) { s.StatefulSessions = true }
+
+func storedAndVerifiedAgain(s *sslfilter.Options) {
+	s.StatefulSessions, s.ResumeClientCert = true, true
 }
 
 func findChoice(title string) (choice, bool) {
@@ -67,8 +84,12 @@ func (c choice) open(pki string) (*engine, error) {
 	})
 }
 
-// negotiated checks that the handshake used the suite and the group of the choice.
+// negotiated checks that the handshake used the suite and the group of the choice,
+// and resumed a session if it should.
 func (c choice) negotiated(s *sslfilter.Filter) error {
+	if c.resume != s.Resumed() || c.cert == "cert" && !s.ClientCertValid() {
+		return fmt.Errorf("%s: resumed is %t, client certificate: %v", c.title, s.Resumed(), s.Peer())
+	}
 	if c.suite != 0 && s.CipherSuite() != c.suite || c.group != 0 && s.Group() != 0 && s.Group() != c.group {
 		return fmt.Errorf("%s: negotiated suite %#x, group %d", c.title, s.CipherSuite(), s.Group())
 	}
@@ -87,6 +108,13 @@ func (c choice) serverHandshakes(pki string, n int) ([]float64, error) {
 	defer e.user.Close()
 	var b buffers
 	var spent float64
+	if c.resume {
+		first := c
+		first.resume = false
+		if _, err := first.serverHandshake(e, &b); err != nil {
+			return nil, err
+		}
+	}
 	done := 0
 	_, err = subject.Repeat(n, func() error {
 		t, err := c.serverHandshake(e, &b)
@@ -104,6 +132,11 @@ func (c choice) serverHandshake(e *engine, b *buffers) (spent float64, err error
 		return 0, err
 	}
 	defer client.Close()
+	if c.resume {
+		if err := client.SetSession(e.session); err != nil {
+			return 0, err
+		}
+	}
 	if err := client.Handshake(); err != nil {
 		return 0, err
 	}
@@ -122,8 +155,15 @@ func (c choice) serverHandshake(e *engine, b *buffers) (spent float64, err error
 				return err
 			}
 		}
-		server, err = ctx.NewFilter()
-		return err
+		if server, err = ctx.NewFilter(); err != nil || !c.resume {
+			return err
+		}
+		for _, s := range e.stored {
+			if err := server.OfferSession(s.ID, s.Data); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	for range 10 {
 		if err != nil || client.HandshakeDone() && server.HandshakeDone() {
@@ -147,6 +187,9 @@ func (c choice) serverHandshake(e *engine, b *buffers) (spent float64, err error
 	}
 	if err := c.negotiated(server); err != nil {
 		return 0, err
+	}
+	if given := client.Sessions(); e.session == nil && len(given) > 0 {
+		e.session, e.stored = given[0], server.NewSessions()
 	}
 	return spent, timed(func() error {
 		server.Close()

@@ -44,7 +44,7 @@ func section(name, plotDir string, all []*Results) (string, bool) {
 		"settings": func(r *Results) string { return costTable(r, "settings") },
 		"variants": func(r *Results) string { return costTable(r, "variants") },
 	}
-	plain := []string{"handshake", "message", "burst", "setup", "crl", "sockets"}
+	plain := []string{"handshake", "message", "burst", "setup", "crl", "cipher", "compat", "sockets"}
 	f := parts[name]
 	if f == nil {
 		if !slices.Contains(plain, name) {
@@ -146,7 +146,7 @@ func columns(rows []*Result) (names []string, notes string) {
 	return names, notes
 }
 
-// span is a median with its quartiles.
+// span formats a median with its quartiles.
 func span(c *Cell) string {
 	switch {
 	case c == nil:
@@ -253,8 +253,8 @@ func callTable(r *Results) string {
 	return table(lines)
 }
 
-// modelTable computes the needs of a front end for a million connections from the
-// cost of one.
+// modelTable computes the memory and the cores that a front end needs for a million
+// connections, from the cost of one connection.
 func modelTable(r *Results) string {
 	idle, kept, fresh := r.cell("memory/1048576", engineName), r.cell("sockets/kept", engineName), r.cell("sockets/new", engineName)
 	full, resumed := r.cell("handshake/ec", engineName), r.cell("resumed/ec", engineName)

@@ -34,7 +34,9 @@ type engine struct {
 	pki          string
 	cert         string
 	server, user *sslfilter.Ctx
-	options      sslfilter.Options // of the server
+	options      sslfilter.Options         // of the server
+	session      *sslfilter.Session        // of the first connection of a choice
+	stored       []sslfilter.StoredSession // what that connection gave to a store
 }
 
 func openEngine(pki, cert string, change func(server, client *sslfilter.Options)) (*engine, error) {
@@ -182,36 +184,40 @@ func (e *engine) calls(size, n int) ([]float64, error) {
 	defer c.Close()
 	defer s.Close()
 	message := make([]byte, size)
+	return counted(n, func() error { return pass(c, s, &b, message, 1) }, []func() error{
+		func() error { return c.Send(message) },
+		func() error { b.wire = c.Outgoing(b.wire[:0]); return nil },
+		func() (err error) { b.plain, err = s.Receive(b.plain[:0], b.wire); return err },
+	})
+}
+
+// counted does the steps n times, after warm, and returns the allocations of each step
+// and then the calls into C.
+func counted(n int, warm func() error, steps []func() error) ([]float64, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties the pool of buffers
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))  // and each processor has its own part of it
-	if err := pass(c, s, &b, message, 1); err != nil {
+	if err := warm(); err != nil {
 		return nil, err
 	}
-	var counts [6]float64
-	count := func(i int, f func()) {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		crossings := runtime.NumCgoCall()
-		f()
-		counts[3+i] += float64(runtime.NumCgoCall() - crossings)
-		runtime.ReadMemStats(&after)
-		counts[i] += float64(after.Mallocs - before.Mallocs)
-	}
+	counts := make([]float64, 2*len(steps))
 	for range n {
-		count(0, func() { err = c.Send(message) })
-		if err != nil {
-			return nil, err
-		}
-		count(1, func() { b.wire = c.Outgoing(b.wire[:0]) })
-		count(2, func() { b.plain, err = s.Receive(b.plain[:0], b.wire) })
-		if err != nil {
-			return nil, err
+		for i, step := range steps {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			crossings := runtime.NumCgoCall()
+			err := step()
+			counts[len(steps)+i] += float64(runtime.NumCgoCall() - crossings)
+			runtime.ReadMemStats(&after)
+			counts[i] += float64(after.Mallocs - before.Mallocs)
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	for i := range counts {
 		counts[i] /= float64(n)
 	}
-	return counts[:], nil
+	return counts, nil
 }
 
 func (e *engine) memory(n, moved int) ([]float64, error) {
@@ -343,11 +349,15 @@ func engineSubject(pki string) subject.Subject {
 		"resumed": func(arg string, n int) ([]float64, error) {
 			return of(arg, func(e *engine) ([]float64, error) { return e.resumed(n) })
 		},
-		"message": number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, 1, n) }),
-		"burst":   number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, subject.Burst(size), n) }),
-		"calls":   number(func(e *engine, size, n int) ([]float64, error) { return e.calls(size, n) }),
-		"memory":  number(func(e *engine, moved, n int) ([]float64, error) { return e.memory(n, moved) }),
-		"growth":  number(func(e *engine, count, n int) ([]float64, error) { return e.growth(count, n) }),
+		"message":      number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, 1, n) }),
+		"burst":        number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, subject.Burst(size), n) }),
+		"calls":        number(func(e *engine, size, n int) ([]float64, error) { return e.calls(size, n) }),
+		"calls sealed": cipherCalls,
+		"sealed":       ciphered(sealedOptions()),
+		"evp":          evpCalls,
+		"enc":          ciphered(encOptions()),
+		"memory":       number(func(e *engine, moved, n int) ([]float64, error) { return e.memory(n, moved) }),
+		"growth":       number(func(e *engine, count, n int) ([]float64, error) { return e.growth(count, n) }),
 		"context": func(arg string, n int) ([]float64, error) {
 			server, _ := ours(pki, arg)
 			return subject.Repeat(n, func() error {

@@ -7,8 +7,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// settings are the library's settings of OpenSSL, each inverted, and other
-// defaults of OpenSSL. Their names are the arguments of the kind "setting" in C.
+// settings are the flags that invert one setting that the library makes in OpenSSL,
+// or one default of OpenSSL. Their names are the arguments of "setting handshake" and
+// "setting message".
 var settings = map[string]int{
 	"as the library":            0,
 	"buffers kept":              cend.KeepBuffers,
@@ -20,7 +21,7 @@ var settings = map[string]int{
 	"error queue not looked at": cend.NoClean,
 }
 
-// inC is the work in C, over BIO_s_mem or over plain buffers.
+// inC returns the subject that does all work in C, over BIO_s_mem or over plain buffers.
 func inC(pki string, flags int) subject.Subject {
 	with := func(cert string, more int, f func(e *cend.Ends) ([]float64, error)) ([]float64, error) {
 		if cert == "cert" {
@@ -107,6 +108,8 @@ func inC(pki string, flags int) subject.Subject {
 				return append(spent, memory...), err
 			})
 		},
+		"sealed": cipheredInC(sealedCipher, cend.Sealed),
+		"enc":    cipheredInC(encCipher, cend.Enc),
 		"crl lookup": func(arg string, n int) ([]float64, error) {
 			return subject.InC(n, func(n int) (float64, error) { return cend.CRLLookups(arg, pki+"/client-ec.crt", n) })
 		},

@@ -34,7 +34,7 @@ func main() {
 	flag.StringVar(&f.pki, "pki", "../testdata/pki", "folder with the test certificates")
 	flag.IntVar(&f.rounds, "rounds", 11, "rounds; each contender works once in each")
 	flag.DurationVar(&f.slice, "slice", 100*time.Millisecond, "processor time of one contender in one round")
-	flag.StringVar(&f.only, "only", "", "groups or rows, with commas between them, and no others: handshake, message, burst, setup, crl, settings, variants, calls, memory, growth, sockets")
+	flag.StringVar(&f.only, "only", "", "groups or rows, with commas between them, and no others: handshake, message, burst, setup, crl, cipher, compat, settings, variants, calls, memory, growth, sockets")
 	flag.StringVar(&f.without, "without", "", "subjects that are left out, with commas between them")
 	flag.IntVar(&f.holding, "connections", 2000, "connections that are held to measure their memory")
 	flag.IntVar(&f.cpu, "cpu", runtime.NumCPU()-1, "processor to work on")

@@ -17,6 +17,7 @@ const (
 	goName     = "crypto/tls"
 	monkeyName = "spacemonkeygo/openssl"
 	forkName   = "libp2p/go-openssl"
+	portName   = "compat/spacemonkeygo" // the program of spacemonkeygo/openssl, on this library
 	perlName   = "Perl original"
 	singleName = "sslfilter, GOMAXPROCS=1"
 	plainName  = "sslfilter, OpenSSL's defaults" // without the settings that all subjects share
@@ -88,6 +89,8 @@ func rows(crl string, connections int) (list []row) {
 		variantsRow("handshake", "sslfilter, full handshake, P-256"),
 		variantsRow("message", "sslfilter, 16 KiB"),
 	)
+	list = append(list, cipherRows()...)
+	list = append(list, compatRows()...)
 	for _, m := range [][2]string{{"0", "fresh after the handshake"}, {"1048576", "after 1 MiB each way"}} {
 		list = append(list, row{
 			key: "memory/" + m[0], group: "memory", title: m[1], base: engineName, fixed: connections, fresh: true, most: 1,
@@ -103,6 +106,22 @@ func rows(crl string, connections int) (list []row) {
 		if count > 1000 {
 			r.most = 1
 		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// compatRows returns the work of one program with the old binding, or its fork, and
+// with compat/spacemonkeygo.
+func compatRows() (list []row) {
+	for _, w := range []struct{ kind, arg, title string }{
+		{"handshake", "ec", "full handshake, P-256"}, {"handshake", "rsa", "full handshake, RSA-2048"},
+		{"message", "64", "64 B sent and received"}, {"message", "16384", "16 KiB sent and received"},
+		{"digest", "64", "SHA-256 of 64 B"}, {"digest", "16384", "SHA-256 of 16 KiB"},
+		{"gcm", "64", "64 B encrypted with AES-256-GCM, context included"}, {"gcm", "16384", "16 KiB encrypted with AES-256-GCM, context included"},
+	} {
+		r := timed("compat/"+w.kind+"/"+w.arg, "compat", w.title, work(w.kind, w.arg, portName, otherName))
+		r.base = portName
 		list = append(list, r)
 	}
 	return list

@@ -144,7 +144,7 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 	open[plainName] = own(plainName, os.DevNull, 2)
 	open[plainSingleName] = own(plainSingleName, os.DevNull, 1)
 	open[otherName] = func() (subject.Subject, error) {
-		program, err := s.buildBinding()
+		program, err := s.buildBinding(otherName)
 		if err != nil {
 			return nil, err
 		}
@@ -152,6 +152,16 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 		cmd.Env = s.env(s.conf)
 		return subject.Start(cmd)
 	}
+	open[portName] = func() (subject.Subject, error) {
+		program, err := s.buildBinding(portName)
+		if err != nil {
+			return nil, err
+		}
+		cmd := exec.Command(program, s.pki)
+		cmd.Env = append(s.env(s.conf), "GOMAXPROCS=2") // as for the engine
+		return subject.Start(cmd)
+	}
+	open[speedName] = s.openSpeed
 	open[perlName] = func() (subject.Subject, error) {
 		check, err := s.foreign("perl", "-MPOE::Filter::SSL", "-e", "1")
 		if err != nil {
@@ -177,16 +187,22 @@ func firstLine(out []byte) string {
 	return line
 }
 
-// buildBinding builds the subject that links another binding. It needs the network.
-func (s *site) buildBinding() (string, error) {
-	program, tag := filepath.Join(s.dir, "binding"), "libp2p"
-	if otherName == monkeyName {
-		tag = "spacemonkey"
+// buildBinding builds the subject that links another binding, or compat/spacemonkeygo.
+// It needs the network.
+func (s *site) buildBinding(name string) (string, error) {
+	program, args := filepath.Join(s.dir, "binding"), []string{"-tags", "libp2p"}
+	switch name {
+	case monkeyName:
+		args = []string{"-tags", "spacemonkey"}
+	case portName:
+		program += "-port"
+		args = []string{"-tags", "spacemonkey", "-modfile=port.mod", "-ldflags=-X 'main.version=" + portName + "'"}
 	}
 	if fileExists(program) {
 		return program, nil
 	}
-	if out, err := exec.Command("go", "build", "-tags", tag, "-o", program, "./binding").CombinedOutput(); err != nil {
+	args = append(append([]string{"build"}, args...), "-o", program, "./binding")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("does not build: %s", firstLine(out))
 	}
 	return program, nil

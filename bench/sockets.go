@@ -84,12 +84,17 @@ func visit(pki, addr, mode string) error {
 					return n, nil
 				default:
 				}
-				if err := visitOnce(addr, config); err != nil {
+				if err := visitOnce(addr, config, false); err != nil {
 					return n, err
 				}
 				n++
 			}
 		})
+	case "resumed":
+		got.Requests, err = visitors8(func(stop <-chan struct{}) (int, error) { return visitAgain(addr, config, stop) })
+		if errors.Is(err, errNotResumed) {
+			got.Left, err = errNotResumed.Error(), nil
+		}
 	case "kept":
 		got.Requests, err = visitors8(func(stop <-chan struct{}) (int, error) { return visitKept(addr, config, stop) })
 	case "file":
@@ -108,6 +113,7 @@ type visited struct {
 	Requests int
 	Bytes    int64
 	Seconds  float64
+	Left     string // the reason, if the server cannot do that
 }
 
 func visitors8(f func(stop <-chan struct{}) (int, error)) (total int, err error) {
@@ -128,12 +134,37 @@ func visitors8(f func(stop <-chan struct{}) (int, error)) (total int, err error)
 	return total, err
 }
 
-func visitOnce(addr string, config *tls.Config) error {
+var errNotResumed = errors.New("resumes no session of this client")
+
+// visitAgain makes connections that resume the session of the one before.
+func visitAgain(addr string, config *tls.Config, stop <-chan struct{}) (n int, err error) {
+	config = config.Clone()
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	if err := visitOnce(addr, config, false); err != nil {
+		return 0, err
+	}
+	for {
+		select {
+		case <-stop:
+			return n, nil
+		default:
+		}
+		if err := visitOnce(addr, config, true); err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+func visitOnce(addr string, config *tls.Config, resumed bool) error {
 	c, err := tls.Dial("tcp", addr, config)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	if resumed && !c.ConnectionState().DidResume {
+		return errNotResumed
+	}
 	if _, err := io.WriteString(c, "GET /hello HTTP/1.0\r\nHost: localhost\r\n\r\n"); err != nil {
 		return err
 	}
@@ -327,15 +358,17 @@ func (s *site) startServers(left map[string]string) (map[string]*server, map[str
 			return announced(cmd)
 		})
 	}
-	start(otherName, func() (*server, error) {
-		program, err := s.buildBinding()
-		if err != nil {
-			return nil, err
-		}
-		cmd := exec.Command(program, s.pki, "serve", file)
-		cmd.Env = s.env(s.conf)
-		return announced(cmd)
-	})
+	for _, name := range []string{otherName, portName} {
+		start(name, func() (*server, error) {
+			program, err := s.buildBinding(name)
+			if err != nil {
+				return nil, err
+			}
+			cmd := exec.Command(program, s.pki, "serve", file)
+			cmd.Env = s.env(s.conf)
+			return announced(cmd)
+		})
+	}
 	start(nginxName, func() (*server, error) {
 		addr, err := freePort()
 		if err != nil {
@@ -386,9 +419,10 @@ func (s *site) overSockets(f *flags, left map[string]string) ([]*Result, map[str
 			server.stop()
 		}
 	}()
-	names := []string{engineName, goName, otherName, nginxName, sServerName}
+	names := []string{engineName, goName, otherName, portName, nginxName, sServerName}
 	modes := []struct{ mode, title, unit, rate, rateUnit string }{
 		{"new", "HTTPS request on a new connection", "µs of the server", "HTTPS requests, new connections", "1/s"},
+		{"resumed", "HTTPS request on a new connection with a resumed session", "µs of the server", "HTTPS requests, resumed sessions", "1/s"},
 		{"kept", "HTTPS request on a kept connection", "µs of the server", "HTTPS requests, kept connections", "1/s"},
 		{"file", "download of 1 GiB", "ms of the server", "download of 1 GiB", "MB/s"},
 	}
@@ -425,6 +459,10 @@ func (s *site) overSockets(f *flags, left map[string]string) ([]*Result, map[str
 				var got visited
 				if err := json.Unmarshal(out, &got); err != nil {
 					return nil, nil, err
+				}
+				if got.Left != "" {
+					why[name] = got.Left
+					continue
 				}
 				if m.mode == "file" {
 					costs[name] = append(costs[name], used*1e3)

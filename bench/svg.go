@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The plots are SVG, written by hand: bars with their quartiles, and lines.
+// The plots are SVG, which this file writes itself: bars with their quartiles, and lines.
 
 var colours = map[string]string{
 	engineName: "#1b6ec2", connName: "#6aaee8", cMemName: "#555555", cFlatName: "#9a9a9a", goName: "#2a9d5c", forkName: "#d1772b", monkeyName: "#d1772b", perlName: "#8d4bab",
@@ -105,7 +105,8 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// lines draws a value over the number of connections, both logarithmic.
+// lines draws a value for each row, which is a number of connections. The scale of the
+// value is logarithmic, and the rows have equal distances.
 func lines(title, unit string, rows []*Result, value func(*Cell) float64) string {
 	const left, right, bottom = 60., 20., 40.
 	var names []string

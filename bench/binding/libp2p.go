@@ -29,4 +29,6 @@ var (
 	newCtx                 = openssl.NewCtx
 	newCtxFromFiles        = openssl.NewCtxFromFiles
 	newServer              = openssl.Server
+	newGCM                 = openssl.NewGCMEncryptionCipherCtx
+	sha256                 = openssl.SHA256
 )

@@ -10,7 +10,9 @@
 // The build tag selects the binding: spacemonkey is
 // github.com/spacemonkeygo/openssl, which builds with OpenSSL 1.1.1, and libp2p
 // is its fork, which also builds with OpenSSL 3. These modules take longer to
-// compile than everything else together.
+// compile than everything else together. With -modfile=port.mod, the tag spacemonkey
+// selects compat/spacemonkeygo instead of the old module, and nothing in this program
+// changes.
 package main
 
 import (
@@ -52,7 +54,40 @@ func answer(pki string) error {
 			return nil
 		})
 	}
+	table.Runs["digest"] = sized(func(data []byte) error {
+		_, err := sha256(data)
+		return err
+	})
+	table.Runs["gcm"] = sized(sealGCM)
 	return subject.Serve(table)
+}
+
+// sized is work on arg bytes.
+func sized(f func(data []byte) error) func(arg string, n int) ([]float64, error) {
+	return func(arg string, n int) ([]float64, error) {
+		size, err := subject.Number(arg)
+		if err != nil {
+			return nil, err
+		}
+		data := make([]byte, size)
+		return subject.Repeat(n, func() error { return f(data) })
+	}
+}
+
+// sealGCM encrypts data with AES-256-GCM, as the documentation of the module shows.
+func sealGCM(data []byte) error {
+	ctx, err := newGCM(256, nil, make([]byte, 32), make([]byte, 12))
+	if err != nil {
+		return err
+	}
+	if _, err := ctx.EncryptUpdate(data); err != nil {
+		return err
+	}
+	if _, err := ctx.EncryptFinal(); err != nil {
+		return err
+	}
+	_, err = ctx.GetTag()
+	return err
 }
 
 // server makes a context with the modes that keep memory and time low: idle

@@ -4,8 +4,8 @@ package main
 
 import "github.com/spacemonkeygo/openssl"
 
-// version is the version of the module.
-const version = "of 2018 (c2dcc5c)"
+// version is the version of the module. The linker sets it for compat/spacemonkeygo.
+var version = "of 2018 (c2dcc5c)"
 
 type (
 	context    = openssl.Ctx
@@ -29,4 +29,6 @@ var (
 	newCtx                 = openssl.NewCtx
 	newCtxFromFiles        = openssl.NewCtxFromFiles
 	newServer              = openssl.Server
+	newGCM                 = openssl.NewGCMEncryptionCipherCtx
+	sha256                 = openssl.SHA256
 )

@@ -10,6 +10,7 @@
 #include "cgo_helpers.h"
 
 #include "cend.c"
+#include "cipher.c"
 
 #include <stdio.h>
 #include <valgrind/callgrind.h>
@@ -149,6 +150,64 @@ static void in_c(cend *c, const char *name)
     finish(name, 0, SHAKES);
 }
 
+/* Makes a direct cipher that has the keys of the first record. */
+static fssl_cipher *direct_cipher(int client, const unsigned char *header, size_t len, const unsigned char *salt)
+{
+    int refusal;
+    fssl_errors errs = {0};
+    fssl_cipher *c = fssl_cipher_new(&refusal, "AES-256-GCM", 1, client, &errs);
+
+    if (c == NULL)
+        fail("fssl_cipher_new");
+    fssl_cipher_header(c, client, header, len, salt); /* the key of zeros does */
+    return c;
+}
+
+static void cipher_through_library(void)
+{
+    static const unsigned char header[60], salt[FSSL_SEALED_SALT];
+    static unsigned char message[1 << 15], wire[1 << 15], plain[1 << 15];
+    static const size_t sizes[] = {64, 16384};
+    fssl_cipher *client = direct_cipher(1, header, sizeof(header), salt), *server = direct_cipher(0, header, sizeof(header), salt);
+    size_t i;
+    int j;
+
+    fssl_seal((uintptr_t)client, wire, sizeof(wire), message, 1, FSSL_SEALED_BEGIN);
+    fssl_open((uintptr_t)server, plain, sizeof(plain), wire, client->out_len);
+    for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        begin();
+        for (j = 0; j < ROUNDS; j++) {
+            fssl_seal((uintptr_t)client, wire, sizeof(wire), message, sizes[i], FSSL_SEALED_DATA);
+            fssl_open((uintptr_t)server, plain, sizeof(plain), wire, client->out_len);
+            if (client->status != FSSL_OK || server->status != FSSL_OK || server->out_len != sizes[i])
+                fail("a record is missing");
+        }
+        finish("sealed", sizes[i], ROUNDS);
+    }
+    fssl_cipher_free(client);
+    fssl_cipher_free(server);
+}
+
+static void cipher_in_c(void)
+{
+    static const size_t sizes[] = {64, 16384};
+    size_t i;
+    int j;
+
+    for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        pair p = {0};
+
+        if (!pair_new(&p, "AES-256-GCM", sizes[i], 1) || !record(&p, sizes[i], 1))
+            fail("no cipher in C");
+        begin();
+        for (j = 0; j < ROUNDS; j++)
+            if (!record(&p, sizes[i], (uint64_t)j + 2))
+                fail("a record is missing in C");
+        finish("EVP", sizes[i], ROUNDS);
+        pair_free(&p);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *dir = argc == 2 ? argv[1] : ".";
@@ -162,6 +221,8 @@ int main(int argc, char **argv)
     through_library(mem);
     in_c(mem, "BIO_s_mem");
     in_c(flat_ends, "plain");
+    cipher_through_library();
+    cipher_in_c();
     cend_free(mem);
     cend_free(flat_ends);
     return 0;

@@ -9,6 +9,7 @@ package cend
 #include <stdlib.h>
 #include <openssl/crypto.h>
 #include "cend.h"
+#include "cipher.h"
 */
 import "C"
 
@@ -196,6 +197,50 @@ func CRLLookups(file, crt string, n int) (float64, error) {
 	}
 	defer C.cend_crl_free(crl)
 	return seconds(C.cend_crl_lookups(crl, c, C.int(n)))
+}
+
+// Sealed seals n records of size bytes with calls of EVP, and opens them.
+func Sealed(cipher string, size, n int) (float64, error) {
+	name := C.CString(cipher)
+	defer C.free(unsafe.Pointer(name))
+	return seconds(C.cend_sealed(name, C.size_t(size), C.int(n)))
+}
+
+// CipherPair has both ends of a direct cipher in C.
+type CipherPair struct {
+	p      *C.cend_pair
+	size   C.size_t
+	number C.uint64_t
+}
+
+// NewCipherPair makes both ends, for records of size bytes.
+func NewCipherPair(cipher string, size int) (*CipherPair, error) {
+	name := C.CString(cipher)
+	defer C.free(unsafe.Pointer(name))
+	p := C.cend_pair_new(name, C.size_t(size))
+	if p == nil {
+		return nil, errors.New("failed in C")
+	}
+	return &CipherPair{p: p, size: C.size_t(size)}, nil
+}
+
+// Record seals a record and opens it, in two calls into C.
+func (p *CipherPair) Record() error {
+	p.number++
+	if C.cend_pair_seal(p.p, p.size, p.number) != 1 || C.cend_pair_open(p.p, p.size, p.number) != 1 {
+		return errors.New("failed in C")
+	}
+	return nil
+}
+
+// Close frees both ends.
+func (p *CipherPair) Close() { C.cend_pair_free(p.p) }
+
+// Enc encrypts n pieces of a stream with calls of EVP, and decrypts them.
+func Enc(cipher string, size, n int) (float64, error) {
+	name := C.CString(cipher)
+	defer C.free(unsafe.Pointer(name))
+	return seconds(C.cend_enc(name, C.size_t(size), C.int(n)))
 }
 
 // Short returns the number of a version: "3.0.19" for "OpenSSL 3.0.19 27 Jan
