@@ -3,6 +3,11 @@
 GO ?= go
 CGO_CC = $(shell $(GO) env CC)
 
+# Packages that are tested at a time. Many tests wait for another program, so this
+# is twice the number of processors. A slow machine needs more than the 10 minutes
+# that go test allows by default.
+TEST = $(GO) test -timeout 40m -p $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 # 2026.1: the newest that still builds with Go 1.25.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
@@ -24,28 +29,31 @@ demo: deps ## let curl visit examples/clientcert and cmd/sslrelay with every kin
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-build: deps-build ## the relay as bin/sslrelay
-	$(GO) build -o bin/sslrelay ./cmd/sslrelay
+build: deps-build ## the relay as bin/sslrelay, and bin/sslfilter-enc
+	$(GO) build -o bin/ ./cmd/sslrelay ./cmd/sslfilter-enc
 
-install: build ## the relay with its manual page, systemd unit and an example configuration, below PREFIX (/usr/local)
+install: build ## the relay with its manual page, systemd unit and an example configuration, and sslfilter-enc, below PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/sslrelay \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system
+		$(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 bin/sslrelay $(DESTDIR)$(PREFIX)/sbin/sslrelay
 	install -m 644 man/sslrelay.8 $(DESTDIR)$(PREFIX)/share/man/man8/sslrelay.8
+	install -m 755 bin/sslfilter-enc $(DESTDIR)$(PREFIX)/bin/sslfilter-enc
+	install -m 644 man/sslfilter-enc.1 $(DESTDIR)$(PREFIX)/share/man/man1/sslfilter-enc.1
 	install -m 644 cmd/sslrelay/sslrelay.toml $(DESTDIR)$(PREFIX)/share/doc/sslrelay/sslrelay.toml
 	sed 's|/usr/local/sbin/|$(PREFIX)/sbin/|' cmd/sslrelay/sslrelay.service >bin/sslrelay.service
 	install -m 644 bin/sslrelay.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sslrelay.service
 
 test: deps-build ## all tests
-	$(GO) test ./...
+	$(TEST) ./...
 	cd examples/grpc && $(GO) test ./...
 	cd examples/acme && $(GO) test ./...
+	cd adapters/redis && $(GO) test ./...
 
 fresh: ## demo and test, each in a new Debian that has nothing but git, make, ca-certificates and Go
 	@scripts/fresh.sh
 
 interop: deps-build ## talk to the TLS implementations that people run, and write docs/interop.md
-	$(GO) test -count=1 -timeout 20m ./interop/live -interop-table $(CURDIR)/docs/interop.md
+	$(GO) test -count=1 -timeout 40m ./interop/live -interop-table $(CURDIR)/docs/interop.md
 
 bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance
 	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance/measurements.md
@@ -53,6 +61,9 @@ bench: deps-build ## compare this library with C, crypto/tls, another binding an
 
 matrix: deps-build ## test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages, and with FIPS
 	@scripts/matrix.sh
+
+compat: deps-build ## compat/spacemonkeygo with OpenSSL 3.0, 1.1.1 and 3.5: its own tests, and all of the module that it replaces
+	@scripts/compat.sh system 1.1.1 3.5
 
 FUZZTIME ?= 5m
 
@@ -72,8 +83,9 @@ testdata: ## regenerate testdata/pki
 	@scripts/deps.sh openssl python
 	testdata/mkpki.sh
 
-check: deps-build check-format check-vet check-staticcheck check-tidy check-generate check-layering check-c ## all checks of CI besides the tests
-check: check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind
+# A second rule for check would run first: make begins with the rule that has a recipe.
+STATIC_CHECKS = check-format check-vet check-staticcheck check-tidy check-generate check-layering check-c check-programs
+check: deps-build $(STATIC_CHECKS) check-bench check-speed check-fuzz check-race check-asan check-valgrind ## all checks of CI besides the tests
 	@echo '== all checks passed'
 
 check-format: ## gofmt has nothing to change
@@ -86,6 +98,8 @@ check-vet: ## go vet
 	@cd bench && $(GO) vet ./...
 	@cd examples/grpc && $(GO) vet ./...
 	@cd examples/acme && $(GO) vet ./...
+	@cd adapters/redis && $(GO) vet ./...
+	@cd compat/spacemonkeygo && $(GO) vet ./...
 
 check-staticcheck: ## staticcheck
 	@echo '== staticcheck'
@@ -93,6 +107,8 @@ check-staticcheck: ## staticcheck
 	@cd bench && $(GO) run $(STATICCHECK) ./...
 	@cd examples/grpc && $(GO) run $(STATICCHECK) ./...
 	@cd examples/acme && $(GO) run $(STATICCHECK) ./...
+	@cd adapters/redis && $(GO) run $(STATICCHECK) ./...
+	@cd compat/spacemonkeygo && $(GO) run $(STATICCHECK) ./...
 
 check-tidy: ## go mod tidy has nothing to change
 	@echo '== go mod tidy'
@@ -100,6 +116,8 @@ check-tidy: ## go mod tidy has nothing to change
 	@cd bench && $(GO) mod tidy -diff
 	@cd examples/grpc && $(GO) mod tidy -diff
 	@cd examples/acme && $(GO) mod tidy -diff
+	@cd adapters/redis && $(GO) mod tidy -diff
+	@cd compat/spacemonkeygo && $(GO) mod tidy -diff
 
 # The tree may have uncommitted changes, so its state is compared before and after.
 check-generate: deps-build ## go generate has nothing to change
@@ -117,6 +135,9 @@ check-c: ## the C compiles without a warning and without a deprecated call
 	@for file in cgo_*.c internal/cpeer/peer.c internal/memfault/memfault.c; do \
 		$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror -DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000 \
 		$$(pkg-config --cflags libssl libcrypto) -c "$$file" -o /dev/null || exit 1; done
+	@for file in compat/spacemonkeygo/cgo_*.c; do \
+		case $$file in */cgo_engine.c) flags= ;; *) flags='-DOPENSSL_NO_DEPRECATED -DOPENSSL_API_COMPAT=30000' ;; esac; \
+		$(CGO_CC) -std=gnu11 -Wall -Wextra -Werror $$flags $$(pkg-config --cflags libssl libcrypto) -c "$$file" -o /dev/null || exit 1; done
 
 check-programs: ## every program links
 	@echo '== programs'
@@ -139,11 +160,11 @@ check-fuzz: ## every fuzz target with 1000 inputs
 
 check-race: ## the tests in random order; no data race, every unsafe.Pointer is sound, no Go pointer stays in C
 	@echo '== race detector with checkptr, cgocheck2'
-	@GOEXPERIMENT=cgocheck2 $(GO) test -race -shuffle=on -short ./...
+	@GOEXPERIMENT=cgocheck2 $(TEST) -race -shuffle=on -short ./...
 
 check-asan: ## the tests of engine, connections and failing allocations under the address sanitizer, which also finds leaks
 	@echo '== address sanitizer'
-	@$(GO) test -asan -short . ./interop/... ./sslnet ./sslhttp ./internal/memfault
+	@$(TEST) -asan -short . ./interop/... ./sslnet ./sslhttp ./internal/memfault
 
 # Valgrind finds uninitialized memory in OpenSSL, which the sanitizer does not. It
 # does not support RDTSCP, reports Go's signal stack as a mistake, and does not
@@ -173,5 +194,5 @@ check-arm64: deps-build ## the root package's tests, cross-built for arm64 and e
 check-go: deps-build ## build, vet and the root package's tests with the oldest Go of go.mod and the newest release; not part of check
 	@scripts/check-go.sh
 
-.PHONY: help deps deps-build build install demo test fresh interop bench matrix fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
+.PHONY: help deps deps-build build install demo test fresh interop bench matrix compat fuzz soak memfault cover testdata check check-format check-vet check-staticcheck \
 	check-tidy check-generate check-layering check-c check-programs check-bench check-speed check-fuzz check-race check-asan check-valgrind check-arm64 check-go

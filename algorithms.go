@@ -52,9 +52,6 @@ func (a AlgorithmProvider) String() string {
 // It returns a *UsageError before the handshake is done, and a *VersionError
 // with an OpenSSL before 3.0.
 //
-// The handshake must be done, and OpenSSL be 3.0 or later; otherwise it is an
-// error.
-//
 // Calls EVP_CIPHER_fetch(3), EVP_MAC_fetch(3), EVP_KDF_fetch(3),
 // EVP_KEYMGMT_fetch(3), EVP_SIGNATURE_fetch(3).
 func (f *Filter) Providers() ([]AlgorithmProvider, error) {

@@ -18,6 +18,12 @@ package sslfilter
 #cgo nocallback fssl_conn_new
 #cgo noescape fssl_verdict_listed
 #cgo nocallback fssl_verdict_listed
+#cgo noescape fssl_seal
+#cgo nocallback fssl_seal
+#cgo noescape fssl_open
+#cgo nocallback fssl_open
+#cgo noescape fssl_enc_update
+#cgo nocallback fssl_enc_update
 
 #include <stdlib.h>
 #include "cgo_helpers.h"

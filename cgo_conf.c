@@ -2,8 +2,8 @@
 #include "cgo_internal.h"
 
 /*
- * Runs one command in the form of a configuration file. SSL_CONF_FLAG_CERTIFICATE is not set, so that OpenSSL itself
- * does not know the commands that load keys and certificates. result is what SSL_CONF_cmd returned. A command may
+ * Runs one command in the form of a configuration file. SSL_CONF_FLAG_CERTIFICATE is not set, so that OpenSSL rejects
+ * the commands that load keys and certificates as unknown. result is what SSL_CONF_cmd returned. A command may
  * change flags that this library depends on, so they are set again.
  */
 int fssl_ctx_conf(SSL_CTX *ctx, int client, int *result, const char *name, const char *value, fssl_errors *errs)

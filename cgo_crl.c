@@ -171,6 +171,83 @@ int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials)
     return -1;
 }
 
+/* Sets text to the name in the form of RFC 2253, or to NULL if it cannot be printed. Fails if memory is short. */
+static int name_text(char **text, const X509_NAME *name)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    fssl_errors errs;
+    char *p = NULL;
+    int ok = bio != NULL;
+
+    *text = NULL;
+    if (ok && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0) {
+        long n = BIO_get_mem_data(bio, &p);
+
+        *text = OPENSSL_strndup(n > 0 ? p : "", n > 0 ? (size_t)n : 0);
+        ok = *text != NULL;
+    } else if (ok) {
+        ok = !fssl_starved(0, &errs);
+    }
+    BIO_free(bio);
+    return ok;
+}
+
+static int take_info(void *into, int *extra, const char *name, const unsigned char *data, long len)
+{
+    fssl_crl_infos *infos = into;
+    fssl_crl_info *info;
+    const unsigned char *p = data;
+    X509_CRL *list;
+    int ok;
+
+    if (strcmp(name, PEM_STRING_X509_CRL) != 0)
+        return 1;
+    info = OPENSSL_realloc(infos->list, (infos->n + 1) * sizeof(*info));
+    if (info == NULL)
+        return 0;
+    infos->list = info;
+    info += infos->n;
+    memset(info, 0, sizeof(*info));
+    list = d2i_X509_CRL(NULL, &p, len);
+    *extra = list != NULL && p != data + len;
+    ok = list != NULL && !*extra && name_text(&info->issuer, X509_CRL_get_issuer(list));
+    if (ok) {
+        info->has_this_update = fssl_seconds(&info->this_update, X509_CRL_get0_lastUpdate(list));
+        info->has_next_update = fssl_seconds(&info->next_update, X509_CRL_get0_nextUpdate(list));
+        info->serials = (size_t)(X509_CRL_get_REVOKED(list) != NULL ? sk_X509_REVOKED_num(X509_CRL_get_REVOKED(list)) : 0);
+        infos->n++;
+    }
+    X509_CRL_free(list);
+    return ok;
+}
+
+/*
+ * Describes all CRLs in pem, and ignores blocks of other kinds. Fails if a block is broken, and sets blocks to -1 if
+ * memory is short. The caller frees infos in any case.
+ */
+int fssl_crls_describe(fssl_crl_infos *infos, int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs)
+{
+    int extra = 0;
+
+    clear_errors();
+    *blocks = 0;
+    if (!fssl_walk_pem(blocks, &extra, pem, len, take_info, infos)) {
+        if (fssl_starved(!extra, errs))
+            *blocks = -1;
+        return 0;
+    }
+    return done(1, errs);
+}
+
+void fssl_crl_infos_free(fssl_crl_infos *infos)
+{
+    size_t i;
+
+    for (i = 0; i < infos->n; i++)
+        OPENSSL_free(infos->list[i].issuer);
+    OPENSSL_free(infos->list);
+}
+
 /* ------------------------------------------------ CRLs that OpenSSL checks */
 
 /*
@@ -312,7 +389,7 @@ void fssl_crls_free(STACK_OF(X509_CRL) *crls)
  * Calls X509_verify_cert with the connection's CRLs. They are not in the trust store, because connections share the
  * trust store.
  */
-static int verify_with_crls(X509_STORE_CTX *store, void *arg)
+int fssl_verify_with_crls(X509_STORE_CTX *store, void *arg)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
@@ -333,6 +410,6 @@ int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
     unsigned long flags = X509_V_FLAG_CRL_CHECK | (whole_chain ? X509_V_FLAG_CRL_CHECK_ALL : 0);
 
     clear_errors();
-    SSL_CTX_set_cert_verify_callback(ctx, verify_with_crls, NULL);
+    SSL_CTX_set_cert_verify_callback(ctx, fssl_verify_with_crls, NULL);
     return done(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), flags) == 1, errs);
 }

@@ -15,6 +15,7 @@ static void free_data(void *parent, void *ptr, CRYPTO_EX_DATA *ex_data, int inde
     if (data == NULL)
         return;
     fssl_forget_identities(data);
+    fssl_forget_sessions(data);
     OPENSSL_free(data->alpn);
     OPENSSL_free(data);
 }
@@ -72,10 +73,13 @@ SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
                                   SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
         fssl_ctx_harden(ctx, client);
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-        if (client)
+        if (client) {
             SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
-        else
+            SSL_CTX_set_cert_cb(ctx, fssl_choose_cb, fssl_ctx_data_of(ctx));
+            fssl_ctx_collect_sessions(ctx);
+        } else {
             SSL_CTX_set_client_hello_cb(ctx, fssl_hello_same_cb, NULL);
+        }
     }
     done(ctx != NULL, errs);
     return ctx;
@@ -360,7 +364,7 @@ static int kind_of(EVP_PKEY *key, int type, int exact)
 
 /*
  * Reports whether a server with this key can choose a suite, by the rules of OpenSSL's ssl_set_masks. signs says
- * whether the certificate allows signatures, and algorithms which keys have a signature algorithm.
+ * whether the certificate allows signatures, and algorithms which keys have a signature algorithm in its version.
  */
 static int usable(const SSL_CIPHER *cipher, EVP_PKEY *key, int type, int signs, int dhe, int ecdhe, int algorithms)
 {
@@ -401,9 +405,10 @@ static int usable_with_any(const fssl_ctx_data *data, const SSL_CIPHER *cipher, 
 
 /*
  * Returns the names of the suites of fssl_ctx_ciphers that a server of ctx can really choose. dhe and ecdhe say
- * whether there are parameters and groups for them, and algorithms which keys have a signature algorithm.
+ * whether there are parameters and groups for them, and algorithms and algorithms13 which keys have a signature
+ * algorithm, up to TLS 1.2 and in TLS 1.3.
  */
-char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, fssl_errors *errs)
+char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, int algorithms13, fssl_errors *errs)
 {
     STACK_OF(SSL_CIPHER) *list;
     int i;
@@ -422,9 +427,12 @@ char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, fssl_err
         done(0, errs);
         return NULL;
     }
-    for (i = sk_SSL_CIPHER_num(list) - 1; i >= 0; i--)
-        if (!usable_with_any(fssl_ctx_data_of(ctx), sk_SSL_CIPHER_value(list, i), dhe, ecdhe, algorithms))
+    for (i = sk_SSL_CIPHER_num(list) - 1; i >= 0; i--) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(list, i);
+
+        if (!usable_with_any(fssl_ctx_data_of(ctx), cipher, dhe, ecdhe, SSL_CIPHER_get_auth_nid(cipher) == NID_auth_any ? algorithms13 : algorithms))
             sk_SSL_CIPHER_delete(list, i);
+    }
     text = fssl_join_names(list);
     sk_SSL_CIPHER_free(list);
     SSL_free(ssl);

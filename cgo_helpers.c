@@ -4,6 +4,8 @@
  */
 #include "cgo_internal.h"
 
+#include <time.h>
+
 /* -------------------------------------------------------- the memory BIO */
 
 /* Keeps output that does not fit into the caller's slice. */
@@ -281,7 +283,7 @@ fssl_verdict *fssl_verdict_new(void)
     return OPENSSL_zalloc(sizeof(fssl_verdict));
 }
 
-static void verdict_clear(fssl_verdict *v)
+void fssl_verdict_clear(fssl_verdict *v)
 {
     forget_records(v);
     OPENSSL_free(v->rec);
@@ -291,16 +293,16 @@ void fssl_verdict_free(fssl_verdict *v)
 {
     if (v == NULL)
         return;
-    verdict_clear(v);
+    fssl_verdict_clear(v);
     OPENSSL_free(v);
 }
 
 /*
  * Verifies chain, leaf first, outside of a handshake. It uses the trust store, policy, name and callback of the
- * connection c, as OpenSSL's ssl_verify_cert_chain does, but stores the result in v. If OpenSSL cannot verify the
- * chain, it returns 0 and stores the reason in errs.
+ * connection c, as OpenSSL's ssl_verify_cert_chain does, but stores the result in v. built, which may be NULL, receives
+ * the chain that OpenSSL built. If OpenSSL cannot verify the chain, it returns 0 and stores the reason in errs.
  */
-int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors *errs)
+int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) **built, STACK_OF(X509) *chain, fssl_errors *errs)
 {
     X509_STORE_CTX *store;
     int ok = 0;
@@ -314,12 +316,15 @@ int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors
         X509_STORE_CTX_set_default(store, c->client ? "ssl_server" : "ssl_client") != 1 ||
         X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(c->ssl)) != 1)
         goto err;
+    X509_STORE_CTX_set_flags(store, (unsigned long)SSL_set_cert_flags(c->ssl, 0) & X509_V_FLAG_SUITEB_128_LOS); /* adds no flag */
     X509_STORE_CTX_set_verify_cb(store, verify_cb);
     if (c->policy.lists != NULL)
         X509_STORE_CTX_set0_crls(store, c->policy.lists);
     c->judging = v;
     ok = X509_verify_cert(store) > 0 || v->refused != 0;
     c->judging = &c->verdict;
+    if (built != NULL)
+        *built = X509_STORE_CTX_get1_chain(store);
 err:
     X509_STORE_CTX_free(store);
     return done(ok, errs);
@@ -372,11 +377,14 @@ void fssl_conn_free(fssl_conn *c)
     if (c == NULL)
         return;
     SSL_free(c->ssl);
-    verdict_clear(&c->verdict);
+    fssl_verdict_clear(&c->verdict);
     OPENSSL_free(c->policy.ignore);
     OPENSSL_free(c->wire.held);
     OPENSSL_free(c->errs);
     fssl_hello_free(c->hello);
+    fssl_drop_sessions(c);
+    fssl_conn_forget_stored(c);
+    X509_free(c->leaf);
     if (c->keys != NULL)
         fssl_forget_keys(c);
     OPENSSL_free(c);
@@ -468,11 +476,15 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
 
     if (ret != 1)
         return outcome(c, ret);
+    if (c->client)
+        c->proved = (int64_t)time(NULL);
+    if (c->resume != NULL)
+        fssl_resumed(c);
     if (c->policy.mode != FSSL_RECORD) {
-        cert = fssl_peer_certificate(c->ssl);
+        cert = fssl_own_certificate(c);
         X509_free(cert);
-        /* A peer with an anonymous suite sends no certificate. In a resumed session OpenSSL verifies nothing. */
-        if (cert == NULL ? c->policy.mode == FSSL_ENFORCE : c->verdict.n_rec == 0)
+        /* A peer with an anonymous suite sends no certificate. In a resumed session OpenSSL verifies nothing, but fssl_conn_offer does. */
+        if (cert == NULL && c->resume == NULL ? c->policy.mode == FSSL_ENFORCE : c->verdict.n_rec == 0)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;
@@ -614,6 +626,7 @@ fssl_status fssl_shutdown(fssl_conn *c)
     ret = SSL_shutdown(c->ssl);
     if (ret < 0)
         return outcome(c, ret);
+    c->sent = BIO_number_written(SSL_get_wbio(c->ssl));
     c->wire.discard = 1;
     clear_errors();
     return FSSL_OK;

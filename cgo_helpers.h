@@ -27,6 +27,14 @@
 #error "sslfilter needs OpenSSL 1.1.1 or later (Debian: apt-get install libssl-dev)"
 #endif
 
+/* Modes of ciphers that older headers do not have. */
+#ifndef EVP_CIPH_SIV_MODE
+#define EVP_CIPH_SIV_MODE 0x10004
+#endif
+#ifndef EVP_CIPH_GCM_SIV_MODE
+#define EVP_CIPH_GCM_SIV_MODE 0x10005
+#endif
+
 /* Functions that OpenSSL 3.0 introduced or renamed. */
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #define FSSL_OPENSSL_111 1
@@ -35,6 +43,7 @@
 #define fssl_set_tmp_dh(ctx, params) (SSL_CTX_set_tmp_dh(ctx, EVP_PKEY_get0_DH(params)) == 1)
 #define fssl_fips() FIPS_mode()
 #define fssl_negotiated_group(ssl) ((void)(ssl), 0L) /* 1.1.1 does not report it */
+#define fssl_group_name(ssl, id) ((void)(ssl), (void)(id), (const char *)NULL)
 /* 1.1.1 has no library contexts: fssl_lib_new (below) always fails, so that lib is always NULL. */
 typedef struct fssl_lib fssl_lib;
 #define fssl_new_ctx(lib, method) ((void)(lib), SSL_CTX_new(method))
@@ -44,6 +53,9 @@ typedef struct fssl_lib fssl_lib;
 #define fssl_read_params(lib, bio) ((void)(lib), PEM_read_bio_Parameters(bio, NULL))
 #define fssl_new_pkey_ctx(lib, key) ((void)(lib), EVP_PKEY_CTX_new(key, NULL))
 #define fssl_new_store_ctx(lib) ((void)(lib), X509_STORE_CTX_new())
+#define fssl_fetch_cipher(name) EVP_get_cipherbyname(name)
+#define fssl_drop_cipher(cipher) ((void)(cipher))
+#define fssl_cipher_canonical(cipher) OBJ_nid2ln(EVP_CIPHER_nid(cipher))
 #else
 #include <openssl/provider.h>
 /* A library context with the FIPS provider. It is never freed. A NULL pointer stands for OpenSSL's default context. */
@@ -64,12 +76,29 @@ typedef struct fssl_lib {
 #define fssl_read_params(lib, bio) PEM_read_bio_Parameters_ex(bio, NULL, fssl_lib_ctx(lib), fssl_lib_propq(lib))
 #define fssl_new_pkey_ctx(lib, key) EVP_PKEY_CTX_new_from_pkey(fssl_lib_ctx(lib), key, fssl_lib_propq(lib))
 #define fssl_new_store_ctx(lib) X509_STORE_CTX_new_ex(fssl_lib_ctx(lib), fssl_lib_propq(lib))
+#define fssl_fetch_cipher(name) EVP_CIPHER_fetch(NULL, name, NULL)
+#define fssl_drop_cipher(cipher) EVP_CIPHER_free((EVP_CIPHER *)(cipher))
+#define fssl_cipher_canonical(cipher) EVP_CIPHER_get0_name(cipher)
 #define fssl_next_error(file, line, func, data, flags) ERR_get_error_all(file, line, func, data, flags)
 #define fssl_peer_certificate(ssl) SSL_get1_peer_certificate(ssl)
 #define fssl_set_tmp_dh(ctx, params) \
     (EVP_PKEY_up_ref(params) && (SSL_CTX_set0_tmp_dh_pkey(ctx, params) == 1 || (EVP_PKEY_free(params), 0)))
 #define fssl_negotiated_group(ssl) SSL_get_negotiated_group(ssl)
+#define fssl_group_name(ssl, id) SSL_group_to_name(ssl, id)
 #define fssl_fips() (EVP_default_properties_is_fips_enabled(NULL) && OSSL_PROVIDER_available(NULL, "fips"))
+#endif
+
+/* Since 3.5, OpenSSL returns the name of the algorithm that signed the handshake. Before, it is found by its parts. */
+#if OPENSSL_VERSION_NUMBER < 0x30500000L
+#define fssl_signature_name(ssl, own, name) ((void)(ssl), (void)(own), (void)(name), 0)
+#else
+#define fssl_signature_name(ssl, own, name) ((own) ? SSL_get0_signature_name(ssl, name) : SSL_get0_peer_signature_name(ssl, name))
+#endif
+
+#if OPENSSL_VERSION_NUMBER < 0x30300000L
+#define fssl_session_time(s) ((int64_t)SSL_SESSION_get_time(s))
+#else
+#define fssl_session_time(s) ((int64_t)SSL_SESSION_get_time_ex(s))
 #endif
 
 enum {
@@ -81,6 +110,22 @@ enum {
     FSSL_OCSP_SKEW = 300,         /* seconds that the clock of an OCSP responder may differ */
     FSSL_OCSP_MAX_AGE = 86400,    /* seconds that an OCSP response without nextUpdate is accepted */
     FSSL_MAX_IDENTITIES = 16,     /* certificates of one context */
+    FSSL_MAX_SESSION_DATA = 256 << 10, /* bytes that a session carries for us: an OCSP response, and a certificate message of OpenSSL's bound */
+    FSSL_MAX_SESSIONS = 4,        /* sessions of a connection that wait for Go; servers give one or two after a handshake */
+    FSSL_MAX_TICKET = 16 << 10,   /* bytes of a ticket that a client keeps: OpenSSL 1.1.1 accepts no longer message (SSL3_RT_MAX_PLAIN_LENGTH) */
+    FSSL_SESSION_DAYS = 7,        /* a client offers a session for at most a week (RFC 8446 section 4.6.1), and its chain of resumptions ends a week after the full handshake */
+    FSSL_BINDING = 96,            /* bytes of a client's binding: three digests of 32 bytes, as in sessions.go */
+    FSSL_MAX_SESSION = 384 << 10, /* bytes of a session in DER form: FSSL_MAX_SESSION_DATA, the certificate and the ticket */
+    FSSL_MAX_SESSION_CERTS = 100, /* certificates that a session carries, as OpenSSL's default depth of a chain */
+    FSSL_MAX_TICKET_KEYS = 16,    /* keys of session tickets: one encrypts, and the others decrypt older tickets */
+    FSSL_MAX_TICKET_CERTS = 8 << 10, /* bytes of a client's certificates in a ticket: OpenSSL 3.0 accepts a ticket of at most 16 KiB (SSL3_RT_MAX_PLAIN_LENGTH) */
+    FSSL_MAX_OFFERED = 4,         /* stored sessions that are offered to a handshake, and sessions whose client certificates are verified again in it; clients send one or two */
+    FSSL_MAX_CACHED_CERTS = 512,  /* parsed certificates of clients that a context with ResumeClientCert keeps, some KB each */
+    FSSL_MAX_CACHED_CERT = 8 << 10, /* bytes of such a certificate in DER form: it fits into a ticket */
+    FSSL_MAX_GIVEN = 16,          /* stored sessions that a client is given in a handshake, as NumTickets allows */
+    FSSL_SESSION_LIFE = 7200,     /* seconds in which a session can be resumed, as OpenSSL's default */
+    FSSL_SESSION_SKEW = 300,      /* seconds that the clocks of servers that share keys may differ */
+    FSSL_MAX_PROOF_AGE = 86400,   /* seconds after which a client has to prove its key again */
     FSSL_MAX_KEYS = 4096,         /* bytes of the key log that wait for Go, which takes them after each read; a handshake produces up to 1,000 */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may request from a client: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* held bytes that answer the peer after the handshake: key updates, rejected renegotiations */
@@ -112,6 +157,19 @@ typedef struct fssl_serials {
     unsigned char **keys; /* each key: two bytes of length, the sign, the magnitude; all point into blob */
     unsigned char *blob;
 } fssl_serials;
+
+/* One CRL, for people. */
+typedef struct fssl_crl_info {
+    char *issuer; /* in the form of RFC 2253; NULL if OpenSSL cannot print it */
+    int64_t this_update, next_update;
+    int has_this_update, has_next_update; /* 0: absent, or not readable */
+    size_t serials;
+} fssl_crl_info;
+
+typedef struct fssl_crl_infos {
+    fssl_crl_info *list;
+    size_t n;
+} fssl_crl_infos;
 
 /* The uses of an algorithm. */
 enum {
@@ -150,6 +208,7 @@ typedef enum fssl_status {
     FSSL_CLOSED = 1,   /* the peer's close_notify was read */
     FSSL_AGAIN = 2,    /* not possible now: a handshake is in progress */
     FSSL_HELLO = 3,    /* the ClientHello has been read, and the handshake is paused */
+    FSSL_UNFORMED = 4, /* direct cipher: a record that the format does not allow */
     FSSL_FATAL = -1,   /* OpenSSL failed: see ssl_error and errs */
     FSSL_NO_CERT = -2, /* the peer must be verified, but sent no certificate */
     FSSL_FULL = -3,    /* FSSL_MAX_HELD or FSSL_MAX_ANSWERS exceeded */
@@ -262,7 +321,9 @@ enum {
     FSSL_OCSP_EXPIRED,
     FSSL_OCSP_NOT_YET,
     FSSL_OCSP_NO_ISSUER,    /* the issuer of the certificate is not known */
+    FSSL_OCSP_RESPONDER,    /* the certificate of a delegated responder is revoked, or no CRL says that it is not */
     FSSL_OCSP_BOUND,        /* the staple belongs to another certificate */
+    FSSL_OCSP_OLDER,        /* the staple has a later response */
     FSSL_OCSP_NO_MEMORY
 };
 
@@ -276,6 +337,66 @@ typedef struct fssl_ocsp {
 } fssl_ocsp;
 
 typedef struct fssl_staple fssl_staple;
+typedef struct fssl_ticket_keys fssl_ticket_keys;
+typedef struct fssl_certs_cache fssl_certs_cache;
+
+/* The results of fssl_conn_offer. */
+typedef enum fssl_offer {
+    FSSL_OFFERED,
+    FSSL_SESSION_MALFORMED,  /* not a session of fssl_conn_take_session, or memory is short */
+    FSSL_SESSION_CIPHER,     /* the connection does not offer the cipher suite */
+    FSSL_SESSION_REFUSED,    /* the policy rejects the certificates: see the verdict */
+    FSSL_SESSION_OCSP,       /* the policy rejects the OCSP response */
+    FSSL_SESSION_NOT_TAKEN   /* OpenSSL rejects the session, or memory is short */
+} fssl_offer;
+
+/* A session that a client offers to the server, and the verdict on its certificates. */
+typedef struct fssl_resume {
+    SSL_SESSION *session;
+    STACK_OF(X509) *sent;        /* the certificates that the server sent in the full handshake */
+    STACK_OF(X509) *built;       /* the chain that OpenSSL built of them; may be NULL */
+    const unsigned char *ocsp;   /* the stapled response of the full handshake; it belongs to session */
+    size_t ocsp_len;
+    int64_t proved;              /* client: the time of the full handshake, in seconds since 1970 */
+    fssl_verdict verdict;
+    fssl_ocsp checked;           /* the check of ocsp */
+} fssl_resume;
+
+/* The properties of a session. */
+typedef struct fssl_session_facts {
+    int version;
+    int64_t proved, made, expires; /* seconds since 1970; proved is the time of the full handshake, in which the server has proved its key */
+    unsigned char binding[FSSL_BINDING];
+} fssl_session_facts;
+
+/* A session that is stored outside of OpenSSL, sealed with the ticket keys. */
+typedef struct fssl_stored {
+    unsigned char id[SSL_MAX_SSL_SESSION_ID_LENGTH];
+    size_t id_len;
+    unsigned char *data;
+    size_t len;
+    int64_t expires; /* seconds since 1970; only of sessions that are given */
+} fssl_stored;
+
+/* The stored sessions of a server's connection. */
+typedef struct fssl_store {
+    fssl_stored offered[FSSL_MAX_OFFERED]; /* what the client may resume */
+    fssl_stored given[FSSL_MAX_GIVEN];     /* what the client has been given and Go has not taken */
+    int n_offered, n_given;
+} fssl_store;
+
+/* Why a server has not resumed a session: the constants of NotResumed in Go, in the same order. */
+typedef enum fssl_not_resumed {
+    FSSL_RESUMABLE,      /* nothing is known */
+    FSSL_UNKNOWN_KEY,    /* nothing could be decrypted */
+    FSSL_NOT_STORED,     /* the stored session was not offered */
+    FSSL_EXPIRED,
+    FSSL_OTHER_CONTEXT,  /* of a context with other certificates or other rules about clients */
+    FSSL_SUITE_DISABLED, /* the context does not allow the cipher suite */
+    FSSL_PROOF_OLD,      /* the client has to prove its key again */
+    FSSL_CLIENT_INVALID, /* the policy does not accept the client's certificates now */
+    FSSL_OTHER_REASON
+} fssl_not_resumed;
 
 /* A connection. The fields that are used for each record come first, so that they share few cache lines. */
 typedef struct fssl_conn {
@@ -296,12 +417,23 @@ typedef struct fssl_conn {
     fssl_verdict verdict;
     fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
     int shown;             /* client: 1 + the index of the identity that the server was shown, or 0 */
-    long shown_round;      /* number of renegotiations when shown was set */
+    int asked;             /* client: a server has asked for a certificate */
+    long shown_round;      /* number of renegotiations when shown and asked were set */
     fssl_hello *hello;     /* of a connection of fssl_hello_ctx, and then of the connection whose context was chosen; otherwise NULL */
     fssl_ocsp ocsp;        /* client: the check of the stapled response in the last handshake */
     char *keys;            /* lines of the key log that Go has not taken, at most FSSL_MAX_KEYS bytes; wiped before they are freed */
     size_t keys_len;
     int keys_lost;         /* a line did not fit, or there was no memory */
+    uint64_t sent;         /* number of bytes that OpenSSL had made when wire.discard was set */
+    SSL_SESSION *sessions[FSSL_MAX_SESSIONS]; /* client: what the server has given and Go has not taken, oldest first */
+    int n_sessions;
+    int64_t proved;        /* client: the time of the full handshake from which its sessions stem, in seconds since 1970 */
+    fssl_resume *resume;   /* the session that a client offers, or whose client certificates a server has verified again; after the handshake only if it is resumed */
+    fssl_store *store;     /* server: stored sessions, or NULL */
+    int n_judged;          /* server: sessions whose client certificates have been verified again */
+    int no_ticket;         /* server: the certificates of the client do not fit into a ticket */
+    fssl_not_resumed not_resumed; /* server: the reason, if the last session that the client asked for is not resumed */
+    X509 *leaf;            /* server: a reference to the client's own certificate, if fssl_pack_client has taken it out of the session; otherwise NULL */
 } fssl_conn;
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */
@@ -313,7 +445,21 @@ typedef struct fssl_facts {
     unsigned int alpn_len;
     const char *server_name;
     int resumed, extended_secret;
+    fssl_not_resumed not_resumed;
     int shown; /* index of the identity whose certificate this side showed in the last handshake, or -1 */
+    const char *group_name;
+    int dh_bits;
+    struct {
+        const char *name; /* NULL if this side has signed nothing */
+        int scheme;
+    } signature[2]; /* of this side and of the peer */
+    int requested; /* the server has asked the client for a certificate */
+    long renegotiations;
+    int secure_renegotiation;
+    int ticket;
+    unsigned long ticket_lifetime; /* seconds */
+    int64_t session_timeout;       /* likewise */
+    uint64_t received, sent;
 } fssl_facts;
 
 void fssl_take_errors(fssl_errors *errs);
@@ -340,7 +486,7 @@ STACK_OF(X509) *fssl_ctx_cas(SSL_CTX *ctx);
 int fssl_ctx_trust(SSL_CTX *ctx, STACK_OF(X509) *cas, int announce, fssl_errors *errs);
 X509_STORE *fssl_system_store(fssl_errors *errs);
 void fssl_ctx_trust_store(SSL_CTX *ctx, X509_STORE *store);
-char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, fssl_errors *errs);
+char *fssl_ctx_usable(SSL_CTX *ctx, int dhe, int ecdhe, int algorithms, int algorithms13, fssl_errors *errs);
 size_t fssl_ctx_names_size(SSL_CTX *ctx);
 char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs);
 
@@ -360,10 +506,27 @@ fssl_staple *fssl_staple_new(fssl_errors *errs);
 void fssl_staple_free(fssl_staple *s);
 int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len);
 void fssl_staple_state(fssl_staple *s, fssl_ocsp *out);
-int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib);
+int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib);
+void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *lib);
 unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs);
 char *fssl_staple_responders(fssl_staple *s);
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require);
+
+/* session.go, cgo_ticket.c */
+fssl_ticket_keys *fssl_ticket_keys_new(fssl_errors *errs);
+void fssl_ticket_keys_free(fssl_ticket_keys *k);
+void fssl_ticket_keys_set(fssl_ticket_keys *k, const unsigned char *keys, size_t n);
+void fssl_ticket_keys_age(fssl_ticket_keys *k, int64_t seconds);
+int fssl_ctx_use_ticket_keys(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *lib, int clients, fssl_errors *errs);
+void fssl_ctx_store_sessions(SSL_CTX *ctx);
+int fssl_conn_offer_stored(fssl_conn *c, const unsigned char *id, size_t id_len, const unsigned char *data, size_t len);
+void fssl_conn_forget_stored(fssl_conn *c);
+int fssl_ctx_bind_sessions(SSL_CTX *ctx, const unsigned char *context, size_t len, fssl_errors *errs);
+/* sessions.go, cgo_session.c */
+void fssl_ctx_collect_sessions(SSL_CTX *ctx);
+int fssl_conn_take_session(fssl_conn *c, unsigned char **der, int *len, fssl_session_facts *facts, const unsigned char *binding);
+int fssl_session_read(fssl_session_facts *facts, const unsigned char *der, size_t len);
+fssl_offer fssl_conn_offer(fssl_conn *c, const unsigned char *der, size_t len, fssl_errors *errs);
 
 /* keylog.go */
 void fssl_ctx_log_keys(SSL_CTX *ctx);
@@ -385,6 +548,8 @@ int fssl_ctx_set_dh(SSL_CTX *ctx, EVP_PKEY *params, fssl_errors *errs);
 /* crl.go */
 fssl_serials *fssl_serials_parse(int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
 void fssl_serials_free(fssl_serials *crl);
+int fssl_crls_describe(fssl_crl_infos *infos, int *blocks, const unsigned char *pem, size_t len, fssl_errors *errs);
+void fssl_crl_infos_free(fssl_crl_infos *infos);
 STACK_OF(X509_CRL) *fssl_crls_parse(int *blocks, int *lists, int *unfit, const unsigned char *pem, size_t len, fssl_errors *errs);
 STACK_OF(X509_CRL) *fssl_crls_join(fssl_lib *lib, STACK_OF(X509_CRL) *const *from, int n, fssl_errors *errs);
 void fssl_crls_free(STACK_OF(X509_CRL) *crls);
@@ -408,7 +573,7 @@ fssl_status fssl_key_update(fssl_conn *c, int request_peer);
 int fssl_conn_truncated(const fssl_conn *c);
 fssl_verdict *fssl_verdict_new(void);
 void fssl_verdict_free(fssl_verdict *v);
-int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) *chain, fssl_errors *errs);
+int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) **built, STACK_OF(X509) *chain, fssl_errors *errs);
 int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials);
 void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts);
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response);
@@ -429,6 +594,78 @@ SSL_CTX *fssl_hello_ctx(fssl_errors *errs);
 void fssl_hello_refuse(fssl_conn *c, int alert);
 void fssl_hello_give(fssl_conn *to, fssl_conn *from);
 void fssl_hello_too_long(fssl_conn *c);
+
+/* evp.go. docs/direct-cipher.md describes the format of sealed records. */
+enum {
+    FSSL_SEALED_KEY = 32,
+    FSSL_SEALED_SALT = 32,
+    FSSL_SEALED_NONCE = 12,
+    FSSL_SEALED_TAG = 16,
+    FSSL_SEALED_HEAD = 3,            /* type and length of a record */
+    FSSL_SEALED_OVERHEAD = 3 + 16,
+    FSSL_SEALED_RECORD = 16384,      /* plaintext of the longest record */
+    FSSL_SEALED_KEY_RECORDS = 1 << 20, /* records for which one key is used */
+    FSSL_MAX_CIPHER_NAME = 32,       /* bytes of the name of a cipher, with the final zero */
+    FSSL_MAX_SEALED_HEADER = 48 + 31,
+    FSSL_MAX_PASSPHRASE = 1024,      /* bytes */
+    FSSL_SCRYPT_R = 8
+};
+
+/* The types of sealed records, and the roles of their senders. */
+enum { FSSL_SEALED_DATA = 0, FSSL_SEALED_BEGIN = 1, FSSL_SEALED_JOIN = 2, FSSL_SEALED_END = 3 };
+enum { FSSL_SEALED_CLIENT = 1, FSSL_SEALED_SERVER = 2 };
+
+/* The reasons why a cipher is refused. */
+enum {
+    FSSL_CIPHER_FITS,
+    FSSL_CIPHER_UNKNOWN,
+    FSSL_CIPHER_NOT_AEAD,    /* CipherSealed needs an AEAD */
+    FSSL_CIPHER_OTHER_NONCE, /* an AEAD, but not with a nonce of 12 bytes and a tag of 16 */
+    FSSL_CIPHER_IS_AEAD,     /* CipherEnc cannot use an AEAD */
+    FSSL_CIPHER_NO_STREAM,   /* CipherEnc cannot use XTS, SIV and key wrap */
+    FSSL_CIPHER_BROKEN       /* it does not work */
+};
+
+/* One direction of a direct cipher. */
+typedef struct fssl_flow {
+    EVP_CIPHER_CTX *ctx;
+    uint64_t n; /* records so far */
+    int encrypt, keyed;
+    int sender; /* FSSL_SEALED_CLIENT or FSSL_SEALED_SERVER */
+    int joined; /* the keys depend on the salts of both sides */
+    unsigned char iv[FSSL_SEALED_NONCE];
+    size_t header_len;
+    unsigned char header[FSSL_MAX_SEALED_HEADER];
+} fssl_flow;
+
+/* A direct cipher. It is wiped before it is freed. */
+typedef struct fssl_cipher {
+    fssl_status status;     /* results of the last call */
+    int type;               /* FSSL_UNFORMED: of the record */
+    size_t out_len, in_len;
+    fssl_flow out, in;
+    const EVP_CIPHER *cipher; /* our reference */
+    int sealed, ccm, key_len, iv_len, block;
+    char name[FSSL_MAX_CIPHER_NAME];
+    unsigned char key[FSSL_SEALED_KEY];        /* CipherSealed: the static key */
+    unsigned char secret[FSSL_MAX_PASSPHRASE]; /* the passphrase; CipherEnc without one: key and IV */
+    size_t secret_len;
+    unsigned char salts[2 * FSSL_SEALED_SALT]; /* the client's, the server's */
+    fssl_errors *errs;                         /* of the call that failed, or NULL */
+} fssl_cipher;
+
+fssl_cipher *fssl_cipher_new(int *refusal, const char *name, int sealed, int client, fssl_errors *errs);
+void fssl_cipher_free(fssl_cipher *c);
+int fssl_random(unsigned char *buf, size_t len, fssl_errors *errs);
+void fssl_cipher_set_secret(fssl_cipher *c, const unsigned char *secret, size_t len);
+int fssl_stretch(const fssl_cipher *c, unsigned char *key, size_t len, int *unknown, const char *digest, unsigned cost, const unsigned char *salt,
+                 size_t salt_len, fssl_errors *errs);
+void fssl_cipher_header(fssl_cipher *c, int outgoing, const unsigned char *header, size_t len, const unsigned char *salt);
+void fssl_seal(uintptr_t cipher, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len, int type);
+void fssl_open(uintptr_t cipher, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
+void fssl_enc_start(fssl_cipher *c, int encrypt, const unsigned char *key, const unsigned char *iv);
+void fssl_enc_update(uintptr_t cipher, int encrypt, unsigned char *out, const unsigned char *in, size_t len);
+void fssl_enc_final(fssl_cipher *c, int encrypt, unsigned char *out);
 
 /* cgo_provider.c, which needs OpenSSL 3.0; with 1.1.1 these functions report failure or nothing. */
 #ifdef FSSL_OPENSSL_111

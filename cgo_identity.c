@@ -8,7 +8,7 @@ int fssl_ctx_use_chain(SSL_CTX *ctx, STACK_OF(X509) *chain, fssl_errors *errs)
 
     clear_errors();
     ok = SSL_CTX_use_certificate(ctx, sk_X509_value(chain, 0)) == 1 && /* takes its own reference */
-         SSL_CTX_clear_chain_certs(ctx) == 1;                          /* of another identity with the same type of key */
+         SSL_CTX_clear_chain_certs(ctx) == 1;                          /* those of another identity with the same type of key */
     for (i = 1; ok && i < sk_X509_num(chain); i++)
         ok = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
     return done(ok, errs);
@@ -56,10 +56,11 @@ void fssl_forget_identities(fssl_ctx_data *data)
         EVP_PKEY_free(id->key);
         sk_X509_pop_free(id->chain, X509_free);
         fssl_staple_free(id->staple);
+        X509_free(id->issuer);
     }
 }
 
-/* Reports whether a certificate has a place in ctx. This changes the current certificate. */
+/* Reports whether a certificate is one of those in ctx. This changes the current certificate. */
 static int has_slot(SSL_CTX *ctx, const X509 *cert)
 {
     int more;
@@ -104,9 +105,9 @@ int fssl_ctx_add_identity(SSL_CTX *ctx, int *clash, int client, fssl_errors *err
  * Chooses the certificate of a client when the server asks for one: the first whose issuer is one of the CAs that
  * the server lists (if it lists any) and whose key can make a signature that the server accepts. An identity whose
  * certificates are signed with algorithms that the server lists is preferred. A client with a single identity always
- * shows it, if the server accepts its type of key.
+ * shows it, if the server accepts its type of key. For a client without an identity, it only notes the request.
  */
-static int choose_cb(SSL *ssl, void *arg)
+int fssl_choose_cb(SSL *ssl, void *arg)
 {
     const fssl_ctx_data *data = arg;
     fssl_conn *c = SSL_get_app_data(ssl);
@@ -114,6 +115,8 @@ static int choose_cb(SSL *ssl, void *arg)
     int want = CERT_PKEY_SIGN | CERT_PKEY_ISSUER_NAME | (SSL_version(ssl) < TLS1_3_VERSION ? CERT_PKEY_CERT_TYPE : 0);
     int want_all = want | CERT_PKEY_EE_SIGNATURE | CERT_PKEY_EE_PARAM | CERT_PKEY_CA_SIGNATURE | CERT_PKEY_CA_PARAM;
 
+    if (c == NULL) /* a trial of fssl_ctx_try */
+        return 1;
     for (loose = 0; loose < 2 && !found; loose++)
         for (i = 0; i < data->n_identities; i++) {
             const fssl_identity *id = &data->identities[i];
@@ -124,11 +127,12 @@ static int choose_cb(SSL *ssl, void *arg)
                 break;
         }
     clear_errors();
-    if (data->n_identities > 1) { /* only one remains, because OpenSSL would choose by the key alone */
+    if (data->n_identities > 1) { /* only the chosen one remains: OpenSSL would choose by the type of key alone */
         SSL_certs_clear(ssl);
         if (found && SSL_use_cert_and_key(ssl, data->identities[i].cert, data->identities[i].key, data->identities[i].chain, 1) != 1)
             return 0;
     }
+    c->asked = 1;
     c->shown = found ? i + 1 : 0;
     c->shown_round = SSL_total_renegotiations(ssl);
     return 1;
@@ -143,8 +147,6 @@ int fssl_ctx_set_identities(SSL_CTX *ctx, int client, fssl_errors *errs)
 
     clear_errors();
     ok = client ? SSL_CTX_use_cert_and_key(ctx, first->cert, first->key, first->chain, 1) : SSL_CTX_select_current_cert(ctx, first->cert);
-    if (client)
-        SSL_CTX_set_cert_cb(ctx, choose_cb, data);
     return done(ok == 1, errs);
 }
 

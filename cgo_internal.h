@@ -74,6 +74,7 @@ typedef struct fssl_identity {
     EVP_PKEY *key;
     STACK_OF(X509) *chain; /* may be NULL */
     fssl_staple *staple;   /* likewise */
+    X509 *issuer;          /* likewise: of cert, between fssl_ctx_check_staple and fssl_ctx_use_staple */
 } fssl_identity;
 
 /*
@@ -86,7 +87,17 @@ typedef struct fssl_ctx_data {
     fssl_identity identities[FSSL_MAX_IDENTITIES]; /* in the order of the options */
     int n_identities;
     int server_signs; /* a server's signature algorithms are not OpenSSL's */
+    int check_ocsp;   /* a client checks the stapled response */
     int require_ocsp; /* a client rejects a server that staples no response */
+    unsigned char session_context[SSL_MAX_SID_CTX_LENGTH];
+    unsigned int session_context_len;
+    int resume_clients;            /* sessions of clients with certificates are resumed */
+    fssl_certs_cache *certs;       /* with resume_clients: certificates of clients */
+    fssl_ticket_keys *ticket_keys; /* a reference; NULL if OpenSSL makes the keys of the tickets */
+#ifndef FSSL_OPENSSL_111
+    EVP_CIPHER *ticket_cipher; /* for ticket_keys */
+#endif
+    const fssl_lib *lib; /* likewise */
 } fssl_ctx_data;
 
 /* cgo_ctx.c */
@@ -98,6 +109,7 @@ char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list);
 void fssl_forget_identities(fssl_ctx_data *data);
 int fssl_use_identity(SSL *ssl, const fssl_identity *id);
 int fssl_shown(const fssl_conn *c);
+int fssl_choose_cb(SSL *ssl, void *arg);
 int fssl_key_type(EVP_PKEY *key);
 
 #ifndef OPENSSL_NO_OCSP
@@ -114,6 +126,10 @@ void fssl_read_status(const fssl_reading *r, fssl_ocsp *out);
 int fssl_verified_in(const fssl_lib *lib, OCSP_BASICRESP *basic, STACK_OF(X509) *certs, X509 *issuer);
 void fssl_forget_reading(fssl_reading *r);
 #endif
+int fssl_judge_ocsp(const fssl_conn *c, fssl_ocsp *o, STACK_OF(X509) *chain, const unsigned char *der, size_t len);
+
+/* cgo_helpers.c */
+void fssl_verdict_clear(fssl_verdict *v);
 
 /* cgo_hello.c */
 void fssl_hello_free(fssl_hello *h);
@@ -122,7 +138,86 @@ int fssl_hello_same_cb(SSL *ssl, int *alert, void *arg);
 /* cgo_keylog.c */
 void fssl_forget_keys(fssl_conn *c);
 
+/* The data that fssl_session_pack has stored in a session, without the certificates. The bytes belong to the session. */
+typedef struct fssl_packed {
+    const unsigned char *binding, *ocsp;
+    size_t binding_len, ocsp_len;
+} fssl_packed;
+
+/* A time in a session: seconds since 1970, big endian. */
+enum { FSSL_TIME = 8 };
+
+static inline void fssl_put_time(unsigned char *p, int64_t seconds)
+{
+    int i;
+
+    for (i = 0; i < FSSL_TIME; i++)
+        p[i] = (unsigned char)((uint64_t)seconds >> (8 * (FSSL_TIME - 1 - i)));
+}
+
+static inline int64_t fssl_get_time(const unsigned char *p)
+{
+    uint64_t seconds = 0;
+    int i;
+
+    for (i = 0; i < FSSL_TIME; i++)
+        seconds = seconds << 8 | p[i];
+    return (int64_t)seconds;
+}
+
+/* cgo_session.c */
+int fssl_session_pack(SSL_SESSION *s, fssl_certs_cache *cache, const unsigned char *binding, size_t binding_len, const STACK_OF(X509) *chain, int skip,
+                      const unsigned char *ocsp, size_t ocsp_len, size_t max);
+STACK_OF(X509) *fssl_session_chain(const fssl_lib *lib, fssl_certs_cache *cache, SSL_SESSION *s, fssl_packed *packed);
+int fssl_session_drop_peer(SSL_SESSION *s);
+void fssl_resumed(fssl_conn *c);
+void fssl_drop_sessions(fssl_conn *c);
+void fssl_forget_resume(fssl_conn *c);
+
+/* Returns the session that the last handshake resumed, with its verdict, or NULL. A renegotiation can have brought other certificates. */
+static inline const fssl_resume *fssl_resumption(const fssl_conn *c)
+{
+    return c->handshaken && c->verdict.round == 0 ? c->resume : NULL;
+}
+
+/* Reports whether list has the cipher suite of the session. */
+static inline int fssl_has_suite(const STACK_OF(SSL_CIPHER) *list, const SSL_SESSION *session)
+{
+    const SSL_CIPHER *suite = SSL_SESSION_get0_cipher(session);
+    int i;
+
+    for (i = 0; suite != NULL && i < sk_SSL_CIPHER_num(list); i++)
+        if (SSL_CIPHER_get_id(sk_SSL_CIPHER_value(list, i)) == SSL_CIPHER_get_id(suite))
+            return 1;
+    return 0;
+}
+
+/* Returns a new reference to the certificate with which the peer has proved its key in this connection, or NULL. */
+static inline X509 *fssl_own_certificate(const fssl_conn *c)
+{
+    return c->leaf != NULL && X509_up_ref(c->leaf) ? c->leaf : fssl_peer_certificate(c->ssl);
+}
+
+/* cgo_certs.c */
+fssl_certs_cache *fssl_certs_cache_new(void);
+void fssl_certs_cache_free(fssl_certs_cache *cache);
+X509 *fssl_certs_cache_get(fssl_certs_cache *cache, const unsigned char *der, size_t len);
+void fssl_certs_cache_put(fssl_certs_cache *cache, const unsigned char *der, size_t len, X509 *cert);
+
+/* cgo_ticket.c */
+void fssl_forget_sessions(fssl_ctx_data *data);
+int fssl_pack_client(fssl_conn *c, SSL_SESSION *session);
+int fssl_acceptable(const fssl_policy *p, const fssl_verdict *v);
+int fssl_may_resume(SSL *ssl, SSL_SESSION *session);
+void fssl_note_refusal(SSL *ssl, fssl_not_resumed why);
+unsigned char *fssl_seal_session(const fssl_ctx_data *data, size_t *len, const unsigned char *id, size_t id_len, const unsigned char *der, size_t der_len);
+SSL_SESSION *fssl_unseal_session(const fssl_ctx_data *data, const fssl_stored *s);
+
+/* cgo_peer.c */
+int fssl_seconds(int64_t *seconds, const ASN1_TIME *when);
+
 /* cgo_crl.c */
+int fssl_verify_with_crls(X509_STORE_CTX *store, void *arg);
 int fssl_listed(const fssl_serials *crl, const X509 *cert);
 
 #pragma GCC visibility pop

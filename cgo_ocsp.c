@@ -7,6 +7,12 @@
 
 int fssl_ocsp_supported(void) { return 0; }
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require) { (void)ctx, (void)require; }
+int fssl_judge_ocsp(const fssl_conn *c, fssl_ocsp *o, STACK_OF(X509) *chain, const unsigned char *der, size_t len)
+{
+    (void)c, (void)chain, (void)der, (void)len;
+    memset(o, 0, sizeof(*o));
+    return 1;
+}
 
 #else
 
@@ -241,6 +247,51 @@ static int strong_enough(const SSL *ssl, OCSP_BASICRESP *basic, STACK_OF(X509) *
            of_cert >= need;
 }
 
+/* Ignores what the policy ignores, as verify_cb of cgo_helpers.c does. */
+static int responder_cb(int ok, X509_STORE_CTX *store)
+{
+    const fssl_conn *c = SSL_get_app_data((SSL *)X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    int code = X509_STORE_CTX_get_error(store);
+
+    return ok || (fssl_ignores(&c->policy, code) && !(c->policy.lists_unusable && code == X509_V_ERR_UNABLE_TO_GET_CRL));
+}
+
+/*
+ * Checks the certificate of a delegated responder against the CRLs of the connection, unless its issuer has said that
+ * this is not necessary (RFC 6960 section 4.2.2.2.1). OCSP_basic_verify has verified everything else.
+ */
+static int responder_allowed(const fssl_conn *c, OCSP_BASICRESP *basic, STACK_OF(X509) *chain, X509 *issuer)
+{
+    int lists = (X509_VERIFY_PARAM_get_flags(SSL_get0_param(c->ssl)) & X509_V_FLAG_CRL_CHECK) != 0;
+    int serials = c->policy.serials_mode != FSSL_CRL_OFF, ok;
+    X509_STORE_CTX *store;
+    X509 *signer = NULL;
+
+    if (!lists && !serials)
+        return 1;
+    if (OCSP_resp_get0_signer(basic, &signer, chain) != 1)
+        return 0;
+    if (X509_cmp(signer, issuer) == 0 || X509_get_ext_by_NID(signer, NID_id_pkix_OCSP_noCheck, -1) >= 0)
+        return 1;
+    if (serials && (c->policy.serials == NULL || fssl_listed(c->policy.serials, signer)))
+        return 0;
+    if (!lists)
+        return 1;
+    store = fssl_new_store_ctx(c->lib);
+    ok = store != NULL && X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), signer, chain) == 1 &&
+         X509_STORE_CTX_set_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx(), c->ssl) == 1 &&
+         X509_STORE_CTX_set_purpose(store, X509_PURPOSE_OCSP_HELPER) == 1;
+    if (ok) {
+        X509_STORE_CTX_set_flags(store, X509_V_FLAG_CRL_CHECK);
+        X509_STORE_CTX_set_verify_cb(store, responder_cb);
+        if (c->policy.lists != NULL)
+            X509_STORE_CTX_set0_crls(store, c->policy.lists);
+        ok = X509_verify_cert(store) == 1;
+    }
+    X509_STORE_CTX_free(store);
+    return ok;
+}
+
 /* Verifies the response about the leaf of a verified chain. */
 static void judge_response(const fssl_conn *c, fssl_ocsp *out, STACK_OF(X509) *chain, const unsigned char *der, size_t len)
 {
@@ -258,6 +309,8 @@ static void judge_response(const fssl_conn *c, fssl_ocsp *out, STACK_OF(X509) *c
         if (OCSP_basic_verify(r.basic, chain, SSL_CTX_get_cert_store(SSL_get_SSL_CTX(c->ssl)), OCSP_NOEXPLICIT) != 1 ||
             !fssl_verified_in(c->lib, r.basic, chain, issuer) || !strong_enough(c->ssl, r.basic, chain, issuer))
             out->outcome = FSSL_OCSP_UNVERIFIED;
+        else if (!responder_allowed(c, r.basic, chain, issuer))
+            out->outcome = FSSL_OCSP_RESPONDER;
     }
     fssl_forget_reading(&r);
 }
@@ -281,43 +334,55 @@ static int error_of(const fssl_ocsp *o)
 }
 
 /*
- * Checks the stapled response. OpenSSL calls it in every handshake that asked for one, after the server's certificates
- * are verified. If it returns 0, OpenSSL sends the alert bad_certificate_status_response.
+ * Checks the stapled response of len bytes about the leaf of a verified chain, if the context asks for that. Returns 0
+ * if the policy rejects the server because of it.
  */
-static int check_cb(SSL *ssl, void *arg)
+int fssl_judge_ocsp(const fssl_conn *c, fssl_ocsp *o, STACK_OF(X509) *chain, const unsigned char *der, size_t len)
 {
-    const fssl_ctx_data *data = arg;
-    fssl_conn *c = SSL_get_app_data(ssl);
-    STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
-    const unsigned char *der = NULL;
-    fssl_ocsp *o;
-    long len;
+    const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(c->ssl));
 
-    if (c == NULL) /* a trial of fssl_ctx_try */
-        return 1;
-    o = &c->ocsp;
     memset(o, 0, sizeof(*o));
-    if (SSL_session_reused(ssl) || sk_X509_num(chain) < 1) /* the first handshake has checked the certificate, or the suite is anonymous */
+    if (!data->check_ocsp || sk_X509_num(chain) < 1) /* without a certificate the suite is anonymous */
         return 1;
-    len = SSL_get_tlsext_status_ocsp_resp(ssl, &der);
     o->must_staple = must_staple(sk_X509_value(chain, 0));
     o->required = data->require_ocsp || o->must_staple;
     o->outcome = FSSL_OCSP_MISSING;
     if (len > 0 && der != NULL)
-        judge_response(c, o, chain, der, (size_t)len);
+        judge_response(c, o, chain, der, len);
     o->error = error_of(o);
     o->ignored = o->error != X509_V_OK && fssl_ignores(&c->policy, o->error);
     clear_errors();
     return o->error == X509_V_OK || o->ignored || c->policy.mode == FSSL_RECORD;
 }
 
+/*
+ * Checks the stapled response. OpenSSL calls it in every handshake that asked for one, after the server's certificates
+ * are verified. If it returns 0, OpenSSL sends the alert bad_certificate_status_response.
+ */
+static int check_cb(SSL *ssl, void *arg)
+{
+    fssl_conn *c = SSL_get_app_data(ssl);
+    const unsigned char *der = NULL;
+    long len;
+
+    (void)arg;
+    if (c == NULL) /* a trial of fssl_ctx_try */
+        return 1;
+    if (SSL_session_reused(ssl)) { /* fssl_conn_offer has checked the response of the full handshake */
+        memset(&c->ocsp, 0, sizeof(c->ocsp));
+        return 1;
+    }
+    len = SSL_get_tlsext_status_ocsp_resp(ssl, &der);
+    return fssl_judge_ocsp(c, &c->ocsp, SSL_get0_verified_chain(ssl), der, len > 0 ? (size_t)len : 0);
+}
+
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require)
 {
     fssl_ctx_data *data = fssl_ctx_data_of(ctx);
 
+    data->check_ocsp = 1;
     data->require_ocsp = require;
     SSL_CTX_set_tlsext_status_cb(ctx, check_cb);
-    SSL_CTX_set_tlsext_status_arg(ctx, data);
 }
 
 #endif

@@ -5,12 +5,13 @@
 
 /*
  * Returns the TLS number of the key exchange group, or 0. OpenSSL returns a NID if it has one, and otherwise the
- * number of the group with TLSEXT_nid_unknown added.
+ * number of the group with TLSEXT_nid_unknown added. name is OpenSSL's name of the group, or NULL.
  */
-static int group_number(const fssl_conn *c)
+static int group_number(const fssl_conn *c, const char **name)
 {
     long group = SSL_get0_session(c->ssl) != NULL ? fssl_negotiated_group(c->ssl) : 0; /* 3.0 would crash without a session */
 
+    *name = group != 0 ? fssl_group_name(c->ssl, (int)group) : NULL;
     switch (group) {
     case NID_X9_62_prime256v1:
         return 23;
@@ -27,6 +28,120 @@ static int group_number(const fssl_conn *c)
     }
 }
 
+/* The signature algorithms of the handshake (RFC 8446 section 4.2.3) and their parts, as OpenSSL reports them. */
+static const struct {
+    int scheme;
+    const char *name;
+    int type, digest, key; /* NIDs of the signature, the digest and the key */
+} signatures[] = {
+    {0x0201, "rsa_pkcs1_sha1", EVP_PKEY_RSA, NID_sha1, EVP_PKEY_RSA},
+    {0x0301, "rsa_pkcs1_sha224", EVP_PKEY_RSA, NID_sha224, EVP_PKEY_RSA},
+    {0x0401, "rsa_pkcs1_sha256", EVP_PKEY_RSA, NID_sha256, EVP_PKEY_RSA},
+    {0x0501, "rsa_pkcs1_sha384", EVP_PKEY_RSA, NID_sha384, EVP_PKEY_RSA},
+    {0x0601, "rsa_pkcs1_sha512", EVP_PKEY_RSA, NID_sha512, EVP_PKEY_RSA},
+    {0x0202, "dsa_sha1", EVP_PKEY_DSA, NID_sha1, EVP_PKEY_DSA},
+    {0x0302, "dsa_sha224", EVP_PKEY_DSA, NID_sha224, EVP_PKEY_DSA},
+    {0x0402, "dsa_sha256", EVP_PKEY_DSA, NID_sha256, EVP_PKEY_DSA},
+    {0x0502, "dsa_sha384", EVP_PKEY_DSA, NID_sha384, EVP_PKEY_DSA},
+    {0x0602, "dsa_sha512", EVP_PKEY_DSA, NID_sha512, EVP_PKEY_DSA},
+    {0x0203, "ecdsa_sha1", EVP_PKEY_EC, NID_sha1, EVP_PKEY_EC},
+    {0x0303, "ecdsa_sha224", EVP_PKEY_EC, NID_sha224, EVP_PKEY_EC},
+    {0x0403, "ecdsa_secp256r1_sha256", EVP_PKEY_EC, NID_sha256, EVP_PKEY_EC},
+    {0x0503, "ecdsa_secp384r1_sha384", EVP_PKEY_EC, NID_sha384, EVP_PKEY_EC},
+    {0x0603, "ecdsa_secp521r1_sha512", EVP_PKEY_EC, NID_sha512, EVP_PKEY_EC},
+    {0x0804, "rsa_pss_rsae_sha256", EVP_PKEY_RSA_PSS, NID_sha256, EVP_PKEY_RSA},
+    {0x0805, "rsa_pss_rsae_sha384", EVP_PKEY_RSA_PSS, NID_sha384, EVP_PKEY_RSA},
+    {0x0806, "rsa_pss_rsae_sha512", EVP_PKEY_RSA_PSS, NID_sha512, EVP_PKEY_RSA},
+    {0x0807, "ed25519", EVP_PKEY_ED25519, NID_undef, EVP_PKEY_ED25519},
+    {0x0808, "ed448", EVP_PKEY_ED448, NID_undef, EVP_PKEY_ED448},
+    {0x0809, "rsa_pss_pss_sha256", EVP_PKEY_RSA_PSS, NID_sha256, EVP_PKEY_RSA_PSS},
+    {0x080a, "rsa_pss_pss_sha384", EVP_PKEY_RSA_PSS, NID_sha384, EVP_PKEY_RSA_PSS},
+    {0x080b, "rsa_pss_pss_sha512", EVP_PKEY_RSA_PSS, NID_sha512, EVP_PKEY_RSA_PSS},
+    /* These are only found by their names. */
+    {0x081a, "ecdsa_brainpoolP256r1tls13_sha256", -1, 0, 0},
+    {0x081b, "ecdsa_brainpoolP384r1tls13_sha384", -1, 0, 0},
+    {0x081c, "ecdsa_brainpoolP512r1tls13_sha512", -1, 0, 0},
+    {0x0904, "mldsa44", -1, 0, 0},
+    {0x0905, "mldsa65", -1, 0, 0},
+    {0x0906, "mldsa87", -1, 0, 0},
+};
+
+/* Sets the algorithm with which this side or the peer has signed the last handshake, if it has signed one. */
+static void set_signature(const fssl_conn *c, fssl_facts *facts, const SSL_CIPHER *cipher, int own)
+{
+    const SSL_SESSION *session = SSL_get0_session(c->ssl);
+    int type = NID_undef, digest = NID_undef, of_peer = !own, known;
+    const char *name = NULL;
+    EVP_PKEY *key = NULL;
+    X509 *cert;
+    size_t i;
+
+    if (own == !c->client ? SSL_CIPHER_get_kx_nid(cipher) == NID_kx_rsa || SSL_CIPHER_get_auth_nid(cipher) == NID_auth_null
+                          : own ? facts->shown < 0 : !facts->requested)
+        return; /* a server that signs nothing, or a client that is not asked for a certificate */
+    known = fssl_signature_name(c->ssl, own, &name) == 1 && name != NULL;
+    if (!known) {
+        if ((own ? SSL_get_signature_type_nid(c->ssl, &type) : SSL_get_peer_signature_type_nid(c->ssl, &type)) != 1)
+            return;
+        if ((own ? SSL_get_signature_nid(c->ssl, &digest) : SSL_get_peer_signature_nid(c->ssl, &digest)) != 1)
+            digest = NID_undef;
+        cert = own ? SSL_get_certificate(c->ssl) : c->leaf != NULL ? c->leaf : session != NULL ? SSL_SESSION_get0_peer((SSL_SESSION *)session) : NULL;
+        key = cert != NULL ? X509_get0_pubkey(cert) : NULL;
+    }
+    facts->signature[of_peer].name = name;
+    for (i = 0; i < sizeof(signatures) / sizeof(signatures[0]); i++)
+        if (known ? strcmp(signatures[i].name, name) == 0
+                  : signatures[i].type == type && signatures[i].digest == digest && key != NULL && signatures[i].key == EVP_PKEY_base_id(key)) {
+            facts->signature[of_peer].name = signatures[i].name;
+            facts->signature[of_peer].scheme = signatures[i].scheme;
+            return;
+        }
+}
+
+/* Returns the size of the prime that the server has chosen for DHE, or 0. A server does not know it any more. */
+static int dh_bits(const fssl_conn *c)
+{
+    EVP_PKEY *key = NULL;
+    int bits = 0;
+
+    if (c->client && SSL_get_peer_tmp_key(c->ssl, &key) == 1 && EVP_PKEY_base_id(key) == EVP_PKEY_DH)
+        bits = EVP_PKEY_bits(key);
+    EVP_PKEY_free(key);
+    return bits;
+}
+
+/* Reports whether the server has asked the client for a certificate in the last handshake. */
+static int requested(const fssl_conn *c, const SSL_CIPHER *cipher)
+{
+    int auth = SSL_CIPHER_get_auth_nid(cipher);
+
+    if (SSL_session_reused(c->ssl))
+        return 0;
+    if (c->client)
+        return c->asked && c->shown_round == SSL_total_renegotiations(c->ssl);
+    return (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) != 0 && auth != NID_auth_null && auth != NID_auth_psk;
+}
+
+/* Sets the facts about the last handshake, which is complete. */
+static void set_handshake_facts(const fssl_conn *c, fssl_facts *facts, const SSL_CIPHER *cipher)
+{
+    const SSL_SESSION *session = SSL_get0_session(c->ssl);
+
+    facts->requested = requested(c, cipher);
+    if (!facts->resumed && facts->version >= TLS1_2_VERSION) { /* earlier versions sign with fixed algorithms */
+        set_signature(c, facts, cipher, 1);
+        set_signature(c, facts, cipher, 0);
+    }
+    if (SSL_CIPHER_get_kx_nid(cipher) == NID_kx_dhe && !facts->resumed)
+        facts->dh_bits = dh_bits(c);
+    if (session == NULL)
+        return;
+    facts->session_timeout = (int64_t)SSL_SESSION_get_timeout(session);
+    facts->ticket = c->client && SSL_SESSION_has_ticket(session);
+    if (facts->ticket)
+        facts->ticket_lifetime = SSL_SESSION_get_ticket_lifetime_hint(session);
+}
+
 void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts)
 {
     const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
@@ -38,20 +153,35 @@ void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts)
         facts->suite = SSL_CIPHER_get_protocol_id(cipher);
         facts->bits = SSL_CIPHER_get_bits(cipher, NULL);
     }
-    facts->group = group_number(c);
+    facts->group = group_number(c, &facts->group_name);
     SSL_get0_alpn_selected(c->ssl, &facts->alpn, &facts->alpn_len);
     facts->server_name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
     facts->resumed = SSL_session_reused(c->ssl);
+    facts->not_resumed = facts->resumed ? FSSL_RESUMABLE : c->not_resumed;
     /* In TLS 1.3 the master secret is always bound to its handshake. */
     facts->extended_secret = facts->version >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
     facts->shown = fssl_shown(c);
+    facts->renegotiations = SSL_total_renegotiations(c->ssl);
+    facts->secure_renegotiation = facts->version >= TLS1_3_VERSION || SSL_get_secure_renegotiation_support(c->ssl) == 1;
+    facts->received = BIO_number_read(SSL_get_rbio(c->ssl));
+    facts->sent = c->wire.discard ? c->sent : BIO_number_written(SSL_get_wbio(c->ssl));
+    clear_errors();
+    if (cipher != NULL && c->handshaken)
+        set_handshake_facts(c, facts, cipher);
+    clear_errors();
 }
 
 /* Returns the size of the stapled OCSP response that a client received. The response belongs to the SSL. */
 size_t fssl_conn_ocsp(const fssl_conn *c, const unsigned char **response)
 {
-    long n = SSL_get_tlsext_status_ocsp_resp(c->ssl, response);
+    const fssl_resume *r = fssl_resumption(c);
+    long n;
 
+    if (r != NULL) {
+        *response = r->ocsp;
+        return r->ocsp_len;
+    }
+    n = SSL_get_tlsext_status_ocsp_resp(c->ssl, response);
     return n > 0 && *response != NULL ? (size_t)n : 0;
 }
 
@@ -77,7 +207,9 @@ char *fssl_conn_offered(fssl_conn *c)
 /* Returns the number of certificates in the chain that OpenSSL built, leaf first. The chain belongs to the SSL. */
 int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
 {
-    *chain = SSL_get0_verified_chain(c->ssl);
+    const fssl_resume *r = fssl_resumption(c);
+
+    *chain = r != NULL ? r->built : SSL_get0_verified_chain(c->ssl);
     return *chain != NULL ? sk_X509_num(*chain) : 0;
 }
 
@@ -87,13 +219,15 @@ int fssl_conn_chain(const fssl_conn *c, STACK_OF(X509) **chain)
  */
 int fssl_conn_sent(const fssl_conn *c, STACK_OF(X509) **chain, X509 **own)
 {
+    const fssl_resume *r = fssl_resumption(c);
+
     if (c->verdict.refused != 0) {
         *chain = c->verdict.shown;
         *own = NULL;
         return *chain != NULL ? sk_X509_num(*chain) : -1;
     }
-    *chain = SSL_get_peer_cert_chain(c->ssl);
-    *own = c->client ? NULL : fssl_peer_certificate(c->ssl);
+    *chain = r != NULL ? r->sent : SSL_get_peer_cert_chain(c->ssl);
+    *own = c->client || r != NULL ? NULL : fssl_own_certificate(c);
     return *chain != NULL ? sk_X509_num(*chain) : 0;
 }
 
@@ -118,7 +252,8 @@ const unsigned char *fssl_cert_serial(const X509 *cert, int *len, int *negative)
     return ASN1_STRING_get0_data(serial);
 }
 
-static int to_seconds(int64_t *seconds, const ASN1_TIME *when)
+/* Converts a date to seconds since 1970. Returns 0 if when is NULL or OpenSSL cannot read it. */
+int fssl_seconds(int64_t *seconds, const ASN1_TIME *when)
 {
     struct tm tm;
 
@@ -134,7 +269,7 @@ int fssl_cert_dates(const X509 *cert, int64_t *not_before, int64_t *not_after)
     int ok;
 
     clear_errors();
-    ok = to_seconds(not_before, X509_get0_notBefore(cert)) && to_seconds(not_after, X509_get0_notAfter(cert));
+    ok = fssl_seconds(not_before, X509_get0_notBefore(cert)) && fssl_seconds(not_after, X509_get0_notAfter(cert));
     clear_errors();
     return ok;
 }

@@ -9,6 +9,7 @@ struct fssl_staple {
     CRYPTO_RWLOCK *lock;
     unsigned char *der; /* NULL until a response is set */
     size_t len;
+    int64_t since;       /* thisUpdate of the response */
     int64_t until;       /* when the response expires */
     X509 *cert, *issuer; /* the certificate that it is bound to; each may be NULL */
     const fssl_lib *lib; /* of issuer */
@@ -47,7 +48,11 @@ void fssl_staple_free(fssl_staple *s)
 
 int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len) { return (void)s, (void)out, (void)der, (void)len, 0; }
 void fssl_staple_state(fssl_staple *s, fssl_ocsp *out) { (void)s, memset(out, 0, sizeof(*out)); }
-int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib) { return (void)ctx, (void)out, (void)i, (void)s, (void)lib, 0; }
+int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib)
+{
+    return (void)ctx, (void)i, (void)s, (void)lib, memset(out, 0, sizeof(*out)), 0;
+}
+void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *lib) { (void)ctx, (void)i, (void)s, (void)lib; }
 unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs) { return (void)s, (void)len, (void)errs, NULL; }
 char *fssl_staple_responders(fssl_staple *s) { return (void)s, NULL; }
 
@@ -91,7 +96,10 @@ static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned c
     return out->outcome == FSSL_OCSP_GOOD || out->outcome == FSSL_OCSP_REVOKED;
 }
 
-/* Replaces the response, if the new one can be stapled. With len 0 the response is removed. */
+/*
+ * Replaces the response, if the new one can be stapled and is not older. With len 0 the response is removed. An older
+ * response could be a replay, with which an attacker hides a revocation.
+ */
 int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
 {
     unsigned char *copy = NULL, *old;
@@ -101,6 +109,10 @@ int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, si
     if (len > 0) {
         if (!check_response(s, out, der, len))
             return 0;
+        if (s->len > 0 && out->this_update < s->since) {
+            out->outcome = FSSL_OCSP_OLDER;
+            return 0;
+        }
         copy = OPENSSL_memdup(der, len);
         if (copy == NULL) {
             out->outcome = FSSL_OCSP_NO_MEMORY;
@@ -112,6 +124,7 @@ int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, si
     old = s->der;
     s->der = copy;
     s->len = len;
+    s->since = len > 0 ? out->this_update : 0;
     s->until = len > 0 ? expiry(out) : 0;
     CRYPTO_THREAD_unlock(s->lock);
     OPENSSL_free(old);
@@ -208,13 +221,13 @@ static X509 *find_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *
 }
 
 /*
- * Gives identity i of ctx its staple, and binds the staple to the certificate. Fails if it is bound to another
+ * Checks whether s can be the staple of identity i of ctx, and changes nothing in s. Fails if s is bound to another
  * certificate, or if its response is not for this one. A response that has expired meanwhile is kept, but not sent.
  */
-int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib)
+int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib)
 {
-    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
-    fssl_identity *id = &data->identities[i];
+    fssl_identity *id = &fssl_ctx_data_of(ctx)->identities[i];
+    fssl_staple trial = *s;
 
     clear_errors();
     memset(out, 0, sizeof(*out));
@@ -223,31 +236,35 @@ int fssl_ctx_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const f
         clear_errors();
         return 0;
     }
-    if (s->cert == NULL || s->issuer == NULL) {
-        X509 *issuer = find_issuer(ctx, id, lib);
-        fssl_staple trial = *s;
+    if (s->cert != NULL && s->issuer != NULL)
+        return 1;
+    X509_free(id->issuer);
+    id->issuer = find_issuer(ctx, id, lib);
+    trial.cert = id->cert;
+    trial.issuer = id->issuer;
+    trial.lib = lib;
+    return s->len == 0 || check_response(&trial, out, s->der, s->len) || out->outcome == FSSL_OCSP_EXPIRED;
+}
 
-        trial.cert = id->cert;
-        trial.issuer = issuer;
-        trial.lib = lib;
-        if (s->len > 0 && !check_response(&trial, out, s->der, s->len) && out->outcome != FSSL_OCSP_EXPIRED) {
-            X509_free(issuer);
-            return 0;
-        }
-        if (s->cert == NULL) {
-            X509_up_ref(id->cert);
-            s->cert = id->cert;
-        }
+/* Gives identity i of ctx its staple, which fssl_ctx_check_staple has accepted, and binds the staple to the certificate. */
+void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *lib)
+{
+    fssl_ctx_data *data = fssl_ctx_data_of(ctx);
+    fssl_identity *id = &data->identities[i];
+
+    if (s->cert == NULL) {
+        X509_up_ref(id->cert);
+        s->cert = id->cert;
+    }
+    if (s->issuer == NULL) {
         s->lib = lib;
-        X509_free(s->issuer);
-        s->issuer = issuer;
+        s->issuer = id->issuer;
+        id->issuer = NULL;
     }
     __atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
     id->staple = s;
     SSL_CTX_set_tlsext_status_cb(ctx, staple_cb);
     SSL_CTX_set_tlsext_status_arg(ctx, data);
-    clear_errors();
-    return 1;
 }
 
 /*

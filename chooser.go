@@ -105,7 +105,7 @@ func acquireReading() (*sharedCtx, error) {
 		if err != nil {
 			return nil, err
 		}
-		reading.ctx = &sharedCtx{ctxHandle: ctx}
+		reading.ctx = &sharedCtx{ctxHandle: ctx, fips: FIPSEnabled()}
 	}
 	reading.ctx.users.Acquire()
 	return reading.ctx, nil

@@ -170,13 +170,14 @@ func (s *sharedCtx) checkUsable() error {
 		level = 0
 	}
 	kinds, suiteB := s.lib.signatureKinds(algorithms, level), s.suiteBKinds()
-	if suiteB != 0 {
-		kinds, ec = suiteB, true
+	kinds13 := kinds
+	if suiteB != 0 { // OpenSSL negotiates TLS 1.3 only if the list has an algorithm for the key, too
+		kinds, kinds13, ec = suiteB, suiteB&s.lib.signatureKinds(algorithms, 0), true
 	}
 	if _, high := s.versions(); high != 0 && high < VersionTLS12 { // which have no list of signature algorithms
 		kinds = signsAll
 	}
-	usable, err := s.ctxHandle.usable(dhe, ec, kinds)
+	usable, err := s.ctxHandle.usable(dhe, ec, kinds, kinds13)
 	if err != nil {
 		return err
 	}
@@ -200,6 +201,9 @@ func (s *sharedCtx) checkUsable() error {
 	switch {
 	case suiteB != 0:
 		text += "; the rules of Suite B need a key on " + map[signs]string{signsP256: "P-256", signsP384: "P-384", signsP256 | signsP384: "P-256 or P-384"}[suiteB&^signsSuiteB]
+		if algorithms != "" {
+			text += "; in TLS 1.3, " + source + " must have an algorithm for it, too"
+		}
 	case algorithms != "":
 		text += "; " + source + " must have an algorithm for this key"
 		if kinds != s.lib.signatureKinds(algorithms, 0) {

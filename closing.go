@@ -19,11 +19,17 @@ type TruncatedError struct {
 	// InHandshake is true if a handshake was in progress: the first one or, in
 	// TLS 1.2, a renegotiation.
 	InHandshake bool
+
+	cipher bool // of a Cipher
 }
 
 func (e *TruncatedError) Error() string {
 	where := "without close_notify"
 	switch {
+	case e.cipher && e.InHandshake:
+		where = "before its first record (do both sides have the same key, cipher and format?)"
+	case e.cipher && !e.InsideRecord:
+		where = "without the record that ends its stream"
 	case e.InHandshake:
 		where = "during the handshake"
 	case e.InsideRecord:

@@ -90,7 +90,7 @@ var confFlags = []confFlag{
 	{name: "RxCertificateCompression", needs: "3.2"}, {name: "TxCertificateCompression", needs: "3.2"},
 	{name: "ServerPreference", server: true, same: "NoHonor"},
 	{name: "SessionTicket", same: "NumTickets"},
-	{name: "StrictCertCheck"},
+	{name: "StrictCertCheck", needs: "3.2"},
 
 	{name: "ClientRenegotiation", refuse: "a server always rejects a renegotiation"},
 	{name: "Compression", refuse: "the library never compresses records (CVE-2012-4929)"},
@@ -219,8 +219,8 @@ func (o *Options) checkTickets(value string) error {
 	switch {
 	case err != nil || n > maxTickets:
 		return fmt.Errorf("%q; 0 to %d are possible", value, maxTickets)
-	case n > 0 && o.asksClient():
-		return fmt.Errorf("is %d, but a server that asks for client certificates sends no tickets", n)
+	case n > 0 && !o.resumes():
+		return fmt.Errorf("is %d, but a server that asks for client certificates sends tickets only with ResumeClientCert", n)
 	}
 	return nil
 }
@@ -266,8 +266,8 @@ func (o *Options) checkFlags(value string) error {
 			return fmt.Errorf("%s is for servers, and Client is set", flag.name)
 		case flag.same != "" && o.isSet(flag.same):
 			return fmt.Errorf("%s sets the same as %s, which is given too", flag.name, flag.same)
-		case flag.name == "SessionTicket" && text[0] != '-' && o.asksClient():
-			return fmt.Errorf("%s: a server that asks for client certificates sends no tickets", flag.name)
+		case flag.name == "SessionTicket" && text[0] != '-' && !o.Client && !o.resumes():
+			return fmt.Errorf("%s: a server that asks for client certificates sends tickets only with ResumeClientCert", flag.name)
 		case flag.needs != "" && olderThan(flag.needs):
 			return needs("the flag "+flag.name+" of Options", flag.needs)
 		}

@@ -110,9 +110,9 @@ func TestConfConflicts(t *testing.T) {
 		require.ErrorContains(t, refuse(t, testkit.Server(old), "Conf[2] maxprotocol", ""), "needs @SECLEVEL=0 in Cipher for TLSv1.1")
 	}
 	asking := testkit.Asking(conf("NumTickets", "1"))
-	require.ErrorContains(t, refuse(t, asking, "Conf[0] NumTickets", ""), "a server that asks for client certificates sends no tickets")
+	require.ErrorContains(t, refuse(t, asking, "Conf[0] NumTickets", ""), "a server that asks for client certificates sends tickets only with ResumeClientCert")
 	asking = testkit.Asking(conf("Options", "SessionTicket"))
-	require.ErrorContains(t, refuse(t, asking, "Conf[0] Options", ""), "a server that asks for client certificates sends no tickets")
+	require.ErrorContains(t, refuse(t, asking, "Conf[0] Options", ""), "a server that asks for client certificates sends tickets only with ResumeClientCert")
 }
 
 // The commands of Conf are part of what the Ctx reports and checks.

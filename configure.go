@@ -12,7 +12,7 @@ import (
 // Cipher also applies to DH parameters and certificates.
 func (s *sharedCtx) configure() error {
 	for _, step := range []func() error{
-		s.applyVersions, s.applyCiphers, s.applyConf, s.checkCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.applyOCSP, s.checkFIPS, s.checkUsable,
+		s.applyVersions, s.applyCiphers, s.applyConf, s.checkCiphers, s.applyDH, s.applyTrust, s.applyIdentities, s.checkSizes, s.applyVerify, s.applyCACRL, s.applyCRLCheck, s.applySessions, s.applyOCSP, s.checkFIPS, s.checkUsable, s.bindStaples,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -69,7 +69,7 @@ func (s *sharedCtx) applyVerify() error {
 	}
 	s.setVerifyDepth(depth)
 	switch {
-	case o.asksClient(), o.NumTickets < 0: // in a resumed session the client sends no certificate
+	case !o.Client && !o.resumes():
 		s.setTickets(0)
 	case o.NumTickets > 0:
 		s.setTickets(o.NumTickets)
@@ -132,6 +132,7 @@ func (o *Options) cloneSlices() {
 func (o *Options) forgetSecrets() {
 	o.KeyMem, o.KeyPassphrase = nil, nil
 	o.Staple = nil     // the SSL_CTX has its own reference
+	o.TicketKeys = nil // likewise
 	o.Identities = nil // the slice belongs to the caller
 	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
 	o.CACRLMem, o.CRLMem = nil, nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
@@ -293,6 +294,34 @@ func parseSerials(pem []byte) (*crlSerials, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+// describeCRLs describes all CRLs of pem, which is the content of file if that is not "".
+//
+// Calls d2i_X509_CRL(3), X509_NAME_print_ex(3), X509_CRL_get0_nextUpdate(3).
+func describeCRLs(option, file string, pem []byte) (list []CRL, err error) {
+	var errs C.fssl_errors
+	var blocks C.int
+	infos := new(C.fssl_crl_infos)
+	defer C.fssl_crl_infos_free(infos)
+	if C.fssl_crls_describe(infos, &blocks, bytesPtr(pem), C.size_t(len(pem)), &errs) != 1 {
+		if blocks < 0 {
+			return nil, outOfMemory("PEM_read_bio_X509_CRL", records(&errs))
+		}
+		in := input{data: pem}
+		return nil, in.notPEM(pemCRL, newError("PEM_read_bio_X509_CRL", 0, records(&errs)))
+	}
+	for _, info := range unsafe.Slice(infos.list, infos.n) {
+		c := CRL{Option: option, File: file, Issuer: C.GoString(info.issuer), Serials: int(info.serials)}
+		if info.has_this_update == 1 {
+			c.ThisUpdate = time.Unix(int64(info.this_update), 0).UTC()
+		}
+		if info.has_next_update == 1 {
+			c.NextUpdate = time.Unix(int64(info.next_update), 0).UTC()
+		}
+		list = append(list, c)
+	}
+	return list, nil
 }
 
 // setSerials sets the serials that the verify callback checks on a side that

@@ -113,6 +113,65 @@ func (f *Filter) takeLists() {
 	f.ssl.setLists(f.lists)
 }
 
+// CRL is a CRL in a file of a context, as OpenSSL parses it.
+type CRL struct {
+	Option string // "CACRL" or "CRLFiles"
+	File   string
+	// Issuer is the issuer's name in the form of RFC 2253, as in Names. It is
+	// empty if OpenSSL cannot print it.
+	Issuer string
+	// ThisUpdate is the date of the CRL, and NextUpdate the date of the next
+	// one. They are zero if the CRL has none, or if OpenSSL cannot read it.
+	ThisUpdate, NextUpdate time.Time
+	Serials                int // the number of revoked serials
+}
+
+// CRLs describes the CRLs in the files of CACRL and CRLFiles. It reads the files as
+// they are now, with ReadCRLOnce too. The error is an *OptionError if one of them
+// can no longer be used, and ErrClosed after Close.
+//
+// Calls d2i_X509_CRL(3).
+func (c *Ctx) CRLs() (all []CRL, err error) {
+	if !c.acquire() {
+		return nil, ErrClosed
+	}
+	defer c.shared.release()
+	o := &c.shared.opts
+	add := func(option, file string) error {
+		pem, err := readCRL(file)
+		if err == nil {
+			var list []CRL
+			list, err = describeCRLs(option, file, pem)
+			all = append(all, list...)
+		}
+		if err != nil {
+			return &OptionError{Option: option, File: file, Err: unwrapPath(err)}
+		}
+		return nil
+	}
+	if c.shared.memSerials == nil && o.CACRL != "" {
+		err = add("CACRL", o.CACRL)
+	}
+	if o.CRLCheck != CRLCheckOff {
+		for i := 0; err == nil && i < len(o.CRLFiles); i++ {
+			err = add("CRLFiles", o.CRLFiles[i])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func readCRL(file string) ([]byte, error) {
+	f, _, err := openCRL(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}
+
 // asksSerials reports whether CACRL or CACRLMem is given.
 func (s *sharedCtx) asksSerials() bool { return s.memSerials != nil || s.opts.CACRL != "" }
 

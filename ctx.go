@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter/internal/refcount"
@@ -35,6 +36,7 @@ type sharedCtx struct {
 	low     Version  // the lowest version that the context admits
 	high    Version  // the highest
 	trusts  bool     // this side trusts at least one CA
+	fips    bool     // only the FIPS provider serves its connections
 
 	keysFailed atomic.Bool // a failure of KeyLog was reported
 	users      refcount.Count
@@ -47,6 +49,10 @@ type sharedCtx struct {
 	readSerials *crlSerials // of CACRL with ReadCRLOnce; the cache may share it
 	memLists    []*crlLists // of CRLMem
 	crls        atomic.Pointer[crlSet]
+
+	scopeOnce sync.Once
+	scope     sessionScope // see sessionScope
+	crlSum    []byte       // a digest of CACRLMem and CRLMem
 }
 
 // NewCtx reads all files that o names and makes the context. The error is an
@@ -66,12 +72,13 @@ func NewCtx(o Options) (*Ctx, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sharedCtx{ctxHandle: h, opts: o, trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
+	s := &sharedCtx{ctxHandle: h, opts: o, fips: lib.made() || FIPSEnabled(), trusts: o.trustsAny() || o.Client && !o.InsecureSkipVerify && o.CACrtMem == nil}
 	s.opts.cloneSlices()
 	if err := s.configure(); err != nil {
 		s.release()
 		return nil, o.underFIPS(err)
 	}
+	s.sumCRLs()
 	s.opts.forgetSecrets()
 	return &Ctx{shared: s}, nil
 }
@@ -184,6 +191,10 @@ func (c *Ctx) Client() bool { return c.options().Client }
 // for a certificate: Options.ClientCert, BlockInvalidClientCert or
 // RequireValidClientCert.
 func (c *Ctx) AsksClientCert() bool { return c.options().asksClient() }
+
+// StoresSessions reports whether the sessions of a server are stored outside
+// (Options.StatefulSessions).
+func (c *Ctx) StoresSessions() bool { return c.options().StatefulSessions }
 
 // ALPN returns the protocols of Options.ALPN, in order of preference.
 func (c *Ctx) ALPN() []string { return slices.Clone(c.options().ALPN) }
@@ -409,11 +420,12 @@ func cipherName(name string) string {
 
 // usable lists the suites of ciphers that a server can really choose with any of
 // its identities. dhe and ecdhe say whether there are parameters and groups for
-// them, and algorithms which keys have a signature algorithm.
-func (h *ctxHandle) usable(dhe, ecdhe bool, algorithms signs) (list []string, err error) {
+// them, and algorithms and algorithms13 which keys have a signature algorithm, up
+// to TLS 1.2 and in TLS 1.3.
+func (h *ctxHandle) usable(dhe, ecdhe bool, algorithms, algorithms13 signs) (list []string, err error) {
 	defer runtime.KeepAlive(h)
 	var errs C.fssl_errors
-	s := C.fssl_ctx_usable(h.ptr, cBool(dhe), cBool(ecdhe), C.int(algorithms), &errs)
+	s := C.fssl_ctx_usable(h.ptr, cBool(dhe), cBool(ecdhe), C.int(algorithms), C.int(algorithms13), &errs)
 	if s == nil {
 		return nil, newError("SSL_get1_supported_ciphers", 0, records(&errs))
 	}

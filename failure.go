@@ -65,6 +65,7 @@ func (f *Filter) fail(err error) error {
 	}
 	f.debug("failed", "error", err)
 	if handler := f.ctx.opts.ErrorHandler; handler != nil {
+		f.logKeys() // the handler may close f, which it should not
 		handler(f, err)
 	}
 	return err

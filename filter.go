@@ -30,7 +30,14 @@ type Filter struct {
 
 	listsErr error // why CRLCheck has no lists; if it is set, no peer is valid
 
-	name     string // set by SetServerName or SetVerifiedName
+	offered []StoredSession // of OfferSession, until the handshake begins
+
+	name       string        // set by SetServerName or SetVerifiedName
+	sni        string        // what is sent as SNI, if name is set
+	alpn       []string      // set by SetALPN
+	session    *sessionState // set by SetSession, until the handshake begins
+	sessionErr error         // why the session is not offered
+
 	phase    phase
 	readEnd  bool     // the peer's close_notify was received, or ended is set
 	logs     bool     // KeyLog is set
@@ -153,7 +160,7 @@ func (f *Filter) start(op string) error {
 			return &UsageError{op, "no server name to verify: call SetServerName, set ServerName or SNI, or InsecureSkipVerify to accept any server"}
 		}
 	}
-	if o.enforces() && f.ctx.asksSerials() {
+	if (o.enforces() || o.ResumeClientCert) && f.ctx.asksSerials() {
 		crl, err := f.ctx.serials()
 		if err != nil {
 			f.debug("CRL cannot be used, so every peer is refused", "error", err)
@@ -162,9 +169,15 @@ func (f *Filter) start(op string) error {
 		f.ssl.setSerials(crl)
 	}
 	f.takeLists()
+	if f.offered != nil {
+		f.offerStored()
+	}
 	f.phase = phaseHandshake
 	if !o.Client {
 		return nil
+	}
+	if f.session != nil {
+		f.offerSession()
 	}
 	_, _, _, st := f.ssl.receive(nil, nil)
 	f.handshakeStep()
@@ -487,7 +500,7 @@ func (f *Filter) Close() error {
 		return nil
 	}
 	f.ssl.close()
-	f.ssl, f.serials, f.lists, f.trailing, f.chooser = nil, nil, nil, nil, nil
+	f.ssl, f.serials, f.lists, f.trailing, f.chooser, f.session = nil, nil, nil, nil, nil, nil
 	f.forget()
 	f.phase = phaseShut
 	f.ctx.release()

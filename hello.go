@@ -41,6 +41,8 @@ type ClientHello struct {
 
 	legacy Version
 	points []byte // ec_point_formats
+	hasID  bool   // SessionIDs begins with the session id
+	shared int    // the number of identities of pre_shared_key, with which SessionIDs ends
 }
 
 // MaxClientHello bounds the bytes with which a ClientHello arrives before the
@@ -87,6 +89,7 @@ func (p *helloParts) parse() *ClientHello {
 	h := &ClientHello{
 		ServerName: p.serverName(), Groups: numbers(prefixed(2, p.groups)), SignatureAlgorithms: numbers(prefixed(2, p.signatures)),
 		Extensions: p.extensions(), Raw: p.message, legacy: p.version, points: prefixed(1, p.points),
+		hasID: len(p.session) > 0,
 	}
 	for _, v := range numbers(prefixed(1, p.versions)) {
 		h.Versions = append(h.Versions, Version(v))
@@ -118,7 +121,8 @@ func (p *helloParts) parse() *ClientHello {
 	if len(p.ticket) > 0 {
 		h.SessionIDs = append(h.SessionIDs, p.ticket)
 	}
-	h.SessionIDs = append(h.SessionIDs, p.identities()...)
+	identities := p.identities()
+	h.SessionIDs, h.shared = append(h.SessionIDs, identities...), len(identities)
 	return h
 }
 

@@ -170,6 +170,46 @@ func TestHelloSessionIDs(t *testing.T) {
 	}
 }
 
+// Only what can name a stored session is looked for: the session id in TLS 1.2, and the
+// identities of pre_shared_key in TLS 1.3, if they have the length of an id.
+func TestHelloStoredIDs(t *testing.T) {
+	name := func(b byte) string { return string(bytes.Repeat([]byte{b}, 32)) }
+	var psk []byte
+	for _, id := range []string{name(1), "short", name(2), name(3), name(4), name(5), name(6)} {
+		psk = append(append(psk, vector(2, []byte(id))...), 0, 0, 0, 0)
+	}
+	tls13 := extension{43, vector(1, []byte{3, 4, 3, 3})}
+	identities := extension{41, append(vector(2, psk), vector(2, vector(1, make([]byte, 32)))...)}
+	stateful := func(o *sslfilter.Options) { o.StatefulSessions = true }
+	both, old := testkit.Ctx(t, testkit.Server(stateful)), testkit.Ctx(t, testkit.Server(stateful, testkit.TLS12))
+	for _, c := range []struct {
+		name       string
+		ctx        *sslfilter.Ctx
+		session    string
+		extensions []extension
+		want       []string
+	}{
+		{"tickets", testkit.Ctx(t, testkit.Server()), name(9), nil, nil},
+		{"TLS 1.2, no id", both, "", nil, nil},
+		{"TLS 1.2, short id", both, "short", nil, nil},
+		{"TLS 1.2", both, name(9), []extension{{35, []byte(name(8))}}, []string{name(9)}},
+		{"TLS 1.3, random id", both, name(9), []extension{tls13}, nil},
+		{"TLS 1.3", both, name(9), []extension{tls13, identities}, []string{name(1), name(2), name(3), name(4)}},
+		{"TLS 1.3, no id", both, "", []extension{tls13, identities}, []string{name(1), name(2), name(3), name(4)}},
+		{"TLS 1.3, and a server without it", old, name(9), []extension{tls13, identities}, []string{name(9)}},
+	} {
+		var got []string
+		hello := readHello(t, clientHello(0x0303, []byte(c.session), []uint16{0x1301}, c.extensions...))
+		for _, id := range c.ctx.StoredIDs(hello) {
+			got = append(got, string(id))
+		}
+		require.Equal(t, c.want, got, c.name)
+		require.Nil(t, c.ctx.StoredIDs(nil))
+		hello.SessionIDs = nil
+		require.Empty(t, c.ctx.StoredIDs(hello))
+	}
+}
+
 // A malformed extension leaves its field empty, and the others as they are.
 func TestHelloMalformedExtensions(t *testing.T) {
 	good := clientHello(0x0303, nil, []uint16{0xc02f}, sni("name.example"), extension{16, vector(2, vector(1, []byte("h2")))},

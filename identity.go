@@ -202,14 +202,8 @@ func (s *sharedCtx) applyIdentity(sources []identitySource, i int, fromTrust boo
 	if !ok {
 		return id.chain.wrap(outOfMemory("i2d_X509", nil))
 	}
-	if source.staple != nil {
-		if err := source.staple.bind(s.ctxHandle, i); err != nil {
-			return &OptionError{Option: source.prefix + "Staple", Err: err}
-		}
-	}
 	source.shown = &ShownIdentity{source.index, own}
 	source.crt.mem, source.key.mem, source.chain.mem, source.passphrase = nil, nil, nil, nil
-	source.staple = nil // the SSL_CTX has its own reference
 	return nil
 }
 

@@ -28,10 +28,10 @@ func (f *Filter) receiveLogged(dst, wire []byte) ([]byte, error) {
 	return f.Receive(dst, wire)
 }
 
-// logKeys writes the lines that OpenSSL has produced to KeyLog, each in one call
-// of Write. If Write fails, the connection continues.
+// logKeys writes the lines that OpenSSL has produced to KeyLog, if it is set, each
+// in one call of Write. If Write fails, the connection continues.
 func (f *Filter) logKeys() {
-	if !f.logs || f.ssl == nil {
+	if f.ssl == nil || f.ctx.opts.KeyLog == nil {
 		return
 	}
 	text, lost := f.ssl.takeKeys()

@@ -205,6 +205,47 @@ func TestKeyLogOfAChosenContext(t *testing.T) {
 	})
 }
 
+// The keys of a handshake are written before the call of Receive returns in which the server
+// has made them, also if that call has chosen the context.
+func TestKeyLogOfAChosenContextAtOnce(t *testing.T) {
+	var server secretLog
+	ctx := testkit.Ctx(t, testkit.Server(testkit.TLS13, loggingKeys(&server)))
+	f := sslfilter.NewServerFilter(func(*sslfilter.ClientHello) (*sslfilter.Ctx, error) { return ctx, nil })
+	defer f.Close()
+	client := testkit.Filter(t, testkit.Client(func(o *sslfilter.Options) { o.Groups = "P-256" })) // no HelloRetryRequest
+	require.NoError(t, client.Handshake())
+	hello := client.Outgoing(nil)
+	_, err := f.Receive(nil, hello[:len(hello)-1])
+	require.NoError(t, err)
+	require.Empty(t, server.lines())
+	_, err = f.Receive(nil, hello[len(hello)-1:])
+	require.NoError(t, err)
+	require.Subset(t, labels(server.lines()), []string{"CLIENT_HANDSHAKE_TRAFFIC_SECRET", "EXPORTER_SECRET", "SERVER_HANDSHAKE_TRAFFIC_SECRET", "SERVER_TRAFFIC_SECRET_0"},
+		"only CLIENT_TRAFFIC_SECRET_0 may wait for the client's Finished")
+}
+
+// An ErrorHandler that closes the Filter loses no line of the call that failed.
+func TestKeyLogErrorHandlerCloses(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
+			var kept, lost secretLog
+			for log, handler := range map[*secretLog]sslfilter.ErrorHandler{&kept: nil, &lost: func(f *sslfilter.Filter, _ error) { f.Close() }} {
+				p := testkit.NewPair(t, testkit.Requiring(testkit.UpTo(v), loggingKeys(log), func(o *sslfilter.Options) { o.ErrorHandler = handler }), testkit.Client())
+				p.Cut = cut
+				require.Error(t, p.Handshake())
+				client := testkit.NewPair(t, testkit.ServerOf("server-unknown", testkit.UpTo(v)), testkit.Client(loggingKeys(log), func(o *sslfilter.Options) { o.ErrorHandler = handler }))
+				client.Cut = cut
+				require.Error(t, client.Handshake())
+			}
+			require.Equal(t, labels(kept.lines()), labels(lost.lines()))
+			if v == sslfilter.VersionTLS13 {
+				require.Contains(t, labels(lost.lines()), "SERVER_TRAFFIC_SECRET_0", "of the server")
+				require.Contains(t, labels(lost.lines()), "SERVER_HANDSHAKE_TRAFFIC_SECRET", "of the client")
+			}
+		})
+	})
+}
+
 // OpenKeyLog makes a file for its owner only, appends, and refuses a file to which others
 // have access.
 func TestKeyLogFile(t *testing.T) {

@@ -21,11 +21,11 @@ import (
 const module = "github.com/seed-014b8713/sslfilter"
 
 // cgoFiles are the files that import "C". Each adds a third of a second to every build.
-var cgoFiles = []string{"bio.go", "cgo.go", "crl.go", "ctx.go", "dh.go", "ocsp.go", "pem.go", "ssl.go", "trust.go", "verify.go"}
+var cgoFiles = []string{"bio.go", "cgo.go", "crl.go", "ctx.go", "dh.go", "evp.go", "ocsp.go", "pem.go", "session.go", "ssl.go", "trust.go", "verify.go"}
 
 // cFiles are the C files of the root package. bench has C of its own.
 var cFiles = []string{
-	"cgo_conf.c", "cgo_crl.c", "cgo_ctx.c", "cgo_errors.c", "cgo_hello.c", "cgo_helpers.c", "cgo_helpers.h", "cgo_identity.c", "cgo_internal.h", "cgo_keylog.c", "cgo_ocsp.c", "cgo_peer.c", "cgo_pem.c", "cgo_provider.c", "cgo_staple.c",
+	"cgo_certs.c", "cgo_conf.c", "cgo_crl.c", "cgo_ctx.c", "cgo_errors.c", "cgo_evp.c", "cgo_hello.c", "cgo_helpers.c", "cgo_helpers.h", "cgo_identity.c", "cgo_internal.h", "cgo_keylog.c", "cgo_ocsp.c", "cgo_peer.c", "cgo_pem.c", "cgo_provider.c", "cgo_session.c", "cgo_staple.c", "cgo_stored.c", "cgo_ticket.c",
 }
 
 // testPackages may be imported only by tests. Two of them contain C, since a test file
@@ -48,28 +48,31 @@ type layer struct {
 	why     string
 }
 
-var public = []string{".", "filter", "wheel", "sslnet", "sslhttp", "sslstaple"}
+var public = []string{".", "filter", "wheel", "sslnet", "sslhttp", "sslsession", "sslstaple"}
 
 // layers has the most specific folders first.
 var layers = []layer{
 	{folder: ".", imports: []string{"internal/bounded", "internal/refcount"}, std: withoutNet, why: "the engine has no sockets"},
 	{folder: "filter", why: "filters need only the standard library"},
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives any filters"},
-	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/socket"}, why: "connections need only the engine"},
-	{folder: "sslhttp", imports: []string{".", "sslnet", "internal/bounded"}, other: []string{"golang.org/x/net/idna"}, why: "HTTP needs only connections and host names"},
+	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/sessions", "internal/socket"}, why: "connections need only the engine"},
+	{folder: "sslhttp", imports: []string{".", "sslnet", "sslsession", "internal/bounded", "internal/sessions"}, other: []string{"golang.org/x/net/idna"}, why: "HTTP needs only connections and host names"},
+	{folder: "sslsession", imports: []string{"."}, why: "a cache needs only sessions"},
 	{folder: "sslstaple", imports: []string{"."}, why: "fetching an OCSP response needs only the engine and net/http"},
-	{folder: "examples", imports: append([]string{"internal/testpki"}, public...), why: "examples use only the public packages, and throw-away certificates"},
-	{folder: "cmd/sslrelay", imports: append([]string{"internal/relay"}, public...), modules: true, why: "the relay itself is in a package that tests can import"},
+	{folder: "examples", imports: append([]string{"internal/keylogfile", "internal/testpki"}, public...), why: "examples use only the public packages, throw-away certificates and the flag -keylog"},
+	{folder: "cmd/sslrelay", imports: []string{"internal/relay/command"}, why: "the relay itself is in a package that tests can import"},
 	{folder: "cmd", imports: public, modules: true, why: "programs use only the public packages"},
 	{folder: "internal/testpki", why: "examples import it, and it needs only the standard library"},
+	{folder: "internal/keylogfile", imports: []string{"."}, why: "it opens a file of the engine"},
 	{folder: "internal/bounded", why: "shortening a text needs only the standard library"},
 	{folder: "internal/faultnet", why: "a simulated network needs only bytes and time"},
 	{folder: "internal/cut", modules: true, why: "closing a socket needs only system calls"},
 	{folder: "internal/accept", why: "it accepts connections of any kind"},
+	{folder: "internal/sessions", imports: []string{"."}, std: withoutNet, why: "a cache needs only sessions"},
 	{folder: "internal/socket", why: "it reads sockets"},
 	{folder: "internal/refcount", why: "a counter needs nothing"},
 	{folder: "internal/admission", why: "admission needs clocks and addresses, and nothing else"},
-	{folder: "internal/relay/config", imports: []string{".", "internal/relay/protocol"}, modules: true, why: "a configuration is checked without a relay"},
+	{folder: "internal/relay/config", imports: []string{".", "internal/keylogfile", "internal/relay/protocol"}, modules: true, why: "a configuration is checked without a relay"},
 	{folder: "internal/relay/protocol", std: withoutNet, why: "a protocol is bytes in and bytes out"},
 	{folder: "internal/testkit", imports: []string{".", "internal/peers"}, modules: true, why: "the tests of every other package use it"},
 	{folder: "internal", imports: append([]string{"internal"}, public...), modules: true, why: "helpers use only the public packages"},
@@ -371,7 +374,8 @@ func TestLayeringRefuses(t *testing.T) {
 		{"sslhttp", "golang.org/x/net/idna", false},
 		{"sslhttp", "golang.org/x/net/http2", true},
 		{"sslnet", "golang.org/x/net/idna", true},
-		{"cmd/sslrelay", module + "/sslnet", false},
+		{"cmd/sslrelay", module + "/internal/relay/command", false},
+		{"cmd/sslrelay", "github.com/redis/go-redis/v9", true},
 		{"cmd/sslrelay", module + "/internal/testpki", true},
 		{"examples/clientcert", module + "/internal/testpki", false},
 		{"examples/tcpserver", module + "/internal/relay", true},

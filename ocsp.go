@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +49,7 @@ func (c OCSPCheck) String() string {
 type OCSPStatus int
 
 const (
-	OCSPNotAsked     OCSPStatus = C.FSSL_OCSP_NONE         // there was no check: OCSPOff, a server, a resumed session, or the handshake has not come so far
+	OCSPNotAsked     OCSPStatus = C.FSSL_OCSP_NONE         // there was no check: OCSPOff, a server, or the handshake has not come so far
 	OCSPGood         OCSPStatus = C.FSSL_OCSP_GOOD         // the certificate is not revoked
 	OCSPRevoked      OCSPStatus = C.FSSL_OCSP_REVOKED      // the certificate is revoked
 	OCSPUnknown      OCSPStatus = C.FSSL_OCSP_UNKNOWN      // the responder does not know the certificate
@@ -60,6 +61,7 @@ const (
 	OCSPExpired      OCSPStatus = C.FSSL_OCSP_EXPIRED      // the response has expired
 	OCSPNotYetValid  OCSPStatus = C.FSSL_OCSP_NOT_YET      // the response is not valid yet
 	OCSPNoIssuer     OCSPStatus = C.FSSL_OCSP_NO_ISSUER    // the issuer of the certificate is not known, so nothing can be verified
+	OCSPBadResponder OCSPStatus = C.FSSL_OCSP_RESPONDER    // a CRL revokes the certificate of the responder, or CRLCheck has no CRL for it
 )
 
 func (s OCSPStatus) String() string {
@@ -88,6 +90,10 @@ func (s OCSPStatus) String() string {
 		return "the OCSP response is not valid yet"
 	case OCSPNoIssuer:
 		return "the issuer of the certificate is not known"
+	case OCSPBadResponder:
+		return "the certificate of the OCSP responder is revoked, or there is no valid CRL for it"
+	case C.FSSL_OCSP_OLDER:
+		return "the OCSP response is older than the current one"
 	case C.FSSL_OCSP_BOUND:
 		return "the Staple is already used for another certificate"
 	case C.FSSL_OCSP_NO_MEMORY:
@@ -150,6 +156,8 @@ func (r OCSPResult) String() string {
 		text += ": it is from " + r.ThisUpdate.Format(layout) + " and has no date of expiry"
 	case r.Status == OCSPNotYetValid:
 		text += ": it is valid from " + r.ThisUpdate.Format(layout)
+	case r.Status == C.FSSL_OCSP_OLDER:
+		text += ": it is from " + r.ThisUpdate.Format(layout)
 	case r.Status == OCSPMissing && r.MustStaple:
 		text += ", and the certificate demands one"
 	}
@@ -257,8 +265,10 @@ func NewStaple(der []byte) (*Staple, error) {
 // certificate of that Ctx, and signed by its issuer or by a responder of that
 // issuer. Set finds the issuer in the chain that is sent or in the CAs of the
 // Ctx; if it is in neither, only the serial number is compared. A response that
-// says "revoked" is accepted, and one that says "unknown" is refused. After an
-// error the Staple keeps its earlier response.
+// says "revoked" is accepted, and one that says "unknown" is refused. A response
+// that is older than the current one (thisUpdate) is refused, because an attacker
+// can replay it to hide a revocation. After an error the Staple keeps its earlier
+// response.
 //
 // A response that has expired is not stapled.
 //
@@ -369,19 +379,45 @@ func (s *Staple) handle() (*stapleHandle, error) {
 	return s.h, nil
 }
 
-// bind makes s the staple of identity i of ctx.
-func (s *Staple) bind(ctx *ctxHandle, i int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h, err := s.handle()
-	if err != nil {
-		return err
+// binding is held while a context gets its Staples, so that two contexts that share
+// several of them do not wait for each other.
+var binding sync.Mutex
+
+// bindStaples gives the identities their Staples. It is the last step of NewCtx: if
+// it fails for one of them, no Staple is bound to a certificate.
+func (s *sharedCtx) bindStaples() error {
+	binding.Lock()
+	defer binding.Unlock()
+	defer runtime.KeepAlive(s.ctxHandle)
+	var bound []*Staple
+	var commit []func()
+	for i := range s.identities {
+		id := &s.identities[i]
+		staple := id.staple
+		if staple == nil {
+			continue
+		}
+		out := C.fssl_ocsp{outcome: C.FSSL_OCSP_BOUND}
+		ok := false
+		if !slices.Contains(bound, staple) {
+			staple.mu.Lock()
+			defer staple.mu.Unlock()
+			bound = append(bound, staple)
+			h, err := staple.handle()
+			if err != nil {
+				return &OptionError{Option: id.prefix + "Staple", Err: err}
+			}
+			ok = C.fssl_ctx_check_staple(s.ptr, &out, C.int(i), h.ptr, s.lib.lib) == 1
+			commit = append(commit, func() { C.fssl_ctx_use_staple(s.ptr, C.int(i), h.ptr, s.lib.lib) })
+		}
+		if !ok {
+			return &OptionError{Option: id.prefix + "Staple", Err: errors.New(ocspResult(&out).String())}
+		}
+		id.staple = nil // the SSL_CTX gets its own reference
 	}
-	defer runtime.KeepAlive(ctx)
-	defer runtime.KeepAlive(h)
-	var out C.fssl_ocsp
-	if C.fssl_ctx_staple(ctx.ptr, &out, C.int(i), h.ptr, ctx.lib.lib) == 1 {
-		return nil
+	for _, use := range commit {
+		use()
 	}
-	return errors.New(ocspResult(&out).String())
+	runtime.KeepAlive(bound)
+	return nil
 }

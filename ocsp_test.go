@@ -27,21 +27,20 @@ func checkingOCSP(check sslfilter.OCSPCheck) testkit.Change {
 // responder returns a certificate for the key client-ec.key, issued by ca for the uses.
 func responder(t testing.TB, ca string, uses ...x509.ExtKeyUsage) testkit.Issuer {
 	t.Helper()
+	return responderWith(t, ca, nil, uses...)
+}
+
+// responderWith is responder with more extensions.
+func responderWith(t testing.TB, ca string, extra []pkix.Extension, uses ...x509.ExtKeyUsage) testkit.Issuer {
+	t.Helper()
 	key := testkit.Key(t, "client-ec.key")
 	der := testkit.DER(t, testkit.MintFrom(t, testkit.CA(t, ca), x509.Certificate{
 		SerialNumber: big.NewInt(0x0c59), Subject: pkix.Name{CommonName: "responder"}, ExtKeyUsage: uses, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtraExtensions: extra,
 	}, key.Public()))
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
 	return testkit.Issuer{Cert: cert, Key: key}
-}
-
-// mustStaple is a certificate of the root for localhost, with the TLS feature extension.
-func mustStaple(t testing.TB) []byte {
-	return testkit.Mint(t, x509.Certificate{
-		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}},
-	})
 }
 
 // A client accepts a response of the issuer or of its responder for this certificate, as
@@ -195,7 +194,7 @@ func TestOCSPCheckIntermediate(t *testing.T) {
 
 // A certificate can demand a stapled response.
 func TestOCSPCheckMustStaple(t *testing.T) {
-	crt := mustStaple(t)
+	crt := testkit.MustStaple(t)
 	server := sslfilter.Options{CrtMem: crt, Key: testkit.PKI("client.key")}
 	cert, err := x509.ParseCertificate(testkit.DER(t, crt))
 	require.NoError(t, err)
@@ -300,6 +299,63 @@ func TestStapleIssuersOfOneName(t *testing.T) {
 	}
 }
 
+// A CRL also applies to the certificate of a delegated responder, unless that has the
+// extension id-pkix-ocsp-nocheck.
+func TestOCSPCheckResponderOnCRL(t *testing.T) {
+	unchecked := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, Value: []byte{5, 0}}
+	const serial = 0x0c59
+	for _, c := range []struct {
+		name    string
+		noCheck bool
+		revoked []int64 // serial numbers
+		change  testkit.Change
+		status  sslfilter.OCSPStatus
+	}{
+		{"not revoked", false, nil, nil, sslfilter.OCSPGood},
+		{"revoked", false, []int64{serial}, nil, sslfilter.OCSPBadResponder},
+		{"revoked, not to be checked", true, []int64{serial}, nil, sslfilter.OCSPGood},
+		{"another is revoked", false, []int64{serial + 1}, nil, sslfilter.OCSPGood},
+		{"revoked, which is ignored", false, []int64{serial}, func(o *sslfilter.Options) { o.IgnoreVerifyErrors = []sslfilter.VerifyCode{sslfilter.VerifyCertRevoked} }, sslfilter.OCSPGood},
+	} {
+		for _, serials := range []bool{false, true} {
+			if serials && c.change != nil {
+				continue // CACRL ignores nothing
+			}
+			t.Run(fmt.Sprintf("%s/CACRL=%v", c.name, serials), func(t *testing.T) {
+				var extra []pkix.Extension
+				if c.noCheck {
+					extra = append(extra, unchecked)
+				}
+				named := responderWith(t, "root", extra, x509.ExtKeyUsageOCSPSigning)
+				staple := testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), Signer: named, Certs: [][]byte{named.Cert.Raw}})
+				testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+					f := testkit.Filter(t, testkit.Client(testkit.UpTo(v), checkingOCSP(sslfilter.OCSPRequire), func(o *sslfilter.Options) {
+						crl := testkit.CRL(t, c.revoked...)
+						if serials {
+							o.CACRLMem = testkit.CRL(t, append(c.revoked, 0x7777)...) // a list without serial numbers admits nobody
+						} else {
+							o.CRLCheck, o.CRLMem = sslfilter.CRLCheckLeaf, [][]byte{crl}
+						}
+						if c.change != nil {
+							c.change(o)
+						}
+					}))
+					testkit.TalkToGo(t, f, true, testkit.GoServer(t, func(g *tls.Config) { g.Certificates[0].OCSPStaple = staple }))
+					require.Equal(t, c.status, f.Peer().OCSP.Status, "%v", f.Err())
+					if c.status == sslfilter.OCSPGood {
+						require.NoError(t, f.Err())
+						require.True(t, f.ClientCertValid())
+						return
+					}
+					require.Equal(t, sslfilter.VerifyOCSPFailed, testkit.As[*sslfilter.VerifyError](t, f.Err()).Code)
+					require.ErrorContains(t, f.Err(), "the certificate of the OCSP responder is revoked")
+					require.False(t, f.ClientCertValid())
+				})
+			})
+		}
+	}
+}
+
 // In a resumed session nothing is asked for, and an anonymous suite has no certificate.
 func TestOCSPCheckAnonymous(t *testing.T) {
 	anonymous := func(o *sslfilter.Options) { testkit.TLS12(o); o.Cipher = "aNULL:@SECLEVEL=0" }
@@ -356,6 +412,106 @@ func TestStaple(t *testing.T) {
 		err := staples[0].Set(bad)
 		testkit.As[*sslfilter.Error](t, err)
 		require.Equal(t, rsa, get(t, server, sslfilter.VersionTLS12, "aRSA"))
+	}
+}
+
+// A context that cannot be made leaves its Staples as they were, whichever option is wrong.
+func TestStapleIsBoundLast(t *testing.T) {
+	ec := sslfilter.Identity{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key")}
+	wrong := func() *sslfilter.Staple {
+		s, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "client.crt")}))
+		require.NoError(t, err)
+		return s
+	}
+	for name, change := range map[string]func(o *sslfilter.Options, staple *sslfilter.Staple){
+		"a later option": func(o *sslfilter.Options, _ *sslfilter.Staple) {
+			o.ClientCert, o.CACrt, o.CACRL, o.ReadCRLOnce = true, testkit.PKI("root.crt"), "no-such-file", true
+		},
+		"another Staple": func(o *sslfilter.Options, _ *sslfilter.Staple) {
+			ec.Staple = wrong()
+			o.Identities = []sslfilter.Identity{ec}
+		},
+		"the same Staple": func(o *sslfilter.Options, staple *sslfilter.Staple) {
+			ec.Staple = staple
+			o.Identities = []sslfilter.Identity{ec}
+		},
+		"no usable suite": func(o *sslfilter.Options, _ *sslfilter.Staple) {
+			o.TLS12, o.Cipher = true, "ECDHE-ECDSA-AES256-GCM-SHA384"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			staple := new(sslfilter.Staple)
+			_, err := sslfilter.NewCtx(testkit.Server(func(o *sslfilter.Options) {
+				o.Staple = staple
+				change(o, staple)
+			}))
+			testkit.As[*sslfilter.OptionError](t, err)
+			require.Nil(t, staple.Responders())
+			_, err = staple.Request()
+			testkit.As[*sslfilter.UsageError](t, err)
+			testkit.Ctx(t, testkit.ServerOf("client-ec", func(o *sslfilter.Options) { o.Staple = staple }))
+			require.NoError(t, staple.Set(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "client-ec.crt")})))
+		})
+	}
+}
+
+// Contexts that share several Staples, in any order, are made at the same time.
+func TestStapleBindsConcurrently(t *testing.T) {
+	var staples [2]sslfilter.Staple
+	rsa := sslfilter.Identity{Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), Staple: &staples[0]}
+	ec := sslfilter.Identity{Crt: testkit.PKI("server-ec.crt"), Key: testkit.PKI("server-ec.key"), Staple: &staples[1]}
+	var group sync.WaitGroup
+	for i := range 20 {
+		o := sslfilter.Options{Identities: []sslfilter.Identity{rsa, ec}}
+		if i%2 == 0 {
+			o.Identities = []sslfilter.Identity{ec, rsa}
+		}
+		group.Go(func() {
+			ctx, err := sslfilter.NewCtx(o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ctx.Close()
+		})
+	}
+	group.Wait()
+}
+
+// An older response does not replace a later one, which may say "revoked", even if the later
+// one has expired meanwhile. A response of the same moment does.
+func TestStapleRefusesAnOlderResponse(t *testing.T) {
+	cert, now := testkit.Cert(t, "server.crt"), time.Now().Truncate(time.Second)
+	response := func(status int, from time.Duration, until time.Time) []byte {
+		return testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Status: status, From: now.Add(from), Until: until})
+	}
+	tomorrow := now.Add(24 * time.Hour)
+	older := response(0, -2*time.Hour, tomorrow)
+	refused := func(staple *sslfilter.Staple) {
+		t.Helper()
+		before := staple.Response()
+		err := staple.Set(older)
+		require.ErrorContains(t, err, "the OCSP response is older than the current one: it is from "+now.Add(-2*time.Hour).UTC().Format("2006-01-02 15:04:05 UTC"))
+		testkit.As[*sslfilter.Error](t, err)
+		require.Equal(t, before, staple.Response())
+	}
+	for _, used := range []bool{false, true} {
+		staple := new(sslfilter.Staple)
+		if used {
+			testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.Staple, o.CACrt = staple, testkit.PKI("root.crt") }))
+		}
+		require.NoError(t, staple.Set(older))
+		require.NoError(t, staple.Set(response(1, -time.Hour, tomorrow)))
+		refused(staple)
+		require.Equal(t, sslfilter.OCSPRevoked, staple.Status().Status)
+		require.NoError(t, staple.Set(response(1, -time.Hour, now.Add(time.Hour))), "the same moment")
+		refused(staple)
+		require.NoError(t, staple.Set(nil))
+		require.NoError(t, staple.Set(older), "after the response was removed")
+
+		require.NoError(t, staple.Set(response(1, -time.Hour, time.Now().Add(3*time.Second))))
+		testkit.Eventually(t, func() bool { return staple.Status().Status == sslfilter.OCSPExpired }, "the response has not expired")
+		refused(staple)
 	}
 }
 
@@ -465,7 +621,7 @@ func TestStapleRequest(t *testing.T) {
 }
 
 func TestOCSPTexts(t *testing.T) {
-	for s := sslfilter.OCSPNotAsked; s <= sslfilter.OCSPNoIssuer; s++ {
+	for s := sslfilter.OCSPNotAsked; s <= sslfilter.OCSPBadResponder; s++ {
 		require.NotContains(t, s.String(), "OCSPStatus(")
 	}
 	require.Equal(t, "OCSPStatus(99)", sslfilter.OCSPStatus(99).String())

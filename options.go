@@ -141,9 +141,9 @@ type Options struct {
 	// to its certificate: OCSPIfStapled or OCSPRequire. A server whose
 	// certificate is revoked, or whose response is not acceptable, is rejected
 	// in the handshake with the alert bad_certificate_status_response, and the
-	// error is a *VerifyError. With InsecureSkipVerify it is only reported. No
-	// response is requested in a resumed session. No responder is asked. On a
-	// server it is an error. Default: OCSPOff.
+	// error is a *VerifyError. With InsecureSkipVerify it is only reported. In
+	// a resumed session the response of the full handshake is verified again. No
+	// responder is asked. On a server it is an error. Default: OCSPOff.
 	OCSPCheck OCSPCheck
 
 	// ClientCert makes a server ask the client for a certificate.
@@ -170,6 +170,16 @@ type Options struct {
 	// certificate that anybody can make (see VerifyCode.AdmitsAnyone). With 62
 	// or 64 it accepts any name.
 	IgnoreVerifyErrors []VerifyCode
+	// ResumeClientCert lets clients with a certificate resume their sessions. The
+	// session carries the certificates that the client has sent. When it comes
+	// back, they are verified again inside the handshake, with the CAs, the CRLs
+	// and the time of this moment, and Peer and the other methods answer as after
+	// a full handshake. If the certificate is not valid any more, or the client
+	// showed none, a full handshake follows, in which the client is asked for its
+	// certificate. A client proves its key again at least once a day. It needs
+	// ClientCert or an option that implies it. Default: a server that asks for
+	// client certificates resumes no session.
+	ResumeClientCert bool
 	// InsecureSkipVerify lets a client complete the handshake with any server,
 	// as the original does. ClientCertValid then reports whether the chain is
 	// valid; the name is not compared.
@@ -243,8 +253,26 @@ type Options struct {
 	// TLS 1.3 handshake, at most 16. Default: OpenSSL's 2. With 1 the handshake
 	// is cheaper. With -1 the server sends no tickets, neither in TLS 1.3 nor
 	// in TLS 1.2, so that no session is resumed. A server that asks for client
-	// certificates never sends tickets. On a client NumTickets is an error.
+	// certificates sends tickets only with ResumeClientCert. On a client
+	// NumTickets is an error.
 	NumTickets int
+	// TicketKeys are the keys with which a server encrypts its session tickets.
+	// Contexts that share them accept each other's tickets, so that a program
+	// that replaces its Ctx loses no session. A session is resumed only by a
+	// context with the same certificates and, if clients are asked for a
+	// certificate, with the same rules about them; otherwise a full handshake
+	// follows. On a client, and on a server that never resumes, it is an error.
+	// Default: random keys of OpenSSL, which this Ctx shares with nobody and
+	// keeps as long as it exists.
+	TicketKeys *TicketKeys
+	// StatefulSessions makes a server keep its sessions outside: the ticket is only
+	// an id, and the program stores the sessions (Filter.NewSessions) and finds
+	// them again by the ids of a ClientHello (Filter.OfferSession). A stored
+	// session can be deleted, which a ticket cannot. It is encrypted with
+	// TicketKeys. With clients that are asked for a certificate it needs
+	// ResumeClientCert. On a client, and on a server that never resumes, it is an
+	// error. Default: a session is in its ticket, and the server stores nothing.
+	StatefulSessions bool
 	// NoRenegotiation makes a client reject every renegotiation that a TLS 1.2
 	// server requests, with the warning alert no_renegotiation. (A server
 	// always does.) The connection continues if the peer accepts that. Default:

@@ -71,7 +71,7 @@ func effects(t testing.TB) []effect {
 	prefers := testkit.With(anyone, testkit.TLS12)
 	prefers.Cipher = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
 	log := new(testkit.Log)
-	handled, keys := 0, new(secretLog)
+	handled, keys, keysOfTickets := 0, new(secretLog), new(sslfilter.TicketKeys)
 	return []effect{
 		{"Client", testkit.Server(func(o *sslfilter.Options) { o.CACrt = testkit.PKI("root.crt") }),
 			func(o *sslfilter.Options) { *o = testkit.Client() }, func(t *testing.T, o sslfilter.Options) string {
@@ -148,6 +148,21 @@ func effects(t testing.TB) []effect {
 		{"NumTickets", testkit.Server(), func(o *sslfilter.Options) { o.NumTickets = -1 }, func(t *testing.T, o sslfilter.Options) string {
 			return fmt.Sprint(tickets(t, o, sslfilter.VersionTLS13))
 		}, "2", "0"}, // more in TestHandshakeNumTickets
+		{"TicketKeys", testkit.Server(), func(o *sslfilter.Options) { o.TicketKeys = keysOfTickets }, func(t *testing.T, o sslfilter.Options) string {
+			v := visiting(t, sslfilter.VersionTLS13, "", "")
+			require.False(t, v.visit(t, testkit.Ctx(t, testkit.Server(sharing(keysOfTickets)))))
+			return truth(v.visit(t, testkit.Ctx(t, o)))
+		}, "false", "true"}, // more in TestTicketKeysAreShared
+		{"ResumeClientCert", testkit.Asking(), func(o *sslfilter.Options) { o.ResumeClientCert = true }, func(t *testing.T, o sslfilter.Options) string {
+			v, ctx := visiting(t, sslfilter.VersionTLS13, "client.crt", "client.key"), testkit.Ctx(t, o)
+			require.False(t, v.visit(t, ctx))
+			return truth(v.visit(t, ctx))
+		}, "false", "true"}, // more in TestResumeClientCert
+		{"StatefulSessions", testkit.Server(), func(o *sslfilter.Options) { o.StatefulSessions = true }, func(t *testing.T, o sslfilter.Options) string {
+			s := shelf{}
+			s.visit(t, newGuest(t, sslfilter.VersionTLS12, "", ""), testkit.Ctx(t, o))
+			return fmt.Sprint(len(s))
+		}, "0", "1"}, // more in TestStatefulSessions
 		{"NoRenegotiation", testkit.Client(testkit.TLS12), func(o *sslfilter.Options) { o.NoRenegotiation = true }, func(t *testing.T, o sslfilter.Options) string {
 			return truth(answersHelloRequest(t, o))
 		}, "true", "false"}, // more in TestHandshakeNoRenegotiation

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -35,9 +36,9 @@ func (f *Filter) SetVerifiedName(name string) error {
 	return f.nameServer("SetVerifiedName", name, sni)
 }
 
-// nameServer sets the name to verify and the name to send, which is sni or, if
-// that is empty, name.
-func (f *Filter) nameServer(op, name, sni string) error {
+// idleClient returns the error of a method that must be called on a client before
+// the handshake, or nil.
+func (f *Filter) idleClient(op string) error {
 	switch {
 	case f.ssl == nil:
 		return ErrClosed
@@ -45,6 +46,15 @@ func (f *Filter) nameServer(op, name, sni string) error {
 		return &UsageError{op, "this is a server"}
 	case f.phase != phaseIdle:
 		return &UsageError{op, "the handshake has begun"}
+	}
+	return nil
+}
+
+// nameServer sets the name to verify and the name to send, which is sni or, if
+// that is empty, name.
+func (f *Filter) nameServer(op, name, sni string) error {
+	if err := f.idleClient(op); err != nil {
+		return err
 	}
 	parsed, err := parseServerName(name)
 	if err != nil {
@@ -58,7 +68,7 @@ func (f *Filter) nameServer(op, name, sni string) error {
 	if err := f.setName(sni, parsed); err != nil {
 		return err
 	}
-	f.name = name
+	f.name, f.sni = name, sni
 	return nil
 }
 
@@ -71,21 +81,21 @@ func (f *Filter) nameServer(op, name, sni string) error {
 func (f *Filter) SetALPN(protocols ...string) error {
 	f.calls++
 	const op = "SetALPN"
-	switch {
-	case f.ssl == nil:
-		return ErrClosed
-	case !f.ctx.opts.Client:
-		return &UsageError{op, "this is a server"}
-	case f.phase != phaseIdle:
-		return &UsageError{op, "the handshake has begun"}
-	case len(protocols) == 0:
+	if err := f.idleClient(op); err != nil {
+		return err
+	}
+	if len(protocols) == 0 {
 		return &UsageError{op, "no protocol is given"}
 	}
 	o := Options{ALPN: protocols}
 	if err := o.validateALPN(); err != nil {
 		return &UsageError{op, err.Error()}
 	}
-	return f.ssl.setALPN(o.alpn())
+	if err := f.ssl.setALPN(o.alpn()); err != nil {
+		return err
+	}
+	f.alpn = slices.Clone(protocols)
+	return nil
 }
 
 // wantedName returns the name that this client verifies.

@@ -75,7 +75,9 @@ func TestSoak(t *testing.T) {
 	took := time.Since(begin)
 	t.Logf("%d connections of %d kinds, %.0f a second; resident %d KiB after a third, %d KiB after two, %d KiB at the end",
 		3*third, len(s.kinds), float64(3*third)/took.Seconds(), resident[0], resident[1], resident[2])
-	require.Less(t, resident[2]-resident[1], soakSpare)
+	if !instrumented { // a sanitizer keeps freed memory, and finds leaks itself
+		require.Less(t, resident[2]-resident[1], soakSpare)
+	}
 	threads, dirty := errorQueues()
 	t.Logf("checked the error queues of %d threads", threads)
 	require.Zero(t, dirty, "threads whose error queue is not empty")

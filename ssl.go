@@ -9,6 +9,7 @@ import "C"
 import (
 	"runtime"
 	"strings"
+	"time"
 	"unsafe"
 )
 
@@ -153,7 +154,8 @@ func (h *sslHandle) offered() string {
 	return takeString(C.fssl_conn_offered(h.ptr))
 }
 
-// facts returns what is known of the connection, except HandshakeDone and Shown.
+// facts returns what is known of the connection, except HandshakeDone, Shown and
+// FIPS.
 // Until a cipher suite is negotiated, Version and the fields that depend on it
 // are zero. shown is the index of the identity that this side showed in the last
 // handshake, or -1.
@@ -164,13 +166,21 @@ func (h *sslHandle) facts() (s State, shown int) {
 	s.Client = h.ptr.client != 0
 	s.ServerName = C.GoString(facts.server_name)
 	s.ALPN = string(C.GoBytes(unsafe.Pointer(facts.alpn), C.int(facts.alpn_len)))
-	s.Resumed = facts.resumed != 0
-	s.Group = uint16(facts.group)
+	s.Resumed, s.NotResumed = facts.resumed != 0, NotResumed(facts.not_resumed)
+	s.Group, s.GroupName = uint16(facts.group), C.GoString(facts.group_name)
+	s.BytesReceived, s.BytesSent = uint64(facts.received), uint64(facts.sent)
 	if facts.cipher != nil {
 		s.Version = Version(facts.version)
 		s.Cipher, s.CipherSuite, s.Bits = C.GoString(facts.cipher), uint16(facts.suite), int(facts.bits)
-		s.ExtendedMasterSecret = facts.extended_secret != 0
+		s.ExtendedMasterSecret, s.SecureRenegotiation = facts.extended_secret != 0, facts.secure_renegotiation != 0
 	}
+	s.DHBits = int(facts.dh_bits)
+	own, peer := &facts.signature[0], &facts.signature[1]
+	s.Signature, s.SignatureScheme = C.GoString(own.name), uint16(own.scheme)
+	s.PeerSignature, s.PeerSignatureScheme = C.GoString(peer.name), uint16(peer.scheme)
+	s.ClientCertRequested, s.Renegotiations = facts.requested != 0, int(facts.renegotiations)
+	s.Ticket, s.TicketLifetime = facts.ticket != 0, time.Duration(facts.ticket_lifetime)*time.Second
+	s.SessionTimeout = time.Duration(facts.session_timeout) * time.Second
 	return s, int(facts.shown)
 }
 

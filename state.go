@@ -5,6 +5,11 @@ package sslfilter
 import (
 	"cmp"
 	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
 // State describes a connection: what the two sides have negotiated. It is a
@@ -25,7 +30,23 @@ type State struct {
 	// as in crypto/tls: 29 is X25519. It is zero for DHE with the server's own
 	// parameters, and always with OpenSSL 1.1.1, which does not report it.
 	Group uint16
-	ALPN  string // the negotiated application protocol, or ""
+	// GroupName is OpenSSL's name of the group, "x25519". It has a name for
+	// every group that it has negotiated, except with OpenSSL 1.1.1.
+	GroupName string
+	// DHBits is the size of the prime that the server has chosen for DHE, in
+	// bits. It is zero on a server, and with other key exchanges.
+	DHBits int
+	// Signature is the algorithm with which this side has signed the handshake,
+	// "rsa_pss_rsae_sha256" (RFC 8446 section 4.2.3), and SignatureScheme is its
+	// number, as in crypto/tls. They are empty and zero if this side has signed
+	// nothing, in a resumed session, and before TLS 1.2. In TLS 1.2 the names of
+	// the ECDSA algorithms say nothing about the curve of the key.
+	Signature       string
+	SignatureScheme uint16
+	// PeerSignature and PeerSignatureScheme are the same for the peer.
+	PeerSignature       string
+	PeerSignatureScheme uint16
+	ALPN                string // the negotiated application protocol, or ""
 	// ServerName is the host name in the ClientHello (SNI): on a server the
 	// name that the client sent, on a client the name that it sends. A server
 	// must not trust it. If a server resumes a session of TLS 1.2, OpenSSL does
@@ -33,9 +54,37 @@ type State struct {
 	// NewServerFilter.
 	ServerName string
 	Resumed    bool // true if the handshake resumed an earlier session
+	// NotResumed is the reason why a server has not resumed the last session that
+	// the client asked for.
+	NotResumed NotResumed
 	// ExtendedMasterSecret is true if the master secret is bound to this
 	// handshake (RFC 7627). In TLS 1.3 it is always true.
 	ExtendedMasterSecret bool
+	// SecureRenegotiation is true if both sides support secure renegotiation
+	// (RFC 5746). In TLS 1.3, which has no renegotiation, it is always true.
+	SecureRenegotiation bool
+	// Renegotiations is the number of renegotiations that have begun (TLS 1.2).
+	// On a server it is zero, because a server refuses all of them.
+	Renegotiations int
+	// ClientCertRequested is true if the server has asked the client for a
+	// certificate in the last handshake.
+	ClientCertRequested bool
+	// Ticket is true if this side is a client and has a ticket of the server
+	// with which the session can be resumed. In TLS 1.3 the tickets arrive after
+	// the handshake. TicketLifetime is the lifetime that the server has given to
+	// the last one, or 0.
+	Ticket         bool
+	TicketLifetime time.Duration
+	// SessionTimeout is the time after which OpenSSL does not resume the session
+	// any more, counted from its beginning.
+	SessionTimeout time.Duration
+	// FIPS is true if only the FIPS provider serves the connection: Options.FIPS
+	// is set, or the process was in FIPS mode when the Ctx was made.
+	FIPS bool
+	// BytesReceived and BytesSent count the bytes of TLS that OpenSSL has read
+	// and made, with the headers of the records. Bytes that wait for Outgoing
+	// are counted; bytes after the peer's close_notify are not.
+	BytesReceived, BytesSent uint64
 	// Shown is the certificate that this side has shown to the peer in the last
 	// handshake. It is nil before the handshake is done, and if this side has
 	// shown no certificate: it has no certificate, the server did not ask the
@@ -47,19 +96,89 @@ type State struct {
 // State returns the State of the connection. After Close it is the zero value.
 //
 // Calls SSL_version(3), SSL_get_current_cipher(3), SSL_get_negotiated_group(3),
-// SSL_get0_alpn_selected(3), SSL_get_servername(3), SSL_session_reused(3).
+// SSL_get0_alpn_selected(3), SSL_get_servername(3), SSL_session_reused(3),
+// SSL_get_signature_type_nid(3), SSL_group_to_name(3), SSL_get_peer_tmp_key(3),
+// SSL_total_renegotiations(3), SSL_get_secure_renegotiation_support(3),
+// SSL_SESSION_has_ticket(3), SSL_SESSION_get_timeout(3), BIO_number_read(3).
 func (f *Filter) State() State {
 	f.calls++
 	if f.ssl == nil {
 		return State{}
 	}
 	s, shown := f.ssl.facts()
-	s.HandshakeDone = f.proved()
+	s.HandshakeDone, s.FIPS = f.proved(), f.ctx.fips
 	if f.chooser != nil {
 		s.ServerName = f.chooser.name
 	}
 	if shown >= 0 {
 		s.Shown = f.ctx.identities[shown].shown
+	}
+	return s
+}
+
+// String describes the connection in one line for a log:
+//
+//	TLSv1.3 TLS_AES_256_GCM_SHA384 x25519 server peer-signature=ed25519 sni=localhost alpn=h2 received=1873 sent=2954
+//
+// The line begins with the version, the cipher suite, the group and the role, each
+// "-" if it is not known. Then it has, in this order, the words and values that
+// apply: handshaking (the handshake is not done), resumed, not-resumed= (the
+// reason), fips, no-ems and no-secure-renegotiation (the extensions of RFC 7627 and RFC 5746 are missing),
+// client-cert-requested, ticket, renegotiations=, dh-bits=, signature=,
+// peer-signature=, shown= (the serial number of the certificate that this side
+// has shown), sni=, alpn=, received= and sent=. Later versions of this package
+// may add words.
+//
+// The line is printable ASCII without secrets. Names that the peer chooses are
+// quoted if they have other characters than letters, digits and ".:_/*-", so that
+// each is one word, and cut if they are long.
+func (s State) String() string {
+	group := s.GroupName
+	if group == "" && s.Group != 0 {
+		group = fmt.Sprintf("0x%04x", s.Group)
+	}
+	version, role := "", "server"
+	if s.Version != 0 {
+		version = s.Version.String()
+	}
+	if s.Client {
+		role = "client"
+	}
+	words := []string{cmp.Or(version, "-"), cmp.Or(s.Cipher, "-"), cmp.Or(group, "-"), role}
+	word := func(is bool, word string) {
+		if is {
+			words = append(words, word)
+		}
+	}
+	word(!s.HandshakeDone, "handshaking")
+	word(s.Resumed, "resumed")
+	word(s.NotResumed != 0, "not-resumed="+s.NotResumed.String())
+	word(s.FIPS, "fips")
+	word(s.HandshakeDone && !s.ExtendedMasterSecret, "no-ems")
+	word(s.HandshakeDone && !s.SecureRenegotiation, "no-secure-renegotiation")
+	word(s.ClientCertRequested, "client-cert-requested")
+	word(s.Ticket, "ticket")
+	word(s.Renegotiations > 0, fmt.Sprintf("renegotiations=%d", s.Renegotiations))
+	word(s.DHBits > 0, fmt.Sprintf("dh-bits=%d", s.DHBits))
+	word(s.Signature != "", "signature="+s.Signature)
+	word(s.PeerSignature != "", "peer-signature="+s.PeerSignature)
+	if s.Shown != nil {
+		word(true, "shown="+bounded.Text(Hexdump(s.Shown.Serial)))
+	}
+	word(s.ServerName != "", "sni="+plainWord(s.ServerName))
+	word(s.ALPN != "", "alpn="+plainWord(s.ALPN))
+	word(true, fmt.Sprintf("received=%d", s.BytesReceived))
+	word(true, fmt.Sprintf("sent=%d", s.BytesSent))
+	return strings.Join(words, " ")
+}
+
+// plainWord returns a text of the peer as one word of a line.
+func plainWord(s string) string {
+	s = bounded.Text(s)
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:_/*-", r)
+	}) {
+		return strings.ReplaceAll(strconv.QuoteToASCII(s), " ", `\x20`)
 	}
 	return s
 }

@@ -22,6 +22,14 @@ func arguments(method reflect.Type) (args []reflect.Value) {
 	return args
 }
 
+func closedCipher(t *testing.T, o sslfilter.CipherOptions) *sslfilter.Cipher {
+	c := newCipher(t, o)
+	require.NoError(t, c.Send([]byte("hello")))
+	require.NoError(t, c.CloseWrite())
+	require.NoError(t, c.Close())
+	return c
+}
+
 // Every method of a closed Filter or Ctx, or of a zero value, can be called. It returns
 // ErrClosed if it returns an error.
 func TestUsageOfClosedAndZeroValues(t *testing.T) {
@@ -56,8 +64,10 @@ func TestUsageOfClosedAndZeroValues(t *testing.T) {
 			f.Close()
 			return f
 		}(),
-		"zero Filter": new(sslfilter.Filter),
-		"closed Ctx":  closed, "zero Ctx": new(sslfilter.Ctx), "nil Ctx": (*sslfilter.Ctx)(nil),
+		"zero Filter":   new(sslfilter.Filter),
+		"closed Cipher": closedCipher(t, sslfilter.CipherOptions{Client: true, Key: staticKey}), "zero Cipher": new(sslfilter.Cipher),
+		"closed Cipher of CipherEnc": closedCipher(t, sslfilter.CipherOptions{Format: sslfilter.CipherEnc, Cipher: "aes-128-ctr", Passphrase: phrase("x")}),
+		"closed Ctx":                 closed, "zero Ctx": new(sslfilter.Ctx), "nil Ctx": (*sslfilter.Ctx)(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := reflect.ValueOf(object)

@@ -184,6 +184,12 @@ var afterClose = map[string]func(t *testing.T, f *sslfilter.Filter){
 	"SetVerifiedName": closedGives(func(f *sslfilter.Filter) error { return f.SetVerifiedName("localhost") }),
 	"Handshake":       closedGives((*sslfilter.Filter).Handshake),
 	"SetALPN":         closedGives(setALPN("h2")),
+	"SetSession":      closedGives(func(f *sslfilter.Filter) error { return f.SetSession(nil) }),
+	"SessionError":    closedGives((*sslfilter.Filter).SessionError),
+	"Sessions":        func(t *testing.T, f *sslfilter.Filter) { require.Nil(t, f.Sessions()) },
+	"NewSessions":     func(t *testing.T, f *sslfilter.Filter) { require.Nil(t, f.NewSessions()) },
+	"OfferSession":    closedGives(func(f *sslfilter.Filter) error { return f.OfferSession([]byte("id"), []byte("data")) }),
+	"SessionKey":      func(t *testing.T, f *sslfilter.Filter) { require.Empty(t, f.SessionKey()) },
 	"Receive": func(t *testing.T, f *sslfilter.Filter) {
 		plain, err := f.Receive([]byte("dst"), []byte("x"))
 		require.ErrorIs(t, err, sslfilter.ErrClosed)

@@ -36,7 +36,7 @@ func (o *Options) validate() error {
 			return badOption("IgnoreVerifyErrors", "holds %d, which is not an X509_V_ERR number", int(code))
 		}
 	}
-	for _, check := range []func() error{o.validateRole, o.validateNames, o.validateALPN, o.validateVersions, o.validateKeys, o.validateConf} {
+	for _, check := range []func() error{o.validateRole, o.validateSessions, o.validateNames, o.validateALPN, o.validateVersions, o.validateKeys, o.validateConf} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -60,8 +60,6 @@ func (o *Options) validateRole() error {
 		return badOption("NumTickets", "is for servers, and Client is set")
 	case o.NumTickets < -1 || o.NumTickets > maxTickets:
 		return badOption("NumTickets", "is %d; -1 (none), 0 (OpenSSL's default) and 1 to %d are possible", o.NumTickets, maxTickets)
-	case o.NumTickets > 0 && o.asksClient():
-		return badOption("NumTickets", "is %d, but a server that asks for client certificates sends no tickets", o.NumTickets)
 	case !o.Client && o.ServerName != "":
 		return badOption("ServerName", "is for clients, and Client is not set")
 	case o.Client && o.DHCertMem != nil && len(o.DHCertMem) == 0:

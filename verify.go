@@ -121,7 +121,7 @@ func (h *sslHandle) judge(lib library, chain [][]byte) (*verdictHandle, error) {
 	v := new(verdictHandle)
 	v.own(p, freeVerdict)
 	var errs C.fssl_errors
-	if list.len() > 0 && C.fssl_judge(h.ptr, p, list.stack, &errs) != 1 {
+	if list.len() > 0 && C.fssl_judge(h.ptr, p, nil, list.stack, &errs) != 1 {
 		v.close()
 		if errs.n == 0 {
 			return nil, outOfMemory("X509_verify_cert", nil)

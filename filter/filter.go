@@ -8,7 +8,8 @@ import (
 
 // Filter is one layer of a Stack. It decodes the bytes that come from the
 // network and encodes the bytes that go there. It has no socket, no goroutine
-// and no clock, and it never blocks. *sslfilter.Filter implements it.
+// and no clock, and it never blocks. *sslfilter.Filter and *sslfilter.Cipher
+// implement it.
 //
 // Output is appended to slices that the caller owns. A Filter keeps no input
 // after the call.
@@ -47,6 +48,14 @@ type Detacher interface {
 	// after its end. Outgoing then returns the last bytes of the layer. If Detach
 	// returns an error, nothing has changed.
 	Detach() ([]byte, error)
+}
+
+// Finisher is a Filter whose stream ends only with the transport, so that the end
+// can complete data, as the last block of a block cipher. *sslfilter.Cipher is one.
+type Finisher interface {
+	// Finish is called after ReceiveEOF has returned io.EOF. It appends the data
+	// that the end has completed to dst and returns the extended slice.
+	Finish(dst []byte) ([]byte, error)
 }
 
 // Decoder turns bytes into records. A Decoder belongs to one Stack.

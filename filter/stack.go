@@ -302,16 +302,29 @@ func (s *Stack) ReceiveEOF() error {
 	if !s.ended {
 		s.ended = true
 		for i := range s.layers {
-			s.layers[i].endInput()
+			s.endInput(i)
 		}
 	}
 	return s.end()
 }
 
-// endInput tells the filter that its input ended.
-func (l *layer) endInput() {
-	if err := l.ReceiveEOF(); l.end == nil {
-		l.end = err
+// endInput tells filter i that its input ended, and passes on the data that this
+// completes.
+func (s *Stack) endInput(i int) {
+	l := &s.layers[i]
+	err := l.ReceiveEOF()
+	if l.end != nil {
+		return
+	}
+	l.end = err
+	if f, ok := l.Filter.(Finisher); ok && err == io.EOF {
+		rest, err := f.Finish(nil)
+		if err != nil {
+			s.fail(err)
+		}
+		if len(rest) > 0 {
+			s.feed(i+1, rest)
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func (s *Stack) leftover() []byte {
 // afterSwitch tells the new layer i if the transport has already ended.
 func (s *Stack) afterSwitch(i int) {
 	if s.ended && i < len(s.layers) {
-		s.layers[i].endInput()
+		s.endInput(i)
 	}
 }
 

@@ -1,110 +1,16 @@
 package interop_test
 
 import (
-	"bytes"
-	"encoding/binary"
-	"io"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// capture is a file in the format of libpcap with one TCP connection. It is made from the
-// bytes that pass a proxy, which needs no privilege.
-type capture struct {
-	mu   sync.Mutex
-	file bytes.Buffer
-	seq  [2]uint32 // of the client and of the server
-}
-
-const (
-	rawIP          = 101 // LINKTYPE_RAW
-	maxSegment     = 1400
-	syn, ack, push = 2, 16, 8
-)
-
-func newCapture() *capture {
-	c := new(capture)
-	for _, v := range []any{uint32(0xa1b2c3d4), uint16(2), uint16(4), uint32(0), uint32(0), uint32(65535), uint32(rawIP)} {
-		binary.Write(&c.file, binary.NativeEndian, v)
-	}
-	c.packet(0, syn, nil)
-	c.packet(1, syn|ack, nil)
-	c.packet(0, ack, nil)
-	return c
-}
-
-// packet adds a packet of the client (0) or of the server (1).
-func (c *capture) packet(from int, flags byte, data []byte) {
-	ports := [2]uint16{50000, 443}
-	p := make([]byte, 40, 40+len(data))
-	p[0], p[8], p[9] = 0x45, 64, 6 // IPv4, its TTL, TCP
-	binary.BigEndian.PutUint16(p[2:], uint16(40+len(data)))
-	copy(p[12:], []byte{192, 0, 2, byte(1 + from)})
-	copy(p[16:], []byte{192, 0, 2, byte(2 - from)})
-	binary.BigEndian.PutUint16(p[20:], ports[from])
-	binary.BigEndian.PutUint16(p[22:], ports[1-from])
-	binary.BigEndian.PutUint32(p[24:], c.seq[from])
-	binary.BigEndian.PutUint32(p[28:], c.seq[1-from])
-	p[32], p[33] = 5<<4, flags
-	binary.BigEndian.PutUint16(p[34:], 65535)
-	p = append(p, data...)
-	for _, v := range []uint32{0, 0, uint32(len(p)), uint32(len(p))} {
-		binary.Write(&c.file, binary.NativeEndian, v)
-	}
-	c.file.Write(p)
-	c.seq[from] += uint32(len(data))
-	if flags&syn != 0 {
-		c.seq[from]++
-	}
-}
-
-// copy forwards what one side says.
-func (c *capture) copy(to, from net.Conn, side int) {
-	buf := make([]byte, maxSegment)
-	for {
-		n, err := from.Read(buf)
-		if n > 0 {
-			c.mu.Lock()
-			c.packet(side, ack|push, buf[:n])
-			c.mu.Unlock()
-			to.Write(buf[:n])
-		}
-		if err != nil {
-			to.Close()
-			return
-		}
-	}
-}
-
-// proxy returns the address of a proxy to addr, which captures its connection.
-func (c *capture) proxy(t *testing.T, addr string) string {
-	return testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
-		server, err := net.Dial("tcp", addr)
-		if err != nil {
-			return
-		}
-		defer server.Close()
-		done := make(chan struct{})
-		go func() {
-			c.copy(server, conn, 0)
-			close(done)
-		}()
-		c.copy(conn, server, 1)
-		<-done
-	})
-}
 
 // A recorded connection can be decrypted with the key log. openssl s_client writes the same
 // lines for the same connection.
@@ -117,8 +23,8 @@ func TestKeyLogDecrypts(t *testing.T) {
 			require.NoError(t, err)
 			defer log.Close()
 			l, _ := echo(t, testkit.Server(func(o *sslfilter.Options) { o.KeyLog = log }))
-			record := newCapture()
-			client := start(t, "openssl", "openssl", "s_client", "-connect", record.proxy(t, l.Addr().String()), flag, "-CAfile", testkit.PKI("root.crt"), "-keylogfile", theirs)
+			record := testkit.NewCapture()
+			client := start(t, "openssl", "openssl", "s_client", "-connect", record.Proxy(t, l.Addr().String()), flag, "-CAfile", testkit.PKI("root.crt"), "-keylogfile", theirs)
 			client.say("the secret text\n")
 			client.await("the secret text", 1)
 			client.stdin.Close()
@@ -131,21 +37,8 @@ func TestKeyLogDecrypts(t *testing.T) {
 			}
 			require.Equal(t, lines(theirs), lines(ours))
 
-			tshark := peers.Find(t, "tshark", "tshark")
-			pcap := filepath.Join(dir, "pcap")
-			record.mu.Lock()
-			require.NoError(t, os.WriteFile(pcap, record.file.Bytes(), 0o600))
-			record.mu.Unlock()
-			decrypt := func(keys string) string {
-				cmd := exec.Command(tshark, "-n", "-r", pcap, "-o", "tls.keylog_file:"+keys, "-q", "-z", "follow,tls,ascii,0")
-				cmd.Env = append(peers.ForeignEnv(), "HOME="+dir)
-				cmd.Stderr = io.Discard
-				out, err := cmd.Output()
-				require.NoError(t, err)
-				return string(out)
-			}
-			require.Contains(t, decrypt(ours), "the secret text")
-			require.NotContains(t, decrypt(filepath.Join(dir, "none")), "the secret text")
+			require.Contains(t, record.Decrypt(t, ours), "the secret text")
+			require.NotContains(t, record.Decrypt(t, filepath.Join(dir, "none")), "the secret text")
 		})
 	}
 }

@@ -9,13 +9,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
@@ -37,14 +37,13 @@ func start(t testing.TB, debianPackage, name string, args ...string) *program {
 	t.Helper()
 	path := peers.Find(t, debianPackage, name)
 	p := &program{t: t, cmd: exec.Command(path, args...), news: make(chan struct{}, 1), ended: make(chan struct{})}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
 	p.cmd.Stderr = p.cmd.Stdout
-	require.NoError(t, p.cmd.Start())
+	require.NoError(t, child.Start(p.cmd))
 	go p.collect(out)
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()

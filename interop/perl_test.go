@@ -13,13 +13,13 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
@@ -238,13 +238,12 @@ func startPerl(t *testing.T, spec perlSpec, args ...string) *perl {
 	argument, err := json.Marshal(spec)
 	require.NoError(t, err)
 	cmd := exec.Command("perl", append(append([]string{endpoint}, args...), string(argument))...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = peers.ForeignEnv()
 	p := &perl{stderr: new(bytes.Buffer)}
 	cmd.Stderr = p.stderr
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	require.NoError(t, child.Start(cmd))
 	p.events, p.wait = json.NewDecoder(stdout), sync.OnceValue(cmd.Wait)
 	tooLong := time.AfterFunc(testkit.Patience, func() { cmd.Process.Kill() })
 	t.Cleanup(func() {

@@ -18,7 +18,7 @@ newest=$(newest)
 for version in "$oldest" "$newest"; do
 	export GOTOOLCHAIN="go$version"
 	echo "== $(go version)"
-	for module in . bench examples/grpc examples/acme; do
+	for module in . bench examples/grpc examples/acme adapters/redis compat/spacemonkeygo; do
 		(cd "$module" && go build -o /dev/null ./... && go vet ./...)
 	done
 	go test -count=1 -short .

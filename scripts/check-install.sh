@@ -45,5 +45,6 @@ else
 fi
 if command -v man >/dev/null; then
 	man -w 8 sslrelay
+	man -w 1 sslfilter-enc
 fi
 echo 'check-install: passed'

@@ -13,12 +13,15 @@
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	proxies   tinyproxy and microsocks, the proxies of the tests of sslhttp
+#	ftp       vsftpd, for the test of examples/ftpsclient
 #	pebble    the ACME CA of the tests of examples/acme
+#	redis     redis-server, for the tests of adapters/redis
 #	tshark    tshark, which decrypts a recorded connection with a key log
 #	mail      dovecot's imapd and pop3d, and mbsync
 #	python3   Python and aiohttp, whose web servers are backends in tests of the relay
 #	mandoc    the linter of manual pages
-#	python    Python with the cryptography module, for make testdata
+#	python    Python with the cryptography module, for make testdata and for a peer of
+#	          sealed streams
 #	valgrind  valgrind
 #	debootstrap
 #	          debootstrap, which makes the bare Debian of make fresh
@@ -83,10 +86,12 @@ look() {
 			/usr/bin/python3 -c 'import aiohttp' >/dev/null 2>&1 || lacks "Python's aiohttp" python3 python3-aiohttp
 			;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
+		ftp) [ -x /usr/sbin/vsftpd ] || have vsftpd || lacks vsftpd vsftpd ;;
 		pebble) have pebble && have pebble-challtestsrv || lacks pebble pebble ;;
+		redis) have redis-server || lacks redis-server redis-server ;;
 		tshark) have tshark || lacks tshark tshark ;;
 		python)
-			python3 -c 'import cryptography' >/dev/null 2>&1 ||
+			python3 -c 'import cryptography' >/dev/null 2>&1 && /usr/bin/python3 -c 'import cryptography' >/dev/null 2>&1 ||
 				lacks "Python's cryptography module" python3-cryptography
 			;;
 		valgrind) have valgrind || lacks valgrind valgrind ;;
@@ -96,7 +101,7 @@ look() {
 			have qemu-aarch64 || have qemu-aarch64-static || lacks "qemu's emulator of arm64" qemu-user
 			;;
 		*)
-			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, mail, python3, mandoc, pebble, tshark, python, valgrind, debootstrap, arm64." >&2
+			echo "deps: \"$want\" is not one of build, curl, openssl, gnutls, perl, peers, proxies, ftp, mail, python3, mandoc, pebble, redis, tshark, python, valgrind, debootstrap, arm64." >&2
 			exit 2
 			;;
 		esac

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/fuzz.sh TIME [TARGET...]: runs every fuzz target of the module, or those
+# scripts/fuzz.sh TIME [TARGET...]: runs every fuzz target of all modules, or those
 # that are named, each for TIME ("10m", or "1000x" for a number of inputs), and
 # prints what each has done.
 # A failure leaves the input in testdata/fuzz of its package; commit it with the
@@ -24,7 +24,7 @@ fuzz() {
 status=0
 for package in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do
 	binary=$dir/$(tr / _ <<<"$package").test
-	$go test -c -fuzz=. -o "$binary" "$package"
+	(cd "$package" && $go test -c -fuzz=. -o "$binary" .)
 	for target in $("$binary" -test.list '^Fuzz' | grep '^Fuzz'); do
 		if [ $# -gt 0 ] && [[ " $* " != *" $target "* ]]; then
 			continue

@@ -58,11 +58,12 @@ sources() {
 	esac
 }
 
-# run LEG PACKAGE... tests them; go vet has its own step.
+# run LEG PACKAGE... tests them; go vet has its own step. Many tests wait for another
+# program, so twice as many packages as there are processors are tested at a time.
 run() (
 	enter "$1"
 	shift
-	go test -count=1 -vet=off -short "$@"
+	go test -timeout 40m -p $((2 * $(nproc))) -count=1 -vet=off -short "$@"
 )
 
 status=0 table='leg|result|seconds|'$'\n'

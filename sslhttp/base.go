@@ -14,7 +14,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter/internal/sessions"
 	"github.com/seed-014b8713/sslfilter/sslnet"
+	"github.com/seed-014b8713/sslfilter/sslsession"
 )
 
 // fields has the settings that follow from the fields of Transport.
@@ -23,7 +25,12 @@ type fields struct {
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	timeout time.Duration // Base.TLSHandshakeTimeout; bounds a handshake if above 0
 	h1, h2  bool          // protocols that https may use
+
+	sessions sessions.Cache // of a Dialer that has none
 }
+
+// maxSessions bounds the sessions of a Transport whose Dialer has no cache.
+const maxSessions = 256
 
 // fieldsOf evaluates every field of Transport. It returns an error if a field
 // cannot have its effect: nobody would notice an egress filter or a CA that is
@@ -35,7 +42,7 @@ func fieldsOf(dialer, proxyDialer *sslnet.Dialer, given *http.Transport) (*field
 	case proxyDialer != nil && proxyDialer.NetDialer != nil:
 		return nil, errors.New("sslhttp: ProxyDialer.NetDialer cannot be used: Base.DialContext or Dialer.NetDialer makes the connections to proxies")
 	}
-	f := &fields{base: given}
+	f := &fields{base: given, sessions: sslsession.NewCache(maxSessions)}
 	if given == nil {
 		f.base, _ = http.DefaultTransport.(*http.Transport)
 		if f.base == nil { // the program has replaced it
@@ -207,6 +214,7 @@ func (p *pools) secure(ctx context.Context, dialer *sslnet.Dialer, below net.Con
 }
 
 func (p *pools) shake(ctx context.Context, dialer *sslnet.Dialer, below net.Conn, addr string, protocols []string) (*sslnet.Conn, error) {
+	ctx = sessions.With(ctx, p.sessions)
 	limited := ctx
 	if p.timeout > 0 {
 		var cancel context.CancelFunc

@@ -33,6 +33,9 @@ type Transport struct {
 	// dial function. It must be set. For HTTP/2, its Ctx needs Options.ALPN with
 	// "h2" and "http/1.1".
 	//
+	// If its Sessions is nil, the Transport resumes sessions with a cache of its own,
+	// for at most 256 sessions. To do without, set Sessions to sslsession.NewCache(0).
+	//
 	// After Dialer.SetCtx has returned, every request uses a connection that is made
 	// with the new Ctx, with HTTP/2 too. Requests that began earlier are completed.
 	// Connections with the old Ctx are closed when the next request begins, or as

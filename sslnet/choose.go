@@ -14,7 +14,8 @@ import (
 // it.
 //
 // ChooseFunc may do I/O, for example to load a certificate. It delays only its own
-// connection. ctx ends with the handshake: at its deadline, at the end of the
+// connection, and Close of the Listener, which waits until all ChooseFuncs have
+// returned: a ChooseFunc that takes long must return when ctx ends. ctx ends with the handshake: at its deadline, at the end of the
 // Context of HandshakeContext, and at Close of the Conn or the Listener. If the
 // result is an error or a nil Ctx, the client gets the alert unrecognized_name.
 type ChooseFunc = func(ctx context.Context, conn net.Conn, hello *sslfilter.ClientHello) (*sslfilter.Ctx, error)
@@ -40,7 +41,7 @@ func (c *Conn) SetChoose(choose ChooseFunc) error {
 
 // choosing is the state of a connection with a ChooseFunc.
 type choosing struct {
-	choose ChooseFunc
+	choose ChooseFunc         // nil: the Ctx does not depend on the ClientHello
 	parent context.Context    // of the call that does the handshake
 	cancel context.CancelFunc // ends the Context of choose while that is running; guarded by Conn.mu
 	name   string             // the server name that choose got
@@ -51,7 +52,7 @@ type choosing struct {
 // ChooseFunc, and until the handshake is done. In a resumed session of TLS 1.2,
 // ServerName is the name of the first handshake; ChosenName is that of this one.
 func (c *Conn) ChosenName() (name string, chosen bool) {
-	if h := c.handshake.choosing; h != nil && c.ready.Load() {
+	if h := c.handshake.choosing; h != nil && h.choose != nil && c.ready.Load() {
 		return h.name, true
 	}
 	return "", false
@@ -77,7 +78,17 @@ func (c *Conn) choose(hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
 	if c.closed.Load() {
 		return nil, net.ErrClosed
 	}
-	return h.choose(ctx, c.conn, hello)
+	chosen := c.ctx
+	if h.choose != nil {
+		var err error
+		if chosen, err = h.choose(ctx, c.conn, hello); err != nil || chosen == nil {
+			return nil, err
+		}
+	}
+	if store := c.handshake.store; store != nil && chosen.StoresSessions() {
+		store.load(ctx, c, chosen, hello)
+	}
+	return chosen, nil
 }
 
 // stopChoosing ends the Context of a ChooseFunc that is running.

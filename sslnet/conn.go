@@ -35,6 +35,8 @@ type Conn struct {
 	verify bool              // SetVerifiedName: name is verified but not sent
 
 	protocols []string // set by SetALPN
+	caching   *caching // set by SetSessions and by a Dialer
+	begun     bool     // a client's handshake has begun
 
 	in       readSide
 	out      writeSide
@@ -150,6 +152,9 @@ func (c *Conn) receive(dst, wire []byte, netErr error) (plain []byte, err error)
 	plain = dst
 	if len(wire) > 0 {
 		plain, err = c.filter.Receive(dst, wire)
+		if c.caching != nil {
+			c.caching.keep(c.filter)
+		}
 	}
 	switch {
 	case c.closed.Load():
@@ -159,6 +164,9 @@ func (c *Conn) receive(dst, wire []byte, netErr error) (plain []byte, err error)
 		err = c.filter.ReceiveEOF()
 	default:
 		err = netErr
+	}
+	if err != nil && c.caching != nil {
+		c.caching.failed(c.filter)
 	}
 	return plain, err
 }

@@ -110,6 +110,11 @@ func TestConnectionState(t *testing.T) {
 			require.True(t, conn.ClientCertValid(), name)
 			_, err := state.ExportKeyingMaterial("EXPORTER-test", nil, 32)
 			require.Error(t, err, name)
+			facts := conn.State()
+			require.Equal(t, state.CipherSuite, facts.CipherSuite, name)
+			require.True(t, facts.ClientCertRequested, name)
+			require.NotEmpty(t, facts.Signature, name)
+			require.Contains(t, facts.String(), " client-cert-requested signature="+facts.Signature+" peer-signature="+facts.PeerSignature, name)
 		}
 		list, err := s.Providers()
 		if strings.HasPrefix(sslfilter.OpenSSLVersion(), "OpenSSL 1.1.1") {

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/sessions"
 )
 
 // Dial connects to addr, does the handshake and verifies the server. It verifies
@@ -39,6 +40,10 @@ type Dialer struct {
 	// HandshakeTimeout bounds the handshake. Default: DefaultHandshakeTimeout. If
 	// it is negative, only the context and the deadlines bound the handshake.
 	HandshakeTimeout time.Duration
+	// Sessions keeps the sessions that servers give, so that later connections
+	// resume them. Dialers can share one. Default: no session is resumed, except by
+	// a sslhttp.Transport, which then has a cache of its own.
+	Sessions SessionCache
 
 	replaced atomic.Pointer[sslfilter.Ctx] // set by SetCtx
 }
@@ -128,6 +133,11 @@ func (d *Dialer) Client(ctx context.Context, below net.Conn, addr string, protoc
 	if err != nil {
 		below.Close()
 		return nil, err
+	}
+	if d.Sessions != nil {
+		c.useSessions(d.Sessions)
+	} else {
+		c.useSessions(sessions.From(ctx))
 	}
 	if err := c.HandshakeContext(ctx); err != nil {
 		c.Close()

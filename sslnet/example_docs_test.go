@@ -54,6 +54,28 @@ func exampleServer() (addr string, stop func()) {
 	return l.Addr().String(), func() { l.Close() }
 }
 
+func ExampleNewCipherConn() {
+	key := testkit.Bytes(32, 1)
+	raw, peer := net.Pipe()
+	go func() {
+		server := must(sslfilter.NewCipher(sslfilter.CipherOptions{Key: key}))
+		line, _ := bufio.NewReader(sslnet.NewCipherConn(peer, server)).ReadString('\n')
+		fmt.Print("received: ", line)
+		peer.Close()
+	}()
+	// docs:begin
+	cipher, err := sslfilter.NewCipher(sslfilter.CipherOptions{Client: true, Key: key}) // the server has the same key, and Client: false
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn := sslnet.NewCipherConn(raw, cipher)
+	defer conn.Close()
+	fmt.Fprintln(conn, "hello")
+	// docs:end
+	io.Copy(io.Discard, conn)
+	// Output: received: hello
+}
+
 func ExampleDial() {
 	addr, stop := exampleServer()
 	defer stop()

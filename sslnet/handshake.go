@@ -56,7 +56,10 @@ type handshake struct {
 	err      error         // permanent error
 	cut      atomic.Bool   // the connection was closed because it does not support deadlines
 	first    []byte        // bytes of the peer that were read before the handshake
-	choosing *choosing     // set by SetChoose
+	choosing *choosing     // set by SetChoose and SetServerSessions
+
+	store        *ServerSessions // set by SetServerSessions and by a Listener
+	offered, ids [][]byte        // ids of the stored sessions that were offered, and for SessionIDs; guarded by Conn.mu
 }
 
 // SetServerName sets the server name that this connection verifies and sends as
@@ -156,6 +159,9 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 	}
 	switch {
 	case err == nil:
+		if h.store != nil && h.store.over == nil {
+			go h.store.save(c, c.given())
+		}
 		return nil
 	case c.closed.Load():
 		return net.ErrClosed
@@ -239,7 +245,7 @@ func (c *Conn) exchange(slot *admission.Slot) error {
 // check returns an error if there is no Ctx or it is for the other role.
 func (c *Conn) check() error {
 	switch {
-	case c.handshake.choosing != nil:
+	case c.handshake.choosing != nil && c.handshake.choosing.choose != nil:
 		return nil
 	case c.ctx == nil:
 		return errNoCtx
@@ -262,6 +268,9 @@ func (c *Conn) begin() error {
 	}
 	if err := c.prepare(); err != nil {
 		return err
+	}
+	if c.client {
+		c.offerSession()
 	}
 	return c.filter.Handshake()
 }

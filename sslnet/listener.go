@@ -91,6 +91,18 @@ type Listener struct {
 	// Default: nothing is called. Options.ErrorHandler is called for TLS errors in
 	// any case.
 	HandshakeError func(below net.Conn, err error)
+	// Sessions stores the sessions of a Ctx with Options.StatefulSessions. A Listener
+	// with Sessions reads the ClientHello first, as with Choose. Default: such
+	// sessions are not stored, and never resumed.
+	Sessions SessionStore
+	// SessionTimeout bounds the time that Sessions may delay a handshake, and the
+	// time for storing a session. Default: DefaultSessionTimeout.
+	SessionTimeout time.Duration
+	// SessionError is called with each error of Sessions, in the goroutine of the
+	// handshake. The connection continues, with a full handshake if necessary. It must
+	// not call Close, which waits for the handshakes.
+	// Default: the error is only counted; see SessionStats.
+	SessionError func(below net.Conn, err error)
 
 	once  sync.Once
 	start sync.Once
@@ -111,6 +123,8 @@ type accepting struct {
 	failed chan struct{} // closed when err is set
 	err    error
 	wait   sync.WaitGroup
+
+	sessions ServerSessions
 
 	mu   sync.Mutex
 	done bool
@@ -164,6 +178,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 			close(a.failed)
 			return
 		}
+		s := &a.sessions
+		s.Store, s.Timeout, s.Error, s.over = l.Sessions, l.SessionTimeout, l.SessionError, a.over
 		a.wait.Add(1)
 		go l.run(a)
 	})
@@ -246,6 +262,9 @@ func (l *Listener) run(a *accepting) {
 		if l.Choose != nil {
 			c.SetChoose(l.choose)
 		}
+		if l.Sessions != nil {
+			c.SetServerSessions(&a.sessions)
+		}
 		if !a.add(c) {
 			below.Close()
 			return
@@ -313,7 +332,6 @@ func (a *accepting) again() bool {
 // serve does the handshake and passes the connection to Accept. known says that
 // the slot has the peer's address.
 func (l *Listener) serve(a *accepting, c *Conn, slot *admission.Slot, known bool) {
-	defer slot.Release()
 	if !known {
 		c.identify(slot)
 	}
@@ -324,13 +342,21 @@ func (l *Listener) serve(a *accepting, c *Conn, slot *admission.Slot, known bool
 	open := a.remove(c)
 	if err == nil {
 		defer a.wait.Done()
+		var sessions []sslfilter.StoredSession
+		if l.Sessions != nil {
+			sessions = c.given()
+		}
 		select {
 		case a.ready <- c:
+			slot.Release() // a slow store keeps no other client waiting
+			a.sessions.save(c, sessions)
 		case <-a.closed:
 			c.Close()
+			slot.Release()
 		}
 		return
 	}
+	defer slot.Release()
 	waited := true
 	if open && l.HandshakeError != nil {
 		a.wait.Done() // so that HandshakeError may call Close

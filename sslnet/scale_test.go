@@ -21,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -64,16 +65,16 @@ func TestScale(t *testing.T) {
 			}()
 		}
 	}()
-	child := exec.Command(os.Args[0], "-test.run=^TestScale$", "-test.v", "-test.count=1", "-test.timeout=10m")
-	child.Env = append(os.Environ(), scaleEnv+"="+l.Addr().String())
-	stdin, err := child.StdinPipe()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestScale$", "-test.v", "-test.count=1", "-test.timeout=10m")
+	cmd.Env = append(os.Environ(), scaleEnv+"="+l.Addr().String())
+	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	out, err := child.StdoutPipe()
+	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	child.Stderr = os.Stderr
+	cmd.Stderr = os.Stderr
 	base := measure()
-	require.NoError(t, child.Start())
-	defer child.Wait()
+	require.NoError(t, child.Start(cmd))
+	defer cmd.Wait()
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		step, found := strings.CutPrefix(lines.Text(), "step: ")

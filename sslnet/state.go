@@ -128,7 +128,8 @@ func ask[T any](c *Conn, question func(*sslfilter.Filter) T) (answer T) {
 func (c *Conn) OCSPResponse() []byte { return ask(c, (*sslfilter.Filter).OCSPResponse) }
 
 // State returns what is known of the connection in one value. It returns the zero
-// value before the handshake begins and after Close. See [sslfilter.Filter.State].
+// value before the handshake begins and after Close. Its method String is one line
+// for a log. See [sslfilter.Filter.State].
 func (c *Conn) State() sslfilter.State { return ask(c, (*sslfilter.Filter).State) }
 
 // Cipher returns OpenSSL's name of the cipher suite. It returns "" before the

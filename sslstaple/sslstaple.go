@@ -67,7 +67,8 @@ const (
 
 // Fetch fetches one response and puts it into staple, which must be used by a
 // Ctx that knows the issuer of the certificate: it is in the chain that is sent,
-// or in CACrt. After an error the Staple keeps its response.
+// or in CACrt. A response that is older than that of the Staple is an error. After
+// an error the Staple keeps its response.
 func Fetch(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 	request, err := staple.Request()
 	if err != nil {

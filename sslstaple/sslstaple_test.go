@@ -1,7 +1,6 @@
 package sslstaple_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,23 +31,13 @@ func responder(t testing.TB, port, ca string, entries ...string) (url string, en
 		text = append(text, line+"\n"...)
 	}
 	require.NoError(t, os.WriteFile(index, text, 0o600))
-	cmd := exec.Command(peers.Find(t, "openssl", "openssl"), "ocsp", "-port", port, "-index", index, "-CA", testkit.PKI("root.crt"),
+	p := peers.StartForeign(t, nil, peers.Find(t, "openssl", "openssl"), "ocsp", "-port", port, "-index", index, "-CA", testkit.PKI("root.crt"),
 		"-rsigner", testkit.PKI(ca+".crt"), "-rkey", testkit.PKI(ca+".key"), "-nmin", "60")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	cmd.Stderr = cmd.Stdout
-	require.NoError(t, cmd.Start())
+	p.Await("aiting for OCSP client connections") // a connection without a request would hold it up
 	end = func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		p.Kill()
+		p.Wait()
 	}
-	t.Cleanup(end)
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && !strings.Contains(lines.Text(), "aiting for OCSP client connections") { // a connection without a request would hold it up
-	}
-	require.NoError(t, lines.Err())
-	go io.Copy(io.Discard, out)
 	return "http://127.0.0.1:" + port + "/", end
 }
 
@@ -117,6 +103,9 @@ func TestFetchRefuses(t *testing.T) {
 		"other certificate": {func(w http.ResponseWriter) {
 			w.Write(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "client.crt")}))
 		}, "another certificate"},
+		"replayed": {func(w http.ResponseWriter) {
+			w.Write(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), From: time.Now().Add(-2 * time.Hour)}))
+		}, "older than the current one"},
 		"expired": {func(w http.ResponseWriter) {
 			w.Write(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), Until: time.Now().Add(-time.Minute)}))
 		}, "expired"},

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
@@ -52,6 +53,7 @@ func main() {
 		}
 		return nil
 	})
+	keylogfile.Flag(fs, &o.KeyLog)
 	debug := fs.Bool("debug", false, "log handshakes and verdicts")
 	err := fs.Parse(os.Args[1:])
 	switch {

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
@@ -71,7 +72,7 @@ func start(t *testing.T, args ...string) *server {
 	s.cmd.Stderr = &s.stderr
 	out, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, s.cmd.Start())
+	require.NoError(t, child.Start(s.cmd))
 
 	lines := bufio.NewScanner(out)
 	for last := false; !last; {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
@@ -48,6 +49,7 @@ func main() {
 	flag.StringVar(&o.CACrt, "cacrt", "", "`file` with the CAs that issued -crt; their intermediates are sent along")
 	flag.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`")
 	flag.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
+	keylogfile.Flag(flag.CommandLine, &o.KeyLog)
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

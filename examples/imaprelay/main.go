@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -52,6 +53,7 @@ func main() {
 		_, _, err := net.SplitHostPort(addr)
 		return err
 	})
+	keylogfile.Flag(flag.CommandLine, &o.KeyLog)
 	flag.Parse()
 	upgrade, direct := must(net.Listen("tcp", *imap)), must(net.Listen("tcp", *imaps))
 	defer must(testpki.ThrowAway(&o.Crt, &o.Key))()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/filter"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/wheel"
 )
 
@@ -38,6 +39,7 @@ func main() {
 	flag.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`")
 	flag.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
 	flag.BoolVar(&o.InsecureSkipVerify, "insecureskipverify", false, "accept any server, as the original does; an attacker can then impersonate it")
+	keylogfile.Flag(flag.CommandLine, &o.KeyLog)
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -32,6 +33,7 @@ func main() {
 	flag.StringVar(&o.Key, "key", "", "`file` with the private key of -crt, PEM")
 	flag.StringVar(&o.Cipher, "cipher", "", "OpenSSL cipher `list`")
 	flag.BoolVar(&o.TLS12, "tls1_2", false, "use only TLS 1.2")
+	keylogfile.Flag(flag.CommandLine, &o.KeyLog)
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

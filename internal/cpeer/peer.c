@@ -50,6 +50,39 @@ err:
     return NULL;
 }
 
+/* Called when a ticket is about to be made. */
+static int shorten(SSL *ssl, void *arg)
+{
+    return SSL_SESSION_set_timeout(SSL_get_session(ssl), ((cpeer *)arg)->lifetime) == 1;
+}
+
+/*
+ * A TLS 1.3 server whose tickets say that they are valid for lifetime seconds. They are ids of sessions, because OpenSSL
+ * cannot encrypt a session whose lifetime is 0.
+ */
+cpeer *cpeer_ticket_server(const char *crt, const char *key, long lifetime)
+{
+    cpeer *p = OPENSSL_zalloc(sizeof(*p));
+
+    if (p == NULL)
+        return NULL;
+    p->lifetime = lifetime;
+    p->ctx = SSL_CTX_new(TLS_server_method());
+    if (p->ctx == NULL || SSL_CTX_set_min_proto_version(p->ctx, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_use_certificate_chain_file(p->ctx, crt) != 1 || SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_set_session_ticket_cb(p->ctx, shorten, NULL, p) != 1)
+        goto err;
+    SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET);
+    if (!add_ssl(p))
+        goto err;
+    SSL_set_accept_state(p->ssl);
+    return p;
+err:
+    ERR_clear_error();
+    cpeer_free(p);
+    return NULL;
+}
+
 /* An end that supports one version and one suite, accepts any certificate of the other end and does not resume sessions. */
 cpeer *cpeer_end_new(int client, int version, const char *crt, const char *key, const char *ciphers, const char *suites)
 {

@@ -38,6 +38,19 @@ func New(crt, key string, askClient bool) (*Server, error) {
 	return &Server{p}, nil
 }
 
+// NewTicketServer makes a TLS 1.3 server from PEM files, whose session tickets say that they
+// are valid for lifetime seconds.
+func NewTicketServer(crt, key string, lifetime int) (*Server, error) {
+	c, k := C.CString(crt), C.CString(key)
+	defer C.free(unsafe.Pointer(c))
+	defer C.free(unsafe.Pointer(k))
+	p := C.cpeer_ticket_server(c, k, C.long(lifetime))
+	if p == nil {
+		return nil, errors.New("cpeer: cannot make a server of " + crt)
+	}
+	return &Server{p}, nil
+}
+
 // Close frees the server.
 func (s *Server) Close() {
 	C.cpeer_free(s.p)

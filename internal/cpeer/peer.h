@@ -8,9 +8,11 @@
 typedef struct cpeer {
     SSL_CTX *ctx;
     SSL *ssl;
+    long lifetime; /* of the tickets of cpeer_ticket_server, in seconds */
 } cpeer;
 
 cpeer *cpeer_new(const char *crt, const char *key, int ask_client);
+cpeer *cpeer_ticket_server(const char *crt, const char *key, long lifetime);
 void cpeer_free(cpeer *p);
 int cpeer_receive(cpeer *p, unsigned char *plain, int cap, const unsigned char *wire, int len);
 int cpeer_send(cpeer *p, const unsigned char *plain, int len);

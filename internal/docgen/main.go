@@ -98,15 +98,19 @@ func sentence(text string) string {
 	return strings.NewReplacer("[", "", "]", "", "|", `\|`).Replace(text)
 }
 
-// groups are the sections of the list of packages; a folder belongs to the first
-// that matches.
-var groups = []struct {
+type group struct {
 	title  string
 	belong func(folder string) bool
-}{
+}
+
+// groups are the sections of the list of packages; a folder belongs to the first
+// that matches.
+var groups = []group{
 	{"Libraries", func(f string) bool { return slices.Contains([]string{".", "filter", "wheel", "sslnet", "sslhttp"}, f) }},
 	{"The relay", func(f string) bool { return strings.HasPrefix(f, "cmd/") || strings.HasPrefix(f, "internal/relay") }},
+	{"Adapters, each a module of its own", func(f string) bool { return strings.HasPrefix(f, "adapters") }},
 	{"Examples", func(f string) bool { return strings.HasPrefix(f, "examples") }},
+	{"For programs written for other bindings, a module of its own", func(f string) bool { return strings.HasPrefix(f, "compat") }},
 	{"Benchmarks, a module of their own", func(f string) bool { return strings.HasPrefix(f, "bench") }},
 	{"Tests with other programs", func(f string) bool { return strings.HasPrefix(f, "interop") }},
 	{"Helpers", func(string) bool { return true }},
@@ -120,10 +124,7 @@ func packages() (string, error) {
 	rows := make([][]string, len(groups))
 	var missing []string
 	for _, s := range list {
-		i := slices.IndexFunc(groups, func(g struct {
-			title  string
-			belong func(string) bool
-		}) bool {
+		i := slices.IndexFunc(groups, func(g group) bool {
 			return g.belong(s.folder)
 		})
 		about := s.comment()
@@ -190,7 +191,7 @@ func bounds() (string, error) {
 	var b strings.Builder
 	b.WriteString("# Bounds and timeouts\n\nEvery buffer, queue and list that a peer or a file can fill has a bound. Exceeding it is an error. Sizes are in bytes.\n")
 	for _, s := range list {
-		if !groups[0].belong(s.folder) && !groups[1].belong(s.folder) {
+		if !slices.ContainsFunc(groups[:3], func(g group) bool { return g.belong(s.folder) }) { // libraries, relay and adapters
 			continue
 		}
 		var rows []string

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"text/template"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter/internal/child"
 )
 
 // Password is the password of every user.
@@ -90,9 +92,8 @@ func start(path, crt, key string, pop3 bool) (s *Server, err error) {
 		return s, err
 	}
 	s.cmd = exec.Command(path, "-F", "-c", filepath.Join(s.dir, "conf"))
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C must not reach it
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
-	if err := s.cmd.Start(); err != nil {
+	if err := child.Start(s.cmd); err != nil { // in a session of its own: Ctrl-C must not reach it
 		s.cmd = nil
 		return s, err
 	}

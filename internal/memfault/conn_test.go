@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"io"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -108,6 +109,7 @@ func TestConnection(t *testing.T) {
 			o.Identities = []sslfilter.Identity{{Crt: testkit.PKI("client-ec.crt"), Key: testkit.PKI("client-ec.key")}}
 		})},
 		{"key logs", change(server, func(o *sslfilter.Options) { o.KeyLog = io.Discard }), change(client, func(o *sslfilter.Options) { o.KeyLog = io.Discard })},
+		{"client that gets sessions", change(server, func(o *sslfilter.Options) { o.ResumeClientCert = true }), client},
 		{"server of another name", server, change(client, func(o *sslfilter.Options) { o.ServerName = "other.test" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -147,9 +149,119 @@ func TestChooser(t *testing.T) {
 	})
 }
 
+// A client that offers a session resumes it, or it does a full handshake, or it fails. Its
+// verdict is the same.
+func TestSession(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		server := testkit.Ctx(t, testkit.ServerOf("server-inter"))
+		client := testkit.Ctx(t, testkit.Client(testkit.UpTo(v), func(o *sslfilter.Options) {
+			o.IgnoreVerifyErrors = []sslfilter.VerifyCode{sslfilter.VerifyHostnameMismatch}
+		}))
+		p := testkit.PairOf(t, server, client)
+		require.NoError(t, p.Handshake())
+		require.NoError(t, p.Server.Send([]byte("tickets")))
+		p.Transfer()
+		list := p.Client.Sessions()
+		require.NotEmpty(t, list)
+		connection{server: server, client: client, session: list[0], tls13: v == sslfilter.VersionTLS13}.sweep(t)
+
+		data, err := list[0].MarshalBinary()
+		require.NoError(t, err)
+		sweep(t, func(t *testing.T, heal func() int) {
+			var s sslfilter.Session
+			err := s.UnmarshalBinary(data)
+			heal()
+			if err == nil {
+				require.Equal(t, list[0].String(), s.String())
+			}
+		})
+	})
+}
+
+// A server that verifies the certificate of a resumed client again resumes the session, or it
+// does a full handshake, or it fails. Its verdict is the same, and a client that has been
+// revoked since its first visit is refused.
+func TestServerSession(t *testing.T) {
+	for name, stored := range map[string]bool{"tickets": false, "stored": true} {
+		t.Run(name, func(t *testing.T) {
+			testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+				keys, err := sslfilter.NewTicketKeys()
+				require.NoError(t, err)
+				server := func(serial int64) *sslfilter.Ctx {
+					return testkit.Ctx(t, testkit.Requiring(func(o *sslfilter.Options) {
+						o.ResumeClientCert, o.StatefulSessions, o.TicketKeys, o.CACRLMem = true, stored, keys, testkit.CRL(t, serial)
+					}))
+				}
+				valid, revoking := server(0x7000), server(testkit.Cert(t, "client-inter.crt").SerialNumber.Int64())
+				client := testkit.Ctx(t, testkit.Showing("client-inter-chain.pem", "client-inter.key", testkit.UpTo(v)))
+				p := testkit.PairOf(t, valid, client)
+				require.NoError(t, p.Handshake())
+				require.NoError(t, p.Server.Send([]byte("tickets")))
+				p.Transfer()
+				list := p.Client.Sessions()
+				require.NotEmpty(t, list)
+				c := connection{server: valid, client: client, session: list[len(list)-1], stored: p.Server.NewSessions(), tls13: v == sslfilter.VersionTLS13}
+				require.Equal(t, stored, len(c.stored) > 0)
+				c.sweep(t)
+
+				texts := make(said)
+				defer texts.log(t)
+				sweep(t, func(t *testing.T, heal func() int) {
+					f, err := client.NewFilter()
+					if err != nil {
+						texts.errors(err)
+						return
+					}
+					defer f.Close()
+					g, err := revoking.NewFilter()
+					if err != nil {
+						texts.errors(err)
+						return
+					}
+					defer g.Close()
+					require.NoError(t, f.SetSession(c.session))
+					for _, s := range c.stored {
+						require.NoError(t, g.OfferSession(s.ID, s.Data))
+					}
+					testkit.Join(g, f).Handshake()
+					heal()
+					texts.errors(g.Err())
+					require.False(t, g.HandshakeDone() || g.ClientCertValid() || g.Peer().Valid)
+				})
+			})
+		})
+	}
+}
+
+// Ticket keys, and a context that uses them, are complete or an error. After an error the keys
+// are as before.
+func TestTicketKeys(t *testing.T) {
+	one, two := [80]byte{1}, [80]byte{2}
+	server := testkit.Requiring(func(o *sslfilter.Options) { o.ResumeClientCert, o.StatefulSessions = true, true })
+	texts := make(said)
+	defer texts.log(t)
+	sweep(t, func(t *testing.T, heal func() int) {
+		keys, err := sslfilter.NewTicketKeys()
+		if err != nil {
+			texts.errors(err)
+			return
+		}
+		o := server
+		o.TicketKeys = keys
+		ctx, err := sslfilter.NewCtx(o)
+		if err != nil {
+			texts.errors(err)
+			return
+		}
+		defer ctx.Close()
+		texts.errors(keys.Set(one, two), keys.Set(two))
+	})
+}
+
 // A client that checks the stapled response never takes a server for valid whose response
-// has expired, is not there although the certificate demands one, or says "revoked" after it
-// has said "good". The server is crypto/tls.
+// has expired, is not there although the certificate demands one, says "revoked" after it
+// has said "good", or is of a responder whose certificate is on a CRL. The server is
+// crypto/tls.
 func TestOCSP(t *testing.T) {
 	cert := testkit.Cert(t, "server.crt")
 	feature := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}
@@ -157,9 +269,17 @@ func TestOCSP(t *testing.T) {
 	staples := func(o testkit.OCSP) *tls.Config {
 		return testkit.GoServer(t, func(g *tls.Config) { g.Certificates[0].OCSPStaple = testkit.OCSPResponse(t, o) })
 	}
-	ctx := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.OCSPCheck = sslfilter.OCSPIfStapled }))
+	key := testkit.Key(t, "client-ec.key")
+	responder, err := x509.ParseCertificate(testkit.DER(t, testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{
+		SerialNumber: big.NewInt(0x0c59), Subject: pkix.Name{CommonName: "responder"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+	}, key.Public())))
+	require.NoError(t, err)
+	ctx := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) {
+		o.OCSPCheck, o.CRLCheck, o.CRLMem = sslfilter.OCSPIfStapled, sslfilter.CRLCheckLeaf, [][]byte{testkit.CRL(t, 0x0c59)}
+	}))
 	for name, server := range map[string]*tls.Config{
 		"expired":            staples(testkit.OCSP{Cert: cert, From: time.Now().Add(-48 * time.Hour), Until: time.Now().Add(-24 * time.Hour)}),
+		"revoked responder":  staples(testkit.OCSP{Cert: cert, Signer: testkit.Issuer{Cert: responder, Key: key}, Certs: [][]byte{responder.Raw}}),
 		"good, then revoked": staples(testkit.OCSP{Cert: cert, Then: &testkit.OCSP{Cert: cert, Status: 1}}),
 		"demanded, not there": testkit.GoServer(t, func(g *tls.Config) {
 			pair, err := tls.X509KeyPair(demanding, testkit.PKIBytes(t, "client.key"))
@@ -194,6 +314,8 @@ type connection struct {
 	server, client *sslfilter.Ctx
 	choose         func(*sslfilter.ClientHello) (*sslfilter.Ctx, error) // chooses server, if set
 	tls13          bool
+	session        *sslfilter.Session        // offered by the client, if set
+	stored         []sslfilter.StoredSession // offered to the server
 }
 
 func (c connection) sweep(t *testing.T) {
@@ -219,6 +341,10 @@ func (c connection) sweep(t *testing.T) {
 			return
 		}
 		defer g.Close()
+		require.NoError(t, f.SetSession(c.session))
+		for _, s := range c.stored {
+			require.NoError(t, g.OfferSession(s.ID, s.Data))
+		}
 		p := testkit.Join(g, f)
 		p.Record = true
 		sides := [2]side{{Side: &p.Client}, {Side: &p.Server}}
@@ -248,9 +374,14 @@ func (c connection) sweep(t *testing.T) {
 			client.note(err)
 			p.Transfer()
 		}
+		p.Client.Sessions()
+		for _, s := range p.Server.NewSessions() {
+			require.True(t, len(s.ID) == 32 && len(s.Data) > 80 && s.Expires.After(time.Now()), "a session that is not whole")
+		}
 		failed := heal()
 		if want == nil {
 			require.Zero(t, failed)
+			require.Equal(t, c.session != nil, p.Client.Resumed())
 			want = &sides
 		}
 		for i := range sides {

@@ -63,6 +63,25 @@ func TestCRL(t *testing.T) {
 	}
 }
 
+// The description of the CRLs is complete, or there is an error.
+func TestCRLsShown(t *testing.T) {
+	ctx, err := sslfilter.NewCtx(sslfilter.Options{Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server.key"), CACRL: testkit.PKI("crl-multi-root-first.pem"), ClientCert: true, CACrt: testkit.PKI("root.crt")})
+	require.NoError(t, err)
+	defer ctx.Close()
+	want, err := ctx.CRLs()
+	require.NoError(t, err)
+	require.Len(t, want, 2)
+	sweep(t, func(t *testing.T, heal func() int) {
+		all, err := ctx.CRLs()
+		if heal() == 0 {
+			require.NoError(t, err)
+		}
+		if err == nil {
+			require.Equal(t, want, all)
+		}
+	})
+}
+
 // DH parameters are loaded and checked, or rejected.
 func TestDH(t *testing.T) {
 	sound := testkit.PKIBytes(t, "dh1024.pem") // the smallest that OpenSSL accepts at level 0

@@ -1,5 +1,6 @@
 // Package peers starts programs for tests and talks to them: programs of other
-// projects, and our own. Each program ends with its test.
+// projects, and our own. Each program ends with its test, and at the latest with the test
+// binary.
 package peers
 
 import (
@@ -14,12 +15,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter/internal/child"
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 )
 
@@ -78,13 +79,12 @@ func StartForeign(t testing.TB, env []string, path string, args ...string) *Prog
 func StartCmd(t testing.TB, cmd *exec.Cmd) *Program {
 	t.Helper()
 	p := &Program{name: filepath.Base(cmd.Path), t: t, cmd: cmd, done: make(chan struct{}), news: make(chan struct{}, 1)}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	p.cmd.WaitDelay = Patience
 	p.cmd.Stdout, p.cmd.Stderr = (*output)(p), (*output)(p)
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
-	require.NoError(t, p.cmd.Start())
+	require.NoError(t, child.Start(p.cmd))
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)

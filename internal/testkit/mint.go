@@ -3,7 +3,10 @@ package testkit
 import (
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
 	"testing"
 	"time"
@@ -79,6 +82,25 @@ func CRLFrom(t testing.TB, ca Issuer, template x509.RevocationList) []byte {
 		template.Number = big.NewInt(1)
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, &template, ca.Cert, ca.Key)
+	require.NoError(t, err)
+	return PEM("X509 CRL", der)
+}
+
+// CRLv1 is CRL for a CRL of version 1, which has no number and no other extensions. OpenSSL
+// accepts it, and crypto/x509 does not.
+func CRLv1(t testing.TB, serials ...int64) []byte {
+	t.Helper()
+	var list pkix.CertificateList
+	_, err := asn1.Unmarshal(DER(t, CRL(t, serials...)), &list)
+	require.NoError(t, err)
+	list.TBSCertList.Raw, list.TBSCertList.Version, list.TBSCertList.Extensions = nil, 0, nil
+	tbs, err := asn1.Marshal(list.TBSCertList)
+	require.NoError(t, err)
+	sum := sha256.Sum256(tbs)
+	signature, err := CA(t, "root").Key.Sign(rand.Reader, sum[:], crypto.SHA256)
+	require.NoError(t, err)
+	list.SignatureValue = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	der, err := asn1.Marshal(list)
 	require.NoError(t, err)
 	return PEM("X509 CRL", der)
 }

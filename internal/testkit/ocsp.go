@@ -180,3 +180,13 @@ func keyBits(t testing.TB, cert *x509.Certificate) []byte {
 
 // OCSPError returns a response with the status of an error: 3 is tryLater.
 func OCSPError(status int) []byte { return []byte{0x30, 3, 0x0a, 1, byte(status)} }
+
+// MustStaple returns a certificate of the root for localhost and the key client.key, with
+// the TLS feature extension, in PEM form.
+func MustStaple(t testing.TB) []byte {
+	t.Helper()
+	return Mint(t, x509.Certificate{
+		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}},
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	sslacme "github.com/seed-014b8713/sslfilter/examples/acme"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/sslhttp"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -31,6 +33,7 @@ import (
 type config struct {
 	listen, names, cache, email, directory, caCrt string
 	acceptTOS                                     bool
+	keyLog                                        io.Writer
 }
 
 func main() {
@@ -43,6 +46,7 @@ func main() {
 	flag.StringVar(&c.directory, "directory", autocert.DefaultACMEDirectory, "`URL` of the CA's directory")
 	flag.StringVar(&c.caCrt, "cacrt", "", "PEM `file` with the CA of that URL; default: those of the system")
 	flag.BoolVar(&c.acceptTOS, "accept-tos", false, "accept the CA's terms of service")
+	keylogfile.Flag(flag.CommandLine, &c.keyLog)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -71,7 +75,7 @@ func run(ctx context.Context, c *config) error {
 		},
 	}
 	// docs:begin
-	certificates, err := sslacme.New(manager, sslfilter.Options{ALPN: []string{"h2", "http/1.1"}})
+	certificates, err := sslacme.New(manager, sslfilter.Options{ALPN: []string{"h2", "http/1.1"}, KeyLog: c.keyLog})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	sslgrpc "github.com/seed-014b8713/sslfilter/examples/grpc"
+	"github.com/seed-014b8713/sslfilter/internal/keylogfile"
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
@@ -29,8 +32,12 @@ const pki = "../../../testdata/pki/"
 func main() {
 	log.SetFlags(0)
 	log.SetOutput(os.Stdout)
+	var keyLog io.Writer
+	keylogfile.Flag(flag.CommandLine, &keyLog)
+	flag.Parse()
 	server, addr, err := serve(&sslfilter.Options{
-		Crt: pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, ALPN: []string{"h2"},
+		KeyLog: keyLog,
+		Crt:    pki + "server.crt", Key: pki + "server.key", CACrt: pki + "root.crt", ClientCert: true, ALPN: []string{"h2"},
 	})
 	if err != nil {
 		log.Fatal(err)
