@@ -26,37 +26,46 @@ type breaker struct {
 
 	mu       sync.Mutex
 	failures int
+	round    int           // how often the pause has changed
 	pause    time.Duration // 0: calls are allowed
 	retry    time.Time     // when the next trial is allowed
 	opened   int64         // how often calls were stopped
 }
 
-// allow reports whether a call may be made. done must be called after it.
-func (b *breaker) allow() bool {
+// allow reports whether a call may be made. done must be called after it, with the round.
+func (b *breaker) allow() (round int, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.pause == 0 {
-		return true
+		return b.round, true
 	}
 	now := b.now()
 	if now.Before(b.retry) && b.retry.Sub(now) <= maxPause { // otherwise the clock was set back
-		return false
+		return b.round, false
 	}
 	b.retry = now.Add(b.pause) // this call is the trial, and no other follows within the pause
-	return true
+	return b.round, true
 }
 
-// done notes the result of a call.
-func (b *breaker) done(failed bool) {
+// done notes the result of a call that began in a round. Of calls that were made at the same
+// time and fail together, one changes the pause: the others began in an earlier round.
+func (b *breaker) done(round int, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !failed {
+		if b.pause > 0 {
+			b.round++
+		}
 		b.failures, b.pause = 0, 0
+		return
+	}
+	if round != b.round {
 		return
 	}
 	if b.failures++; b.failures < breakAfter {
 		return
 	}
+	b.round++
 	if b.pause == 0 {
 		b.opened++
 		b.pause = minPause

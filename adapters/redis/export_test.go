@@ -19,6 +19,28 @@ func (k *Keeper) Keys(scope string) [][ticketKeySize]byte {
 	return k.set[scope]
 }
 
+// Pauses returns the pauses of a Keeper after polls that failed or not.
+func Pauses(epoch time.Duration, failed ...bool) (list []time.Duration) {
+	p := pauses{most: epoch / polls, retry: minRetry}
+	for _, f := range failed {
+		list = append(list, p.next(f))
+	}
+	return list
+}
+
+// Breaker counts failures as a Store does. Each call of the function begins a call of Redis,
+// and returns nil if it is not allowed, and otherwise the function that ends it.
+func Breaker(now func() time.Time) (begin func() func(failed bool), pause func() time.Duration) {
+	b := &breaker{now: now}
+	return func() func(bool) {
+		round, ok := b.allow()
+		if !ok {
+			return nil
+		}
+		return func(failed bool) { b.done(round, failed) }
+	}, func() time.Duration { return b.pause }
+}
+
 // Guarded returns a connection with bounded replies.
 func Guarded(conn net.Conn) net.Conn { return &guard{Conn: conn} }
 

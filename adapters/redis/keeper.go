@@ -173,17 +173,30 @@ func (k *Keeper) Stats() KeeperStats {
 		Differed: c.differed.Load(), Rejected: c.rejected.Load(), Changes: c.changes.Load(), FromRedis: k.fresh.Load()}
 }
 
+// pauses are the times between two polls.
+type pauses struct {
+	most  time.Duration // between polls that succeed
+	retry time.Duration // after the next failure
+}
+
+// next returns the pause after a poll.
+func (p *pauses) next(failed bool) time.Duration {
+	pause := p.most
+	if failed {
+		pause = min(p.retry, pause)
+		p.retry = min(2*p.retry, p.most) // without the bound it would overflow in half an hour
+	} else {
+		p.retry = minRetry
+	}
+	return pause
+}
+
 // run is the goroutine of a Keeper.
 func (k *Keeper) run(ctx context.Context, failed bool) {
 	defer close(k.done)
-	retry := minRetry
+	pauses := pauses{most: k.Epoch / polls, retry: minRetry}
 	for {
-		pause := k.Epoch / polls
-		if failed {
-			pause, retry = min(retry, pause), 2*retry
-		} else {
-			retry = minRetry
-		}
+		pause := pauses.next(failed)
 		pause = pause/2 + mathrand.N(pause) // so that the servers do not ask at the same time
 		if next := k.Epoch - time.Duration(k.now().UnixNano())%k.Epoch; next < pause {
 			pause = next // the next epoch begins

@@ -203,7 +203,8 @@ func (s *Store) Delete(ctx context.Context, id []byte) error {
 
 // call makes a call of Redis, unless it did not answer before.
 func (s *Store) call(ctx context.Context, b *breaker, call func(context.Context) error) error {
-	if !b.allow() {
+	round, ok := b.allow()
+	if !ok {
 		s.count.unavailable.Add(1)
 		return ErrUnavailable // told once, by the failures before
 	}
@@ -217,12 +218,12 @@ func (s *Store) call(ctx context.Context, b *breaker, call func(context.Context)
 	err := call(ctx)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
-		b.done(false)
+		b.done(round, false)
 		return err
 	case errors.Is(err, context.Canceled), short && errors.Is(err, context.DeadlineExceeded):
 		return err // the client has gone, or came late, and nothing is known about Redis
 	}
-	b.done(true)
+	b.done(round, true)
 	return s.fail(fmt.Errorf("sslredis: %w", err))
 }
 
