@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unsafe"
 )
 
 // ValidationError is returned if a certificate does not have the name, address or
@@ -351,7 +350,7 @@ func (c *Certificate) check(kind C.int, name []byte, flags CheckFlags) error {
 	}
 	var found C.int
 	err := c.do("check name", func(errs *C.compat_err) C.int {
-		found = C.compat_cert_check(c.x, kind, unsafe.Pointer(&name[0]), C.size_t(len(name)), C.uint(flags), errs)
+		found = C.compat_cert_check(c.x, kind, ptr(name), C.size_t(len(name)), C.uint(flags), errs)
 		return found + 1
 	})
 	if err == nil && found == 0 {

@@ -37,8 +37,10 @@ func failure(op string, e *C.compat_err) error {
 	return errors.New("openssl: " + op + ": " + text)
 }
 
-// ptr returns a pointer to b for a C function that does not keep it.
-func ptr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
+// ptr returns a pointer to b for a C function that does not keep it. It is not an
+// unsafe.Pointer, and no such function takes a void *: for those, cgo checks the whole
+// allocation that b is part of, and panics if it contains Go pointers.
+func ptr(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
 
 // take copies out of buf, and frees it.
 func take(buf *C.compat_buf) []byte {
@@ -50,5 +52,5 @@ func take(buf *C.compat_buf) []byte {
 // withString calls f with a C string that exists during the call.
 func withString(s string, f func(*C.char)) {
 	c := append([]byte(s), 0)
-	f((*C.char)(ptr(c)))
+	f((*C.char)(unsafe.Pointer(unsafe.SliceData(c))))
 }

@@ -19,10 +19,10 @@ X509 *compat_cert_new(compat_err *err)
 	return cert;
 }
 
-X509 *compat_cert_pem(const void *pem, size_t len, compat_err *err)
+X509 *compat_cert_pem(const unsigned char *pem, size_t len, compat_err *err)
 {
 	ERR_clear_error();
-	BIO *bio = len <= INT_MAX ? BIO_new_mem_buf(len > 0 ? pem : "", (int)len) : NULL;
+	BIO *bio = len <= INT_MAX ? BIO_new_mem_buf(len > 0 ? (const void *)pem : "", (int)len) : NULL;
 	X509 *cert = bio ? PEM_read_bio_X509(bio, NULL, never, NULL) : NULL;
 	if (cert == NULL)
 		compat_fail(err);
@@ -30,7 +30,7 @@ X509 *compat_cert_pem(const void *pem, size_t len, compat_err *err)
 	return cert;
 }
 
-X509 *compat_cert_der(const void *der, size_t len, compat_err *err)
+X509 *compat_cert_der(const unsigned char *der, size_t len, compat_err *err)
 {
 	const unsigned char *p = der;
 
@@ -56,7 +56,7 @@ int compat_cert_write_pem(X509 *cert, compat_buf *out, compat_err *err)
 	return ok;
 }
 
-int compat_cert_set_serial(X509 *cert, const void *magnitude, size_t len, int negative, compat_err *err)
+int compat_cert_set_serial(X509 *cert, const unsigned char *magnitude, size_t len, int negative, compat_err *err)
 {
 	ERR_clear_error();
 	BIGNUM *n = BN_bin2bn(magnitude, (int)len, NULL);
@@ -153,14 +153,14 @@ EVP_PKEY *compat_cert_key(X509 *cert, compat_err *err)
 	return key;
 }
 
-int compat_cert_check(X509 *cert, int kind, const void *name, size_t len, unsigned flags, compat_err *err)
+int compat_cert_check(X509 *cert, int kind, const unsigned char *name, size_t len, unsigned flags, compat_err *err)
 {
 	int found;
 
 	ERR_clear_error();
 	switch (kind) {
-	case COMPAT_HOST: found = X509_check_host(cert, name, len, flags, NULL); break;
-	case COMPAT_EMAIL: found = X509_check_email(cert, name, len, flags); break;
+	case COMPAT_HOST: found = X509_check_host(cert, (const char *)name, len, flags, NULL); break;
+	case COMPAT_EMAIL: found = X509_check_email(cert, (const char *)name, len, flags); break;
 	default: found = X509_check_ip(cert, name, len, flags); break;
 	}
 	if (found < 0)
@@ -177,7 +177,7 @@ X509_NAME *compat_name_new(compat_err *err)
 	return name;
 }
 
-int compat_name_add(X509_NAME *name, const char *field, const void *value, int len, compat_err *err)
+int compat_name_add(X509_NAME *name, const char *field, const unsigned char *value, int len, compat_err *err)
 {
 	ERR_clear_error();
 	return X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, value, len, -1, 0) || compat_fail(err);

@@ -12,7 +12,7 @@ int compat_cipher_iv(const EVP_CIPHER *cipher) { return EVP_CIPHER_iv_length(cip
 
 // The length of the IV is set first if it is not that of the cipher, which only
 // some modes allow (GCM).
-EVP_CIPHER_CTX *compat_cipher_new(const EVP_CIPHER *cipher, void *engine, int encrypt, const void *key, const void *iv,
+EVP_CIPHER_CTX *compat_cipher_new(const EVP_CIPHER *cipher, void *engine, int encrypt, const unsigned char *key, const unsigned char *iv,
 	size_t ivlen, compat_err *err)
 {
 	ERR_clear_error();
@@ -28,7 +28,7 @@ EVP_CIPHER_CTX *compat_cipher_new(const EVP_CIPHER *cipher, void *engine, int en
 	return NULL;
 }
 
-int compat_cipher_aad(EVP_CIPHER_CTX *ctx, const void *data, int len, compat_err *err)
+int compat_cipher_aad(EVP_CIPHER_CTX *ctx, const unsigned char *data, int len, compat_err *err)
 {
 	int n;
 
@@ -36,7 +36,7 @@ int compat_cipher_aad(EVP_CIPHER_CTX *ctx, const void *data, int len, compat_err
 	return EVP_CipherUpdate(ctx, NULL, &n, data, len) > 0 || compat_fail(err);
 }
 
-int compat_cipher_update(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outlen, const void *data, int len, compat_err *err)
+int compat_cipher_update(EVP_CIPHER_CTX *ctx, unsigned char *out, int *outlen, const unsigned char *data, int len, compat_err *err)
 {
 	ERR_clear_error();
 	return EVP_CipherUpdate(ctx, out, outlen, data, len) > 0 || compat_fail(err);
@@ -54,7 +54,7 @@ int compat_cipher_get_tag(EVP_CIPHER_CTX *ctx, unsigned char *tag, int len, comp
 	return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, len, tag) > 0 || compat_fail(err);
 }
 
-int compat_cipher_set_tag(EVP_CIPHER_CTX *ctx, const void *tag, int len, compat_err *err)
+int compat_cipher_set_tag(EVP_CIPHER_CTX *ctx, const unsigned char *tag, int len, compat_err *err)
 {
 	ERR_clear_error();
 	return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, len, (void *)tag) > 0 || compat_fail(err);

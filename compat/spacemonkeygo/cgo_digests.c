@@ -92,7 +92,7 @@ const EVP_MD *compat_md(int number, compat_err *err)
 
 int compat_md_nid(const EVP_MD *md) { return EVP_MD_type(md); }
 
-int compat_digest(int number, const void *data, size_t len, unsigned char *out, compat_err *err)
+int compat_digest(int number, const unsigned char *data, size_t len, unsigned char *out, compat_err *err)
 {
 	const EVP_MD *md = compat_md(number, err);
 
@@ -119,25 +119,27 @@ int compat_digest_reset(EVP_MD_CTX *ctx, int number, void *engine, compat_err *e
 	return md != NULL && (EVP_DigestInit_ex(ctx, md, engine) || compat_fail(err));
 }
 
-int compat_digest_update(EVP_MD_CTX *ctx, const void *data, size_t len, compat_err *err)
+int compat_digest_update(EVP_MD_CTX *ctx, const unsigned char *data, size_t len, compat_err *err)
 {
 	ERR_clear_error();
 	return EVP_DigestUpdate(ctx, data, len) || compat_fail(err);
 }
 
-int compat_digest_final(EVP_MD_CTX *ctx, unsigned char *out, compat_err *err)
+int compat_digest_final(EVP_MD_CTX *ctx, unsigned char *out, int number, void *engine, compat_err *err)
 {
 	ERR_clear_error();
-	return EVP_DigestFinal_ex(ctx, out, NULL) || compat_fail(err);
+	if (!EVP_DigestFinal_ex(ctx, out, NULL))
+		return compat_fail(err);
+	return compat_digest_reset(ctx, number, engine, err);
 }
 
-compat_hmac *compat_hmac_new(int number, void *engine, const void *key, size_t len, compat_err *err)
+compat_hmac *compat_hmac_new(int number, void *engine, const unsigned char *key, size_t len, compat_err *err)
 {
 	const EVP_MD *md = compat_md(number, err);
 	if (md == NULL)
 		return NULL;
 	compat_hmac *h = OPENSSL_zalloc(sizeof *h);
-	EVP_PKEY *pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_HMAC, NULL, len > 0 ? key : (const void *)"", len);
+	EVP_PKEY *pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_HMAC, NULL, len > 0 ? key : (const unsigned char *)"", len);
 	int ok = h != NULL && pkey != NULL && (h->keyed = EVP_MD_CTX_new()) != NULL && (h->ctx = EVP_MD_CTX_new()) != NULL &&
 		EVP_DigestSignInit(h->keyed, NULL, md, engine, pkey) > 0 && EVP_MD_CTX_copy_ex(h->ctx, h->keyed) > 0;
 	EVP_PKEY_free(pkey);
@@ -156,7 +158,7 @@ int compat_hmac_reset(compat_hmac *h, compat_err *err)
 	return EVP_MD_CTX_copy_ex(h->ctx, h->keyed) > 0 || compat_fail(err);
 }
 
-int compat_hmac_update(compat_hmac *h, const void *data, size_t len, compat_err *err)
+int compat_hmac_update(compat_hmac *h, const unsigned char *data, size_t len, compat_err *err)
 {
 	ERR_clear_error();
 	return EVP_DigestSignUpdate(h->ctx, data, len) > 0 || compat_fail(err);

@@ -21,13 +21,13 @@ static int passphrase(char *buf, int size, int rwflag, void *arg)
 	return (int)p->len;
 }
 
-static BIO *input(const void *data, size_t len)
+static BIO *input(const unsigned char *data, size_t len)
 {
 	ERR_clear_error();
-	return len <= INT_MAX ? BIO_new_mem_buf(len > 0 ? data : "", (int)len) : NULL;
+	return len <= INT_MAX ? BIO_new_mem_buf(len > 0 ? (const void *)data : "", (int)len) : NULL;
 }
 
-EVP_PKEY *compat_key_private_pem(const void *pem, size_t len, const char *pass, size_t passlen, compat_err *err)
+EVP_PKEY *compat_key_private_pem(const unsigned char *pem, size_t len, const char *pass, size_t passlen, compat_err *err)
 {
 	struct pass p = {pass, passlen};
 	BIO *bio = input(pem, len);
@@ -39,7 +39,7 @@ EVP_PKEY *compat_key_private_pem(const void *pem, size_t len, const char *pass, 
 	return key;
 }
 
-EVP_PKEY *compat_key_private_der(const void *der, size_t len, compat_err *err)
+EVP_PKEY *compat_key_private_der(const unsigned char *der, size_t len, compat_err *err)
 {
 	BIO *bio = input(der, len);
 	EVP_PKEY *key = bio ? d2i_PrivateKey_bio(bio, NULL) : NULL;
@@ -50,7 +50,7 @@ EVP_PKEY *compat_key_private_der(const void *der, size_t len, compat_err *err)
 	return key;
 }
 
-EVP_PKEY *compat_key_public_pem(const void *pem, size_t len, compat_err *err)
+EVP_PKEY *compat_key_public_pem(const unsigned char *pem, size_t len, compat_err *err)
 {
 	struct pass none = {NULL, 0};
 	BIO *bio = input(pem, len);
@@ -62,7 +62,7 @@ EVP_PKEY *compat_key_public_pem(const void *pem, size_t len, compat_err *err)
 	return key;
 }
 
-EVP_PKEY *compat_key_public_der(const void *der, size_t len, compat_err *err)
+EVP_PKEY *compat_key_public_der(const unsigned char *der, size_t len, compat_err *err)
 {
 	BIO *bio = input(der, len);
 	EVP_PKEY *key = bio ? d2i_PUBKEY_bio(bio, NULL) : NULL;
@@ -168,7 +168,7 @@ int compat_key_id(const EVP_PKEY *key) { return EVP_PKEY_id(key); }
 
 int compat_key_base_id(const EVP_PKEY *key) { return EVP_PKEY_base_id(key); }
 
-int compat_sign(EVP_PKEY *key, const EVP_MD *md, const void *data, size_t len, compat_buf *sig, compat_err *err)
+int compat_sign(EVP_PKEY *key, const EVP_MD *md, const unsigned char *data, size_t len, compat_buf *sig, compat_err *err)
 {
 	size_t n = 0;
 
@@ -187,7 +187,7 @@ int compat_sign(EVP_PKEY *key, const EVP_MD *md, const void *data, size_t len, c
 	return ok;
 }
 
-int compat_verify(EVP_PKEY *key, const EVP_MD *md, const void *data, size_t len, const void *sig, size_t siglen, compat_err *err)
+int compat_verify(EVP_PKEY *key, const EVP_MD *md, const unsigned char *data, size_t len, const unsigned char *sig, size_t siglen, compat_err *err)
 {
 	ERR_clear_error();
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -218,18 +218,43 @@ int compat_derive(EVP_PKEY *key, EVP_PKEY *peer, compat_buf *secret, compat_err 
 	return ok;
 }
 
-EVP_PKEY *compat_dh_pem(const void *pem, size_t len, compat_err *err)
+// dh_block reads the next block of DH parameters, and skips others. It returns a BIO with
+// that block, without headers: with them, PEM_read_bio_Parameters of 1.1.1 asks on the
+// terminal for the password of parameters that are encrypted.
+static BIO *dh_block(BIO *in)
 {
-	BIO *bio = input(pem, len);
-	EVP_PKEY *key = bio ? PEM_read_bio_Parameters(bio, NULL) : NULL;
+	char *name = NULL, *header = NULL;
+	unsigned char *data = NULL;
+	long len;
+	BIO *out = NULL;
 
-	if (key == NULL) {
-		compat_fail(err);
-	} else if (EVP_PKEY_base_id(key) != EVP_PKEY_DH && EVP_PKEY_base_id(key) != EVP_PKEY_DHX) {
-		strcpy(err->text, "these are not DH parameters");
-		EVP_PKEY_free(key);
-		key = NULL;
+	while (out == NULL && PEM_read_bio(in, &name, &header, &data, &len)) {
+		int dh = strcmp(name, PEM_STRING_DHPARAMS) == 0 || strcmp(name, PEM_STRING_DHXPARAMS) == 0, ok = 1;
+		if (dh) {
+			struct pass none = {NULL, 0};
+			EVP_CIPHER_INFO cipher;
+			ok = PEM_get_EVP_CIPHER_INFO(header, &cipher) && PEM_do_header(&cipher, data, &len, passphrase, &none) &&
+				(out = BIO_new(BIO_s_mem())) != NULL && PEM_write_bio(out, name, "", data, len) > 0;
+		}
+		OPENSSL_free(name);
+		OPENSSL_free(header);
+		OPENSSL_free(data);
+		if (!ok) {
+			BIO_free(out);
+			return NULL;
+		}
 	}
+	return out;
+}
+
+EVP_PKEY *compat_dh_pem(const unsigned char *pem, size_t len, compat_err *err)
+{
+	BIO *bio = input(pem, len), *block = bio ? dh_block(bio) : NULL;
+	EVP_PKEY *key = block ? PEM_read_bio_Parameters(block, NULL) : NULL;
+
+	if (key == NULL)
+		compat_fail(err);
+	BIO_free(block);
 	BIO_free(bio);
 	return key;
 }

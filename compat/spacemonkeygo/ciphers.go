@@ -149,7 +149,7 @@ func (c *cipherCtx) update(input []byte) ([]byte, error) {
 	var errs C.compat_err
 	var n C.int
 	out := make([]byte, (len(input)+7)&^7+max(16, c.BlockSize())) // key wrapping with padding (RFC 5649) fills up to 8 bytes and adds 8
-	ok := C.compat_cipher_update(c.ctx, (*C.uchar)(ptr(out)), &n, ptr(input), C.int(len(input)), &errs)
+	ok := C.compat_cipher_update(c.ctx, ptr(out), &n, ptr(input), C.int(len(input)), &errs)
 	runtime.KeepAlive(c)
 	if ok == 0 {
 		return nil, failure("cipher", &errs)
@@ -161,7 +161,7 @@ func (c *cipherCtx) final(op string) ([]byte, error) {
 	var errs C.compat_err
 	var n C.int
 	out := make([]byte, c.BlockSize())
-	ok := C.compat_cipher_final(c.ctx, (*C.uchar)(ptr(out)), &n, &errs)
+	ok := C.compat_cipher_final(c.ctx, ptr(out), &n, &errs)
 	runtime.KeepAlive(c)
 	if ok == 0 {
 		return nil, failure(op, &errs)
@@ -232,7 +232,7 @@ type gcmEncryption struct{ encryption }
 func (c gcmEncryption) GetTag() ([]byte, error) {
 	var errs C.compat_err
 	tag := make([]byte, GCM_TAG_MAXLEN)
-	ok := C.compat_cipher_get_tag(c.ctx, (*C.uchar)(ptr(tag)), C.int(len(tag)), &errs)
+	ok := C.compat_cipher_get_tag(c.ctx, ptr(tag), C.int(len(tag)), &errs)
 	runtime.KeepAlive(c.cipherCtx)
 	if ok == 0 {
 		return nil, failure("tag", &errs)

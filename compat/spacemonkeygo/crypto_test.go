@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"runtime"
@@ -168,13 +169,15 @@ func TestDigests(t *testing.T) {
 		if got := must[[32]byte](t)(h.Sum()); got != sha256.Sum256(data) {
 			t.Error("SHA256 in pieces")
 		}
-		if _, err := h.Write(data); err == nil {
-			t.Error("Write after Sum")
-		}
-		if _, err := h.Sum(); err == nil {
-			t.Error("Sum after Sum")
-		}
-		ok(t, h.Reset())
+	}
+	if got := must[[32]byte](t)(h.Sum()); got != sha256.Sum256(nil) {
+		t.Error("Sum has not started a new digest")
+	}
+	must[int](t)(h.Write([]byte("thrown away")))
+	ok(t, h.Reset())
+	must[int](t)(h.Write(data))
+	if got := must[[32]byte](t)(h.Sum()); got != sha256.Sum256(data) {
+		t.Error("SHA256 after Reset")
 	}
 	h.Close()
 	h.Close()
@@ -219,6 +222,68 @@ func TestDigests(t *testing.T) {
 	if _, err := openssl.GetDigestByNid(-5); err == nil {
 		t.Error("digest -5 exists")
 	}
+}
+
+// beside returns b as a slice of an object that also has a Go pointer.
+func beside(b []byte) []byte {
+	object := &struct {
+		data    [4096]byte
+		pointer *[]byte
+	}{pointer: &b}
+	n := copy(object.data[:], b)
+	return object.data[:n:n]
+}
+
+// A slice can be a part of an object with Go pointers: only its bytes are passed to C.
+func TestSlicesBesidePointers(t *testing.T) {
+	data := beside([]byte("data"))
+	if got := must[[32]byte](t)(openssl.SHA256(data)); got != sha256.Sum256(data) {
+		t.Error("SHA256")
+	}
+	h := must[*openssl.SHA256Hash](t)(openssl.NewSHA256Hash())
+	must[int](t)(h.Write(data))
+	m := must[*openssl.HMAC](t)(openssl.NewHMAC(data, openssl.EVP_SHA256))
+	must[int](t)(m.Write(data))
+
+	key, iv := beside(make([]byte, 32)), beside(make([]byte, 12))
+	enc := must[openssl.AuthenticatedEncryptionCipherCtx](t)(openssl.NewGCMEncryptionCipherCtx(256, nil, key, iv))
+	ok(t, enc.ExtraData(data))
+	sealed := beside(must[[]byte](t)(enc.EncryptUpdate(data)))
+	must[[]byte](t)(enc.EncryptFinal())
+	dec := must[openssl.AuthenticatedDecryptionCipherCtx](t)(openssl.NewGCMDecryptionCipherCtx(256, nil, key, iv))
+	ok(t, dec.ExtraData(data))
+	ok(t, dec.SetTag(beside(must[[]byte](t)(enc.GetTag()))))
+	if got := must[[]byte](t)(dec.DecryptUpdate(sealed)); !bytes.Equal(got, data) {
+		t.Errorf("decrypted %q", got)
+	}
+	must[[]byte](t)(dec.DecryptFinal())
+
+	id := issue(t, nil, "name", "IP:192.0.2.1", false)
+	cert, private := id.pem(t)
+	must[openssl.PrivateKey](t)(openssl.LoadPrivateKeyFromPEM(beside(private)))
+	must[openssl.PrivateKey](t)(openssl.LoadPrivateKeyFromPEMWithPassword(beside(private), "x"))
+	must[openssl.PrivateKey](t)(openssl.LoadPrivateKeyFromDER(beside(must[[]byte](t)(id.key.MarshalPKCS1PrivateKeyDER()))))
+	must[openssl.PublicKey](t)(openssl.LoadPublicKeyFromPEM(beside(must[[]byte](t)(id.key.MarshalPKIXPublicKeyPEM()))))
+	must[openssl.PublicKey](t)(openssl.LoadPublicKeyFromDER(beside(must[[]byte](t)(id.key.MarshalPKIXPublicKeyDER()))))
+	must[*openssl.Certificate](t)(openssl.LoadCertificateFromPEM(beside(cert)))
+	must[*openssl.DH](t)(openssl.LoadDHParametersFromPEM(beside([]byte(ffdhe2048))))
+	ok(t, must[*openssl.CertificateStore](t)(openssl.NewCertificateStore()).LoadCertificatesFromPEM(beside(cert)))
+	sig := must[[]byte](t)(id.key.SignPKCS1v15(openssl.SHA256_Method, data))
+	ok(t, id.key.VerifyPKCS1v15(openssl.SHA256_Method, data, beside(sig)))
+	ok(t, id.cert.CheckIP(net.IP(beside([]byte{192, 0, 2, 1})), 0))
+
+	below, out := pipe(t)
+	conn := must[*openssl.Conn](t)(openssl.Server(below, id.ctx(t)))
+	done := echo(conn)
+	client := must[*openssl.Conn](t)(openssl.Client(out, (*identity)(nil).ctx(t)))
+	must[int](t)(client.Write(data))
+	got := beside(make([]byte, len(data)))
+	must[int](t)(io.ReadFull(client, got))
+	if !bytes.Equal(got, data) {
+		t.Errorf("%q comes back", got)
+	}
+	client.Close()
+	<-done
 }
 
 // Ciphers are those of the standard library, and refuse sizes that are wrong.

@@ -74,7 +74,6 @@ type hash struct {
 	ctx     *C.EVP_MD_CTX
 	number  EVP_MD
 	engine  *Engine
-	done    bool // Sum has been called since the last Reset
 	cleanup runtime.Cleanup
 }
 
@@ -115,7 +114,6 @@ func (s *hash) Reset() error {
 	if ok == 0 {
 		return failure("digest", &errs)
 	}
-	s.done = false
 	return nil
 }
 
@@ -124,8 +122,8 @@ func (s *hash) Write(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := s.usable(); err != nil {
-		return 0, err
+	if s.ctx == nil {
+		return 0, errHashClosed
 	}
 	var errs C.compat_err
 	ok := C.compat_digest_update(s.ctx, ptr(p), C.size_t(len(p)), &errs)
@@ -136,34 +134,24 @@ func (s *hash) Write(p []byte) (n int, err error) {
 	return len(p), nil
 }
 
-func (s *hash) usable() error {
+// sum ends the digest and starts a new one.
+func (s *hash) sum(result []byte) error {
 	if s.ctx == nil {
 		return errHashClosed
 	}
-	if s.done {
-		return errors.New("openssl: the hash is finished: call Reset")
-	}
-	return nil
-}
-
-func (s *hash) sum(result []byte) error {
-	if err := s.usable(); err != nil {
-		return err
-	}
 	var errs C.compat_err
-	ok := C.compat_digest_final(s.ctx, (*C.uchar)(ptr(result)), &errs)
+	ok := C.compat_digest_final(s.ctx, ptr(result), C.int(s.number), s.engine.ptr(), &errs)
 	runtime.KeepAlive(s)
 	if ok == 0 {
 		return failure("digest", &errs)
 	}
-	s.done = true
 	return nil
 }
 
 // digest is a whole digest in one call.
 func digest(number EVP_MD, data, result []byte) error {
 	var errs C.compat_err
-	if C.compat_digest(C.int(number), ptr(data), C.size_t(len(data)), (*C.uchar)(ptr(result)), &errs) == 0 {
+	if C.compat_digest(C.int(number), ptr(data), C.size_t(len(data)), ptr(result), &errs) == 0 {
 		return failure("digest", &errs)
 	}
 	return nil

@@ -14,7 +14,7 @@ func NewMD4HashWithEngine(e *Engine) (*MD4Hash, error) {
 	return start(s, &s.hash, EVP_MD4, e)
 }
 
-// Sum returns the digest of all data. Call Reset before the next Write.
+// Sum returns the digest of all data since the last Sum or Reset, and starts a new one.
 func (s *MD4Hash) Sum() (result [16]byte, err error) { return result, s.sum(result[:]) }
 
 // MD4 returns the digest of data.
@@ -33,7 +33,7 @@ func NewMD5HashWithEngine(e *Engine) (*MD5Hash, error) {
 	return start(s, &s.hash, EVP_MD5, e)
 }
 
-// Sum returns the digest of all data. Call Reset before the next Write.
+// Sum returns the digest of all data since the last Sum or Reset, and starts a new one.
 func (s *MD5Hash) Sum() (result [16]byte, err error) { return result, s.sum(result[:]) }
 
 // MD5 returns the digest of data.
@@ -52,7 +52,7 @@ func NewSHA1HashWithEngine(e *Engine) (*SHA1Hash, error) {
 	return start(s, &s.hash, EVP_SHA1, e)
 }
 
-// Sum returns the digest of all data. Call Reset before the next Write.
+// Sum returns the digest of all data since the last Sum or Reset, and starts a new one.
 func (s *SHA1Hash) Sum() (result [20]byte, err error) { return result, s.sum(result[:]) }
 
 // SHA1 returns the digest of data.
@@ -71,7 +71,7 @@ func NewSHA256HashWithEngine(e *Engine) (*SHA256Hash, error) {
 	return start(s, &s.hash, EVP_SHA256, e)
 }
 
-// Sum returns the digest of all data. Call Reset before the next Write.
+// Sum returns the digest of all data since the last Sum or Reset, and starts a new one.
 func (s *SHA256Hash) Sum() (result [32]byte, err error) { return result, s.sum(result[:]) }
 
 // SHA256 returns the digest of data.

@@ -87,7 +87,7 @@ func (h *HMAC) Final() (result []byte, err error) {
 	}
 	var errs C.compat_err
 	result = make([]byte, h.size)
-	ok := C.compat_hmac_final(h.h, (*C.uchar)(ptr(result)), &errs)
+	ok := C.compat_hmac_final(h.h, ptr(result), &errs)
 	runtime.KeepAlive(h)
 	if ok == 0 {
 		return nil, failure("HMAC", &errs)
