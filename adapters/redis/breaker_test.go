@@ -49,7 +49,7 @@ func TestBreakerCountsABurstOnce(t *testing.T) {
 	again := begin()
 	require.NotNil(t, again, "the first trial takes longer than the pause")
 	burst[0](true)
-	require.Equal(t, first, pause(), "a call from before the pause is no trial")
+	require.Equal(t, first, pause(), "a call from before the pause is not a trial")
 	trial(true)
 	require.Equal(t, 2*first, pause())
 	again(true)

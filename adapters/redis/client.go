@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -38,6 +41,16 @@ type ClientOptions struct {
 	PoolSize int
 }
 
+// String describes the options without the passwords.
+func (o ClientOptions) String() string { return "Redis at " + strings.Join(o.Addrs, ", ") }
+
+// Format prints what String returns, whatever the verb is, so that no verb shows a
+// password.
+func (o ClientOptions) Format(f fmt.State, _ rune) { io.WriteString(f, o.String()) }
+
+// LogValue logs what String returns, so that no handler of log/slog shows a password.
+func (o ClientOptions) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
 // ParseURL parses an address of Redis:
 //
 //	redis://user@host:6379/0
@@ -46,8 +59,8 @@ type ClientOptions struct {
 //	redis://host1:26379,host2:26379/0?master=name
 //	redis://host1:6379,host2:6379?cluster=true
 //
-// rediss is for TLS: then tls is true, and the caller sets TLS. An error does not
-// contain the password.
+// rediss is for TLS: then tls is true, and the caller sets TLS. An error contains no part
+// of the address, which may be a password at the wrong place.
 func ParseURL(text string) (o ClientOptions, tls bool, err error) {
 	o, tls, err = parseURL(text)
 	if err != nil {
@@ -90,7 +103,7 @@ func parseURL(text string) (o ClientOptions, tls bool, err error) {
 		}
 		if db := strings.TrimPrefix(u.Path, "/"); db != "" {
 			if o.DB, err = strconv.Atoi(db); err != nil || o.DB < 0 {
-				return o, false, fmt.Errorf("want the number of a database as the path, got %q", u.Path)
+				return o, false, errors.New("want the number of a database as the path")
 			}
 		}
 	}
@@ -111,7 +124,7 @@ func parseURL(text string) (o ClientOptions, tls bool, err error) {
 		case "pool":
 			o.PoolSize, wrong = strconv.Atoi(value)
 		default:
-			return o, false, fmt.Errorf("unknown parameter %q; want master, cluster, db or pool", key)
+			return o, false, errors.New("unknown parameter; want master, cluster, db or pool")
 		}
 		if wrong != nil || len(values) > 1 {
 			return o, false, fmt.Errorf("wrong value of %s", key)
@@ -120,16 +133,19 @@ func parseURL(text string) (o ClientOptions, tls bool, err error) {
 	return o, scheme == "rediss", o.check()
 }
 
-// splitHosts returns addresses with ports.
+// splitHosts returns addresses with ports. Its error does not contain them: without a host,
+// a password is at their place.
 func splitHosts(hosts string) (list []string, err error) {
-	for host := range strings.SplitSeq(hosts, ",") {
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			if host == "" || strings.HasSuffix(host, ":") || net.ParseIP(host) == nil && strings.Contains(strings.Trim(host, "[]"), ":") && !strings.HasPrefix(host, "[") {
-				return nil, fmt.Errorf("want host:port, got %q", host)
-			}
-			host = net.JoinHostPort(strings.Trim(host, "[]"), "6379")
+	for text := range strings.SplitSeq(hosts, ",") {
+		host, port, err := net.SplitHostPort(text)
+		if err != nil { // there is no port
+			host, port = strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"), "6379"
 		}
-		list = append(list, host)
+		_, noIP := netip.ParseAddr(host)
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, "[]:") && noIP != nil {
+			return nil, errors.New("want host:port with a number as the port")
+		}
+		list = append(list, net.JoinHostPort(host, port))
 	}
 	return list, nil
 }

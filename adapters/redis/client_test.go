@@ -1,7 +1,9 @@
 package sslredis_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -28,6 +30,7 @@ func TestParseURL(t *testing.T) {
 		{"rediss://me:p%40ss:w@redis.example.org:1", clientOptions{Addrs: []string{"redis.example.org:1"}, Username: "me", Password: "p@ss:w"}, true},
 		{"redis://:p@[::1]:6379/?pool=5", clientOptions{Addrs: []string{"[::1]:6379"}, Password: "p", PoolSize: 5}, false},
 		{"redis://[::1]", clientOptions{Addrs: []string{"[::1]:6379"}}, false},
+		{"redis://[fe80::1%25eth0]:1", clientOptions{Addrs: []string{"[fe80::1%25eth0]:1"}}, false},
 		{"redis://::1", clientOptions{Addrs: []string{"[::1]:6379"}}, false},
 		{"unix:///run/redis.sock?db=1", clientOptions{Addrs: []string{"/run/redis.sock"}, DB: 1}, false},
 		{"redis://a:1,b:2/?master=m", clientOptions{Addrs: []string{"a:1", "b:2"}, MasterName: "m"}, false},
@@ -42,6 +45,8 @@ func TestParseURL(t *testing.T) {
 		"", "localhost:6379", "http://hunter2@localhost", "redis://", "redis://:hunter2@", "redis://a,b", "redis://a/x", "redis://a/-1", "redis://a:b:c",
 		"redis://a?x=1", "redis://a?cluster=x", "redis://a?cluster=true&master=m", "redis://a/1?cluster=true", "redis://a?db=1&db=2", "redis://a#b",
 		"unix://host/path", "unix://", "redis://a?%zz", "redis://me:hunter2%zz@a", "redis://a?pool=-1", "redis://a,,b?cluster=true",
+		"redis://:hunter2", "redis://me:hunter2", "redis://:hunter2/0", "redis://a:1,me:hunter2?cluster=true", "redis://me:x:hunter2", "redis://a/hunter2", "redis://a?hunter2=1",
+		"redis://a:0", "redis://a:65536", "redis://a:-1", "redis://a:+1", "redis://:6379", "redis://[hunter2]:1:1", "redis://me:[hunter2", "unix://:hunter2/x",
 		"redis://me:x/hunter2@a:1", "redis://me:x?hunter2@a:1", "redis://me:x#hunter2@a:1",
 	} {
 		_, _, err := sslredis.ParseURL(url)
@@ -50,6 +55,43 @@ func TestParseURL(t *testing.T) {
 	}
 	_, err := sslredis.NewClient(clientOptions{})
 	require.Error(t, err)
+}
+
+// Nothing prints a password or a secret.
+func TestNothingPrintsSecrets(t *testing.T) {
+	o := sslredis.ClientOptions{Addrs: []string{"localhost:1"}, Username: "me", Password: "hunter2", SentinelPassword: "hunter2"}
+	keys := secret(t, 1)
+	k, err := sslredis.NewKeeper(sslredis.Options{Client: clientOf(t, clientOptions{Addrs: o.Addrs}), Secret: keys})
+	require.NoError(t, err)
+	_, err = k.TicketKeys("web")
+	require.NoError(t, err)
+	key := k.Keys("web")[0]
+	store := newStore(t, k.Options)
+	for _, v := range []any{o, &o, keys, *keys, k, k.Options, store, []any{k, keys, o}, struct{ Secret *sslredis.Secret }{keys}} {
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("", "v", v)
+		slog.New(slog.NewTextHandler(&log, nil)).Info("", "v", v)
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
+			fmt.Fprintf(&log, verb+"\n", v)
+		}
+		for _, leak := range append([]string{"hunter2", fmt.Sprintf("%x", "hunter2")}, leaks(append(keys.Derived(), key[:])...)...) {
+			require.NotContains(t, log.String(), leak, "%T", v)
+		}
+	}
+	require.Equal(t, "Redis at localhost:1", fmt.Sprint(o))
+	require.Equal(t, "ticket keys that change every 1h0m0s", fmt.Sprintf("%+v", k))
+	require.Equal(t, "secret of a fleet", fmt.Sprintf("%#v", *keys))
+
+}
+
+// leaks returns the beginning of a key in the forms of package fmt and of JSON.
+func leaks(keys ...[]byte) (list []string) {
+	for _, key := range keys {
+		key = key[:6]
+		goForm, _, _ := strings.Cut(fmt.Sprintf("%#v", key), "}")
+		list = append(list, fmt.Sprintf("%x", key), fmt.Sprintf("%x", string(key)), strings.Trim(fmt.Sprint(key), "[]"), strings.TrimPrefix(goForm, "[]byte{"))
+	}
+	return list
 }
 
 // shares checks that a session of one client is found by another one, and that a Keeper

@@ -64,6 +64,12 @@ func (k *Keeper) EpochName(epoch int64) string {
 	return k.Secret.list[0].epochName(k.Prefix, k.label(epoch))
 }
 
+// Derived returns the keys that are derived from the first secret.
+func (s *Secret) Derived() [][]byte {
+	own := s.list[0]
+	return [][]byte{own.names, own.values, own.epochs, own.derived}
+}
+
 // Seal and Open use the first secret.
 func (s *Secret) Seal(name string, plain []byte) ([]byte, error) { return s.list[0].seal(name, plain) }
 func (s *Secret) Open(name string, value []byte) ([]byte, error) { return s.list[0].open(name, value) }

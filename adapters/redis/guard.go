@@ -105,13 +105,19 @@ func (g *guard) endLine(line []byte) error {
 	}
 	each := 1 // elements of a list for each that it counts
 	switch line[0] {
+	case '|': // an attribute of RESP 3, for each of which go-redis calls itself
+		return fmt.Errorf("%w: an attribute", errReply)
 	case '$', '=', '!':
-		n, err := length(line, maxBulk)
+		limit := maxBulk
+		if line[0] == '!' {
+			limit = maxLine
+		}
+		n, err := length(line, limit)
 		if n >= 0 {
 			g.skip = n + len("\r\n")
 		}
 		return err
-	case '%', '|':
+	case '%':
 		each = 2
 	case '*', '~', '>':
 	default:

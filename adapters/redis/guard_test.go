@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -42,6 +43,10 @@ var replies = []struct {
 	{"$1x\r\n", false},
 	{"$3\n", false},
 	{"-" + strings.Repeat("x", 20000), false},
+	{fmt.Sprintf("!%d\r\n", 64<<10), false}, // an error is written to a log
+	{"|0\r\n+OK\r\n", false},                // an attribute: see guard.go
+	{"|1\r\n+a\r\n+b\r\n+OK\r\n", false},
+	{"*2\r\n|1\r\n+a\r\n+b\r\n:1\r\n:2\r\n", false},
 }
 
 // Replies within the bounds pass, and others do not, however they are cut.
@@ -74,7 +79,8 @@ func FuzzReplies(f *testing.F) {
 // A Redis that announces huge or deeply nested replies gets an error, and neither memory
 // nor the process.
 func TestGuardAgainstALyingRedis(t *testing.T) {
-	for _, reply := range []string{"$9223372036854775800\r\n", fmt.Sprintf("$%d\r\n", 500<<20), strings.Repeat("*1\r\n", 1<<20), strings.Repeat("junk", 100), "*2\r\n"} {
+	defer debug.SetMaxStack(debug.SetMaxStack(16 << 20)) // more ends the process
+	for _, reply := range []string{"$9223372036854775800\r\n", fmt.Sprintf("$%d\r\n", 500<<20), strings.Repeat("*1\r\n", 1<<20), strings.Repeat("junk", 100), "*2\r\n", strings.Repeat("|0\r\n", 1<<20)} {
 		addr := testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
 			if _, err := conn.Read(make([]byte, 1000)); err == nil {
 				io.Copy(conn, bytes.NewReader([]byte(reply)))
@@ -88,5 +94,44 @@ func TestGuardAgainstALyingRedis(t *testing.T) {
 		require.Error(t, err)
 		require.Empty(t, data)
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<20), "%.20q", reply)
+	}
+}
+
+// lying returns a Store whose Redis answers each request after the first with reply, and
+// closes the connection. The first is HELLO, which it does not know.
+func lying(t *testing.T, reply string) *sslredis.Store {
+	return newStore(t, options(t, testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
+		for _, answer := range []string{"-ERR unknown command\r\n", reply} {
+			if _, err := conn.Read(make([]byte, 1000)); err != nil {
+				return
+			}
+			io.WriteString(conn, answer)
+		}
+	})))
+}
+
+// Delete succeeds only if Redis says that the session is removed, and that it remembers this
+// or has no memory for it.
+func TestDeleteNeedsBothAnswers(t *testing.T) {
+	for reply, ok := range map[string]bool{
+		":1\r\n+OK\r\n":                      true,
+		":0\r\n+OK\r\n":                      true,
+		":1\r\n-OOM command not allowed\r\n": true,
+		":1\r\n":                             false,
+		":1\r\n+":                            false,
+		":1\r\n-NOPERM no permission for SET\r\n": false,
+		":1\r\n$-1\r\n":  false,
+		"$-1\r\n+OK\r\n": false,
+		"-NOPERM no permission for DEL\r\n+OK\r\n": false,
+		"": false,
+	} {
+		store := lying(t, reply)
+		err := store.Delete(patient(t), id)
+		require.Equal(t, ok, err == nil, "%q: %v", reply, err)
+		want := sslredis.StoreStats{Deletes: 1}
+		if !ok {
+			want = sslredis.StoreStats{Errors: 1}
+		}
+		require.Equal(t, want, store.Stats(), "%q", reply)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	mathrand "math/rand/v2"
 	"slices"
 	"sync"
@@ -165,6 +166,12 @@ func (k *Keeper) Close() error {
 	}
 	return nil
 }
+
+// String describes the Keeper without its keys.
+func (k *Keeper) String() string { return "ticket keys that change every " + k.Epoch.String() }
+
+// Format prints what String returns, whatever the verb is, so that no verb shows a key.
+func (k *Keeper) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
 
 // Stats returns the counters.
 func (k *Keeper) Stats() KeeperStats {

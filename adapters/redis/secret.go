@@ -37,6 +37,12 @@ type Secret struct {
 	list []secret // the first seals, all open
 }
 
+// String says that it is a secret, and shows nothing of it.
+func (s Secret) String() string { return "secret of a fleet" }
+
+// Format prints what String returns, whatever the verb is, so that no verb shows a key.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
 // secret has the keys that are derived from one secret, each with one use.
 type secret struct {
 	names, values, epochs, derived []byte

@@ -172,6 +172,8 @@ func pack(own *secret, name string, data []byte, expires time.Time) ([]byte, err
 	return own.seal(name, append(plain, data...))
 }
 
+var errNoAnswer = errors.New("Redis has not answered whether the session is deleted")
+
 // Delete removes a session. If Redis does not have it, Delete returns nil. For two hours, a
 // Store of the same session has no effect: it may be on its way when a client is logged out.
 // If Redis has no memory to remember this, the session is only removed.
@@ -187,12 +189,19 @@ func (s *Store) Delete(ctx context.Context, id []byte) error {
 		}
 		all = errors.Join(all, s.call(ctx, &s.writes, func(ctx context.Context) error {
 			var del *redis.IntCmd
-			s.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			var set *redis.StatusCmd
+			_, err := s.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
 				del = p.Del(ctx, name) // also a Redis without memory does this
-				p.Set(ctx, name, mark, deletedFor)
+				set = p.Set(ctx, name, mark, deletedFor)
 				return nil
 			})
-			return del.Err()
+			switch {
+			case del.Err() == nil && redis.IsOOMError(set.Err()):
+				return nil
+			case errors.Is(err, redis.Nil):
+				return errNoAnswer // it does not mean that there is no session
+			}
+			return err
 		}))
 	}
 	if all == nil {
