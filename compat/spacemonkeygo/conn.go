@@ -56,10 +56,10 @@ var (
 // WARNING: Nothing verifies the name of the server; call VerifyHostname after the
 // handshake, or use Dial. Without VerifyPeer in ctx nothing verifies its certificate
 // either.
-func Client(conn net.Conn, ctx *Ctx) (*Conn, error) { return newConn(conn, ctx, true) }
+func Client(conn net.Conn, ctx *Ctx) (*Conn, error) { return checked(newConn(conn, ctx, true)) }
 
 // Server returns the server's end of a TLS connection over conn.
-func Server(conn net.Conn, ctx *Ctx) (*Conn, error) { return newConn(conn, ctx, false) }
+func Server(conn net.Conn, ctx *Ctx) (*Conn, error) { return checked(newConn(conn, ctx, false)) }
 
 func newConn(conn net.Conn, ctx *Ctx, client bool) (*Conn, error) {
 	switch {
@@ -74,10 +74,16 @@ func newConn(conn net.Conn, ctx *Ctx, client bool) (*Conn, error) {
 		c.sni = ctx.sni
 		ctx.mu.Unlock()
 	}
-	if c.sni == nil {
-		if _, err := c.engine(); err != nil { // rather now than in the handshake
-			return nil, err
-		}
+	return c, nil
+}
+
+// checked returns an error now if the settings cannot work, rather than in the handshake.
+func checked(c *Conn, err error) (*Conn, error) {
+	if err == nil && c.sni == nil {
+		_, err = c.engine()
+	}
+	if err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -107,7 +113,7 @@ func (c *Conn) start() (*sslnet.Conn, error) {
 }
 
 func (c *Conn) makeTLS() (*sslnet.Conn, error) {
-	if c.sni != nil || !c.client && c.settings.tickets.store != nil {
+	if c.sni != nil || !c.client && c.tickets().store != nil {
 		tls := sslnet.Server(c.below, nil)
 		return tls, tls.SetChoose(c.chooser(c.sni))
 	}
@@ -188,13 +194,13 @@ func (c *Conn) judge(tls *sslnet.Conn) error {
 	if !c.client && c.SSL.name == "" {
 		c.SSL.name = tls.ServerName()
 	}
-	verify, mode := c.SSL.verify, c.SSL.policy.mode
+	used := c.SSL.used
 	c.SSL.mu.Unlock()
-	result, ok, err := judge(tls, verify)
+	result, ok, err := judge(tls, used.verify)
 	c.result.Store(int64(result))
 	switch {
 	case err != nil:
-	case ok, mode&VerifyPeer == 0:
+	case ok, used.mode&VerifyPeer == 0:
 		return nil
 	default:
 		err = errors.New("openssl: the verify callback refuses the peer: " + sslfilter.VerifyCode(result).String())

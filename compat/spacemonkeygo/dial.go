@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
@@ -90,16 +91,25 @@ func (c *Conn) dialed(host string, flags DialFlags, session []byte) error {
 
 type listener struct {
 	net.Listener
-	ctx *Ctx
+	ctx    *Ctx
+	worked atomic.Bool // the settings of ctx were all right at some time
 }
 
 // Accept returns the next connection. Its handshake runs in the first Read or Write.
+//
+// If the settings of the context cannot work, that is the error of the handshake, since
+// the program may be about to change them: an error of Accept would end a server whose
+// certificate is replaced. A context that has never worked is an error of Accept.
 func (l *listener) Accept() (net.Conn, error) {
 	below, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := Server(below, l.ctx)
+	conn, err := newConn(below, l.ctx, false)
+	if err == nil && !l.worked.Load() {
+		_, err = checked(conn, nil)
+		l.worked.Store(err == nil)
+	}
 	if err != nil {
 		below.Close()
 		return nil, err
@@ -108,7 +118,14 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 // NewListener returns a listener for TLS over the connections of inner.
-func NewListener(inner net.Listener, ctx *Ctx) net.Listener { return &listener{inner, ctx} }
+func NewListener(inner net.Listener, ctx *Ctx) net.Listener {
+	l := &listener{Listener: inner, ctx: ctx}
+	if ctx != nil {
+		_, err := newSSL(ctx, false).engine()
+		l.worked.Store(err == nil)
+	}
+	return l
+}
 
 // Listen listens for TLS connections at laddr.
 func Listen(network, laddr string, ctx *Ctx) (net.Listener, error) {

@@ -35,8 +35,15 @@ type SSL struct {
 	settings *settings
 	policy   policy
 	verify   VerifyCallback
+	used     demand // of the handshake: later changes have no effect
 	name     string // the server name: to be sent, or from the ClientHello
 	client   bool
+}
+
+// demand says how a connection verifies its peer.
+type demand struct {
+	mode   VerifyOptions
+	verify VerifyCallback
 }
 
 func newSSL(ctx *Ctx, client bool) *SSL {
@@ -45,10 +52,12 @@ func newSSL(ctx *Ctx, client bool) *SSL {
 	return s
 }
 
-// engine returns the context of the engine for this connection.
+// engine returns the context of the engine for this connection. The peer is then judged
+// by what is set now: with a callback, the context itself refuses nobody.
 func (s *SSL) engine() (*sslfilter.Ctx, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used = demand{s.policy.mode, s.verify}
 	return s.settings.engine(s.client, s.policy)
 }
 
@@ -59,18 +68,46 @@ func (s *SSL) GetServername() string {
 	return s.name
 }
 
+// tickets returns the ticket keys of the settings.
+func (s *SSL) tickets() *tickets {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings.tickets
+}
+
 // SetSSLCtx makes the connection use the certificate, key, CAs, ciphers and versions
-// of ctx. How the client is verified stays as it is, unless ctx demands more: a
-// connection that had no VerifyPeer gets that of ctx, with its callback.
+// of ctx. A connection that had no VerifyPeer gets the mode, depth and callback of ctx.
+// With VerifyPeer in both, the peer must satisfy both: the modes are combined, the
+// smaller depth counts, and both callbacks must accept each step, the first that of the
+// connection. Where there is no callback, OpenSSL's result counts instead.
 func (s *SSL) SetSSLCtx(ctx *Ctx) {
 	settings, p, verify := ctx.snapshot()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settings = settings
-	if s.policy.mode&VerifyPeer == 0 {
-		s.policy.mode, s.policy.depth, s.policy.callback, s.verify = p.mode, p.depth, p.callback, verify
+	switch {
+	case s.policy.mode&VerifyPeer == 0:
+		s.verify = verify
+		s.policy.depth = p.depth
+	case p.mode&VerifyPeer != 0:
+		s.verify = both(s.verify, verify)
+		if p.depth >= 0 && (s.policy.depth < 0 || p.depth < s.policy.depth) {
+			s.policy.depth = p.depth
+		}
 	}
 	s.policy.mode |= p.mode
+	s.policy.callback = s.verify != nil
+}
+
+// both returns a callback that accepts a step if a and b do. nil stands for OpenSSL's
+// own result.
+func both(a, b VerifyCallback) VerifyCallback {
+	if a == nil && b == nil {
+		return nil
+	}
+	return func(ok bool, store *CertificateStoreCtx) bool {
+		return (a == nil && ok || a != nil && a(ok, store)) && (b == nil && ok || b != nil && b(ok, store))
+	}
 }
 
 // SetVerify sets how the peer is verified; see Ctx.SetVerify.
@@ -141,10 +178,7 @@ func (s *SSL) chooser(sni TLSExtServernameCallback) func(context.Context, net.Co
 				return nil, fmt.Errorf("openssl: the server name callback refuses %q", hello.ServerName)
 			}
 		}
-		s.mu.Lock()
-		tickets := s.settings.tickets
-		s.mu.Unlock()
-		if err := tickets.refresh(hello); err != nil {
+		if err := s.tickets().refresh(hello); err != nil {
 			return nil, err
 		}
 		return s.engine()
