@@ -250,6 +250,20 @@ static int of_context(const fssl_ctx_data *data, const SSL_SESSION *session)
     return len == data->session_context_len && memcmp(context, data->session_context, len) == 0;
 }
 
+/* Moves the client's own certificate from the session to the connection. */
+static int take_leaf(fssl_conn *c, SSL_SESSION *session)
+{
+    X509 *leaf = SSL_SESSION_get0_peer(session);
+
+    if (leaf == NULL)
+        return 1;
+    if (!X509_up_ref(leaf))
+        return 0;
+    X509_free(c->leaf);
+    c->leaf = leaf;
+    return fssl_session_drop_peer(session);
+}
+
 /*
  * Stores in the session which certificates the client has sent, and takes the client's own out of the session, so that
  * OpenSSL does not parse it again for each ticket. A session that was resumed has them already.
@@ -270,11 +284,7 @@ int fssl_pack_client(fssl_conn *c, SSL_SESSION *session)
     ok = ok && fssl_session_pack(session, fssl_acceptable(&c->policy, &c->verdict) ? data->certs : NULL, now, sizeof(now), sent, 0, NULL, 0,
                                  FSSL_MAX_SESSION_DATA);
     sk_X509_free(sent);
-    if (!ok || !X509_up_ref(leaf))
-        return 0;
-    X509_free(c->leaf);
-    c->leaf = leaf;
-    return fssl_session_drop_peer(session);
+    return ok && take_leaf(c, session);
 }
 
 /*
@@ -355,13 +365,16 @@ int fssl_may_resume(SSL *ssl, SSL_SESSION *session)
     return ok;
 }
 
-/* OpenSSL is about to make a ticket. If this fails, so does the handshake. */
+/*
+ * OpenSSL is about to make a ticket. If this fails, so does the handshake. In TLS 1.2 OpenSSL encodes the session even if
+ * the ticket will be empty, and fails if the session is larger than a ticket can be, as with a large certificate.
+ */
 static int ticket_cb(SSL *ssl, void *arg)
 {
     fssl_conn *c = SSL_get_app_data(ssl);
 
     (void)arg;
-    if (c == NULL || c->no_ticket || fssl_pack_client(c, SSL_get_session(ssl)))
+    if (c == NULL || (c->no_ticket ? take_leaf(c, SSL_get_session(ssl)) : fssl_pack_client(c, SSL_get_session(ssl))))
         return 1;
     c->wire.full = c->wire.starved = 1; /* so that the error is a lack of memory */
     return 0;

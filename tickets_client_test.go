@@ -339,6 +339,31 @@ func TestResumeClientCertLargeChain(t *testing.T) {
 	})
 }
 
+// A client whose own certificate is too large for a ticket of TLS (65,535 bytes), or for a ticket that
+// every OpenSSL accepts, gets none. Its handshake succeeds, and the server shows the certificate.
+func TestResumeClientCertLargeCertificate(t *testing.T) {
+	kinds := map[string]testkit.Change{"tickets": nil, "stored": func(o *sslfilter.Options) { o.StatefulSessions = true }}
+	for name, kind := range kinds {
+		t.Run(name, func(t *testing.T) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				for _, size := range []int{7 << 10, 9 << 10, 63 << 10, 65 << 10, 66 << 10, 90 << 10} {
+					text := testkit.Mint(t, x509.Certificate{ExtraExtensions: []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, size)}}})
+					ctx := testkit.Ctx(t, testkit.Requiring(resuming(new(sslfilter.TicketKeys)), kind))
+					s, g := shelf{}, &guest{ctx: testkit.Ctx(t, testkit.Showing("", "client.key", testkit.UpTo(highest), func(o *sslfilter.Options) { o.CrtMem = text }))}
+					for i := range 2 {
+						f, err := s.meet(t, g, ctx)
+						require.NoError(t, err, "%d bytes", size)
+						require.Equal(t, i > 0 && (size == 7<<10 || kind != nil), f.Resumed(), "%d bytes", size)
+						require.True(t, f.ClientCertValid())
+						require.Equal(t, testkit.DER(t, text), f.Peer().Sent[0])
+						require.Len(t, f.ClientCertIDs(), 2)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A context keeps parsed certificates of a bounded number of clients. More clients than that are
 // resumed all the same, each with its own certificate and its own verdict. The certificates here
 // share one set of cgo_certs.c, which has four places.
