@@ -33,21 +33,31 @@ func renewed(t testing.TB, serial int64, protocols ...string) *sslfilter.Ctx {
 }
 
 // recorder is a server of net/http over crypto/tls that requires client certificates
-// and answers with the serial number of each. It knows the connections that are open.
+// and answers with the serial number of each. It knows the connections that are open,
+// from the handshake on: the client may keep one that has not served a request.
 type recorder struct {
 	*httptest.Server
-	release chan struct{} // closed by the test: requests for /slow get their second half
+	release chan struct{}   // closed by the test: requests for /slow get their second half
+	ended   <-chan struct{} // the test has ended
 
 	mu   sync.Mutex
 	open map[string]int64 // serial number by the client's address
 }
 
 func newRecorder(t testing.TB, version uint16) *recorder {
-	r := &recorder{release: make(chan struct{}), open: make(map[string]int64)}
+	r := &recorder{release: make(chan struct{}), ended: t.Context().Done(), open: make(map[string]int64)}
 	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
 	r.EnableHTTP2 = true
 	r.TLS = testkit.GoServer(t, func(c *tls.Config) {
 		c.ClientAuth, c.MinVersion, c.MaxVersion = tls.RequireAndVerifyClientCert, version, version
+		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			own := r.TLS.Clone()
+			own.VerifyConnection = func(s tls.ConnectionState) error {
+				r.opened(hello.Conn, s)
+				return nil
+			}
+			return own, nil
+		}
 	})
 	r.Config.ConnState = func(c net.Conn, state http.ConnState) {
 		if state == http.StateClosed {
@@ -61,16 +71,22 @@ func newRecorder(t testing.TB, version uint16) *recorder {
 	return r
 }
 
+func (r *recorder) opened(c net.Conn, s tls.ConnectionState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open[c.RemoteAddr().String()] = s.PeerCertificates[0].SerialNumber.Int64()
+}
+
 func (r *recorder) serve(w http.ResponseWriter, req *http.Request) {
 	serial := req.TLS.PeerCertificates[0].SerialNumber.Int64()
-	r.mu.Lock()
-	r.open[req.RemoteAddr] = serial
-	r.mu.Unlock()
 	io.Copy(io.Discard, req.Body)
 	fmt.Fprintln(w, serial)
 	if req.URL.Path == "/slow" {
 		http.NewResponseController(w).Flush()
-		<-r.release
+		select {
+		case <-r.release:
+		case <-r.ended:
+		}
 		fmt.Fprintln(w, serial)
 	}
 }
