@@ -32,6 +32,7 @@ import "C"
 
 import (
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -160,6 +161,7 @@ func records(errs *C.fssl_errors) []ErrorRecord {
 	list := make([]ErrorRecord, errs.n)
 	for i := range list {
 		e := &errs.e[i]
+		data := C.GoString(&e.data[0])
 		list[i] = ErrorRecord{
 			Code:    uint64(e.code),
 			Library: errorLibrary(e.code),
@@ -167,8 +169,8 @@ func records(errs *C.fssl_errors) []ErrorRecord {
 			Func:    C.GoString(&e._func[0]),
 			File:    C.GoString(&e.file[0]),
 			Line:    int(e.line),
-			Data:    C.GoString(&e.data[0]),
-			alert:   errorAlert(e.code),
+			Data:    data,
+			alert:   errorAlert(e.code, data),
 		}
 	}
 	return list
@@ -188,11 +190,12 @@ func errorReason(code C.ulong) string {
 	return ""
 }
 
-// errorAlert returns the number of the peer's fatal alert that code stands for,
-// or -1. OpenSSL reports alert n as reason 1000+n of the SSL library.
-func errorAlert(code C.ulong) int {
+// errorAlert returns the number of the peer's fatal alert that a record stands
+// for, or -1. OpenSSL reports alert n as reason 1000+n of the SSL library, with
+// the data "SSL alert number n". Without the data the error is OpenSSL's own.
+func errorAlert(code C.ulong, data string) int {
 	const offset = C.SSL_AD_REASON_OFFSET
-	if C.fssl_err_lib(code) != C.ERR_LIB_SSL {
+	if C.fssl_err_lib(code) != C.ERR_LIB_SSL || !strings.HasPrefix(data, "SSL alert number ") {
 		return -1
 	}
 	if reason := int(C.fssl_err_reason(code)); reason > offset && reason <= offset+255 {

@@ -502,6 +502,7 @@ size_t fssl_ctx_chain_size(SSL_CTX *ctx, int identity);
 
 /* ocsp.go */
 int fssl_ocsp_supported(void);
+void fssl_ocsp_unparsed(fssl_conn *c);
 fssl_staple *fssl_staple_new(fssl_errors *errs);
 void fssl_staple_free(fssl_staple *s);
 int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len);

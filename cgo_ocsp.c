@@ -6,6 +6,7 @@
 #ifdef OPENSSL_NO_OCSP
 
 int fssl_ocsp_supported(void) { return 0; }
+void fssl_ocsp_unparsed(fssl_conn *c) { (void)c; }
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require) { (void)ctx, (void)require; }
 int fssl_judge_ocsp(const fssl_conn *c, fssl_ocsp *o, STACK_OF(X509) *chain, const unsigned char *der, size_t len)
 {
@@ -353,6 +354,14 @@ int fssl_judge_ocsp(const fssl_conn *c, fssl_ocsp *o, STACK_OF(X509) *chain, con
     o->ignored = o->error != X509_V_OK && fssl_ignores(&c->policy, o->error);
     clear_errors();
     return o->error == X509_V_OK || o->ignored || c->policy.mode == FSSL_RECORD;
+}
+
+/* OpenSSL could not parse the stapled response, and called no callback. */
+void fssl_ocsp_unparsed(fssl_conn *c)
+{
+    memset(&c->ocsp, 0, sizeof(c->ocsp));
+    c->ocsp.outcome = FSSL_OCSP_MALFORMED;
+    c->ocsp.error = error_of(&c->ocsp);
 }
 
 /*

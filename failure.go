@@ -45,6 +45,10 @@ func (f *Filter) failure(op string, st status) error {
 		}
 		e.cause = refusal
 	}
+	if e.cause == nil && e.has("tlsv1 bad certificate status response") {
+		f.ssl.ocspUnparsed()
+		e.cause = f.ssl.ocsp().Err
+	}
 	if ocsp := f.ssl.ocsp(); e.cause == nil && !ocsp.OK() && e.has("invalid status response") {
 		e.cause = ocsp.Err
 	}

@@ -61,6 +61,7 @@ const (
 	openssl30 = 0x30000000
 	openssl32 = 0x30200000
 	openssl35 = 0x30500000
+	openssl36 = 0x30600000
 	openssl40 = 0x40000000
 )
 

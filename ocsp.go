@@ -202,6 +202,14 @@ func (h *sslHandle) ocsp() OCSPResult {
 	return r
 }
 
+// ocspUnparsed records that OpenSSL could not parse the stapled response, and
+// ended the handshake without the check. OpenSSL 3.6 was the first to parse it
+// itself.
+func (h *sslHandle) ocspUnparsed() {
+	defer runtime.KeepAlive(h)
+	C.fssl_ocsp_unparsed(h.ptr)
+}
+
 // ocspAcceptable reports whether the check of the stapled response does not make
 // the peer invalid.
 func (h *sslHandle) ocspAcceptable() bool {

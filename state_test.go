@@ -131,7 +131,7 @@ func TestStateKeyExchange(t *testing.T) {
 	if !served(t, "own DH") {
 		return
 	}
-	p := testkit.Connect(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh3072.pem") }), testkit.Client(testkit.TLS12))
+	p := testkit.Connect(t, dhServer("2", func(o *sslfilter.Options) { o.DHCert = testkit.PKI("dh3072.pem") }), dhClient("2"))
 	require.Equal(t, 3072, p.Client.State().DHBits)
 	require.Zero(t, p.Server.State().DHBits)
 	require.Zero(t, p.Client.State().Group)
