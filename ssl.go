@@ -184,6 +184,12 @@ func (h *sslHandle) facts() (s State, shown int) {
 	return s, int(facts.shown)
 }
 
+// resumed is the fact State.Resumed alone.
+func (h *sslHandle) resumed() bool {
+	defer runtime.KeepAlive(h)
+	return C.SSL_session_reused(h.ptr.ssl) != 0
+}
+
 // protocol returns the version that the handshake uses so far, even before a
 // cipher suite is negotiated.
 func (h *sslHandle) protocol() Version {

@@ -234,7 +234,10 @@ func (f *Filter) ServerName() string { return f.State().ServerName }
 // Resumed reports whether the handshake resumed an earlier session.
 //
 // Calls SSL_session_reused(3).
-func (f *Filter) Resumed() bool { return f.State().Resumed }
+func (f *Filter) Resumed() bool {
+	f.calls++
+	return f.ssl != nil && f.ssl.resumed()
+}
 
 // OCSPResponse returns the OCSP response (DER) that the server stapled to its
 // certificate, or nil. It is not verified. A client always asks for one; on a

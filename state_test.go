@@ -311,6 +311,63 @@ func TestStateCountsBytes(t *testing.T) {
 	})
 }
 
+// The methods that return a single fact return that of State, at every moment of a
+// connection. Resumed, which a server may ask after each handshake, allocates nothing.
+func TestStateSingleFacts(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		alpn := func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }
+		server, client := testkit.Ctx(t, testkit.Server(alpn)), testkit.Ctx(t, testkit.Client(alpn, testkit.UpTo(v)))
+		var session *sslfilter.Session
+		for _, resumed := range []bool{false, true} {
+			p := testkit.PairOf(t, server, client)
+			equal := func(when string) {
+				for _, f := range []*sslfilter.Filter{p.Server.Filter, p.Client.Filter} {
+					s := f.State()
+					require.Equal(t, s.Resumed, f.Resumed(), when)
+					require.Equal(t, s.Cipher, strings.TrimSuffix(f.Cipher(), "(NONE)"), when)
+					require.Equal(t, s.Version != 0, f.Version() != "(NONE)", when)
+					require.Equal(t, []any{s.CipherSuite, s.Bits, s.Group, s.ALPN, s.ServerName},
+						[]any{f.CipherSuite(), f.Bits(), f.Group(), f.ALPN(), f.ServerName()}, when)
+					require.Zero(t, testing.AllocsPerRun(100, func() { f.Resumed() }), when)
+				}
+			}
+			require.NoError(t, p.Client.SetSession(session))
+			equal("new")
+			require.NoError(t, p.Client.Handshake())
+			p.Cut = func(wire []byte) [][]byte { equal("a flight is under way"); return testkit.Whole(wire) }
+			p.Transfer()
+			require.True(t, p.Client.HandshakeDone())
+			equal("connected")
+			require.Equal(t, resumed, p.Server.Resumed())
+			require.Equal(t, resumed, p.Client.Resumed())
+			for _, s := range p.Client.Sessions() {
+				session = s
+			}
+			p.Server.Deliver([]byte("this is not TLS"))
+			require.Error(t, p.Server.Err)
+			equal("failed")
+			require.NoError(t, p.Client.CloseWrite())
+			equal("closing")
+			p.Close()
+			equal("closed")
+			require.False(t, p.Server.Resumed())
+		}
+	})
+}
+
+// Resumed is a single question to OpenSSL, and State is all of them.
+func BenchmarkResumed(b *testing.B) {
+	p := testkit.Connect(b, testkit.Server(), testkit.Client())
+	for name, ask := range map[string]func(){"Resumed": func() { p.Server.Resumed() }, "State": func() { p.Server.State() }} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				ask()
+			}
+		})
+	}
+}
+
 // A name that the peer can choose is quoted and cut, so that it is one word of one line.
 func TestStateString(t *testing.T) {
 	s := sslfilter.State{
