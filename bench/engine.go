@@ -53,8 +53,9 @@ func openEngine(pki, cert string, change func(server, client *sslfilter.Options)
 	return e, err
 }
 
-// buffers are the slices that a program needs to drive filters.
-type buffers struct{ wire, plain []byte }
+// buffers are the slices that a program needs to drive filters, and said is one for
+// a client in C.
+type buffers struct{ wire, plain, said []byte }
 
 // shake connects two new filters.
 func (e *engine) shake(b *buffers) (c, s *sslfilter.Filter, err error) {
@@ -97,50 +98,6 @@ func (e *engine) handshakes(n int) ([]float64, error) {
 		s.Close()
 		return nil
 	})
-}
-
-// visit makes one connection of a client in C.
-func (e *engine) visit(ends *cend.Ends, b *buffers, resume bool) error {
-	s, err := e.server.NewFilter()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	peer := ends.Peer(resume)
-	defer peer.Close()
-	out := make([]byte, 0, 16384)
-	for range 10 {
-		said := peer.Step(out, b.wire)
-		if b.plain, err = s.Receive(b.plain[:0], said); err != nil {
-			return err
-		}
-		b.wire = s.Outgoing(b.wire[:0])
-		if peer.Done() && s.HandshakeDone() {
-			break
-		}
-	}
-	peer.Step(out, b.wire) // the tickets
-	b.wire = b.wire[:0]
-	if !resume {
-		return ends.Keep(peer)
-	}
-	if !peer.Resumed() || !s.Resumed() {
-		return errors.New("the session was not resumed")
-	}
-	return nil
-}
-
-func (e *engine) resumed(n int) ([]float64, error) {
-	ends, err := cend.New(e.pki, subject.File(e.cert), 0)
-	if err != nil {
-		return nil, err
-	}
-	defer ends.Close()
-	var b buffers
-	if err := e.visit(ends, &b, false); err != nil {
-		return nil, err
-	}
-	return subject.Repeat(n, func() error { return e.visit(ends, &b, true) })
 }
 
 // pass sends burst messages and receives them.
@@ -349,6 +306,7 @@ func engineSubject(pki string) subject.Subject {
 		"resumed": func(arg string, n int) ([]float64, error) {
 			return of(arg, func(e *engine) ([]float64, error) { return e.resumed(n) })
 		},
+		"resumed in C": resumedInC(pki),
 		"message":      number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, 1, n) }),
 		"burst":        number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, subject.Burst(size), n) }),
 		"calls":        number(func(e *engine, size, n int) ([]float64, error) { return e.calls(size, n) }),

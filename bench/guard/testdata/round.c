@@ -5,11 +5,16 @@
  *
  *	round PKI-FOLDER
  *
- * No Go takes part: the library's cgo_*.c are linked, and cend.c is compiled in.
+ * No Go takes part: the library's cgo_*.c are linked, and the C files of cend are compiled in.
  */
 #include "cgo_helpers.h"
 
+#include "system.c"
+
+#include "flat.c"
+
 #include "cend.c"
+
 #include "cipher.c"
 
 #include <stdio.h>
@@ -132,17 +137,17 @@ static void in_c(cend *c, const char *name)
     for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         ends e;
 
-        room(c, sizes[i]);
-        if (!shake(c, &e, NULL))
+        cend_room(c, sizes[i]);
+        if (!cend_shake(c, &e, NULL))
             fail("no handshake in C");
         for (j = 0; j < ROUNDS + 2; j++) {
             if (j == 2)
                 begin();
-            if (!send_and_read(c, e.client, e.server, sizes[i], 1))
+            if (!cend_send_and_read(c, e.client, e.server, sizes[i], 1))
                 fail("bytes are missing in C");
         }
         finish(name, sizes[i], ROUNDS);
-        close_ends(&e);
+        cend_close_ends(&e);
     }
     begin();
     if (cend_handshakes(c, SHAKES) < 0)

@@ -148,7 +148,8 @@ func (p *Pairs) Messages(size, n int) (float64, error) {
 // Close frees the connections.
 func (p *Pairs) Close() { C.cend_pairs_free(p.p) }
 
-// Peer is a client for the servers of other subjects. It can resume sessions.
+// Peer is one end of a connection, whose steps the caller makes: a client for the
+// servers of other subjects, which can resume sessions, or a server.
 type Peer struct{ p *C.cend_peer }
 
 // Peer makes a client. With resume it offers the session that Keep has stored.
@@ -160,8 +161,11 @@ func (e *Ends) Peer(resume bool) *Peer {
 	return &Peer{C.cend_peer_new(e.c, r)}
 }
 
-// Step reads the server's output, and appends the client's output to out, up to
-// its capacity.
+// Accept makes a server.
+func (e *Ends) Accept() *Peer { return &Peer{C.cend_peer_accept(e.c)} }
+
+// Step reads the output of the other end, and appends that of this end to out, up
+// to its capacity.
 func (p *Peer) Step(out, in []byte) []byte {
 	n := C.cend_peer_step(p.p, (*C.uchar)(unsafe.SliceData(out[len(out):cap(out)])), C.size_t(cap(out)-len(out)),
 		(*C.uchar)(unsafe.SliceData(in)), C.size_t(len(in)))
@@ -182,7 +186,7 @@ func (e *Ends) Keep(p *Peer) error {
 	return nil
 }
 
-// Close frees the client.
+// Close ends the connection.
 func (p *Peer) Close() { C.cend_peer_free(p.p) }
 
 // CRLLookups parses the CRL in file and then looks up the certificate crt n

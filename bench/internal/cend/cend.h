@@ -49,6 +49,7 @@ void cend_pairs_free(cend_pairs *p);
 
 /* A client for the servers of other subjects; resume offers the session of cend_peer_keep. */
 cend_peer *cend_peer_new(cend *c, int resume);
+cend_peer *cend_peer_accept(const cend *c); /* a server, driven in the same way */
 size_t cend_peer_step(cend_peer *p, unsigned char *out, size_t cap, const unsigned char *in, size_t len);
 int cend_peer_done(const cend_peer *p);
 int cend_peer_resumed(const cend_peer *p);

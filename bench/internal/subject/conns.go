@@ -74,13 +74,15 @@ func (c *Conns) Handshakes(n int) ([]float64, error) {
 
 // Resumed makes n connections with a client in C that resumes its session.
 func (c *Conns) Resumed(n int, ends *cend.Ends) ([]float64, error) {
-	if err := c.visit(ends, false); err != nil {
+	in, out := make([]byte, 16384), make([]byte, 0, 16384)
+	if err := c.visit(ends, false, in, out); err != nil {
 		return nil, err
 	}
-	return Repeat(n, func() error { return c.visit(ends, true) })
+	return Repeat(n, func() error { return c.visit(ends, true, in, out) })
 }
 
-func (c *Conns) visit(ends *cend.Ends, resume bool) error {
+// visit makes one connection of a client in C, which uses the buffers in and out.
+func (c *Conns) visit(ends *cend.Ends, resume bool, in, out []byte) error {
 	a, b := memconn.Pipe()
 	server, err := c.Server(b)
 	if err != nil {
@@ -100,7 +102,6 @@ func (c *Conns) visit(ends *cend.Ends, resume bool) error {
 	}()
 	peer := ends.Peer(resume)
 	defer peer.Close()
-	in, out := make([]byte, 16384), make([]byte, 0, 16384)
 	for n := 0; ; {
 		said := peer.Step(out, in[:n])
 		if len(said) > 0 {
