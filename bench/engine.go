@@ -304,18 +304,19 @@ func engineSubject(pki string) subject.Subject {
 			return of(arg, func(e *engine) ([]float64, error) { return e.handshakes(n) })
 		},
 		"resumed": func(arg string, n int) ([]float64, error) {
-			return of(arg, func(e *engine) ([]float64, error) { return e.resumed(n) })
+			return of(arg, func(e *engine) ([]float64, error) { return e.visits(n, 0, true) })
 		},
-		"resumed in C": resumedInC(pki),
-		"message":      number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, 1, n) }),
-		"burst":        number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, subject.Burst(size), n) }),
-		"calls":        number(func(e *engine, size, n int) ([]float64, error) { return e.calls(size, n) }),
-		"calls sealed": cipherCalls,
-		"sealed":       ciphered(sealedOptions()),
-		"evp":          evpCalls,
-		"enc":          ciphered(encOptions()),
-		"memory":       number(func(e *engine, moved, n int) ([]float64, error) { return e.memory(n, moved) }),
-		"growth":       number(func(e *engine, count, n int) ([]float64, error) { return e.growth(count, n) }),
+		"resumed in C":       resumedInC(pki),
+		"client certificate": judged(pki),
+		"message":            number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, 1, n) }),
+		"burst":              number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, subject.Burst(size), n) }),
+		"calls":              number(func(e *engine, size, n int) ([]float64, error) { return e.calls(size, n) }),
+		"calls sealed":       cipherCalls,
+		"sealed":             ciphered(sealedOptions()),
+		"evp":                evpCalls,
+		"enc":                ciphered(encOptions()),
+		"memory":             number(func(e *engine, moved, n int) ([]float64, error) { return e.memory(n, moved) }),
+		"growth":             number(func(e *engine, count, n int) ([]float64, error) { return e.growth(count, n) }),
 		"context": func(arg string, n int) ([]float64, error) {
 			server, _ := ours(pki, arg)
 			return subject.Repeat(n, func() error {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
@@ -17,7 +19,7 @@ const said = 16384
 
 // visit makes one connection of a client in C. The buffers are used again: a new one
 // for each connection would measure page faults and the garbage collector.
-func (e *engine) visit(ends *cend.Ends, b *buffers, resume bool) error {
+func (e *engine) visit(ends *cend.Ends, b *buffers, resume, keep bool) error {
 	s, err := e.server.NewFilter()
 	if err != nil {
 		return err
@@ -37,26 +39,42 @@ func (e *engine) visit(ends *cend.Ends, b *buffers, resume bool) error {
 	}
 	b.said = peer.Step(b.said[:0], b.wire) // the tickets
 	b.wire = b.wire[:0]
-	if !resume {
-		return ends.Keep(peer)
+	if peer.Resumed() != resume || s.Resumed() != resume || e.cert == "cert" && !s.ClientCertValid() {
+		return fmt.Errorf("resumed: client %t, server %t; want %t", peer.Resumed(), s.Resumed(), resume)
 	}
-	if !peer.Resumed() || !s.Resumed() {
-		return errors.New("the session was not resumed")
+	if keep {
+		return ends.Keep(peer)
 	}
 	return nil
 }
 
-func (e *engine) resumed(n int) ([]float64, error) {
-	ends, err := cend.New(e.pki, subject.File(e.cert), 0)
+// visits makes n connections of a client in C, which resume the session of another one
+// before them.
+func (e *engine) visits(n, flags int, resume bool) ([]float64, error) {
+	ends, err := cend.New(e.pki, subject.File(e.cert), flags)
 	if err != nil {
 		return nil, err
 	}
 	defer ends.Close()
 	b := buffers{said: make([]byte, 0, said)}
-	if err := e.visit(ends, &b, false); err != nil {
+	if err := e.visit(ends, &b, false, true); err != nil {
 		return nil, err
 	}
-	return subject.Repeat(n, func() error { return e.visit(ends, &b, true) })
+	return subject.Repeat(n, func() error { return e.visit(ends, &b, resume, false) })
+}
+
+// judged makes n connections of a client with a certificate: full handshakes, or
+// resumed ones in which the server verifies the certificate again.
+func judged(pki string) func(arg string, n int) ([]float64, error) {
+	return func(arg string, n int) ([]float64, error) {
+		e, err := openEngine(pki, "cert", func(server, _ *sslfilter.Options) { verifiedAgain(server) })
+		if err != nil {
+			return nil, err
+		}
+		defer e.server.Close()
+		defer e.user.Close()
+		return e.visits(n, cend.ClientCert, arg == "resumed")
+	}
 }
 
 // visitInC makes the same connection with a server in C.

@@ -1,4 +1,4 @@
-/* What the C files of this folder share. */
+/* The types and functions that the C files of this folder share. */
 #ifndef BENCH_ENDS_H
 #define BENCH_ENDS_H
 #include "cend.h"
