@@ -165,9 +165,6 @@ func (c *Conn) receive(dst, wire []byte, netErr error) (plain []byte, err error)
 	default:
 		err = netErr
 	}
-	if err != nil && c.caching != nil {
-		c.caching.failed(c.filter)
-	}
 	return plain, err
 }
 

@@ -154,6 +154,9 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 	}
 	err := c.interruptible(ctx, by, h.deadline)
 	late := isTimeout(err) || h.cut.Load()
+	if err != nil {
+		c.handshakeFailed(ctx, err)
+	}
 	if errors.As(err, new(*sslfilter.ServerNameError)) {
 		h.err = err // also if it is a timeout of the function that chooses
 	}

@@ -1,6 +1,9 @@
 package sslnet
 
 import (
+	"context"
+	"errors"
+
 	"github.com/seed-014b8713/sslfilter"
 )
 
@@ -25,7 +28,7 @@ type caching struct {
 	cache SessionCache
 	key   string // "" until the handshake begins, and if there is no server name
 
-	offered bool // a session was offered, and the handshake has not failed
+	offered bool // a session was passed to the filter, and the handshake has not failed
 }
 
 // SetSessions makes this connection offer a session of cache to the server, and keep
@@ -70,11 +73,20 @@ func (c *Conn) offerSession() {
 	}
 }
 
-// failed removes the sessions of the key if a handshake that has offered one ends with
-// an error, or with the end of the network, because the session may be the reason. The
-// caller holds the mu of the connection.
-func (k *caching) failed(f *sslfilter.Filter) {
-	if k.offered && !f.HandshakeDone() {
+// handshakeFailed removes the sessions of the key if a handshake that has offered one ends with
+// err, because the session may be the reason: a server can answer a session that it does not
+// understand with an alert, with the end of the connection, or not at all. Without this, a
+// session of TLS 1.2 would be offered to such a server until it expires. The session is not the
+// reason if this side ends the handshake before a deadline, or if it refuses the certificate of
+// the server, which sends one only if it does not resume.
+func (c *Conn) handshakeFailed(ctx context.Context, err error) {
+	if c.closed.Load() || errors.Is(ctx.Err(), context.Canceled) ||
+		errors.As(err, new(*sslfilter.VerifyError)) || errors.As(err, new(*sslfilter.UsageError)) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.caching; k != nil && k.offered && c.filter != nil && !c.filter.HandshakeDone() && c.filter.SessionError() == nil {
 		k.offered = false
 		k.cache.Put(k.key, nil)
 	}

@@ -1,8 +1,12 @@
 package sslnet_test
 
 import (
+	"context"
+	"errors"
 	"io"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -79,6 +83,126 @@ func TestSessionsAfterAFailure(t *testing.T) {
 			require.False(t, dialed(t, d, addr))
 			require.True(t, dialed(t, d, addr))
 		})
+	}
+}
+
+// silence accepts connections and says nothing. begun gets a value when a ClientHello arrives.
+func silence(t *testing.T) (addr string, begun <-chan bool) {
+	arrived := make(chan bool, 10)
+	return testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			arrived <- true
+			io.Copy(io.Discard, conn)
+		}
+	}), arrived
+}
+
+// A session is removed if a server that got it does not answer, or if the connection breaks. It
+// stays if the program ends the handshake, or if the handshake fails for another reason.
+func TestSessionsFailures(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		server := echo(t, testkit.Server())
+		mute, begun := silence(t)
+		expired := echo(t, testkit.ServerOf("server-expired")).Addr().String()
+		d := &sslnet.Dialer{Ctx: testkit.Ctx(t, testkit.Client(testkit.UpTo(highest)))}
+		for name, c := range map[string]struct {
+			fail func(t *testing.T, cache *sslsession.Cache) error
+			keep bool
+		}{
+			"handshake timeout": {func(t *testing.T, cache *sslsession.Cache) error {
+				for limit := 10 * time.Millisecond; ; limit *= 2 { // a slow machine needs longer
+					_, err := (&sslnet.Dialer{Ctx: d.Ctx, Sessions: cache, HandshakeTimeout: limit}).Dial("tcp", mute)
+					if len(begun) > 0 {
+						return err
+					}
+					require.Less(t, limit, testkit.Patience)
+				}
+			}, false},
+			"deadline of the context": {func(t *testing.T, cache *sslsession.Cache) error {
+				ctx := expiring{t.Context(), make(chan struct{})}
+				go func() { <-begun; close(ctx.over) }()
+				conn := sslnet.Client(testkit.Dial(t, mute), d.Ctx)
+				defer conn.Close()
+				require.NoError(t, conn.SetSessions(cache))
+				return conn.HandshakeContext(ctx)
+			}, false},
+			"deadline of the connection": {func(t *testing.T, cache *sslsession.Cache) error {
+				conn := sslnet.Client(testkit.Dial(t, mute), d.Ctx)
+				defer conn.Close()
+				require.NoError(t, conn.SetSessions(cache))
+				go func() { <-begun; conn.SetReadDeadline(time.Now()) }()
+				_, err := conn.Read(make([]byte, 1))
+				return err
+			}, false},
+			"write error": {func(t *testing.T, cache *sslsession.Cache) error {
+				conn := sslnet.Client(unwritable{testkit.Dial(t, mute)}, d.Ctx)
+				defer conn.Close()
+				require.NoError(t, conn.SetSessions(cache))
+				return conn.Handshake()
+			}, false},
+			"canceled": {func(t *testing.T, cache *sslsession.Cache) error {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				conn := sslnet.Client(testkit.Dial(t, mute), d.Ctx)
+				defer conn.Close()
+				require.NoError(t, conn.SetSessions(cache))
+				go func() { <-begun; cancel() }()
+				return conn.HandshakeContext(ctx)
+			}, true},
+			"closed": {func(t *testing.T, cache *sslsession.Cache) error {
+				conn := sslnet.Client(testkit.Dial(t, mute), d.Ctx)
+				require.NoError(t, conn.SetSessions(cache))
+				go func() { <-begun; conn.Close() }()
+				return conn.Handshake()
+			}, true},
+			"another certificate": {func(t *testing.T, cache *sslsession.Cache) error {
+				_, err := (&sslnet.Dialer{Ctx: d.Ctx, Sessions: cache}).Dial("tcp", expired)
+				testkit.As[*sslfilter.VerifyError](t, err)
+				return err
+			}, true},
+		} {
+			t.Run(name, func(t *testing.T) {
+				cache := sslsession.NewCache(10)
+				d := &sslnet.Dialer{Ctx: d.Ctx, Sessions: cache}
+				require.False(t, dialed(t, d, server.Addr().String()))
+				before := cache.Len()
+				require.NotZero(t, before)
+				require.Error(t, c.fail(t, cache))
+				for len(begun) > 0 {
+					<-begun
+				}
+				want := 0
+				if c.keep && highest == sslfilter.VersionTLS13 {
+					want = before - 1 // the session that was offered
+				} else if c.keep {
+					want = before
+				}
+				require.Equal(t, want, cache.Len())
+			})
+		}
+	})
+}
+
+// unwritable is a connection that fails when it is written to.
+type unwritable struct{ net.Conn }
+
+func (unwritable) Read([]byte) (int, error)  { return 0, io.EOF }
+func (unwritable) Write([]byte) (int, error) { return 0, errors.New("the connection broke") }
+
+// expiring is a context whose deadline passes when over is closed.
+type expiring struct {
+	context.Context
+	over chan struct{}
+}
+
+func (c expiring) Done() <-chan struct{} { return c.over }
+
+func (c expiring) Err() error {
+	select {
+	case <-c.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
 	}
 }
 
