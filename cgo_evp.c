@@ -31,11 +31,10 @@ static void begin_call(fssl_cipher *c)
 /* --------------------------------------------------------- making a cipher */
 
 /* Returns one of FSSL_CIPHER_*: whether records can be sealed with this cipher. */
-static int fit_for_records(const EVP_CIPHER *cipher, int *ccm)
+static int fit_for_records(const EVP_CIPHER *cipher)
 {
     int mode = EVP_CIPHER_mode(cipher);
 
-    *ccm = mode == EVP_CIPH_CCM_MODE;
     if ((EVP_CIPHER_flags(cipher) & EVP_CIPH_FLAG_AEAD_CIPHER) == 0)
         return FSSL_CIPHER_NOT_AEAD;
     switch (mode) {
@@ -62,32 +61,168 @@ static int fit_for_enc(const EVP_CIPHER *cipher)
     return FSSL_CIPHER_FITS;
 }
 
-/* Prepares a direction for records. */
+/*
+ * Makes ctx a new context for records, with key or without one. OpenSSL 1.1.1 loses memory if a context of OCB mode
+ * gets a second key, so the old content is freed first.
+ */
+static int start_context(const fssl_cipher *c, EVP_CIPHER_CTX *ctx, const unsigned char *key, int encrypt)
+{
+    return EVP_CIPHER_CTX_reset(ctx) == 1 && EVP_CipherInit_ex(ctx, c->cipher, NULL, NULL, NULL, encrypt) == 1 &&
+           EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, FSSL_SEALED_NONCE, NULL) == 1 && EVP_CIPHER_CTX_iv_length(ctx) == FSSL_SEALED_NONCE &&
+           (c->mode != EVP_CIPH_CCM_MODE || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, FSSL_SEALED_TAG, NULL) == 1) &&
+           (key == NULL || EVP_CipherInit_ex(ctx, NULL, NULL, key, NULL, encrypt) == 1);
+}
+
+/*
+ * Prepares a direction. In GCM-SIV mode, OpenSSL adds the additional data of a record to those of all records before
+ * it in the same context. Each record then uses a copy of a context that has only the key.
+ */
 static int prepare(const fssl_cipher *c, fssl_flow *f, int encrypt)
 {
     f->encrypt = encrypt;
     f->ctx = EVP_CIPHER_CTX_new();
-    if (f->ctx == NULL || !c->sealed)
-        return f->ctx != NULL;
-    return EVP_CipherInit_ex(f->ctx, c->cipher, NULL, NULL, NULL, encrypt) == 1 &&
-           EVP_CIPHER_CTX_ctrl(f->ctx, EVP_CTRL_AEAD_SET_IVLEN, FSSL_SEALED_NONCE, NULL) == 1 &&
-           EVP_CIPHER_CTX_iv_length(f->ctx) == FSSL_SEALED_NONCE &&
-           (!c->ccm || EVP_CIPHER_CTX_ctrl(f->ctx, EVP_CTRL_AEAD_SET_TAG, FSSL_SEALED_TAG, NULL) == 1);
+    if (c->sealed && c->mode == EVP_CIPH_GCM_SIV_MODE && (f->keyed_ctx = EVP_CIPHER_CTX_new()) == NULL)
+        return 0;
+    return f->ctx != NULL && (!c->sealed || start_context(c, f->ctx, NULL, encrypt));
 }
 
+static int next_key(const fssl_cipher *c, fssl_flow *f);
 static int move_record(fssl_cipher *c, fssl_flow *f, const unsigned char *head, unsigned char *tag, unsigned char *to, const unsigned char *from, int n);
 
-/* Seals and opens one record with a key of zeros, so that a cipher that cannot do this is refused at once. */
-static int try_record(fssl_cipher *c)
-{
-    unsigned char head[FSSL_SEALED_HEAD] = {0, 0, 4}, tag[FSSL_SEALED_TAG], sealed[4], opened[4] = {0};
-    int ok;
+/* A record of the trial: two blocks of AES, the second one incomplete. All of it is authenticated. */
+enum { TRIAL_TEXT = 20, TRIAL_TAG = TRIAL_TEXT + FSSL_SEALED_HEAD, TRIAL_RECORD = TRIAL_TAG + FSSL_SEALED_TAG };
+static const unsigned char trial_text[TRIAL_TEXT + 1] = "plaintext of a trial";
 
-    c->out.sender = c->in.sender = 1;
-    ok = move_record(c, &c->out, head, tag, sealed, (const unsigned char *)"abcd", 4) && move_record(c, &c->in, head, tag, opened, sealed, 4) &&
-         memcmp(opened, "abcd", 4) == 0;
+static int trial_seal(fssl_cipher *c, unsigned char *record, uint64_t number)
+{
+    memset(record, 0, TRIAL_RECORD);
+    record[TRIAL_TEXT] = FSSL_SEALED_DATA;
+    record[TRIAL_TEXT + 2] = TRIAL_TEXT;
+    c->out.n = number;
+    return move_record(c, &c->out, record + TRIAL_TEXT, record + TRIAL_TAG, record, trial_text, TRIAL_TEXT);
+}
+
+/* Opens a record, and returns its text, right or wrong. */
+static int trial_open(fssl_cipher *c, unsigned char *text, const unsigned char *record, uint64_t number)
+{
+    unsigned char copy[TRIAL_RECORD];
+
+    memcpy(copy, record, sizeof(copy));
+    memset(text, 0, TRIAL_TEXT);
+    c->in.n = number;
+    return move_record(c, &c->in, copy + TRIAL_TEXT, copy + TRIAL_TAG, text, copy, TRIAL_TEXT);
+}
+
+static int trial_accept(fssl_cipher *c, const unsigned char *record, uint64_t number)
+{
+    unsigned char text[TRIAL_TEXT];
+
+    return trial_open(c, text, record, number) && memcmp(text, trial_text, TRIAL_TEXT) == 0;
+}
+
+/* Returns FSSL_CIPHER_FITS if a record is refused, as it should be. A lack of memory proves nothing. */
+static int trial_refuse(fssl_cipher *c, const unsigned char *record, uint64_t number, fssl_errors *errs)
+{
+    unsigned char text[TRIAL_TEXT];
+
+    if (trial_open(c, text, record, number))
+        return FSSL_CIPHER_FORGED;
+    return fssl_starved(0, errs) ? FSSL_CIPHER_NO_MEMORY : FSSL_CIPHER_FITS;
+}
+
+/* Alters a bit in each byte of a record and of its nonce, and then the key. */
+static int trial_alterations(fssl_cipher *c, unsigned char *record, fssl_errors *errs)
+{
+    unsigned char other[TRIAL_RECORD];
+    int i, result;
+
+    for (i = 0; i < TRIAL_RECORD; i++) {
+        record[i] ^= (unsigned char)(1 << i % 8);
+        result = trial_refuse(c, record, 1, errs);
+        record[i] ^= (unsigned char)(1 << i % 8);
+        if (result != FSSL_CIPHER_FITS)
+            return result;
+    }
+    for (i = 0; i < FSSL_SEALED_NONCE; i++) {
+        c->in.iv[i] ^= 1;
+        c->out.iv[i] ^= 1;
+        result = trial_refuse(c, record, 1, errs);
+        if (result == FSSL_CIPHER_FITS && !trial_seal(c, other, 1))
+            result = FSSL_CIPHER_BROKEN;
+        else if (result == FSSL_CIPHER_FITS && memcmp(other, record, TRIAL_TEXT) == 0)
+            result = FSSL_CIPHER_FORGED;
+        c->in.iv[i] ^= 1;
+        c->out.iv[i] ^= 1;
+        if (result != FSSL_CIPHER_FITS)
+            return result;
+    }
+    c->key[0] ^= 1;
+    if (next_key(c, &c->in)) {
+        memcpy(c->in.iv, c->out.iv, FSSL_SEALED_NONCE); /* only the key of the cipher is another one */
+        result = trial_refuse(c, record, 1, errs);
+    } else
+        result = FSSL_CIPHER_BROKEN;
+    c->key[0] ^= 1;
+    c->in.keyed = 0;
+    return result;
+}
+
+/*
+ * Seals and opens records with a key of zeros, so that a cipher that cannot do this, or that does not authenticate all
+ * that the format relies on, is refused at once. A record must not depend on those before it. Returns one of
+ * FSSL_CIPHER_*.
+ */
+static int try_records(fssl_cipher *c, fssl_errors *errs)
+{
+    unsigned char first[TRIAL_RECORD], second[TRIAL_RECORD], alone[TRIAL_RECORD];
+    int result;
+
+    c->out.sender = c->in.sender = FSSL_SEALED_CLIENT;
+    c->out.keyed = c->in.keyed = 0;
+    if (!trial_seal(c, first, 1) || !trial_seal(c, second, 2) || !trial_accept(c, first, 1) || !trial_accept(c, second, 2))
+        return FSSL_CIPHER_BROKEN;
+    c->out.keyed = c->in.keyed = 0; /* both get a new context */
+    if (!trial_seal(c, alone, 2))
+        return FSSL_CIPHER_BROKEN;
+    if (memcmp(alone, second, TRIAL_RECORD) != 0 || memcmp(first, second, TRIAL_TEXT) == 0 || memcmp(first, trial_text, TRIAL_TEXT) == 0)
+        return FSSL_CIPHER_FORGED;
+    if (!trial_accept(c, second, 2))
+        return FSSL_CIPHER_BROKEN;
+    result = trial_alterations(c, first, errs);
+    if (result == FSSL_CIPHER_FITS && !trial_accept(c, first, 1))
+        result = FSSL_CIPHER_BROKEN;
     c->out.n = c->in.n = 0;
-    return ok;
+    c->out.keyed = c->in.keyed = 0;
+    return result;
+}
+
+/* Finds the cipher and prepares both directions. Returns one of FSSL_CIPHER_*. */
+static int make_cipher(fssl_cipher *c, const char *name, fssl_errors *errs)
+{
+    int i, fit;
+
+    /* A second attempt, since OpenSSL may fail without a reason if memory is short for a moment. */
+    for (i = 0; i < 2 && c->cipher == NULL; i++)
+        c->cipher = fssl_fetch_cipher(name);
+    if (c->cipher == NULL)
+        return FSSL_CIPHER_UNKNOWN;
+    fssl_copy_text(c->name, sizeof(c->name), fssl_cipher_canonical(c->cipher));
+    for (i = 0; c->name[i] != 0; i++)
+        if (c->name[i] >= 'a' && c->name[i] <= 'z')
+            c->name[i] -= 'a' - 'A';
+    c->mode = EVP_CIPHER_mode(c->cipher);
+    c->key_len = EVP_CIPHER_key_length(c->cipher);
+    c->iv_len = EVP_CIPHER_iv_length(c->cipher);
+    c->block = EVP_CIPHER_block_size(c->cipher);
+    fit = c->sealed ? fit_for_records(c->cipher) : fit_for_enc(c->cipher);
+    if (fit != FSSL_CIPHER_FITS)
+        return fit;
+    if (!prepare(c, &c->out, 1) || !prepare(c, &c->in, 0))
+        return FSSL_CIPHER_BROKEN;
+    if (!c->sealed)
+        return FSSL_CIPHER_FITS;
+    fit = try_records(c, errs);
+    return fit == FSSL_CIPHER_BROKEN ? try_records(c, errs) : fit;
 }
 
 /*
@@ -97,40 +232,23 @@ static int try_record(fssl_cipher *c)
 fssl_cipher *fssl_cipher_new(int *refusal, const char *name, int sealed, int client, fssl_errors *errs)
 {
     fssl_cipher *c;
-    const char *canonical;
-    size_t i;
 
-    fssl_take_errors(NULL);
-    *refusal = FSSL_CIPHER_BROKEN;
+    clear_errors();
+    *refusal = FSSL_CIPHER_NO_MEMORY;
     if ((c = OPENSSL_zalloc(sizeof(*c))) == NULL) {
         done(0, errs);
         return NULL;
     }
     c->sealed = sealed;
-    if ((c->cipher = fssl_fetch_cipher(name)) == NULL) {
-        *refusal = FSSL_CIPHER_UNKNOWN;
-        goto err;
+    *refusal = make_cipher(c, name, errs);
+    if (*refusal == FSSL_CIPHER_FITS) {
+        c->out.sender = client ? FSSL_SEALED_CLIENT : FSSL_SEALED_SERVER;
+        c->in.sender = client ? FSSL_SEALED_SERVER : FSSL_SEALED_CLIENT;
+        done(1, errs);
+        return c;
     }
-    canonical = fssl_cipher_canonical(c->cipher);
-    fssl_copy_text(c->name, sizeof(c->name), canonical);
-    for (i = 0; c->name[i] != 0; i++)
-        if (c->name[i] >= 'a' && c->name[i] <= 'z')
-            c->name[i] -= 'a' - 'A';
-    c->key_len = EVP_CIPHER_key_length(c->cipher);
-    c->iv_len = EVP_CIPHER_iv_length(c->cipher);
-    c->block = EVP_CIPHER_block_size(c->cipher);
-    *refusal = sealed ? fit_for_records(c->cipher, &c->ccm) : fit_for_enc(c->cipher);
-    if (*refusal != FSSL_CIPHER_FITS)
-        goto err;
-    *refusal = FSSL_CIPHER_BROKEN;
-    if (!prepare(c, &c->out, 1) || !prepare(c, &c->in, 0) || (sealed && !try_record(c)))
-        goto err;
-    c->out.sender = client ? FSSL_SEALED_CLIENT : FSSL_SEALED_SERVER;
-    c->in.sender = client ? FSSL_SEALED_SERVER : FSSL_SEALED_CLIENT;
-    done(1, errs);
-    return c;
-err:
-    done(0, errs);
+    if (fssl_starved(0, errs) && (*refusal == FSSL_CIPHER_UNKNOWN || *refusal == FSSL_CIPHER_BROKEN))
+        *refusal = FSSL_CIPHER_NO_MEMORY;
     fssl_cipher_free(c);
     return NULL;
 }
@@ -140,7 +258,9 @@ void fssl_cipher_free(fssl_cipher *c)
     if (c == NULL)
         return;
     EVP_CIPHER_CTX_free(c->out.ctx); /* wipes the keys */
+    EVP_CIPHER_CTX_free(c->out.keyed_ctx);
     EVP_CIPHER_CTX_free(c->in.ctx);
+    EVP_CIPHER_CTX_free(c->in.keyed_ctx);
     fssl_drop_cipher(c->cipher);
     OPENSSL_free(c->errs);
     OPENSSL_clear_free(c, sizeof(*c));
@@ -162,24 +282,28 @@ int fssl_random(unsigned char *buf, size_t len, fssl_errors *errs)
 
 /*
  * Derives len bytes from the passphrase. cost is log2(N) of scrypt, for which digest is NULL, or the iterations of
- * PBKDF2. *unknown reports that OpenSSL does not have the digest.
+ * PBKDF2. Returns FSSL_OK, FSSL_NO_MEMORY or FSSL_FATAL. If OpenSSL does not have the digest, it returns FSSL_UNFORMED.
  */
-int fssl_stretch(const fssl_cipher *c, unsigned char *key, size_t len, int *unknown, const char *digest, unsigned cost, const unsigned char *salt,
-                 size_t salt_len, fssl_errors *errs)
+int fssl_stretch(const fssl_cipher *c, unsigned char *key, size_t len, const char *digest, unsigned cost, const unsigned char *salt, size_t salt_len,
+                 fssl_errors *errs)
 {
     const char *pass = (const char *)c->secret;
-    const EVP_MD *md;
+    const EVP_MD *md = digest != NULL ? EVP_get_digestbyname(digest) : NULL;
+    int i, ok = 0;
 
     clear_errors();
-    *unknown = 0;
-    if (digest == NULL)
-        return done(EVP_PBE_scrypt(pass, c->secret_len, salt, salt_len, (uint64_t)1 << cost, FSSL_SCRYPT_R, 1,
-                                   (uint64_t)1 << 28, key, len) == 1, errs);
-    if ((md = EVP_get_digestbyname(digest)) == NULL) {
-        *unknown = 1;
-        return done(0, errs);
+    if (digest != NULL && md == NULL) {
+        errs->n = 0;
+        return FSSL_UNFORMED;
     }
-    return done(PKCS5_PBKDF2_HMAC(pass, (int)c->secret_len, salt, (int)salt_len, (int)cost, md, (int)len, key) == 1, errs);
+    /* A second attempt, since OpenSSL may fail without a reason if memory is short for a moment. */
+    for (i = 0; i < 2 && !ok; i++)
+        ok = md != NULL ? PKCS5_PBKDF2_HMAC(pass, (int)c->secret_len, salt, (int)salt_len, (int)cost, md, (int)len, key) == 1 :
+                          EVP_PBE_scrypt(pass, c->secret_len, salt, salt_len, (uint64_t)1 << cost, FSSL_SCRYPT_R, 1, (uint64_t)1 << 28, key, len) == 1;
+    if (!ok)
+        return fssl_starved(0, errs) ? FSSL_NO_MEMORY : FSSL_FATAL;
+    done(1, errs);
+    return FSSL_OK;
 }
 
 /* ---------------------------------------------------------- sealed records */
@@ -213,7 +337,7 @@ static SELDOM int next_key(const fssl_cipher *c, fssl_flow *f)
     memcpy(p, c->name, name_len);
     p += name_len;
     ok = hkdf(okm, (size_t)c->key_len + FSSL_SEALED_NONCE, c, c->salts, f->joined ? 2 * FSSL_SEALED_SALT : FSSL_SEALED_SALT, info, (int)(p - info)) &&
-         EVP_CipherInit_ex(f->ctx, NULL, NULL, okm, NULL, f->encrypt) == 1;
+         start_context(c, f->keyed_ctx != NULL ? f->keyed_ctx : f->ctx, okm, f->encrypt);
     memcpy(f->iv, okm + c->key_len, FSSL_SEALED_NONCE);
     OPENSSL_cleanse(okm, sizeof(okm));
     f->keyed = ok;
@@ -238,11 +362,13 @@ static int move_record(fssl_cipher *c, fssl_flow *f, const unsigned char *head, 
     memcpy(nonce, f->iv, sizeof(nonce));
     for (i = 0; i < 8; i++)
         nonce[4 + i] ^= (unsigned char)(f->n >> (56 - 8 * i));
+    if (unlikely(f->keyed_ctx != NULL) && EVP_CIPHER_CTX_copy(f->ctx, f->keyed_ctx) != 1)
+        return 0;
     if (EVP_CipherInit_ex(f->ctx, NULL, NULL, NULL, nonce, -1) != 1)
         return 0;
     if (!f->encrypt && EVP_CIPHER_CTX_ctrl(f->ctx, EVP_CTRL_AEAD_SET_TAG, FSSL_SEALED_TAG, tag) != 1)
         return 0;
-    if (c->ccm && EVP_CipherUpdate(f->ctx, NULL, &len, NULL, n) != 1)
+    if (c->mode == EVP_CIPH_CCM_MODE && EVP_CipherUpdate(f->ctx, NULL, &len, NULL, n) != 1)
         return 0;
     if (EVP_CipherUpdate(f->ctx, NULL, &len, extra, extra_len) != 1 || EVP_CipherUpdate(f->ctx, to, &len, from, n) != 1 || len > n ||
         EVP_CipherFinal_ex(f->ctx, to + len, &last) != 1 || len + last != n) /* OCB gives its last block at the end */

@@ -624,12 +624,15 @@ enum {
     FSSL_CIPHER_OTHER_NONCE, /* an AEAD, but not with a nonce of 12 bytes and a tag of 16 */
     FSSL_CIPHER_IS_AEAD,     /* CipherEnc cannot use an AEAD */
     FSSL_CIPHER_NO_STREAM,   /* CipherEnc cannot use XTS, SIV and key wrap */
+    FSSL_CIPHER_FORGED,      /* it does not authenticate everything, or its records are not independent */
+    FSSL_CIPHER_NO_MEMORY,
     FSSL_CIPHER_BROKEN       /* it does not work */
 };
 
 /* One direction of a direct cipher. */
 typedef struct fssl_flow {
     EVP_CIPHER_CTX *ctx;
+    EVP_CIPHER_CTX *keyed_ctx; /* GCM-SIV: each record uses a copy of it; otherwise NULL */
     uint64_t n; /* records so far */
     int encrypt, keyed;
     int sender; /* FSSL_SEALED_CLIENT or FSSL_SEALED_SERVER */
@@ -646,7 +649,7 @@ typedef struct fssl_cipher {
     size_t out_len, in_len;
     fssl_flow out, in;
     const EVP_CIPHER *cipher; /* our reference */
-    int sealed, ccm, key_len, iv_len, block;
+    int sealed, mode, key_len, iv_len, block; /* mode is one of EVP_CIPH_*_MODE */
     char name[FSSL_MAX_CIPHER_NAME];
     unsigned char key[FSSL_SEALED_KEY];        /* CipherSealed: the static key */
     unsigned char secret[FSSL_MAX_PASSPHRASE]; /* the passphrase; CipherEnc without one: key and IV */
@@ -659,8 +662,8 @@ fssl_cipher *fssl_cipher_new(int *refusal, const char *name, int sealed, int cli
 void fssl_cipher_free(fssl_cipher *c);
 int fssl_random(unsigned char *buf, size_t len, fssl_errors *errs);
 void fssl_cipher_set_secret(fssl_cipher *c, const unsigned char *secret, size_t len);
-int fssl_stretch(const fssl_cipher *c, unsigned char *key, size_t len, int *unknown, const char *digest, unsigned cost, const unsigned char *salt,
-                 size_t salt_len, fssl_errors *errs);
+int fssl_stretch(const fssl_cipher *c, unsigned char *key, size_t len, const char *digest, unsigned cost, const unsigned char *salt, size_t salt_len,
+                 fssl_errors *errs);
 void fssl_cipher_header(fssl_cipher *c, int outgoing, const unsigned char *header, size_t len, const unsigned char *salt);
 void fssl_seal(uintptr_t cipher, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len, int type);
 void fssl_open(uintptr_t cipher, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);

@@ -65,7 +65,9 @@ type CipherOptions struct {
 const maxCipherName = 32
 
 // NewCipher makes a Cipher. An error in the options is an *OptionError that names
-// the option.
+// the option. A lack of memory is an *Error. For CipherSealed, NewCipher seals and
+// opens records with a key of zeros, and refuses a cipher that accepts one that was
+// altered: providers of OpenSSL can bring ciphers of their own.
 func NewCipher(o CipherOptions) (*Cipher, error) {
 	name := o.Cipher
 	switch {
@@ -143,6 +145,10 @@ func (o *CipherOptions) newHandle(name string) (*cipherHandle, error) {
 		return nil, badOption("Cipher", "%q is not an AEAD with a nonce of 12 bytes and a tag of 16 bytes, which CipherSealed needs", name)
 	case refusedAEAD:
 		return nil, badOption("Cipher", "\"openssl enc\" does not have AEAD ciphers such as %q; use CipherSealed", name)
+	case refusedForged:
+		return nil, badOption("Cipher", "%q does not protect what CipherSealed relies on: it accepted a record that was altered, or a record depends on others", name)
+	case refusedNoMemory:
+		return nil, err
 	case refusedNoStream:
 		return nil, badOption("Cipher", "\"openssl enc\" does not have ciphers such as %q", name)
 	}
@@ -243,6 +249,8 @@ func (o *CipherOptions) newEnc(h *cipherHandle) (cipherCoder, error) {
 	switch unknown, err := h.stretch(trial, e.digest, min(e.iterations, 1000), make([]byte, encSalt)); {
 	case unknown:
 		return nil, badOption("Digest", "this OpenSSL does not have %q", e.digest)
+	case errors.Is(err, errNoMemory):
+		return nil, err
 	case err != nil:
 		return nil, &OptionError{Option: "Digest", Err: fmt.Errorf("PBKDF2 with %s does not work: %w", e.digest, bare(err))}
 	}

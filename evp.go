@@ -42,6 +42,8 @@ const (
 	refusedOtherNonce = cipherRefusal(C.FSSL_CIPHER_OTHER_NONCE)
 	refusedAEAD       = cipherRefusal(C.FSSL_CIPHER_IS_AEAD)
 	refusedNoStream   = cipherRefusal(C.FSSL_CIPHER_NO_STREAM)
+	refusedForged     = cipherRefusal(C.FSSL_CIPHER_FORGED)
+	refusedNoMemory   = cipherRefusal(C.FSSL_CIPHER_NO_MEMORY)
 )
 
 // cipherHandle owns a direct cipher: its keys, and one EVP_CIPHER_CTX for each
@@ -68,7 +70,10 @@ func newCipher(name string, sealed, client bool) (h *cipherHandle, refusal ciphe
 	p := withCString(name, func(name *C.char) *C.fssl_cipher {
 		return C.fssl_cipher_new(&reason, name, cBool(sealed), cBool(client), errs)
 	})
-	if p == nil {
+	switch {
+	case p == nil && cipherRefusal(reason) == refusedNoMemory:
+		return nil, refusedNoMemory, outOfMemory("EVP_CipherInit_ex", records(errs))
+	case p == nil:
 		return nil, cipherRefusal(reason), newError("EVP_CipherInit_ex", 0, records(errs))
 	}
 	h = &cipherHandle{name: C.GoString(&p.name[0]), keyLen: int(p.key_len), ivLen: int(p.iv_len), blockBytes: int(p.block)}
@@ -115,21 +120,23 @@ func randomBytes(b []byte) error {
 // Calls EVP_PBE_scrypt(3), PKCS5_PBKDF2_HMAC(3).
 func (h *cipherHandle) stretch(key []byte, digest string, cost uint32, salt []byte) (unknown bool, err error) {
 	defer runtime.KeepAlive(h)
-	var missing C.int
 	errs := errorRooms.Get().(*C.fssl_errors)
 	defer errorRooms.Put(errs)
 	errs.n = 0
-	ok := withCString(digest, func(digest *C.char) C.int {
-		return C.fssl_stretch(h.ptr, bytesPtr(key), C.size_t(len(key)), &missing, digest, C.uint(cost), bytesPtr(salt), C.size_t(len(salt)), errs)
-	})
-	if ok == 1 {
-		return false, nil
-	}
+	st := status(withCString(digest, func(digest *C.char) C.int {
+		return C.fssl_stretch(h.ptr, bytesPtr(key), C.size_t(len(key)), digest, C.uint(cost), bytesPtr(salt), C.size_t(len(salt)), errs)
+	}))
 	op := "PKCS5_PBKDF2_HMAC"
 	if digest == "" {
 		op = "EVP_PBE_scrypt"
 	}
-	return missing != 0, newError(op, 0, records(errs))
+	switch st {
+	case statusOK:
+		return false, nil
+	case statusMemory:
+		return false, outOfMemory(op, records(errs))
+	}
+	return st == statusUnformed, newError(op, 0, records(errs))
 }
 
 // setHeader sets the header of a direction of sealed records, and with it the

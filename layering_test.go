@@ -28,13 +28,14 @@ var cFiles = []string{
 	"cgo_certs.c", "cgo_conf.c", "cgo_crl.c", "cgo_ctx.c", "cgo_errors.c", "cgo_evp.c", "cgo_hello.c", "cgo_helpers.c", "cgo_helpers.h", "cgo_identity.c", "cgo_internal.h", "cgo_keylog.c", "cgo_ocsp.c", "cgo_peer.c", "cgo_pem.c", "cgo_provider.c", "cgo_session.c", "cgo_staple.c", "cgo_stored.c", "cgo_ticket.c",
 }
 
-// testPackages may be imported only by tests. Two of them contain C, since a test file
-// cannot: an allocator that fails, which OpenSSL accepts only from C and before Go runs,
-// and a peer that renegotiates, which neither crypto/tls nor this library does.
+// testPackages may be imported only by tests. Three of them contain C, since a test file
+// cannot: an allocator that fails, which OpenSSL accepts only from C and before Go runs, a
+// peer that renegotiates, which neither crypto/tls nor this library does, and ciphers of
+// OpenSSL, of which Go has few.
 var (
-	testPackages = []string{"internal/cpeer", "internal/memfault", "internal/testkit"}
-	testCgoFiles = []string{"internal/cpeer/peer.go", "internal/memfault/memfault.go"}
-	testCFiles   = []string{"internal/cpeer/peer.c", "internal/cpeer/peer.h", "internal/memfault/memfault.c", "internal/memfault/memfault.h"}
+	testPackages = []string{"internal/cpeer", "internal/evptest", "internal/memfault", "internal/testkit"}
+	testCgoFiles = []string{"internal/cpeer/peer.go", "internal/evptest/evptest.go", "internal/memfault/memfault.go"}
+	testCFiles   = []string{"internal/cpeer/peer.c", "internal/cpeer/peer.h", "internal/evptest/evptest.c", "internal/evptest/evptest.h", "internal/memfault/memfault.c", "internal/memfault/memfault.h"}
 )
 
 // layer lists what the packages in and below a folder may import of this module, and

@@ -2,12 +2,16 @@ package memfault_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/evptest"
+	"github.com/seed-014b8713/sslfilter/internal/memfault"
 )
 
 // A direct cipher without memory fails with an error, or carries exactly what was sent.
@@ -32,6 +36,7 @@ func TestCipher(t *testing.T) {
 				o.Client = false
 				server, err := sslfilter.NewCipher(o)
 				if err != nil {
+					requireNoMemory(t, err)
 					texts.errors(err)
 					return
 				}
@@ -39,6 +44,7 @@ func TestCipher(t *testing.T) {
 				o.Client = true
 				client, err := sslfilter.NewCipher(o)
 				if err != nil {
+					requireNoMemory(t, err)
 					texts.errors(err)
 					return
 				}
@@ -64,5 +70,51 @@ func TestCipher(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// requireNoMemory requires that a failure of NewCipher is not blamed on the options, which
+// are right.
+func requireNoMemory(t *testing.T, err error) {
+	t.Helper()
+	var option *sslfilter.OptionError
+	require.False(t, errors.As(err, &option), "%v", err)
+}
+
+// A direct cipher frees all memory, with each AEAD and although its keys change.
+func TestCipherFreesItsKeys(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, name := range evptest.Names() {
+		o := sslfilter.CipherOptions{Cipher: name, Key: make([]byte, 32)}
+		server, err := sslfilter.NewCipher(o)
+		if err != nil {
+			continue // not an AEAD for records
+		}
+		server.Close()
+		play := func() {
+			o.Client = false
+			server, err := sslfilter.NewCipher(o)
+			require.NoError(t, err)
+			defer server.Close()
+			o.Client = true
+			client, err := sslfilter.NewCipher(o)
+			require.NoError(t, err)
+			defer client.Close()
+			require.NoError(t, client.Send([]byte("hello")))
+			for range 2 {
+				_, err = server.Receive(nil, client.Outgoing(nil))
+				require.NoError(t, err)
+				_, err = client.Receive(nil, server.Outgoing(nil))
+				require.NoError(t, err)
+			}
+			require.True(t, server.Fresh(), "its keys have changed")
+		}
+		play() // for memory that OpenSSL never frees
+		before, _ := memfault.Live()
+		for range 3 {
+			play()
+		}
+		require.LessOrEqual(t, settle(before), before, "%s", name)
 	}
 }
