@@ -146,6 +146,7 @@ check-programs: ## every program links
 check-bench: ## every benchmark runs once
 	@echo '== benchmarks, once'
 	@$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+	@cd bench && $(GO) test -count=1 .
 	@cd bench && $(GO) run . -rounds 1 -slice 1ms -connections 20 -without libp2p/go-openssl \
 		-only handshake,resumed,message,burst,setup,crl,calls,memory >/dev/null
 	@cd bench && $(GO) run . -rounds 1 -slice 1ms choices >/dev/null

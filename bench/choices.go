@@ -259,7 +259,7 @@ func measureChoices(f *flags) error {
 	r := &runner{rounds: f.rounds, slice: f.slice, open: s.openers(), subjects: make(map[string]subject.Subject),
 		left: make(map[string]string), versions: make(map[string]string)}
 	defer r.close()
-	res := &Results{OpenSSL: cend.OpenSSL(), Go: runtime.Version(), Machine: machine(), Rounds: f.rounds}
+	res := &Results{Run: Run{cend.OpenSSL(), runtime.Version(), machine()}, Rounds: f.rounds}
 	for _, w := range choiceRows() {
 		progress("%s", w.title)
 		got, err := r.measure(&w)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -58,7 +59,7 @@ func section(name, plotDir string, all []*Results) (string, bool) {
 		if text == "" {
 			continue
 		}
-		fmt.Fprintf(&b, "OpenSSL %s:\n\n%s\n", r.series(), text)
+		fmt.Fprintf(&b, "OpenSSL %s:\n\n%s%s\n", r.series(), measured(r, r.group(name)), text)
 		if _, drawn := plots(r)[name]; drawn {
 			fmt.Fprintf(&b, "![%s, OpenSSL %s](%s/%s-%s.svg)\n\n", name, r.series(), plotDir, r.series(), name)
 		}
@@ -77,35 +78,101 @@ func table(lines [][]string) string {
 	return b.String()
 }
 
+// conditions has a column for each run that rows are from. The last run is the first
+// column, which also has the versions of the contenders.
 func conditions(r *Results) string {
-	low, high := r.Rows[0].Load, 0.
-	rounds := 0
-	first, last := r.Rows[0].When, ""
-	for _, row := range r.Rows {
-		low, high = min(low, row.Load), max(high, row.Load)
-		if row.Group == "message" {
-			rounds = row.Rounds
-		}
-		first, last = min(first, row.When), max(last, row.When)
+	runs, of := r.runs(r.Rows)
+	if i := slices.Index(runs, r.Run); i > 0 {
+		runs[0], runs[i] = runs[i], runs[0]
 	}
-	lines := [][]string{{"what", "version or value"},
-		{"OpenSSL", r.OpenSSL}, {"Go", r.Go}, {"machine", r.Machine},
-		{"measured (UTC)", first + " to " + last},
-		{"load of the machine meanwhile", figure(low) + " to " + figure(high) + " (1 would be this benchmark alone)"},
-		{"rounds", fmt.Sprintf("%d for messages; the JSON has those of each row", rounds)},
+	lines := [][]string{{"what"}, {"OpenSSL"}, {"Go"}, {"machine"}, {"measured (UTC)"}, {"load of the machine meanwhile (1 would be this benchmark alone)"}, {"rounds"}, {"parts"}}
+	for i, run := range runs {
+		head := "version or value"
+		if len(runs) > 1 {
+			head = fmt.Sprintf("run %d", i+1)
+		}
+		rows := of[run]
+		when, load, rounds := circumstances(rows)
+		var groups []string
+		for _, row := range rows {
+			if !slices.Contains(groups, row.Group) {
+				groups = append(groups, row.Group)
+			}
+		}
+		for j, text := range []string{head, run.OpenSSL, run.Go, run.Machine, when, load, rounds, strings.Join(groups, ", ")} {
+			lines[j] = append(lines[j], text)
+		}
+	}
+	if len(runs) == 1 {
+		lines = lines[:len(lines)-1]
+	}
+	cells := len(lines[0])
+	add := func(name, text string) {
+		line := []string{name, text}
+		for len(line) < cells {
+			line = append(line, "")
+		}
+		lines = append(lines, line)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		if name != plainName && name != singleName {
-			lines = append(lines, []string{name, r.Versions[name]})
+			add(name, r.Versions[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Left)) {
-		lines = append(lines, []string{name, "left out: " + strings.ReplaceAll(r.Left[name], "|", " ")})
+		add(name, "left out: "+strings.ReplaceAll(r.Left[name], "|", " "))
 	}
 	if bindingName(r.OpenSSL) != monkeyName {
-		lines = append(lines, []string{monkeyName, "does not build with OpenSSL 3; its fork by libp2p stands in for it"})
+		add(monkeyName, "does not build with OpenSSL 3; its fork by libp2p stands in for it")
 	}
 	return table(lines)
+}
+
+// circumstances returns when rows were measured, the load meanwhile and their rounds.
+func circumstances(rows []*Result) (when, meanwhile, rounds string) {
+	span := func(low, high string) string {
+		if low == high {
+			return low
+		}
+		return low + " to " + high
+	}
+	first, last := rows[0].When, rows[0].When
+	low, high := rows[0].Load, rows[0].Load
+	least, most := 0, 0
+	for _, row := range rows {
+		first, last = min(first, row.When), max(last, row.When)
+		low, high = min(low, row.Load), max(high, row.Load)
+		if row.Rounds > 0 {
+			least, most = min(cmp.Or(least, row.Rounds), row.Rounds), max(most, row.Rounds)
+		}
+	}
+	return span(first, last), span(figure(low), figure(high)), span(fmt.Sprint(least), fmt.Sprint(most))
+}
+
+// measured says in one line for each run what the rows of a part were measured with.
+func measured(r *Results, rows []*Result) string {
+	var b strings.Builder
+	runs, of := r.runs(rows)
+	for _, run := range runs {
+		if len(runs) > 1 {
+			var titles []string
+			for _, row := range of[run] {
+				titles = append(titles, row.Title)
+			}
+			fmt.Fprintf(&b, "%s: ", strings.Join(titles, "; "))
+		}
+		when, load, rounds := circumstances(of[run])
+		fmt.Fprintf(&b, "%s, %s, %s; %s UTC", run.OpenSSL, run.Go, run.Machine, when)
+		switch rounds {
+		case "0": // counted
+		case "1":
+			fmt.Fprintf(&b, ", 1 round, load %s", load)
+		default:
+			fmt.Fprintf(&b, ", %s rounds, load %s", rounds, load)
+		}
+		b.WriteString(".\n\n")
+	}
+	return b.String()
 }
 
 func targetTable(r *Results) string { return table(targets(r)) }

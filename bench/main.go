@@ -94,6 +94,9 @@ func answer(pki, name string) error {
 	return subject.Serve(s)
 }
 
+// notAskedFor is the reason why a contender in -without is left out.
+const notAskedFor = "not asked for"
+
 // wants reports whether a row is to be measured.
 func (f *flags) wants(key, group string) bool {
 	if f.only == "" {
@@ -122,12 +125,12 @@ func measureAll(f *flags) (*Results, error) {
 	defer r.close()
 	for name := range strings.SplitSeq(f.without, ",") {
 		if name != "" {
-			r.left[name] = "not asked for"
+			r.left[name] = notAskedFor
 		}
 	}
 	start := time.Now()
 	res := &Results{
-		OpenSSL: cend.OpenSSL(), Go: runtime.Version(), Machine: machine(), Rounds: f.rounds,
+		Run: Run{cend.OpenSSL(), runtime.Version(), machine()}, Rounds: f.rounds,
 		Versions: r.versions, Left: r.left,
 	}
 	fmt.Printf("%s, %s, %s; load %.1f\n%d rounds in turns on processor %d, TLS 1.3, X25519, AES-128-GCM\n",
@@ -167,6 +170,9 @@ func measureAll(f *flags) (*Results, error) {
 		for name, v := range versions {
 			res.Versions[name] = v
 		}
+	}
+	if len(res.Rows) == 0 {
+		return nil, fmt.Errorf("-only %s selects nothing", f.only)
 	}
 	res.Seconds = time.Since(start).Seconds()
 	res.print(os.Stdout)

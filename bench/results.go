@@ -16,12 +16,17 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 )
 
+// Run is what a row was measured with.
+type Run struct {
+	OpenSSL string `json:"openssl"`
+	Go      string `json:"go"`
+	Machine string `json:"machine"`
+}
+
 // Results is one file of JSON: all rows that were measured with one series of
-// OpenSSL.
+// OpenSSL. Run is the last run; rows of other runs say so.
 type Results struct {
-	OpenSSL  string            `json:"openssl"`
-	Go       string            `json:"go"`
-	Machine  string            `json:"machine"`
+	Run
 	Rounds   int               `json:"rounds"`
 	Seconds  float64           `json:"seconds"`
 	Versions map[string]string `json:"versions"`
@@ -172,8 +177,8 @@ func write(f *flags, r *Results) error {
 	return document(f.doc, f.out, all)
 }
 
-// save writes the file of r's series. Rows of the file that r does not have are
-// kept.
+// save writes the file of r's series. Rows of the file that r does not have are kept,
+// with the run that they are from.
 func (r *Results) save(dir string) error {
 	file := filepath.Join(dir, r.series()+".json")
 	data, err := os.ReadFile(file)
@@ -186,9 +191,7 @@ func (r *Results) save(dir string) error {
 		if err := json.Unmarshal(data, old); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		if old.OpenSSL == r.OpenSSL && old.Go == r.Go && old.Machine == r.Machine {
-			r.merge(old)
-		}
+		r.merge(old)
 	}
 	if data, err = json.MarshalIndent(r, "", "\t"); err != nil {
 		return err
@@ -197,22 +200,60 @@ func (r *Results) save(dir string) error {
 }
 
 // merge keeps the rows of old that were not measured again, in the order of
-// old.
+// old. Versions of contenders that were not started, and the reasons of those that
+// are left out, are kept too.
 func (r *Results) merge(old *Results) {
-	for i, row := range old.Rows {
+	list := slices.Clone(old.Rows)
+	for i, row := range list {
 		if again := r.row(row.Key); again != nil {
-			old.Rows[i] = again
+			list[i] = again
+			continue
+		}
+		if row.From == nil {
+			row.From = &old.Run
+		}
+		if *row.From == r.Run {
+			row.From = nil
 		}
 	}
 	for _, row := range r.Rows {
 		if old.row(row.Key) == nil {
-			old.Rows = append(old.Rows, row)
+			list = append(list, row)
 		}
 	}
-	r.Rows = old.Rows
+	r.Rows = list
+	if r.Versions == nil {
+		r.Versions = make(map[string]string)
+	}
+	if r.Left == nil {
+		r.Left = make(map[string]string)
+	}
 	for name, version := range old.Versions {
 		if r.Versions[name] == "" {
 			r.Versions[name] = version
 		}
 	}
+	maps.DeleteFunc(r.Left, func(name, why string) bool { return why == notAskedFor && old.Left[name] == "" })
+	for name, why := range old.Left {
+		if _, known := r.Left[name]; !known && r.Versions[name] == "" {
+			r.Left[name] = why
+		}
+	}
+}
+
+// runs returns the runs that rows are from, in the order of the rows, and the rows of
+// each.
+func (r *Results) runs(rows []*Result) (runs []Run, of map[Run][]*Result) {
+	of = make(map[Run][]*Result)
+	for _, row := range rows {
+		run := r.Run
+		if row.From != nil {
+			run = *row.From
+		}
+		if of[run] == nil {
+			runs = append(runs, run)
+		}
+		of[run] = append(of[run], row)
+	}
+	return runs, of
 }
