@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/seed-014b8713/sslfilter"
 )
@@ -22,7 +23,8 @@ Encrypts standard input, or the file of -in, to standard output, or to the file 
     sslfilter-enc -key-file secret.key -in plain -out sealed
     sslfilter-enc -d -key-file secret.key -in sealed -out plain
 
-A file with a key or a passphrase must not be accessible to other users.
+A file with a key or a passphrase must not be accessible to other users. It can be
+/dev/stdin: the first line is then the key or the passphrase, and the data follow.
 
 The output is written to a temporary file, which is renamed to the file of -out when
 all of it is complete and, with -d, authentic. On standard output, data appear before
@@ -33,7 +35,14 @@ docs/direct-cipher.md describes the format. -openssl selects the format of
 
 `
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	status := run(os.Args[1:], standard{os.Stdin, "standard input"}, standard{os.Stdout, "standard output"}, os.Stderr)
+	if err := os.Stdout.Close(); err != nil && status == 0 { // network file systems report some errors only now
+		fmt.Fprintln(os.Stderr, "sslfilter-enc:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
 
 // settings are the values of the flags.
 type settings struct {
@@ -77,7 +86,7 @@ func (s *settings) flags() *flag.FlagSet {
 		flags.PrintDefaults()
 	}
 	flags.BoolVar(&s.decrypt, "d", false, "decrypt")
-	flags.StringVar(&s.keyFile, "key-file", "", "`file` with the key: 32 bytes as 64 hexadecimal digits")
+	flags.StringVar(&s.keyFile, "key-file", "", "`file` whose first line is the key: 32 bytes as 64 hexadecimal digits")
 	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`file` whose first line is the passphrase")
 	flags.StringVar(&s.cipher, "cipher", "", "`name` of the cipher, which must be the same on both sides (default AES-256-GCM; required with -openssl)")
 	flags.BoolVar(&s.openssl, "openssl", false, "the format of \"openssl enc -pbkdf2\", which is not authenticated; needs -passphrase-file")
@@ -96,7 +105,7 @@ func (s *settings) options() (o sslfilter.CipherOptions, err error) {
 		o.Format = sslfilter.CipherEnc
 	}
 	if s.passphraseFile != "" {
-		o.Passphrase = func() ([]byte, error) { return readPassphrase(s.passphraseFile) }
+		o.Passphrase = func() ([]byte, error) { return readPassphrase(s.passphraseFile, s.openssl) }
 		return o, nil
 	}
 	o.Key, err = readKey(s.keyFile)
@@ -114,25 +123,53 @@ func (s *settings) convert(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer cipher.Close()
+	name := "standard input"
 	if s.input != "" {
-		file, err := os.Open(s.input)
+		file, err := open(s.input)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
-		in = file
+		in, name = file, s.input
 	}
+	write := func(out io.Writer) error { return inFile(name, pump(cipher, s.decrypt, in, out)) }
 	if s.output == "" {
-		return pump(cipher, s.decrypt, in, out)
+		return write(out)
 	}
-	return writeFile(s.output, func(out io.Writer) error { return pump(cipher, s.decrypt, in, out) })
+	return writeFile(s.output, write)
 }
+
+// inFile names the input in an error of the cipher. The library speaks of a peer and its
+// connection, and here they are a file.
+func inFile(name string, err error) error {
+	var cut *sslfilter.TruncatedError
+	var bad *sslfilter.Error
+	switch {
+	case errors.As(err, &cut):
+		what := "without the record that ends its stream"
+		if cut.InHandshake {
+			what = "before its first record (does it have this key, cipher and format?)"
+		}
+		return fmt.Errorf("%s: the file ends %s", name, what)
+	case errors.As(err, &bad):
+		text := strings.TrimPrefix(err.Error(), "sslfilter: ")
+		return fmt.Errorf("%s: %s", name, strings.ReplaceAll(text, "the peer", "the file"))
+	case errors.Is(err, errMore):
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return err
+}
+
+var errMore = errors.New("there are more bytes after the end of the sealed stream")
 
 // pump passes all of in through the cipher and writes the result to out.
 func pump(cipher *sslfilter.Cipher, decrypt bool, in io.Reader, out io.Writer) error {
 	buf, result := make([]byte, 256<<10), []byte(nil)
 	for {
 		n, readErr := in.Read(buf)
+		if readErr != nil && readErr != io.EOF {
+			return readErr // a folder, for example: before anything is written
+		}
 		result = result[:0]
 		var err error
 		if decrypt {
@@ -151,8 +188,6 @@ func pump(cipher *sslfilter.Cipher, decrypt bool, in io.Reader, out io.Writer) e
 			return err
 		case readErr == io.EOF:
 			return end(cipher, decrypt, out)
-		case readErr != nil:
-			return readErr
 		}
 	}
 }
@@ -183,7 +218,7 @@ func onlyEnd(cipher *sslfilter.Cipher, in io.Reader) error {
 		return err
 	}
 	if n, _ := io.ReadFull(in, make([]byte, 1)); n+len(rest) > 0 {
-		return errors.New("there are more bytes after the end of the sealed stream")
+		return errMore
 	}
 	return nil
 }

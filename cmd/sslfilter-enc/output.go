@@ -9,20 +9,38 @@ import (
 	"syscall"
 )
 
-// writeFile lets write fill the file name. A regular file gets its name when all of it
-// is written. If write fails, or a signal ends the program before, the incomplete
-// file is removed, and a file that has the name already stays as it is.
-func writeFile(name string, write func(io.Writer) error) (err error) {
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // a device or a pipe
-		file, err := os.OpenFile(name, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
+// writeFile lets write fill the file name. A descriptor, a device and a pipe are written
+// as they are. A regular file gets its name when all of it is written. If write fails, or
+// a signal ends the program before, the incomplete file is removed, and a file that has
+// the name already stays as it is.
+func writeFile(name string, write func(io.Writer) error) error {
+	file, err := openStream(name)
+	if err != nil {
+		return err
+	}
+	if file != nil {
 		return errors.Join(write(file), file.Close())
 	}
-	if target, err := filepath.EvalSymlinks(name); err == nil {
-		name = target
+	target, err := follow(name)
+	if err != nil {
+		return err
 	}
+	return replaceFile(target, write)
+}
+
+// openStream opens a descriptor, a device or a pipe. For a regular file, and for a name
+// that does not exist, it returns nil.
+func openStream(name string) (*os.File, error) {
+	if n, ok := descriptor(name); ok {
+		return duplicate(n, name)
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode().IsRegular() {
+		return nil, nil // follow finds what is wrong
+	}
+	return os.OpenFile(name, os.O_WRONLY, 0)
+}
+
+func replaceFile(name string, write func(io.Writer) error) (err error) {
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) { // nohup
@@ -32,7 +50,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 	defer signal.Stop(signals)
 	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
-		return err
+		return named(err, name)
 	}
 	go func() {
 		s := <-signals
@@ -45,8 +63,17 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 			os.Remove(file.Name())
 		}
 	}()
-	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
+	if err := errors.Join(named(write(file), name), file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(file.Name(), name)
+}
+
+// named replaces the name of the temporary file in an error by that of the output.
+func named(err error, name string) error {
+	cause, ok := err.(*os.PathError)
+	if ok && filepath.Dir(cause.Path) == filepath.Dir(name) && cause.Op != "read" {
+		return &os.PathError{Op: cause.Op, Path: name, Err: cause.Err}
+	}
+	return err
 }
