@@ -5,6 +5,7 @@ package sslsession
 
 import (
 	"container/list"
+	"math"
 	"sync"
 	"time"
 
@@ -15,11 +16,16 @@ const (
 	// perKey bounds the sessions of one key: most servers give one or two tickets for
 	// each connection.
 	perKey = 4
-	// averageSize bounds the memory of a cache: it keeps at most this number of bytes
-	// for each session that it may have. A session has the certificates of the server,
-	// which are 1 to 4 KiB in most cases.
+	// averageSize bounds the memory of a Cache and of a Store: they keep at most this
+	// number of bytes for each session that they may have. A session has the certificates
+	// of the peer, which are 1 to 4 KiB in most cases.
 	averageSize = 8 << 10
 )
+
+// limit returns the number of bytes for n sessions, also if it does not fit into an int.
+func limit(n int) int64 {
+	return min(int64(n), math.MaxInt64/averageSize) * averageSize
+}
 
 // Cache keeps sessions in memory. It is an sslnet.SessionCache, and safe for
 // concurrent use. A session of TLS 1.3 is returned once, since an observer could
@@ -35,7 +41,7 @@ type Cache struct {
 	keys  map[string]*list.Element // of order
 	order list.List                // of *entry, the most recently used first
 	count int                      // sessions
-	bytes int                      // the sum of their sizes
+	bytes int64                    // the sum of their sizes
 }
 
 // entry has the sessions of one key, newest last. There is at least one.
@@ -48,7 +54,7 @@ type entry struct {
 // together. When it is full, it drops the sessions of the least recently used key.
 // If n is not positive, the cache keeps nothing, so that no session is resumed.
 func NewCache(n int) *Cache {
-	return &Cache{most: n, keys: make(map[string]*list.Element)}
+	return &Cache{most: max(0, n), keys: make(map[string]*list.Element)}
 }
 
 // Get returns the newest session of key, or nil. A session of TLS 1.3 is removed.
@@ -84,7 +90,7 @@ func (c *Cache) Put(key string, s *sslfilter.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	element := c.keys[key]
-	if s == nil || s.Size() > c.most*averageSize || !time.Now().Before(s.Expires()) {
+	if s == nil || int64(s.Size()) > limit(c.most) || !time.Now().Before(s.Expires()) {
 		if s == nil && element != nil {
 			c.remove(element)
 		}
@@ -100,11 +106,11 @@ func (c *Cache) Put(key string, s *sslfilter.Session) {
 		c.clear(e)
 	}
 	e.sessions = append(e.sessions, s)
-	c.count, c.bytes = c.count+1, c.bytes+s.Size()
+	c.count, c.bytes = c.count+1, c.bytes+int64(s.Size())
 	if len(e.sessions) > perKey {
 		c.drop(e, 0)
 	}
-	for c.count > c.most || c.bytes > c.most*averageSize {
+	for c.count > c.most || c.bytes > limit(c.most) {
 		last := c.order.Back()
 		if old := last.Value.(*entry); len(old.sessions) > 1 {
 			c.drop(old, 0)
@@ -133,7 +139,7 @@ func (c *Cache) expire(e *entry) {
 
 // drop removes session i of e.
 func (c *Cache) drop(e *entry, i int) {
-	c.count, c.bytes = c.count-1, c.bytes-e.sessions[i].Size()
+	c.count, c.bytes = c.count-1, c.bytes-int64(e.sessions[i].Size())
 	copy(e.sessions[i:], e.sessions[i+1:])
 	e.sessions[len(e.sessions)-1] = nil
 	e.sessions = e.sessions[:len(e.sessions)-1]

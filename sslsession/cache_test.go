@@ -2,6 +2,7 @@ package sslsession_test
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"testing"
@@ -25,6 +26,15 @@ func session(t testing.TB, v sslfilter.Version) *sslfilter.Session {
 	list := p.Client.Sessions()
 	require.NotEmpty(t, list)
 	return list[0]
+}
+
+// A bound of any size works, also if the bytes for it exceed an int.
+func TestCacheOfAnySize(t *testing.T) {
+	for n, kept := range map[int]int{math.MaxInt: 1, math.MaxInt / 3: 1, 1 << 30: 1, 1: 1, 0: 0, -1: 0, math.MinInt: 0, math.MinInt / 3: 0} {
+		c := sslsession.NewCache(n)
+		c.Put("a", session(t, sslfilter.VersionTLS12))
+		require.Equal(t, kept, c.Len(), "%d", n)
+	}
 }
 
 // A session of TLS 1.3 is returned once, the newest first, and at most four are kept. A

@@ -12,8 +12,10 @@ import (
 // is safe for concurrent use, and several Listeners can share one. It forgets the
 // sessions that have expired and, when it is full, the least recently used ones.
 type Store struct {
+	max int // sessions
+
 	mu    sync.Mutex
-	max   int
+	bytes int64 // the sum of the lengths of ids and data
 	byID  map[string]*list.Element
 	order *list.List // of *stored, the most recently used first
 	now   func() time.Time
@@ -29,6 +31,8 @@ type stored struct {
 	expires time.Time
 }
 
+func (v *stored) size() int64 { return int64(len(v.id) + len(v.data)) }
+
 // DefaultStore is the number of sessions in a Store of NewStore(0). A session has
 // about 300 bytes, and with a client certificate 1 to 10 KiB.
 const DefaultStore = 10_000
@@ -37,7 +41,9 @@ const DefaultStore = 10_000
 const maxDeleted = 1024
 
 // NewStore returns a Store for at most n sessions, or DefaultStore if n is 0 or
-// negative.
+// negative. Together they have at most n times 8 KiB, which are 80 MB by default, so that
+// clients with large certificates cannot fill the memory. A session of more than that is
+// not kept.
 func NewStore(n int) *Store {
 	if n <= 0 {
 		n = DefaultStore
@@ -74,10 +80,15 @@ func (s *Store) Store(_ context.Context, id, data []byte, expires time.Time) err
 	if s.deleted[string(id)] || !s.now().Before(expires) {
 		return nil
 	}
-	for len(s.byID) >= s.max {
+	v := &stored{string(id), bytes.Clone(data), expires}
+	if v.size() > limit(s.max) {
+		return nil
+	}
+	for len(s.byID) >= s.max || s.bytes+v.size() > limit(s.max) {
 		s.remove(s.order.Back())
 	}
-	s.byID[string(id)] = s.order.PushFront(&stored{string(id), bytes.Clone(data), expires})
+	s.byID[v.id] = s.order.PushFront(v)
+	s.bytes += v.size()
 	return nil
 }
 
@@ -115,6 +126,8 @@ func (s *Store) Len() int {
 
 // remove forgets an entry. The caller holds mu.
 func (s *Store) remove(e *list.Element) {
-	delete(s.byID, e.Value.(*stored).id)
+	v := e.Value.(*stored)
+	delete(s.byID, v.id)
+	s.bytes -= v.size()
 	s.order.Remove(e)
 }

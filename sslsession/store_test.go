@@ -2,6 +2,7 @@ package sslsession
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"testing"
 	"time"
@@ -45,6 +46,45 @@ func TestStore(t *testing.T) {
 		require.NoError(t, s.Store(t.Context(), fmt.Appendf(nil, "%d", i), nil, time.Now().Add(time.Hour)))
 	}
 	require.Equal(t, DefaultStore, s.Len())
+}
+
+// The bytes of a Store are bounded, and counted however a session leaves it.
+func TestStoreBytes(t *testing.T) {
+	const n = 4
+	s, now, later := NewStore(n), time.Now(), time.Now().Add(time.Hour)
+	s.now = func() time.Time { return now }
+	put := func(id string, size int) {
+		require.NoError(t, s.Store(t.Context(), []byte(id), make([]byte, size-len(id)), later))
+	}
+	total := func() (sum int64) {
+		for _, e := range s.byID {
+			v := e.Value.(*stored)
+			sum += int64(len(v.id) + len(v.data))
+		}
+		require.Equal(t, sum, s.bytes)
+		return sum
+	}
+	put("large", n*averageSize+1)
+	require.Zero(t, s.Len(), "it exceeds the bound alone")
+	put("large", n*averageSize)
+	require.Equal(t, int64(n*averageSize), total())
+	put("a", 100)
+	require.Equal(t, int64(100), total(), "the large one made room")
+	for i := range 20 {
+		put(strconv.Itoa(i), 3*averageSize)
+		require.LessOrEqual(t, total(), int64(n*averageSize))
+	}
+	put("19", 200)
+	require.Equal(t, int64(200), total(), "it is replaced")
+	require.NoError(t, s.Delete(t.Context(), []byte("19")))
+	require.Zero(t, total())
+	put("b", 300)
+	now = later
+	data, err := s.Load(t.Context(), []byte("b"))
+	require.NoError(t, err)
+	require.Nil(t, data)
+	require.Zero(t, total())
+	require.Positive(t, limit(math.MaxInt))
 }
 
 // A Store that comes after Delete does not bring the session back, and the memory for it is
