@@ -174,7 +174,7 @@ func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, seed))
 				rounds := 100
 				if testing.Short() {
-					rounds = 30
+					rounds = 10
 				}
 				for range rounds {
 					var steps []step

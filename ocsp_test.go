@@ -505,6 +505,7 @@ func TestStapleBindsConcurrently(t *testing.T) {
 // An older response does not replace a later one, which may say "revoked", even if the later
 // one has expired meanwhile. A response of the same moment does.
 func TestStapleRefusesAnOlderResponse(t *testing.T) {
+	t.Parallel() // it waits
 	cert, now := testkit.Cert(t, "server.crt"), time.Now().Truncate(time.Second)
 	response := func(status int, from time.Duration, until time.Time) []byte {
 		return testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Status: status, From: now.Add(from), Until: until})
@@ -541,6 +542,7 @@ func TestStapleRefusesAnOlderResponse(t *testing.T) {
 
 // A response that expires is not stapled any more, and not accepted.
 func TestStapleExpires(t *testing.T) {
+	t.Parallel() // it waits
 	cert := testkit.Cert(t, "server.crt")
 	staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Until: time.Now().Add(2 * time.Second)}))
 	require.NoError(t, err)

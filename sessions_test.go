@@ -235,6 +235,7 @@ func TestSessionsCRLChanges(t *testing.T) {
 
 // A certificate that has expired since the first visit is not accepted.
 func TestSessionsCertificateExpires(t *testing.T) {
+	t.Parallel() // it waits
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		var until time.Time
 		var server, client *sslfilter.Ctx

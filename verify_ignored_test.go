@@ -135,7 +135,10 @@ func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	numbers := verifyErrors()
 	require.Contains(t, numbers, sslfilter.VerifyHostnameMismatch)
 	require.Greater(t, len(numbers), 60)
-	for _, code := range numbers {
+	for i, code := range numbers {
+		if testing.Short() && i%4 != 0 && !code.AdmitsAnyone() {
+			continue
+		}
 		for _, server := range []bool{true, false} {
 			admitted := false
 			for _, a := range all {
