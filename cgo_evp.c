@@ -49,13 +49,17 @@ static int fit_for_records(const EVP_CIPHER *cipher)
     return FSSL_CIPHER_OTHER_NONCE;
 }
 
-/* Returns one of FSSL_CIPHER_*: whether CipherEnc can use this cipher. "openssl enc" refuses the same kinds (apps/enc.c). */
+/* Returns one of FSSL_CIPHER_*: whether CipherEnc can use this cipher. "openssl enc" refuses the same kinds (apps/enc.c), or fails. */
 static int fit_for_enc(const EVP_CIPHER *cipher)
 {
     int mode = EVP_CIPHER_mode(cipher);
 
     if ((EVP_CIPHER_flags(cipher) & EVP_CIPH_FLAG_AEAD_CIPHER) != 0)
         return FSSL_CIPHER_IS_AEAD;
+#ifdef EVP_CIPH_FLAG_CTS /* since OpenSSL 3.0 */
+    if ((EVP_CIPHER_flags(cipher) & EVP_CIPH_FLAG_CTS) != 0) /* OpenSSL accepts one call for all of the text only */
+        return FSSL_CIPHER_CTS;
+#endif
     if (mode == EVP_CIPH_XTS_MODE || mode == EVP_CIPH_WRAP_MODE || mode == EVP_CIPH_SIV_MODE)
         return FSSL_CIPHER_NO_STREAM;
     return FSSL_CIPHER_FITS;

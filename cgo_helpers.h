@@ -624,6 +624,7 @@ enum {
     FSSL_CIPHER_OTHER_NONCE, /* an AEAD, but not with a nonce of 12 bytes and a tag of 16 */
     FSSL_CIPHER_IS_AEAD,     /* CipherEnc cannot use an AEAD */
     FSSL_CIPHER_NO_STREAM,   /* CipherEnc cannot use XTS, SIV and key wrap */
+    FSSL_CIPHER_CTS,         /* CipherEnc cannot use ciphertext stealing */
     FSSL_CIPHER_FORGED,      /* it does not authenticate everything, or its records are not independent */
     FSSL_CIPHER_NO_MEMORY,
     FSSL_CIPHER_BROKEN       /* it does not work */

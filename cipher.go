@@ -251,7 +251,7 @@ func (c *Cipher) Send(plain []byte) error {
 		return nil
 	}
 	if enc, ok := c.format.(*encCoder); ok {
-		if err := enc.mayEncrypt(); err != nil {
+		if err := enc.claim(); err != nil {
 			return err
 		}
 	}
@@ -322,7 +322,9 @@ func (c *Cipher) forget() {
 
 // CloseWrite ends this side's stream: Outgoing returns what was sent and then the
 // end of the stream. Reading is possible until the end of the peer's stream. On a
-// server, CloseWrite takes effect after the client's first record has arrived.
+// server, CloseWrite takes effect after the client's first record has arrived. With
+// CipherEnc and Key, CloseWrite has no effect on a side that decrypts, and otherwise
+// makes it one that encrypts.
 func (c *Cipher) CloseWrite() error {
 	c.calls++
 	if c.phase == phaseDetached {
@@ -333,6 +335,9 @@ func (c *Cipher) CloseWrite() error {
 	}
 	c.format.start()
 	c.closing = true
+	if enc, ok := c.format.(*encCoder); ok && enc.claim() != nil {
+		c.closed = true // a side that decrypts with Key has no stream of its own
+	}
 	return nil
 }
 

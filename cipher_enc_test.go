@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/evptest"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
@@ -229,4 +230,73 @@ func TestCipherEncDirections(t *testing.T) {
 	_, err = b.Detach()
 	testkit.As[*sslfilter.UsageError](t, err)
 	require.False(t, b.Fresh())
+}
+
+// With a raw key, what Send accepted is sent whatever is called next, and a side that
+// decrypts has nothing to flush.
+func TestCipherEncKeepsWhatWasSent(t *testing.T) {
+	o := sslfilter.CipherOptions{Format: sslfilter.CipherEnc, Cipher: "aes-256-cbc", Key: staticKey, IV: make([]byte, 16)}
+	want := encrypt(t, o, []byte("hello"), testkit.Whole)
+	for name, call := range map[string]func(c *sslfilter.Cipher){
+		"Receive": func(c *sslfilter.Cipher) {
+			_, err := c.Receive(nil, make([]byte, 16))
+			testkit.As[*sslfilter.UsageError](t, err)
+		},
+		"ReceiveEOF": func(c *sslfilter.Cipher) { require.Equal(t, io.EOF, c.ReceiveEOF()) },
+	} {
+		c := newCipher(t, o)
+		require.NoError(t, c.Send([]byte("hello")))
+		call(c)
+		require.NoError(t, c.CloseWrite())
+		require.Equal(t, want, c.Outgoing(nil), name)
+		require.True(t, c.Flushed())
+
+		c = newCipher(t, o) // an empty text
+		require.NoError(t, c.CloseWrite())
+		call(c)
+		require.Len(t, c.Outgoing(nil), 16, name)
+		require.True(t, c.Flushed())
+	}
+
+	c := newCipher(t, o)
+	_, err := c.Receive(nil, want)
+	require.NoError(t, err)
+	require.NoError(t, c.CloseWrite())
+	require.True(t, c.Flushed())
+	require.Empty(t, c.Outgoing(nil))
+	require.Equal(t, io.EOF, c.ReceiveEOF())
+	got, err := c.Finish(nil)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(got))
+}
+
+// Every cipher that NewCipher accepts for CipherEnc encrypts a stream, however it is cut.
+func TestCipherEncCiphersAreStreams(t *testing.T) {
+	accepted, stealing := 0, 0
+	for _, name := range evptest.Names() {
+		o := sslfilter.CipherOptions{Format: sslfilter.CipherEnc, Cipher: name, Passphrase: phrase("x"), Iterations: 1000}
+		c, err := sslfilter.NewCipher(o)
+		if strings.HasSuffix(name, "-CTS") {
+			require.ErrorContains(t, err, "uses ciphertext stealing (CTS)")
+			stealing++
+		}
+		if err != nil {
+			continue
+		}
+		c.Close()
+		accepted++
+		for _, size := range []int{0, 1, 16, 33, 1000} {
+			data := testkit.Bytes(size, uint64(size))
+			wire := encrypt(t, o, data, testkit.Size(7))
+			for _, cut := range []testkit.Cut{testkit.Whole, testkit.Size(13)} {
+				got, err := decrypt(t, o, wire, cut)
+				require.Equal(t, io.EOF, err, "%s, %d bytes", name, size)
+				require.True(t, bytes.Equal(data, got), "%s, %d bytes", name, size)
+			}
+		}
+	}
+	require.Greater(t, accepted, 10)
+	if since(0x30000000) {
+		require.NotZero(t, stealing)
+	}
 }

@@ -33,7 +33,9 @@ type CipherOptions struct {
 
 	// IV is the initialization vector for CipherEnc with Key, as with "openssl enc
 	// -iv". It has the length that the cipher needs. Default: none, for ciphers that
-	// need none. A Cipher with CipherEnc and Key either encrypts or decrypts.
+	// need none. A Cipher with CipherEnc and Key either encrypts or decrypts: the
+	// first call of Send with data, CloseWrite, Receive with data or ReceiveEOF
+	// decides.
 	//
 	// WARNING: A key and an IV must never encrypt two texts.
 	IV []byte
@@ -145,6 +147,8 @@ func (o *CipherOptions) newHandle(name string) (*cipherHandle, error) {
 		return nil, badOption("Cipher", "%q is not an AEAD with a nonce of 12 bytes and a tag of 16 bytes, which CipherSealed needs", name)
 	case refusedAEAD:
 		return nil, badOption("Cipher", "\"openssl enc\" does not have AEAD ciphers such as %q; use CipherSealed", name)
+	case refusedCTS:
+		return nil, badOption("Cipher", "%q uses ciphertext stealing (CTS), which OpenSSL has for single messages and not for streams", name)
 	case refusedForged:
 		return nil, badOption("Cipher", "%q does not protect what CipherSealed relies on: it accepted a record that was altered, or a record depends on others", name)
 	case refusedNoMemory:

@@ -20,17 +20,20 @@ type encCoder struct {
 	iterations uint32
 
 	writing, reading bool   // the direction has its key
+	sends            bool   // Send or CloseWrite was called: with a raw key, nothing can be received
 	head             []byte // received bytes of an incomplete header
 }
 
 // raw reports whether the key is the option Key, without a passphrase.
 func (e *encCoder) raw() bool { return e.digest == "" }
 
-// mayEncrypt returns a *UsageError if a raw key was used to decrypt.
-func (e *encCoder) mayEncrypt() error {
+// claim notes that this side encrypts. With a raw key it returns a *UsageError if the key
+// was used to decrypt.
+func (e *encCoder) claim() error {
 	if e.raw() && e.reading {
 		return &UsageError{"Send", "with Key, a Cipher either encrypts or decrypts, and this one has decrypted: a key and an IV must not encrypt two texts"}
 	}
+	e.sends = true
 	return nil
 }
 
@@ -125,8 +128,8 @@ func (e *encCoder) final(dst []byte, encrypt bool) ([]byte, error) {
 }
 
 func (e *encCoder) decode(dst, wire []byte) (plain, rest []byte, end bool, err error) {
-	if len(wire) > 0 && e.raw() && e.writing {
-		return dst, nil, false, &UsageError{"Receive", "with Key, a Cipher either encrypts or decrypts, and this one has encrypted"}
+	if len(wire) > 0 && e.raw() && e.sends {
+		return dst, nil, false, &UsageError{"Receive", "with Key, a Cipher either encrypts or decrypts, and Send or CloseWrite was called on this one"}
 	}
 	if !e.reading {
 		if wire, err = e.readHeader(wire); err != nil || !e.reading {
@@ -161,7 +164,7 @@ func (e *encCoder) readHeader(wire []byte) ([]byte, error) {
 
 // inputEnd decrypts the last block.
 func (e *encCoder) inputEnd() ([]byte, error) {
-	if e.raw() && e.writing {
+	if e.raw() && e.sends {
 		return nil, nil
 	}
 	if !e.reading && e.raw() {

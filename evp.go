@@ -42,6 +42,7 @@ const (
 	refusedOtherNonce = cipherRefusal(C.FSSL_CIPHER_OTHER_NONCE)
 	refusedAEAD       = cipherRefusal(C.FSSL_CIPHER_IS_AEAD)
 	refusedNoStream   = cipherRefusal(C.FSSL_CIPHER_NO_STREAM)
+	refusedCTS        = cipherRefusal(C.FSSL_CIPHER_CTS)
 	refusedForged     = cipherRefusal(C.FSSL_CIPHER_FORGED)
 	refusedNoMemory   = cipherRefusal(C.FSSL_CIPHER_NO_MEMORY)
 )
