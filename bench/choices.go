@@ -236,9 +236,9 @@ func choiceRows() []row {
 		if in == "" {
 			in = plainName
 		}
-		handshake.contenders = append(handshake.contenders, contender{c.title, in, "choice handshake", c.title})
+		handshake.contenders = append(handshake.contenders, doing(c.title, in, "choice handshake", c.title))
 		if c.message {
-			message.contenders = append(message.contenders, contender{c.title, in, "choice message", c.title})
+			message.contenders = append(message.contenders, doing(c.title, in, "choice message", c.title))
 		}
 	}
 	return []row{handshake, message}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -19,6 +20,12 @@ type contender struct {
 	subject string
 	kind    string
 	arg     string
+	every   int // takes part only in each round whose number this divides; 0 means in all
+}
+
+// doing returns a contender that takes part in all rounds.
+func doing(name, subject, kind, arg string) contender {
+	return contender{name: name, subject: subject, kind: kind, arg: arg}
 }
 
 // row is one kind of work, done by all contenders in turns. The ratios are to
@@ -174,7 +181,7 @@ func (r *runner) pieces(w *row, c contender) (int, error) {
 		return w.fixed, nil
 	}
 	if c.subject == speedName { // it works for a second, whatever the number is
-		_, err := r.run(w, c, 1)
+		_, err := r.get(c.subject)
 		return 1, err
 	}
 	if _, err := r.run(w, c, 1); err != nil { // does the work that is done only once
@@ -209,9 +216,10 @@ func (r *runner) measure(w *row) (*Result, error) {
 	}
 	res.Rounds = rounds
 	counts := make([]int, len(w.contenders))
-	values := make([][]float64, len(w.contenders))
+	values := make([]map[int]float64, len(w.contenders)) // by round
 	for i, c := range w.contenders {
 		cell := &Cell{Name: c.name}
+		values[i] = make(map[int]float64)
 		res.Cells = append(res.Cells, cell)
 		n, err := r.pieces(w, c)
 		if errors.Is(err, subject.ErrCannot) {
@@ -233,7 +241,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 		}
 		for _, i := range order.Perm(len(w.contenders)) {
 			c := w.contenders[i]
-			if res.Cells[i].Left != "" {
+			if res.Cells[i].Left != "" || c.every > 0 && round%c.every != 0 {
 				continue
 			}
 			got, err := r.run(w, c, counts[i])
@@ -250,7 +258,7 @@ func (r *runner) measure(w *row) (*Result, error) {
 				each /= float64(counts[i]) * w.pieces
 				memory = got[1:]
 			}
-			values[i] = append(values[i], got[0]*each)
+			values[i][round] = got[0] * each
 			res.Cells[i].Parts = nil
 			for _, v := range memory {
 				res.Cells[i].Parts = append(res.Cells[i].Parts, rounded(v/1024))
@@ -262,11 +270,13 @@ func (r *runner) measure(w *row) (*Result, error) {
 		if cell.Left != "" {
 			continue
 		}
-		cell.Stat = stat(values[i])
-		if base >= 0 && len(values[base]) == len(values[i]) {
+		cell.Stat = stat(slices.Collect(maps.Values(values[i])))
+		if base >= 0 {
 			var ratios []float64
 			for round, v := range values[i] {
-				ratios = append(ratios, values[base][round]/v)
+				if b, both := values[base][round]; both {
+					ratios = append(ratios, b/v)
+				}
 			}
 			cell.Ratio = stat(ratios)
 		}

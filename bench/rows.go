@@ -42,7 +42,7 @@ var everybody = []string{engineName, connName, cMemName, cFlatName, goName, othe
 // work returns contenders that all do the same work.
 func work(kind, arg string, names ...string) (list []contender) {
 	for _, name := range names {
-		list = append(list, contender{name, name, kind, arg})
+		list = append(list, doing(name, name, kind, arg))
 	}
 	return list
 }
@@ -67,7 +67,7 @@ func rows(crl string, connections int) (list []row) {
 	}
 	for _, k := range [][2]string{{"ec", "resumed handshake, P-256"}, {"rsa", "resumed handshake, RSA-2048"}} {
 		r := timed("resumed/"+k[0], "handshake", k[1], work("resumed", k[0], everybody[:6]...))
-		r.contenders = append(r.contenders, contender{stepName, engineName, "resumed in C", k[0]})
+		r.contenders = append(r.contenders, doing(stepName, engineName, "resumed in C", k[0]))
 		list = append(list, r)
 	}
 	for _, s := range sizes {
@@ -145,7 +145,7 @@ func settingsRow(kind, title string) row {
 	r := timed("settings/"+kind, "settings", title, nil)
 	r.base = asLibrary
 	for _, name := range append([]string{asLibrary}, names...) {
-		r.contenders = append(r.contenders, contender{name, cMemName, "setting " + kind, name})
+		r.contenders = append(r.contenders, doing(name, cMemName, "setting "+kind, name))
 	}
 	return r
 }
@@ -164,12 +164,12 @@ func variantsRow(kind, title string) row {
 	r := timed("variants/"+kind, "variants", title, nil)
 	r.base = asMeasured
 	for _, name := range append([]string{asMeasured}, names...) {
-		r.contenders = append(r.contenders, contender{name, engineName, "variant " + kind, name})
+		r.contenders = append(r.contenders, doing(name, engineName, "variant "+kind, name))
 	}
 	plain, arg := "handshake", "ec"
 	if kind == "message" {
 		plain, arg = "message", "16384"
 	}
-	r.contenders = append(r.contenders, contender{"GOMAXPROCS=1", singleName, plain, arg}, contender{"nothing set: OpenSSL's defaults", plainName, plain, arg})
+	r.contenders = append(r.contenders, doing("GOMAXPROCS=1", singleName, plain, arg), doing("nothing set: OpenSSL's defaults", plainName, plain, arg))
 	return r
 }

@@ -25,7 +25,7 @@ import (
 type site struct {
 	dir, pki, self string
 	conf, crl      string
-	loader, libs   string // of the OpenSSL that this program uses, if it is not the system's
+	loader, libs   string // of the OpenSSL that this program uses, if they are not the system's
 }
 
 // sameForAll is OpenSSL's configuration for every subject. crypto/tls selects
@@ -64,8 +64,8 @@ func newSite(pki string) (*site, error) {
 
 func (s *site) close() { os.RemoveAll(s.dir) }
 
-// dynamic returns the loader and the libraries that a program was linked with,
-// if they are not the system's (see scripts/mkssl.sh).
+// dynamic returns the loader and the folder of the libraries that a program was linked
+// with, each "" if it is the system's (see scripts/mkssl.sh).
 func dynamic(program string) (loader, libs string) {
 	f, err := elf.Open(program)
 	if err != nil {
@@ -84,8 +84,8 @@ func dynamic(program string) (loader, libs string) {
 			loader = strings.TrimRight(string(name), "\x00")
 		}
 	}
-	if libs == "" || strings.HasPrefix(loader, "/lib") {
-		return "", ""
+	if strings.HasPrefix(loader, "/lib") {
+		loader = ""
 	}
 	return loader, libs
 }
@@ -104,12 +104,20 @@ func (s *site) foreign(name string, args ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, errors.New(name + " is not installed")
 	}
+	return s.withLibs(path, args...), nil
+}
+
+// withLibs returns a command that runs a program with the libraries of this program.
+func (s *site) withLibs(path string, args ...string) *exec.Cmd {
 	if s.loader != "" {
 		path, args = s.loader, append([]string{"--library-path", s.libs, path}, args...)
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Env = s.env(s.conf)
-	return cmd, nil
+	if s.loader == "" && s.libs != "" {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+s.libs)
+	}
+	return cmd
 }
 
 func fileExists(path string) bool {
@@ -168,7 +176,7 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 			return nil, err
 		}
 		if out, err := check.CombinedOutput(); err != nil {
-			if s.loader != "" {
+			if s.libs != "" {
 				return nil, fmt.Errorf("perl does not run with this OpenSSL: %s", firstLine(out))
 			}
 			return nil, errors.New("module POE::Filter::SSL is not installed (Debian: libpoe-filter-ssl-perl libpoe-perl)")
