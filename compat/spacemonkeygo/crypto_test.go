@@ -77,7 +77,7 @@ func TestKeysOfTheStandardLibrary(t *testing.T) {
 
 // A key that is encrypted needs its password, and nothing prompts.
 func TestKeyPassword(t *testing.T) {
-	key := must[openssl.PrivateKey](t)(openssl.GenerateRSAKey(2048))
+	key := must[openssl.PrivateKey](t)(openssl.GenerateECKey(openssl.Prime256v1))
 	block, _ := pem.Decode(must[[]byte](t)(key.MarshalPKCS1PrivateKeyPEM()))
 	//lint:ignore SA1019 the only encrypted form that the standard library writes
 	locked := must[*pem.Block](t)(x509.EncryptPEMBlock(strings.NewReader(strings.Repeat("x", 64)), block.Type, block.Bytes, []byte("password"), x509.PEMCipherAES256))
