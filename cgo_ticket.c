@@ -196,11 +196,16 @@ static int key_cb(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
 
 /*
  * In TLS 1.2, OpenSSL resumes a session with the cipher suite of the session, even if the context does not allow this
- * suite. So a session of another context could bring back a suite that this context has disabled.
+ * suite, or if its security level excludes it. So a session of another context could bring back a suite that this context
+ * has disabled.
  */
 static int suite_allowed(SSL *ssl, const SSL_SESSION *session)
 {
-    return fssl_has_suite(SSL_get_ciphers(ssl), session);
+    const SSL_CIPHER *suite = SSL_SESSION_get0_cipher(session);
+    int (*secure)(const SSL *, const SSL_CTX *, int, int, int, void *, void *) = SSL_get_security_callback(ssl);
+
+    return fssl_has_suite(SSL_get_ciphers(ssl), session) &&
+           (secure == NULL || secure(ssl, NULL, SSL_SECOP_CIPHER_SHARED, SSL_CIPHER_get_bits(suite, NULL), 0, (void *)suite, SSL_get0_security_ex_data(ssl)) == 1);
 }
 
 /* ------------------------------------------------------ client certificates */
@@ -494,19 +499,32 @@ void fssl_forget_sessions(fssl_ctx_data *data)
 
 enum { HEAD = 16 + 16, MAC = 32 }; /* before and after the encrypted part of a sealed session: the key's name and the IV, and the MAC */
 
-static int mac_of(const fssl_ctx_data *data, const ticket_key *key, unsigned char *out, const unsigned char *text, size_t len)
+static int hmac(const fssl_ctx_data *data, const unsigned char *key, unsigned char *out, const unsigned char *text, size_t len)
 {
 #ifdef FSSL_OPENSSL_111
     unsigned int n = 0;
 
     (void)data;
-    return HMAC(EVP_sha256(), key->mac, sizeof(key->mac), text, len, out, &n) != NULL && n == MAC;
+    return HMAC(EVP_sha256(), key, MAC, text, len, out, &n) != NULL && n == MAC;
 #else
     size_t n = 0;
 
-    return EVP_Q_mac(fssl_lib_ctx(data->lib), "HMAC", fssl_lib_propq(data->lib), "SHA256", NULL, key->mac, sizeof(key->mac), text, len, out, MAC, &n) != NULL &&
-           n == MAC;
+    return EVP_Q_mac(fssl_lib_ctx(data->lib), "HMAC", fssl_lib_propq(data->lib), "SHA256", NULL, key, MAC, text, len, out, MAC, &n) != NULL && n == MAC;
 #endif
+}
+
+/*
+ * The MAC of a sealed session has a key of its own, which is derived from that of tickets. So nobody can turn a sealed
+ * session into a ticket or the other way round. The label is shorter than any ticket, which has the MAC of more bytes.
+ */
+static int mac_of(const fssl_ctx_data *data, const ticket_key *key, unsigned char *out, const unsigned char *text, size_t len)
+{
+    static const char label[] = "sslfilter: stored session, 1";
+    unsigned char own[MAC];
+    int ok = hmac(data, key->mac, own, (const unsigned char *)label, sizeof(label) - 1) && hmac(data, own, out, text, len);
+
+    OPENSSL_cleanse(own, sizeof(own));
+    return ok;
 }
 
 static int crypt(const fssl_ctx_data *data, const ticket_key *key, unsigned char *out, int *len, const unsigned char *iv, const unsigned char *in, size_t in_len,

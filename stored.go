@@ -110,7 +110,8 @@ const (
 	// NotResumedOtherContext: the session was made by a Ctx with other certificates,
 	// or with other rules about client certificates.
 	NotResumedOtherContext
-	// NotResumedCipher: the Ctx does not allow the cipher suite of the session.
+	// NotResumedCipher: the Ctx does not allow the cipher suite of the session, or its
+	// security level excludes the suite.
 	NotResumedCipher
 	// NotResumedOldProof: the client has proved its private key more than a day ago.
 	NotResumedOldProof

@@ -2,6 +2,13 @@ package sslfilter_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
 	"maps"
 	"os"
 	"testing"
@@ -213,6 +220,72 @@ func TestStatefulSessionsErrors(t *testing.T) {
 		require.NoError(t, f.OfferSession(id, id))
 	}
 	testkit.As[*sslfilter.UsageError](t, f.OfferSession(id, id))
+}
+
+// A session is not resumed if the security level excludes its cipher suite, as in a full handshake:
+// in TLS 1.2 the suite of the session would be used again. (From level 3 on, OpenSSL accepts no
+// tickets in TLS 1.2, so only stored sessions are concerned.)
+func TestStatefulSessionsSecurityLevel(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader) // level 4 needs 192 bits
+	require.NoError(t, err)
+	crt := testkit.MintFrom(t, testkit.Issuer{Key: key}, x509.Certificate{DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true}, key.Public())
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	k := ticketKeys(t)
+	server := func(stored bool, suites string, level int) *sslfilter.Ctx {
+		return testkit.Ctx(t, sslfilter.Options{CrtMem: crt, KeyMem: testkit.PEM("PRIVATE KEY", der), StatefulSessions: stored, TicketKeys: k, Groups: "P-384",
+			Cipher: fmt.Sprintf("%s:@SECLEVEL=%d", suites, level)})
+	}
+	const weak, both = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384"
+	for _, c := range []struct {
+		stored        bool
+		first, second string
+		level, after  int
+		resumes       bool
+	}{
+		{true, weak, both, 1, 1, true},
+		{true, weak, both, 1, 3, true},
+		{true, weak, both, 1, 4, false},
+		{true, both, both, 4, 4, true},
+		{false, weak, both, 1, 2, true},
+		{false, weak, both, 1, 3, false},
+		{false, weak, both, 1, 4, false},
+	} {
+		g := &guest{ctx: testkit.Ctx(t, testkit.Client(testkit.TLS12, testkit.Cipher(both), func(o *sslfilter.Options) { o.CACrtMem = [][]byte{crt} }))}
+		s := shelf{}
+		require.False(t, s.visit(t, g, server(c.stored, c.first, c.level)).Resumed())
+		f := s.visit(t, g, server(c.stored, c.second, c.after))
+		require.Equal(t, c.resumes, f.Resumed(), "%+v: %v", c, f.State())
+		if c.after == 4 {
+			require.Equal(t, "ECDHE-ECDSA-AES256-GCM-SHA384", f.Cipher())
+		}
+		if c.stored && !c.resumes {
+			require.Equal(t, sslfilter.NotResumedCipher, f.State().NotResumed)
+		}
+	}
+}
+
+// The MAC of a stored session has another key than that of a ticket with the same ticket key, so that
+// neither can be made from the other.
+func TestStatefulSessionsAreNotTickets(t *testing.T) {
+	key := ticketKey("one")
+	ctx := testkit.Ctx(t, testkit.Server(stateful(ticketKeys(t, key))))
+	mac := func(key []byte, parts ...[]byte) []byte {
+		h := hmac.New(sha256.New, key)
+		for _, part := range parts {
+			h.Write(part)
+		}
+		return h.Sum(nil)
+	}
+	s := shelf{}
+	s.visit(t, newGuest(t, sslfilter.VersionTLS13, "", ""), ctx)
+	require.NotEmpty(t, s)
+	for id, data := range s {
+		n := len(data) - sha256.Size
+		require.Equal(t, key[:16], data[:16])
+		require.NotEqual(t, mac(key[16:48], data[:n], []byte(id)), data[n:])
+		require.Equal(t, mac(mac(key[16:48], []byte("sslfilter: stored session, 1")), data[:n], []byte(id)), data[n:])
+	}
 }
 
 // Arbitrary data of a store never breaks a handshake.
