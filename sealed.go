@@ -14,7 +14,7 @@ import (
 )
 
 // The header of a sealed stream: magic, version, role, kdf, cost (4 bytes), salt,
-// length of the cipher's name, name. docs/direct-cipher.md has all of the format.
+// length of the cipher's name, name. docs/direct-cipher.md specifies the format.
 const (
 	sealedMagic   = "sslfseal"
 	sealedVersion = 1
@@ -30,11 +30,11 @@ const (
 	roleServer = 2
 )
 
-// sealedKDF is how the client's static key is made.
+// sealedKDF is the number of a key derivation function in a header.
 type sealedKDF byte
 
 const (
-	kdfNone         sealedKDF = 0 // it is the Key option
+	kdfNone         sealedKDF = 0 // the static key is the Key option
 	kdfScrypt       sealedKDF = 1
 	kdfPBKDF2SHA256 sealedKDF = 2
 	kdfPBKDF2SHA512 sealedKDF = 3
@@ -66,7 +66,7 @@ var kdfs = map[sealedKDF]struct {
 	kdfPBKDF2SHA512: {"SHA512", MinCipherIterations, MaxCipherIterations},
 }
 
-// newSalt fills the salt of a side; tests replace it.
+// newSalt fills a salt with random bytes. Tests replace it.
 var newSalt = randomBytes
 
 // sealedCoder is the format CipherSealed.
@@ -78,13 +78,13 @@ type sealedCoder struct {
 	header  []byte // ours, until it is sent
 	started bool   // a client has begun to speak
 	parsed  bool   // the peer's header has arrived
-	met     bool   // the peer's first record has arrived: it has the key
-	joins   bool   // a client has to change its keys, since it knows the server's salt
+	met     bool   // the peer's first record was opened, so the peer has the key
+	joins   bool   // a client has to send its join record, since it knows the server's salt
 	ended   bool   // our end record was made: nothing may come after it
 	part    []byte // received bytes of an incomplete header or record
 }
 
-// newSealed makes the coder. The cipher has its static key, or the passphrase.
+// newSealed makes the coder. h already has the static key or the passphrase.
 func newSealed(h *cipherHandle, client, passphrase bool, kdf sealedKDF, cost uint32) (*sealedCoder, error) {
 	s := &sealedCoder{handle: h, client: client, passphrase: passphrase}
 	if !client {
@@ -210,8 +210,8 @@ func (s *sealedCoder) decode(dst, wire []byte) (plain, rest []byte, end bool, er
 	return s.direct(dst, wire)
 }
 
-// fill moves bytes of wire to part, until part has the length of a record, or the
-// whole record.
+// fill moves bytes from wire to part, until part has the head of a record, or the
+// complete record if part already has its head.
 func (s *sealedCoder) fill(wire []byte) []byte {
 	need := sealedHead
 	if len(s.part) >= sealedHead {
@@ -222,8 +222,8 @@ func (s *sealedCoder) fill(wire []byte) []byte {
 	return wire[n:]
 }
 
-// records opens part, which is not longer than one record, and empties it if the
-// record is whole.
+// records opens part, which is at most one record. If the record is complete, part is
+// emptied.
 func (s *sealedCoder) records(dst, part []byte) ([]byte, bool, error) {
 	dst, rest, end, err := s.open(dst, part)
 	if len(rest) == 0 {
@@ -232,7 +232,7 @@ func (s *sealedCoder) records(dst, part []byte) ([]byte, bool, error) {
 	return dst, end, err
 }
 
-// direct opens the records in wire, and keeps what remains.
+// direct opens the complete records in wire, and keeps the incomplete one.
 func (s *sealedCoder) direct(dst, wire []byte) (plain, rest []byte, end bool, err error) {
 	dst, rest, end, err = s.open(dst, wire)
 	if err == nil && !end {
@@ -242,7 +242,7 @@ func (s *sealedCoder) direct(dst, wire []byte) (plain, rest []byte, end bool, er
 	return dst, rest, end, err
 }
 
-// open opens the whole records in wire. rest is what remains.
+// open opens the complete records in wire. rest has the bytes after them.
 func (s *sealedCoder) open(dst, wire []byte) (plain, rest []byte, end bool, err error) {
 	for {
 		got, taken, st := s.handle.open(dst[len(dst):cap(dst)], wire)
@@ -283,7 +283,7 @@ func (s *sealedCoder) notAuthentic(st status) error {
 	return e
 }
 
-// badInput returns the error of input that does not have the format.
+// badInput returns an error for input that does not have the format.
 func badInput(format string, args ...any) error {
 	return &Error{Op: "Receive", Hint: fmt.Sprintf(format, args...)}
 }
@@ -307,8 +307,8 @@ func (s *sealedCoder) readHeader(wire []byte) ([]byte, error) {
 	return wire, nil
 }
 
-// checkHeader checks the first bytes of a header, as many as there are, in their
-// order, so that the error does not depend on how the input is cut.
+// checkHeader checks the bytes of a header that have arrived, in their order, so
+// that the error does not depend on how the input is split into calls of Receive.
 func (s *sealedCoder) checkHeader(b []byte) error {
 	n := min(len(b), len(sealedMagic))
 	mine, theirs := byte(roleServer), byte(roleClient)
@@ -344,7 +344,7 @@ func (s *sealedCoder) checkHeader(b []byte) error {
 	return nil
 }
 
-// checkKDF checks how the peer says that the static key is made.
+// checkKDF checks the KDF and its cost in the header of the peer.
 func (s *sealedCoder) checkKDF(kdf sealedKDF, cost uint32) error {
 	bounds, known := kdfs[kdf]
 	switch {
@@ -366,7 +366,7 @@ func (s *sealedCoder) checkKDF(kdf sealedKDF, cost uint32) error {
 	return nil
 }
 
-// takeHeader uses the peer's header, which is whole and in part.
+// takeHeader uses the header of the peer, which is complete and in s.part.
 func (s *sealedCoder) takeHeader() error {
 	b := s.part
 	salt := b[atSalt:atName]

@@ -55,8 +55,8 @@ func (h *ctxHandle) useTicketKeys(keys *ticketKeysHandle, clients bool) error {
 	})
 }
 
-// bindSessions sets the session id context, with which a session is resumed only
-// by contexts that have the same one. If context is empty, it is made from the
+// bindSessions sets the session id context. A session is resumed only by contexts
+// with the same session id context. If context is empty, it is made from the
 // certificates.
 func (h *ctxHandle) bindSessions(context []byte) error {
 	return h.try("SSL_CTX_set_session_id_context", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
@@ -64,7 +64,8 @@ func (h *ctxHandle) bindSessions(context []byte) error {
 	})
 }
 
-// storeSessions makes the sessions stored ones, whose ticket is an id.
+// storeSessions makes the context give tickets that are only ids. The sessions are
+// stored by the program.
 func (h *ctxHandle) storeSessions() {
 	defer runtime.KeepAlive(h)
 	C.fssl_ctx_store_sessions(h.ptr)
@@ -77,15 +78,15 @@ const (
 	maxSessionID = C.SSL_MAX_SSL_SESSION_ID_LENGTH
 )
 
-// offerStored offers a stored session to the handshake. It returns false if
-// memory is short.
+// offerStored offers a stored session to the handshake. It returns false after a
+// lack of memory.
 func (h *sslHandle) offerStored(s StoredSession) bool {
 	defer runtime.KeepAlive(h)
 	return C.fssl_conn_offer_stored(h.ptr, bytesPtr(s.ID), C.size_t(len(s.ID)), bytesPtr(s.Data), C.size_t(len(s.Data))) == 1
 }
 
-// takeGiven returns the stored sessions that the client was given since the last
-// call.
+// takeGiven returns the sessions to be stored that were given to the client since
+// the last call.
 func (h *sslHandle) takeGiven() (list []StoredSession) {
 	defer runtime.KeepAlive(h)
 	if h.ptr.store == nil {
@@ -103,10 +104,10 @@ func (h *sslHandle) takeGiven() (list []StoredSession) {
 	return list
 }
 
-// maxSession bounds the bytes of a session.
+// maxSession bounds the size of a session, in bytes.
 const maxSession = C.FSSL_MAX_SESSION
 
-// bindingSize is the size of a client's binding.
+// bindingSize is the size in bytes of a client's binding (see sessionState).
 const bindingSize = C.FSSL_BINDING
 
 // takeSessions returns the sessions that the server has given since the last

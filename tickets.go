@@ -13,13 +13,16 @@ import (
 
 // TicketKeys are the keys with which servers encrypt their session tickets
 // (RFC 5077). Any number of contexts can share them, and they are safe for
-// concurrent use. Anyone who has a key can read the tickets that it encrypts,
-// and can resume their sessions.
+// concurrent use.
+//
+// WARNING: Anyone who has a key can decrypt recorded connections of TLS 1.2 whose
+// tickets it encrypted, and can resume their sessions. With ResumeClientCert they
+// can also make a ticket for any client, because certificates are public.
 //
 // New TicketKeys are random and change by themselves: a key encrypts for two
 // hours and decrypts for two more, which is as long as a ticket is valid. They
 // change only when they are used: the keys of a server without connections stay in
-// memory. Set replaces them by keys of the caller.
+// memory. Set replaces them with keys of the caller.
 //
 // The keys are overwritten in memory when they are replaced, and when the
 // TicketKeys and all contexts that use them have been freed.
@@ -43,8 +46,8 @@ func NewTicketKeys() (*TicketKeys, error) {
 //
 // A key has the format of nginx (ssl_session_ticket_key): 16 bytes with its name,
 // 32 bytes for HMAC-SHA256 and 32 bytes for AES-256-CBC. At most 16 keys are
-// possible, each with a name of its own. The keys are copied. If the keys are not
-// possible, Set returns a *UsageError, and the old keys remain.
+// possible, and their names must differ. The keys are copied. If a key is not valid,
+// or there are none or too many, Set returns a *UsageError, and the old keys remain.
 func (k *TicketKeys) Set(keys ...[TicketKeySize]byte) error {
 	switch {
 	case len(keys) == 0:
@@ -198,10 +201,11 @@ func (s *sharedCtx) applySessions() error {
 	return nil
 }
 
-// sessionContext returns a digest of what decides about client certificates, or
-// nil if the server does not ask for one. A session is resumed only by a context
-// with the same digest. CRLs are not part of it, because they change while
-// sessions live. They are checked whenever a session is resumed.
+// sessionContext returns a digest of the certificates and CAs of the server and of
+// its options about client certificates, algorithms and ALPN. It returns nil if the
+// server does not ask for a client certificate. A session is resumed only by a
+// context with the same digest. CRLs are not part of it, because they change while
+// sessions are valid. They are checked whenever a session is resumed.
 func (s *sharedCtx) sessionContext() []byte {
 	o := &s.opts
 	if !o.asksClient() {

@@ -14,29 +14,31 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
-// CipherConn is a net.Conn that encrypts with a static key instead of TLS; see
-// sslfilter.Cipher for what that gives. Any number of goroutines may call its
-// methods at the same time.
+// CipherConn is a net.Conn that encrypts with a static key instead of TLS. Any number
+// of goroutines may call its methods at the same time.
+//
+// WARNING: A static key gives less than TLS. See the warning of sslfilter.Cipher.
 //
 // Read returns io.EOF only after the end of the peer's stream. If the connection
 // ends without it, the error is an *sslfilter.TruncatedError, which matches
-// io.ErrUnexpectedEOF; after a reset it is that of the network. With sslfilter.CipherSealed a server sends nothing until
-// the client's first record has arrived: its first Write waits for this record,
-// until the read deadline. A client sends its header with its first Write or Read.
+// io.ErrUnexpectedEOF. After a reset, it is the error of the network. With
+// sslfilter.CipherSealed, a server sends nothing until the client's first record has
+// arrived: its first Write waits for this record, until the read deadline. A client
+// sends its header with its first Write or Read.
 type CipherConn struct {
 	conn net.Conn
 
-	reading chan struct{} // has a value while a call reads; guards plain and readErr
+	reading chan struct{} // a lock for reading: full while it is held; guards plain and readErr
 	plain   []byte        // decrypted, and not returned by Read yet
 	readErr error         // permanent
 
 	writing  sync.Mutex   // held by the call that writes; guards wire
 	wire     []byte       // encrypted, and not taken by the network yet
-	deadline atomic.Int64 // of Write, in nanoseconds since 1970; 0: none
+	deadline atomic.Int64 // of Write, in nanoseconds since 1970; 0: no deadline
 
 	mu      sync.Mutex // guards the following fields; never held during I/O
 	cipher  *sslfilter.Cipher
-	moved   chan struct{} // closed and replaced when a Read has received what a Write may wait for
+	moved   chan struct{} // closed and replaced when a Read has received something that a Write may wait for
 	flushed chan struct{} // closed at the end of the last flush; nil before the first one
 }
 
@@ -50,7 +52,7 @@ const (
 	cipherRead  = 32 << 10 // bytes that are read from the network at once
 	cipherChunk = 64 << 10 // plaintext that is encrypted at once
 
-	// cipherFarewell bounds the time for the end of the stream in Close.
+	// cipherFarewell bounds the time in which Close sends the end of the stream.
 	cipherFarewell = 5 * time.Second
 )
 
@@ -70,10 +72,11 @@ func (c *CipherConn) SetDeadline(t time.Time) error {
 	return c.conn.SetDeadline(t)
 }
 
-// SetReadDeadline is SetDeadline for Read.
+// SetReadDeadline sets the deadline of Read, and of a Write that waits for the client's
+// first record.
 func (c *CipherConn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
 
-// SetWriteDeadline is SetDeadline for Write.
+// SetWriteDeadline sets the deadline of Write and CloseWrite.
 func (c *CipherConn) SetWriteDeadline(t time.Time) error {
 	c.setDeadline(t)
 	return c.conn.SetWriteDeadline(t)
@@ -93,8 +96,8 @@ func (c *CipherConn) late() bool {
 	return limit != 0 && time.Now().UnixNano() >= limit
 }
 
-// Fresh reports whether the peer has answered the random salt of this side; see
-// sslfilter.Cipher.
+// Fresh reports whether the peer has answered the random salt of this side, so that
+// what it sends is not a recording. See [sslfilter.Cipher.Fresh].
 func (c *CipherConn) Fresh() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +148,7 @@ func (c *CipherConn) flush() {
 	}()
 }
 
-// fill reads from the network once. The caller holds the turn to read.
+// fill reads from the network once. The caller holds c.reading.
 func (c *CipherConn) fill() error {
 	if c.readErr != nil {
 		return c.readErr
@@ -210,7 +213,7 @@ func (c *CipherConn) Write(b []byte) (n int, err error) {
 }
 
 // encrypt makes the records of chunk. On a server it first waits for the client's
-// first record. The caller holds the turn to write.
+// first record. The caller holds c.writing.
 func (c *CipherConn) encrypt(chunk []byte) error {
 	c.mu.Lock()
 	err := c.cipher.Send(chunk)
@@ -225,7 +228,7 @@ func (c *CipherConn) encrypt(chunk []byte) error {
 }
 
 // settle moves all output of the cipher to wire. On a server it waits for the client's
-// first record. The caller holds the turn to write.
+// first record. The caller holds c.writing.
 func (c *CipherConn) settle() error {
 	for {
 		c.mu.Lock()
@@ -247,7 +250,7 @@ func (c *CipherConn) settle() error {
 }
 
 // fetch moves the output that is ready to wire, and reports whether more output waits
-// for the peer. The caller holds the turn to write.
+// for the peer. The caller holds c.writing.
 func (c *CipherConn) fetch() (waits bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -255,8 +258,8 @@ func (c *CipherConn) fetch() (waits bool) {
 	return c.cipher.Err() == nil && !c.cipher.Flushed()
 }
 
-// await reads from the network, unless the record for which settle waits has arrived
-// meanwhile. The caller holds the turns to read and to write.
+// await reads from the network, unless the record that settle waits for has arrived
+// meanwhile. The caller holds c.reading and c.writing.
 func (c *CipherConn) await() error {
 	if !c.fetch() {
 		return nil
@@ -264,7 +267,7 @@ func (c *CipherConn) await() error {
 	return c.fill()
 }
 
-// drain sends wire. The caller holds the turn to write.
+// drain sends wire. The caller holds c.writing.
 func (c *CipherConn) drain() error {
 	for {
 		for len(c.wire) > 0 {
@@ -282,8 +285,8 @@ func (c *CipherConn) drain() error {
 }
 
 // CloseWrite sends the end of this side's stream, and ends the outgoing direction
-// of the underlying connection if that is possible. Reading continues. On a server it
-// waits as Write does.
+// of the underlying connection if that is possible. Read can still be called. On a
+// server, CloseWrite waits for the client's first record, as Write does.
 func (c *CipherConn) CloseWrite() error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -297,7 +300,7 @@ func (c *CipherConn) CloseWrite() error {
 		return err
 	}
 	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
-		// If the connection has ended already, and too early, Read reports it.
+		// If the connection has already ended, and too early, Read reports that.
 		if err := half.CloseWrite(); !errors.Is(err, syscall.ENOTCONN) {
 			return err
 		}
@@ -305,8 +308,8 @@ func (c *CipherConn) CloseWrite() error {
 	return nil
 }
 
-// end makes the end of the stream and sends what is ready. The caller holds the turn to
-// write.
+// end ends this side's stream and sends the output that is ready. The caller holds
+// c.writing.
 func (c *CipherConn) end() error {
 	c.mu.Lock()
 	err := c.cipher.CloseWrite()

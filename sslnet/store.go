@@ -15,10 +15,11 @@ import (
 // SessionStore stores the sessions of a server whose Ctx has
 // Options.StatefulSessions. Its methods are called at the same time by many
 // goroutines, and must not keep the slices that they get. The data are encrypted
-// (Options.TicketKeys): a store does not need to protect them.
+// (Options.TicketKeys), so a store does not need to keep them secret.
 //
-// A store may fail, be slow, forget sessions or return anything: the worst effect
-// is a full handshake.
+// A store may fail, be slow, forget sessions or return anything. At worst, the
+// handshake is a full one, or a deleted session is resumed because the store has
+// returned it again.
 type SessionStore interface {
 	// Load returns the data of the session with this id, or nil if there is none.
 	// It delays the handshake, at most until ctx ends.

@@ -1,12 +1,17 @@
 // Package sslredis lets the servers of a fleet share TLS sessions through Redis: a
 // Keeper gives all servers the same ticket keys, and a Store keeps the sessions
-// themselves. The package uses github.com/redis/go-redis/v9 and is a module of its own, so
+// themselves. The package uses github.com/redis/go-redis/v9 and is a separate module, so
 // that the library does not depend on go-redis.
 //
-// Redis gets names and values that are sealed under a Secret of the fleet. It never sees
+// All names and values in Redis are sealed under a Secret of the fleet. Redis never sees
 // the id or the secrets of a session, nor a ticket key. If Redis is slow, unreachable, full
-// or compromised, the worst effect is that clients make full handshakes: no client is
-// rejected.
+// or compromised, clients make full handshakes at worst, and no client is rejected. A
+// compromised Redis can also make the servers use derived keys (see Keeper), and can restore
+// a session that Store.Delete has removed, until the session expires.
+//
+// WARNING: Anyone who has the Secret can decrypt recorded connections of TLS 1.2, and can
+// pretend to be any client of a server with Options.ResumeClientCert. Protect it like the
+// private key of the CA of the clients. docs/sessions.md has the details.
 //
 // The sealing uses Go's standard library and not OpenSSL: HMAC-SHA-256, HKDF and AES-256-GCM
 // with random nonces. A program that has to use validated cryptography builds with

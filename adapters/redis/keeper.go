@@ -21,36 +21,43 @@ const (
 	// ticketLifetime is the longest time for which OpenSSL accepts a ticket.
 	ticketLifetime = 2 * time.Hour
 	// ahead is the number of epochs whose keys are in Redis before they begin. A server
-	// that does not reach Redis can read the tickets of the others for that long.
+	// that loses Redis can read the tickets of the other servers for that many epochs.
 	ahead = 3
 	// lead divides Epoch: the key of an epoch is made at least Epoch/lead before it
 	// begins, so that all servers have read it by then.
 	lead = 4
 	// polls is the number of times that Redis is asked in an epoch.
 	polls = 60
-	// maxTicketKeys is the number of keys that sslfilter.TicketKeys can have. It suffices
-	// for two secrets and the shortest epoch; if there are variants, the oldest keys are
-	// left out.
+	// maxTicketKeys is the number of keys that sslfilter.TicketKeys can have. This is
+	// enough for two secrets and the shortest epoch. If there are variants, the oldest keys
+	// are left out.
 	maxTicketKeys = 16
-	// maxVariants bounds the keys of one epoch. There is more than one only if Redis lost
-	// them and a server that did not know them was the first to make new ones.
+	// maxVariants bounds the keys of one epoch. An epoch has more than one key only if Redis
+	// lost the first one and a server that did not have it was the first to make a new one.
 	maxVariants = 3
-	// minRetry is the pause after a failure. It doubles until it is that between polls.
+	// minRetry is the pause after a failure. It doubles until it is the usual pause.
 	minRetry = time.Second
-	// pollTimeout bounds one conversation with Redis.
+	// pollTimeout bounds one poll, with all its requests to Redis.
 	pollTimeout = 5 * time.Second
 )
 
-// Keeper gives all servers of a fleet the same ticket keys, and replaces them by the
-// clock. The key of an epoch is random, is made by the server that is the first to miss it, and
-// is in Redis several epochs before it is used, sealed under the secret of the fleet. When
-// tickets of an epoch have expired, Redis and the servers forget its key.
+// Keeper gives all servers of a fleet the same ticket keys, and replaces them when a new
+// epoch begins (Options.Epoch). The key of an epoch is random. The first server that does
+// not find it in Redis makes it and puts it there, sealed under the secret of the fleet, up
+// to three epochs before it is used. When the tickets of an epoch have expired, Redis and
+// the servers forget its key.
 //
-// Without Redis the servers go on with the keys that they have, and then with keys that
-// they derive from the secret and the number of the epoch. All servers accept both keys
-// of an epoch at all times, so a server that has no key from Redis encrypts with the
-// derived one, which the others can read. Anyone who has the secret can derive these keys
-// at any time, and read what was recorded under them: see docs/sessions.md.
+// If Redis fails, the servers continue with the keys that they have. After that they use
+// keys that they derive from the secret and the number of the epoch. All servers always
+// accept the tickets of both keys of an epoch. So a server that has no key from Redis can
+// encrypt with the derived key, and the other servers can read its tickets.
+//
+// WARNING: Anyone who has the secret can derive the derived keys at any time, and can
+// decrypt recorded connections of TLS 1.2 whose tickets were encrypted with them. See
+// docs/sessions.md.
+//
+// A Keeper is safe for concurrent use. Close it after the last connection: without it, the
+// ticket keys no longer change.
 type Keeper struct {
 	Options
 	past int64 // number of earlier epochs whose tickets are accepted
@@ -60,7 +67,7 @@ type Keeper struct {
 	mu     sync.Mutex
 	known  []map[int64]*variants            // of each secret, by epoch
 	scopes map[string]*sslfilter.TicketKeys // by name
-	set    map[string][][ticketKeySize]byte // what the keys of a scope were set to
+	set    map[string][][ticketKeySize]byte // the last keys of a scope that were set
 	stop   context.CancelFunc               // nil before Start
 	done   chan struct{}
 	closed bool
@@ -80,7 +87,7 @@ type KeeperStats struct {
 	Restored  int64 // keys that Redis had lost and got from this server
 	Differed  int64 // keys in Redis that differ from those that this server had
 	Rejected  int64 // values that were not sealed for their name
-	Changes   int64 // how often the ticket keys were set
+	Changes   int64 // how often the ticket keys of a scope were set
 	FromRedis bool  // the present key came from Redis; otherwise it is derived from the secret
 }
 
@@ -100,9 +107,9 @@ func NewKeeper(o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// TicketKeys returns the keys for the contexts of a scope, for Options.TicketKeys. They are
-// usable at once, and a Keeper that has been started keeps them up to date. Tickets of
-// one scope are not accepted in another. Servers that do not serve the same clients in
+// TicketKeys returns the keys for the contexts of a scope, for Options.TicketKeys of the
+// library. They are usable at once. After Start, the Keeper keeps them up to date. Tickets of
+// one scope are not accepted in another scope. Servers that do not serve the same clients in
 // the same way, such as two relays, need different scopes. All servers of the fleet need
 // the same scopes, but not at the same time.
 func (k *Keeper) TicketKeys(scope string) (*sslfilter.TicketKeys, error) {
@@ -123,8 +130,9 @@ func (k *Keeper) TicketKeys(scope string) (*sslfilter.TicketKeys, error) {
 	return keys, nil
 }
 
-// Start asks Redis once, for at most 5 seconds or until ctx ends, and then keeps the keys up to
-// date until Close. If Redis does not answer, OnError is told, and Start succeeds.
+// Start asks Redis once, for at most 5 seconds or until ctx ends, and then keeps the keys up
+// to date in a goroutine until Close. If Redis does not answer, Start calls OnError and
+// returns nil. The error is not nil if the Keeper has been started or closed before.
 func (k *Keeper) Start(ctx context.Context) error {
 	k.mu.Lock()
 	if k.closed || k.stop != nil {
@@ -140,8 +148,9 @@ func (k *Keeper) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the goroutine of Start and clears the keys that the Keeper has. The ticket
-// keys that contexts have stay as they are.
+// Close ends the goroutine of Start and clears the Keeper's copies of the keys. The ticket
+// keys of contexts stay as they are and no longer change, so their servers should end too.
+// The error is always nil.
 func (k *Keeper) Close() error {
 	k.mu.Lock()
 	stop, done := k.stop, k.done
@@ -229,7 +238,7 @@ func (k *Keeper) begin(epoch int64) time.Time {
 // label names an epoch. Fleets with epochs of another length have other keys.
 func (k *Keeper) label(epoch int64) string { return fmt.Sprintf("%d/%d", epoch, k.Epoch/time.Second) }
 
-// step brings the keys up to date, first without Redis and then with it.
+// step brings the keys up to date: first with the keys that are known, and then with Redis.
 func (k *Keeper) step(ctx context.Context) error {
 	k.polling.Lock()
 	defer k.polling.Unlock()
@@ -254,8 +263,8 @@ type slot struct {
 	name   string
 }
 
-// exchange reads the keys of the epochs that matter, and makes or restores those that
-// Redis does not have.
+// exchange reads the keys of the past, present and next epochs from Redis, and makes or
+// restores the keys that Redis does not have.
 func (k *Keeper) exchange(ctx context.Context, now int64) error {
 	var slots []slot
 	for i := range k.Secret.list {
@@ -278,7 +287,7 @@ func (k *Keeper) exchange(ctx context.Context, now int64) error {
 	return err
 }
 
-// errLost is the error of a Redis that keeps nothing. Derived keys are then in use.
+// errLost is the error if Redis keeps nothing. Derived keys are then in use.
 var errLost = errors.New("sslredis: ticket keys: Redis does not have the keys that it has just accepted")
 
 // read reads keys, and returns those that Redis does not have.
@@ -311,7 +320,7 @@ func (k *Keeper) read(ctx context.Context, slots []slot) (missing []slot, err er
 	return missing, nil
 }
 
-// learn takes a key that Redis has as the present one of its epoch.
+// learn makes a key from Redis the first key of its epoch.
 func (k *Keeper) learn(s slot, value []byte) error {
 	plain, err := k.Secret.list[s.secret].open(s.name, value)
 	if err != nil || len(plain) != masterSize {
@@ -347,8 +356,8 @@ func (k *Keeper) learn(s slot, value []byte) error {
 	return nil
 }
 
-// write puts keys into Redis that it does not have, and returns them. Another server may
-// do the same: the first one counts.
+// write puts keys into Redis that it does not have, and returns them. If several servers
+// do this at the same time, Redis keeps the first key.
 func (k *Keeper) write(ctx context.Context, missing []slot) (written []slot, err error) {
 	var all []error
 	for _, s := range missing {
@@ -384,7 +393,7 @@ func (k *Keeper) write(ctx context.Context, missing []slot) (written []slot, err
 	return written, nil
 }
 
-// put puts a key into Redis, if it has none for the epoch.
+// put puts a key into Redis if Redis does not have a key for the epoch.
 func (k *Keeper) put(ctx context.Context, s slot, own master) (made bool, err error) {
 	value, err := k.Secret.list[s.secret].seal(s.name, own[:])
 	if err != nil {
@@ -463,9 +472,9 @@ func (k *Keeper) apply(now int64, scope string) error {
 	return nil
 }
 
-// accepted returns the epochs whose tickets are accepted. The present one is the first,
-// so that the first key of the first secret encrypts. The next one is among them, since
-// other clocks may be ahead.
+// accepted returns the epochs whose tickets are accepted. The present epoch is the first,
+// because the first key of the list encrypts. The next epoch is included, because the
+// clocks of other servers may be ahead.
 func (k *Keeper) accepted(now int64) []int64 {
 	list := []int64{now, now + 1}
 	for epoch := now - 1; epoch >= now-k.past; epoch-- {

@@ -13,18 +13,23 @@ type Options struct {
 	// Client is connected to one Redis, to Sentinels or to a Cluster. It needs
 	// ContextTimeoutEnabled, which NewClient sets: without it, go-redis ignores the
 	// deadline of a handshake. The caller closes it.
+	//
+	// WARNING: Only a client of NewClient bounds the replies of Redis. With another
+	// client, a compromised Redis can make go-redis allocate any amount of memory.
 	Client redis.UniversalClient
-	// Secret is the same on all servers of the fleet.
+	// Secret must be the same on all servers of the fleet.
 	Secret *Secret
-	// Prefix begins all names in Redis. Default: "sslfilter:".
+	// Prefix is the beginning of all names in Redis. It must be the same on all servers of
+	// the fleet. Default: "sslfilter:".
 	Prefix string
-	// Epoch is the time for which a Keeper encrypts tickets with one key, an hour to a
-	// day in whole seconds. It is the same on all servers of the fleet. Default: an hour.
+	// Epoch is the time for which a Keeper encrypts tickets with one key: 1 to 24 hours, in
+	// whole seconds. It must be the same on all servers of the fleet. The keys of the next
+	// three epochs are in Redis, which a Keeper asks about 60 times in an epoch. Default: 1 hour.
 	Epoch time.Duration
-	// OnError is called with each error. It must return at once, since a Store calls it in
-	// the goroutine of its caller, which runs a handshake. A Keeper calls it in Start and
-	// in its own goroutine. It may be nil. go-redis writes errors of its own to standard
-	// error, unless redis.SetLogger is called.
+	// OnError is called with each error. It must return at once, because a Store calls it
+	// in the goroutine of its caller, which runs a handshake. A Keeper calls it in Start
+	// and in its own goroutine. Default: errors are only counted. go-redis also writes
+	// errors to standard error, unless redis.SetLogger is called.
 	OnError func(error)
 
 	now func() time.Time // for tests
@@ -37,7 +42,7 @@ const (
 	maxEpoch      = 24 * time.Hour // bounds Options.Epoch
 )
 
-// check returns o with its defaults, or an error that names the option.
+// check returns o with the defaults filled in, or an error that names the option.
 func (o Options) check() (Options, error) {
 	switch {
 	case o.Client == nil:

@@ -10,11 +10,11 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/closedfd"
 )
 
-// maxLinks bounds the links that are followed, as Linux does.
+// maxLinks bounds the symbolic links that are followed. Linux has the same bound.
 const maxLinks = 40
 
-// open opens a file to read. A name such as /dev/stdin stands for the descriptor itself:
-// Linux would open a file again at its beginning, and could not open a socket.
+// open opens a file to read. For a name such as /dev/stdin, it duplicates the descriptor:
+// Linux would open the file again, at its beginning, and could not open a socket.
 func open(name string) (*os.File, error) {
 	if n, ok := descriptor(name); ok {
 		return duplicate(n, name)
@@ -22,7 +22,8 @@ func open(name string) (*os.File, error) {
 	return os.Open(name)
 }
 
-// descriptor returns the number n if name is a name of /dev/fd/n, such as /dev/stdout.
+// descriptor returns n if name is another name of /dev/fd/n, such as /dev/stdout. It
+// follows symbolic links.
 func descriptor(name string) (n int, ok bool) {
 	own := fmt.Sprintf("/proc/%d/fd", os.Getpid())
 	for range maxLinks {
@@ -56,8 +57,8 @@ func duplicate(n int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// follow returns the name of the file that name stands for, which need not exist: that
-// of the last link, if name is one.
+// follow resolves the symbolic links of name, and returns the name of the target, which
+// need not exist.
 func follow(name string) (string, error) {
 	given := name
 	for range maxLinks {
@@ -75,8 +76,9 @@ func follow(name string) (string, error) {
 	return "", &os.PathError{Op: "open", Path: given, Err: syscall.ELOOP}
 }
 
-// resolve returns the name of the target of a link in dir. It keeps "..", which does not
-// mean the folder above the name if the name has a link in it.
+// resolve returns the name of the target of a symbolic link in dir. It does not remove
+// ".." from the name, as filepath.Join would: after a link, ".." is the parent of the
+// link's target.
 func resolve(dir, target string) string {
 	if filepath.IsAbs(target) {
 		return target
@@ -84,7 +86,7 @@ func resolve(dir, target string) string {
 	return dir + string(filepath.Separator) + target
 }
 
-// standard is a standard descriptor of the program with a name that users know.
+// standard is a standard descriptor of the program, with its name for errors.
 type standard struct {
 	file *os.File
 	name string

@@ -1,6 +1,7 @@
-// Sslfilter-enc encrypts and decrypts files with a static key or a passphrase, as
-// "openssl enc" does, but authenticated: a file that was altered or cut is an
-// error. With -openssl it reads and writes what "openssl enc -pbkdf2" does.
+// Sslfilter-enc encrypts and decrypts files with a static key or a passphrase. Unlike
+// "openssl enc", it authenticates them: a file that was altered or truncated is an error.
+// With -openssl it reads and writes the format of "openssl enc -pbkdf2", which
+// authenticates nothing.
 package main
 
 import (
@@ -26,11 +27,12 @@ Encrypts standard input, or the file of -in, to standard output, or to the file 
 A file with a key or a passphrase must not be accessible to other users. It can be
 /dev/stdin: the first line is then the key or the passphrase, and the data follow.
 
-The output is written to a temporary file, which is renamed to the file of -out when
-all of it is complete and, with -d, authentic. On standard output, data appear before
-the whole input has been checked: see the exit status, which is 1 after an error.
+The output is written to a temporary file with mode 0600, which is renamed to the file
+of -out when all of the input has been processed and, with -d, checked. On standard
+output, data appear before the whole input has been checked: use them only if the exit
+status is 0. After an error it is 1.
 
-docs/direct-cipher.md describes the format. -openssl selects the format of
+docs/direct-cipher.md describes the format. WARNING: -openssl selects the format of
 "openssl enc -pbkdf2", which authenticates nothing.
 
 `
@@ -78,7 +80,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// flags defines the flags. The manual page is made from them.
+// flags defines the flags. The options in the manual page are generated from them.
 func (s *settings) flags() *flag.FlagSet {
 	flags := flag.NewFlagSet("sslfilter-enc", flag.ContinueOnError)
 	flags.Usage = func() {
@@ -89,9 +91,9 @@ func (s *settings) flags() *flag.FlagSet {
 	flags.StringVar(&s.keyFile, "key-file", "", "`file` whose first line is the key: 32 bytes as 64 hexadecimal digits")
 	flags.StringVar(&s.passphraseFile, "passphrase-file", "", "`file` whose first line is the passphrase")
 	flags.StringVar(&s.cipher, "cipher", "", "`name` of the cipher, which must be the same on both sides (default AES-256-GCM; required with -openssl)")
-	flags.BoolVar(&s.openssl, "openssl", false, "the format of \"openssl enc -pbkdf2\", which is not authenticated; needs -passphrase-file")
+	flags.BoolVar(&s.openssl, "openssl", false, "use the format of \"openssl enc -pbkdf2\", which is not authenticated; needs -cipher and -passphrase-file")
 	flags.StringVar(&s.digest, "md", "", "hash `function` of PBKDF2 (default SHA256)")
-	flags.IntVar(&s.iterations, "iter", 0, "`number` of iterations of PBKDF2; without -openssl, -md and -iter select PBKDF2 instead of scrypt")
+	flags.IntVar(&s.iterations, "iter", 0, "`number` of iterations of PBKDF2 (default 10000 with -openssl, otherwise 600000); without -openssl, -md or -iter selects PBKDF2 instead of scrypt")
 	flags.StringVar(&s.input, "in", "", "`file` to read (default standard input)")
 	flags.StringVar(&s.output, "out", "", "`file` to write (default standard output)")
 	return flags
@@ -139,8 +141,8 @@ func (s *settings) convert(in io.Reader, out io.Writer) error {
 	return writeFile(s.output, write)
 }
 
-// inFile names the input in an error of the cipher. The library speaks of a peer and its
-// connection, and here they are a file.
+// inFile adds the name of the input to an error of the cipher. The errors of the library
+// are about a peer and its connection, which are a file here.
 func inFile(name string, err error) error {
 	var cut *sslfilter.TruncatedError
 	var bad *sslfilter.Error
@@ -162,7 +164,7 @@ func inFile(name string, err error) error {
 
 var errMore = errors.New("there are more bytes after the end of the sealed stream")
 
-// pump passes all of in through the cipher and writes the result to out.
+// pump encrypts or decrypts all of in, and writes the result to out.
 func pump(cipher *sslfilter.Cipher, decrypt bool, in io.Reader, out io.Writer) error {
 	buf, result := make([]byte, 256<<10), []byte(nil)
 	for {

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// writeFile lets write fill the file name. A descriptor, a device and a pipe are written
-// as they are. A regular file gets its name when all of it is written. If write fails, or
-// a signal ends the program before, the incomplete file is removed, and a file that has
-// the name already stays as it is.
+// writeFile calls write with the file name as the output. Descriptors, devices and pipes
+// are written directly. For a regular file, the output goes to a temporary file, which is
+// renamed to name when it is complete. If write fails, or a signal ends the program before,
+// the temporary file is removed, and an existing file of this name stays as it was.
 func writeFile(name string, write func(io.Writer) error) error {
 	file, err := openStream(name)
 	if err != nil {
@@ -35,7 +35,7 @@ func openStream(name string) (*os.File, error) {
 		return duplicate(n, name)
 	}
 	if info, err := os.Stat(name); err != nil || info.Mode().IsRegular() {
-		return nil, nil // follow finds what is wrong
+		return nil, nil // an error of Stat is reported by follow or replaceFile
 	}
 	return os.OpenFile(name, os.O_WRONLY, 0)
 }
@@ -43,7 +43,7 @@ func openStream(name string) (*os.File, error) {
 func replaceFile(name string, write func(io.Writer) error) (err error) {
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // nohup
+		if !signal.Ignored(s) { // nohup(1) ignores SIGHUP
 			signal.Notify(signals, s)
 		}
 	}
@@ -56,7 +56,7 @@ func replaceFile(name string, write func(io.Writer) error) (err error) {
 		s := <-signals
 		os.Remove(file.Name())
 		signal.Reset(s)
-		syscall.Kill(os.Getpid(), s.(syscall.Signal)) // the parent learns which signal it was
+		syscall.Kill(os.Getpid(), s.(syscall.Signal)) // so that the parent sees which signal ended the program
 	}()
 	defer func() {
 		if err != nil {
@@ -69,7 +69,7 @@ func replaceFile(name string, write func(io.Writer) error) (err error) {
 	return os.Rename(file.Name(), name)
 }
 
-// named replaces the name of the temporary file in an error by that of the output.
+// named replaces the name of the temporary file in an error with the name of the output.
 func named(err error, name string) error {
 	cause, ok := err.(*os.PathError)
 	if ok && filepath.Dir(cause.Path) == filepath.Dir(name) && cause.Op != "read" {

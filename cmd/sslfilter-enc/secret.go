@@ -13,13 +13,13 @@ import (
 // maxSecret bounds the first line of a file with a key or a passphrase, in bytes.
 const maxSecret = 4096
 
-// maxOpenSSL is the longest passphrase that -pass file: of the openssl command reads, in
-// bytes. It cuts a longer one without a word.
+// maxOpenSSL is the length in bytes of the longest passphrase that -pass file: of the
+// openssl command reads. It cuts a longer passphrase without an error.
 const maxOpenSSL = 1023
 
 // readSecret reads the first line of a file with a key or a passphrase. Other users must
-// not have access to it. It can also be a pipe or a terminal, and what follows the line is
-// not read: it may be the data.
+// not have access to the file. It can also be a pipe or a terminal. The bytes after the
+// line are not read, because they may be the data.
 func readSecret(name string) (line []byte, err error) {
 	file, err := open(name)
 	if err != nil {
@@ -48,7 +48,7 @@ func readSecret(name string) (line []byte, err error) {
 	}
 }
 
-// private returns an error if another user may have access to the file.
+// private returns an error if other users can access the file.
 func private(info os.FileInfo) error {
 	switch stat, ok := info.Sys().(*syscall.Stat_t); {
 	case info.IsDir():
@@ -63,7 +63,7 @@ func private(info os.FileInfo) error {
 	return nil
 }
 
-// readKey reads the key of a file.
+// readKey reads a key from the first line of a file.
 func readKey(name string) ([]byte, error) {
 	text, err := readSecret(name)
 	if err != nil {
