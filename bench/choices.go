@@ -228,7 +228,7 @@ func choiceKinds(pki string) map[string]func(string, int) ([]float64, error) {
 }
 
 func choiceRows() []row {
-	handshake := timed("choices/handshake", "choices", "a server's full handshake", nil)
+	handshake := timed("choices/handshake", "choices", "a server's handshake, full if it is not resumed", nil)
 	message := timed("choices/message", "choices", "16 KiB sent and received", nil)
 	handshake.base, message.base = asDefault, asDefault
 	for _, c := range choices {
