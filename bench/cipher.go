@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -180,10 +179,6 @@ type speed struct {
 // openSpeed finds the command of the OpenSSL that this program uses.
 func (s *site) openSpeed() (subject.Subject, error) {
 	command := func(args ...string) (*exec.Cmd, error) { return s.foreign("openssl", args...) }
-	libs, _, _ := strings.Cut(s.libs, ":")
-	if program := filepath.Join(libs, "..", "..", "bin", "openssl"); libs != "" && fileExists(program) {
-		command = func(args ...string) (*exec.Cmd, error) { return s.withLibs(program, args...), nil }
-	}
 	cmd, err := command("version")
 	if err != nil {
 		return nil, err
@@ -192,8 +187,8 @@ func (s *site) openSpeed() (subject.Subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.HasPrefix(string(out), "OpenSSL "+cend.Short(cend.OpenSSL())+" ") {
-		return nil, fmt.Errorf("the openssl command is of another version: %s", firstLine(out))
+	if err := uses(firstLine(out)); err != nil {
+		return nil, err
 	}
 	return &speed{command}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
@@ -90,15 +91,17 @@ func dynamic(program string) (loader, libs string) {
 	return loader, libs
 }
 
-// foreign returns a command that runs a program of the system. It uses this
-// program's OpenSSL if both link a library of the same name.
+// foreign returns a command that runs a program that comes with this program's OpenSSL,
+// or else one of the system, which uses this program's OpenSSL if both link a library of
+// the same name. See uses.
 func (s *site) foreign(name string, args ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(name)
-	if err != nil {
-		for _, dir := range []string{"/usr/sbin", "/sbin"} {
-			if p := filepath.Join(dir, name); fileExists(p) {
-				path, err = p, nil
-			}
+	if libs, _, _ := strings.Cut(s.libs, ":"); libs != "" && fileExists(filepath.Join(libs, "..", "..", "bin", name)) {
+		path, err = filepath.Join(libs, "..", "..", "bin", name), nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if p := filepath.Join(dir, name); err != nil && fileExists(p) {
+			path, err = p, nil
 		}
 	}
 	if err != nil {
@@ -118,6 +121,15 @@ func (s *site) withLibs(path string, args ...string) *exec.Cmd {
 		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+s.libs)
 	}
 	return cmd
+}
+
+// uses returns an error if the versions that a program prints do not include the OpenSSL
+// of this program: its figures would be those of another OpenSSL.
+func uses(printed string) error {
+	if strings.Contains(printed+" ", "OpenSSL "+cend.Short(cend.OpenSSL())+" ") {
+		return nil
+	}
+	return fmt.Errorf("uses another OpenSSL: %s", printed)
 }
 
 func fileExists(path string) bool {
@@ -185,7 +197,15 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 		if err != nil {
 			return nil, err
 		}
-		return subject.Start(cmd)
+		child, err := subject.Start(cmd)
+		if err != nil {
+			return nil, err
+		}
+		if err := uses(child.Version()); err != nil {
+			child.Close()
+			return nil, err
+		}
+		return child, nil
 	}
 	return open
 }

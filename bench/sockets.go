@@ -378,8 +378,11 @@ func (s *site) startServers(left map[string]string) (map[string]*server, map[str
 		if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, s.dir, addr, s.pki), 0o600); err != nil {
 			return nil, err
 		}
-		if cmd, err := s.foreign("nginx", "-v"); err == nil {
+		if cmd, err := s.foreign("nginx", "-V"); err == nil {
 			out, _ := cmd.CombinedOutput()
+			if uses(string(out)) != nil {
+				return nil, errors.New("uses another OpenSSL")
+			}
 			versions[nginxName] = strings.TrimPrefix(firstLine(out), "nginx version: ")
 		}
 		cmd, err := s.foreign("nginx", "-p", s.dir, "-e", "stderr", "-c", conf)
@@ -395,6 +398,9 @@ func (s *site) startServers(left map[string]string) (map[string]*server, map[str
 		}
 		if cmd, err := s.foreign("openssl", "version"); err == nil {
 			out, _ := cmd.CombinedOutput()
+			if err := uses(firstLine(out)); err != nil {
+				return nil, err
+			}
 			versions[sServerName] = firstLine(out)
 		}
 		name := filepath.Join(s.pki, "server-ec")
