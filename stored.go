@@ -105,7 +105,8 @@ const (
 	// NotResumedNotStored: with StatefulSessions, no session was offered
 	// (OfferSession) for the id of the client.
 	NotResumedNotStored
-	// NotResumedExpired: the session is older than two hours.
+	// NotResumedExpired: the session is older than its lifetime, which is two hours for
+	// the sessions of this library.
 	NotResumedExpired
 	// NotResumedOtherContext: the session was made by a Ctx with other certificates,
 	// or with other rules about client certificates.

@@ -2,13 +2,8 @@ package sslfilter_test
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
-	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
@@ -469,6 +464,14 @@ func TestTicketsNotResumed(t *testing.T) {
 				want: sslfilter.NotResumedClientCert, fails: true},
 			"expired, with a certificate": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), crt: "client.crt", key: "client.key",
 				want: sslfilter.NotResumedExpired, alter: older(t, one, 3*time.Hour)},
+			"old proof": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), crt: "client.crt", key: "client.key",
+				want: sslfilter.NotResumedOldProof, alter: provedBefore(t, one, 24*time.Hour+time.Minute)},
+			"old proof, required": {first: testkit.Requiring(resuming(k)), second: testkit.Requiring(resuming(k)), crt: "client.crt", key: "client.key",
+				want: sslfilter.NotResumedOldProof, alter: provedBefore(t, one, 1000*24*time.Hour)},
+			"proof of today": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), crt: "client.crt", key: "client.key",
+				alter: provedBefore(t, one, 23*time.Hour)},
+			"proof of the future": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), crt: "client.crt", key: "client.key",
+				want: sslfilter.NotResumedOldProof, alter: provedBefore(t, one, -24*time.Hour)},
 			"no certificate": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), want: sslfilter.NotResumedOther},
 			"no keys known":  {first: testkit.Server(sharing(k)), second: testkit.Server()},
 		} {
@@ -503,27 +506,4 @@ func TestTicketsNotResumed(t *testing.T) {
 	}
 	require.Equal(t, "reason-9", sslfilter.NotResumed(9).String())
 	require.Empty(t, sslfilter.NotResumed(0).String())
-}
-
-// older returns a function that makes the session in a ticket of key older.
-func older(t *testing.T, key [80]byte, by time.Duration) func([]byte) []byte {
-	return func(ticket []byte) []byte {
-		block, err := aes.NewCipher(key[48:])
-		require.NoError(t, err)
-		iv, text := ticket[16:32], ticket[32:len(ticket)-32]
-		cipher.NewCBCDecrypter(block, iv).CryptBlocks(text, text)
-		now := time.Now().Unix()
-		at := -1
-		for ago := range int64(testkit.Patience/time.Second) + 60 { // the SSL_SESSION has its time as [1] INTEGER
-			if at = bytes.Index(text, binary.BigEndian.AppendUint32([]byte{0xa1, 6, 2, 4}, uint32(now-ago))); at >= 0 {
-				binary.BigEndian.PutUint32(text[at+4:], uint32(now-ago-int64(by/time.Second)))
-				break
-			}
-		}
-		require.GreaterOrEqual(t, at, 0, "the session has no time")
-		cipher.NewCBCEncrypter(block, iv).CryptBlocks(text, text)
-		mac := hmac.New(sha256.New, key[16:48])
-		mac.Write(ticket[:len(ticket)-32])
-		return mac.Sum(ticket[:len(ticket)-32])
-	}
 }
