@@ -38,11 +38,11 @@ import (
 //
 // With CipherEnc, nothing is authenticated: see there.
 //
-// A Cipher can only be used by one goroutine at a time. No method blocks, but
+// A Cipher can only be used by one goroutine at a time, except for Cancel. No method blocks, but
 // deriving a key from a passphrase takes CPU time. With CipherSealed this happens
 // in NewCipher on a client, and on a server in the Receive that gets the client's
-// header; it also waits while many other keys are derived in the process. With
-// CipherEnc it happens in the first Outgoing that has output, and in the Receive
+// header; it also waits while many other keys are derived in the process, until
+// Cancel. With CipherEnc it happens in the first Outgoing that has output, and in the Receive
 // that completes the salt. All output is appended to slices that the caller owns,
 // and no input is kept after the call.
 //
@@ -236,6 +236,15 @@ func (c *Cipher) enc() bool {
 // CloseWrite or Detach the error is a *UsageError. Other errors are fatal.
 func (c *Cipher) Send(plain []byte) error {
 	c.calls++
+	if err := c.accept(plain); err != nil || len(plain) == 0 {
+		return err
+	}
+	c.keep(plain)
+	return nil
+}
+
+// accept reports whether Send may accept plain, and notes that this side sends.
+func (c *Cipher) accept(plain []byte) error {
 	switch {
 	case c.phase == phaseDetached:
 		return &UsageError{"Send", "the cipher was taken off by Detach"}
@@ -247,19 +256,45 @@ func (c *Cipher) Send(plain []byte) error {
 		return fmt.Errorf("%w: %d bytes wait for Outgoing or for the client's first record, and %d more exceed MaxPlaintext", ErrBufferFull, c.waiting(), len(plain))
 	}
 	c.format.start()
-	if len(plain) == 0 {
-		return nil
+	if enc, ok := c.format.(*encCoder); ok && len(plain) > 0 {
+		return enc.claim()
 	}
-	if enc, ok := c.format.(*encCoder); ok {
-		if err := enc.claim(); err != nil {
-			return err
-		}
-	}
+	return nil
+}
+
+// keep keeps plain until Outgoing.
+func (c *Cipher) keep(plain []byte) {
 	if c.plain == nil {
 		c.plain = backlogs.Get().(*backlog)
 	}
 	c.plain.add(plain)
-	return nil
+}
+
+// SendOutgoing is Send and Outgoing in one call: it accepts plain and appends all bytes
+// that are ready for the network to dst. If no other plaintext waits, it encrypts plain
+// without a copy, which with records of 16 KiB saves a tenth of the time. The bytes are
+// those that the two calls would return. As with Send, at most MaxPlaintext bytes are
+// accepted. plain and the memory after dst may overlap.
+//
+// If Send would return an error, SendOutgoing returns that error and dst as it is;
+// Outgoing may still have output. If OpenSSL fails, the error is fatal, and dst has the
+// bytes that were made before.
+//
+// Calls EVP_EncryptUpdate(3).
+func (c *Cipher) SendOutgoing(dst, plain []byte) ([]byte, error) {
+	c.calls++
+	if err := c.accept(plain); err != nil {
+		return dst, err
+	}
+	if len(plain) > 0 && (c.plain != nil || !c.format.speaks() || overlap(dst[len(dst):cap(dst)], plain)) {
+		c.keep(plain)
+		plain = nil
+	}
+	if !c.format.speaks() {
+		return dst, nil
+	}
+	dst, err := c.write(dst, plain)
+	return dst, c.wrote(err)
 }
 
 func (c *Cipher) waiting() int {
@@ -279,12 +314,19 @@ func (c *Cipher) Outgoing(dst []byte) []byte {
 	if !c.mayWrite() || !c.format.speaks() {
 		return dst
 	}
-	dst, err := c.write(dst)
-	if err != nil { // also after the end of the transport, since part of the plaintext was encrypted
+	dst, err := c.write(dst, nil)
+	c.wrote(err)
+	return dst
+}
+
+// wrote freezes the cipher if write has failed, also after the end of the transport,
+// because part of the plaintext was encrypted. It returns err.
+func (c *Cipher) wrote(err error) error {
+	if err != nil {
 		c.phase, c.err = phaseFailed, err
 		c.forget()
 	}
-	return dst
+	return err
 }
 
 // mayWrite reports whether this phase has output.
@@ -292,7 +334,8 @@ func (c *Cipher) mayWrite() bool {
 	return c.phase == phaseOpen || c.phase == phaseCut || c.phase == phaseDetached && c.err == nil
 }
 
-func (c *Cipher) write(dst []byte) ([]byte, error) {
+// write appends the output. plain is encrypted after the plaintext that waits.
+func (c *Cipher) write(dst, plain []byte) ([]byte, error) {
 	dst, err := c.format.answer(dst)
 	if err == nil && c.plain != nil {
 		dst = slices.Grow(dst, c.format.room(c.plain.n))
@@ -302,6 +345,10 @@ func (c *Cipher) write(dst []byte) ([]byte, error) {
 			}
 		}
 		c.forget()
+	}
+	if err == nil && len(plain) > 0 {
+		dst = slices.Grow(dst, c.format.room(len(plain)))
+		dst, err = c.format.encode(dst, plain)
 	}
 	if err == nil && c.closing && !c.closed {
 		c.closed = true
@@ -366,6 +413,17 @@ func (c *Cipher) Detach() ([]byte, error) {
 	rest := c.trailing
 	c.trailing = nil
 	return rest, nil
+}
+
+// Cancel ends the wait of a server's Receive for its turn to derive a key from a
+// passphrase. This Receive, or the next one that would have to wait, returns ErrClosed,
+// which is then fatal. A key that is being derived is not interrupted. Cancel is the
+// only method that may be called while another one is in progress. It frees nothing:
+// call Close after the other call has returned. With CipherEnc it has no effect.
+func (c *Cipher) Cancel() {
+	if s, ok := c.format.(*sealedCoder); ok {
+		s.cancel()
+	}
 }
 
 // Close frees the cipher and wipes its keys. It sends nothing: for an orderly

@@ -6,11 +6,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
+	"github.com/seed-014b8713/sslfilter/internal/derive"
 )
 
 // The header of a sealed stream: magic, version, role, kdf, cost (4 bytes), salt,
@@ -82,11 +83,15 @@ type sealedCoder struct {
 	joins   bool   // a client has to send its join record, since it knows the server's salt
 	ended   bool   // our end record was made: nothing may come after it
 	part    []byte // received bytes of an incomplete header or record
+
+	canceled chan struct{} // closed by Cancel
+	cancel   func()
 }
 
 // newSealed makes the coder. h already has the static key or the passphrase.
 func newSealed(h *cipherHandle, client, passphrase bool, kdf sealedKDF, cost uint32) (*sealedCoder, error) {
-	s := &sealedCoder{handle: h, client: client, passphrase: passphrase}
+	s := &sealedCoder{handle: h, client: client, passphrase: passphrase, canceled: make(chan struct{})}
+	s.cancel = sync.OnceFunc(func() { close(s.canceled) })
 	if !client {
 		return s, nil
 	}
@@ -123,16 +128,15 @@ func (s *sealedCoder) setOwn(header, salt []byte) {
 	s.header = header
 }
 
-// stretching bounds how many keys are derived at the same time, since every client
-// can cause that before it has proved anything.
-var stretching = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
-
-// stretch makes the static key from the passphrase, which is then wiped.
+// stretch makes the static key from the passphrase, which is then wiped. It first waits
+// for a place. After Cancel it returns ErrClosed.
 func (s *sealedCoder) stretch(kdf sealedKDF, cost uint32, salt []byte) error {
 	key := make([]byte, sealedKey)
 	defer clear(key)
-	stretching <- struct{}{}
-	defer func() { <-stretching }()
+	if !derive.Enter(s.canceled) {
+		return ErrClosed
+	}
+	defer derive.Leave()
 	if _, err := s.handle.stretch(key, kdfs[kdf].digest, cost, salt); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,27 +24,39 @@ import (
 // sslfilter.CipherSealed, a server sends nothing until the client's first record has
 // arrived: its first Write waits for this record, until the read deadline. A client
 // sends its header with its first Write or Read.
+//
+// While a server with a passphrase waits for its turn to derive the client's key, a
+// deadline ends Read and Write as usual, and Close ends the wait.
 type CipherConn struct {
-	conn net.Conn
+	conn   net.Conn
+	limits deadlines
+	closed chan struct{} // closed by Close
+	close  func()        // closes it
 
-	reading chan struct{} // a lock for reading: full while it is held; guards plain and readErr
-	plain   []byte        // decrypted, and not returned by Read yet
-	readErr error         // permanent
+	reading chan struct{}   // a lock for reading: full while it is held; guards plain, readErr, met and late
+	plain   []byte          // decrypted, and not returned by Read yet
+	readErr error           // permanent
+	met     bool            // the peer has sent a record: no key is derived any more
+	late    <-chan received // has a value when the work is done for which a Read did not wait
 
-	writing  sync.Mutex   // held by the call that writes; guards wire
-	wire     []byte       // encrypted, and not taken by the network yet
-	deadline atomic.Int64 // of Write, in nanoseconds since 1970; 0: no deadline
+	writing sync.Mutex // held by the call that writes, which ends with release; guards wire
+	wire    []byte     // encrypted, and not taken by the network yet
 
-	mu      sync.Mutex // guards the following fields; never held during I/O
-	cipher  *sslfilter.Cipher
-	moved   chan struct{} // closed and replaced when a Read has received something that a Write may wait for
-	flushed chan struct{} // closed at the end of the last flush; nil before the first one
+	mu       sync.Mutex // guards the following fields; never held during I/O or while a key is derived
+	cipher   *sslfilter.Cipher
+	deriving bool          // the cipher belongs to the goroutine of receiveLate
+	gone     bool          // Close wants the cipher to be closed
+	unsent   bool          // a flush was due while another call was writing
+	moved    chan struct{} // closed and replaced when a Read has received something that a Write may wait for
+	flushed  chan struct{} // closed at the end of the last flush; nil before the first one
 }
 
 // NewCipherConn returns a connection over conn that uses cipher. From then on, conn
 // and cipher belong to the CipherConn, whose Close closes both.
 func NewCipherConn(conn net.Conn, cipher *sslfilter.Cipher) *CipherConn {
-	return &CipherConn{conn: conn, cipher: cipher, reading: make(chan struct{}, 1), moved: make(chan struct{})}
+	c := &CipherConn{conn: conn, cipher: cipher, closed: make(chan struct{}), reading: make(chan struct{}, 1), moved: make(chan struct{})}
+	c.close = sync.OnceFunc(func() { close(c.closed) })
+	return c
 }
 
 const (
@@ -67,33 +78,18 @@ func (c *CipherConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
 // SetDeadline sets the deadlines of the underlying connection. After a timeout,
 // Read and Write can be called again, and no data is lost.
-func (c *CipherConn) SetDeadline(t time.Time) error {
-	c.setDeadline(t)
-	return c.conn.SetDeadline(t)
-}
+func (c *CipherConn) SetDeadline(t time.Time) error { return c.limits.set(c.conn, &t, &t) }
 
 // SetReadDeadline sets the deadline of Read, and of a Write that waits for the client's
 // first record.
-func (c *CipherConn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+func (c *CipherConn) SetReadDeadline(t time.Time) error { return c.limits.set(c.conn, &t, nil) }
 
 // SetWriteDeadline sets the deadline of Write and CloseWrite.
-func (c *CipherConn) SetWriteDeadline(t time.Time) error {
-	c.setDeadline(t)
-	return c.conn.SetWriteDeadline(t)
-}
+func (c *CipherConn) SetWriteDeadline(t time.Time) error { return c.limits.set(c.conn, nil, &t) }
 
-func (c *CipherConn) setDeadline(t time.Time) {
-	if t.IsZero() {
-		c.deadline.Store(0)
-	} else {
-		c.deadline.Store(t.UnixNano())
-	}
-}
-
-// late reports whether the write deadline has passed.
-func (c *CipherConn) late() bool {
-	limit := c.deadline.Load()
-	return limit != 0 && time.Now().UnixNano() >= limit
+// timeout returns the error of a call whose deadline has passed.
+func (c *CipherConn) timeout(op string) error {
+	return &net.OpError{Op: op, Net: "cipher", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.ErrDeadlineExceeded}
 }
 
 // Fresh reports whether the peer has answered the random salt of this side, so that
@@ -101,7 +97,7 @@ func (c *CipherConn) late() bool {
 func (c *CipherConn) Fresh() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.cipher.Fresh()
+	return !c.deriving && c.cipher.Fresh()
 }
 
 // Read reads plaintext.
@@ -122,8 +118,11 @@ func (c *CipherConn) Read(b []byte) (int, error) {
 // begin sends the header of a client that has not written anything.
 func (c *CipherConn) begin() {
 	c.mu.Lock()
-	c.cipher.Send(nil) // Receive returns the same error
-	owes := !c.cipher.Flushed()
+	owes := false
+	if !c.deriving {
+		c.cipher.Send(nil) // Receive returns the same error
+		owes = !c.cipher.Flushed()
+	}
 	c.mu.Unlock()
 	if owes {
 		c.flush()
@@ -131,21 +130,131 @@ func (c *CipherConn) begin() {
 }
 
 // flush sends the output of the cipher in a goroutine of its own, so that a Read never
-// waits for the peer to read. If a Write is in progress, this Write sends it.
+// waits for the peer to read. If another call is writing, its release calls flush.
 func (c *CipherConn) flush() {
+	c.mu.Lock()
+	c.unsent = true // before TryLock, so that release sees it
+	c.mu.Unlock()
 	if !c.writing.TryLock() {
 		return
 	}
 	flushed := make(chan struct{})
 	c.mu.Lock()
-	c.flushed = flushed
+	c.flushed, c.unsent = flushed, false
 	c.mu.Unlock()
 	go func() {
 		defer close(flushed)
-		defer c.writing.Unlock()
+		defer c.release()
 		c.fetch()
 		c.drain()
 	}()
+}
+
+// release unlocks c.writing, and makes up for a flush that was due meanwhile: the
+// call may have looked for output before a Read made some.
+func (c *CipherConn) release() {
+	c.writing.Unlock()
+	c.mu.Lock()
+	due := c.unsent
+	c.mu.Unlock()
+	if due {
+		c.flush()
+	}
+}
+
+// received is what the cipher has made of bytes from the network.
+type received struct {
+	plain  []byte
+	err    error
+	netErr error
+	owes   bool // the cipher has output
+}
+
+// take passes wire to the cipher. The caller holds mu, or the cipher belongs to it.
+func (c *CipherConn) take(plain, wire []byte, netErr error) received {
+	r := received{netErr: netErr}
+	r.plain, r.err = c.cipher.Receive(plain, wire)
+	if r.err == nil && netErr == io.EOF {
+		if r.err = c.cipher.ReceiveEOF(); r.err == io.EOF {
+			if r.plain, r.err = c.cipher.Finish(r.plain); r.err == nil {
+				r.err = io.EOF
+			}
+		}
+	}
+	r.owes = !c.cipher.Flushed()
+	return r
+}
+
+// advance tells the calls that wait for what a Read receives. The caller holds mu.
+func (c *CipherConn) advance() {
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// receiveLate passes wire to the cipher in a goroutine of its own, because the cipher may
+// have to derive a key, and may have to wait for its turn to do so.
+func (c *CipherConn) receiveLate(wire []byte, netErr error) <-chan received {
+	c.mu.Lock()
+	c.deriving = true
+	c.mu.Unlock()
+	done := make(chan received, 1)
+	go func() {
+		r := c.take(nil, wire, netErr)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.deriving = false
+		if c.gone {
+			c.cipher.Close()
+		}
+		c.advance()
+		done <- r
+	}()
+	return done
+}
+
+// receive reads from the network once and passes the bytes to the cipher. Before the
+// peer's first record it returns an error if the read deadline passes or the connection
+// is closed before the cipher is done; the next call continues.
+func (c *CipherConn) receive() (received, error) {
+	if c.late == nil {
+		buf := make([]byte, cipherRead)
+		n, netErr := c.conn.Read(buf)
+		if c.met {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			r := c.take(c.plain, buf[:n], netErr)
+			if r.owes || r.err != nil || netErr != nil {
+				c.advance()
+			}
+			c.plain = r.plain
+			return r, nil
+		}
+		if n == 0 && isTimeout(netErr) {
+			return received{}, netErr
+		}
+		c.late = c.receiveLate(buf[:n], netErr)
+	}
+	for {
+		deadline, changed := c.limits.watch(readCall)
+		var over <-chan time.Time
+		if !deadline.IsZero() {
+			timer := time.NewTimer(time.Until(deadline))
+			defer timer.Stop()
+			over = timer.C
+		}
+		select {
+		case r := <-c.late:
+			c.late = nil
+			c.met = r.owes || len(r.plain) > 0
+			c.plain = append(c.plain, r.plain...)
+			return r, nil
+		case <-changed:
+		case <-c.closed:
+			return received{}, net.ErrClosed
+		case <-over:
+			return received{}, c.timeout("read")
+		}
+	}
 }
 
 // fill reads from the network once. The caller holds c.reading.
@@ -153,36 +262,22 @@ func (c *CipherConn) fill() error {
 	if c.readErr != nil {
 		return c.readErr
 	}
-	buf := make([]byte, cipherRead)
-	n, netErr := c.conn.Read(buf)
-	c.mu.Lock()
-	plain, err := c.cipher.Receive(c.plain, buf[:n])
-	if err == nil && netErr == io.EOF {
-		if err = c.cipher.ReceiveEOF(); err == io.EOF {
-			if plain, err = c.cipher.Finish(plain); err == nil {
-				err = io.EOF
-			}
-		}
+	r, err := c.receive()
+	if err != nil {
+		return err
 	}
-	owes := !c.cipher.Flushed()
-	if owes || err != nil || netErr != nil {
-		close(c.moved)
-		c.moved = make(chan struct{})
-	}
-	c.mu.Unlock()
-	c.plain = plain
-	if owes {
+	if r.owes {
 		c.flush()
 	}
 	switch {
-	case errors.Is(err, sslfilter.ErrClosed):
+	case errors.Is(r.err, sslfilter.ErrClosed):
 		c.readErr = net.ErrClosed
-	case err != nil:
-		c.readErr = err
-	case netErr != nil && !isTimeout(netErr):
-		c.readErr = netErr
-	case netErr != nil && n == 0:
-		return netErr
+	case r.err != nil:
+		c.readErr = r.err
+	case r.netErr != nil && !isTimeout(r.netErr):
+		c.readErr = r.netErr
+	case r.netErr != nil && len(c.plain) == 0:
+		return r.netErr
 	}
 	if len(c.plain) > 0 {
 		return nil
@@ -195,36 +290,53 @@ func (c *CipherConn) fill() error {
 // the network has not taken yet, even if its b is empty.
 func (c *CipherConn) Write(b []byte) (n int, err error) {
 	c.writing.Lock()
-	defer c.writing.Unlock()
+	defer c.release()
 	for first := true; first || n < len(b); first = false {
 		if err := c.drain(); err != nil {
 			return n, err
 		}
-		if c.late() {
-			return n, &net.OpError{Op: "write", Net: "cipher", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.ErrDeadlineExceeded}
+		if c.limits.expired(writeCall) {
+			return n, c.timeout("write")
 		}
 		chunk := b[n:min(n+cipherChunk, len(b))]
 		if err := c.encrypt(chunk); err != nil {
 			return n, err
 		}
-		n += len(chunk)
+		n += len(chunk) // the cipher has it, even if the next wait ends early
+		if err := c.settle(); err != nil {
+			return n, err
+		}
 	}
 	return n, c.drain()
 }
 
-// encrypt makes the records of chunk. On a server it first waits for the client's
-// first record. The caller holds c.writing.
+// own waits until the cipher does not belong to receiveLate, and then calls f with mu.
+func (c *CipherConn) own(f func() error) error {
+	for {
+		c.mu.Lock()
+		if !c.deriving {
+			err := f()
+			c.mu.Unlock()
+			if errors.Is(err, sslfilter.ErrClosed) {
+				return net.ErrClosed
+			}
+			return err
+		}
+		moved := c.moved
+		c.mu.Unlock()
+		if err := c.wait(moved); err != nil {
+			return err
+		}
+	}
+}
+
+// encrypt gives chunk to the cipher, and moves what it returns to wire. The caller holds
+// c.writing.
 func (c *CipherConn) encrypt(chunk []byte) error {
-	c.mu.Lock()
-	err := c.cipher.Send(chunk)
-	c.mu.Unlock()
-	if errors.Is(err, sslfilter.ErrClosed) {
-		return net.ErrClosed
-	}
-	if err != nil {
+	return c.own(func() (err error) {
+		c.wire, err = c.cipher.SendOutgoing(c.wire, chunk)
 		return err
-	}
-	return c.settle()
+	})
 }
 
 // settle moves all output of the cipher to wire. On a server it waits for the client's
@@ -237,15 +349,21 @@ func (c *CipherConn) settle() error {
 		if !c.fetch() {
 			return nil
 		}
-		select {
-		case <-moved: // another call has read
-		case c.reading <- struct{}{}:
-			err := c.await()
-			<-c.reading
-			if err != nil {
-				return err
-			}
+		if err := c.wait(moved); err != nil {
+			return err
 		}
+	}
+}
+
+// wait waits until another call has read, or reads from the network once. The caller holds
+// c.writing.
+func (c *CipherConn) wait(moved <-chan struct{}) error {
+	select {
+	case <-moved:
+		return nil
+	case c.reading <- struct{}{}:
+		defer func() { <-c.reading }()
+		return c.await()
 	}
 }
 
@@ -254,6 +372,9 @@ func (c *CipherConn) settle() error {
 func (c *CipherConn) fetch() (waits bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.deriving {
+		return true
+	}
 	c.wire = c.cipher.Outgoing(c.wire)
 	return c.cipher.Err() == nil && !c.cipher.Flushed()
 }
@@ -289,7 +410,7 @@ func (c *CipherConn) drain() error {
 // server, CloseWrite waits for the client's first record, as Write does.
 func (c *CipherConn) CloseWrite() error {
 	c.writing.Lock()
-	defer c.writing.Unlock()
+	defer c.release()
 	if err := c.end(); err != nil {
 		return err
 	}
@@ -311,13 +432,7 @@ func (c *CipherConn) CloseWrite() error {
 // end ends this side's stream and sends the output that is ready. The caller holds
 // c.writing.
 func (c *CipherConn) end() error {
-	c.mu.Lock()
-	err := c.cipher.CloseWrite()
-	c.mu.Unlock()
-	if errors.Is(err, sslfilter.ErrClosed) {
-		return net.ErrClosed
-	}
-	if err != nil {
+	if err := c.own(c.cipher.CloseWrite); err != nil {
 		return err
 	}
 	c.fetch()
@@ -328,13 +443,13 @@ func (c *CipherConn) end() error {
 // underlying connection. If the peer does not read, Close stops sending after 5 seconds.
 func (c *CipherConn) Close() error {
 	c.conn.SetWriteDeadline(time.Now().Add(cipherFarewell))
+	c.close()
+	c.cipher.Cancel()
+	c.awaitFlush()
 	c.mu.Lock()
-	flushed := c.flushed
+	speaks := !c.deriving // a server says nothing before it has met the client
 	c.mu.Unlock()
-	if flushed != nil {
-		<-flushed
-	}
-	if c.writing.TryLock() {
+	if speaks && c.writing.TryLock() {
 		c.end()
 		c.writing.Unlock()
 	}
@@ -346,6 +461,23 @@ func (c *CipherConn) Close() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cipher.Close()
+	c.gone = true
+	if !c.deriving {
+		c.cipher.Close()
+	}
 	return err
+}
+
+// awaitFlush waits for the flush in progress, and for those that follow it.
+func (c *CipherConn) awaitFlush() {
+	for last := (chan struct{})(nil); ; {
+		c.mu.Lock()
+		flushed := c.flushed
+		c.mu.Unlock()
+		if flushed == last {
+			return
+		}
+		<-flushed
+		last = flushed
+	}
 }
