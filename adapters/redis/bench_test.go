@@ -1,6 +1,7 @@
 package sslredis_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"testing"
@@ -21,13 +22,17 @@ func BenchmarkFleet(b *testing.B) {
 	s := start(b)
 	store := newStore(b, options(b, s.addr()))
 	ctx := b.Context()
+	next, n := make([]byte, 32), uint64(0)
 	for _, size := range []int{600, 1150, 3000} {
 		session := make([]byte, size)
+		id := binary.BigEndian.AppendUint64(make([]byte, 24), uint64(size))
 		require.NoError(b, store.Store(ctx, id, session, hence(time.Hour)))
 		used := s.do("MEMORY", "USAGE", secret(b, 1).SessionName("", id)).(int64)
 		b.Run(fmt.Sprintf("store %d", size), func(b *testing.B) {
-			for b.Loop() {
-				require.NoError(b, store.Store(ctx, id, session, hence(time.Hour)))
+			for b.Loop() { // a session is stored once, so each needs a new id
+				n++
+				binary.BigEndian.PutUint64(next, n)
+				require.NoError(b, store.Store(ctx, next, session, hence(time.Hour)))
 			}
 			b.ReportMetric(float64(used), "redis-B")
 		})
@@ -91,7 +96,9 @@ func BenchmarkVisit(b *testing.B) {
 				resumed, n := 0, 0
 				for b.Loop() {
 					if o.StatefulSessions { // a store is told after the handshake
+						b.StopTimer()
 						testkit.Eventually(b, func() bool { return l.SessionStats().Stored > int64(n) }, "no session was stored")
+						b.StartTimer()
 					}
 					if visit(b, dialer, below.Addr().String()) {
 						resumed++

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// MaxSession bounds the data of one session, in bytes. A session of OpenSSL has 500 to
-	// 1,200 bytes without the client's certificates.
+	// MaxSession bounds the data of one session, in bytes. A session has about 220
+	// bytes, and those of the client's certificates, which are 1 to 10 KiB.
 	MaxSession = 64 << 10
 	// maxLifetime bounds the time for which a session is kept.
 	maxLifetime = 7 * 24 * time.Hour
