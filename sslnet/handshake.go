@@ -58,8 +58,9 @@ type handshake struct {
 	first    []byte        // bytes of the peer that were read before the handshake
 	choosing *choosing     // set by SetChoose and SetServerSessions
 
-	store        *ServerSessions // set by SetServerSessions and by a Listener
-	offered, ids [][]byte        // ids of the stored sessions that were offered, and for SessionIDs; guarded by Conn.mu
+	store        *ServerSessions           // set by SetServerSessions and by a Listener
+	offered, ids [][]byte                  // ids of the stored sessions that were offered, and for SessionIDs; guarded by Conn.mu
+	given        []sslfilter.StoredSession // new ones that are not stored yet
 }
 
 // SetServerName sets the server name that this connection verifies and sends as
@@ -162,8 +163,8 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 	}
 	switch {
 	case err == nil:
-		if h.store != nil && h.store.over == nil {
-			go h.store.save(c, c.given())
+		if len(h.given) > 0 && h.store.over == nil {
+			go h.store.save(c, h.take())
 		}
 		return nil
 	case c.closed.Load():
@@ -311,6 +312,9 @@ func (c *Conn) advance() (done bool, err error) {
 	c.mu.Lock()
 	begun := c.filter != nil
 	done = begun && c.filter.HandshakeDone()
+	if done {
+		c.collect() // before ready is set
+	}
 	if done && !c.client && c.filter.State().Version == sslfilter.VersionTLS13 {
 		// Only session tickets are left to send. They go out together with the
 		// next data. A client that only writes would not read them before it

@@ -342,10 +342,7 @@ func (l *Listener) serve(a *accepting, c *Conn, slot *admission.Slot, known bool
 	open := a.remove(c)
 	if err == nil {
 		defer a.wait.Done()
-		var sessions []sslfilter.StoredSession
-		if l.Sessions != nil {
-			sessions = c.given()
-		}
+		sessions := c.handshake.take()
 		select {
 		case a.ready <- c:
 			slot.Release() // a slow store keeps no other client waiting

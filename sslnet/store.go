@@ -171,30 +171,37 @@ func (c *Conn) offer(id, data []byte) error {
 	return c.filter.OfferSession(id, data)
 }
 
-// given returns the sessions of a connection whose handshake is done, and keeps
-// their ids.
-func (c *Conn) given() []sslfilter.StoredSession {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.filter == nil {
-		return nil
+// collect takes the sessions that the client was given, and their ids, when the handshake is
+// done. The caller holds mu.
+func (c *Conn) collect() {
+	h := &c.handshake
+	if h.store == nil || h.ids != nil {
+		return
 	}
-	list := c.filter.NewSessions()
+	h.given = c.filter.NewSessions()
 	if c.filter.Resumed() {
-		c.handshake.ids = c.handshake.offered
+		h.ids = h.offered
 	}
-	for _, s := range list {
-		c.handshake.ids = append(c.handshake.ids, s.ID)
+	for _, s := range h.given {
+		h.ids = append(h.ids, s.ID)
 	}
-	return list
+}
+
+// take returns the new sessions once, so that the connection does not keep their data.
+func (h *handshake) take() []sslfilter.StoredSession {
+	given := h.given
+	h.given = nil
+	return given
 }
 
 // SessionIDs returns the ids of the sessions in the SessionStore that this client can
 // resume, as far as this connection knows them: those that it was given, and, if it
 // has resumed a session, those that it offered and the store had. Before the end of
 // the handshake, the result is nil. SessionStore.Delete with all ids of a user's
-// connections makes these clients do a full handshake the next time. The caller must
-// not change the bytes of the ids.
+// connections makes these clients do a full handshake the next time. A client of
+// TLS 1.3 can offer several ids, and proves only that it has one of the sessions. If
+// the others belong to other clients, Delete makes these do a full handshake too. The
+// caller must not change the bytes of the ids.
 func (c *Conn) SessionIDs() [][]byte {
 	if !c.ready.Load() {
 		return nil

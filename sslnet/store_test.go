@@ -302,3 +302,51 @@ func TestSessionStoreHoldsNoSlot(t *testing.T) {
 	free()
 	testkit.Eventually(t, func() bool { return l.SessionStats().Stored >= 3 }, "stored")
 }
+
+// watched is a connection that calls a function when a deadline is set.
+type watched struct {
+	net.Conn
+	deadline func()
+}
+
+func (w *watched) SetDeadline(t time.Time) error {
+	w.deadline()
+	return w.Conn.SetDeadline(t)
+}
+
+func (w *watched) SetReadDeadline(t time.Time) error {
+	w.deadline()
+	return w.Conn.SetReadDeadline(t)
+}
+
+// A goroutine that finds the handshake done also finds the ids of the sessions, even if the
+// goroutine that does the handshake has not returned from it.
+func TestServerSessionsAtOnce(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		store := sslsession.NewStore(0)
+		ctx := testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.StatefulSessions = true }))
+		found := make(chan [][]byte, 1)
+		addr := testkit.Serve(t, testkit.Listen(t), func(below net.Conn) {
+			w := &watched{Conn: below}
+			conn := sslnet.Server(w, ctx)
+			defer conn.Close()
+			w.deadline = func() { // also called at the end of HandshakeContext
+				if len(found) == 0 && conn.ConnectionState().HandshakeComplete {
+					found <- conn.SessionIDs()
+				}
+			}
+			conn.SetServerSessions(&sslnet.ServerSessions{Store: store})
+			conn.SetDeadline(time.Now().Add(testkit.Patience))
+			if conn.Handshake() == nil {
+				io.Copy(conn, conn)
+			}
+		})
+		conn, err := (&sslnet.Dialer{Ctx: testkit.Ctx(t, testkit.Client(testkit.UpTo(highest)))}).Dial("tcp", addr)
+		require.NoError(t, err)
+		defer conn.Close()
+		testkit.Exchange(t, conn, "ping")
+		ids := <-found
+		require.NotEmpty(t, ids)
+		testkit.Eventually(t, func() bool { return store.Len() == len(ids) }, "the sessions are stored")
+	})
+}
