@@ -303,18 +303,18 @@ func TestSessionStoreHoldsNoSlot(t *testing.T) {
 	testkit.Eventually(t, func() bool { return l.SessionStats().Stored >= 3 }, "stored")
 }
 
-// watched is a connection that calls a function when a deadline is set.
-type watched struct {
+// deadlined is a connection that calls a function when a deadline is set.
+type deadlined struct {
 	net.Conn
 	deadline func()
 }
 
-func (w *watched) SetDeadline(t time.Time) error {
+func (w *deadlined) SetDeadline(t time.Time) error {
 	w.deadline()
 	return w.Conn.SetDeadline(t)
 }
 
-func (w *watched) SetReadDeadline(t time.Time) error {
+func (w *deadlined) SetReadDeadline(t time.Time) error {
 	w.deadline()
 	return w.Conn.SetReadDeadline(t)
 }
@@ -327,7 +327,7 @@ func TestServerSessionsAtOnce(t *testing.T) {
 		ctx := testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.StatefulSessions = true }))
 		found := make(chan [][]byte, 1)
 		addr := testkit.Serve(t, testkit.Listen(t), func(below net.Conn) {
-			w := &watched{Conn: below}
+			w := &deadlined{Conn: below}
 			conn := sslnet.Server(w, ctx)
 			defer conn.Close()
 			w.deadline = func() { // also called at the end of HandshakeContext
