@@ -178,7 +178,7 @@ func (s *site) openers() map[string]func() (subject.Subject, error) {
 			return nil, err
 		}
 		cmd := exec.Command(program, s.pki)
-		cmd.Env = append(s.env(s.conf), "GOMAXPROCS=2") // as for the engine
+		cmd.Env = s.env(s.conf) // as for the old binding
 		return subject.Start(cmd)
 	}
 	open[speedName] = s.openSpeed

@@ -19,22 +19,34 @@ package openssl
 #cgo nocallback compat_hmac_final
 #cgo noescape compat_cipher_update
 #cgo nocallback compat_cipher_update
+#cgo noescape compat_cipher_new
+#cgo nocallback compat_cipher_new
+#cgo noescape compat_cipher_aad
+#cgo nocallback compat_cipher_aad
+#cgo noescape compat_cipher_final
+#cgo nocallback compat_cipher_final
+#cgo noescape compat_cipher_get_tag
+#cgo nocallback compat_cipher_get_tag
+#cgo noescape compat_cipher_set_tag
+#cgo nocallback compat_cipher_set_tag
 #include "cgo_compat.h"
 */
 import "C"
 
 import (
+	"bytes"
 	"errors"
 	"unsafe"
 )
 
 // failure returns the error of the operation op, with OpenSSL's reasons.
 func failure(op string, e *C.compat_err) error {
-	text := C.GoString(&e.text[0])
-	if text == "" {
-		text = "failed"
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&e.text[0])), len(e.text)) // C.GoString would move each e to the heap
+	text, _, _ := bytes.Cut(b, []byte{0})
+	if len(text) == 0 {
+		text = []byte("failed")
 	}
-	return errors.New("openssl: " + op + ": " + text)
+	return errors.New("openssl: " + op + ": " + string(text))
 }
 
 // ptr returns a pointer to b for a C function that does not keep it. It is not an

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 )
 
 // GCM_TAG_MAXLEN is the length of a tag, in bytes.
@@ -109,8 +110,19 @@ func (c *Cipher) IVSize() int { return int(C.compat_cipher_iv(c.ptr)) }
 
 // cipherCtx is an EVP_CIPHER_CTX.
 type cipherCtx struct {
-	ctx    *C.EVP_CIPHER_CTX
-	cipher *Cipher
+	ctx     *C.EVP_CIPHER_CTX // nil after close
+	cipher  *Cipher
+	cleanup runtime.Cleanup
+}
+
+var errCipherEnded = errors.New("openssl: the data have ended")
+
+// close frees the memory in C, of which Go's garbage collector knows nothing: it would run
+// too rarely for a program that makes many contexts.
+func (c *cipherCtx) close() {
+	c.cleanup.Stop()
+	C.EVP_CIPHER_CTX_free(c.ctx)
+	c.ctx = nil
 }
 
 func newCipherCtx(c *Cipher, e *Engine, encrypt C.int, key, iv []byte, anyIV bool) (*cipherCtx, error) {
@@ -128,8 +140,8 @@ func newCipherCtx(c *Cipher, e *Engine, encrypt C.int, key, iv []byte, anyIV boo
 	if p == nil {
 		return nil, failure("cipher", &errs)
 	}
-	ctx := &cipherCtx{p, c}
-	runtime.AddCleanup(ctx, func(p *C.EVP_CIPHER_CTX) { C.EVP_CIPHER_CTX_free(p) }, p)
+	ctx := &cipherCtx{ctx: p, cipher: c}
+	ctx.cleanup = runtime.AddCleanup(ctx, func(p *C.EVP_CIPHER_CTX) { C.EVP_CIPHER_CTX_free(p) }, p)
 	return ctx, nil
 }
 
@@ -142,6 +154,9 @@ func (c *cipherCtx) IVSize() int     { return c.cipher.IVSize() }
 func (c *cipherCtx) update(input []byte) ([]byte, error) {
 	if len(input) == 0 {
 		return nil, nil
+	}
+	if c.ctx == nil {
+		return nil, errCipherEnded
 	}
 	if len(input) > math.MaxInt32/2 {
 		return nil, errors.New("openssl: more than 1 GiB in one call")
@@ -173,6 +188,9 @@ func (c *cipherCtx) final(op string) ([]byte, error) {
 func (c *cipherCtx) ExtraData(aad []byte) error {
 	if len(aad) == 0 {
 		return nil
+	}
+	if c.ctx == nil {
+		return errCipherEnded
 	}
 	if len(aad) > math.MaxInt32 {
 		return errors.New("openssl: more than 2 GiB in one call")
@@ -227,17 +245,34 @@ func gcm(blocksize int) (*Cipher, error) {
 	return nil, fmt.Errorf("openssl: unknown block size %d", blocksize)
 }
 
-type gcmEncryption struct{ encryption }
+type gcmEncryption struct {
+	encryption
+	tag *[GCM_TAG_MAXLEN]byte // nil until EncryptFinal
+}
 
-func (c gcmEncryption) GetTag() ([]byte, error) {
+func (c *gcmEncryption) EncryptFinal() ([]byte, error) {
+	if c.ctx == nil {
+		return nil, errCipherEnded
+	}
+	defer c.close()
+	last, err := c.final("encrypt")
+	if err != nil {
+		return nil, err
+	}
 	var errs C.compat_err
-	tag := make([]byte, GCM_TAG_MAXLEN)
-	ok := C.compat_cipher_get_tag(c.ctx, ptr(tag), C.int(len(tag)), &errs)
-	runtime.KeepAlive(c.cipherCtx)
-	if ok == 0 {
+	var tag [GCM_TAG_MAXLEN]byte
+	if C.compat_cipher_get_tag(c.ctx, ptr(tag[:]), C.int(len(tag)), &errs) == 0 {
 		return nil, failure("tag", &errs)
 	}
-	return tag, nil
+	c.tag = &tag
+	return last, nil
+}
+
+func (c *gcmEncryption) GetTag() ([]byte, error) {
+	if c.tag == nil {
+		return nil, errors.New("openssl: tag: call EncryptFinal first")
+	}
+	return slices.Clone(c.tag[:]), nil
 }
 
 type gcmDecryption struct{ decryption }
@@ -246,7 +281,18 @@ type gcmDecryption struct{ decryption }
 // section 5.2.1.2): an attacker guesses one of a single byte in 256 attempts.
 const minTag = 12
 
+func (c gcmDecryption) DecryptFinal() ([]byte, error) {
+	if c.ctx == nil {
+		return nil, errCipherEnded
+	}
+	defer c.close()
+	return c.decryption.DecryptFinal()
+}
+
 func (c gcmDecryption) SetTag(tag []byte) error {
+	if c.ctx == nil {
+		return errCipherEnded
+	}
 	if len(tag) < minTag || len(tag) > GCM_TAG_MAXLEN {
 		return fmt.Errorf("openssl: bad tag size (%d bytes)", len(tag))
 	}
@@ -273,7 +319,7 @@ func NewGCMEncryptionCipherCtx(blocksize int, e *Engine, key, iv []byte) (Authen
 	if err != nil {
 		return nil, err
 	}
-	return gcmEncryption{encryption{ctx}}, nil
+	return &gcmEncryption{encryption: encryption{ctx}}, nil
 }
 
 // NewGCMDecryptionCipherCtx is NewGCMEncryptionCipherCtx for the other direction.

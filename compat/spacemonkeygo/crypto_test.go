@@ -322,6 +322,18 @@ func TestCiphers(t *testing.T) {
 	if !bytes.Equal(got, must[cipher.AEAD](t)(cipher.NewGCM(block)).Seal(nil, iv[:12], data, []byte("extra"))) {
 		t.Error("AES-GCM is another than that of crypto/cipher")
 	}
+	if again := must[[]byte](t)(sealed.GetTag()); !bytes.Equal(again, got[len(data):]) {
+		t.Error("the second GetTag returns another tag")
+	}
+	if _, err := sealed.EncryptFinal(); err == nil || sealed.ExtraData(data) == nil {
+		t.Error("a context of GCM can be used after EncryptFinal")
+	}
+	if _, err := sealed.EncryptUpdate(data); err == nil {
+		t.Error("EncryptUpdate after EncryptFinal")
+	}
+	if _, err := must[openssl.AuthenticatedEncryptionCipherCtx](t)(openssl.NewGCMEncryptionCipherCtx(256, nil, key, iv[:12])).GetTag(); err == nil {
+		t.Error("GetTag before EncryptFinal")
+	}
 	open := must[openssl.AuthenticatedDecryptionCipherCtx](t)(openssl.NewGCMDecryptionCipherCtx(256, nil, key, iv[:12]))
 	if open.SetTag(nil) == nil || open.SetTag(make([]byte, 17)) == nil {
 		t.Error("a tag of a wrong length is accepted")
@@ -329,6 +341,9 @@ func TestCiphers(t *testing.T) {
 	must[[]byte](t)(open.DecryptUpdate(data))
 	if _, err := open.DecryptFinal(); err == nil {
 		t.Error("data without a tag are accepted")
+	}
+	if _, err := open.DecryptFinal(); err == nil || open.SetTag(make([]byte, 16)) == nil {
+		t.Error("a context of GCM can be used after DecryptFinal")
 	}
 	if _, err := openssl.NewGCMEncryptionCipherCtx(256, nil, key, nil); err == nil {
 		t.Error("GCM without an IV")
