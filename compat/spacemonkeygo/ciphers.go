@@ -239,8 +239,12 @@ func NewDecryptionCipherCtx(c *Cipher, e *Engine, key, iv []byte) (DecryptionCip
 // block size.
 func gcm(blocksize int) (*Cipher, error) {
 	switch blocksize {
-	case 128, 192, 256:
-		return GetCipherByName(fmt.Sprintf("aes-%d-gcm", blocksize))
+	case 128:
+		return &Cipher{C.EVP_aes_128_gcm()}, nil
+	case 192:
+		return &Cipher{C.EVP_aes_192_gcm()}, nil
+	case 256:
+		return &Cipher{C.EVP_aes_256_gcm()}, nil
 	}
 	return nil, fmt.Errorf("openssl: unknown block size %d", blocksize)
 }
