@@ -272,8 +272,7 @@ func (c *Cipher) keep(plain []byte) {
 
 // SendOutgoing is Send and Outgoing in one call: it accepts plain and appends all bytes
 // that are ready for the network to dst. If no other plaintext waits, it encrypts plain
-// without a copy, which with records of 16 KiB saves a tenth of the time. The bytes are
-// those that the two calls would return. As with Send, at most MaxPlaintext bytes are
+// without a copy. The bytes are those that the two calls would return. As with Send, at most MaxPlaintext bytes are
 // accepted. plain and the memory after dst may overlap.
 //
 // If Send would return an error, SendOutgoing returns that error and dst as it is;

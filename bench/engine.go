@@ -312,9 +312,10 @@ func engineSubject(pki string) subject.Subject {
 		"burst":              number(func(e *engine, size, n int) ([]float64, error) { return e.messages(size, subject.Burst(size), n) }),
 		"calls":              number(func(e *engine, size, n int) ([]float64, error) { return e.calls(size, n) }),
 		"calls sealed":       cipherCalls,
-		"sealed":             ciphered(sealedOptions()),
+		"sealed":             ciphered(sealedOptions(), false),
+		"sealed together":    ciphered(sealedOptions(), true),
 		"evp":                evpCalls,
-		"enc":                ciphered(encOptions()),
+		"enc":                ciphered(encOptions(), false),
 		"memory":             number(func(e *engine, moved, n int) ([]float64, error) { return e.memory(n, moved) }),
 		"growth":             number(func(e *engine, count, n int) ([]float64, error) { return e.growth(count, n) }),
 		"context": func(arg string, n int) ([]float64, error) {
