@@ -107,3 +107,35 @@ void fssl_certs_cache_put(fssl_certs_cache *cache, const unsigned char *der, siz
     X509_free(known);
     clear_errors();
 }
+
+/* Keeps the certificates of a chain that was verified. */
+void fssl_certs_cache_keep(fssl_certs_cache *cache, const STACK_OF(X509) *chain)
+{
+    int i;
+
+    for (i = 0; i < sk_X509_num(chain); i++) {
+        unsigned char *der = NULL;
+        int n = i2d_X509(sk_X509_value(chain, i), &der);
+
+        if (n > 0)
+            fssl_certs_cache_put(cache, der, (size_t)n, sk_X509_value(chain, i));
+        OPENSSL_free(der);
+    }
+    clear_errors();
+}
+
+/* For tests: returns the number of certificates that the context keeps. */
+int fssl_ctx_cached_certs(SSL_CTX *ctx)
+{
+    fssl_certs_cache *cache = fssl_ctx_data_of(ctx)->certs;
+    int i, j, n = 0;
+
+    if (cache == NULL)
+        return 0;
+    CRYPTO_THREAD_read_lock(cache->lock);
+    for (i = 0; i < SETS; i++)
+        for (j = 0; j < WAYS; j++)
+            n += cache->set[i][j].cert != NULL;
+    CRYPTO_THREAD_unlock(cache->lock);
+    return n;
+}

@@ -142,6 +142,7 @@ void fssl_forget_keys(fssl_conn *c);
 typedef struct fssl_packed {
     const unsigned char *binding, *ocsp;
     size_t binding_len, ocsp_len;
+    int parsed; /* certificates that were not in the cache */
 } fssl_packed;
 
 /* A time in a session: seconds since 1970, big endian. */
@@ -203,6 +204,7 @@ fssl_certs_cache *fssl_certs_cache_new(void);
 void fssl_certs_cache_free(fssl_certs_cache *cache);
 X509 *fssl_certs_cache_get(fssl_certs_cache *cache, const unsigned char *der, size_t len);
 void fssl_certs_cache_put(fssl_certs_cache *cache, const unsigned char *der, size_t len, X509 *cert);
+void fssl_certs_cache_keep(fssl_certs_cache *cache, const STACK_OF(X509) *chain);
 
 /* cgo_ticket.c */
 void fssl_forget_sessions(fssl_ctx_data *data);

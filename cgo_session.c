@@ -90,8 +90,8 @@ static int unpack(SSL_SESSION *s, fssl_packed *packed, const unsigned char **cer
     return take(certs, left, &packed->binding, &packed->binding_len) && take(certs, left, &packed->ocsp, &packed->ocsp_len);
 }
 
-/* Appends a certificate, from the cache or parsed in the library context of lib. */
-static int add_cert(STACK_OF(X509) *chain, const fssl_lib *lib, fssl_certs_cache *cache, const unsigned char *der, size_t len)
+/* Appends a certificate, from the cache or parsed in the library context of lib, which it counts. */
+static int add_cert(STACK_OF(X509) *chain, const fssl_lib *lib, fssl_certs_cache *cache, const unsigned char *der, size_t len, int *parsed)
 {
     const unsigned char *p = der;
     X509 *cert = fssl_certs_cache_get(cache, der, len);
@@ -101,7 +101,7 @@ static int add_cert(STACK_OF(X509) *chain, const fssl_lib *lib, fssl_certs_cache
             X509_free(cert);
             return 0;
         }
-        fssl_certs_cache_put(cache, der, len, cert);
+        ++*parsed;
     }
     if (cert != NULL && sk_X509_push(chain, cert))
         return 1;
@@ -149,8 +149,9 @@ end:
 
 /*
  * Returns the certificates that the peer sent, its own first, with new references, and the rest of the session's data
- * in packed. It returns NULL if the session has no certificate, or if its data is not of fssl_session_pack, or if
- * memory is short. It leaves errors in the queue.
+ * in packed. It only reads the cache: the caller adds the certificates when it has verified them. It returns NULL if the
+ * session has no certificate, or if its data is not of fssl_session_pack, or if memory is short. It leaves errors in the
+ * queue.
  */
 STACK_OF(X509) *fssl_session_chain(const fssl_lib *lib, fssl_certs_cache *cache, SSL_SESSION *s, fssl_packed *packed)
 {
@@ -171,11 +172,11 @@ STACK_OF(X509) *fssl_session_chain(const fssl_lib *lib, fssl_certs_cache *cache,
             X509_up_ref(leaf);
     } else { /* OpenSSL has parsed it in its default library context */
         n = i2d_X509(leaf, &der);
-        ok = n > 0 && add_cert(chain, lib, NULL, der, (size_t)n);
+        ok = n > 0 && add_cert(chain, lib, NULL, der, (size_t)n, &packed->parsed);
         OPENSSL_free(der);
     }
     while (ok && left > 0)
-        ok = sk_X509_num(chain) < FSSL_MAX_SESSION_CERTS && take(&p, &left, &item, &len) && add_cert(chain, lib, cache, item, len);
+        ok = sk_X509_num(chain) < FSSL_MAX_SESSION_CERTS && take(&p, &left, &item, &len) && add_cert(chain, lib, cache, item, len, &packed->parsed);
     if (ok)
         return chain;
     sk_X509_pop_free(chain, X509_free);

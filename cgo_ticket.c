@@ -319,6 +319,8 @@ static int judged(SSL *ssl, SSL_SESSION *session)
         if (c->not_resumed == FSSL_CLIENT_INVALID && fssl_judge(c, &r->verdict, &r->built, r->sent, &errs) && r->built != NULL &&
             fssl_acceptable(&c->policy, &r->verdict) && SSL_SESSION_up_ref(session)) {
             r->session = session;
+            if (packed.parsed > 0)
+                fssl_certs_cache_keep(data->certs, r->sent);
             return 1;
         }
     }

@@ -84,3 +84,6 @@ func AgeTicketKeys(k *TicketKeys, by time.Duration) {
 		h.age(by)
 	}
 }
+
+// CachedCerts returns the number of parsed certificates of clients that a context keeps.
+func CachedCerts(c *Ctx) int { return c.shared.cachedCerts() }

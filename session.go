@@ -64,6 +64,12 @@ func (h *ctxHandle) bindSessions(context []byte) error {
 	})
 }
 
+// cachedCerts returns the number of parsed certificates that the context keeps, for tests.
+func (h *ctxHandle) cachedCerts() int {
+	defer runtime.KeepAlive(h)
+	return int(C.fssl_ctx_cached_certs(h.ptr))
+}
+
 // storeSessions makes the context give tickets that are only ids. The sessions are
 // stored by the program.
 func (h *ctxHandle) storeSessions() {

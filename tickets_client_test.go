@@ -368,6 +368,30 @@ func TestResumeClientCertLargeCertificate(t *testing.T) {
 	}
 }
 
+// A context keeps the parsed certificates of clients that it accepts, and not those of others, which
+// could otherwise displace them.
+func TestResumeClientCertKeepsWhatIsValid(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		key := ticketKey("one")
+		for crt, kept := range map[string]int{"client.crt": 1, "self-signed": 0} {
+			for _, second := range []bool{false, true} {
+				ctx := testkit.Ctx(t, testkit.Asking(resuming(ticketKeys(t, key))))
+				v := visiting(t, highest, "client.crt", "client.key")
+				if kept == 0 {
+					v.config.Certificates[0].Certificate = [][]byte{testkit.DER(t, testkit.SelfSigned(t, x509.Certificate{}))}
+				}
+				v.visit(t, ctx)
+				require.Equal(t, kept, sslfilter.CachedCerts(ctx), crt)
+				if second { // another context, which has parsed none
+					ctx = testkit.Ctx(t, testkit.Asking(resuming(ticketKeys(t, key))))
+				}
+				require.Equal(t, kept > 0, v.visit(t, ctx))
+				require.Equal(t, kept, sslfilter.CachedCerts(ctx), crt)
+			}
+		}
+	})
+}
+
 // A context keeps parsed certificates of a bounded number of clients. More clients than that are
 // resumed all the same, each with its own certificate and its own verdict. The certificates here
 // share one set of cgo_certs.c, which has four places.
