@@ -172,7 +172,7 @@ func pack(own *secret, name string, data []byte, expires time.Time) ([]byte, err
 	return own.seal(name, append(plain, data...))
 }
 
-var errNoAnswer = errors.New("Redis has not answered whether the session is deleted")
+var errNoAnswer = errors.New("no answer from Redis whether the session is deleted")
 
 // Delete removes a session. If Redis does not have it, Delete returns nil. For two hours, a
 // Store of the same session has no effect: it may be on its way when a client is logged out.
