@@ -72,6 +72,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case (s.keyFile == "") == (s.passphraseFile == ""), s.openssl && s.passphraseFile == "":
 		fmt.Fprintln(stderr, "sslfilter-enc: one of -key-file and -passphrase-file is needed, and -openssl needs -passphrase-file; -help explains")
 		return 2
+	case s.keyFile != "" && (s.digest != "" || s.iterations != 0):
+		fmt.Fprintln(stderr, "sslfilter-enc: -md and -iter need -passphrase-file: they say how the key is derived from a passphrase")
+		return 2
 	}
 	if err := s.convert(stdin, stdout); err != nil {
 		fmt.Fprintln(stderr, "sslfilter-enc:", err)

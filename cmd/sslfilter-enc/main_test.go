@@ -176,6 +176,8 @@ func TestEncErrors(t *testing.T) {
 		{[]string{"-key-file", short, "-passphrase-file", short}, 2, "one of"},
 		{[]string{"-key-file", short, "-openssl"}, 2, "-openssl needs -passphrase-file"},
 		{[]string{"-key-file", short, "extra"}, 2, `unexpected argument "extra"`},
+		{[]string{"-key-file", short, "-iter", "1000"}, 2, "-md and -iter need -passphrase-file"},
+		{[]string{"-key-file", short, "-md", "SHA256", "-d"}, 2, "-md and -iter need -passphrase-file"},
 		{[]string{"-nonsense"}, 2, "not defined"},
 		{[]string{"-key-file", short}, 1, "needs a key of 32 random bytes, got 2"},
 		{[]string{"-key-file", bad}, 1, "want 64 hexadecimal digits"},
