@@ -22,11 +22,13 @@ import (
 // ends without it, the error is an *sslfilter.TruncatedError, which matches
 // io.ErrUnexpectedEOF. After a reset, it is the error of the network. With
 // sslfilter.CipherSealed, a server sends nothing until the client's first record has
-// arrived: its first Write waits for this record, until the read deadline. A client
+// arrived: its first Write waits for this record, until a deadline. A client
 // sends its header with its first Write or Read.
 //
 // While a server with a passphrase waits for its turn to derive the client's key, a
-// deadline ends Read and Write as usual, and Close ends the wait.
+// deadline ends Read and Write as usual, and Close ends the wait. With sslfilter.CipherEnc
+// and a passphrase, the first Write, CloseWrite or Close derives a key. No deadline ends
+// that, and all other methods that use the cipher wait for it.
 type CipherConn struct {
 	conn   net.Conn
 	limits deadlines
@@ -42,7 +44,9 @@ type CipherConn struct {
 	writing sync.Mutex // held by the call that writes, which ends with release; guards wire
 	wire    []byte     // encrypted, and not taken by the network yet
 
-	mu       sync.Mutex // guards the following fields; never held during I/O or while a key is derived
+	// mu guards the following fields. It is never held during I/O, nor while Receive derives a
+	// key. With CipherEnc and a passphrase, the first output derives a key while it is held.
+	mu       sync.Mutex
 	cipher   *sslfilter.Cipher
 	deriving bool          // the cipher belongs to the goroutine of receiveLate
 	gone     bool          // Close wants the cipher to be closed
@@ -80,11 +84,12 @@ func (c *CipherConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 // Read and Write can be called again, and no data is lost.
 func (c *CipherConn) SetDeadline(t time.Time) error { return c.limits.set(c.conn, &t, &t) }
 
-// SetReadDeadline sets the deadline of Read, and of a Write that waits for the client's
-// first record.
+// SetReadDeadline sets the deadline of Read, and of a Write or CloseWrite that waits for the
+// client's first record.
 func (c *CipherConn) SetReadDeadline(t time.Time) error { return c.limits.set(c.conn, &t, nil) }
 
-// SetWriteDeadline sets the deadline of Write and CloseWrite.
+// SetWriteDeadline sets the deadline of Write and CloseWrite, also while they wait for the
+// client's first record.
 func (c *CipherConn) SetWriteDeadline(t time.Time) error { return c.limits.set(c.conn, nil, &t) }
 
 // timeout returns the error of a call whose deadline has passed.
@@ -168,11 +173,13 @@ type received struct {
 	err    error
 	netErr error
 	owes   bool // the cipher has output
+	met    bool // the peer has sent a record
 }
 
 // take passes wire to the cipher. The caller holds mu, or the cipher belongs to it.
 func (c *CipherConn) take(plain, wire []byte, netErr error) received {
 	r := received{netErr: netErr}
+	flushed := c.cipher.Flushed() // else a server owes its plaintext before the client's first record
 	r.plain, r.err = c.cipher.Receive(plain, wire)
 	if r.err == nil && netErr == io.EOF {
 		if r.err = c.cipher.ReceiveEOF(); r.err == io.EOF {
@@ -182,6 +189,7 @@ func (c *CipherConn) take(plain, wire []byte, netErr error) received {
 		}
 	}
 	r.owes = !c.cipher.Flushed()
+	r.met = len(r.plain) > 0 || flushed && r.owes
 	return r
 }
 
@@ -235,17 +243,11 @@ func (c *CipherConn) receive() (received, error) {
 		c.late = c.receiveLate(buf[:n], netErr)
 	}
 	for {
-		deadline, changed := c.limits.watch(readCall)
-		var over <-chan time.Time
-		if !deadline.IsZero() {
-			timer := time.NewTimer(time.Until(deadline))
-			defer timer.Stop()
-			over = timer.C
-		}
+		over, changed := c.alarm(readCall)
 		select {
 		case r := <-c.late:
 			c.late = nil
-			c.met = r.owes || len(r.plain) > 0
+			c.met = r.met
 			c.plain = append(c.plain, r.plain...)
 			return r, nil
 		case <-changed:
@@ -255,6 +257,16 @@ func (c *CipherConn) receive() (received, error) {
 			return received{}, c.timeout("read")
 		}
 	}
+}
+
+// alarm returns a channel that receives at the deadline of the call by, and one that is
+// closed when the program sets another deadline.
+func (c *CipherConn) alarm(by call) (over <-chan time.Time, changed <-chan struct{}) {
+	deadline, changed := c.limits.watch(by)
+	if !deadline.IsZero() {
+		over = time.After(time.Until(deadline))
+	}
+	return over, changed
 }
 
 // fill reads from the network once. The caller holds c.reading.
@@ -287,11 +299,12 @@ func (c *CipherConn) fill() error {
 
 // Write encrypts and sends b. It returns the number of bytes that were accepted,
 // also with an error. If a deadline ends the call, the next Write first sends what
-// the network has not taken yet, even if its b is empty.
+// was accepted before, even if its b is empty. If the connection fails before the client's
+// first record, what was accepted is never sent, and Write returns an error.
 func (c *CipherConn) Write(b []byte) (n int, err error) {
 	c.writing.Lock()
 	defer c.release()
-	for first := true; first || n < len(b); first = false {
+	for first := true; first || n < len(b); {
 		if err := c.drain(); err != nil {
 			return n, err
 		}
@@ -299,22 +312,30 @@ func (c *CipherConn) Write(b []byte) (n int, err error) {
 			return n, c.timeout("write")
 		}
 		chunk := b[n:min(n+cipherChunk, len(b))]
-		if err := c.encrypt(chunk); err != nil {
+		taken, waits, err := c.encrypt(chunk)
+		if err != nil {
 			return n, err
 		}
-		n += len(chunk) // the cipher has it, even if the next wait ends early
-		if err := c.settle(); err != nil {
-			return n, err
+		if taken {
+			n += len(chunk) // the cipher has it, even if the next wait ends early
+			first = false
+		}
+		if waits {
+			if err := c.settle(); err != nil {
+				return n, err
+			}
 		}
 	}
 	return n, c.drain()
 }
 
-// own waits until the cipher does not belong to receiveLate, and then calls f with mu.
+// own waits until the cipher does not belong to receiveLate, and then calls f with mu. The
+// caller holds c.writing.
 func (c *CipherConn) own(f func() error) error {
+	var ended error
 	for {
 		c.mu.Lock()
-		if !c.deriving {
+		if !c.deriving { // even if the wait has ended with an error, such as the end of the peer's stream
 			err := f()
 			c.mu.Unlock()
 			if errors.Is(err, sslfilter.ErrClosed) {
@@ -324,68 +345,114 @@ func (c *CipherConn) own(f func() error) error {
 		}
 		moved := c.moved
 		c.mu.Unlock()
-		if err := c.wait(moved); err != nil {
-			return err
+		if ended != nil {
+			return ended
 		}
+		ended = c.wait(moved)
 	}
 }
 
-// encrypt gives chunk to the cipher, and moves what it returns to wire. The caller holds
-// c.writing.
-func (c *CipherConn) encrypt(chunk []byte) error {
-	return c.own(func() (err error) {
+// encrypt gives chunk to the cipher, and moves what it returns to wire. It takes nothing
+// while earlier output waits for the peer, so that no more than one chunk ever does. waits
+// reports whether output waits afterwards. The caller holds c.writing.
+func (c *CipherConn) encrypt(chunk []byte) (taken, waits bool, err error) {
+	err = c.own(func() error {
+		err := c.cipher.Send(nil)
+		if err != nil {
+			return err
+		}
+		if waits, err = c.collect(); waits || err != nil {
+			return err
+		}
 		c.wire, err = c.cipher.SendOutgoing(c.wire, chunk)
+		taken, waits = err == nil, !c.cipher.Flushed()
 		return err
 	})
+	return taken, waits, err
 }
 
 // settle moves all output of the cipher to wire. On a server it waits for the client's
-// first record. The caller holds c.writing.
+// first record. It returns an error if some of the output is never sent. The caller holds
+// c.writing, and knows that output waits.
 func (c *CipherConn) settle() error {
+	var ended error
 	for {
 		c.mu.Lock()
-		moved := c.moved // before fetch, so that no change is missed
+		moved := c.moved
+		waits, err := c.collect()
 		c.mu.Unlock()
-		if !c.fetch() {
-			return nil
-		}
-		if err := c.wait(moved); err != nil {
+		switch {
+		case err != nil || !waits: // even if the wait has ended with an error, such as the end of the peer's stream
 			return err
+		case ended != nil:
+			return ended
 		}
+		ended = c.wait(moved)
 	}
 }
 
-// wait waits until another call has read, or reads from the network once. The caller holds
-// c.writing.
-func (c *CipherConn) wait(moved <-chan struct{}) error {
-	select {
-	case <-moved:
-		return nil
-	case c.reading <- struct{}{}:
-		defer func() { <-c.reading }()
-		return c.await()
-	}
-}
-
-// fetch moves the output that is ready to wire, and reports whether more output waits
-// for the peer. The caller holds c.writing.
-func (c *CipherConn) fetch() (waits bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// collect moves the output that is ready to wire, and reports whether more output waits for
+// the peer. The error is that of a cipher that has dropped its output, if it had any. The
+// caller holds mu and c.writing.
+func (c *CipherConn) collect() (waits bool, err error) {
 	if c.deriving {
-		return true
+		return true, nil
 	}
 	c.wire = c.cipher.Outgoing(c.wire)
-	return c.cipher.Err() == nil && !c.cipher.Flushed()
+	err = c.cipher.Err()
+	if c.gone || errors.Is(err, sslfilter.ErrClosed) {
+		return false, net.ErrClosed
+	}
+	flushed := c.cipher.Flushed()
+	var truncated *sslfilter.TruncatedError
+	if flushed && errors.As(err, &truncated) { // this side can still send
+		return false, nil
+	}
+	return !flushed, err
 }
 
-// await reads from the network, unless the record that settle waits for has arrived
-// meanwhile. The caller holds c.reading and c.writing.
-func (c *CipherConn) await() error {
-	if !c.fetch() {
-		return nil
+// fetch moves the output that is ready to wire. The caller holds c.writing.
+func (c *CipherConn) fetch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.collect()
+}
+
+// wait waits until another call has read, or reads from the network once. The write
+// deadline and Close end it. The caller holds c.writing, and has taken moved before it
+// looked for what it waits for.
+func (c *CipherConn) wait(moved <-chan struct{}) error {
+	reading := c.reading
+	var read chan error
+	for {
+		over, changed := c.alarm(writeCall)
+		select {
+		case <-moved:
+			return nil
+		case reading <- struct{}{}:
+			select {
+			case <-moved:
+				<-c.reading
+				return nil
+			default:
+			}
+			// In a goroutine, because only the read deadline ends a read of the network.
+			// After the write deadline it goes on for the next Read.
+			reading, read = nil, make(chan error, 1)
+			go func() {
+				err := c.fill()
+				<-c.reading
+				read <- err
+			}()
+		case err := <-read:
+			return err
+		case <-changed:
+		case <-c.closed:
+			return net.ErrClosed
+		case <-over:
+			return c.timeout("write")
+		}
 	}
-	return c.fill()
 }
 
 // drain sends wire. The caller holds c.writing.
@@ -411,14 +478,24 @@ func (c *CipherConn) drain() error {
 func (c *CipherConn) CloseWrite() error {
 	c.writing.Lock()
 	defer c.release()
-	if err := c.end(); err != nil {
+	var waits bool
+	err := c.own(func() (err error) {
+		waits, err = c.end()
 		return err
-	}
-	if err := c.settle(); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if err := c.drain(); err != nil {
 		return err
+	}
+	if waits {
+		if err := c.settle(); err != nil {
+			return err
+		}
+		if err := c.drain(); err != nil {
+			return err
+		}
 	}
 	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
 		// If the connection has already ended, and too early, Read reports that.
@@ -429,14 +506,14 @@ func (c *CipherConn) CloseWrite() error {
 	return nil
 }
 
-// end ends this side's stream and sends the output that is ready. The caller holds
-// c.writing.
-func (c *CipherConn) end() error {
-	if err := c.own(c.cipher.CloseWrite); err != nil {
-		return err
+// end ends this side's stream, moves the output that is ready to wire, and reports whether
+// more output waits for the peer. The caller holds mu and c.writing, and the cipher does not
+// belong to receiveLate.
+func (c *CipherConn) end() (waits bool, err error) {
+	if err := c.cipher.CloseWrite(); err != nil {
+		return false, err
 	}
-	c.fetch()
-	return c.drain()
+	return c.collect()
 }
 
 // Close sends the end of the stream, unless a Write is in progress, and closes the
@@ -446,11 +523,18 @@ func (c *CipherConn) Close() error {
 	c.close()
 	c.cipher.Cancel()
 	c.awaitFlush()
-	c.mu.Lock()
-	speaks := !c.deriving // a server says nothing before it has met the client
-	c.mu.Unlock()
-	if speaks && c.writing.TryLock() {
-		c.end()
+	if c.writing.TryLock() {
+		c.mu.Lock()
+		speaks := !c.deriving // a server says nothing before it has met the client
+		if speaks {
+			// Without own, which could wait for the peer.
+			_, err := c.end()
+			speaks = err == nil
+		}
+		c.mu.Unlock()
+		if speaks {
+			c.drain()
+		}
 		c.writing.Unlock()
 	}
 	var err error

@@ -81,9 +81,30 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// inTwo sends the first bytes that are written in two parts. The second part follows when
+// the first has been read.
+type inTwo struct {
+	net.Conn
+	read <-chan struct{} // nil after the first Write
+}
+
+func (c *inTwo) Write(b []byte) (n int, err error) {
+	if c.read != nil {
+		if n, err = c.Conn.Write(b[:10]); err != nil {
+			return n, err
+		}
+		<-c.read
+		c.read = nil
+	}
+	rest, err := c.Conn.Write(b[n:])
+	return n + rest, err
+}
+
 // crowded returns both ends of a connection with a passphrase. The client has sent "hello",
-// and the server waits for its turn to derive the key, until release is called.
-func crowded(t *testing.T) (client net.Conn, server *sslnet.CipherConn, first <-chan error, release func()) {
+// and the server waits for its turn to derive the key, until release is called. first has the
+// error of the server's call that waits: a Read, or, with writes, a Write of "220" that began
+// before the client had sent its header, which arrives in two parts.
+func crowded(t *testing.T, writes bool) (client net.Conn, server *sslnet.CipherConn, first <-chan error, release func()) {
 	t.Helper()
 	o := sslfilter.CipherOptions{Client: true, Iterations: sslfilter.MinCipherIterations, Passphrase: func() ([]byte, error) { return []byte("x"), nil }}
 	c, err := sslfilter.NewCipher(o)
@@ -96,17 +117,31 @@ func crowded(t *testing.T) (client net.Conn, server *sslnet.CipherConn, first <-
 	}
 	rawClient, rawServer := socketPair(t)
 	conn := &watched{rawServer, make(chan struct{}, 100)}
-	client, server = sslnet.NewCipherConn(rawClient, c), sslnet.NewCipherConn(conn, s)
+	server = sslnet.NewCipherConn(conn, s)
+	if writes {
+		rawClient = &inTwo{rawClient, conn.read}
+	}
+	client = sslnet.NewCipherConn(rawClient, c)
 	t.Cleanup(func() { client.Close() })
+	call := func() error {
+		_, err := server.Read(make([]byte, 10))
+		return err
+	}
+	if writes {
+		call = func() error {
+			_, err := server.Write([]byte("220"))
+			return err
+		}
+	}
+	result := make(chan error, 1)
+	go func() { result <- call() }()
+	if writes {
+		require.Eventually(t, server.OutputWaits, testkit.Patience, time.Millisecond)
+	}
 	_, err = client.Write([]byte("hello"))
 	require.NoError(t, err)
-	read := make(chan error, 1)
-	go func() {
-		_, err := server.Read(make([]byte, 10))
-		read <- err
-	}()
 	<-conn.read
-	return client, server, read, func() {
+	return client, server, result, func() {
 		for range derive.Places() {
 			derive.Leave()
 		}
@@ -128,50 +163,58 @@ func within(t *testing.T, result <-chan error) error {
 // While a server waits for its turn to derive a key, deadlines end Read and Write, and
 // nothing is lost.
 func TestCipherConnDeadlineBeforeTheKey(t *testing.T) {
-	client, server, read, release := crowded(t)
-	defer server.Close()
-	require.False(t, server.Fresh())
-	wrote := make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte("lost?"))
-		wrote <- err
-	}()
-	require.NoError(t, server.SetDeadline(time.Unix(1, 0)))
-	require.ErrorIs(t, within(t, read), os.ErrDeadlineExceeded)
-	require.ErrorIs(t, within(t, wrote), os.ErrDeadlineExceeded)
-	_, err := server.Read(make([]byte, 10))
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	require.NoError(t, server.SetDeadline(time.Time{}))
-	release()
-	b := make([]byte, 10)
-	n, err := server.Read(b)
-	require.NoError(t, err)
-	require.Equal(t, "hello", string(b[:n]))
-	_, err = server.Write([]byte("answer"))
-	require.NoError(t, err)
-	require.NoError(t, server.CloseWrite())
-	answer, err := io.ReadAll(client)
-	require.NoError(t, err)
-	require.Equal(t, "answer", string(answer))
+	for name, want := range map[string]string{"read": "answer", "write": "220answer"} {
+		t.Run(name, func(t *testing.T) {
+			client, server, first, release := crowded(t, name == "write")
+			defer server.Close()
+			require.False(t, server.Fresh())
+			wrote := make(chan error, 1)
+			go func() {
+				_, err := server.Write([]byte("lost?"))
+				wrote <- err
+			}()
+			require.NoError(t, server.SetDeadline(time.Unix(1, 0)))
+			require.ErrorIs(t, within(t, first), os.ErrDeadlineExceeded)
+			require.ErrorIs(t, within(t, wrote), os.ErrDeadlineExceeded)
+			_, err := server.Read(make([]byte, 10))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.NoError(t, server.SetDeadline(time.Time{}))
+			release()
+			b := make([]byte, 10)
+			n, err := server.Read(b)
+			require.NoError(t, err)
+			require.Equal(t, "hello", string(b[:n]))
+			_, err = server.Write([]byte("answer"))
+			require.NoError(t, err)
+			require.NoError(t, server.CloseWrite())
+			answer, err := io.ReadAll(client)
+			require.NoError(t, err)
+			require.Equal(t, want, string(answer))
+		})
+	}
 }
 
 // Close ends the wait for the key, and everything that waits with it.
 func TestCipherConnCloseBeforeTheKey(t *testing.T) {
-	_, server, read, release := crowded(t)
-	wrote, closed := make(chan error, 1), make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte("x"))
-		wrote <- err
-	}()
-	go func() { closed <- server.Close() }()
-	require.NoError(t, within(t, closed))
-	require.ErrorIs(t, within(t, read), net.ErrClosed)
-	require.ErrorIs(t, within(t, wrote), net.ErrClosed)
-	_, err := server.Read(make([]byte, 1))
-	require.ErrorIs(t, err, net.ErrClosed)
-	release()
-	for range derive.Places() { // none is taken by the connection
-		require.True(t, derive.Enter(nil))
+	for name, writes := range map[string]bool{"read": false, "write": true} {
+		t.Run(name, func(t *testing.T) {
+			_, server, first, release := crowded(t, writes)
+			wrote, closed := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := server.Write([]byte("x"))
+				wrote <- err
+			}()
+			go func() { closed <- server.Close() }()
+			require.NoError(t, within(t, closed))
+			require.ErrorIs(t, within(t, first), net.ErrClosed)
+			require.ErrorIs(t, within(t, wrote), net.ErrClosed)
+			_, err := server.Read(make([]byte, 1))
+			require.ErrorIs(t, err, net.ErrClosed)
+			release()
+			for range derive.Places() { // none is taken by the connection
+				require.True(t, derive.Enter(nil))
+			}
+			release()
+		})
 	}
-	release()
 }
