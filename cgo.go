@@ -192,14 +192,17 @@ func errorReason(code C.ulong) string {
 
 // errorAlert returns the number of the peer's fatal alert that a record stands
 // for, or -1. OpenSSL reports alert n as reason 1000+n of the SSL library, with
-// the data "SSL alert number n". Without the data the error is OpenSSL's own.
+// the data "SSL alert number n", which are missing if memory is short. OpenSSL
+// 3.6 and later use the reason of alert 113 for an error of their own.
 func errorAlert(code C.ulong, data string) int {
 	const offset = C.SSL_AD_REASON_OFFSET
-	if C.fssl_err_lib(code) != C.ERR_LIB_SSL || !strings.HasPrefix(data, "SSL alert number ") {
+	if C.fssl_err_lib(code) != C.ERR_LIB_SSL {
 		return -1
 	}
-	if reason := int(C.fssl_err_reason(code)); reason > offset && reason <= offset+255 {
-		return reason - offset
+	alert := int(C.fssl_err_reason(code)) - offset
+	switch {
+	case alert <= 0, alert > 255, alert == 113 && !strings.HasPrefix(data, "SSL alert number "):
+		return -1
 	}
-	return -1
+	return alert
 }

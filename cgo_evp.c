@@ -221,6 +221,8 @@ static int make_cipher(fssl_cipher *c, const char *name, fssl_errors *errs)
     fit = c->sealed ? fit_for_records(c->cipher) : fit_for_enc(c->cipher);
     if (fit != FSSL_CIPHER_FITS)
         return fit;
+    if (c->key_len < 1 || c->key_len > EVP_MAX_KEY_LENGTH || c->iv_len < 0 || c->iv_len > EVP_MAX_IV_LENGTH)
+        return FSSL_CIPHER_BROKEN; /* of a provider: OpenSSL's own ciphers keep to these bounds */
     if (!prepare(c, &c->out, 1) || !prepare(c, &c->in, 0))
         return FSSL_CIPHER_BROKEN;
     if (!c->sealed)

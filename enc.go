@@ -65,16 +65,16 @@ func (e *encCoder) begin(dst []byte) ([]byte, error) {
 
 // setKey sets the key of a direction, which it derives if there is a passphrase.
 func (e *encCoder) setKey(encrypt bool, salt []byte) error {
-	var key []byte
+	key := make([]byte, e.handle.keyLen+e.handle.ivLen)
 	if e.raw() {
 		key = e.handle.secret()
-	} else {
-		key = make([]byte, e.handle.keyLen+e.handle.ivLen)
+	}
+	defer clear(key)
+	if !e.raw() {
 		if _, err := e.handle.stretch(key, e.digest, e.iterations, salt); err != nil {
 			return err
 		}
 	}
-	defer clear(key)
 	st := e.handle.encStart(encrypt, key[:e.handle.keyLen], key[e.handle.keyLen:])
 	return e.failure("EVP_CipherInit_ex", st)
 }

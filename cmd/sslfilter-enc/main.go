@@ -124,6 +124,7 @@ func (s *settings) convert(in io.Reader, out io.Writer) error {
 		return err
 	}
 	cipher, err := sslfilter.NewCipher(o)
+	clear(o.Key)
 	if err != nil {
 		return err
 	}

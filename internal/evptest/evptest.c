@@ -100,7 +100,7 @@ char *evptest_names(void)
  * A provider of AEADs. They are toys, of which all but the first have a defect, so that a caller who relies on them
  * can be tested.
  */
-enum defect { NONE, NO_TAG, SHORT_TAG, TAG_START, NO_EXTRA, EXTRA_START, NO_NONCE, TEXT_NONCE, NONCE_START, NO_KEY, NO_TEXT, KEEPS, CLEAR, FAILS };
+enum defect { NONE, NO_TAG, SHORT_TAG, TAG_START, NO_EXTRA, EXTRA_START, NO_NONCE, TEXT_NONCE, NONCE_START, NO_KEY, NO_TEXT, KEEPS, CLEAR, FAILS, LONG_KEY };
 
 typedef struct toy {
     enum defect defect;
@@ -290,29 +290,38 @@ static int toy_facts(OSSL_PARAM params[])
     return p == NULL || OSSL_PARAM_set_int(p, 1);
 }
 
+/* A key that is longer than OpenSSL's bound, EVP_MAX_KEY_LENGTH. */
+static int toy_long_facts(OSSL_PARAM params[])
+{
+    OSSL_PARAM *p = OSSL_PARAM_locate(params, OSSL_CIPHER_PARAM_KEYLEN);
+
+    return toy_facts(params) && (p == NULL || OSSL_PARAM_set_size_t(p, 2 * EVP_MAX_KEY_LENGTH));
+}
+
 #define CALL(id, f) {id, (void (*)(void))(f)}
-#define TOY(defect)                                                                                                                                    \
+#define TOY(defect, facts)                                                                                                                             \
     static void *new_##defect(void *provider) { return (void)provider, toy_new(defect); }                                                              \
     static const OSSL_DISPATCH calls_##defect[] = {CALL(OSSL_FUNC_CIPHER_NEWCTX, new_##defect), CALL(OSSL_FUNC_CIPHER_FREECTX, toy_free),              \
                                                    CALL(OSSL_FUNC_CIPHER_DUPCTX, toy_dup), CALL(OSSL_FUNC_CIPHER_ENCRYPT_INIT, toy_encrypt),           \
                                                    CALL(OSSL_FUNC_CIPHER_DECRYPT_INIT, toy_decrypt), CALL(OSSL_FUNC_CIPHER_UPDATE, toy_update),        \
-                                                   CALL(OSSL_FUNC_CIPHER_FINAL, toy_final), CALL(OSSL_FUNC_CIPHER_GET_PARAMS, toy_facts),              \
+                                                   CALL(OSSL_FUNC_CIPHER_FINAL, toy_final), CALL(OSSL_FUNC_CIPHER_GET_PARAMS, facts),                  \
                                                    CALL(OSSL_FUNC_CIPHER_GET_CTX_PARAMS, toy_get), CALL(OSSL_FUNC_CIPHER_SET_CTX_PARAMS, toy_set), {0, NULL}};
 
-TOY(NONE)
-TOY(NO_TAG)
-TOY(SHORT_TAG)
-TOY(TAG_START)
-TOY(NO_EXTRA)
-TOY(EXTRA_START)
-TOY(NO_NONCE)
-TOY(TEXT_NONCE)
-TOY(NONCE_START)
-TOY(NO_KEY)
-TOY(NO_TEXT)
-TOY(KEEPS)
-TOY(CLEAR)
-TOY(FAILS)
+TOY(NONE, toy_facts)
+TOY(NO_TAG, toy_facts)
+TOY(SHORT_TAG, toy_facts)
+TOY(TAG_START, toy_facts)
+TOY(NO_EXTRA, toy_facts)
+TOY(EXTRA_START, toy_facts)
+TOY(NO_NONCE, toy_facts)
+TOY(TEXT_NONCE, toy_facts)
+TOY(NONCE_START, toy_facts)
+TOY(NO_KEY, toy_facts)
+TOY(NO_TEXT, toy_facts)
+TOY(KEEPS, toy_facts)
+TOY(CLEAR, toy_facts)
+TOY(FAILS, toy_facts)
+TOY(LONG_KEY, toy_long_facts)
 
 /* The property lets them be fetched in FIPS mode too. */
 #define OFFER(name, defect) {name, "provider=toys,fips=yes", calls_##defect, NULL}
@@ -331,6 +340,7 @@ static const OSSL_ALGORITHM offers[] = {
     OFFER("TOY-THAT-KEEPS-DATA", KEEPS),
     OFFER("TOY-IN-CLEAR", CLEAR),
     OFFER("TOY-THAT-FAILS", FAILS),
+    OFFER("TOY-WITH-LONG-KEY", LONG_KEY),
     {NULL, NULL, NULL, NULL},
 };
 
