@@ -45,7 +45,7 @@ func (f *Filter) failure(op string, st status) error {
 		}
 		e.cause = refusal
 	}
-	if e.cause == nil && f.ctx.opts.Client && OpenSSLNumber() >= 0x30600000 && e.has("tlsv1 bad certificate status response") {
+	if e.cause == nil && f.ctx.opts.Client && opensslNumber() >= 0x30600000 && e.has("tlsv1 bad certificate status response") {
 		f.ssl.ocspUnparsed()
 		e.cause = f.ssl.ocsp().Err
 	}

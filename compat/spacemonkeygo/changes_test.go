@@ -86,19 +86,23 @@ func (e *early) Write(b []byte) (int, error) {
 func TestVerifyModeChangesInTheHandshake(t *testing.T) {
 	stranger := issue(t, nil, "stranger", "", false)
 	refuse := func(ok bool, _ *openssl.CertificateStoreCtx) bool { return ok }
+	accept := func(bool, *openssl.CertificateStoreCtx) bool { return true }
 	for name, change := range map[string]func(ssl *openssl.SSL){
-		"the callback is taken away": func(ssl *openssl.SSL) { ssl.SetVerify(openssl.VerifyPeer, nil) },
-		"another callback": func(ssl *openssl.SSL) {
-			ssl.SetVerifyCallback(func(bool, *openssl.CertificateStoreCtx) bool { return true })
-		},
-		"VerifyNone": func(ssl *openssl.SSL) { ssl.SetVerifyMode(openssl.VerifyNone) },
+		"accepted from the beginning": func(*openssl.SSL) {},
+		"the callback is taken away":  func(ssl *openssl.SSL) { ssl.SetVerify(openssl.VerifyPeer, nil) },
+		"another callback":            func(ssl *openssl.SSL) { ssl.SetVerifyCallback(accept) },
+		"VerifyNone":                  func(ssl *openssl.SSL) { ssl.SetVerifyMode(openssl.VerifyNone) },
 	} {
 		for _, client := range []bool{true, false} {
 			ctx := stranger.ctx(t)
 			if !client {
 				ctx = stranger.ctx(t, issue(t, nil, "CA", "", true))
 			}
-			ctx.SetVerify(openssl.VerifyPeer|openssl.VerifyFailIfNoPeerCert, refuse)
+			verify, accepted := refuse, name == "accepted from the beginning"
+			if accepted {
+				verify = accept
+			}
+			ctx.SetVerify(openssl.VerifyPeer|openssl.VerifyFailIfNoPeerCert, verify)
 			a, b := pipe(t)
 			below := &early{Conn: a}
 			cert := stranger.tls(t)
@@ -116,8 +120,8 @@ func TestVerifyModeChangesInTheHandshake(t *testing.T) {
 				done = echo(tls.Client(b, config))
 			}
 			below.f = func() { change(conn.SSL) }
-			if err := conn.Handshake(); err == nil {
-				t.Errorf("%s, client=%v: a peer is accepted that the callback refuses", name, client)
+			if err := conn.Handshake(); (err == nil) != accepted {
+				t.Errorf("%s, client=%v: %v", name, client, err)
 			}
 			conn.Close()
 			<-done
