@@ -415,7 +415,7 @@ func (c *Cipher) Detach() ([]byte, error) {
 }
 
 // Cancel ends the wait of a server's Receive for its turn to derive a key from a
-// passphrase. This Receive, or the next one that would have to wait, returns ErrClosed,
+// passphrase. This Receive, or the next one that would derive a key, returns ErrClosed,
 // which is then fatal. A key that is being derived is not interrupted. Cancel is the
 // only method that may be called while another one is in progress. It frees nothing:
 // call Close after the other call has returned. With CipherEnc it has no effect.

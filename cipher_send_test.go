@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -159,11 +161,28 @@ func TestCipherSendOutgoingDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { wire, _ = client.SendOutgoing(wire[:0], message) }))
 }
 
+// waitsForItsTurn reports whether a goroutine waits for its turn to derive a key.
+func waitsForItsTurn() bool {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range bytes.SplitSeq(stacks, []byte("\n\n")) {
+		head, calls, _ := bytes.Cut(stack, []byte("\n"))
+		if bytes.Contains(head, []byte("[select")) && bytes.HasPrefix(calls, []byte("github.com/seed-014b8713/sslfilter/internal/derive.Enter(")) {
+			return true
+		}
+	}
+	return false
+}
+
 // Cancel ends the wait of a Receive for its turn to derive a key.
 func TestCipherCancel(t *testing.T) {
 	client := newCipher(t, sslfilter.CipherOptions{Client: true, Passphrase: phrase("x"), Iterations: sslfilter.MinCipherIterations})
 	first, err := client.SendOutgoing(nil, []byte("hello"))
 	require.NoError(t, err)
+	canceled := newCipher(t, sslfilter.CipherOptions{Passphrase: phrase("x")})
+	canceled.Cancel()
+	_, err = canceled.Receive(nil, first)
+	require.Equal(t, sslfilter.ErrClosed, err, "also if it would not have to wait")
 	for range derive.Places() {
 		require.True(t, derive.Enter(nil))
 		defer derive.Leave()
@@ -174,13 +193,21 @@ func TestCipherCancel(t *testing.T) {
 			if early {
 				server.Cancel()
 			}
-			ended := make(chan error)
+			ended := make(chan error, 1)
 			go func() {
 				_, err := server.Receive(nil, first)
 				ended <- err
 			}()
-			server.Cancel()
-			require.Equal(t, sslfilter.ErrClosed, <-ended)
+			if !early {
+				require.Eventually(t, waitsForItsTurn, testkit.Patience, time.Millisecond)
+				server.Cancel()
+			}
+			select {
+			case err := <-ended:
+				require.Equal(t, sslfilter.ErrClosed, err)
+			case <-time.After(testkit.Patience):
+				t.Fatal("Receive still waits")
+			}
 			require.Equal(t, sslfilter.ErrClosed, server.Err())
 			_, err := server.Receive(nil, nil)
 			require.Equal(t, sslfilter.ErrClosed, err)
