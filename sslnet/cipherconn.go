@@ -49,6 +49,7 @@ type CipherConn struct {
 	mu       sync.Mutex
 	cipher   *sslfilter.Cipher
 	deriving bool          // the cipher belongs to the goroutine of receiveLate
+	spoke    bool          // this side has made output, so that its stream needs an end
 	gone     bool          // Close wants the cipher to be closed
 	unsent   bool          // a flush was due while another call was writing
 	moved    chan struct{} // closed and replaced when a Read has received something that a Write may wait for
@@ -365,6 +366,7 @@ func (c *CipherConn) encrypt(chunk []byte) (taken, waits bool, err error) {
 			return err
 		}
 		c.wire, err = c.cipher.SendOutgoing(c.wire, chunk)
+		c.spoke = c.spoke || len(c.wire) > 0
 		taken, waits = err == nil, !c.cipher.Flushed()
 		return err
 	})
@@ -399,6 +401,7 @@ func (c *CipherConn) collect() (waits bool, err error) {
 		return true, nil
 	}
 	c.wire = c.cipher.Outgoing(c.wire)
+	c.spoke = c.spoke || len(c.wire) > 0
 	err = c.cipher.Err()
 	if c.gone || errors.Is(err, sslfilter.ErrClosed) {
 		return false, net.ErrClosed
@@ -524,17 +527,7 @@ func (c *CipherConn) Close() error {
 	c.cipher.Cancel()
 	c.awaitFlush()
 	if c.writing.TryLock() {
-		c.mu.Lock()
-		speaks := !c.deriving // a server says nothing before it has met the client
-		if speaks {
-			// Without own, which could wait for the peer.
-			_, err := c.end()
-			speaks = err == nil
-		}
-		c.mu.Unlock()
-		if speaks {
-			c.drain()
-		}
+		c.farewell()
 		c.writing.Unlock()
 	}
 	var err error
@@ -550,6 +543,32 @@ func (c *CipherConn) Close() error {
 		c.cipher.Close()
 	}
 	return err
+}
+
+// farewell sends the end of this side's stream. It does not wait for the peer, nor for the
+// key of a server that has not met the client and so says nothing. If this side has spoken, a
+// Read is done with the cipher soon. The caller holds c.writing.
+func (c *CipherConn) farewell() {
+	limit := time.After(cipherFarewell)
+	c.mu.Lock()
+	for c.deriving {
+		moved, spoke := c.moved, c.spoke
+		c.mu.Unlock()
+		if !spoke {
+			return
+		}
+		select {
+		case <-moved:
+		case <-limit:
+			return
+		}
+		c.mu.Lock()
+	}
+	_, err := c.end()
+	c.mu.Unlock()
+	if err == nil {
+		c.drain()
+	}
 }
 
 // awaitFlush waits for the flush in progress, and for those that follow it.

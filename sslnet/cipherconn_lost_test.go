@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -199,4 +200,25 @@ func TestCipherConnWritesThatTimedOut(t *testing.T) {
 	require.NoError(t, within(t, wrote))
 	require.NoError(t, err)
 	require.Len(t, got, accepted+1)
+}
+
+// Close sends the end of a client's stream although a Read receives the server's first
+// record at this time.
+func TestCipherConnCloseBesideTheFirstRecord(t *testing.T) {
+	rawClient, rawServer := socketPair(t)
+	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
+	_, err := client.Write([]byte("hello"))
+	require.NoError(t, err)
+	release := client.HoldCipher()
+	closed := make(chan error, 1)
+	go func() { closed <- client.Close() }()
+	<-client.Closing()
+	for range 100 { // Close goes on, and must not go on without the cipher
+		runtime.Gosched()
+	}
+	release()
+	require.NoError(t, within(t, closed))
+	got, err := io.ReadAll(server)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(got))
 }
