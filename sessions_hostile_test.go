@@ -172,7 +172,7 @@ func TestTicketKeysOfClosingContexts(t *testing.T) {
 func TestResumeClientCertRetry(t *testing.T) {
 	for _, stored := range []bool{false, true} {
 		server := testkit.Ctx(t, testkit.Requiring(resuming(nil), func(o *sslfilter.Options) { o.StatefulSessions, o.Groups = stored, "P-384" }))
-		client := testkit.Showing("client.crt", "client.key", testkit.Only(sslfilter.VersionTLS13), func(o *sslfilter.Options) { o.Groups = "X25519:P-384" })
+		client := testkit.Showing("client.crt", "client.key", testkit.Only(sslfilter.VersionTLS13), func(o *sslfilter.Options) { o.Groups = "P-256:P-384" })
 		s, g := shelf{}, &guest{ctx: testkit.Ctx(t, client)}
 		full := s.visit(t, g, server)
 		for range 3 {
