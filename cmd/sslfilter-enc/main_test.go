@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -52,7 +53,9 @@ func TestEncSignals(t *testing.T) {
 			cmd.Env = append(os.Environ(), "SSLFILTER_ENC_PROGRAM=1")
 			in, err := cmd.StdinPipe()
 			require.NoError(t, err)
+			signal.Notify(make(chan os.Signal, 1), s) // under nohup(1), the program would inherit that SIGHUP is ignored
 			require.NoError(t, cmd.Start())
+			signal.Reset(s)
 			defer cmd.Process.Kill()
 			_, err = in.Write(sealed[:2<<20]) // more than the pipe and the program's buffer have room for
 			require.NoError(t, err)
