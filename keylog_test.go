@@ -109,6 +109,22 @@ func TestKeyLogSameAsCryptoTLS(t *testing.T) {
 	})
 }
 
+// exchangeWithPeer passes bytes between f and a server in C until neither has any.
+func exchangeWithPeer(t testing.TB, f *sslfilter.Filter, server *cpeer.Server) {
+	t.Helper()
+	for {
+		wire := f.Outgoing(nil)
+		_, err := server.Receive(wire)
+		require.NoError(t, err)
+		back := server.Outgoing()
+		if len(wire) == 0 && len(back) == 0 {
+			return
+		}
+		_, err = f.Receive(nil, back)
+		require.NoError(t, err)
+	}
+}
+
 // A renegotiation and a failed handshake are logged too.
 func TestKeyLogRenegotiationAndFailure(t *testing.T) {
 	var log secretLog
@@ -116,19 +132,7 @@ func TestKeyLogRenegotiationAndFailure(t *testing.T) {
 	require.NoError(t, err)
 	defer server.Close()
 	f := testkit.Filter(t, testkit.Client(testkit.TLS12, loggingKeys(&log)))
-	pump := func() {
-		for {
-			wire := f.Outgoing(nil)
-			_, err := server.Receive(wire)
-			require.NoError(t, err)
-			back := server.Outgoing()
-			if len(wire) == 0 && len(back) == 0 {
-				return
-			}
-			_, err = f.Receive(nil, back)
-			require.NoError(t, err)
-		}
-	}
+	pump := func() { exchangeWithPeer(t, f, server) }
 	require.NoError(t, f.Handshake())
 	pump()
 	require.Equal(t, []string{"CLIENT_RANDOM"}, labels(log.lines()))

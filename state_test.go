@@ -169,19 +169,7 @@ func TestStateRenegotiation(t *testing.T) {
 		require.NoError(t, err)
 		defer server.Close()
 		f := testkit.Filter(t, testkit.Showing("client.crt", "client.key", testkit.TLS12))
-		pump := func() {
-			for {
-				wire := f.Outgoing(nil)
-				_, err := server.Receive(wire)
-				require.NoError(t, err)
-				back := server.Outgoing()
-				if len(wire) == 0 && len(back) == 0 {
-					return
-				}
-				_, err = f.Receive(nil, back)
-				require.NoError(t, err)
-			}
-		}
+		pump := func() { exchangeWithPeer(t, f, server) }
 		require.NoError(t, f.Handshake())
 		pump()
 		for n := range 3 {

@@ -26,6 +26,25 @@ static int add_ssl(cpeer *p)
     return 1;
 }
 
+static cpeer *discard(cpeer *p)
+{
+    ERR_clear_error();
+    cpeer_free(p);
+    return NULL;
+}
+
+/* Adds the connection to a peer whose context is complete. */
+static cpeer *finish(cpeer *p, int client)
+{
+    if (!add_ssl(p))
+        return discard(p);
+    if (client)
+        SSL_set_connect_state(p->ssl);
+    else
+        SSL_set_accept_state(p->ssl);
+    return p;
+}
+
 cpeer *cpeer_new(const char *crt, const char *key, int ask_client)
 {
     cpeer *p = OPENSSL_zalloc(sizeof(*p));
@@ -35,19 +54,12 @@ cpeer *cpeer_new(const char *crt, const char *key, int ask_client)
     p->ctx = SSL_CTX_new(TLS_server_method());
     if (p->ctx == NULL || SSL_CTX_set_max_proto_version(p->ctx, TLS1_2_VERSION) != 1 ||
         SSL_CTX_use_certificate_chain_file(p->ctx, crt) != 1 || SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1)
-        goto err;
+        return discard(p);
     SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET); /* a resumed session shows no certificate */
     if (ask_client)
         SSL_CTX_set_verify(p->ctx, SSL_VERIFY_PEER, any_client);
-    if (!add_ssl(p))
-        goto err;
-    SSL_set_accept_state(p->ssl);
-    return p;
-err:
-    ERR_clear_error();
-    cpeer_free(p);
-    return NULL;
+    return finish(p, 0);
 }
 
 /* Called when a ticket is about to be made. */
@@ -71,16 +83,9 @@ cpeer *cpeer_ticket_server(const char *crt, const char *key, long lifetime)
     if (p->ctx == NULL || SSL_CTX_set_min_proto_version(p->ctx, TLS1_3_VERSION) != 1 ||
         SSL_CTX_use_certificate_chain_file(p->ctx, crt) != 1 || SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_set_session_ticket_cb(p->ctx, shorten, NULL, p) != 1)
-        goto err;
+        return discard(p);
     SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET);
-    if (!add_ssl(p))
-        goto err;
-    SSL_set_accept_state(p->ssl);
-    return p;
-err:
-    ERR_clear_error();
-    cpeer_free(p);
-    return NULL;
+    return finish(p, 0);
 }
 
 /* An end that supports one version and one suite, accepts any certificate of the other end and does not resume sessions. */
@@ -94,23 +99,13 @@ cpeer *cpeer_end_new(int client, int version, const char *crt, const char *key, 
     if (p->ctx == NULL || SSL_CTX_set_min_proto_version(p->ctx, version) != 1 || SSL_CTX_set_max_proto_version(p->ctx, version) != 1 ||
         SSL_CTX_set_cipher_list(p->ctx, ciphers) != 1 || SSL_CTX_set_ciphersuites(p->ctx, suites) != 1 ||
         SSL_CTX_use_certificate_chain_file(p->ctx, crt) != 1 || SSL_CTX_use_PrivateKey_file(p->ctx, key, SSL_FILETYPE_PEM) != 1)
-        goto err;
+        return discard(p);
     SSL_CTX_set_session_cache_mode(p->ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(p->ctx, 0);
     SSL_CTX_set_mode(p->ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(p->ctx, SSL_OP_NO_TICKET | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
     SSL_CTX_set_verify(p->ctx, SSL_VERIFY_PEER, any_client);
-    if (!add_ssl(p))
-        goto err;
-    if (client)
-        SSL_set_connect_state(p->ssl);
-    else
-        SSL_set_accept_state(p->ssl);
-    return p;
-err:
-    ERR_clear_error();
-    cpeer_free(p);
-    return NULL;
+    return finish(p, client);
 }
 
 /* Starts the handshake, so that a client sends its ClientHello. */
