@@ -27,16 +27,22 @@ static BIO *input(const unsigned char *data, size_t len)
 	return len <= INT_MAX ? BIO_new_mem_buf(len > 0 ? (const void *)data : "", (int)len) : NULL;
 }
 
+/* Ends the loading of a key from bio, and reports the error if it failed. */
+static EVP_PKEY *loaded(BIO *bio, EVP_PKEY *key, compat_err *err)
+{
+	if (key == NULL)
+		compat_fail(err);
+	BIO_free(bio);
+	return key;
+}
+
 EVP_PKEY *compat_key_private_pem(const unsigned char *pem, size_t len, const char *pass, size_t passlen, compat_err *err)
 {
 	struct pass p = {pass, passlen};
 	BIO *bio = input(pem, len);
 	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, passphrase, &p) : NULL;
 
-	if (key == NULL)
-		compat_fail(err);
-	BIO_free(bio);
-	return key;
+	return loaded(bio, key, err);
 }
 
 EVP_PKEY *compat_key_private_der(const unsigned char *der, size_t len, compat_err *err)
@@ -44,10 +50,7 @@ EVP_PKEY *compat_key_private_der(const unsigned char *der, size_t len, compat_er
 	BIO *bio = input(der, len);
 	EVP_PKEY *key = bio ? d2i_PrivateKey_bio(bio, NULL) : NULL;
 
-	if (key == NULL)
-		compat_fail(err);
-	BIO_free(bio);
-	return key;
+	return loaded(bio, key, err);
 }
 
 EVP_PKEY *compat_key_public_pem(const unsigned char *pem, size_t len, compat_err *err)
@@ -56,10 +59,7 @@ EVP_PKEY *compat_key_public_pem(const unsigned char *pem, size_t len, compat_err
 	BIO *bio = input(pem, len);
 	EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, passphrase, &none) : NULL;
 
-	if (key == NULL)
-		compat_fail(err);
-	BIO_free(bio);
-	return key;
+	return loaded(bio, key, err);
 }
 
 EVP_PKEY *compat_key_public_der(const unsigned char *der, size_t len, compat_err *err)
@@ -67,10 +67,7 @@ EVP_PKEY *compat_key_public_der(const unsigned char *der, size_t len, compat_err
 	BIO *bio = input(der, len);
 	EVP_PKEY *key = bio ? d2i_PUBKEY_bio(bio, NULL) : NULL;
 
-	if (key == NULL)
-		compat_fail(err);
-	BIO_free(bio);
-	return key;
+	return loaded(bio, key, err);
 }
 
 static int set_exponent(EVP_PKEY_CTX *ctx, unsigned long exponent)
