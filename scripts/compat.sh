@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests compat/spacemonkeygo with each version of OpenSSL that is given: its own
-# tests, and those of github.com/spacemonkeygo/openssl, which the go command
-# downloads. The old tests are taken as they are, by an overlay, and are not a part of
+# tests, in FIPS mode too if that version has it, and those of
+# github.com/spacemonkeygo/openssl, which the go command downloads. The old tests are taken as they are, by an overlay, and are not a part of
 # this repository.
 #
 #	scripts/compat.sh [VERSION...]      "system", which is the default, or a version of
@@ -58,13 +58,23 @@ both() {
 	[ $((passed + $(echo "$listed" | grep -c . || true))) = "$(echo "$names" | wc -l)" ] || { echo 'compat: the numbers do not agree.' >&2; return 1; }
 }
 
+# in_fips runs our own tests again in FIPS mode, with the program that both has built. The
+# old tests use keys that FIPS does not allow.
+in_fips() {
+	local conf=$root/.openssl/$1/fips.cnf
+	[ -f "$conf" ] || return 0
+	echo "== $1 in FIPS mode: its own tests"
+	OPENSSL_CONF=$conf "$work/openssl.test" -test.paniconexit0 -test.timeout=10m -test.count=1 \
+		-test.skip "^($(echo $names | tr ' ' '|'))\$"
+}
+
 [ $# -gt 0 ] || set -- system
 for v in "$@"; do
 	if [ "$v" = system ]; then
 		both "$(pkg-config --modversion libssl)"
 	else
 		"$root/scripts/mkssl.sh" "$root/.openssl" "$v"
-		(. "$root/.openssl/$v/env.sh" && both "$v")
+		(. "$root/.openssl/$v/env.sh" && both "$v" && in_fips "$v")
 	fi
 	unset COMPAT_OLD_MODULE # once: the exported names do not depend on the version
 done
