@@ -33,7 +33,7 @@ import (
 //     again, also to several servers, and a server accepts it. Fresh reports
 //     whether the peer has answered this side's random salt. Data that a client
 //     receives is always fresh.
-//   - Anyone who has the key can impersonate the server or the client.
+//   - An attacker who obtains the key can impersonate the server or the client.
 //   - The lengths of records and the times at which they are sent are visible.
 //
 // With CipherEnc, nothing is authenticated: see there.

@@ -138,7 +138,7 @@ func parseURL(text string) (o ClientOptions, tls bool, err error) {
 func splitHosts(hosts string) (list []string, err error) {
 	for text := range strings.SplitSeq(hosts, ",") {
 		host, port, err := net.SplitHostPort(text)
-		if err != nil { // there is no port
+		if err != nil { // text has no port
 			host, port = strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"), "6379"
 		}
 		_, noIP := netip.ParseAddr(host)

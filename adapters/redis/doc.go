@@ -9,9 +9,9 @@
 // compromised Redis can also make the servers use derived keys (see Keeper), and can restore
 // a session that Store.Delete has removed, until the session expires.
 //
-// WARNING: Anyone who has the Secret can decrypt recorded connections of TLS 1.2, and can
-// pretend to be any client of a server with Options.ResumeClientCert. Protect it like the
-// private key of the CA of the clients. docs/sessions.md has the details.
+// WARNING: An attacker who obtains the Secret can decrypt recorded connections of TLS 1.2,
+// and can impersonate any client of a server with Options.ResumeClientCert. Protect it like
+// the private key of the CA of the clients. docs/sessions.md has the details.
 //
 // The sealing uses Go's standard library and not OpenSSL: HMAC-SHA-256, HKDF and AES-256-GCM
 // with random nonces. A program that has to use validated cryptography builds with

@@ -52,7 +52,7 @@ const (
 // accept the tickets of both keys of an epoch. So a server that has no key from Redis can
 // encrypt with the derived key, and the other servers can read its tickets.
 //
-// WARNING: Anyone who has the secret can derive the derived keys at any time, and can
+// WARNING: An attacker who obtains the secret can derive these keys for any epoch, and can
 // decrypt recorded connections of TLS 1.2 whose tickets were encrypted with them. See
 // docs/sessions.md.
 //

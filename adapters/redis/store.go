@@ -199,7 +199,7 @@ func (s *Store) Delete(ctx context.Context, id []byte) error {
 			case del.Err() == nil && redis.IsOOMError(set.Err()):
 				return nil
 			case errors.Is(err, redis.Nil):
-				return errNoAnswer // it does not mean that there is no session
+				return errNoAnswer // Redis may still have the session
 			}
 			return err
 		}))

@@ -79,7 +79,7 @@ func (s *SSL) tickets() *tickets {
 // of ctx. A connection that had no VerifyPeer gets the mode, depth and callback of ctx.
 // With VerifyPeer in both, the peer must satisfy both: the modes are combined, the
 // smaller depth counts, and both callbacks must accept each step, the first that of the
-// connection. Where there is no callback, OpenSSL's result counts instead.
+// connection. Without a callback, OpenSSL's own result decides.
 func (s *SSL) SetSSLCtx(ctx *Ctx) {
 	settings, p, verify := ctx.snapshot()
 	s.mu.Lock()

@@ -28,8 +28,8 @@ type TicketName [KeyNameSize]byte
 
 // TicketKey encrypts and authenticates tickets.
 //
-// WARNING: Anyone who has it can resume the sessions of these tickets, and in TLS 1.2
-// decrypt them.
+// WARNING: An attacker who obtains the key can resume the sessions of these tickets, and
+// can decrypt them if they are of TLS 1.2.
 type TicketKey struct {
 	Name      TicketName
 	CipherKey []byte
