@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Tests compat/spacemonkeygo with each version of OpenSSL that is given: its own
 # tests, in FIPS mode too if that version has it, and those of
-# github.com/spacemonkeygo/openssl, which the go command downloads. The old tests are taken as they are, by an overlay, and are not a part of
-# this repository.
+# github.com/spacemonkeygo/openssl, which the go command downloads. The old tests are
+# taken as they are, by an overlay, and are not a part of this repository.
 #
 #	scripts/compat.sh [VERSION...]      "system", which is the default, or a version of
 #	                                    scripts/mkssl.sh
