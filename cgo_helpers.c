@@ -6,6 +6,8 @@
 
 #include <time.h>
 
+_Static_assert(offsetof(fssl_conn, verdict.unproved) < 3 * 64, "a record uses more cache lines of a connection than it has to");
+
 /* -------------------------------------------------------- the memory BIO */
 
 /* Keeps output that does not fit into the caller's slice. */
@@ -384,8 +386,8 @@ void fssl_conn_free(fssl_conn *c)
     fssl_hello_free(c->hello);
     fssl_drop_sessions(c);
     fssl_conn_forget_stored(c);
-    X509_free(c->leaf);
-    if (c->keys != NULL)
+    X509_free(c->server_sessions.leaf);
+    if (c->keys.lines != NULL)
         fssl_forget_keys(c);
     OPENSSL_free(c);
     clear_errors();
@@ -477,7 +479,7 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
     if (ret != 1)
         return outcome(c, ret);
     if (c->client)
-        c->proved = (int64_t)time(NULL);
+        c->client_sessions.proved = (int64_t)time(NULL);
     if (c->resume != NULL)
         fssl_resumed(c);
     if (c->policy.mode != FSSL_RECORD) {
@@ -626,7 +628,7 @@ fssl_status fssl_shutdown(fssl_conn *c)
     ret = SSL_shutdown(c->ssl);
     if (ret < 0)
         return outcome(c, ret);
-    c->sent = BIO_number_written(SSL_get_wbio(c->ssl));
+    c->wire.made = BIO_number_written(SSL_get_wbio(c->ssl));
     c->wire.discard = 1;
     clear_errors();
     return FSSL_OK;

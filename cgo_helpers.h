@@ -240,8 +240,8 @@ enum { FSSL_NO_ALT_NAMES = 0, FSSL_ALT_NAMES = 1, FSSL_BAD_ALT_NAMES = -1 };
 enum { FSSL_CRL_COMPLETE = 0, FSSL_CRL_DELTA = 1, FSSL_CRL_INDIRECT = 2, FSSL_CRL_REASONS = 3 };
 
 /*
- * The bytes between the SSL and the network. in and out are the caller's memory,
- * and are set only during one call.
+ * cgo_helpers.c: the bytes between the SSL and the network. in and out are the caller's memory, and are set only during
+ * one call.
  */
 typedef struct fssl_wire {
     const unsigned char *in;
@@ -255,9 +255,10 @@ typedef struct fssl_wire {
     int discard;    /* our close_notify is made; further output is dropped */
     int full;       /* output was lost: held would exceed its bound, or cannot be allocated */
     int starved;    /* the reason for full is a lack of memory */
+    uint64_t made;  /* number of bytes that OpenSSL had made when discard was set */
 } fssl_wire;
 
-/* The policy of the verify callback. It is set before the handshake. The Go side keeps serials and lists alive. */
+/* cgo_helpers.c: the policy of the verify callback. It is set before the handshake. The Go side keeps serials and lists alive. */
 typedef struct fssl_policy {
     int mode; /* FSSL_RECORD, FSSL_ENFORCE or FSSL_ENFORCE_SHOWN */
     int *ignore;
@@ -268,7 +269,7 @@ typedef struct fssl_policy {
     int lists_unusable;        /* lists cannot be used, so that no certificate is acceptable */
 } fssl_policy;
 
-/* The results of the verify callback for one chain. */
+/* cgo_helpers.c: the results of the verify callback for one chain. */
 typedef struct fssl_verdict {
     fssl_record *rec;
     int n_rec, cap_rec;
@@ -350,10 +351,10 @@ typedef enum fssl_offer {
     FSSL_SESSION_NOT_TAKEN   /* OpenSSL rejects the session, or memory is short */
 } fssl_offer;
 
-/* A session that a client offers to the server, and the verdict on its certificates. */
+/* cgo_session.c: a session that is to be resumed, and the verdict on its certificates. */
 typedef struct fssl_resume {
     SSL_SESSION *session;
-    STACK_OF(X509) *sent;        /* the certificates that the server sent in the full handshake */
+    STACK_OF(X509) *sent;        /* the certificates that the peer sent in the full handshake */
     STACK_OF(X509) *built;       /* the chain that OpenSSL built of them; may be NULL */
     const unsigned char *ocsp;   /* the stapled response of the full handshake; it belongs to session */
     size_t ocsp_len;
@@ -378,7 +379,7 @@ typedef struct fssl_stored {
     int64_t expires; /* seconds since 1970; only of sessions that are given */
 } fssl_stored;
 
-/* The stored sessions of a server's connection. */
+/* cgo_stored.c: the stored sessions of a server's connection. */
 typedef struct fssl_store {
     fssl_stored offered[FSSL_MAX_OFFERED]; /* what the client may resume */
     fssl_stored given[FSSL_MAX_GIVEN];     /* what the client has been given and Go has not taken */
@@ -398,7 +399,39 @@ typedef enum fssl_not_resumed {
     FSSL_OTHER_REASON
 } fssl_not_resumed;
 
-/* A connection. The fields that are used for each record come first, so that they share few cache lines. */
+/* cgo_identity.c: the server's request for a certificate, and the answer. A client sets it. */
+typedef struct fssl_cert_request {
+    int asked;  /* a server has asked for a certificate */
+    int shown;  /* 1 + the index of the identity that the server was shown, or 0 */
+    long round; /* number of renegotiations when the other fields were set */
+} fssl_cert_request;
+
+/* cgo_keylog.c: the lines of the key log that Go has not taken. */
+typedef struct fssl_keys {
+    char *lines; /* at most FSSL_MAX_KEYS bytes; wiped before they are freed */
+    size_t len;
+    int lost;    /* a line did not fit, or there was no memory */
+} fssl_keys;
+
+/* cgo_session.c: the sessions of a client. */
+typedef struct fssl_client_sessions {
+    SSL_SESSION *list[FSSL_MAX_SESSIONS]; /* what the server has given and Go has not taken, oldest first */
+    int n;
+    int64_t proved; /* the time of the full handshake from which they stem, in seconds since 1970 */
+} fssl_client_sessions;
+
+/* cgo_ticket.c: what decides on the sessions of a server. */
+typedef struct fssl_server_sessions {
+    X509 *leaf;    /* a reference to the client's own certificate, if fssl_pack_client has taken it out of the session; otherwise NULL */
+    int n_judged;  /* sessions whose client certificates have been verified again */
+    int no_ticket; /* the certificates of the client do not fit into a ticket */
+    fssl_not_resumed not_resumed; /* the reason, if the last session that the client asked for is not resumed */
+} fssl_server_sessions;
+
+/*
+ * A connection. The fields that are used for each record come first, so that they share few cache lines: those up to
+ * wire, and verdict.unproved. The parts after them are used only in a handshake, or by a question about the connection.
+ */
 typedef struct fssl_conn {
     SSL *ssl;
     int handshaken, reading, more;
@@ -408,32 +441,22 @@ typedef struct fssl_conn {
     fssl_status status;                  /* results of fssl_receive and fssl_send */
     size_t plain_len, wire_len, in_rest; /* likewise */
     fssl_wire wire;
+    fssl_verdict verdict;
 
+    fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
+    fssl_policy policy;
+    const fssl_lib *lib;
     int client;
     int ssl_error; /* SSL_get_error(3) of the failed call */
     fssl_errors *errs;
-    const fssl_lib *lib;
-    fssl_policy policy;
-    fssl_verdict verdict;
-    fssl_verdict *judging; /* where the verify callback records: verdict, except during fssl_judge */
-    int shown;             /* client: 1 + the index of the identity that the server was shown, or 0 */
-    int asked;             /* client: a server has asked for a certificate */
-    long shown_round;      /* number of renegotiations when shown and asked were set */
-    fssl_hello *hello;     /* of a connection of fssl_hello_ctx, and then of the connection whose context was chosen; otherwise NULL */
-    fssl_ocsp ocsp;        /* client: the check of the stapled response in the last handshake */
-    char *keys;            /* lines of the key log that Go has not taken, at most FSSL_MAX_KEYS bytes; wiped before they are freed */
-    size_t keys_len;
-    int keys_lost;         /* a line did not fit, or there was no memory */
-    uint64_t sent;         /* number of bytes that OpenSSL had made when wire.discard was set */
-    SSL_SESSION *sessions[FSSL_MAX_SESSIONS]; /* client: what the server has given and Go has not taken, oldest first */
-    int n_sessions;
-    int64_t proved;        /* client: the time of the full handshake from which its sessions stem, in seconds since 1970 */
-    fssl_resume *resume;   /* the session that a client offers, or whose client certificates a server has verified again; after the handshake only if it is resumed */
-    fssl_store *store;     /* server: stored sessions, or NULL */
-    int n_judged;          /* server: sessions whose client certificates have been verified again */
-    int no_ticket;         /* server: the certificates of the client do not fit into a ticket */
-    fssl_not_resumed not_resumed; /* server: the reason, if the last session that the client asked for is not resumed */
-    X509 *leaf;            /* server: a reference to the client's own certificate, if fssl_pack_client has taken it out of the session; otherwise NULL */
+    fssl_cert_request request;
+    fssl_keys keys;
+    fssl_hello *hello;   /* cgo_hello.c: of a connection of fssl_hello_ctx, and then of the connection whose context was chosen; otherwise NULL */
+    fssl_ocsp ocsp;      /* cgo_ocsp.c: a client's check of the stapled response in the last handshake */
+    fssl_resume *resume; /* cgo_session.c: the session that a client offers, or whose client certificates a server has verified again; after the handshake only if it is resumed */
+    fssl_store *store;   /* cgo_stored.c: the stored sessions of a server, or NULL */
+    fssl_client_sessions client_sessions;
+    fssl_server_sessions server_sessions;
 } fssl_conn;
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */

@@ -132,9 +132,9 @@ int fssl_choose_cb(SSL *ssl, void *arg)
         if (found && SSL_use_cert_and_key(ssl, data->identities[i].cert, data->identities[i].key, data->identities[i].chain, 1) != 1)
             return 0;
     }
-    c->asked = 1;
-    c->shown = found ? i + 1 : 0;
-    c->shown_round = SSL_total_renegotiations(ssl);
+    c->request.asked = 1;
+    c->request.shown = found ? i + 1 : 0;
+    c->request.round = SSL_total_renegotiations(ssl);
     return 1;
 }
 
@@ -172,7 +172,7 @@ int fssl_shown(const fssl_conn *c)
     if (!c->handshaken || cipher == NULL || SSL_session_reused(c->ssl))
         return -1;
     if (c->client) /* without a signature algorithm, OpenSSL has sent an empty list of certificates */
-        return c->shown_round == SSL_total_renegotiations(c->ssl) && SSL_get_signature_type_nid(c->ssl, &type) == 1 ? c->shown - 1 : -1;
+        return c->request.round == SSL_total_renegotiations(c->ssl) && SSL_get_signature_type_nid(c->ssl, &type) == 1 ? c->request.shown - 1 : -1;
     if (SSL_CIPHER_get_auth_nid(cipher) == NID_auth_null)
         return -1;
     cert = SSL_get_certificate(c->ssl);

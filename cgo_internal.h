@@ -196,7 +196,9 @@ static inline int fssl_has_suite(const STACK_OF(SSL_CIPHER) *list, const SSL_SES
 /* Returns a new reference to the certificate with which the peer has proved its key in this connection, or NULL. */
 static inline X509 *fssl_own_certificate(const fssl_conn *c)
 {
-    return c->leaf != NULL && X509_up_ref(c->leaf) ? c->leaf : fssl_peer_certificate(c->ssl);
+    X509 *leaf = c->server_sessions.leaf;
+
+    return leaf != NULL && X509_up_ref(leaf) ? leaf : fssl_peer_certificate(c->ssl);
 }
 
 /* cgo_certs.c */

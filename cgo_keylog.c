@@ -9,15 +9,15 @@ static void keylog_cb(const SSL *ssl, const char *line)
 
     if (c == NULL) /* a handshake that fssl_ctx_try tries */
         return;
-    if (c->keys == NULL)
-        c->keys = OPENSSL_malloc(FSSL_MAX_KEYS);
-    if (c->keys == NULL || len >= FSSL_MAX_KEYS - c->keys_len) {
-        c->keys_lost = 1;
+    if (c->keys.lines == NULL)
+        c->keys.lines = OPENSSL_malloc(FSSL_MAX_KEYS);
+    if (c->keys.lines == NULL || len >= FSSL_MAX_KEYS - c->keys.len) {
+        c->keys.lost = 1;
         return;
     }
-    memcpy(c->keys + c->keys_len, line, len);
-    c->keys[c->keys_len + len] = '\n';
-    c->keys_len += len + 1;
+    memcpy(c->keys.lines + c->keys.len, line, len);
+    c->keys.lines[c->keys.len + len] = '\n';
+    c->keys.len += len + 1;
 }
 
 void fssl_ctx_log_keys(SSL_CTX *ctx)
@@ -26,15 +26,15 @@ void fssl_ctx_log_keys(SSL_CTX *ctx)
 }
 
 /*
- * Moves the lines to buf, which has room for FSSL_MAX_KEYS bytes or for keys_len, and wipes and frees their memory.
+ * Moves the lines to buf, which has room for FSSL_MAX_KEYS bytes or for keys.len, and wipes and frees their memory.
  * Returns the number of bytes.
  */
 size_t fssl_conn_take_keys(fssl_conn *c, unsigned char *buf, size_t cap)
 {
-    size_t n = c->keys_len < cap ? c->keys_len : cap;
+    size_t n = c->keys.len < cap ? c->keys.len : cap;
 
     if (n > 0)
-        memcpy(buf, c->keys, n);
+        memcpy(buf, c->keys.lines, n);
     fssl_forget_keys(c);
     return n;
 }
@@ -42,8 +42,8 @@ size_t fssl_conn_take_keys(fssl_conn *c, unsigned char *buf, size_t cap)
 /* Wipes and frees the lines of a connection. */
 void fssl_forget_keys(fssl_conn *c)
 {
-    OPENSSL_clear_free(c->keys, FSSL_MAX_KEYS);
-    c->keys = NULL;
-    c->keys_len = 0;
-    c->keys_lost = 0;
+    OPENSSL_clear_free(c->keys.lines, FSSL_MAX_KEYS);
+    c->keys.lines = NULL;
+    c->keys.len = 0;
+    c->keys.lost = 0;
 }

@@ -85,7 +85,9 @@ static void set_signature(const fssl_conn *c, fssl_facts *facts, const SSL_CIPHE
             return;
         if ((own ? SSL_get_signature_nid(c->ssl, &digest) : SSL_get_peer_signature_nid(c->ssl, &digest)) != 1)
             digest = NID_undef;
-        cert = own ? SSL_get_certificate(c->ssl) : c->leaf != NULL ? c->leaf : session != NULL ? SSL_SESSION_get0_peer((SSL_SESSION *)session) : NULL;
+        cert = own ? SSL_get_certificate(c->ssl) : c->server_sessions.leaf;
+        if (cert == NULL && !own && session != NULL)
+            cert = SSL_SESSION_get0_peer((SSL_SESSION *)session);
         key = cert != NULL ? X509_get0_pubkey(cert) : NULL;
     }
     facts->signature[of_peer].name = name;
@@ -118,7 +120,7 @@ static int requested(const fssl_conn *c, const SSL_CIPHER *cipher)
     if (SSL_session_reused(c->ssl))
         return 0;
     if (c->client)
-        return c->asked && c->shown_round == SSL_total_renegotiations(c->ssl);
+        return c->request.asked && c->request.round == SSL_total_renegotiations(c->ssl);
     return (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) != 0 && auth != NID_auth_null && auth != NID_auth_psk;
 }
 
@@ -157,14 +159,14 @@ void fssl_conn_facts(const fssl_conn *c, fssl_facts *facts)
     SSL_get0_alpn_selected(c->ssl, &facts->alpn, &facts->alpn_len);
     facts->server_name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
     facts->resumed = SSL_session_reused(c->ssl);
-    facts->not_resumed = facts->resumed ? FSSL_RESUMABLE : c->not_resumed;
+    facts->not_resumed = facts->resumed ? FSSL_RESUMABLE : c->server_sessions.not_resumed;
     /* In TLS 1.3 the master secret is always bound to its handshake. */
     facts->extended_secret = facts->version >= TLS1_3_VERSION || SSL_get_extms_support(c->ssl) == 1;
     facts->shown = fssl_shown(c);
     facts->renegotiations = SSL_total_renegotiations(c->ssl);
     facts->secure_renegotiation = facts->version >= TLS1_3_VERSION || SSL_get_secure_renegotiation_support(c->ssl) == 1;
     facts->received = BIO_number_read(SSL_get_rbio(c->ssl));
-    facts->sent = c->wire.discard ? c->sent : BIO_number_written(SSL_get_wbio(c->ssl));
+    facts->sent = c->wire.discard ? c->wire.made : BIO_number_written(SSL_get_wbio(c->ssl));
     clear_errors();
     if (cipher != NULL && c->handshaken)
         set_handshake_facts(c, facts, cipher);

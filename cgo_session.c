@@ -192,6 +192,7 @@ STACK_OF(X509) *fssl_session_chain(const fssl_lib *lib, fssl_certs_cache *cache,
 static int new_session_cb(SSL *ssl, SSL_SESSION *session)
 {
     fssl_conn *c = SSL_get_app_data(ssl);
+    fssl_client_sessions *s;
     const unsigned char *ticket;
     size_t len = 0;
 
@@ -200,12 +201,13 @@ static int new_session_cb(SSL *ssl, SSL_SESSION *session)
         return 0;
     if (SSL_version(ssl) >= TLS1_3_VERSION && SSL_SESSION_get_ticket_lifetime_hint(session) == 0) /* RFC 8446 section 4.6.1: discard it */
         return 0;
-    if (c->n_sessions == FSSL_MAX_SESSIONS) { /* the oldest goes */
-        SSL_SESSION_free(c->sessions[0]);
-        memmove(c->sessions, c->sessions + 1, (FSSL_MAX_SESSIONS - 1) * sizeof(c->sessions[0]));
-        c->n_sessions--;
+    s = &c->client_sessions;
+    if (s->n == FSSL_MAX_SESSIONS) { /* the oldest goes */
+        SSL_SESSION_free(s->list[0]);
+        memmove(s->list, s->list + 1, (FSSL_MAX_SESSIONS - 1) * sizeof(s->list[0]));
+        s->n--;
     }
-    c->sessions[c->n_sessions++] = session;
+    s->list[s->n++] = session;
     return 1;
 }
 
@@ -232,8 +234,10 @@ void fssl_forget_resume(fssl_conn *c)
 
 void fssl_drop_sessions(fssl_conn *c)
 {
-    while (c->n_sessions > 0)
-        SSL_SESSION_free(c->sessions[--c->n_sessions]);
+    fssl_client_sessions *s = &c->client_sessions;
+
+    while (s->n > 0)
+        SSL_SESSION_free(s->list[--s->n]);
     fssl_forget_resume(c);
 }
 
@@ -270,6 +274,7 @@ static int read_facts(SSL_SESSION *s, fssl_session_facts *facts)
 int fssl_conn_take_session(fssl_conn *c, unsigned char **der, int *len, fssl_session_facts *facts, const unsigned char *binding)
 {
     unsigned char bound[FSSL_BINDING + FSSL_TIME];
+    fssl_client_sessions *s = &c->client_sessions;
     SSL_SESSION *copy = NULL;
     STACK_OF(X509) *sent;
     X509 *own, *leaf;
@@ -278,23 +283,23 @@ int fssl_conn_take_session(fssl_conn *c, unsigned char **der, int *len, fssl_ses
     int ok = 0;
 
     *der = NULL;
-    if (c->n_sessions == 0)
+    if (s->n == 0)
         return 0;
     clear_errors();
     fssl_conn_sent(c, &sent, &own);
     ocsp_len = fssl_conn_ocsp(c, &ocsp);
     memcpy(bound, binding, FSSL_BINDING);
-    fssl_put_time(bound + FSSL_BINDING, c->proved);
-    leaf = SSL_SESSION_get0_peer(c->sessions[0]);
-    if (SSL_SESSION_is_resumable(c->sessions[0]) && leaf != NULL && sk_X509_num(sent) > 0 && X509_cmp(leaf, sk_X509_value(sent, 0)) == 0)
-        copy = SSL_SESSION_dup(c->sessions[0]); /* the original belongs to the connection */
+    fssl_put_time(bound + FSSL_BINDING, s->proved);
+    leaf = SSL_SESSION_get0_peer(s->list[0]);
+    if (SSL_SESSION_is_resumable(s->list[0]) && leaf != NULL && sk_X509_num(sent) > 0 && X509_cmp(leaf, sk_X509_value(sent, 0)) == 0)
+        copy = SSL_SESSION_dup(s->list[0]); /* the original belongs to the connection */
     if (copy != NULL && fssl_session_pack(copy, NULL, bound, sizeof(bound), sent, 1, ocsp, ocsp_len, FSSL_MAX_SESSION_DATA) && read_facts(copy, facts)) {
         *len = i2d_SSL_SESSION(copy, der);
         ok = *len > 0 && *der != NULL;
     }
     SSL_SESSION_free(copy);
-    SSL_SESSION_free(c->sessions[0]);
-    memmove(c->sessions, c->sessions + 1, (size_t)--c->n_sessions * sizeof(c->sessions[0]));
+    SSL_SESSION_free(s->list[0]);
+    memmove(s->list, s->list + 1, (size_t)--s->n * sizeof(s->list[0]));
     clear_errors();
     return ok;
 }
@@ -405,7 +410,7 @@ void fssl_resumed(fssl_conn *c)
     c->verdict = r->verdict;
     r->verdict = none;
     c->ocsp = r->checked;
-    c->proved = r->proved;
+    c->client_sessions.proved = r->proved;
     if (c->client && SSL_version(c->ssl) < TLS1_3_VERSION && now != NULL && now != r->session && SSL_SESSION_up_ref(now) && !new_session_cb(c->ssl, now))
         SSL_SESSION_free(now); /* in TLS 1.2, OpenSSL does not report a new ticket in a resumed session */
 }

@@ -175,7 +175,7 @@ static int key_cb(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_C
     const fssl_conn *c = SSL_get_app_data(ssl);
     int i = 0, ok, renew;
 
-    if (encrypt && c != NULL && c->no_ticket) /* in TLS 1.2 the client gets an empty ticket */
+    if (encrypt && c != NULL && c->server_sessions.no_ticket) /* in TLS 1.2 the client gets an empty ticket */
         return 0;
     if (encrypt && (!freshen(k) || !random_bytes(data->lib, iv, 16, 0)))
         return -1;
@@ -243,7 +243,7 @@ void fssl_note_refusal(SSL *ssl, fssl_not_resumed why)
     fssl_conn *c = SSL_get_app_data(ssl);
 
     if (c != NULL)
-        c->not_resumed = why;
+        c->server_sessions.not_resumed = why;
 }
 
 /* Reports whether the session was bound to what the context binds its sessions to. */
@@ -264,8 +264,8 @@ static int take_leaf(fssl_conn *c, SSL_SESSION *session)
         return 1;
     if (!X509_up_ref(leaf))
         return 0;
-    X509_free(c->leaf);
-    c->leaf = leaf;
+    X509_free(c->server_sessions.leaf);
+    c->server_sessions.leaf = leaf;
     return fssl_session_drop_peer(session);
 }
 
@@ -301,22 +301,24 @@ static int judged(SSL *ssl, SSL_SESSION *session)
 {
     const fssl_ctx_data *data = fssl_ctx_data_of(SSL_get_SSL_CTX(ssl));
     fssl_conn *c = SSL_get_app_data(ssl);
+    fssl_server_sessions *s;
     fssl_packed packed;
     fssl_errors errs;
     fssl_resume *r;
 
     if (c == NULL)
         return 0;
+    s = &c->server_sessions;
     fssl_forget_resume(c); /* of an earlier ticket of this handshake */
     if (!of_context(data, session))
         return 0;
-    if (c->n_judged == FSSL_MAX_OFFERED) /* a ClientHello of TLS 1.3 has room for a hundred tickets */
+    if (s->n_judged == FSSL_MAX_OFFERED) /* a ClientHello of TLS 1.3 has room for a hundred tickets */
         return 0;
-    c->n_judged++;
+    s->n_judged++;
     r = c->resume = OPENSSL_zalloc(sizeof(*r));
     if (r != NULL && (r->sent = fssl_session_chain(c->lib, data->certs, session, &packed)) != NULL) {
-        c->not_resumed = recent(&packed) ? FSSL_CLIENT_INVALID : FSSL_PROOF_OLD;
-        if (c->not_resumed == FSSL_CLIENT_INVALID && fssl_judge(c, &r->verdict, &r->built, r->sent, &errs) && r->built != NULL &&
+        s->not_resumed = recent(&packed) ? FSSL_CLIENT_INVALID : FSSL_PROOF_OLD;
+        if (s->not_resumed == FSSL_CLIENT_INVALID && fssl_judge(c, &r->verdict, &r->built, r->sent, &errs) && r->built != NULL &&
             fssl_acceptable(&c->policy, &r->verdict) && SSL_SESSION_up_ref(session)) {
             r->session = session;
             if (packed.parsed > 0)
@@ -344,7 +346,7 @@ static int verify_clients(X509_STORE_CTX *store, void *arg)
         size += n > 0 ? (size_t)n : FSSL_MAX_TICKET_CERTS + 1;
     }
     if (c != NULL && size > FSSL_MAX_TICKET_CERTS && (SSL_get_options(ssl) & SSL_OP_NO_TICKET) == 0) {
-        c->no_ticket = 1;
+        c->server_sessions.no_ticket = 1;
         SSL_set_num_tickets(ssl, 0);
     }
     return fssl_verify_with_crls(store, arg);
@@ -381,7 +383,7 @@ static int ticket_cb(SSL *ssl, void *arg)
     fssl_conn *c = SSL_get_app_data(ssl);
 
     (void)arg;
-    if (c == NULL || (c->no_ticket ? take_leaf(c, SSL_get_session(ssl)) : fssl_pack_client(c, SSL_get_session(ssl))))
+    if (c == NULL || (c->server_sessions.no_ticket ? take_leaf(c, SSL_get_session(ssl)) : fssl_pack_client(c, SSL_get_session(ssl))))
         return 1;
     c->wire.full = c->wire.starved = 1; /* so that the error is a lack of memory */
     return 0;

@@ -120,7 +120,7 @@ const bindingSize = C.FSSL_BINDING
 // call, oldest first, and binds them.
 func (h *sslHandle) takeSessions(bind func() [bindingSize]byte) (list []*Session) {
 	defer runtime.KeepAlive(h)
-	for h.ptr.n_sessions > 0 {
+	for h.ptr.client_sessions.n > 0 {
 		var der *C.uchar
 		var n C.int
 		var facts C.fssl_session_facts

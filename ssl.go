@@ -243,12 +243,12 @@ func (h *sslHandle) export(out []byte, label string, context []byte) error {
 // last call, and wipes them in C. lost reports that a line is missing.
 func (h *sslHandle) takeKeys() (text []byte, lost bool) {
 	defer runtime.KeepAlive(h)
-	lost = h.ptr.keys_lost != 0
-	if h.ptr.keys_len == 0 {
-		h.ptr.keys_lost = 0
+	lost = h.ptr.keys.lost != 0
+	if h.ptr.keys.len == 0 {
+		h.ptr.keys.lost = 0
 		return nil, lost
 	}
-	text = make([]byte, h.ptr.keys_len)
+	text = make([]byte, h.ptr.keys.len)
 	C.fssl_conn_take_keys(h.ptr, bytesPtr(text), C.size_t(len(text)))
 	return text, lost
 }
