@@ -1,4 +1,4 @@
-/* SSL_CTX: versions, ciphers, groups, ALPN, certificates, trust, DH parameters. */
+/* SSL_CTX: versions, ciphers, groups, ALPN, trust, DH parameters. */
 #include "cgo_internal.h"
 
 static int data_index = -1; /* set once, atomically; tried again after a failure for lack of memory */

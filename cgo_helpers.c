@@ -261,7 +261,7 @@ static int verify_cb(int ok, X509_STORE_CTX *store)
         forget_records(v);
     }
     ignored = !ok && fssl_ignores(p, code);
-    if (p->lists_unusable && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a list that cannot be read does not count as a missing list */
+    if (p->lists_unusable && code == X509_V_ERR_UNABLE_TO_GET_CRL) /* a CRL that cannot be read does not count as a missing CRL */
         ignored = 0;
     if (!record(v, cert, code, depth, ignored) || (ok && depth == 0 && !root_seen(v, store)))
         return refuse(v, store, X509_V_ERR_OUT_OF_MEM, depth);

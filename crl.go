@@ -49,15 +49,15 @@ type CRLStatus int
 
 const (
 	CRLNotAsked      CRLStatus = iota // no CRL is configured; does not block
-	CRLNotListed                      // no certificate of the chain is on a list; does not block
-	CRLListed                         // a certificate of the chain is on a list
-	CRLEmpty                          // by serial: the lists have no entries at all, which blocks, as in the original
+	CRLNotListed                      // no certificate of the chain is on a CRL; does not block
+	CRLListed                         // a certificate of the chain is on a CRL
+	CRLEmpty                          // by serial: the CRLs have no entries at all, which blocks, as in the original
 	CRLUnusable                       // a file is missing, or cannot be read or parsed, which blocks
 	CRLNoCertificate                  // the peer sent no certificate, which never counts as "not listed"
-	CRLMissing                        // CRLCheck: no list comes from a certificate's issuer (X509_V_ERR_UNABLE_TO_GET_CRL)
-	CRLExpired                        // CRLCheck: the list has expired (X509_V_ERR_CRL_HAS_EXPIRED)
-	CRLInvalid                        // CRLCheck: the list cannot be used because of its signature, issuer, date, scope or an extension
-	CRLNotReached                     // CRLCheck: the handshake ended before the lists were checked
+	CRLMissing                        // CRLCheck: there is no CRL of a certificate's issuer (X509_V_ERR_UNABLE_TO_GET_CRL)
+	CRLExpired                        // CRLCheck: the CRL has expired (X509_V_ERR_CRL_HAS_EXPIRED)
+	CRLInvalid                        // CRLCheck: the CRL cannot be used because of its signature, issuer, date, scope or an extension
+	CRLNotReached                     // CRLCheck: the handshake ended before the CRLs were checked
 )
 
 func (s CRLStatus) String() string {
@@ -261,7 +261,7 @@ func unusableCRL(err error) CRLResult {
 // crlSerials owns the sorted serials of every CRL in a file.
 type crlSerials struct {
 	handle[*C.fssl_serials]
-	entries int // revoked serials in all lists
+	entries int // revoked serials in all CRLs
 }
 
 func freeSerials(p *C.fssl_serials) { C.fssl_serials_free(p) }

@@ -214,7 +214,7 @@ func (s *sharedCtx) closeLists() {
 
 const (
 	// maxCachedCRLs bounds the number of files that are kept parsed, for each
-	// of the two forms: sorted serials and whole lists.
+	// of the two forms: sorted serials and whole CRLs.
 	maxCachedCRLs = 32
 	// racyCRL is the age below which the modification time does not prove that
 	// a file is unchanged: it may have been written twice within one tick of
@@ -258,7 +258,7 @@ func (c *cachedCRL[T]) isOf(info fs.FileInfo) bool {
 }
 
 // crlReader lets only one goroutine at a time read a file. The others would
-// need the same memory and time again, and parsing a large list takes hundreds
+// need the same memory and time again, and parsing a large CRL takes hundreds
 // of megabytes.
 type crlReader struct {
 	sync.Mutex

@@ -85,8 +85,8 @@ type Options struct {
 	CAVerifyDepth int
 
 	// CACRL is a PEM file with certificate revocation lists. ClientCertValid is
-	// false if the serial of any certificate in the chain is on any of the
-	// lists. A change of the file takes effect in the next handshake or call of
+	// false if the serial of any certificate in the chain is on one of the CRLs.
+	// A change of the file takes effect in the next handshake or call of
 	// ClientCertValid.
 	//
 	// WARNING: As in the original, a CRL that is missing, unreadable or without
@@ -99,7 +99,7 @@ type Options struct {
 	CACRLMem []byte
 
 	// CRLCheck makes OpenSSL check CRLs: the signature, issuer, scope and dates
-	// of the list, and whether the certificate is on it. (CACRL compares only
+	// of the CRL, and whether the certificate is on it. (CACRL compares only
 	// serials.) It needs CRLFiles or CRLMem, a trusted CA, and on a server
 	// ClientCert or an option that implies it. Default: CRLCheckOff.
 	//
