@@ -203,10 +203,90 @@ func TestDocsOptions(t *testing.T) {
 
 var identifier = regexp.MustCompile(`^[A-Za-z_]\w*(\.\w+)*$`)
 
+// members has the fields and methods of the types of this repository, and the
+// exported names of its packages, by the name of the type or package. Types with
+// the same name are one entry.
+type members map[string]map[string]bool
+
+func (m members) add(of, name string) {
+	if m[of] == nil {
+		m[of] = make(map[string]bool)
+	}
+	m[of][name] = true
+}
+
+func (m members) readGo(file *ast.File) {
+	pkg := file.Name.Name
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			of := pkg
+			if d.Recv != nil {
+				of, _, _ = strings.Cut(strings.TrimPrefix(types.ExprString(d.Recv.List[0].Type), "*"), "[")
+			}
+			m.add(of, d.Name.Name)
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch spec := spec.(type) {
+				case *ast.ValueSpec:
+					for _, name := range spec.Names {
+						m.add(pkg, name.Name)
+					}
+				case *ast.TypeSpec:
+					m.add(pkg, spec.Name.Name)
+					m.readType(spec)
+				}
+			}
+		}
+	}
+}
+
+func (m members) readType(spec *ast.TypeSpec) {
+	var fields *ast.FieldList
+	switch kind := spec.Type.(type) {
+	case *ast.StructType:
+		fields = kind.Fields
+	case *ast.InterfaceType:
+		fields = kind.Methods
+	default:
+		return
+	}
+	for _, f := range fields.List {
+		for _, name := range f.Names {
+			m.add(spec.Name.Name, name.Name)
+		}
+	}
+}
+
+var (
+	cStruct = regexp.MustCompile(`(?ms)^(?:typedef )?struct (\w+) \{\n(.*?)^\}`)
+	cField  = regexp.MustCompile(`(\w+)(\[[^\]]*\])?[,;]`)
+)
+
+func (m members) readC(text string) {
+	for _, s := range cStruct.FindAllStringSubmatch(text, -1) {
+		for _, f := range cField.FindAllStringSubmatch(s[2], -1) {
+			m.add(s[1], f[1])
+		}
+	}
+}
+
+// missing returns the part of a name like Filter.lists that does not exist, or "". A
+// part that belongs to no type and no package of this repository is not checked.
+func (m members) missing(name string) string {
+	parts := strings.Split(name, ".")
+	for i, part := range parts[1:] {
+		if of := m[parts[i]]; of != nil && !of[part] {
+			return parts[i] + "." + part
+		}
+	}
+	return ""
+}
+
 // Identifiers and files that ARCHITECTURE.md and docs/internals name exist in the
 // source.
 func TestDocsIdentifiers(t *testing.T) {
-	words, files := make(map[string]bool), make(map[string]bool)
+	words, files, all := make(map[string]bool), make(map[string]bool), make(members)
 	word := regexp.MustCompile(`[A-Za-z_]\w*`)
 	for _, suffix := range []string{".go", ".c", ".h", "go.mod"} {
 		walk(t, suffix, func(file string) {
@@ -216,7 +296,18 @@ func TestDocsIdentifiers(t *testing.T) {
 			for _, w := range word.FindAllString(string(data), -1) {
 				words[w] = true
 			}
+			switch {
+			case suffix == ".h" || suffix == ".c":
+				all.readC(string(data))
+			case suffix == ".go" && !strings.HasSuffix(file, "_test.go"):
+				parsed, err := parser.ParseFile(token.NewFileSet(), file, data, parser.SkipObjectResolution)
+				require.NoError(t, err)
+				all.readGo(parsed)
+			}
 		})
+	}
+	for _, name := range []string{"Filter.crl", "sslnet.Filter", "fssl_conn.crl", "sslnet.Conn.Nothing"} {
+		require.NotEmpty(t, all.missing(name), name)
 	}
 	pages := []string{"ARCHITECTURE.md"}
 	walk(t, ".md", func(file string) {
@@ -232,12 +323,13 @@ func TestDocsIdentifiers(t *testing.T) {
 				name := span[strings.LastIndex(span, ".")+1:]
 				switch {
 				case l.fence != "" || !identifier.MatchString(span):
-				case strings.HasPrefix(span, "SSL_"): // functions of OpenSSL that are not called
+				case strings.HasPrefix(span, "SSL_"), span == "openssl.cnf": // of OpenSSL, and not in this repository
 				case path.Ext(span) == ".go" || path.Ext(span) == ".c" || path.Ext(span) == ".h":
 					require.True(t, files[span], "%s: there is no file %s", p.at(l), span)
 					checked++
 				default:
 					require.True(t, words[name], "%s: nothing is named %s", p.at(l), span)
+					require.Empty(t, all.missing(span), "%s: %s does not exist", p.at(l), span)
 					checked++
 				}
 			}
