@@ -3,11 +3,15 @@
 package keylogfile
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/seed-014b8713/sslfilter"
 )
@@ -15,12 +19,52 @@ import (
 // Open opens a file with sslfilter.OpenKeyLog. For "env:SSLKEYLOGFILE", it is the file
 // that this environment variable names.
 func Open(file string) (*os.File, error) {
-	if name, ok := strings.CutPrefix(file, "env:"); ok {
-		if file = os.Getenv(name); file == "" {
-			return nil, fmt.Errorf("the environment variable %s is not set", name)
-		}
+	file, err := path(file)
+	if err != nil {
+		return nil, err
 	}
 	return sslfilter.OpenKeyLog(file)
+}
+
+// Check reports why Open would fail. It makes no file: the user who checks a
+// configuration may be another one than the user of the service, who could not open
+// that file.
+func Check(file string) error {
+	file, err := path(file)
+	if err != nil {
+		return err
+	}
+	info, err := os.Lstat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := syscall.Access(filepath.Dir(file), mayMake); err != nil {
+			return &fs.PathError{Op: "create", Path: file, Err: err}
+		}
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink: // to open a pipe or a device can have an effect
+		return &fs.PathError{Op: "open", Path: file, Err: errors.New("not a regular file")}
+	}
+	f, err := sslfilter.OpenKeyLog(file)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// mayMake is the access to a directory that making a file needs: W_OK and X_OK of
+// access(2).
+const mayMake = 2 | 1
+
+// path returns the name of the file.
+func path(file string) (string, error) {
+	if name, ok := strings.CutPrefix(file, "env:"); ok {
+		if file = os.Getenv(name); file == "" {
+			return "", fmt.Errorf("the environment variable %s is not set", name)
+		}
+	}
+	return file, nil
 }
 
 // Flag defines the flag -keylog, which opens a file and sets log to it. A warning goes

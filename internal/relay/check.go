@@ -23,7 +23,8 @@ type Findings struct {
 
 // Check explains c: the addresses and backends of each relay, the exact cipher
 // suites and every certificate. It reports errors and weaknesses. It loads
-// everything as the relay does, but opens no listener.
+// everything as the relay does, but it opens no listener, connects to nothing and
+// writes no file.
 func Check(w io.Writer, c *config.Config, now time.Time) Findings { return CheckWith(w, c, now, nil) }
 
 // CheckWith is Check for a program that can open the store of [sessions].
@@ -113,6 +114,7 @@ func (r *report) relay(c *config.Sessions, conf *config.Relay, shared *keyring) 
 	r.listeners(conf)
 	keys, err := shared.of(c, conf.Name, new(sslfilter.TicketKeys))
 	conf.Server.SharedStore = shared.stored(conf.Name) != nil
+	conf.Server.OnlyCheck, conf.Upstream.OnlyCheck = true, true
 	var st *state
 	if err == nil {
 		st, err = newState(conf, slog.New(slog.DiscardHandler), keys)

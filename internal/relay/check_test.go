@@ -3,14 +3,17 @@ package relay
 import (
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
@@ -141,6 +144,81 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 	require.Contains(t, out, "ERROR: conf[1] VerifyMode: is not accepted: use clientcert, blockbadclientcert,")
 	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "tls:127.0.0.1:1"`, crt(), `backend-groups = "P-256"`, `backend-conf = ["Curves P-256"]`)
 	require.Contains(t, out, "ERROR: backend-conf[0] Curves: sets the same as backend-groups, which is given too")
+}
+
+// -check changes nothing: root may run it, and the relay starts as another user. The
+// addresses in the configuration are taken, and nobody connects to them.
+func TestCheckTouchesNothing(t *testing.T) {
+	dir := t.TempDir()
+	address := func() string {
+		l := testkit.Listen(t)
+		t.Cleanup(func() {
+			l.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Millisecond))
+			_, err := l.Accept()
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "-check has connected")
+		})
+		return l.Addr().String()
+	}
+	t.Setenv("SSLKEYLOGFILE", dir+"/backend-keys")
+	users := write(t, dir+"/users", []byte("anna tls:"+address()+"\n"))
+	tickets := write(t, dir+"/tickets", []byte(strings.Repeat("k", sslfilter.TicketKeySize)))
+	c, err := config.Parse([]byte(fmt.Sprintf("counters = %q\n[sessions]\nticket-keys = %q\n", address(), tickets) + relayTable(
+		`mode = "imap"`, fmt.Sprintf("listen = [%q]", address()), crt(), fmt.Sprintf("backend = \"tls:%s\"\nusers-file = %q", address(), users),
+		fmt.Sprintf("keylogfile = %q", dir+"/keys"), `backend-keylogfile = "env:SSLKEYLOGFILE"`, "stapling = true", fmt.Sprintf("stapling-responder = \"http://%s/\"", address()))))
+	require.NoError(t, err)
+	before := folder(t, dir)
+	var out strings.Builder
+	found := Check(&out, c, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	require.Zero(t, found.Errors, out.String())
+	require.Contains(t, out.String(), "WEAK: keylogfile: anyone who can read "+dir+"/keys can decrypt the connections")
+	require.Equal(t, before, folder(t, dir))
+}
+
+// folder describes the files in a folder.
+func folder(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		info, err := e.Info()
+		require.NoError(t, err)
+		files = append(files, fmt.Sprint(e.Name(), info.Mode(), info.Size(), info.ModTime()))
+	}
+	return files
+}
+
+// -check reports a key log that the relay could not open, and one that it could.
+func TestCheckKeyLog(t *testing.T) {
+	run := func(file string) (Findings, string) {
+		return check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), fmt.Sprintf("keylogfile = %q", file))
+	}
+	dir := t.TempDir()
+	kept := write(t, dir+"/keys", []byte("a line\n"))
+	require.NoError(t, os.Chmod(kept, 0o600))
+	found, out := run(kept)
+	require.Zero(t, found.Errors, out)
+	require.Equal(t, "a line\n", string(testkit.Contents(t, kept)))
+
+	pipe := dir + "/pipe"
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	require.NoError(t, err)
+	defer reader.Close()
+	link := dir + "/link"
+	require.NoError(t, os.Symlink(dir+"/nowhere", link))
+	for file, want := range map[string]string{
+		dir + "/no/keys": "create " + dir + "/no/keys: no such file or directory",
+		kept + "/keys":   "lstat " + kept + "/keys: not a directory",
+		dir:              "open " + dir + ": not a regular file",
+		pipe:             "open " + pipe + ": not a regular file",
+		link:             "open " + link + ": too many levels of symbolic links",
+		"env:NO_SUCH":    "the environment variable NO_SUCH is not set",
+	} {
+		found, out = run(file)
+		require.Equal(t, 1, found.Errors, file)
+		require.Contains(t, out, "ERROR: keylogfile: "+want)
+	}
+	require.NoFileExists(t, dir+"/nowhere")
 }
 
 // OpenSSL can use certificates that crypto/x509 rejects.

@@ -38,6 +38,8 @@ type TLS struct {
 	SharedTicketKeys *sslfilter.TicketKeys
 	// SharedStore makes the sessions stored ones.
 	SharedStore bool
+	// OnlyCheck is for -check: NewCtx makes no file.
+	OnlyCheck bool
 }
 
 // NewCtx makes a context. An error names the key. The context reads CRL files only
@@ -48,7 +50,13 @@ func (t *TLS) NewCtx(log *slog.Logger) (*sslfilter.Ctx, error) {
 }
 
 func (t *TLS) newCtx(o sslfilter.Options, log *slog.Logger) (*sslfilter.Ctx, error) {
-	if t.KeyLog != "" {
+	switch {
+	case t.KeyLog == "":
+	case t.OnlyCheck:
+		if err := keylogfile.Check(t.KeyLog); err != nil {
+			return nil, fmt.Errorf("%skeylogfile: %w", t.prefix(), err)
+		}
+	default:
 		file, err := keylogfile.Open(t.KeyLog)
 		if err != nil {
 			return nil, fmt.Errorf("%skeylogfile: %w", t.prefix(), err)
@@ -97,7 +105,7 @@ func (t *TLS) options(log *slog.Logger) sslfilter.Options {
 	}
 	o.ErrorHandler = errorHandler(t.ErrorHandler, log)
 	if t.KeyLog != "" {
-		o.KeyLog = io.Discard // until NewCtx has opened it
+		o.KeyLog = io.Discard // until newCtx has opened it
 	}
 	if t.Debug {
 		o.Debug = log
