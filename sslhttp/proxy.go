@@ -115,22 +115,30 @@ func (p *pools) below(ctx context.Context, r *route) (net.Conn, error) {
 var proxyPorts = map[string]string{"": "80", "http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
 
 // hop returns the address to which a connection is made first: that of the proxy, or
-// of the server if there is no proxy.
+// of the server if there is no proxy. The host of the proxy is converted to its A-label,
+// as in net/http. If it has none, through returns an error.
 func (r *route) hop() string {
 	if r.proxy == nil {
 		return r.addr
+	}
+	name := r.proxy.Hostname()
+	if label, err := aLabel(name); err == nil {
+		name = label
 	}
 	port := r.proxy.Port()
 	if port == "" {
 		port = proxyPorts[r.proxy.Scheme]
 	}
-	return net.JoinHostPort(r.proxy.Hostname(), port)
+	return net.JoinHostPort(name, port)
 }
 
 // through makes a connection through the proxy.
 func (p *pools) through(ctx context.Context, r *route) (net.Conn, error) {
 	if proxyPorts[r.proxy.Scheme] == "" {
 		return nil, fmt.Errorf("want a proxy URL with http, https, socks5 or socks5h, got %q", r.proxy.Scheme)
+	}
+	if _, err := aLabel(r.proxy.Hostname()); err != nil {
+		return nil, err
 	}
 	addr, ask := r.hop(), p.askHTTP
 	if strings.HasPrefix(r.proxy.Scheme, "socks") {

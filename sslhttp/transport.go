@@ -172,14 +172,11 @@ func again(req *http.Request, err error) (*http.Request, error) {
 // address returns the host and port of an https request, as net/http would dial
 // them. An internationalized host name is converted to its A-label.
 func address(req *http.Request) (string, error) {
-	name, port := req.URL.Hostname(), req.URL.Port()
-	if !ascii(name) {
-		label, err := idna.Lookup.ToASCII(name) // as in net/http
-		if err != nil {
-			return "", fmt.Errorf("sslhttp: the host name %q has no A-label: %w", bounded.Text(name), err)
-		}
-		name = label
+	name, err := aLabel(req.URL.Hostname())
+	if err != nil {
+		return "", fmt.Errorf("sslhttp: %w", err)
 	}
+	port := req.URL.Port()
 	if name == "" {
 		return "", errors.New("sslhttp: no host in the URL")
 	}
@@ -190,6 +187,18 @@ func address(req *http.Request) (string, error) {
 		port = "443"
 	}
 	return net.JoinHostPort(name, port), nil
+}
+
+// aLabel returns a host name in ASCII, as net/http converts it.
+func aLabel(name string) (string, error) {
+	if ascii(name) {
+		return name, nil
+	}
+	label, err := idna.Lookup.ToASCII(name)
+	if err != nil {
+		return "", fmt.Errorf("the host name %q has no A-label: %w", bounded.Text(name), err)
+	}
+	return label, nil
 }
 
 func ascii(s string) bool {
