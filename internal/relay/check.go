@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -288,15 +287,8 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, t *config.TLS) {
 	if low < sslfilter.VersionTLS12 {
 		r.weak("%sminversion: TLS 1.0 and 1.1 are obsolete (RFC 8996)", side)
 	}
-	cipher := t.Cipher
 	for i, c := range t.Conf {
 		r.line("    ", fmt.Sprintf("%sconf %d", side, i+1), c.Name+" "+c.Value)
-		switch {
-		case strings.EqualFold(c.Name, "CipherString"):
-			cipher = c.Value
-		case strings.EqualFold(c.Name, "Options") && noForwardSecrecy.MatchString(c.Value):
-			r.weak("%sconf: resumed sessions of TLS 1.3 may have no forward secrecy: %s", side, c.Value)
-		}
 	}
 	if t.SignatureAlgorithms != "" {
 		r.line("    ", "signatures", t.SignatureAlgorithms)
@@ -313,15 +305,8 @@ func (r *report) protocols(side string, ctx *sslfilter.Ctx, t *config.TLS) {
 	for _, why := range config.SortedKeys(groups) {
 		r.weak("%scipher: %s: %s", side, why, strings.Join(groups[why], " "))
 	}
-	for _, level := range []string{"@SECLEVEL=0", "@SECLEVEL=1"} {
-		if strings.Contains(cipher, level) {
-			r.weak("%scipher: %s allows short keys and old signatures", side, level)
-		}
-	}
+	r.settings(side, t, ctx)
 }
-
-// noForwardSecrecy matches the flags that allow a resumption without a key exchange.
-var noForwardSecrecy = regexp.MustCompile(`(?i)(^|[, +])(AllowNoDHEKEX|PreferNoDHEKEX)`)
 
 // weakSuite describes the weakness of a suite with the given OpenSSL name.
 func weakSuite(name string) string {
@@ -334,10 +319,10 @@ func weakSuite(name string) string {
 		return false
 	}
 	switch {
+	case strings.HasPrefix(name, "TLS_SHA"), has("NULL"):
+		return "no encryption"
 	case strings.HasPrefix(name, "TLS_"):
 		return ""
-	case has("NULL"):
-		return "no encryption"
 	case has("ADH", "AECDH"):
 		return "no certificate, so anyone can intercept the connection"
 	case has("RC4", "DES", "CBC3", "EXP", "RC2", "SEED", "IDEA"):
@@ -346,10 +331,21 @@ func weakSuite(name string) string {
 		return "MD5"
 	case !has("ECDHE", "DHE"):
 		return "no forward secrecy"
-	case !has("GCM", "CCM", "CCM8") && !has("CHACHA20"):
+	case !authenticated(name):
 		return "CBC"
 	}
 	return ""
+}
+
+// authenticated reports whether the cipher of a suite also authenticates. In
+// the other suites it is CBC with a MAC, or one of the ciphers that are broken.
+func authenticated(name string) bool {
+	for _, mode := range []string{"TLS_", "-GCM-", "-CCM", "-CHACHA20-"} {
+		if strings.Contains(name, mode) {
+			return true
+		}
+	}
+	return false
 }
 
 // identities shows the certificates of identities.

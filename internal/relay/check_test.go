@@ -48,7 +48,7 @@ func TestCheckExplains(t *testing.T) {
 }
 
 func TestCheckFindsWhatIsWeak(t *testing.T) {
-	where := "backend = \"127.0.0.1:1\"\n"
+	where, old := "backend = \"127.0.0.1:1\"\n", "cipher = \"DEFAULT@SECLEVEL=0\"\n"
 	for name, c := range map[string]struct{ lines, want string }{
 		"short key":                 {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", testkit.AbsPKI("server-1024.crt"), testkit.AbsPKI("server-1024.key")), "crt 1: an RSA key of 1024 bits"},
 		"SHA-1":                     {fmt.Sprintf("crt = %q\nkey = %q\ncipher = \"DEFAULT@SECLEVEL=0\"\n", testkit.AbsPKI("server-sha1.crt"), testkit.AbsPKI("server-sha1.key")), "crt 1: a signature with SHA1-RSA"},
@@ -60,7 +60,15 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"old protocol":              {crt() + "minversion = \"1.0\"\ncipher = \"DEFAULT@SECLEVEL=0\"\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
 		"old protocol by a command": {crt() + "conf = [\"MinProtocol TLSv1\", \"CipherString DEFAULT@SECLEVEL=0\"]\n", "minversion: TLS 1.0 and 1.1 are obsolete"},
 		"level by a command":        {crt() + "conf = [\"cipherstring DEFAULT@SECLEVEL=0\"]\n", "@SECLEVEL=0 allows"},
-		"resumption by a command":   {crt() + "conf = [\"Options AllowNoDHEKEX\"]\n", "conf: resumed sessions of TLS 1.3 may have no forward secrecy"},
+		"resumption by a command":   {crt() + "conf = [\"Options AllowNoDHEKEX\"]\n", "conf: Options AllowNoDHEKEX: resumed sessions of TLS 1.3 may have no forward secrecy"},
+		"signatures by a command":   {crt() + old + "conf = [\"SignatureAlgorithms RSA-PSS+SHA256:RSA+SHA1\"]\n", "conf: signatures with a broken hash: RSA+SHA1\n"},
+		"signatures of clients":     {crt() + old + "conf = [\"ClientSignatureAlgorithms RSA+SHA256:ECDSA+SHA1\"]\n", "conf: signatures with a broken hash: ECDSA+SHA1\n"},
+		"old signatures":            {crt() + old + "signaturealgorithms = \"RSA-PSS+SHA256:rsa_pkcs1_sha1\"\n", "signaturealgorithms: signatures with a broken hash: rsa_pkcs1_sha1\n"},
+		"signatures of backends":    {crt() + "backend = \"tls:h:1\"\nbackend-cipher = \"DEFAULT@SECLEVEL=0\"\nbackend-conf = [\"SignatureAlgorithms RSA+SHA256:RSA+SHA1\"]\n", "backend-conf: signatures with a broken hash: RSA+SHA1\n"},
+		"short groups":              {crt() + old + "groups = \"P-256:P-224\"\n", "groups: groups of less than 256 bits: P-224\n"},
+		"short groups by a command": {crt() + old + "conf = [\"Groups secp224r1:X25519\"]\n", "conf: groups of less than 256 bits: secp224r1\n"},
+		"CBC as it was":             {crt() + "cipher = \"ECDHE-RSA-AES128-SHA\"\nconf = [\"Options -EncryptThenMac\"]\n", "conf: Options -EncryptThenMac: padding of CBC suites is not authenticated"},
+		"CBC of TLS 1.0":            {crt() + "minversion = \"1.0\"\n" + old + "conf = [\"Options Bugs\"]\n", "conf: Options -EmptyFragments: CBC suites of TLS 1.0"},
 		"key log":                   {crt() + fmt.Sprintf("keylogfile = %q\n", t.TempDir()+"/keys"), "keylogfile: anyone who can read "},
 		"ignored errors":            {crt() + "ignoreVerifyErrors = [10, 20]\n", "ignoreVerifyErrors: 20 (unable to get local issuer certificate) is ignored, which alone accepts a certificate that anyone can make"},
 		"no CRL":                    {crt() + fmt.Sprintf("cacrt = %q\nrequirevalidclientcert = true\n", testkit.AbsPKI("root.crt")), "cacrl: missing"},
@@ -96,6 +104,47 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 			require.Positive(t, found.Weak)
 			require.Zero(t, found.Errors, out)
 		})
+	}
+}
+
+// Weak settings that only some versions of OpenSSL have.
+func TestCheckFindsWhatIsWeakInNewerVersions(t *testing.T) {
+	for _, c := range []struct {
+		since       string
+		lines, want string
+	}{
+		{"3.0", `conf = ["Options -ExtendedMasterSecret"]`, "conf: Options -ExtendedMasterSecret: keys of TLS 1.2 are not bound to the handshake (RFC 7627)"},
+		{"3.3", `conf = ["Options PreferNoDHEKEX"]`, "conf: Options PreferNoDHEKEX: resumed sessions of TLS 1.3 may have no forward secrecy"},
+		{"3.4", "cipher = \"DEFAULT@SECLEVEL=0\"\nciphersuites = \"TLS_AES_128_GCM_SHA256:TLS_SHA256_SHA256\"", "cipher: no encryption: TLS_SHA256_SHA256\n"},
+	} {
+		t.Run(c.lines, func(t *testing.T) {
+			if version, _ := strings.CutPrefix(sslfilter.OpenSSLVersion(), "OpenSSL "); version < c.since {
+				t.Skip("needs OpenSSL " + c.since)
+			}
+			found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), c.lines)
+			require.Zero(t, found.Errors, out)
+			require.Contains(t, out, "  WEAK: "+c.want)
+		})
+	}
+}
+
+// Commands that have no effect are not weak: a later one takes them back, or the
+// versions and suites do not need what they switch off.
+func TestCheckAcceptsCommands(t *testing.T) {
+	for _, lines := range []string{
+		`conf = ["Options -ServerPreference, PrioritizeChaCha", "RecordPadding 512", "NumTickets 1"]`,
+		"conf = [\"Options -EncryptThenMac,-EmptyFragments,Bugs\"]\ncipher = \"ECDHE+AESGCM\"",
+		`conf = ["Options AllowNoDHEKEX", "Options -AllowNoDHEKEX"]`, `conf = ["Options +AllowNoDHEKEX", "MaxProtocol TLSv1.2"]`,
+		`conf = ["SignatureAlgorithms RSA+SHA1", "signaturealgorithms RSA-PSS+SHA256:RSA+SHA256"]`,
+		`conf = ["Groups P-224", "Curves P-256:P-521:X25519"]`,
+		`conf = ["CipherString DEFAULT@SECLEVEL=0", "CipherString ECDHE+AESGCM:@SECLEVEL=2"]`,
+	} {
+		if !strings.Contains(lines, "cipher") && !strings.Contains(lines, "CipherString") {
+			lines += "\ncipher = \"ECDHE+AESGCM\""
+		}
+		found, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), lines)
+		require.Zero(t, found.Errors, out)
+		require.NotRegexp(t, "WEAK: (conf|cipher|groups|signaturealgorithms)", out)
 	}
 }
 
