@@ -59,7 +59,7 @@ var public = []string{".", "filter", "wheel", "sslnet", "sslhttp", "sslsession",
 
 // layers has the most specific folders first.
 var layers = []layer{
-	{folder: ".", imports: []string{"internal/bounded", "internal/derive", "internal/refcount"}, std: withoutNet, why: "the engine has no sockets"},
+	{folder: ".", imports: []string{"internal/bounded", "internal/derive", "internal/refcount", "internal/servernames"}, std: withoutNet, why: "the engine has no sockets"},
 	{folder: "filter", why: "filters need only the standard library"},
 	{folder: "wheel", imports: []string{"filter"}, why: "a wheel drives any filters"},
 	{folder: "sslnet", imports: []string{".", "filter", "internal/accept", "internal/admission", "internal/cut", "internal/sessions", "internal/socket"}, why: "connections need only the engine"},
@@ -79,6 +79,7 @@ var layers = []layer{
 	{folder: "internal/sessions", imports: []string{"."}, std: withoutNet, why: "a cache needs only sessions"},
 	{folder: "internal/socket", why: "it reads sockets"},
 	{folder: "internal/derive", why: "a semaphore needs nothing"},
+	{folder: "internal/servernames", std: withoutNet, why: "names are texts"},
 	{folder: "internal/refcount", why: "a counter needs nothing"},
 	{folder: "internal/admission", why: "admission needs clocks and addresses, and nothing else"},
 	{folder: "internal/relay/config", imports: []string{".", "internal/keylogfile", "internal/relay/protocol"}, modules: true, why: "a configuration is checked without a relay"},

@@ -4,16 +4,16 @@ package sslfilter
 
 import (
 	"fmt"
-	"net/netip"
-	"slices"
 	"strings"
+
+	"github.com/seed-014b8713/sslfilter/internal/servernames"
 )
 
 // NameMap chooses a context by the server name of a ClientHello. It is immutable
 // and safe for concurrent use: for other certificates make a new one. The zero
 // value has no contexts.
 type NameMap struct {
-	exact     map[string]*Ctx // by the name as foldName returns it
+	exact     map[string]*Ctx // by the name as servernames.Fold returns it
 	wildcards map[string]*Ctx // by the name without "*", which begins with a dot
 	def       *Ctx
 }
@@ -68,9 +68,6 @@ func (m *NameMap) add(ctx *Ctx, what string, named bool) error {
 		if tail, ok := strings.CutPrefix(name, "*."); ok {
 			in, name = m.wildcards, "."+tail
 		}
-		if _, err := netip.ParseAddr(name); err == nil || strings.Contains(name, "*") {
-			continue // a ClientHello has no addresses, and "*" counts only as the first label
-		}
 		named = false
 		if in[name] == nil {
 			in[name] = ctx
@@ -85,46 +82,20 @@ func (m *NameMap) add(ctx *Ctx, what string, named bool) error {
 	return nil
 }
 
-// names returns the names for which the certificates of all identities are
-// valid, as foldName returns them.
-func (s *sharedCtx) names() (names []string) {
+// names returns the names for which the certificates of all identities are valid.
+func (s *sharedCtx) names() []string {
 	own := make([][]string, len(s.identities))
 	for i := range own {
-		for _, name := range s.ownNames(i) {
-			if name = foldName(name); name != "" {
-				own[i] = append(own[i], name)
-			}
-		}
+		own[i] = s.ownNames(i)
 	}
-	for _, name := range slices.Concat(own...) {
-		foreign := func(own []string) bool { return !slices.Contains(own, name) && !slices.Contains(own, wildcard(name)) }
-		if !slices.Contains(names, name) && !slices.ContainsFunc(own, foreign) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// foldName returns the name in lowercase, or "" for a name that no host has: one
-// that is not ASCII or has an empty label.
-func foldName(name string) string {
-	if strings.ContainsFunc(name, func(r rune) bool { return r > '~' }) || slices.Contains(strings.Split(name, "."), "") {
-		return ""
-	}
-	return strings.ToLower(name)
-}
-
-// wildcard returns the name with "*" as the first label.
-func wildcard(name string) string {
-	_, tail, _ := strings.Cut(name, ".")
-	return "*." + tail
+	return servernames.Common(own...)
 }
 
 // Choose returns the context for the server name: one whose certificate has
 // exactly this name, or else one that has it with "*" as the first label, or else
 // def. If def is nil, the error is a *ServerNameError.
 func (m *NameMap) Choose(hello *ClientHello) (*Ctx, error) {
-	if ctx := m.byName(foldName(strings.TrimSuffix(hello.ServerName, "."))); ctx != nil {
+	if ctx := m.byName(servernames.Fold(strings.TrimSuffix(hello.ServerName, "."))); ctx != nil {
 		return ctx, nil
 	}
 	if m.def == nil {

@@ -198,6 +198,9 @@ func (r *report) serverSide(st *state) {
 	r.protocols("", st.server, t)
 	r.certificates("", t.Crt, t.Chain, st.server, x509.ExtKeyUsageServerAuth)
 	r.identities("", t, st.server, x509.ExtKeyUsageServerAuth)
+	if len(t.Identities) > 0 {
+		r.notCommon(st)
+	}
 	if st.server.AsksClientCert() && !t.ResumeClientCert {
 		r.note("clients make a full handshake each time: resume-client-cert is not set")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/servernames"
 )
 
 // serverNames shows the relay of each server name, for the listeners on which the name
@@ -86,6 +87,25 @@ func (r *report) uncovered(st *state) {
 	for _, name := range st.conf.ServerNames {
 		if slices.ContainsFunc(own, func(c *x509.Certificate) bool { return !covers(c, name) }) {
 			r.weak("servernames: %s is not in the certificate of relay %q", name, st.conf.Name)
+		}
+	}
+}
+
+// notCommon reports the DNS names that only some of the relay's certificates have. A
+// client that asks for one of them could get a certificate that is not valid for it.
+func (r *report) notCommon(st *state) {
+	all, err := st.dnsNames()
+	if err != nil {
+		r.wrong("%v", err)
+		return
+	}
+	var reported []string
+	common := servernames.Common(all...)
+	for _, name := range slices.Concat(all...) {
+		name = servernames.Fold(name)
+		if st.conf.ServerNames == nil && config.ValidServerName(name) && !servernames.Covers(common, name) && !slices.Contains(reported, name) {
+			reported = append(reported, name)
+			r.weak("identities: %s is not in all certificates of relay %q", name, st.conf.Name)
 		}
 	}
 }

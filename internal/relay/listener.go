@@ -3,12 +3,12 @@ package relay
 import (
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
+	"github.com/seed-014b8713/sslfilter/internal/servernames"
 )
 
 // listener is an open address. It stays open until the program ends.
@@ -89,7 +89,11 @@ func newSections(l config.Listener, states []*state) (*sections, error) {
 	for _, st := range sec.all {
 		names := st.names
 		if len(names) == 0 && st != sec.others {
-			return nil, fmt.Errorf("relay %q: servernames: is missing, and the certificate has no DNS name, so no client of %v can reach the relay", st.conf.Name, l.Endpoint)
+			lack := "the certificate has no DNS name"
+			if len(st.server.Chains()) > 1 {
+				lack = "there is no DNS name for which all its certificates are valid"
+			}
+			return nil, fmt.Errorf("relay %q: servernames: is missing, and %s, so no client of %v can reach the relay", st.conf.Name, lack, l.Endpoint)
 		}
 		for _, name := range names {
 			key := config.NameKey(name)
@@ -135,21 +139,32 @@ func (sec *sections) named(name string) *state {
 }
 
 // serverNames returns the names for which the relay serves clients: those of the
-// configuration, or else the DNS names in its certificates, as OpenSSL has parsed them.
+// configuration, or else the DNS names for which all its certificates are valid, as
+// OpenSSL has parsed them.
 func (st *state) serverNames() (names []string, err error) {
 	if st.conf.ServerNames != nil {
 		return st.conf.ServerNames, nil
 	}
+	all, err := st.dnsNames()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range servernames.Common(all...) {
+		if config.ValidServerName(name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// dnsNames returns the DNS names in each of the relay's certificates.
+func (st *state) dnsNames() (all [][]string, err error) {
 	for _, chain := range st.server.Chains() {
 		own, err := (&sslfilter.Certificate{DER: chain[0]}).Names()
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range own.DNSNames {
-			if config.ValidServerName(name) && !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+		all = append(all, own.DNSNames)
 	}
-	return names, nil
+	return all, nil
 }

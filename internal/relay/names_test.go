@@ -549,3 +549,58 @@ func TestNamesCheck(t *testing.T) {
 	found, _ = run(web, named(t, "two", []string{"x.test"}, `backend = "127.0.0.1:80"`, `cacrt = "nowhere"`))
 	require.Equal(t, 1, found.Errors)
 }
+
+// withEC adds a certificate with an EC key to a relay.
+func withEC(t *testing.T, names ...string) string {
+	t.Helper()
+	crt := testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{DNSNames: names, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, testkit.Key(t, "client-ec.key").Public())
+	return fmt.Sprintf("identities = {%q = %q}", testkit.TempFile(t, "ec.crt", crt), testkit.AbsPKI("client-ec.key"))
+}
+
+// A client may get any of a relay's certificates, so a relay has only the names that are
+// in all of them, as in a NameMap.
+func TestNamesOfSeveralCertificates(t *testing.T) {
+	f := share(t,
+		named(t, "two", []string{"A.test", "*.w.test", "rsa.test"}, greeter(t, "two"), withEC(t, "a.test", "x.w.test", "ec.test")),
+		named(t, "one", []string{"one.test"}, greeter(t, "one")))
+	for _, suite := range []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256} {
+		only := func(c *tls.Config) { c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{suite} }
+		f.reaches("a.test", "two", only)
+		f.reaches("x.w.test", "two", only)
+		for _, name := range []string{"rsa.test", "ec.test", "y.w.test"} {
+			_, err := f.dial(name, only, anyName)
+			require.ErrorContains(t, err, "unrecognized name", name)
+		}
+	}
+	f.reaches("one.test", "one")
+}
+
+// -check reports the names that only some of the certificates have.
+func TestNamesOfSeveralCertificatesCheck(t *testing.T) {
+	run := func(tables ...string) (Findings, string) {
+		var out strings.Builder
+		found := Check(&out, parseShared(t, "127.0.0.1:443", tables...), time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+		return found, out.String()
+	}
+	where := `backend = "127.0.0.1:80"`
+	one := named(t, "one", []string{"one.test"}, where)
+	two := func(more ...string) string {
+		return named(t, "two", []string{"A.test", "*.w.test", "rsa.test"}, append(more, where, withEC(t, "a.test", "x.w.test", "ec.test"))...)
+	}
+	for _, tables := range [][]string{{two()}, {one, two()}} {
+		found, out := run(tables...)
+		require.Zero(t, found.Errors, out)
+		for _, name := range []string{"*.w.test", "rsa.test", "ec.test"} {
+			require.Contains(t, out, fmt.Sprintf("WEAK: identities: %s is not in all certificates of relay \"two\"\n", name))
+		}
+		require.Equal(t, 3, strings.Count(out, "is not in all certificates"), out)
+	}
+	_, out := run(one, two(`servernames = ["a.test", "ec.test"]`))
+	require.Contains(t, out, `WEAK: servernames: ec.test is not in the certificate of relay "two"`)
+	require.NotContains(t, out, "is not in all certificates")
+	_, out = run(one, named(t, "two", []string{"a.test"}, where, withEC(t, "a.test")))
+	require.NotContains(t, out, "is not in all certificates")
+	found, out := run(one, named(t, "two", []string{"rsa.test"}, where, withEC(t, "ec.test")))
+	require.Equal(t, 1, found.Errors)
+	require.Contains(t, out, `ERROR: relay "two": servernames: is missing, and there is no DNS name for which all its certificates are valid, so no client of tls:127.0.0.1:443 can reach the relay`)
+}
