@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,6 +65,30 @@ func TestNames(t *testing.T) {
 	}, names)
 	_, err = new(sslfilter.Certificate).Names()
 	require.Error(t, err)
+}
+
+// ParseCertificate returns what Peer has in its chain, also for a certificate that
+// crypto/x509 rejects.
+func TestParseCertificate(t *testing.T) {
+	want := testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Peer().Chain[0]
+	got, err := sslfilter.ParseCertificate(want.DER)
+	require.NoError(t, err)
+	require.Equal(t, &want, got)
+	got.DER[0]++
+	require.NotEqual(t, want.DER, got.DER, "it is a copy")
+
+	negative := testkit.DER(t, testkit.Contents(t, testkit.PKI("client-serneg.crt")))
+	_, err = x509.ParseCertificate(negative)
+	require.Error(t, err)
+	got, err = sslfilter.ParseCertificate(negative)
+	require.NoError(t, err)
+	require.NotEmpty(t, got.Subject)
+	require.False(t, got.NotAfter.IsZero())
+	for _, junk := range [][]byte{nil, {0x30}, want.DER[1:], append(slices.Clone(want.DER), 0)} {
+		got, err = sslfilter.ParseCertificate(junk)
+		require.Error(t, err)
+		require.Nil(t, got)
+	}
 }
 
 // A value that another program could read differently is left out and counted.
@@ -124,8 +149,11 @@ func FuzzNames(f *testing.F) {
 		leavesNothing(t, func() {
 			c := sslfilter.Certificate{DER: der}
 			n, err := c.Names()
+			parsed, unreadable := sslfilter.ParseCertificate(der)
+			require.Equal(t, err == nil, unreadable == nil)
 			if err != nil {
 				require.Nil(t, n)
+				require.Nil(t, parsed)
 				return
 			}
 			for _, list := range [][]string{n.CommonNames, n.DNSNames, n.EmailAddresses, n.URIs} {

@@ -3,6 +3,7 @@
 package sslfilter
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/x509"
 	"fmt"
@@ -72,6 +73,25 @@ type Certificate struct {
 	// certificate is valid. They are zero if OpenSSL cannot read them.
 	NotBefore, NotAfter time.Time
 	DER                 []byte
+}
+
+// ParseCertificate parses a certificate in DER form, such as one of Peer.Sent or of
+// Ctx.Chains, as OpenSSL does. It does not verify the certificate. The error is
+// that of OpenSSL if it cannot parse der, or has no memory.
+//
+// Calls d2i_X509(3).
+func ParseCertificate(der []byte) (*Certificate, error) {
+	info, err := infoOf(der)
+	if err != nil {
+		return nil, err
+	}
+	c := info.certificate(bytes.Clone(der))
+	return &c, nil
+}
+
+// certificate returns the certificate with these properties.
+func (i *certInfo) certificate(der []byte) Certificate {
+	return Certificate{Subject: i.subject, Issuer: i.issuer, Serial: i.serial, NotBefore: i.notBefore, NotAfter: i.notAfter, DER: der}
 }
 
 // Parse parses the certificate with crypto/x509, which is stricter than
@@ -203,7 +223,7 @@ func (f *Filter) peer() (p *Peer, ok bool) {
 	p.noCA = !f.ctx.trusts
 	infos, ders, whole := f.ssl.chain()
 	for i, info := range infos {
-		p.Chain = append(p.Chain, Certificate{Subject: info.subject, Issuer: info.issuer, Serial: info.serial, NotBefore: info.notBefore, NotAfter: info.notAfter, DER: ders[i]})
+		p.Chain = append(p.Chain, info.certificate(ders[i]))
 	}
 	sent, copied := f.ssl.sent()
 	p.Sent = sent

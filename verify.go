@@ -312,21 +312,40 @@ func hosts(cert *C.X509) (names []string, found altNames) {
 	return names, found
 }
 
-// namesOf returns the names of a certificate in DER form.
-func namesOf(der []byte) (list []rawName, found altNames, err error) {
+// parsed calls use with the certificate in der.
+func parsed(der []byte, use func(cert *C.X509)) error {
 	certs, _, err := library{}.parseCerts(nil)
 	if err != nil {
-		return nil, altNamesUnknown, err
+		return err
 	}
 	defer certs.free()
 	if err := certs.add(library{}, der); err != nil {
-		return nil, altNamesUnknown, err
+		return err
 	}
-	list, found = rawNames(C.fssl_chain_cert(certs.stack, 0))
-	if found == altNamesUnknown {
-		return nil, found, outOfMemory("X509_get_ext_d2i", nil)
+	use(C.fssl_chain_cert(certs.stack, 0))
+	return nil
+}
+
+// namesOf returns the names of a certificate in DER form.
+func namesOf(der []byte) (list []rawName, found altNames, err error) {
+	err = parsed(der, func(cert *C.X509) { list, found = rawNames(cert) })
+	if err == nil && found == altNamesUnknown {
+		err = outOfMemory("X509_get_ext_d2i", nil)
 	}
-	return list, found, nil
+	return list, found, err
+}
+
+// infoOf returns the properties of a certificate in DER form.
+func infoOf(der []byte) (info certInfo, err error) {
+	described := false
+	err = parsed(der, func(cert *C.X509) {
+		info, described = describe(cert)
+		info.notBefore, info.notAfter = dates(cert)
+	})
+	if err == nil && !described {
+		err = outOfMemory("X509_NAME_oneline", nil)
+	}
+	return info, err
 }
 
 // ownNames returns the DNS names and IP addresses in the subjectAltName of this

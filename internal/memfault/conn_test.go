@@ -37,7 +37,8 @@ type side struct {
 	errs     []error
 	ids      []sslfilter.CertID
 	peer     *sslfilter.Peer
-	names    *sslfilter.Names // nil without a certificate, or if there was no memory
+	names    *sslfilter.Names       // nil without a certificate, or if there was no memory
+	parsed   *sslfilter.Certificate // as names
 	valid    bool
 	exported []byte
 	done     bool // done, version and alpn are recorded at the end
@@ -65,6 +66,7 @@ func (s *side) ask() {
 	s.peer = s.Peer()
 	if len(s.peer.Chain) > 0 {
 		s.names, _ = s.peer.Chain[0].Names()
+		s.parsed, _ = sslfilter.ParseCertificate(s.peer.Chain[0].DER)
 	}
 	if s.HandshakeDone() && s.Filter.Err() == nil {
 		var err error
@@ -424,6 +426,9 @@ func (s *side) hold(t *testing.T, want, other *side) {
 	require.False(t, s.done && !want.done, "the handshake should have been rejected")
 	if s.names != nil {
 		require.Equal(t, want.names, s.names)
+	}
+	if s.parsed != nil {
+		require.Equal(t, want.parsed, s.parsed)
 	}
 	if s.peer.Valid {
 		require.Equal(t, want.peer, s.peer)

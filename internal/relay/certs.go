@@ -1,55 +1,69 @@
 package relay
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"time"
+
+	"github.com/seed-014b8713/sslfilter"
 )
 
-// certificate is a certificate parsed by crypto/x509 for display. OpenSSL uses its
-// own copy.
+// certificate is a certificate as OpenSSL has parsed it.
 type certificate struct {
-	*x509.Certificate       // nil if err is set
-	err               error // of crypto/x509
+	*sslfilter.Certificate
+	names *sslfilter.Names
+
+	// shown is the same certificate as crypto/x509 has parsed it, which is only used to
+	// show its key and its signature. It is nil if unreadable is set.
+	shown      *x509.Certificate
+	unreadable error
 }
 
 // parseCertificates parses the certificates that a context has loaded.
-func parseCertificates(ders [][]byte) []certificate {
-	list := make([]certificate, len(ders))
-	for i, der := range ders {
-		c, err := x509.ParseCertificate(der)
-		list[i] = certificate{c, err}
+func parseCertificates(ders [][]byte) (list []certificate, err error) {
+	for _, der := range ders {
+		var c certificate
+		if c.Certificate, err = sslfilter.ParseCertificate(der); err != nil {
+			return nil, err
+		}
+		if c.names, err = c.Names(); err != nil {
+			return nil, err
+		}
+		c.shown, c.unreadable = c.Parse()
+		list = append(list, c)
 	}
-	return list
+	return list, nil
+}
+
+// ownCertificates returns the certificates that the relay presents to clients.
+func (st *state) ownCertificates() ([]certificate, error) {
+	var leaves [][]byte
+	for _, chain := range st.server.Chains() {
+		leaves = append(leaves, chain[0])
+	}
+	return parseCertificates(leaves)
+}
+
+// dnsNames returns the DNS names in each of the relay's certificates.
+func (st *state) dnsNames() (all [][]string) {
+	for _, own := range st.own {
+		all = append(all, own.names.DNSNames)
+	}
+	return all
 }
 
 // notAfter returns when the first of the relay's certificates expires, in Unix time, or
-// 0 if that is not known.
+// 0 if the relay has none.
 func (st *state) notAfter() (first int64) {
-	for _, own := range st.ownCertificates() {
-		if end := own.NotAfter.Unix(); first == 0 || end < first {
+	for i, own := range st.own {
+		if end := own.NotAfter.Unix(); i == 0 || end < first {
 			first = end
 		}
 	}
 	return first
-}
-
-// ownCertificates returns the certificates that the relay presents to clients, without
-// those that crypto/x509 cannot parse.
-func (st *state) ownCertificates() (own []*x509.Certificate) {
-	if st.server == nil {
-		return nil
-	}
-	for _, chain := range st.server.Chains() {
-		if list := parseCertificates(chain[:min(len(chain), 1)]); len(list) > 0 && list[0].err == nil {
-			own = append(own, list[0].Certificate)
-		}
-	}
-	return own
 }
 
 // keyOf describes a public key. If the key is too short, weak says so.
@@ -75,25 +89,38 @@ func keyOf(c *x509.Certificate) (what string, weak string) {
 
 // weakSignature describes a signature algorithm that is not secure. The signature of
 // a root certificate is never verified, so its algorithm does not matter.
-func weakSignature(c *x509.Certificate) string {
-	if selfSigned(c) {
+func weakSignature(c certificate) string {
+	if c.selfSigned() {
 		return ""
 	}
-	switch c.SignatureAlgorithm {
+	switch c.shown.SignatureAlgorithm {
 	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
-		return "a signature with " + c.SignatureAlgorithm.String()
+		return "a signature with " + c.shown.SignatureAlgorithm.String()
 	}
 	return ""
 }
 
-func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
+func (c certificate) selfSigned() bool { return c.names.Subject == c.names.Issuer }
+
+// issuedBy returns an error if another certificate is not the issuer of c.
+func (c certificate) issuedBy(issuer certificate) error {
+	switch {
+	case c.names.Issuer != issuer.names.Subject:
+		return fmt.Errorf("that is %s", c.names.Issuer)
+	case c.shown == nil || issuer.shown == nil:
+		return nil
+	}
+	return c.shown.CheckSignatureFrom(issuer.shown)
+}
 
 // soon is how long before its expiry a certificate is reported.
 const soon = 30 * 24 * time.Hour
 
 // dates describes a problem with the validity period of a certificate.
-func dates(c *x509.Certificate, now time.Time) string {
+func dates(c certificate, now time.Time) string {
 	switch {
+	case c.NotAfter.IsZero():
+		return "OpenSSL cannot read its dates"
 	case now.After(c.NotAfter):
 		return "expired on " + day(c.NotAfter)
 	case now.Before(c.NotBefore):
@@ -104,12 +131,10 @@ func dates(c *x509.Certificate, now time.Time) string {
 	return ""
 }
 
-// dayOf is day for a date that a CRL may not have.
-func dayOf(t time.Time) string {
+// day formats a date, which a CRL may not have.
+func day(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
 	}
-	return day(t)
+	return t.UTC().Format(time.DateOnly)
 }
-
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

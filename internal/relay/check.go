@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -357,8 +358,9 @@ func (r *report) identities(side string, t *config.TLS, ctx *sslfilter.Ctx, usag
 	files := config.SortedKeys(t.Identities)
 	for i, chain := range chains[max(0, len(chains)-len(files)):] {
 		what := fmt.Sprintf("%sidentities %d", side, i+1)
-		if leaf := parseCertificates(chain[:1])[0]; r.certificate(what, files[i], leaf) {
-			r.own(what, leaf.Certificate, usage)
+		for _, leaf := range r.parse(what, chain[:1]) {
+			r.certificate(what, files[i], leaf)
+			r.own(what, leaf, usage)
 		}
 	}
 }
@@ -395,7 +397,7 @@ func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage
 	if crt == "" && chain == "" && len(ctx.Chains()) > 0 {
 		return // those of identities alone
 	}
-	list := parseCertificates(ctx.Chain())
+	list := r.parse(side+"crt", ctx.Chain())
 	if len(list) == 0 {
 		if crt != "" || chain != "" {
 			r.wrong("%scrt: no certificate is sent", side)
@@ -411,68 +413,67 @@ func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage
 		if i > 0 {
 			file = "sent after it" // from the same file, or by OpenSSL from the CAs
 		}
-		if !r.certificate(what, file, c) {
-			continue
-		}
-		switch {
-		case i == 0:
-			r.own(what, c.Certificate, usage)
-		case list[i-1].err == nil:
-			before := list[i-1].Certificate
-			if err := before.CheckSignatureFrom(c.Certificate); err != nil {
-				r.weak("%s: is not the issuer of the certificate before it: %v", what, err)
-			}
+		r.certificate(what, file, c)
+		if i == 0 {
+			r.own(what, c, usage)
+		} else if err := list[i-1].issuedBy(c); err != nil {
+			r.weak("%s: is not the issuer of the certificate before it: %v", what, err)
 		}
 	}
-	if own := list[0]; len(list) == 1 && own.err == nil && !selfSigned(own.Certificate) {
-		r.note("%s: sent without an intermediate; clients need to know %s", key, own.Issuer)
+	if own := list[0]; len(list) == 1 && !own.selfSigned() {
+		r.note("%s: sent without an intermediate; clients need to know %s", key, own.names.Issuer)
 	}
 }
 
+// parse parses certificates that a context has loaded.
+func (r *report) parse(key string, ders [][]byte) []certificate {
+	list, err := parseCertificates(ders)
+	if err != nil {
+		r.wrong("%s: %v", key, err)
+	}
+	return list
+}
+
 // own checks the certificate that the relay presents.
-func (r *report) own(what string, c *x509.Certificate, usage x509.ExtKeyUsage) {
+func (r *report) own(what string, c certificate, usage x509.ExtKeyUsage) {
 	if usage == x509.ExtKeyUsageServerAuth {
-		names := append([]string(nil), c.DNSNames...)
-		for _, ip := range c.IPAddresses {
+		names := slices.Clone(c.names.DNSNames)
+		for _, ip := range c.names.IPAddresses {
 			names = append(names, ip.String())
 		}
 		r.line("      ", "names", strings.Join(names, " "))
 		if len(names) == 0 {
 			r.weak("%s: no subject alternative name, and clients no longer use the common name", what)
 		}
+		if c.names.Malformed > 0 {
+			r.weak("%s: %d names are malformed and not shown", what, c.names.Malformed)
+		}
 	}
-	if len(c.ExtKeyUsage) > 0 {
-		fits := false
-		for _, u := range c.ExtKeyUsage {
-			fits = fits || u == usage || u == x509.ExtKeyUsageAny
-		}
-		if !fits {
-			r.weak("%s: its extended key usage does not allow this use", what)
-		}
+	if c.shown != nil && len(c.shown.ExtKeyUsage)+len(c.shown.UnknownExtKeyUsage) > 0 && !slices.Contains(c.shown.ExtKeyUsage, usage) && !slices.Contains(c.shown.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		r.weak("%s: its extended key usage does not allow this use", what)
 	}
 }
 
-// certificate shows one certificate. It returns false if crypto/x509 cannot parse
-// it.
-func (r *report) certificate(what, file string, c certificate) bool {
-	if c.err != nil {
-		r.line("    ", what, file)
-		r.note("%s: cannot be displayed: %v; OpenSSL, which is less strict, decides about it", what, c.err)
-		return false
-	}
-	key, short := keyOf(c.Certificate)
+// certificate shows one certificate.
+func (r *report) certificate(what, file string, c certificate) {
 	r.line("    ", what, file)
-	r.line("      ", "subject", c.Subject.String())
-	r.line("      ", "issuer", c.Issuer.String())
-	r.line("      ", "serial", sslfilter.Hexdump(c.SerialNumber.Bytes()))
+	r.line("      ", "subject", c.names.Subject)
+	r.line("      ", "issuer", c.names.Issuer)
+	r.line("      ", "serial", sslfilter.Hexdump(c.Serial))
 	r.line("      ", "valid", day(c.NotBefore)+" to "+day(c.NotAfter))
-	r.line("      ", "key", key+", signed with "+c.SignatureAlgorithm.String())
-	for _, why := range []string{short, weakSignature(c.Certificate), dates(c.Certificate, r.now)} {
+	weak := []string{dates(c, r.now)}
+	if c.shown != nil {
+		key, short := keyOf(c.shown)
+		r.line("      ", "key", key+", signed with "+c.shown.SignatureAlgorithm.String())
+		weak = append(weak, short, weakSignature(c))
+	} else {
+		r.note("%s: its key, signature and key usage cannot be displayed: %v; OpenSSL, which is less strict, decides about it", what, c.unreadable)
+	}
+	for _, why := range weak {
 		if why != "" {
 			r.weak("%s: %s", what, why)
 		}
 	}
-	return true
 }
 
 // maxShown bounds the number of CAs that are shown.
@@ -480,14 +481,15 @@ const maxShown = 20
 
 // authorities shows the CAs that a context trusts.
 func (r *report) authorities(key, file string, ctx *sslfilter.Ctx) {
-	list := parseCertificates(ctx.CAs())
+	list := r.parse(key, ctx.CAs())
 	for i, c := range list {
 		what := fmt.Sprintf("%s %d", key, i+1)
 		if i == maxShown {
 			r.line("    ", key, fmt.Sprintf("and %d more", len(list)-i))
 			return
 		}
-		if r.certificate(what, file, c) && !c.IsCA {
+		r.certificate(what, file, c)
+		if c.shown != nil && !c.shown.IsCA {
 			r.note("%s: is not marked as a CA", what)
 		}
 	}
@@ -524,7 +526,7 @@ func (r *report) lists(key, option string, ctx *sslfilter.Ctx) (serials int) {
 		n++
 		serials += list.Serials
 		what := fmt.Sprintf("%s %d", key, n)
-		r.line("    ", what, fmt.Sprintf("%s: %d serials, issuer %s, last update %s", list.File, list.Serials, list.Issuer, dayOf(list.ThisUpdate)))
+		r.line("    ", what, fmt.Sprintf("%s: %d serials, issuer %s, last update %s", list.File, list.Serials, list.Issuer, day(list.ThisUpdate)))
 		if list.NextUpdate.IsZero() || !r.now.After(list.NextUpdate) {
 			continue
 		}

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,8 +39,8 @@ func (r *report) nameTable(sec *sections) {
 	fmt.Fprintln(w, "  name\trelay\tmode\tcertificate\tserial\texpires\tclient certs\tbackend")
 	row := func(name string, st *state) {
 		var subjects, serials, expires []string
-		for _, own := range st.ownCertificates() {
-			subjects, serials = append(subjects, own.Subject.String()), append(serials, sslfilter.Hexdump(own.SerialNumber.Bytes()))
+		for _, own := range st.own {
+			subjects, serials = append(subjects, own.names.Subject), append(serials, sslfilter.Hexdump(own.Serial))
 			expires = append(expires, day(own.NotAfter))
 		}
 		backend := "by user"
@@ -83,9 +82,9 @@ func clientCerts(t *config.TLS) string {
 // uncovered reports the server names that one of the relay's certificates does not
 // have.
 func (r *report) uncovered(st *state) {
-	own := st.ownCertificates()
 	for _, name := range st.conf.ServerNames {
-		if slices.ContainsFunc(own, func(c *x509.Certificate) bool { return !covers(c, name) }) {
+		missing := func(dnsNames []string) bool { return !servernames.Covers(dnsNames, config.NameKey(name)) }
+		if slices.ContainsFunc(st.dnsNames(), missing) {
 			r.weak("servernames: %s is not in the certificate of relay %q", name, st.conf.Name)
 		}
 	}
@@ -94,25 +93,13 @@ func (r *report) uncovered(st *state) {
 // notCommon reports the DNS names that only some of the relay's certificates have. A
 // client that asks for one of them could get a certificate that is not valid for it.
 func (r *report) notCommon(st *state) {
-	all, err := st.dnsNames()
-	if err != nil {
-		r.wrong("%v", err)
-		return
-	}
 	var reported []string
-	common := servernames.Common(all...)
-	for _, name := range slices.Concat(all...) {
+	common := servernames.Common(st.dnsNames()...)
+	for _, name := range slices.Concat(st.dnsNames()...) {
 		name = servernames.Fold(name)
 		if st.conf.ServerNames == nil && config.ValidServerName(name) && !servernames.Covers(common, name) && !slices.Contains(reported, name) {
 			reported = append(reported, name)
 			r.weak("identities: %s is not in all certificates of relay %q", name, st.conf.Name)
 		}
 	}
-}
-
-// covers reports whether a certificate is valid for a server name, or for all names of
-// a wildcard.
-func covers(c *x509.Certificate, name string) bool {
-	key := config.NameKey(name)
-	return slices.ContainsFunc(c.DNSNames, func(own string) bool { return config.NameKey(own) == key }) || c.VerifyHostname(key) == nil
 }

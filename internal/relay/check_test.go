@@ -2,6 +2,8 @@ package relay
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"net"
 	"os"
@@ -270,10 +272,49 @@ func TestCheckKeyLog(t *testing.T) {
 	require.NoFileExists(t, dir+"/nowhere")
 }
 
-// OpenSSL can use certificates that crypto/x509 rejects.
-func TestCheckSaysWhereItCannotLook(t *testing.T) {
-	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", testkit.AbsPKI("client-serneg.crt")))
-	require.Contains(t, out, "cannot be displayed")
+// odd returns the file of a certificate of the key client.key that OpenSSL can use and
+// crypto/x509 rejects, because of a URI.
+func odd(t *testing.T, notAfter time.Time, dnsNames ...string) string {
+	t.Helper()
+	alt := []asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte("http://[::1")}}
+	for _, name := range dnsNames {
+		alt = append(alt, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte(name)})
+	}
+	der, err := asn1.Marshal(alt)
+	require.NoError(t, err)
+	pem := testkit.Mint(t, x509.Certificate{
+		Subject: pkix.Name{CommonName: "odd"}, NotAfter: notAfter,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: der}},
+	})
+	_, err = x509.ParseCertificate(testkit.DER(t, pem))
+	require.Error(t, err)
+	return testkit.TempFile(t, "odd.crt", pem)
+}
+
+// Certificates are shown as OpenSSL has parsed them, also if crypto/x509 rejects them.
+func TestCheckShowsCertificatesOfOpenSSL(t *testing.T) {
+	lines := func(notAfter time.Time) string {
+		return fmt.Sprintf("crt = %q\nkey = %q", odd(t, notAfter, "a.test", "*.b.test"), testkit.AbsPKI("client.key"))
+	}
+	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, lines(time.Date(2030, 1, 15, 0, 0, 0, 0, time.UTC)))
+	for _, want := range []string{"subject        CN=odd\n", "issuer         CN=Oracle Root CA,O=Oracle Test,C=DE\n", "serial         47:11\n", " to 2030-01-15\n", "names          a.test *.b.test\n"} {
+		require.Contains(t, out, want)
+	}
+	require.Contains(t, out, "WEAK: crt 1: expires in 14 days, on 2030-01-15\n")
+	require.Contains(t, out, "note: crt 1: its key, signature and key usage cannot be displayed: ")
+	require.Contains(t, out, "note: crt: sent without an intermediate; clients need to know CN=Oracle Root CA,O=Oracle Test,C=DE\n")
+	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, lines(time.Date(2029, 1, 15, 0, 0, 0, 0, time.UTC)))
+	require.Contains(t, out, "WEAK: crt 1: expired on 2029-01-15\n")
+	_, out = check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, crt(), "clientcert = true", fmt.Sprintf("cacrt = %q", testkit.AbsPKI("client-serneg.crt")))
+	require.Contains(t, out, "cacrt 1: its key, signature and key usage cannot be displayed: x509: negative serial number")
+	require.Regexp(t, `serial +[0-9A-F:]+\n`, out)
+}
+
+// A chain in the wrong order is found too.
+func TestCheckFindsAWrongIssuerOfAnOddCertificate(t *testing.T) {
+	file := joined(t, odd(t, time.Time{}, "a.test"), testkit.AbsPKI("inter.crt"))
+	_, out := check(t, `listen = ["127.0.0.1:0"]`, `backend = "127.0.0.1:1"`, fmt.Sprintf("crt = %q\nkey = %q", file, testkit.AbsPKI("client.key")))
+	require.Contains(t, out, "WEAK: crt 2: is not the issuer of the certificate before it: that is CN=Oracle Root CA,O=Oracle Test,C=DE\n")
 }
 
 // CRLs are shown as OpenSSL has parsed them. crypto/x509 rejects the first of these.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/servernames"
 )
@@ -90,7 +89,7 @@ func newSections(l config.Listener, states []*state) (*sections, error) {
 		names := st.names
 		if len(names) == 0 && st != sec.others {
 			lack := "the certificate has no DNS name"
-			if len(st.server.Chains()) > 1 {
+			if len(st.own) > 1 {
 				lack = "there is no DNS name for which all its certificates are valid"
 			}
 			return nil, fmt.Errorf("relay %q: servernames: is missing, and %s, so no client of %v can reach the relay", st.conf.Name, lack, l.Endpoint)
@@ -139,32 +138,15 @@ func (sec *sections) named(name string) *state {
 }
 
 // serverNames returns the names for which the relay serves clients: those of the
-// configuration, or else the DNS names for which all its certificates are valid, as
-// OpenSSL has parsed them.
-func (st *state) serverNames() (names []string, err error) {
+// configuration, or else the DNS names for which all its certificates are valid.
+func (st *state) serverNames() (names []string) {
 	if st.conf.ServerNames != nil {
-		return st.conf.ServerNames, nil
+		return st.conf.ServerNames
 	}
-	all, err := st.dnsNames()
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range servernames.Common(all...) {
+	for _, name := range servernames.Common(st.dnsNames()...) {
 		if config.ValidServerName(name) {
 			names = append(names, name)
 		}
 	}
-	return names, nil
-}
-
-// dnsNames returns the DNS names in each of the relay's certificates.
-func (st *state) dnsNames() (all [][]string, err error) {
-	for _, chain := range st.server.Chains() {
-		own, err := (&sslfilter.Certificate{DER: chain[0]}).Names()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, own.DNSNames)
-	}
-	return all, nil
+	return names
 }

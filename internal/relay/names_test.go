@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
@@ -603,4 +604,29 @@ func TestNamesOfSeveralCertificatesCheck(t *testing.T) {
 	found, out := run(one, named(t, "two", []string{"rsa.test"}, where, withEC(t, "ec.test")))
 	require.Equal(t, 1, found.Errors)
 	require.Contains(t, out, `ERROR: relay "two": servernames: is missing, and there is no DNS name for which all its certificates are valid, so no client of tls:127.0.0.1:443 can reach the relay`)
+}
+
+// A certificate that only OpenSSL can parse has its row in the table, its names count, and
+// its end is the one in the counters.
+func TestNamesOfACertificateOfOpenSSL(t *testing.T) {
+	end := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
+	only := func(lines ...string) string {
+		return fmt.Sprintf("[[relay]]\nname = \"odd\"\nlisten = [\"tls:ADDR\"]\ncrt = %q\nkey = %q\n%s\n", odd(t, end, "odd.test", "*.w.test"), testkit.AbsPKI("client.key"), strings.Join(lines, "\n"))
+	}
+	one := named(t, "one", []string{"one.test"}, greeter(t, "one"))
+	f := share(t, one, only(greeter(t, "odd")))
+	for _, name := range []string{"odd.test", "x.w.test"} { // crypto/tls would reject the certificate
+		conn, err := dialWith(t, f.at, func(o *sslfilter.Options) { o.ServerName = name })
+		require.NoError(t, err)
+		testkit.Hear(t, conn, "odd\n")
+		conn.Close()
+	}
+	require.Equal(t, end.Unix(), f.relay("odd").count.notAfter.Value())
+
+	var out strings.Builder
+	Check(&out, parseShared(t, "127.0.0.1:443", one, only(`backend = "127.0.0.1:80"`, `servernames = ["odd.test", "x.w.test", "b.test"]`)), time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	require.Regexp(t, `\n  odd.test +odd +tcp +CN=odd +47:11 +2040-01-01 +not requested +plain:127.0.0.1:80\n`, out.String())
+	require.Contains(t, out.String(), `WEAK: servernames: b.test is not in the certificate of relay "odd"`)
+	require.NotContains(t, out.String(), `WEAK: servernames: odd.test`)
+	require.NotContains(t, out.String(), `WEAK: servernames: x.w.test`)
 }

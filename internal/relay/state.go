@@ -22,6 +22,7 @@ type state struct {
 	client  *sslfilter.Ctx   // nil if no backend uses TLS
 	backend *config.Endpoint // of all other users, or nil
 	users   config.Users
+	own     []certificate          // what server presents to clients
 	names   []string               // server names of the clients that it serves
 	staples []*sslfilter.Staple    // of server, with stapling: one for each certificate
 	allowed config.AllowList       // nil if all clients with a valid certificate are served
@@ -67,11 +68,12 @@ func (st *state) load(log *slog.Logger) (err error) {
 			st.server, err = st.conf.Server.NewCtx(log)
 		}
 		if err == nil {
-			st.names, err = st.serverNames()
+			st.own, err = st.ownCertificates()
 		}
 		if err != nil {
 			return err
 		}
+		st.names = st.serverNames()
 	}
 	if st.dialsTLS() {
 		if st.client, err = st.conf.Upstream.NewCtx(log); err != nil {
