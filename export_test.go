@@ -4,6 +4,7 @@ package sslfilter
 
 import (
 	"io/fs"
+	"maps"
 	"time"
 )
 
@@ -87,3 +88,21 @@ func AgeTicketKeys(k *TicketKeys, by time.Duration) {
 
 // CachedCerts returns the number of parsed certificates of clients that a context keeps.
 func CachedCerts(c *Ctx) int { return c.shared.cachedCerts() }
+
+// Newer has the version of OpenSSL that introduced a name, for the names that are
+// errors with earlier ones.
+func Newer() map[string]string {
+	all := make(map[string]string)
+	for _, names := range newer {
+		maps.Copy(all, names)
+	}
+	for _, flag := range confFlags {
+		if flag.needs != "" {
+			all[flag.name] = flag.needs
+		}
+	}
+	for _, kind := range newerKeys {
+		all[kind] = "3.5"
+	}
+	return all
+}

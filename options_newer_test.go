@@ -2,6 +2,8 @@ package sslfilter_test
 
 import (
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,5 +86,19 @@ func TestOptionsUnknownNamesNeedNoVersion(t *testing.T) {
 		require.Equal(t, option, testkit.As[*sslfilter.OptionError](t, err).Option)
 		var newer *sslfilter.VersionError
 		require.NotErrorAs(t, err, &newer)
+	}
+}
+
+// The table in docs/options.md has every name that needs a later OpenSSL, in the row of
+// its version.
+func TestDocsNewerOpenSSL(t *testing.T) {
+	rows := make(map[string]string)
+	for _, line := range readPage(t, filepath.Join("docs", "options.md")).lines {
+		if cells := strings.Split(line.text, " | "); line.section == "Abilities of later versions of OpenSSL" && len(cells) == 2 {
+			rows[strings.TrimPrefix(cells[0], "| ")] = strings.ToLower(cells[1])
+		}
+	}
+	for name, version := range sslfilter.Newer() {
+		require.Regexp(t, `\b`+regexp.QuoteMeta(strings.ToLower(name))+`\b`, rows[version], version)
 	}
 }
