@@ -58,9 +58,10 @@ type handshake struct {
 	first    []byte        // bytes of the peer that were read before the handshake
 	choosing *choosing     // set by SetChoose and SetServerSessions
 
-	store        *ServerSessions           // set by SetServerSessions and by a Listener
-	offered, ids [][]byte                  // ids of the stored sessions that were offered, and for SessionIDs; guarded by Conn.mu
-	given        []sslfilter.StoredSession // new ones that are not stored yet
+	store   *ServerSessions           // set by SetServerSessions and by a Listener
+	offered []byte                    // id of the stored session that was offered to OpenSSL; guarded by Conn.mu
+	ids     [][]byte                  // for SessionIDs; guarded by Conn.mu
+	given   []sslfilter.StoredSession // new ones that are not stored yet
 }
 
 // SetServerName sets the server name that this connection verifies and sends as

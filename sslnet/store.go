@@ -134,7 +134,9 @@ func (s *ServerSessions) call(ctx context.Context, f func(context.Context) ([]by
 	}
 }
 
-// load offers the sessions that the client asks for.
+// load offers the first session of those that the client asks for that the store has. It
+// does not load the others: a client that can resume one needs no other, and the peer has
+// proved nothing yet.
 func (s *ServerSessions) load(ctx context.Context, c *Conn, chosen *sslfilter.Ctx, hello *sslfilter.ClientHello) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout())
 	defer cancel()
@@ -150,9 +152,10 @@ func (s *ServerSessions) load(ctx context.Context, c *Conn, chosen *sslfilter.Ct
 			s.missing.Add(1)
 		default:
 			s.found.Add(1)
-			if err := c.offer(id, data); err != nil {
-				s.fail(c, fmt.Errorf("sslnet: SessionStore.Load: %w", err))
+			if err = c.offer(id, data); err == nil {
+				return
 			}
+			s.fail(c, fmt.Errorf("sslnet: SessionStore.Load: %w", err))
 		}
 		if ctx.Err() != nil {
 			return
@@ -167,8 +170,11 @@ func (c *Conn) offer(id, data []byte) error {
 	if c.filter == nil || c.closed.Load() {
 		return nil
 	}
-	c.handshake.offered = append(c.handshake.offered, id)
-	return c.filter.OfferSession(id, data)
+	err := c.filter.OfferSession(id, data)
+	if err == nil {
+		c.handshake.offered = id
+	}
+	return err
 }
 
 // collect takes the sessions that the client was given, and their ids, when the handshake is
@@ -179,8 +185,8 @@ func (c *Conn) collect() {
 		return
 	}
 	h.given = c.filter.NewSessions()
-	if c.filter.Resumed() {
-		h.ids = h.offered
+	if c.filter.Resumed() && h.offered != nil {
+		h.ids = [][]byte{h.offered}
 	}
 	for _, s := range h.given {
 		h.ids = append(h.ids, s.ID)
@@ -195,13 +201,10 @@ func (h *handshake) take() []sslfilter.StoredSession {
 }
 
 // SessionIDs returns the ids of the sessions in the SessionStore that this client can
-// resume, as far as this connection knows them: those that it was given, and, if it
-// has resumed a session, those that it offered and the store had. Before the end of
-// the handshake, the result is nil. SessionStore.Delete with all ids of a user's
-// connections makes these clients do a full handshake the next time. A client of
-// TLS 1.3 can offer several ids, and proves only that it has one of the sessions. If
-// the others belong to other clients, Delete makes these do a full handshake too. The
-// caller must not change the bytes of the ids.
+// resume, as far as this connection knows them: the one that it has resumed, and those
+// that it was given. Before the end of the handshake, the result is nil.
+// SessionStore.Delete with all ids of a user's connections makes these clients do a full
+// handshake the next time. The caller must not change the bytes of the ids.
 func (c *Conn) SessionIDs() [][]byte {
 	if !c.ready.Load() {
 		return nil

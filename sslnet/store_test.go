@@ -1,10 +1,13 @@
 package sslnet_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -205,6 +208,56 @@ func TestSessionStoreDelete(t *testing.T) {
 		require.False(t, visit())
 		require.True(t, visit())
 	})
+}
+
+// A ClientHello of TLS 1.3 can name several sessions. Only the first that the store has is loaded
+// and offered.
+func TestSessionStoreLoadsOne(t *testing.T) {
+	vector := func(n int, parts ...[]byte) []byte {
+		b := slices.Concat(parts...)
+		return append(binary.BigEndian.AppendUint64(nil, uint64(len(b)))[8-n:], b...)
+	}
+	ids := [][]byte{bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32), bytes.Repeat([]byte{3}, 32)}
+	var identities, binders [][]byte
+	for _, id := range ids {
+		identities, binders = append(identities, vector(2, id), make([]byte, 4)), append(binders, vector(1, make([]byte, 32)))
+	}
+	extensions := vector(2, []byte{0, 43}, vector(2, vector(1, []byte{3, 4})), []byte{0, 41}, vector(2, vector(2, identities...), vector(2, binders...)))
+	body := slices.Concat([]byte{3, 3}, make([]byte, 32), []byte{0}, vector(2, []byte{0x13, 2}), []byte{1, 0}, extensions)
+	hello := slices.Concat([]byte{22, 3, 1}, vector(2, []byte{1}, vector(3, body)))
+
+	ctx := testkit.Ctx(t, testkit.Server(func(o *sslfilter.Options) { o.StatefulSessions = true }))
+	for name, c := range map[string]struct {
+		data, want [][]byte // what the store has of each id, and the ids that are asked for
+		found      int64
+	}{
+		"both":          {[][]byte{[]byte("a"), []byte("b"), nil}, ids[:1], 1},
+		"not the first": {[][]byte{nil, []byte("b"), []byte("c")}, ids[:2], 1},
+		"too long":      {[][]byte{make([]byte, 1<<20), nil, []byte("c")}, ids, 2},
+		"none":          {make([][]byte, 3), ids, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked [][]byte
+			store := badStore{Store: sslsession.NewStore(0), load: func(_ context.Context, id, _ []byte) ([]byte, error) {
+				asked = append(asked, id)
+				return c.data[len(asked)-1], nil
+			}}
+			sessions := &sslnet.ServerSessions{Store: storeOf{store}}
+			below, client := joinPipe(t)
+			defer client.Close()
+			go func() {
+				client.Write(hello)
+				io.Copy(io.Discard, client)
+			}()
+			conn := sslnet.Server(below, ctx)
+			defer conn.Close()
+			require.NoError(t, conn.SetServerSessions(sessions))
+			require.Error(t, conn.Handshake(), "the ClientHello lacks extensions")
+			require.Equal(t, c.want, asked)
+			require.Equal(t, c.found, sessions.Stats().Found)
+			require.Nil(t, conn.SessionIDs())
+		})
+	}
 }
 
 // A server without a Listener resumes stored sessions too, also if its ChooseFunc chooses
