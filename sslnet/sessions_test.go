@@ -218,8 +218,25 @@ func TestSessionsOfAConn(t *testing.T) {
 		testkit.As[*sslfilter.UsageError](t, c.SetSessions(cache))
 		require.NoError(t, c.Close())
 	}
+	other := anyKey{sslsession.NewCache(10)}
+	d := &sslnet.Dialer{Ctx: testkit.Ctx(t, testkit.Client(testkit.ServerName("server.test"))), Sessions: other}
+	require.False(t, dialed(t, d, addr))
+	c := sslnet.Client(testkit.Dial(t, addr), testkit.Ctx(t, testkit.Client()))
+	require.NoError(t, c.SetSessions(other))
+	require.NoError(t, c.SessionError())
+	testkit.Exchange(t, c, "hello")
+	require.False(t, c.State().Resumed)
+	require.ErrorContains(t, c.SessionError(), "another server name")
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, c.SessionError(), sslfilter.ErrClosed)
 	a, b := joinPipe(t)
 	defer a.Close()
 	defer b.Close()
 	testkit.As[*sslfilter.UsageError](t, sslnet.Server(a, testkit.Ctx(t, testkit.Server())).SetSessions(cache))
 }
+
+// anyKey is a cache that has one key.
+type anyKey struct{ *sslsession.Cache }
+
+func (c anyKey) Get(string) *sslfilter.Session      { return c.Cache.Get("") }
+func (c anyKey) Put(_ string, s *sslfilter.Session) { c.Cache.Put("", s) }

@@ -162,6 +162,11 @@ func (c *Conn) Bits() int { return ask(c, (*sslfilter.Filter).Bits) }
 // ALPN returns the negotiated application protocol, or "" if there is none.
 func (c *Conn) ALPN() string { return ask(c, (*sslfilter.Filter).ALPN) }
 
+// SessionError returns the reason why a client did not offer the session of its
+// SessionCache to the server, or nil. It returns nil before the handshake begins, and
+// sslfilter.ErrClosed after Close. See [sslfilter.Filter.SessionError].
+func (c *Conn) SessionError() error { return ask(c, (*sslfilter.Filter).SessionError) }
+
 // ServerName returns the host name in the ClientHello (SNI), or "" if there is
 // none. A server must not trust it.
 func (c *Conn) ServerName() string { return ask(c, (*sslfilter.Filter).ServerName) }
