@@ -19,7 +19,8 @@ type SessionCache interface {
 	// only once.
 	Get(key string) *sslfilter.Session
 	// Put adds a session to those of key. If s is nil, a handshake that offered a
-	// session has failed, and Put removes all sessions of key.
+	// session has failed, or a connection of key has ended with a fatal alert, and Put
+	// removes all sessions of key.
 	Put(key string, s *sslfilter.Session)
 }
 
@@ -92,13 +93,20 @@ func (c *Conn) handshakeFailed(ctx context.Context, err error) {
 	}
 }
 
-// keep puts the sessions that the server has given into the cache. The caller holds the
-// mu of the connection.
+// keep puts the sessions that the server has given into the cache. After a fatal alert of
+// either side it removes those of the key, since the sessions of such a connection must not
+// be used again (RFC 5246 section 7.2.2, RFC 8446 section 6.2). The caller holds the mu of
+// the connection.
 func (k *caching) keep(f *sslfilter.Filter) {
-	if k.key == "" || f.Err() != nil && !f.HandshakeDone() {
-		return
-	}
-	for _, s := range f.Sessions() {
-		k.cache.Put(k.key, s)
+	err := f.Err()
+	switch {
+	case k.key == "" || err != nil && !f.HandshakeDone():
+	case errors.As(err, new(*sslfilter.Error)):
+		k.cache.Put(k.key, nil)
+		k.key = "" // so that nothing is put into the cache any more
+	default:
+		for _, s := range f.Sessions() {
+			k.cache.Put(k.key, s)
+		}
 	}
 }

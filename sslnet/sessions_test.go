@@ -86,6 +86,62 @@ func TestSessionsAfterAFailure(t *testing.T) {
 	}
 }
 
+// The sessions of a connection that ends with a fatal alert are not used again. They stay if the
+// connection ends in another way.
+func TestSessionsAfterAFatalAlert(t *testing.T) {
+	junk := append([]byte{23, 3, 3, 0, 64}, testkit.Bytes(64, 1)...)
+	for name, c := range map[string]struct {
+		end  func(client, server *sslnet.Conn) error
+		keep bool
+	}{
+		"of the client": {func(_, server *sslnet.Conn) error { return write(server.NetConn(), junk) }, false},
+		"of the server": {func(client, _ *sslnet.Conn) error { return write(client.NetConn(), junk) }, false},
+		"end":           {func(_, server *sslnet.Conn) error { return server.Close() }, true},
+		"cut":           {func(_, server *sslnet.Conn) error { return server.NetConn().Close() }, true},
+		"cut in a record": {func(_, server *sslnet.Conn) error {
+			write(server.NetConn(), junk[:20])
+			return server.NetConn().Close()
+		}, true},
+		"reset": {func(_, server *sslnet.Conn) error {
+			server.NetConn().(*net.TCPConn).SetLinger(0)
+			return server.NetConn().Close()
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				ctx, servers := testkit.Ctx(t, testkit.Server()), make(chan *sslnet.Conn, 1)
+				addr := testkit.Serve(t, testkit.Listen(t), func(below net.Conn) {
+					conn := sslnet.Server(below, ctx)
+					defer conn.Close()
+					servers <- conn
+					io.Copy(conn, conn)
+				})
+				cache := sslsession.NewCache(10)
+				d := &sslnet.Dialer{Ctx: testkit.Ctx(t, testkit.Client(testkit.UpTo(highest))), Sessions: cache}
+				conn, err := d.Dial("tcp", addr)
+				require.NoError(t, err)
+				defer conn.Close()
+				testkit.Exchange(t, conn, "hello")
+				before := cache.Len()
+				require.NotZero(t, before)
+				c.end(conn.(*sslnet.Conn), <-servers)
+				_, err = io.Copy(io.Discard, conn)
+				require.Equal(t, !c.keep, errors.As(err, new(*sslfilter.Error)), "%v", err)
+				want := 0
+				if c.keep {
+					want = before
+				}
+				require.Equal(t, want, cache.Len())
+			})
+		})
+	}
+}
+
+func write(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
 // silence accepts connections and says nothing. begun gets a value when a ClientHello arrives.
 func silence(t *testing.T) (addr string, begun <-chan bool) {
 	arrived := make(chan bool, 10)
