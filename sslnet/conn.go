@@ -127,10 +127,7 @@ func (c *Conn) fill(b []byte) (int, error) {
 	if !direct {
 		dst = c.in.room()
 	}
-	c.mu.Lock()
-	plain, err := c.receive(dst, wire, netErr)
-	answer := !c.filter.Flushed()
-	c.mu.Unlock()
+	plain, answer, err := c.decrypt(dst, wire, netErr)
 	if answer {
 		c.refused.Store(err != nil && err != io.EOF)
 		c.flushLater()
@@ -144,6 +141,15 @@ func (c *Conn) fill(b []byte) (int, error) {
 		return c.in.take(b), c.timeout(netErr)
 	}
 	return len(plain), c.timeout(netErr)
+}
+
+// decrypt passes input to the filter, and reports whether the filter has to answer the
+// peer. It also unlocks mu if a SessionCache panics.
+func (c *Conn) decrypt(dst, wire []byte, netErr error) (plain []byte, answer bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	plain, err = c.receive(dst, wire, netErr)
+	return plain, !c.filter.Flushed(), err
 }
 
 // receive feeds the filter wire and, unless netErr is nil, the end of the

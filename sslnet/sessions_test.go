@@ -142,6 +142,29 @@ func write(w io.Writer, b []byte) error {
 	return err
 }
 
+// A cache that panics leaves nothing locked.
+func TestSessionsOfAPanickingCache(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		addr := echo(t, testkit.Server()).Addr().String()
+		c := sslnet.Client(testkit.Dial(t, addr), testkit.Ctx(t, testkit.Client(testkit.UpTo(highest))))
+		require.NoError(t, c.SetSessions(panicking{}))
+		require.PanicsWithValue(t, "full", func() {
+			testkit.Say(t, c, "hello")
+			testkit.Hear(t, c, "hello")
+		})
+		testkit.Within(t, "State and Close", func() {
+			c.State()
+			c.Close()
+		})
+	})
+}
+
+// panicking is a cache whose Put panics.
+type panicking struct{}
+
+func (panicking) Get(string) *sslfilter.Session  { return nil }
+func (panicking) Put(string, *sslfilter.Session) { panic("full") }
+
 // silence accepts connections and says nothing. begun gets a value when a ClientHello arrives.
 func silence(t *testing.T) (addr string, begun <-chan bool) {
 	arrived := make(chan bool, 10)
