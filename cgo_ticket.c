@@ -208,6 +208,22 @@ static int suite_allowed(SSL *ssl, const SSL_SESSION *session)
            (secure == NULL || secure(ssl, NULL, SSL_SECOP_CIPHER_SHARED, SSL_CIPHER_get_bits(suite, NULL), 0, (void *)suite, SSL_get0_security_ex_data(ssl)) == 1);
 }
 
+/*
+ * In TLS 1.3, OpenSSL has chosen the suite of the connection before it asks for the session, and does not resume a session
+ * whose suite has another hash (RFC 8446 section 4.6.1). It finds that out only after this library has judged the session.
+ */
+static int hash_fits(SSL *ssl, const SSL_SESSION *session)
+{
+    const SSL_CIPHER *chosen = SSL_get_pending_cipher(ssl), *suite = SSL_SESSION_get0_cipher(session);
+    const EVP_MD *ours, *theirs;
+
+    if (SSL_version(ssl) != TLS1_3_VERSION || chosen == NULL || suite == NULL)
+        return 1;
+    ours = SSL_CIPHER_get_handshake_digest(chosen);
+    theirs = SSL_CIPHER_get_handshake_digest(suite);
+    return ours != NULL && theirs != NULL && EVP_MD_type(ours) == EVP_MD_type(theirs);
+}
+
 /* ------------------------------------------------------ client certificates */
 
 /*
@@ -359,7 +375,7 @@ int fssl_may_resume(SSL *ssl, SSL_SESSION *session)
     fssl_not_resumed why = FSSL_OTHER_REASON; /* if OpenSSL refuses it after this call */
     int ok;
 
-    if (!suite_allowed(ssl, session)) {
+    if (!suite_allowed(ssl, session) || !hash_fits(ssl, session)) {
         fssl_note_refusal(ssl, FSSL_SUITE_DISABLED);
         return 0;
     }

@@ -438,6 +438,11 @@ func TestTicketsNotResumed(t *testing.T) {
 		k := ticketKeys(t, one)
 		weak := func(o *sslfilter.Options) { o.CipherSuites = "TLS_AES_128_GCM_SHA256" }
 		strong := func(o *sslfilter.Options) { o.CipherSuites = "TLS_AES_256_GCM_SHA384" }
+		both := func(o *sslfilter.Options) { o.CipherSuites = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256" }
+		var otherHash sslfilter.NotResumed // in TLS 1.2 the suite of the session is used
+		if highest == sslfilter.VersionTLS13 {
+			otherHash = sslfilter.NotResumedCipher
+		}
 		revoked := testkit.TempFile(t, "crl.pem", testkit.CRL(t, testkit.Cert(t, "client.crt").SerialNumber.Int64()))
 		for name, c := range map[string]struct {
 			first, second sslfilter.Options
@@ -455,6 +460,9 @@ func TestTicketsNotResumed(t *testing.T) {
 			"another certificate": {first: testkit.Server(sharing(k)), second: testkit.ServerOf("server-inter", sharing(k)), want: sslfilter.NotResumedOtherContext},
 			"another suite": {first: testkit.Server(sharing(k), testkit.Cipher("ECDHE-RSA-AES128-GCM-SHA256"), weak), second: testkit.Server(sharing(k), testkit.Cipher("ECDHE-RSA-AES256-GCM-SHA384"), strong),
 				want: sslfilter.NotResumedCipher},
+			"another hash":                     {first: testkit.Server(sharing(k), weak), second: testkit.Server(sharing(k), both), want: otherHash},
+			"another hash, with a certificate": {first: testkit.Asking(resuming(k), weak), second: testkit.Asking(resuming(k), both), crt: "client.crt", key: "client.key", want: otherHash},
+			"more suites":                      {first: testkit.Server(sharing(k), weak), second: testkit.Server(sharing(k), func(o *sslfilter.Options) { o.CipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384" })},
 			"another policy": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k), depth(1)), crt: "client.crt", key: "client.key",
 				want: sslfilter.NotResumedOtherContext},
 			"certificate": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), crt: "client.crt", key: "client.key"},
