@@ -100,14 +100,10 @@ func (f *Filter) SetALPN(protocols ...string) error {
 
 // wantedName returns the name that this client verifies.
 func (f *Filter) wantedName() string {
-	o := &f.ctx.opts
-	switch {
-	case f.name != "":
+	if f.name != "" {
 		return f.name
-	case o.ServerName != "":
-		return o.ServerName
 	}
-	return o.SNI
+	return f.ctx.opts.nameToVerify()
 }
 
 // setName sets the name to send, and the name to verify unless
@@ -123,30 +119,39 @@ func (f *Filter) setName(sni string, name serverName) error {
 // there is a name to verify.
 func (f *Filter) nameFromOptions() (bool, error) {
 	o := &f.ctx.opts
-	sni := sentName(o.SNI)
-	verify := o.ServerName
-	if verify == "" {
-		verify = o.SNI
-	}
+	verify := o.nameToVerify()
 	if verify == "" {
 		return false, nil
 	}
-	if o.InsecureSkipVerify {
-		if sni == "" && o.SNI == "" {
-			if name, err := parseServerName(verify); err == nil {
-				sni = name.host
-			}
+	var name serverName
+	if !o.InsecureSkipVerify {
+		var err error
+		if name, err = parseServerName(verify); err != nil {
+			return false, err
 		}
-		return true, f.ssl.setName(sni, serverName{})
 	}
-	name, err := parseServerName(verify)
+	return true, f.ssl.setName(o.nameToSend(), name)
+}
+
+// nameToVerify returns the name that the options verify.
+func (o *Options) nameToVerify() string {
+	if o.ServerName != "" {
+		return o.ServerName
+	}
+	return o.SNI
+}
+
+// nameToSend returns the name that the options send: SNI or, if that is empty,
+// ServerName.
+func (o *Options) nameToSend() string {
+	if o.SNI != "" {
+		return sentName(o.SNI)
+	}
+	name, err := parseServerName(o.ServerName)
 	if err != nil {
-		return false, err
+		return ""
 	}
-	if o.SNI == "" {
-		sni = name.host
-	}
-	return true, f.ssl.setName(sni, name)
+	return name.host
 }
 
 // sentName returns sni as it is sent: "" for an address, and without a final

@@ -208,7 +208,7 @@ func (f *Filter) bind() (b [bindingSize]byte) {
 	if protocols == nil {
 		protocols = o.ALPN
 	}
-	sni := o.SNI
+	sni := o.nameToSend()
 	if f.name != "" {
 		sni = f.sni
 	}

@@ -404,6 +404,13 @@ func TestSessionsKey(t *testing.T) {
 	require.Equal(t, key(func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }), f.SessionKey())
 	require.NoError(t, f.SetServerName("server.test"))
 	require.NotEqual(t, same, f.SessionKey())
+	for _, name := range []string{"localhost", "127.0.0.1"} {
+		f = testkit.Filter(t, testkit.Client(testkit.ServerName("")))
+		require.NoError(t, f.SetServerName(name))
+		require.Equal(t, key(testkit.ServerName(name)), f.SessionKey(), "the same name, from the options and from SetServerName")
+		require.Equal(t, key(testkit.ServerName(name)), key(testkit.ServerName(name), func(o *sslfilter.Options) { o.SNI = name }))
+	}
+	require.NotEqual(t, key(testkit.ServerName("127.0.0.1")), key(testkit.ServerName("127.0.0.1"), func(o *sslfilter.Options) { o.SNI = "localhost" }))
 	sending := testkit.Client(func(o *sslfilter.Options) { o.SNI = "sent.test" })
 	one, two := testkit.Filter(t, sending), testkit.Filter(t, sending)
 	require.NoError(t, one.SetServerName("server.test"))
