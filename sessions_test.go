@@ -376,6 +376,7 @@ func TestSessionsKey(t *testing.T) {
 	require.Len(t, same, 64)
 	require.Equal(t, same, key())
 	require.Equal(t, same, key(func(o *sslfilter.Options) { o.CACrt, o.CACrtMem = "", [][]byte{testkit.PKIBytes(t, "root.crt")} }))
+	require.Equal(t, key(trustingMem(t, "root.crt", "other.crt")), key(trustingMem(t, "other.crt", "root.crt")), "the order of the CAs does not matter")
 	seen := map[string]string{same: "the default"}
 	for name, change := range map[string]testkit.Change{
 		"the name":            testkit.ServerName("server.test"),

@@ -431,6 +431,16 @@ func TestTicketKeysErrors(t *testing.T) {
 	require.NoError(t, accepted(testkit.Asking(clients, conf("NumTickets", "1", "Options", "SessionTicket"))))
 }
 
+// trustingMem returns a change that trusts CAs, in this order.
+func trustingMem(t *testing.T, files ...string) testkit.Change {
+	return func(o *sslfilter.Options) {
+		o.CACrt, o.CACrtMem = "", nil
+		for _, file := range files {
+			o.CACrtMem = append(o.CACrtMem, testkit.PKIBytes(t, file))
+		}
+	}
+}
+
 // State says why a session was not resumed.
 func TestTicketsNotResumed(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
@@ -465,6 +475,10 @@ func TestTicketsNotResumed(t *testing.T) {
 			"more suites":                      {first: testkit.Server(sharing(k), weak), second: testkit.Server(sharing(k), func(o *sslfilter.Options) { o.CipherSuites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384" })},
 			"another policy": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k), depth(1)), crt: "client.crt", key: "client.key",
 				want: sslfilter.NotResumedOtherContext},
+			"CAs in another order": {first: testkit.Asking(resuming(k), trustingMem(t, "root.crt", "other.crt")), second: testkit.Asking(resuming(k), trustingMem(t, "other.crt", "root.crt")),
+				crt: "client.crt", key: "client.key"},
+			"another CA too": {first: testkit.Asking(resuming(k), trustingMem(t, "root.crt")), second: testkit.Asking(resuming(k), trustingMem(t, "root.crt", "other.crt")),
+				crt: "client.crt", key: "client.key", want: sslfilter.NotResumedOtherContext},
 			"certificate": {first: testkit.Asking(resuming(k)), second: testkit.Asking(resuming(k)), crt: "client.crt", key: "client.key"},
 			"revoked": {first: testkit.Asking(resuming(k), crl(testkit.PKI("crl.pem"))), second: testkit.Asking(resuming(k), crl(revoked)), crt: "client.crt", key: "client.key",
 				want: sslfilter.NotResumedClientCert},

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -175,7 +176,9 @@ func (h *ctxHandle) trust(cas certList, announce bool) error {
 	})
 }
 
-// trusted returns the certificates in the trust store, in DER form.
+// trusted returns the certificates in the trust store, in DER form. They are sorted,
+// because their order in the store depends on the version of OpenSSL and on the order in
+// which they were added, and has no meaning.
 func (h *ctxHandle) trusted() (list [][]byte) {
 	defer runtime.KeepAlive(h)
 	stack := C.fssl_ctx_cas(h.ptr)
@@ -186,5 +189,6 @@ func (h *ctxHandle) trusted() (list [][]byte) {
 	for i := range int(C.fssl_certs_num(stack)) {
 		list = append(list, der(C.fssl_chain_cert(stack, C.int(i))))
 	}
+	slices.SortFunc(list, bytes.Compare)
 	return list
 }
