@@ -85,6 +85,8 @@ func (s *Server) apply(p *plan) {
 			s.log.Error("sessions.ticket-keys: the keys stay as they are", "error", err)
 		}
 		clear(p.keys)
+	} else {
+		s.keys.file = nil // the keys are wiped when the last context that has them is freed
 	}
 	for i, r := range p.relays {
 		st := p.states[i]

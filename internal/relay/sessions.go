@@ -78,8 +78,8 @@ func (s *Server) closeSessions() {
 
 // keyring has the ticket keys that relays share.
 type keyring struct {
-	shared Sessions             // nil without sessions.redis
-	file   sslfilter.TicketKeys // of sessions.ticket-keys
+	shared Sessions              // nil without sessions.redis
+	file   *sslfilter.TicketKeys // of sessions.ticket-keys; nil without them
 }
 
 // stored returns the stored sessions of a relay, or nil if its sessions are in tickets.
@@ -114,7 +114,10 @@ func (k *keyring) of(c *config.Sessions, name string, own *sslfilter.TicketKeys)
 		}
 		return keys, nil
 	case c.TicketKeys != "":
-		return &k.file, nil
+		if k.file == nil {
+			k.file = new(sslfilter.TicketKeys)
+		}
+		return k.file, nil
 	}
 	return own, nil
 }

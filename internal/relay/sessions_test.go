@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -108,6 +110,31 @@ func TestSessionsTicketKeys(t *testing.T) {
 		require.EqualValues(t, 1, one.Server.all()[0].count.notResumed[sslfilter.NotResumedUnknownKey].Value())
 		require.True(t, resumes(one, one))
 	})
+}
+
+// A reload without the file of keys forgets its keys, and a later reload can bring a file back.
+func TestSessionsTicketKeysRemoved(t *testing.T) {
+	file := write(t, t.TempDir()+"/keys", bytes.Repeat([]byte{1}, sslfilter.TicketKeySize))
+	relay := relayTable(`listen = ["tls:127.0.0.1:0"]`, crt(), fmt.Sprintf("backend = %q", backend(t, testkit.Echo)))
+	with := fmt.Sprintf("[sessions]\nticket-keys = %q\n", file) + relay
+	f := startAll(t, with)
+	visit := visitor(t, sslfilter.VersionTLS13)
+	require.False(t, visit(f.addr()))
+	require.True(t, visit(f.addr()))
+	keys := weak.Make(f.Server.keys.file)
+	require.NotNil(t, keys.Value())
+
+	require.NoError(t, reload(t, f, relay))
+	require.False(t, visit(f.addr()))
+	require.True(t, visit(f.addr()))
+	testkit.Eventually(t, func() bool {
+		runtime.GC()
+		return keys.Value() == nil
+	}, "the keys of the file are not in use any more")
+
+	require.NoError(t, reload(t, f, with))
+	require.False(t, visit(f.addr()))
+	require.True(t, visit(f.addr()))
 }
 
 func TestSessionsTicketKeysCheck(t *testing.T) {
