@@ -56,12 +56,13 @@ func (k *TicketKeys) Set(keys ...[TicketKeySize]byte) error {
 		return &UsageError{"Set", fmt.Sprintf("%d ticket keys are given; %d are possible", len(keys), maxTicketKeys)}
 	}
 	names := make(map[[16]byte]int)
-	for i, key := range keys {
-		name := [16]byte(key[:])
+	for i := range keys {
+		key := &keys[i] // not a copy, which would stay in memory
+		name := [16]byte(key[:16])
 		switch {
 		case names[name] > 0:
 			return &UsageError{"Set", fmt.Sprintf("ticket keys %d and %d have the same name", names[name], i+1)}
-		case key == [TicketKeySize]byte{}:
+		case *key == [TicketKeySize]byte{}:
 			return &UsageError{"Set", fmt.Sprintf("ticket key %d consists of zeros", i+1)}
 		}
 		names[name] = i + 1
@@ -117,28 +118,48 @@ func ParseTicketKeys(file []byte) ([][TicketKeySize]byte, error) {
 		return nil, fmt.Errorf("the file has %d ticket keys; %d are possible", len(lines), maxTicketKeys)
 	}
 	keys := make([][TicketKeySize]byte, len(lines))
-	for i, line := range lines {
-		if text {
-			raw, err := base64.StdEncoding.DecodeString(string(line))
-			if err != nil {
-				return nil, fmt.Errorf("line %d is not in Base64", i+1)
-			}
-			if len(raw) != TicketKeySize {
-				return nil, fmt.Errorf("line %d has a key of %d bytes; a ticket key has %d", i+1, len(raw), TicketKeySize)
-			}
-			copy(keys[i][:16], raw) // haproxy has the key for AES first
-			copy(keys[i][16:48], raw[48:])
-			copy(keys[i][48:], raw[16:48])
-			clear(raw)
-			continue
+	if text {
+		if err := parseTicketLines(keys, lines); err != nil {
+			clear(keys)
+			return nil, err
 		}
-		keys[i] = [TicketKeySize]byte(line)
+		return keys, nil
 	}
-	if n := len(keys); text && n > 1 {
-		encrypting := keys[n-2]
-		keys = slices.Insert(slices.Delete(keys, n-2, n-1), 0, encrypting)
+	for i, line := range lines {
+		copy(keys[i][:], line)
 	}
 	return keys, nil
+}
+
+// parseTicketLines sets keys to those in the lines of a file of haproxy. It leaves no
+// copy of a key in memory.
+func parseTicketLines(keys [][TicketKeySize]byte, lines [][]byte) error {
+	var buf []byte
+	defer func() { clear(buf) }()
+	for i, line := range lines {
+		if n := base64.StdEncoding.DecodedLen(len(line)); n > len(buf) {
+			clear(buf)
+			buf = make([]byte, n)
+		}
+		n, err := base64.StdEncoding.Decode(buf, line)
+		if err != nil {
+			return fmt.Errorf("line %d is not in Base64", i+1)
+		}
+		if n != TicketKeySize {
+			return fmt.Errorf("line %d has a key of %d bytes; a ticket key has %d", i+1, n, TicketKeySize)
+		}
+		at := i
+		switch last := len(keys) - 1; { // the second to last key encrypts, and is the first of the result
+		case i == last-1:
+			at = 0
+		case i < last-1:
+			at = i + 1
+		}
+		copy(keys[at][:16], buf) // haproxy has the key for AES first
+		copy(keys[at][16:48], buf[48:])
+		copy(keys[at][48:], buf[16:48])
+	}
+	return nil
 }
 
 // resumes reports whether a server resumes sessions.

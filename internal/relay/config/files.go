@@ -25,26 +25,43 @@ func ReadRegular(file string, limit int64) ([]byte, error) {
 		return nil, withoutPath(err)
 	}
 	defer f.Close()
-	switch info, err := f.Stat(); {
+	info, err := f.Stat()
+	switch {
 	case err != nil:
 		return nil, withoutPath(err)
 	case !info.Mode().IsRegular():
 		return nil, errNotRegular
 	}
-	return readLimited(f, limit)
+	return readLimited(f, info.Size(), limit)
 }
 
-// readLimited reads at most limit bytes.
-func readLimited(f io.Reader, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("more than %d bytes", limit)
+// readLimited reads at most limit bytes. size is the expected number. A file may have
+// secrets, so no copy of them is left in memory: a buffer that becomes too small, and the
+// one of an error, are overwritten.
+func readLimited(f io.Reader, size, limit int64) ([]byte, error) {
+	data := make([]byte, 0, min(size, limit)+1)
+	for {
+		n, err := f.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case int64(len(data)) > limit:
+			clear(data)
+			return nil, fmt.Errorf("more than %d bytes", limit)
+		case err == io.EOF:
+			return data, nil
+		case err != nil:
+			clear(data)
+			return nil, withoutPath(err)
+		case len(data) == cap(data):
+			grown := append(make([]byte, 0, min(2*int64(cap(data))+minRead, limit+1)), data...)
+			clear(data)
+			data = grown
+		}
 	}
-	if err != nil {
-		return nil, withoutPath(err)
-	}
-	return data, nil
 }
+
+// minRead is the least number of bytes by which the buffer of readLimited grows.
+const minRead = 512
 
 // withoutPath removes the name of the file, which is already in the error of the key.
 func withoutPath(err error) error {

@@ -16,7 +16,7 @@ func Load(file string) (*Config, error) {
 		return nil, fmt.Errorf("sslrelay: configuration: %w", err)
 	}
 	defer f.Close()
-	data, err := readLimited(f, maxConfig)
+	data, err := readLimited(f, minRead, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("sslrelay: configuration %s: %w", file, err)
 	}

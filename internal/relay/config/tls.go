@@ -286,10 +286,13 @@ func readPassphrase(file string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
-	if err != nil {
+	data := make([]byte, maxPassphrase) // one buffer, so that no copy is left in memory
+	n, err := io.ReadFull(f, data)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		clear(data)
 		return nil, err
 	}
+	data = data[:n]
 	if end := bytes.IndexAny(data, "\r\n"); end >= 0 {
 		clear(data[end:])
 		data = data[:end]
