@@ -542,6 +542,7 @@ void fssl_ticket_keys_free(fssl_ticket_keys *k);
 void fssl_ticket_keys_set(fssl_ticket_keys *k, const unsigned char *keys, size_t n);
 int fssl_ctx_cached_certs(SSL_CTX *ctx);
 void fssl_ticket_keys_age(fssl_ticket_keys *k, int64_t seconds);
+int fssl_ticket_keys_count(fssl_ticket_keys *k);
 int fssl_ctx_use_ticket_keys(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *lib, int clients, fssl_errors *errs);
 void fssl_ctx_store_sessions(SSL_CTX *ctx);
 int fssl_conn_offer_stored(fssl_conn *c, const unsigned char *id, size_t id_len, const unsigned char *data, size_t len);

@@ -77,6 +77,22 @@ void fssl_ticket_keys_age(fssl_ticket_keys *k, int64_t seconds)
     CRYPTO_THREAD_unlock(k->lock);
 }
 
+/* For tests: returns the number of keys, or -1 if something is left of the keys that were removed. */
+int fssl_ticket_keys_count(fssl_ticket_keys *k)
+{
+    const unsigned char *p = (const unsigned char *)k->key;
+    size_t i;
+    int n;
+
+    CRYPTO_THREAD_read_lock(k->lock);
+    n = k->n;
+    for (i = (size_t)n * sizeof(*k->key); i < sizeof(k->key); i++)
+        if (p[i] != 0)
+            n = -1;
+    CRYPTO_THREAD_unlock(k->lock);
+    return n;
+}
+
 static int random_bytes(const fssl_lib *lib, unsigned char *buf, size_t len, int private)
 {
 #ifdef FSSL_OPENSSL_111

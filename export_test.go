@@ -86,6 +86,16 @@ func AgeTicketKeys(k *TicketKeys, by time.Duration) {
 	}
 }
 
+// CountTicketKeys returns the number of keys, or -1 if something is left of the keys that
+// were removed.
+func CountTicketKeys(k *TicketKeys) int {
+	h, err := k.handle()
+	if err != nil {
+		return -1
+	}
+	return h.count()
+}
+
 // CachedCerts returns the number of parsed certificates of clients that a context keeps.
 func CachedCerts(c *Ctx) int { return c.shared.cachedCerts() }
 

@@ -46,6 +46,13 @@ func (h *ticketKeysHandle) age(by time.Duration) {
 	C.fssl_ticket_keys_age(h.ptr, C.int64_t(by/time.Second))
 }
 
+// count returns the number of keys, for tests. It returns -1 if something is left of
+// the keys that were removed.
+func (h *ticketKeysHandle) count() int {
+	defer runtime.KeepAlive(h)
+	return int(C.fssl_ticket_keys_count(h.ptr))
+}
+
 // useTicketKeys makes the context encrypt its tickets with keys. If clients is true,
 // a ticket also contains the certificates of the client.
 func (h *ctxHandle) useTicketKeys(keys *ticketKeysHandle, clients bool) error {

@@ -216,6 +216,32 @@ func TestTicketKeysSet(t *testing.T) {
 	}
 }
 
+// Nothing is left in memory of a key that was replaced or is too old.
+func TestTicketKeysAreOverwritten(t *testing.T) {
+	var many [][80]byte
+	for i := range 16 {
+		many = append(many, ticketKey(string(rune('a'+i))))
+	}
+	k := ticketKeys(t, many...)
+	require.Equal(t, 16, sslfilter.CountTicketKeys(k))
+	for _, n := range []int{3, 1} {
+		require.NoError(t, k.Set(many[16-n:]...))
+		require.Equal(t, n, sslfilter.CountTicketKeys(k))
+	}
+
+	k = ticketKeys(t)
+	require.Zero(t, sslfilter.CountTicketKeys(k))
+	ctx, v := testkit.Ctx(t, testkit.Server(sharing(k))), visiting(t, sslfilter.VersionTLS13, "", "")
+	for i, c := range []struct {
+		age  time.Duration
+		want int
+	}{{0, 1}, {2 * time.Hour, 2}, {2 * time.Hour, 2}, {time.Hour, 2}, {4 * time.Hour, 1}, {2 * time.Hour, 2}, {-time.Hour, 3}, {-4 * time.Hour, 1}} {
+		sslfilter.AgeTicketKeys(k, c.age)
+		v.visit(t, ctx)
+		require.Equal(t, c.want, sslfilter.CountTicketKeys(k), "%d", i)
+	}
+}
+
 // A ticket that is forged, cut, too long or not a ticket leads to a full handshake.
 func TestTicketKeysForeignTickets(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
