@@ -81,18 +81,45 @@ func resumeAtEachOther(t *testing.T, ours, theirs string) {
 	}
 }
 
-// nginx with the same key and certificate resumes our sessions, and we resume those of nginx.
-func TestTicketsOfNginx(t *testing.T) {
+// nginxAndUs starts nginx with lines of configuration and returns its address, and options of a
+// server that has the same keys and the same certificate.
+func nginxAndUs(t *testing.T, lines string) (theirs string, ours sslfilter.Options) {
+	t.Helper()
 	one, two := ticketKey("one"), ticketKey("two")
-	crt, key := testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key")
 	port := freePort(t)
-	nginx(t, port, fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.2 TLSv1.3; ssl_prefer_server_ciphers on; ssl_session_ticket_key %s; ssl_session_ticket_key %s;",
-		crt, key, testkit.TempFile(t, "one.key", one[:]), testkit.TempFile(t, "two.key", two[:])))
+	nginx(t, port, fmt.Sprintf("ssl_certificate %s; ssl_certificate_key %s; ssl_protocols TLSv1.2 TLSv1.3; %s ssl_session_ticket_key %s; ssl_session_ticket_key %s;",
+		testkit.AbsPKI("server.crt"), testkit.AbsPKI("server.key"), lines, testkit.TempFile(t, "one.key", one[:]), testkit.TempFile(t, "two.key", two[:])))
 	keys, err := sslfilter.NewTicketKeys()
 	require.NoError(t, err)
 	require.NoError(t, keys.Set(two, one))
-	ours := webServer(t, testkit.Server(func(o *sslfilter.Options) { o.TicketKeys = keys }))
-	resumeAtEachOther(t, ours, "127.0.0.1:"+port)
+	return "127.0.0.1:" + port, testkit.Server(func(o *sslfilter.Options) { o.TicketKeys = keys })
+}
+
+// nginx with the same key and certificate resumes our sessions, and we resume those of nginx, if both
+// choose the cipher suite in the same way.
+func TestTicketsOfNginx(t *testing.T) {
+	for name, noHonor := range map[string]bool{"ssl_prefer_server_ciphers on;": false, "": true} {
+		t.Run(name, func(t *testing.T) {
+			theirs, o := nginxAndUs(t, name)
+			o.NoHonor = noHonor
+			resumeAtEachOther(t, webServer(t, o), theirs)
+		})
+	}
+}
+
+// By default, nginx follows the client's order of cipher suites and we follow ours. The client of this
+// test begins its list with a suite with SHA-256, and our list begins with one with SHA-384. In TLS 1.3,
+// neither server can then resume the sessions of the other.
+func TestTicketsOfNginxWithAnotherOrder(t *testing.T) {
+	theirs, o := nginxAndUs(t, "")
+	ours := webServer(t, o)
+	for _, way := range [][]string{{theirs, ours}, {ours, theirs}} {
+		cache := tls.NewLRUClientSessionCache(1)
+		require.False(t, fetched(t, way[0], tls.VersionTLS13, cache))
+		require.True(t, fetched(t, way[0], tls.VersionTLS13, cache))
+		require.False(t, fetched(t, way[1], tls.VersionTLS13, cache))
+		require.True(t, fetched(t, way[1], tls.VersionTLS13, cache))
+	}
 }
 
 // The keys of a file of haproxy are those with which it encrypts. haproxy binds its sessions to
