@@ -31,6 +31,11 @@ type SessionStore interface {
 	// with the ids of Conn.SessionIDs, so that a client has to make a full
 	// handshake. A Store of the same session that arrives later must not bring it
 	// back: Store runs after the handshake, and may be slow.
+	//
+	// A handshake that has loaded the session before Delete can still resume it, and
+	// gives the client a new session. A program that logs a user out also calls Delete
+	// with the ids of connections of this user that resume a session later. The Listener
+	// does not call Delete after a fatal alert.
 	Delete(ctx context.Context, id []byte) error
 }
 
