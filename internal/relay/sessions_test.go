@@ -3,8 +3,11 @@ package relay
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 	"weak"
@@ -76,6 +79,46 @@ func TestSessionsSurviveAReload(t *testing.T) {
 				}
 			})
 		}
+	})
+}
+
+// A client whose session is resumed is looked for in the allow-clients of this moment.
+func TestSessionsOfAllowedClients(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		var reached atomic.Int32
+		echo := backend(t, func(conn net.Conn) {
+			reached.Add(1)
+			testkit.Echo(conn)
+		})
+		text := func(allowed string) string {
+			return relayTable(`listen = ["tls:127.0.0.1:0"]`, requiring(allowed), "resume-client-cert = true\n", fmt.Sprintf("backend = %q", echo))
+		}
+		f := startAll(t, text("cn:client EC"))
+		ctx, cache := testkit.Ctx(t, testkit.Client(testkit.UpTo(highest), withCert)), sslsession.NewCache(8)
+		visit := func(allowed bool) (resumed bool) {
+			conn := sslnet.Client(testkit.Dial(t, f.addr()), ctx)
+			defer conn.Close()
+			require.NoError(t, conn.SetSessions(cache))
+			require.NoError(t, conn.Handshake())
+			resumed = conn.State().Resumed
+			if allowed {
+				testkit.Exchange(t, conn, "hello")
+			} else {
+				_, err := io.ReadAll(conn)
+				require.Error(t, err, "the end is not an orderly one")
+			}
+			return resumed
+		}
+		require.False(t, visit(true))
+		require.True(t, visit(true))
+		require.NoError(t, reload(t, f, text("cn:client valid")))
+		require.True(t, visit(false), "the certificate is valid, and the client is not allowed any more")
+		require.EqualValues(t, 1, f.count(func(c *counters) value64 { return &c.certDenied }))
+		f.logs(`error="the client is not in allow-clients"`)
+		require.EqualValues(t, 2, reached.Load())
+		require.NoError(t, reload(t, f, text("cn:client EC")))
+		visit(true)
+		require.EqualValues(t, 3, reached.Load())
 	})
 }
 
