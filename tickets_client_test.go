@@ -26,7 +26,7 @@ func resuming(k *sslfilter.TicketKeys) testkit.Change {
 }
 
 // meet connects to a server of ctx and returns it. The connection may fail.
-func (v *visitor) meet(t *testing.T, ctx *sslfilter.Ctx) (*sslfilter.Filter, testkit.GoPeer) {
+func (v *visitor) meet(t testing.TB, ctx *sslfilter.Ctx) (*sslfilter.Filter, testkit.GoPeer) {
 	t.Helper()
 	f := testkit.FilterOf(t, ctx)
 	return f, testkit.TalkToGo(t, f, false, v.config)

@@ -6,7 +6,9 @@ import (
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/binary"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,19 +18,36 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
+// openTicket returns the encrypted part of a ticket of key: the session, and padding.
+func openTicket(t testing.TB, key [80]byte, ticket []byte) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(key[48:])
+	require.NoError(t, err)
+	text := bytes.Clone(ticket[32 : len(ticket)-32])
+	cipher.NewCBCDecrypter(block, ticket[16:32]).CryptBlocks(text, text)
+	return text
+}
+
+// sealTicket returns a ticket of key with a session and padding in it, as anybody who has the key
+// can make it.
+func sealTicket(t testing.TB, key [80]byte, text []byte) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(key[48:])
+	require.NoError(t, err)
+	ticket := slices.Concat(key[:16], make([]byte, 16), text)
+	cipher.NewCBCEncrypter(block, ticket[16:32]).CryptBlocks(ticket[32:], text)
+	mac := hmac.New(sha256.New, key[16:48])
+	mac.Write(ticket)
+	return mac.Sum(ticket)
+}
+
 // rewritten returns a function that changes the session in a ticket of key, as a server that has the
 // key could.
 func rewritten(t *testing.T, key [80]byte, change func(session []byte)) func([]byte) []byte {
 	return func(ticket []byte) []byte {
-		block, err := aes.NewCipher(key[48:])
-		require.NoError(t, err)
-		iv, text := ticket[16:32], ticket[32:len(ticket)-32]
-		cipher.NewCBCDecrypter(block, iv).CryptBlocks(text, text)
+		text := openTicket(t, key, ticket)
 		change(text)
-		cipher.NewCBCEncrypter(block, iv).CryptBlocks(text, text)
-		mac := hmac.New(sha256.New, key[16:48])
-		mac.Write(ticket[:len(ticket)-32])
-		return mac.Sum(ticket[:len(ticket)-32])
+		return sealTicket(t, key, text)
 	}
 }
 
@@ -123,4 +142,76 @@ func TestTicketsAreNotBound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// padded returns b with the padding of CBC.
+func padded(b []byte) []byte {
+	n := aes.BlockSize - len(b)%aes.BlockSize
+	return append(bytes.Clone(b), bytes.Repeat([]byte{byte(n)}, n)...)
+}
+
+// appData returns the application data in a session in DER form, and the session with other data.
+func appData(t testing.TB, session, other []byte) (data, changed []byte) {
+	t.Helper()
+	var fields []asn1.RawValue
+	_, err := asn1.Unmarshal(session, &fields)
+	require.NoError(t, err)
+	i := slices.IndexFunc(fields, func(v asn1.RawValue) bool { return v.Class == asn1.ClassContextSpecific && v.Tag == 18 })
+	require.GreaterOrEqual(t, i, 0)
+	_, err = asn1.Unmarshal(fields[i].Bytes, &data)
+	require.NoError(t, err)
+	fields[i].Bytes, err = asn1.Marshal(other)
+	require.NoError(t, err)
+	fields[i].FullBytes = nil
+	changed, err = asn1.Marshal(fields)
+	require.NoError(t, err)
+	return data, changed
+}
+
+// Invariant: whatever is in an authentic ticket of a client with a certificate (data is the session,
+// or only the data that this library adds to it), there is no panic, and a handshake that completes
+// has a valid client.
+func FuzzClientTicket(f *testing.F) {
+	key := ticketKey("one")
+	ctx := testkit.Ctx(f, testkit.Requiring(resuming(ticketKeys(f, key))))
+	visitors, sessions := make(map[bool]*visitor), make(map[bool][]byte)
+	for _, tls13 := range []bool{false, true} {
+		v := visiting(f, map[bool]sslfilter.Version{false: sslfilter.VersionTLS12, true: sslfilter.VersionTLS13}[tls13], "client.crt", "client.key")
+		require.False(f, v.visit(f, ctx))
+		text := openTicket(f, key, v.ticket(f, nil))
+		session := text[:len(text)-int(text[len(text)-1])]
+		visitors[tls13], sessions[tls13] = v, session
+		f.Add(tls13, true, session)
+		good, _ := appData(f, session, nil)
+		certs := good[1+3+8+3:]
+		longer := bytes.Clone(good)
+		longer[len(good)-len(certs)] = 0xff // the length of the first certificate
+		for _, data := range [][]byte{nil, good, good[:1], good[:4], good[:12], good[:15], good[:len(good)-1], append(bytes.Clone(good), 0, 0, 0), longer,
+			append(bytes.Clone(good[:15]), bytes.Repeat(certs, 12)...), append([]byte{1, 0, 0, 0, 0, 0, 0}, certs...)} {
+			f.Add(tls13, false, data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, tls13, whole bool, data []byte) {
+		session := data
+		if !whole {
+			_, session = appData(t, sessions[tls13], data)
+		}
+		if len(session) > 14<<10 { // has to fit into a ClientHello
+			return
+		}
+		v := &visitor{config: visitors[tls13].config.Clone(), session: visitors[tls13].session}
+		v.config.ClientSessionCache = v
+		v.ticket(t, func([]byte) []byte { return sealTicket(t, key, padded(session)) })
+		server, peer := v.meet(t, ctx)
+		require.False(t, sslfilter.ErrorQueued())
+		require.Equal(t, server.HandshakeDone(), server.ClientCertValid())
+		if genuine, _ := appData(t, sessions[tls13], nil); !whole && !bytes.Equal(data, genuine) {
+			require.NoError(t, peer.Err, "at worst, a full handshake")
+			require.True(t, server.HandshakeDone())
+		}
+		if err := server.Err(); err != nil {
+			landmark(err.Error())
+		}
+		landmark(server.State().NotResumed.String())
+	})
 }

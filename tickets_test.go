@@ -23,7 +23,7 @@ type visitor struct {
 }
 
 // visiting returns a client with a certificate of the test PKI, or without one if crt is "".
-func visiting(t *testing.T, highest sslfilter.Version, crt, key string) *visitor {
+func visiting(t testing.TB, highest sslfilter.Version, crt, key string) *visitor {
 	t.Helper()
 	v := new(visitor)
 	v.config = testkit.GoClient(t, func(config *tls.Config) {
@@ -45,7 +45,7 @@ func (v *visitor) Put(_ string, s *tls.ClientSessionState) {
 
 // visit connects to a server of ctx, which must succeed, and reports whether the session was
 // resumed.
-func (v *visitor) visit(t *testing.T, ctx *sslfilter.Ctx) (resumed bool) {
+func (v *visitor) visit(t testing.TB, ctx *sslfilter.Ctx) (resumed bool) {
 	t.Helper()
 	f := testkit.FilterOf(t, ctx)
 	peer := testkit.TalkToGo(t, f, false, v.config)
@@ -57,7 +57,7 @@ func (v *visitor) visit(t *testing.T, ctx *sslfilter.Ctx) (resumed bool) {
 }
 
 // ticket returns the ticket of the session, and changes it if alter is given.
-func (v *visitor) ticket(t *testing.T, alter func([]byte) []byte) []byte {
+func (v *visitor) ticket(t testing.TB, alter func([]byte) []byte) []byte {
 	t.Helper()
 	ticket, state, err := v.session.ResumptionState()
 	require.NoError(t, err)
