@@ -151,6 +151,8 @@ func (s *ServerSessions) load(ctx context.Context, c *Conn, chosen *sslfilter.Ct
 	for _, id := range chosen.StoredIDs(hello) {
 		data, err := s.call(ctx, func(ctx context.Context) ([]byte, error) { return s.Store.Load(ctx, slices.Clone(id)) })
 		switch {
+		case err != nil && s.over != nil && s.over.Err() != nil: // Close of the Listener is not a failure of the store
+			return
 		case err != nil:
 			s.fail(c, fmt.Errorf("sslnet: SessionStore.Load: %w", err))
 		case data == nil:
@@ -234,7 +236,10 @@ func (s *ServerSessions) save(c *Conn, list []sslfilter.StoredSession) {
 		_, err := s.call(ctx, func(ctx context.Context) ([]byte, error) {
 			return nil, s.Store.Store(ctx, slices.Clone(v.ID), v.Data, v.Expires)
 		})
-		if err != nil {
+		switch {
+		case err != nil && s.over != nil && s.over.Err() != nil: // Close of the Listener is not a failure of the store
+			return
+		case err != nil:
 			s.fail(c, fmt.Errorf("sslnet: SessionStore.Store: %w", err))
 			continue
 		}
