@@ -187,13 +187,16 @@ static int same(const fssl_hello *h, int part, SSL *ssl, unsigned int type)
 
 /*
  * On a server: after a HelloRetryRequest, the second ClientHello must have the server name and the protocols of the
- * first (RFC 8446 section 4.1.2), by which the context was chosen. OpenSSL does not compare them.
+ * first (RFC 8446 section 4.1.2), by which the context was chosen. OpenSSL does not compare them. OpenSSL asks for the
+ * sessions of the second one again, so their number is counted again.
  */
 int fssl_hello_same_cb(SSL *ssl, int *alert, void *arg)
 {
-    const fssl_conn *c = SSL_get_app_data(ssl); /* NULL in fssl_ctx_try */
+    fssl_conn *c = SSL_get_app_data(ssl); /* NULL in fssl_ctx_try */
 
     (void)arg;
+    if (c != NULL)
+        c->server_sessions.n_judged = 0;
     if (c == NULL || c->hello == NULL || (same(c->hello, FSSL_HELLO_NAME, ssl, TLSEXT_TYPE_server_name) &&
                                           same(c->hello, FSSL_HELLO_ALPN, ssl, TLSEXT_TYPE_application_layer_protocol_negotiation)))
         return SSL_CLIENT_HELLO_SUCCESS;

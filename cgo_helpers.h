@@ -423,7 +423,7 @@ typedef struct fssl_client_sessions {
 /* cgo_ticket.c: what decides on the sessions of a server. */
 typedef struct fssl_server_sessions {
     X509 *leaf;    /* a reference to the client's own certificate, if fssl_pack_client has taken it out of the session; otherwise NULL */
-    int n_judged;  /* sessions whose client certificates have been verified again */
+    int n_judged;  /* sessions of this ClientHello whose client certificates have been verified again */
     int no_ticket; /* the certificates of the client do not fit into a ticket */
     fssl_not_resumed not_resumed; /* the reason, if the last session that the client asked for is not resumed */
 } fssl_server_sessions;

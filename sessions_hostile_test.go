@@ -39,24 +39,33 @@ func TestSessionsForgedTicket(t *testing.T) {
 	})
 }
 
-// repeatTicket returns a ClientHello of TLS 1.3 with n times its only ticket. The extension with the
-// tickets (RFC 8446 section 4.2.11) is the last one.
-func repeatTicket(t *testing.T, hello []byte, n int) []byte {
+// pskOf returns where the extensions of a ClientHello of TLS 1.3 are, and where the one with the
+// tickets is (RFC 8446 section 4.2.11), which is the last.
+func pskOf(t *testing.T, hello []byte) (extensions, last int) {
 	t.Helper()
 	u16 := func(at int) int { return int(binary.BigEndian.Uint16(hello[at:])) }
 	at := 5 + 4 + 2 + 32
 	at += 1 + int(hello[at])
 	at += 2 + u16(at)
 	at += 1 + int(hello[at])
-	extensions := at
+	extensions = at
 	for at += 2; u16(at) != 41; at += 4 + u16(at+2) {
 	}
 	require.Len(t, hello, at+4+u16(at+2))
-	identities := hello[at+6 : at+6+u16(at+4)]
-	binders := hello[at+6+len(identities)+2:]
+	return extensions, at
+}
+
+// repeatTicket returns a ClientHello of TLS 1.3 that has n times the only ticket of another one, or
+// of the same.
+func repeatTicket(t *testing.T, hello, other []byte, n int) []byte {
+	t.Helper()
+	_, at := pskOf(t, other)
+	identities := other[at+6 : at+6+int(binary.BigEndian.Uint16(other[at+4:]))]
+	binders := other[at+6+len(identities)+2:]
+	extensions, last := pskOf(t, hello)
 	vector := func(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
 	body := slices.Concat(vector(bytes.Repeat(identities, n)), vector(bytes.Repeat(binders, n)))
-	list := slices.Concat(hello[extensions+2:at+2], vector(body))
+	list := slices.Concat(hello[extensions+2:last+2], vector(body))
 	message := slices.Concat(hello[5+4:extensions], vector(list))
 	message = slices.Concat([]byte{1, byte(len(message) >> 16), byte(len(message) >> 8), byte(len(message))}, message)
 	require.LessOrEqual(t, len(message), 16<<10)
@@ -78,7 +87,7 @@ func TestResumeClientCertManyTickets(t *testing.T) {
 	hello := client.Outgoing(nil)
 	resumes := func(ctx *sslfilter.Ctx, n int) bool {
 		f := testkit.FilterOf(t, ctx)
-		_, err := f.Receive(nil, repeatTicket(t, hello, n))
+		_, err := f.Receive(nil, repeatTicket(t, hello, hello, n))
 		require.NoError(t, err)
 		answer := f.Outgoing(nil)
 		require.NotEmpty(t, answer)
@@ -181,4 +190,32 @@ func TestResumeClientCertRetry(t *testing.T) {
 			require.Equal(t, ask(full), ask(again))
 		}
 	}
+}
+
+// The bound on the sessions that are verified again is that of one ClientHello.
+func TestResumeClientCertManyTicketsAfterRetry(t *testing.T) {
+	keys := ticketKeys(t)
+	server := func(serial int64) *sslfilter.Ctx {
+		return testkit.Ctx(t, testkit.Requiring(resuming(keys), func(o *sslfilter.Options) { o.CACRLMem, o.Groups = testkit.CRL(t, serial), "P-384" }))
+	}
+	first, revoking := server(0x7000), server(testkit.Cert(t, "client-ec.crt").SerialNumber.Int64())
+	returns := func(crt, key string) (*sslfilter.Filter, []byte) {
+		g := &guest{ctx: testkit.Ctx(t, testkit.Showing(crt, key, testkit.Only(sslfilter.VersionTLS13), func(o *sslfilter.Options) { o.Groups = "P-256:P-384" }))}
+		shelf{}.visit(t, g, first)
+		client := testkit.FilterOf(t, g.ctx)
+		require.NoError(t, client.SetSession(g.session))
+		require.NoError(t, client.Handshake())
+		return client, client.Outgoing(nil)
+	}
+	_, bad := returns("client-ec.crt", "client-ec.key")
+	client, hello := returns("client.crt", "client.key")
+	f := testkit.FilterOf(t, revoking)
+	_, err := f.Receive(nil, repeatTicket(t, hello, bad, 8))
+	require.NoError(t, err)
+	_, err = client.Receive(nil, f.Outgoing(nil))
+	require.NoError(t, err)
+	again := client.Outgoing(nil)
+	require.NotEmpty(t, again, "the server has sent a HelloRetryRequest")
+	_, err = f.Receive(nil, again)
+	require.ErrorContains(t, err, "binder does not verify", "the server accepts the ticket, but the first ClientHello is not that of its client")
 }
