@@ -189,10 +189,10 @@ func TestCertsIdentitiesErrors(t *testing.T) {
 		{"NUL", testkit.Server(also(sslfilter.Identity{Chain: "a\x00b"})), "Identities[0].Chain", "", "NUL"},
 		{"encrypted", testkit.Server(also(sslfilter.Identity{Crt: testkit.PKI("server.crt"), Key: testkit.PKI("server-enc.key")})),
 			"Identities[0].Key", testkit.PKI("server-enc.key"), "set Identities[0].KeyPassphrase"},
-		{"same type as Crt", testkit.Server(also(id("server-ec"), id("server-inter"))), "Identities[1].Crt", testkit.PKI("server-inter.crt"), "as that of Crt " + testkit.PKI("server.crt")},
+		{"same type as Crt", testkit.Server(also(id("server-ec"), id("server-inter"))), "Identities[1].Crt", testkit.PKI("server-inter.crt"), "and that of Crt " + testkit.PKI("server.crt")},
 		{"same type", testkit.Server(also(id("server-ec"), sslfilter.Identity{CrtMem: mem("server-ec-root.crt"), KeyMem: mem("server-ec-root.key")})),
-			"Identities[1].CrtMem", "", "as that of Identities[0].Crt"},
-		{"the same certificate", testkit.Server(also(id("server"))), "Identities[0].Crt", testkit.PKI("server.crt"), "as that of Crt"},
+			"Identities[1].CrtMem", "", "and that of Identities[0].Crt"},
+		{"the same certificate", testkit.Server(also(id("server"))), "Identities[0].Crt", testkit.PKI("server.crt"), "and that of Crt"},
 		{"too many", testkit.Client(also(slices.Repeat([]sslfilter.Identity{id("client")}, 17)...)), "Identities", "", "17 certificates; 16 are possible"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -224,8 +224,7 @@ func TestCertsIdentitiesBelongToTheCaller(t *testing.T) {
 	require.Zero(t, p.Server.State().Shown.Index)
 }
 
-// ML-DSA keys have places of their own beside RSA and EC. Before OpenSSL 3.5 they are an
-// error.
+// ML-DSA keys do not replace RSA and EC. Before OpenSSL 3.5 they are an error.
 func TestCertsIdentitiesMLDSA(t *testing.T) {
 	mldsa := sslfilter.Identity{Crt: filepath.Join("testdata", "newer", "mldsa44.crt"), Key: filepath.Join("testdata", "newer", "mldsa44.key")}
 	if !since(openssl35) {
@@ -237,5 +236,5 @@ func TestCertsIdentitiesMLDSA(t *testing.T) {
 	server := testkit.Ctx(t, testkit.Server(also(id("server-ec"), mldsa)))
 	require.Len(t, server.Chains(), 3)
 	_, err := sslfilter.NewCtx(testkit.Server(also(mldsa, mldsa)))
-	require.ErrorContains(t, err, "as that of Identities[0]")
+	require.ErrorContains(t, err, "and that of Identities[0]")
 }

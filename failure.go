@@ -23,7 +23,7 @@ func (f *Filter) after(op string, st status) error {
 func (f *Filter) failure(op string, st status) error {
 	switch st {
 	case statusFull:
-		return f.fail(fmt.Errorf("%w: %s: the caller does not call Outgoing, or one call of Receive would answer too many key updates of the peer", ErrBufferFull, op))
+		return f.fail(fmt.Errorf("%w: %s: Outgoing was not called, or the peer sent too many key updates at once", ErrBufferFull, op))
 	case statusMemory:
 		return f.fail(outOfMemory(op, nil))
 	case statusRounds:
@@ -103,7 +103,7 @@ func (f *Filter) explain(e *Error) {
 	case (e.has("no suitable signature algorithm") || e.has("legacy sigalg disallowed or unsupported")) && f.ssl.protocol() < VersionTLS12:
 		e.Hint = "with OpenSSL 3.0 and later, " + f.ssl.protocol().String() + " needs @SECLEVEL=0 in Cipher"
 	case e.has("unsupported protocol"), e.has("wrong ssl version"):
-		e.Hint = "the peer's protocol versions are not admitted here; see MinVersion, MaxVersion and TLS12"
+		e.Hint = "this side does not allow the peer's protocol versions; see MinVersion, MaxVersion and TLS12"
 	}
 }
 

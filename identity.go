@@ -194,7 +194,7 @@ func (s *sharedCtx) applyIdentity(sources []identitySource, i int, fromTrust boo
 	switch {
 	case clash >= 0:
 		other := sources[clash].sends().input()
-		return id.chain.wrap(fmt.Errorf("its key has the same type (%s) as that of %s, and OpenSSL has room for one of each type; EC keys of all curves are one type", s.keyType(i), other.name()))
+		return id.chain.wrap(fmt.Errorf("its key and that of %s are both %s; OpenSSL keeps one certificate for each key type, and all EC curves are one type", other.name(), s.keyType(i)))
 	case err != nil:
 		return id.chain.wrap(err)
 	}

@@ -117,9 +117,10 @@ func (s *Session) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 var errNoSession = errors.New("sslfilter: the session is empty")
 
 // Sessions returns the sessions that the server has given since the last call,
-// oldest first. They belong to the caller. The server gives them at the end of the handshake in TLS 1.2, and
-// after it in TLS 1.3, usually together with the first data: call Sessions after
-// the handshake and after Receive. A call without a new session is cheap.
+// oldest first. They belong to the caller. In TLS 1.2 the server gives them at the
+// end of the handshake, and in TLS 1.3 after it, usually together with the first
+// data: call Sessions after the handshake and after Receive. A call without a new
+// session is cheap.
 //
 // Of the sessions that wait for a call, only the last four are kept. A session
 // whose ticket has more than 16 KiB, or the lifetime 0 in TLS 1.3 (RFC 8446 section
@@ -145,8 +146,8 @@ func (f *Filter) Sessions() []*Session {
 // the handshake (ciphers, groups, signature algorithms, security level, FIPS); its
 // version is allowed; it has not expired; and its certificates and its OCSP
 // response are acceptable with the CAs, CRLs, clock and options of this moment.
-// They are verified again in any case, even if the session is of a connection
-// that verified nothing. If one of the conditions is not met, the handshake is a
+// They are verified again in any case, even if the connection that the session came
+// from verified nothing. If one of the conditions is not met, the handshake is a
 // full one, and SessionError says why.
 //
 // If the server continues the session, the result of this verification is that
@@ -242,17 +243,17 @@ func (f *Filter) unfit(s *sessionState) error {
 	}
 	switch {
 	case !same(0):
-		return errors.New("it is of another server name")
+		return errors.New("it was made for another server name")
 	case !same(1):
 		return errors.New("it was made with other protocols (ALPN)")
 	case !same(2):
 		return errors.New("it was made with another certificate of this side, or with other options of the handshake")
 	case s.version < low || high != 0 && s.version > high:
-		return fmt.Errorf("it is of %v, which this side does not offer", s.version)
+		return fmt.Errorf("its version %v is not offered", s.version)
 	case !now.Before(s.expires):
 		return fmt.Errorf("it expired at %s", s.expires.Format(time.RFC3339))
 	case s.made.After(now.Add(sessionSkew)):
-		return fmt.Errorf("it is from the future: it was made at %s", s.made.Format(time.RFC3339))
+		return fmt.Errorf("it was made in the future, at %s; check the clock", s.made.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -67,9 +67,9 @@ func (o *Options) validateRole() error {
 	case o.FIPSConfig != "" && !o.FIPS:
 		return badOption("FIPSConfig", "is given without FIPS")
 	case o.RequireValidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
-		return badOption("RequireValidClientCert", "would refuse everybody: set CACrt or CACrtMem")
+		return badOption("RequireValidClientCert", "would reject every client: set CACrt or CACrtMem")
 	case o.BlockInvalidClientCert && !o.trustsAny() && len(o.IgnoreVerifyErrors) == 0:
-		return badOption("BlockInvalidClientCert", "would refuse every certificate: set CACrt or CACrtMem")
+		return badOption("BlockInvalidClientCert", "would reject every certificate: set CACrt or CACrtMem")
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func (o *Options) validateCRLs() error {
 	}
 	switch {
 	case !o.Client && !o.asksClient():
-		return badOption("CRLCheck", "has nobody to check: on a server it needs ClientCert, BlockInvalidClientCert or RequireValidClientCert")
+		return badOption("CRLCheck", "there is no peer certificate to check: on a server it needs ClientCert, BlockInvalidClientCert or RequireValidClientCert")
 	case o.CRLMem != nil && len(o.CRLMem) == 0:
 		return badOption("CRLMem", "it is empty")
 	case len(o.CRLFiles)+len(o.CRLMem) == 0:

@@ -86,7 +86,7 @@ func parseURL(text string) (o ClientOptions, tls bool, err error) {
 	// net/url does not know several hosts.
 	u, err := url.Parse("redis://" + authority[:at+1] + "host" + path)
 	if err != nil {
-		return o, false, errors.New("it is no URL") // the error would have the password
+		return o, false, errors.New("invalid URL") // the error would have the password
 	}
 	o.Username = u.User.Username()
 	o.Password, _ = u.User.Password()
@@ -133,8 +133,8 @@ func parseURL(text string) (o ClientOptions, tls bool, err error) {
 	return o, scheme == "rediss", o.check()
 }
 
-// splitHosts returns addresses with ports. Its error does not contain them: without a host,
-// a password is at their place.
+// splitHosts returns addresses with ports. The error does not contain them: in a
+// malformed address a password may be there.
 func splitHosts(hosts string) (list []string, err error) {
 	for text := range strings.SplitSeq(hosts, ",") {
 		host, port, err := net.SplitHostPort(text)

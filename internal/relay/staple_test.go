@@ -91,5 +91,5 @@ func TestIdentities(t *testing.T) {
 		fmt.Sprintf("identities = {%q = %q}", testkit.AbsPKI("server-inter.crt"), testkit.AbsPKI("server-inter.key")))))
 	require.NoError(t, err)
 	_, err = New(c, f.Server.log)
-	require.ErrorContains(t, err, "identities ("+testkit.AbsPKI("server-inter.crt")+"): its key has the same type")
+	require.ErrorContains(t, err, "identities ("+testkit.AbsPKI("server-inter.crt")+"): its key and that of ")
 }
