@@ -19,7 +19,7 @@ type row struct {
 	preset  string   // default, as the flag would be written
 	unset   string   // describes what applies without a value, if that is not a constant
 	restart string   // a reload cannot change the option: always, a mode, or ofAddresses
-	early   Security // applies before the server name is known, on such listeners or on anyTLS: relays that share the listener must agree
+	early   Security // applies before the server name is known: relays that share a listener of this kind must agree
 }
 
 const (
@@ -70,14 +70,14 @@ func table() []section {
 			{field: "RedisCACrt", key: "sessions.redis-cacrt", restart: always, unset: "the CAs of the system", usage: "<file> or directory with the CAs that a Redis with TLS is verified against"},
 			{field: "SecretFile", key: "sessions.secret-file", restart: always, usage: "<file> with the secret that seals everything in Redis, the same on all machines: 64 hexadecimal digits (openssl rand -hex 32), with mode 0600"},
 			{field: "Epoch", key: "sessions.epoch", preset: "1h", restart: always, usage: "<time> for which tickets are encrypted with the same key, from 1h to 24h, the same on all machines"},
-			{field: "Stateful", key: "sessions.stateful", restart: always, usage: "keep the sessions themselves in Redis, and give clients only their names, so that a session can be deleted; a handshake that resumes a session waits for Redis, for at most 250 ms"},
+			{field: "Stateful", key: "sessions.stateful", restart: always, usage: "keep the sessions themselves in Redis, and give clients only session ids, so that a session can be deleted; a handshake that resumes a session waits for Redis, for at most 250 ms"},
 		}},
 		{"A relay", ofRelay, []row{
 			{field: "Name", key: "name", unset: "the mode", usage: "<name> in the log and in the counters"},
 			{field: "Mode", key: "mode", preset: ModeTCP, restart: always, early: StartTLS, usage: "<protocol> of the connections: " + listed(modes(), "or")},
 			{field: "Listen", key: "listen", restart: ofAddresses, usage: "<address> to listen on: tls:host:port, starttls:host:port (" + protocols + ") or plain:host:port; without a prefix it is tls:. Relays with the same address share it, and the server name of the client (SNI) chooses the relay"},
-			{field: "ServerNames", key: "servernames", unset: "the names in the certificate, if another relay shares the address", usage: "<names> of the servers for which clients get this relay; *.example.org stands for every name with one label before .example.org. A client that asks for another name or for none is rejected, unless default-server is set"},
-			{field: "DefaultServer", key: "default-server", usage: "serve also the clients that ask for a name of no relay, or for none; one relay of an address can have it"},
+			{field: "ServerNames", key: "servernames", unset: "the names in the certificate, if another relay shares the address", usage: "<names> of the servers that this relay serves; *.example.org stands for every name with one label before .example.org. A client that asks for another name or for none is rejected, unless default-server is set"},
+			{field: "DefaultServer", key: "default-server", usage: "also serve clients whose server name belongs to no relay, or that send none; only one relay of an address can set it"},
 			{field: "Backend", key: "backend", usage: "<address> of the backend: host:port or unix:/path, with the prefix plain:, starttls: (" + protocols + ") or tls:; without a prefix it is plain:. If users are configured, all other users get this backend"},
 			{field: "Users", key: "users", flag: "user", usage: "<name=address>: the backend of one user (" + strings.Join(withLogin(), ", ") + "); @domain stands for all users of a domain. Case and a trailing dot are ignored in domains; everything before the @ is compared exactly"},
 			{field: "UsersFile", key: "users-file", usage: "<file> with more users: a name and an address on each line, as in users"},
@@ -122,14 +122,14 @@ var tlsRows = []row{
 	{field: "KeyPassphrase", key: "keypassphrase", usage: "<source> of the passphrase of an encrypted key: file:/path, env:NAME or credential:name (of systemd)", backend: "<source> of the passphrase of backend-key, as in keypassphrase"},
 	{field: "Chain", key: "chain", usage: "<file> with the certificate and its intermediates, and the key if key is not set", backend: "<file> with the certificate and its intermediates, and the key if backend-key is not set"},
 	{field: "Identities", key: "identities",
-		usage:   "<file=key>: a file with one more certificate and its chain, and the file with its key; with an empty key, the key is in the same file. OpenSSL chooses by the client's algorithms; each type of key (RSA, EC, Ed25519) can be there once, crt included",
-		backend: "<file=key>: a file with one more certificate and its chain, and the file with its key, as in identities. The first certificate that fits the backend's list of CAs is presented: backend-crt, and then these in the order of their names"},
+		usage:   "<file=key>: one more certificate file with its chain, and its key file; leave the key empty if it is in the same file. OpenSSL chooses by the client's algorithms; there can be one certificate per key type (RSA, EC, Ed25519), including crt",
+		backend: "<file=key>: one more certificate file with its chain, and its key file, as in identities. The first certificate that fits the backend's list of CAs is presented: backend-crt, and then these in the order of their names"},
 	{field: "Stapling", key: "stapling", usage: "fetch OCSP responses for the certificates, refresh them, and staple them; the issuer must be in the chain or in cacrt"},
 	{field: "StaplingResponder", key: "stapling-responder", unset: "the responder that the certificate names", usage: "with stapling: <URL> of the OCSP responder"},
 	{field: "OCSPCheck", key: "ocspcheck", unset: "off", usage: backendOnly, backend: "<when> to verify the OCSP response that a backend staples: if-stapled, require (a backend that staples none is rejected) or off"},
 	{field: "CACrt", key: "cacrt", usage: "<file> or directory with the CAs that client certificates are verified against", backend: "<file> or directory with the CAs that the backend is verified against; without it, the CAs of the system"},
 	{field: "CAVerifyDepth", key: "caverifydepth", usage: "maximum <number> of intermediates in a client's chain; 0 means 5", backend: "maximum <number> of intermediates in the backend's chain; 0 means 5"},
-	{field: "CACRL", key: "cacrl", usage: "<file> with CRLs whose serial numbers are rejected; a CRL without entries rejects every client", backend: "<file> with CRLs; a backend whose chain contains one of their serial numbers is rejected"},
+	{field: "CACRL", key: "cacrl", usage: "<file> with CRLs; certificates whose serial numbers are on them are rejected. A CRL without entries rejects every client", backend: "<file> with CRLs; a backend whose chain contains one of their serial numbers is rejected"},
 	{field: "CRLCheck", key: "crlcheck", unset: "off", usage: "<certificates> that OpenSSL looks up in crlfiles: leaf (the client's own), chain (the whole chain) or off", backend: "<certificates> that OpenSSL looks up in backend-crlfiles, as in crlcheck"},
 	{field: "CRLFiles", key: "crlfiles", usage: "<files> with CRLs for crlcheck, which checks signature, issuer and dates", backend: "<files> with CRLs for backend-crlcheck"},
 	{field: "AllowMissingCRL", key: "allowmissingcrl", usage: "with crlcheck: accept a certificate if there is no CRL of its issuer", backend: "as allowmissingcrl"},
@@ -139,7 +139,7 @@ var tlsRows = []row{
 	{field: "BlockInvalidClientCert", key: "blockinvalidclientcert", usage: "during the handshake, reject a client certificate that is not valid, but accept clients without one"},
 	{field: "RequireValidClientCert", key: "requirevalidclientcert", usage: "during the handshake, reject clients without a valid certificate"},
 	{field: "AllowClients", key: "allow-clients", unset: "all",
-		usage: "with requirevalidclientcert: <clients> that are served, out of those with a valid certificate, as cn:name, dns:name, email:address, uri:URI, issuer:name or sha256:fingerprint"},
+		usage: "with requirevalidclientcert: serve only these <clients>: cn:name, dns:name, email:address, uri:URI, issuer:name or sha256:fingerprint"},
 	{field: "IgnoreVerifyErrors", key: "ignoreVerifyErrors",
 		usage:   "<numbers> of verification errors (X509_V_ERR) to ignore; 7, 18, 19 or 20 alone accepts certificates that anyone can make, and 62 or 64 accepts any name",
 		backend: "<numbers> of verification errors (X509_V_ERR) to ignore; 7, 18, 19 or 20 alone accepts certificates that anyone can make, and 62 or 64 accepts any name"},
@@ -162,7 +162,7 @@ var tlsRows = []row{
 	{field: "ServerName", key: "servername", unset: "the host of the backend's address", usage: backendOnly, backend: "<name> or IP address that the backend's certificate must have"},
 	{field: "InsecureSkipVerify", key: "insecureskipverify", usage: backendOnly, backend: "accept every backend certificate; the verdict is logged"},
 	{field: "AllowMissingCloseNotify", key: "allowmissingclosenotify", usage: "accept the end of a connection between two records without close_notify; anyone on the network can end a connection there", backend: "as allowmissingclosenotify, for connections that the backend ends"},
-	{field: "FIPS", key: "fips", usage: "take all cryptography for clients from OpenSSL's FIPS provider, and do not start without it; the log then names the providers of each connection", backend: "take all cryptography for backends from OpenSSL's FIPS provider, as fips does for clients"},
+	{field: "FIPS", key: "fips", usage: "use only OpenSSL's FIPS provider for clients; the relay does not start without it. The log names the providers of each connection", backend: "use only OpenSSL's FIPS provider for backends, as fips does for clients"},
 	{field: "FIPSConfig", key: "fips-config", unset: "OPENSSL_CONF or OpenSSL's own", usage: "with fips: OpenSSL configuration <file> that activates the FIPS provider", backend: "with backend-fips: OpenSSL configuration <file> that activates the FIPS provider"},
 	{field: "KeyLog", key: "keylogfile", usage: "<file> to which the secrets of connections with clients are appended, in the format that Wireshark reads, or env:SSLKEYLOGFILE for the file that this variable names. Only for debugging: anyone who can read the file can decrypt the connections", backend: "<file> to which the secrets of connections with backends are appended, as in keylogfile"},
 	{field: "ErrorHandler", key: "errorhandler", unset: "ignore", usage: "<handler> that logs TLS errors in addition to the relay's own log: ignore, carp (each error), confess (each error with the stack) or carponetime (each text once)", backend: "<handler> that logs TLS errors, as in errorhandler"},
