@@ -12,7 +12,7 @@ TEST = $(GO) test -timeout 40m -p $(shell echo $$((2 * $$(getconf _NPROCESSORS_O
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL: # the tests use every core, and headings stay with what they head
+.NOTPARALLEL: # the tests use every core, and each heading stays with its output
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 26

@@ -81,7 +81,7 @@ X509 *fssl_certs_cache_get(fssl_certs_cache *cache, const unsigned char *der, si
     return cert;
 }
 
-/* Keeps a certificate, whose DER form is der. If memory is short, it does not. */
+/* Keeps a certificate, whose DER form is der. Does nothing if memory is short. */
 void fssl_certs_cache_put(fssl_certs_cache *cache, const unsigned char *der, size_t len, X509 *cert)
 {
     cached *set, fresh = {NULL, len, cert}, old = {NULL, 0, NULL};

@@ -50,7 +50,7 @@ static int add_data(SSL_CTX *ctx)
     return 1;
 }
 
-/* Sets the flags that this library depends on, whatever openssl.cnf and commands of SSL_CONF_cmd say. */
+/* Sets the flags that this library depends on, regardless of openssl.cnf and SSL_CONF_cmd. */
 void fssl_ctx_harden(SSL_CTX *ctx, int client)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | (client ? 0 : SSL_OP_NO_RENEGOTIATION));
@@ -266,8 +266,8 @@ char *fssl_join_names(const STACK_OF(SSL_CIPHER) *list)
 }
 
 /*
- * Returns a connection for SSL_get1_supported_ciphers. On a server that call applies the algorithms for clients'
- * signatures, which have nothing to do with its suites, so it gets some for every kind of suite.
+ * Returns a connection for SSL_get1_supported_ciphers. On a server that call also applies the client signature
+ * algorithms, which could hide suites, so this sets some for every kind of suite.
  */
 static SSL *listing(SSL_CTX *ctx)
 {
@@ -316,7 +316,7 @@ char *fssl_ctx_ciphers(SSL_CTX *ctx, int *anonymous, fssl_errors *errs)
 
 /*
  * Returns the kind of an EC key in TLS 1.3, where every curve has its own signature algorithm (RFC 8446 section 4.2.3),
- * or 0 if its curve has none. A key whose curve has no name here is in every set.
+ * or 0 if its curve has none. A key on an unknown curve matches every set.
  */
 static int curve_kind(EVP_PKEY *key)
 {

@@ -160,7 +160,10 @@ void fssl_hello_too_long(fssl_conn *c)
     clear_errors();
 }
 
-/* Gives the connection of the chosen context what the context was chosen by. Other parts are not needed any more. */
+/*
+ * Passes the server name and the protocols to the connection of the chosen context, which compares them with those of a
+ * second ClientHello, and frees the other parts.
+ */
 void fssl_hello_give(fssl_conn *to, fssl_conn *from)
 {
     fssl_hello *h = from->hello;
@@ -173,7 +176,7 @@ void fssl_hello_give(fssl_conn *to, fssl_conn *from)
             keep(&h->part[i], NULL, 0);
 }
 
-/* Reports whether the ClientHello that OpenSSL has now parsed has the same extension as h, or none if h has none. */
+/* Reports whether the ClientHello that OpenSSL has now parsed has the same extension as h or, like h, none. */
 static int same(const fssl_hello *h, int part, SSL *ssl, unsigned int type)
 {
     const fssl_part *was = &h->part[part];

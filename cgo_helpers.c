@@ -485,7 +485,7 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
     if (c->policy.mode != FSSL_RECORD) {
         cert = fssl_own_certificate(c);
         X509_free(cert);
-        /* A peer with an anonymous suite sends no certificate. In a resumed session OpenSSL verifies nothing, but fssl_conn_offer does. */
+        /* A peer with an anonymous suite sends no certificate. OpenSSL verifies nothing in a resumed session; fssl_conn_offer has done it. */
         if (cert == NULL && c->resume == NULL ? c->policy.mode == FSSL_ENFORCE : c->verdict.n_rec == 0)
             return FSSL_NO_CERT;
     }

@@ -110,7 +110,7 @@ enum {
     FSSL_OCSP_SKEW = 300,         /* seconds that the clock of an OCSP responder may differ */
     FSSL_OCSP_MAX_AGE = 86400,    /* seconds that an OCSP response without nextUpdate is accepted */
     FSSL_MAX_IDENTITIES = 16,     /* certificates of one context */
-    FSSL_MAX_SESSION_DATA = 256 << 10, /* bytes that a session carries for us: an OCSP response, and a certificate message of OpenSSL's bound */
+    FSSL_MAX_SESSION_DATA = 256 << 10, /* bytes of our own data in a session: an OCSP response, and a certificate message of OpenSSL's bound */
     FSSL_MAX_SESSIONS = 4,        /* sessions of a connection that wait for Go; servers give one or two after a handshake */
     FSSL_MAX_TICKET = 16 << 10,   /* bytes of a ticket that a client keeps: OpenSSL 1.1.1 accepts no longer message (SSL3_RT_MAX_PLAIN_LENGTH) */
     FSSL_SESSION_DAYS = 7,        /* a client offers a session for at most a week (RFC 8446 section 4.6.1), and its chain of resumptions ends a week after the full handshake */
@@ -121,7 +121,7 @@ enum {
     FSSL_MAX_TICKET_CERTS = 8 << 10, /* bytes of a client's certificates in a ticket: OpenSSL 3.0 accepts a ticket of at most 16 KiB (SSL3_RT_MAX_PLAIN_LENGTH) */
     FSSL_MAX_OFFERED = 4,         /* stored sessions that are offered to a handshake, and sessions whose client certificates are verified again in it; clients send one or two */
     FSSL_MAX_CACHED_CERTS = 512,  /* parsed certificates of clients that a context with ResumeClientCert keeps, some KB each */
-    FSSL_MAX_CACHED_CERT = 8 << 10, /* bytes of such a certificate in DER form: it fits into a ticket */
+    FSSL_MAX_CACHED_CERT = 8 << 10, /* bytes of such a certificate in DER form, so that it fits into a ticket */
     FSSL_MAX_GIVEN = 16,          /* stored sessions that a client is given in a handshake, as NumTickets allows */
     FSSL_SESSION_LIFE = 7200,     /* seconds in which a session can be resumed, as OpenSSL's default */
     FSSL_SESSION_SKEW = 300,      /* seconds that the clocks of servers that share keys may differ */

@@ -72,7 +72,7 @@ static int signed_for(const fssl_staple *s, OCSP_BASICRESP *basic)
     return ok;
 }
 
-/* Without nextUpdate, a response is as old as clients of this library accept it. */
+/* A response without nextUpdate expires when clients of this library stop accepting it. */
 static int64_t expiry(const fssl_ocsp *o)
 {
     return o->next_update != 0 ? o->next_update : o->this_update + FSSL_OCSP_MAX_AGE;

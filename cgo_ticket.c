@@ -21,12 +21,12 @@ typedef struct ticket_key {
 struct fssl_ticket_keys {
     int refs;
     CRYPTO_RWLOCK *lock;
-    const fssl_lib *lib; /* makes the random keys, so that a FIPS provider makes them if a context of FIPS uses them */
+    const fssl_lib *lib; /* the FIPS provider, which generates the random keys once a FIPS context uses them; NULL before that */
     int given;           /* the keys are the caller's, and do not change with time */
     int n;
     ticket_key key[FSSL_MAX_TICKET_KEYS]; /* the first encrypts */
     int64_t made[FSSL_MAX_TICKET_KEYS];   /* when a random key was made */
-    int by_lib[FSSL_MAX_TICKET_KEYS];     /* whether lib has made it, or another provider before */
+    int by_lib[FSSL_MAX_TICKET_KEYS];     /* 1 if lib generated the key; 0 if it was made before a FIPS context used the keys */
 };
 
 fssl_ticket_keys *fssl_ticket_keys_new(fssl_errors *errs)
@@ -421,7 +421,7 @@ static int ticket_cb(SSL *ssl, void *arg)
     return 0;
 }
 
-/* OpenSSL has decrypted a ticket, or could not. */
+/* Called after OpenSSL has tried to decrypt a ticket. */
 static SSL_TICKET_RETURN decrypted_cb(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t len, SSL_TICKET_STATUS status, void *arg)
 {
     (void)name, (void)len, (void)arg;
@@ -551,7 +551,8 @@ static int hmac(const fssl_ctx_data *data, const unsigned char *key, unsigned ch
 
 /*
  * The MAC of a sealed session has a key of its own, which is derived from that of tickets. So nobody can turn a sealed
- * session into a ticket or the other way round. The label is shorter than any ticket, which has the MAC of more bytes.
+ * session into a ticket or the other way round. The key is the MAC of the label, which is shorter than any ticket, so it
+ * is never the MAC of a ticket.
  */
 static int mac_of(const fssl_ctx_data *data, const ticket_key *key, unsigned char *out, const unsigned char *text, size_t len)
 {

@@ -281,7 +281,7 @@ func TestChooserResumedName(t *testing.T) {
 }
 
 // openssl.cnf limits the chosen contexts as far as their options do not replace it, and does
-// not prevent that the ClientHello is read.
+// not prevent the ClientHello from being read.
 func TestChooserSystemConfiguration(t *testing.T) {
 	for name, limits := range map[string]string{
 		"no suites of TLS 1.3": "Ciphersuites =", "no versions": "MinProtocol = TLSv1.3\nMaxProtocol = TLSv1.2",

@@ -11,8 +11,8 @@ import (
 // Cipher is one end of a connection, or of a file, that is encrypted with a
 // static key instead of TLS. It has the shape of a Filter: bytes from the network
 // go into Receive, bytes for the network come out of Outgoing, plaintext goes
-// into Send and comes out of Receive. It stands in a filter.Stack, alone, above
-// or below TLS.
+// into Send and comes out of Receive. It can be a layer of a filter.Stack, alone,
+// above or below TLS.
 //
 //	network bytes  ──Receive──▶ ┌────────┐ ──▶ plaintext
 //	                            │ Cipher │
@@ -36,15 +36,15 @@ import (
 //   - An attacker who obtains the key can impersonate the server or the client.
 //   - The lengths of records and the times at which they are sent are visible.
 //
-// With CipherEnc, nothing is authenticated: see there.
+// CipherEnc authenticates nothing; see its comment.
 //
-// A Cipher can only be used by one goroutine at a time, except for Cancel. No method blocks, but
-// deriving a key from a passphrase takes CPU time. With CipherSealed this happens
-// in NewCipher on a client, and on a server in the Receive that gets the client's
-// header; it also waits while many other keys are derived in the process, until
-// Cancel. With CipherEnc it happens in the first Outgoing that has output, and in the Receive
-// that completes the salt. All output is appended to slices that the caller owns,
-// and no input is kept after the call.
+// A Cipher can only be used by one goroutine at a time, except for Cancel. No method
+// blocks, but deriving a key from a passphrase takes CPU time. With CipherSealed this
+// happens in NewCipher on a client, and on a server in the Receive that gets the
+// client's header. That Receive may first have to wait while many other keys are
+// derived in the process; Cancel ends this wait. With CipherEnc it happens in the first
+// Outgoing that has output, and in the Receive that completes the salt. All output is
+// appended to slices that the caller owns, and no input is kept after the call.
 //
 // After a fatal error a Cipher is frozen: Receive, Send and the other methods
 // return the same error every time, and Outgoing returns nothing.
@@ -78,7 +78,7 @@ const (
 	// last block, which Finish returns.
 	//
 	// WARNING: CipherEnc authenticates nothing. An attacker can alter the
-	// plaintext without notice. In the block modes CBC and ECB, a wrong passphrase
+	// plaintext unnoticed. In the block modes CBC and ECB, a wrong passphrase
 	// and altered or truncated data are usually noticed at the end, after the
 	// wrong plaintext was returned, and 1 in 256 times not at all; in the stream
 	// modes they are never noticed.
@@ -174,10 +174,9 @@ func (c *Cipher) keepTrailing(wire []byte) error {
 // accepts no more input, but Outgoing still returns what Send accepted before.
 //
 // With CipherEnc, the end of the transport is the end of the stream: ReceiveEOF
-// returns io.EOF, and Finish returns the last bytes of plaintext. If the error is an
-// *Error, the key or passphrase is wrong or the data are damaged, as far as the
-// format can tell. If it is a *TruncatedError, the stream ended inside its header
-// of 16 bytes.
+// returns io.EOF, and Finish returns the last bytes of plaintext. An *Error means a
+// wrong key or damaged data, if the format can detect it. A *TruncatedError means that
+// the stream ended inside its header of 16 bytes.
 func (c *Cipher) ReceiveEOF() error {
 	c.calls++
 	switch {
@@ -272,8 +271,8 @@ func (c *Cipher) keep(plain []byte) {
 
 // SendOutgoing is Send and Outgoing in one call: it accepts plain and appends all bytes
 // that are ready for the network to dst. If no other plaintext waits, it encrypts plain
-// without a copy. The bytes are those that the two calls would return. As with Send, at most MaxPlaintext bytes are
-// accepted. plain and the memory after dst may overlap.
+// without a copy. The bytes are those that the two calls would return. As with Send, at
+// most MaxPlaintext bytes are accepted. plain and the memory after dst may overlap.
 //
 // If Send would return an error, SendOutgoing returns that error and dst as it is;
 // Outgoing may still have output. If OpenSSL fails, the error is fatal, and dst has the

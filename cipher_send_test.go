@@ -183,7 +183,7 @@ func TestCipherCancel(t *testing.T) {
 	canceled.Cancel()
 	_, err = canceled.Receive(nil, first)
 	require.Equal(t, sslfilter.ErrClosed, err, "also if it would not have to wait")
-	for range derive.Places() {
+	for range derive.Slots() {
 		require.True(t, derive.Enter(nil))
 		defer derive.Leave()
 	}

@@ -442,7 +442,7 @@ func TestCipherDetach(t *testing.T) {
 	})
 }
 
-// The bounds of what waits hold, and a call that would exceed them changes nothing.
+// Pending data is bounded, and a call that would exceed a bound changes nothing.
 func TestCipherBounds(t *testing.T) {
 	client, server := sealedPair(t, sslfilter.CipherOptions{Key: staticKey})
 	require.NoError(t, server.Send(make([]byte, sslfilter.MaxPlaintext)))

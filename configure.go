@@ -94,8 +94,8 @@ func (s *sharedCtx) applyVerify() error {
 	return nil
 }
 
-// checkSizes returns an error for data that OpenSSL would find too long only
-// while it builds a message, or that the peer would reject.
+// checkSizes returns an error for data whose size OpenSSL would reject only while it
+// builds a message, or that the peer would reject.
 func (s *sharedCtx) checkSizes() error {
 	o := &s.opts
 	if names := s.namesSize(); o.asksClient() && names > maxCANames {

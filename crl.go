@@ -187,9 +187,9 @@ func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult
 	return r
 }
 
-// crlChecked returns the result of CRLCheck. If there are several, errors that
-// count take precedence over ignored ones, and after that a revoked certificate
-// over other errors.
+// crlChecked returns the result of CRLCheck. If there are several, errors that are
+// not ignored take precedence over ignored ones; among equals, a revoked certificate
+// does.
 func (f *Filter) crlChecked() (r CRLResult) {
 	switch {
 	case f.ctx == nil || f.ctx.opts.CRLCheck == CRLCheckOff:

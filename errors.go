@@ -12,11 +12,11 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/bounded"
 )
 
-// ErrClosed is returned by the methods of a Filter or Ctx after its Close, and
-// of one that was not made by New, NewCtx or NewFilter. The exceptions are
-// Close, which can be called again, and Err, which still returns the error that
-// ended the connection. Methods that return no error then return what they
-// return before a handshake, and those of a Ctx what it was made with.
+// ErrClosed is returned by the methods of a Filter or Ctx after Close, and by those
+// of a value that no constructor made. The exceptions are Close, which can be called
+// again, and Err, which still returns the error that ended the connection. After
+// Close, a method without an error result returns what it returned before the
+// handshake; such methods of a Ctx still describe its options.
 var ErrClosed = errors.New("sslfilter: closed")
 
 // ErrBufferFull is returned if a bound would be exceeded: MaxPlaintext for
@@ -35,9 +35,9 @@ type Error struct {
 	Code    int           // SSL_get_error(3), or 0 if the call does not have one
 	Records []ErrorRecord // OpenSSL's whole error queue, oldest first
 	Hint    string        // the meaning of the error here, or a remedy; often empty
-	// Peer describes the certificate that the peer sent if a handshake failed
-	// after it. It is nil if the peer sent none that OpenSSL can read, and after
-	// the handshake. It has at most about 100 KiB of certificates, the size that
+	// If a handshake fails after the peer has sent a certificate, Peer describes
+	// that certificate. It is nil if the peer sent none that OpenSSL can read, and
+	// after the handshake. It has at most about 100 KiB of certificates, the size that
 	// OpenSSL accepts, and their names.
 	//
 	// WARNING: The peer has not proved that it has the key of the certificate,

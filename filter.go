@@ -41,7 +41,7 @@ type Filter struct {
 	phase    phase
 	readEnd  bool     // the peer's close_notify was received, or ended is set
 	logs     bool     // KeyLog is set
-	aside    bool     // readEnd or logs: Receive has more to do than to move records
+	aside    bool     // readEnd or logs: Receive needs its slow path
 	ended    bool     // the transport ended without close_notify, and AllowMissingCloseNotify is set
 	closing  bool     // CloseWrite or Detach was called
 	closed   bool     // our close_notify was made

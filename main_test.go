@@ -178,7 +178,7 @@ func inChild(t *testing.T, stdin string, env ...string) (child bool, output stri
 	if name := os.Getenv(childEnv); name == t.Name() {
 		return true, ""
 	} else if name != "" {
-		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // or there would be no end
+		t.Fatalf("the child for %s must not start another for %s", name, t.Name()) // otherwise it would recurse
 	}
 	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
 	argv := append(strings.Fields(os.Getenv(emulatorEnv)), os.Args[0], "-test.run="+pattern, "-test.v", "-test.count=1")

@@ -49,7 +49,7 @@ func (c OCSPCheck) String() string {
 type OCSPStatus int
 
 const (
-	OCSPNotAsked     OCSPStatus = C.FSSL_OCSP_NONE         // there was no check: OCSPOff, a server, or the handshake has not come so far
+	OCSPNotAsked     OCSPStatus = C.FSSL_OCSP_NONE         // not checked: OCSPCheck is off, this is a server, or the handshake has not reached the check
 	OCSPGood         OCSPStatus = C.FSSL_OCSP_GOOD         // the certificate is not revoked
 	OCSPRevoked      OCSPStatus = C.FSSL_OCSP_REVOKED      // the certificate is revoked
 	OCSPUnknown      OCSPStatus = C.FSSL_OCSP_UNKNOWN      // the responder does not know the certificate

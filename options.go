@@ -46,9 +46,10 @@ type Options struct {
 	ChainMem []byte
 
 	// Staple is an OCSP response for Crt, or Chain, that a server sends to
-	// clients that ask for one (RFC 6066). NewCtx returns an error if its
-	// response is for another certificate, or if the Staple is used for another
-	// certificate. On a client Staple is an error. Default: no response.
+	// clients that ask for one (RFC 6066). NewCtx returns an error if the
+	// response is for another certificate, or if another Ctx uses the Staple
+	// with a different certificate. On a client Staple is an error. Default: no
+	// response.
 	Staple *Staple
 
 	// Identities are more certificates of this side, each with its own chain
@@ -118,11 +119,11 @@ type Options struct {
 	// CRLMem holds the contents of such files, and can be combined with
 	// CRLFiles. They are read once. Each element must have at least one CRL.
 	CRLMem [][]byte
-	// ReadCRLOnce makes NewCtx the only reader of CACRL and CRLFiles: a file
-	// that is changed, broken or removed later has no effect on the Ctx. It is
-	// for programs that replace their Ctx on a reload, so that a CRL that is
-	// just being written rejects nobody. Default: a file is read again when it
-	// has changed. Without CACRL and CRLFiles it has no effect.
+	// With ReadCRLOnce, only NewCtx reads CACRL and CRLFiles; later changes of a
+	// file have no effect on the Ctx. It is for programs that replace their Ctx
+	// on a reload, so that a CRL that is just being written rejects nobody.
+	// Default: a file is read again when it has changed. Without CACRL and
+	// CRLFiles it has no effect.
 	ReadCRLOnce bool
 	// AllowMissingCRL accepts a certificate if there is no CRL of its issuer.
 	// The verdict has the error, marked as ignored.
@@ -141,9 +142,10 @@ type Options struct {
 	// to its certificate: OCSPIfStapled or OCSPRequire. A server whose
 	// certificate is revoked, or whose response is not acceptable, is rejected
 	// in the handshake with the alert bad_certificate_status_response, and the
-	// error is a *VerifyError. With InsecureSkipVerify it is only reported. In
-	// a resumed session the response of the full handshake is verified again. No
-	// responder is asked. On a server it is an error. Default: OCSPOff.
+	// error is a *VerifyError. With InsecureSkipVerify the handshake continues,
+	// and Peer().OCSP has the result. In a resumed session the response of the
+	// full handshake is verified again. No responder is asked. On a server it is
+	// an error. Default: OCSPOff.
 	OCSPCheck OCSPCheck
 
 	// ClientCert makes a server ask the client for a certificate.
@@ -262,14 +264,13 @@ type Options struct {
 	// context with the same certificates and, if clients are asked for a
 	// certificate, with the same rules about them; otherwise a full handshake
 	// follows. On a client, and on a server that never resumes, it is an error.
-	// Default: random keys of OpenSSL, which this Ctx shares with nobody and
-	// keeps as long as it exists.
+	// Default: OpenSSL generates random keys that only this Ctx uses.
 	TicketKeys *TicketKeys
-	// StatefulSessions makes a server keep its sessions outside: the ticket is only
-	// an id, and the program stores the sessions (Filter.NewSessions) and finds
-	// them again by the ids of a ClientHello (Filter.OfferSession). A stored
-	// session can be deleted, which a ticket cannot. It is encrypted with
-	// TicketKeys. With clients that are asked for a certificate it needs
+	// StatefulSessions keeps the sessions of a server in a store of the program; a
+	// ticket has only the session's id. The program stores the sessions
+	// (Filter.NewSessions) and finds them again by the ids of a ClientHello
+	// (Filter.OfferSession). A stored session can be deleted, which a ticket
+	// cannot. It is encrypted with TicketKeys. With clients that are asked for a certificate it needs
 	// ResumeClientCert. On a client, and on a server that never resumes, it is an
 	// error. Default: a session is in its ticket, and the server stores nothing.
 	StatefulSessions bool
@@ -280,10 +281,10 @@ type Options struct {
 	NoRenegotiation bool
 
 	// DHCert is a PEM file with DH parameters for the DHE suites of TLS 1.2.
-	// Without it there are no DHE suites, except with OpenSSL 4.0: it has its
-	// own parameters, and prefers them to DHCert if the client offers a group
-	// of RFC 7919. Broken parameters, and a size that the security level does
-	// not allow, are errors.
+	// Without DHCert there are no DHE suites. OpenSSL 4.0 is the exception: it
+	// has its own parameters, and prefers them to DHCert if the client offers a
+	// group of RFC 7919. Broken parameters, and a size that the security level
+	// does not allow, are errors.
 	DHCert string
 	// DHCertMem is the content of such a file. It takes precedence over DHCert.
 	DHCertMem []byte

@@ -37,9 +37,9 @@ type Peer struct {
 	// WARNING: Certificates are public. If KeyProved is false, anyone may have
 	// sent this certificate: it does not say who the peer is.
 	KeyProved bool
-	// Valid is the result of ClientCertValid: the handshake is complete, every
-	// error is ignored or there is none, and none of CACRL, CRLCheck and
-	// OCSPCheck blocks the certificate.
+	// Valid is the result of ClientCertValid: the handshake is complete, there is
+	// no error that is not ignored, and none of CACRL, CRLCheck and OCSPCheck
+	// blocks the certificate.
 	Valid bool
 	// Chain is the chain that OpenSSL built, the peer's own certificate first.
 	// If the peer is not valid, the chain ends at the last certificate that

@@ -154,9 +154,8 @@ func (h *sslHandle) offered() string {
 	return takeString(C.fssl_conn_offered(h.ptr))
 }
 
-// facts returns what is known of the connection, except HandshakeDone, Shown and
-// FIPS.
-// Until a cipher suite is negotiated, Version and the fields that depend on it
+// facts returns what is known about the connection, except HandshakeDone, Shown and
+// FIPS. Until a cipher suite is negotiated, Version and the fields that depend on it
 // are zero. shown is the index of the identity that this side showed in the last
 // handshake, or -1.
 func (h *sslHandle) facts() (s State, shown int) {

@@ -123,11 +123,11 @@ func (f *Filter) State() State {
 // The line begins with the version, the cipher suite, the group and the role, each
 // "-" if it is not known. Then it has, in this order, the words and values that
 // apply: handshaking (the handshake is not done), resumed, not-resumed= (the
-// reason), fips, no-ems and no-secure-renegotiation (the extensions of RFC 7627 and RFC 5746 are missing),
-// client-cert-requested, ticket, renegotiations=, dh-bits=, signature=,
-// peer-signature=, shown= (the serial number of the certificate that this side
-// has shown), sni=, alpn=, received= and sent=. Later versions of this package
-// may add words.
+// reason), fips, no-ems and no-secure-renegotiation (the extensions of RFC 7627 and
+// RFC 5746 are missing), client-cert-requested, ticket, renegotiations=, dh-bits=,
+// signature=, peer-signature=, shown= (the serial number of the certificate that
+// this side has shown), sni=, alpn=, received= and sent=. Later versions of this
+// package may add words.
 //
 // The line is printable ASCII without secrets. Names that the peer chooses are
 // quoted if they have other characters than letters, digits and ".:_/*-", so that

@@ -91,8 +91,8 @@ func (f *Filter) NewSessions() []StoredSession {
 // NotResumed is the reason why a server has not resumed a session. The full
 // handshake that follows is not an error.
 //
-// It is zero if the session was resumed, if the client has asked for none, and on a
-// client, which has SessionError. Without TicketKeys, ResumeClientCert and
+// It is zero if a session was resumed or none was asked for. On a client it is always
+// zero; see SessionError. Without TicketKeys, ResumeClientCert and
 // StatefulSessions, OpenSSL decides alone, and the reason is not known.
 type NotResumed uint8
 

@@ -257,8 +257,8 @@ type rawName struct {
 	value []byte
 }
 
-// nameKind is the type of a name: a type of GENERAL_NAME, or one of the part of
-// the certificate.
+// nameKind is the type of a name: a type of GENERAL_NAME, or one of this package, for
+// the part of the certificate that the name is in.
 type nameKind byte
 
 const (

@@ -53,8 +53,8 @@ func openEngine(pki, cert string, change func(server, client *sslfilter.Options)
 	return e, err
 }
 
-// buffers are the slices that a program needs to drive filters, and said is one for
-// a client in C.
+// buffers are the slices that a program needs to drive filters; said is the buffer of a
+// client in C.
 type buffers struct{ wire, plain, said []byte }
 
 // shake connects two new filters.

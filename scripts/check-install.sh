@@ -15,7 +15,7 @@ fail() {
 	exit 1
 }
 
-[ "${1-}" = --here ] || fail 'changes this system; --here says that it may'
+[ "${1-}" = --here ] || fail 'this changes the system; confirm with --here'
 [ "$(id -u)" = 0 ] || fail 'needs root'
 [ ! -e /etc/sslrelay ] || fail '/etc/sslrelay exists; this is for a system without sslrelay'
 

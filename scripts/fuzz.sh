@@ -32,7 +32,7 @@ for package in $(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirna
 		if out=$(fuzz "$binary" "$target"); then
 			printf '%-14s %s\n' "$target" "$(grep -o 'elapsed: .*' <<<"$out" | tail -1)"
 		elif grep -q '^ *context deadline exceeded$' <<<"$out" && ! grep -q -e 'Failing input' -e panic <<<"$out"; then
-			printf '%-14s %s\n' "$target" "$(grep -o 'elapsed: .*' <<<"$out" | tail -1)" # it lost a race with its own clock
+			printf '%-14s %s\n' "$target" "$(grep -o 'elapsed: .*' <<<"$out" | tail -1)" # the time ran out inside an input, which is not a failure
 		else
 			printf '%s\n%s: FAILED\n' "$out" "$target"
 			status=1

@@ -84,7 +84,7 @@ for leg in "$@"; do
 	begin=$SECONDS
 	# shellcheck disable=SC2046,SC2086 # lists of words
 	if ! scripts/mkssl.sh "$dir" $(sources "$leg"); then
-		result='not to be had'
+		result='not available'
 	elif run "$leg" $packages; then
 		result=passed
 	else

@@ -140,8 +140,8 @@ make_arm64() {
 # make_fips LIB writes configurations for the FIPS provider, and tries them.
 make_fips() {
 	fips_config "$root/openssl" "$1" "$root/fipsmodule.cnf" "$root/fips.cnf"
-	# 3.5's also loads into the system's 3.0, which knows less of its parameters;
-	# later ones want a newer libc.
+	# The module of 3.5 also loads into the system's 3.0, which ignores some of its
+	# parameters. Later modules need a newer libc.
 	case ${root##*/}/$(openssl version 2>/dev/null) in
 	3.5/'OpenSSL 3.0.'*) OPENSSL_MODULES=$1/ossl-modules fips_config openssl "$1" "$root/fipsmodule-3.0.cnf" "$root/fips-3.0.cnf" ;;
 	esac

@@ -138,8 +138,8 @@ func (p *pools) tidy() {
 	}
 }
 
-// over reports whether no request can need a connection that has none. The caller
-// holds the mutex of the Transport.
+// over reports whether the pools are retired and no request still needs a connection.
+// The caller holds the mutex of the Transport.
 func (p *pools) over() bool { return p.retired && p.sending == 0 }
 
 func (p *pools) closeIdle() {
@@ -371,9 +371,9 @@ func (p *pools) connect(ctx context.Context, r *route, h2 bool) (net.Conn, error
 }
 
 // keep notes a new connection. It retires the pools if the connection may have another
-// Ctx than theirs: if that of the pools is set again, their connections must all have
-// it. keep returns an error if the pools have become retired in the meantime and no
-// request waits for the connection. The caller holds the mutex of the Transport.
+// Ctx than theirs, because a connection of these pools must always have their Ctx. keep
+// returns an error if the pools have become retired in the meantime and no request waits
+// for the connection. The caller holds the mutex of the Transport.
 func (p *pools) keep(c *clientConn, h2 bool) (net.Conn, error) {
 	if c.other {
 		p.retired = true

@@ -34,7 +34,7 @@ type Transport struct {
 	// "h2" and "http/1.1".
 	//
 	// If its Sessions is nil, the Transport resumes sessions with a cache of its own,
-	// for at most 256 sessions. To do without, set Sessions to sslsession.NewCache(0).
+	// for at most 256 sessions. To disable this, set Sessions to sslsession.NewCache(0).
 	//
 	// After Dialer.SetCtx has returned, every request uses a connection that is made
 	// with the new Ctx, with HTTP/2 too. Requests that began earlier are completed.

@@ -14,10 +14,10 @@ import (
 // it.
 //
 // ChooseFunc may do I/O, for example to load a certificate. It delays only its own
-// connection, and Close of the Listener, which waits until all ChooseFuncs have
-// returned: a ChooseFunc that takes long must return when ctx ends. ctx ends with the handshake: at its deadline, at the end of the
-// Context of HandshakeContext, and at Close of the Conn or the Listener. If the
-// result is an error or a nil Ctx, the client gets the alert unrecognized_name.
+// connection. Close of the Listener waits until all ChooseFuncs have returned, so a
+// slow one must return when ctx ends. ctx ends with the handshake: at its deadline, at
+// the end of the Context of HandshakeContext, and at Close of the Conn or the Listener.
+// If the result is an error or a nil Ctx, the client gets the alert unrecognized_name.
 type ChooseFunc = func(ctx context.Context, conn net.Conn, hello *sslfilter.ClientHello) (*sslfilter.Ctx, error)
 
 // SetChoose makes this server choose its context by the ClientHello. The context

@@ -177,10 +177,10 @@ type received struct {
 	met    bool // the peer has sent a record
 }
 
-// take passes wire to the cipher. The caller holds mu, or the cipher belongs to it.
+// take passes wire to the cipher. The caller holds mu, or is the goroutine of receiveLate.
 func (c *CipherConn) take(plain, wire []byte, netErr error) received {
 	r := received{netErr: netErr}
-	flushed := c.cipher.Flushed() // else a server owes its plaintext before the client's first record
+	flushed := c.cipher.Flushed() // if not, a server holds plaintext until the client's first record
 	r.plain, r.err = c.cipher.Receive(plain, wire)
 	if r.err == nil && netErr == io.EOF {
 		if r.err = c.cipher.ReceiveEOF(); r.err == io.EOF {
@@ -194,7 +194,8 @@ func (c *CipherConn) take(plain, wire []byte, netErr error) received {
 	return r
 }
 
-// advance tells the calls that wait for what a Read receives. The caller holds mu.
+// advance wakes the calls that wait until a Read has received something. The caller
+// holds mu.
 func (c *CipherConn) advance() {
 	close(c.moved)
 	c.moved = make(chan struct{})
@@ -330,7 +331,7 @@ func (c *CipherConn) Write(b []byte) (n int, err error) {
 	return n, c.drain()
 }
 
-// own waits until the cipher does not belong to receiveLate, and then calls f with mu. The
+// own waits until receiveLate has released the cipher, and then calls f with mu. The
 // caller holds c.writing.
 func (c *CipherConn) own(f func() error) error {
 	var ended error
@@ -545,9 +546,9 @@ func (c *CipherConn) Close() error {
 	return err
 }
 
-// farewell sends the end of this side's stream. It does not wait for the peer, nor for the
-// key of a server that has not met the client and so says nothing. If this side has spoken, a
-// Read is done with the cipher soon. The caller holds c.writing.
+// farewell sends the end of this side's stream. It does not wait for the peer. If a key is
+// still being derived and this side has sent nothing, there is no stream to end. If it has
+// sent something, a Read is done with the cipher soon. The caller holds c.writing.
 func (c *CipherConn) farewell() {
 	limit := time.After(cipherFarewell)
 	c.mu.Lock()

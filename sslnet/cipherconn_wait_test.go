@@ -112,7 +112,7 @@ func crowded(t *testing.T, writes bool) (client net.Conn, server *sslnet.CipherC
 	o.Client = false
 	s, err := sslfilter.NewCipher(o)
 	require.NoError(t, err)
-	for range derive.Places() {
+	for range derive.Slots() {
 		require.True(t, derive.Enter(nil))
 	}
 	rawClient, rawServer := socketPair(t)
@@ -142,7 +142,7 @@ func crowded(t *testing.T, writes bool) (client net.Conn, server *sslnet.CipherC
 	require.NoError(t, err)
 	<-conn.read
 	return client, server, result, func() {
-		for range derive.Places() {
+		for range derive.Slots() {
 			derive.Leave()
 		}
 	}
@@ -211,7 +211,7 @@ func TestCipherConnCloseBeforeTheKey(t *testing.T) {
 			_, err := server.Read(make([]byte, 1))
 			require.ErrorIs(t, err, net.ErrClosed)
 			release()
-			for range derive.Places() { // none is taken by the connection
+			for range derive.Slots() { // none is taken by the connection
 				require.True(t, derive.Enter(nil))
 			}
 			release()

@@ -17,9 +17,10 @@ import (
 // Dial connects to addr, does the handshake and verifies the server. It verifies
 // the name in Options.ServerName or Options.SNI, or the host of addr if both are
 // empty. The handshake is bounded by DefaultHandshakeTimeout. Use a Dialer to set
-// other bounds. A host of addr that is verified must be in ASCII form: an
-// internationalized name such as "bücher.example" is an error, and its A-label
-// "xn--bcher-kva.example" is not.
+// other bounds.
+//
+// If the host of addr is verified, it must be ASCII: "bücher.example" is an error; use
+// its A-label "xn--bcher-kva.example".
 //
 // In TLS 1.3 the client's handshake is done before the server verifies the
 // client's certificate. If the server rejects it, Dial succeeds and the first Read

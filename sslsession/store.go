@@ -42,8 +42,8 @@ const maxDeleted = 1024
 
 // NewStore returns a Store for at most n sessions, or DefaultStore if n is 0 or
 // negative. Together they have at most n times 8 KiB, which are 80 MB by default, so that
-// clients with large certificates cannot fill the memory. A session of more than that is
-// not kept.
+// clients with large certificates cannot fill the memory. A session larger than this total
+// is not kept.
 func NewStore(n int) *Store {
 	if n <= 0 {
 		n = DefaultStore

@@ -154,7 +154,7 @@ func (o *Options) report(e Event) {
 }
 
 // untilRefresh returns the time until half of the validity of a response has
-// passed. If it has passed already, it is half of the rest.
+// passed. After that, it is half of the remaining time.
 func untilRefresh(r sslfilter.OCSPResult) time.Duration {
 	d := undated
 	if !r.NextUpdate.IsZero() {

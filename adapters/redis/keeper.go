@@ -23,7 +23,7 @@ const (
 	// ahead is the number of epochs whose keys are in Redis before they begin. A server
 	// that loses Redis can read the tickets of the other servers for that many epochs.
 	ahead = 3
-	// lead divides Epoch: the key of an epoch is made at least Epoch/lead before it
+	// lead is a divisor: the key of an epoch is made at least Epoch/lead before it
 	// begins, so that all servers have read it by then.
 	lead = 4
 	// polls is the number of times that Redis is asked in an epoch.
@@ -149,7 +149,8 @@ func (k *Keeper) Start(ctx context.Context) error {
 }
 
 // Close ends the goroutine of Start and clears the Keeper's copies of the keys. The ticket
-// keys of contexts stay as they are and no longer change, so their servers should end too.
+// keys of contexts stay as they are and no longer change, so stop the servers that use them
+// too.
 // The error is always nil.
 func (k *Keeper) Close() error {
 	k.mu.Lock()

@@ -20,13 +20,13 @@ const (
 	// maxLifetime bounds the time for which a session is kept.
 	maxLifetime = 7 * 24 * time.Hour
 	// deletedFor is the time for which Redis remembers that a session was deleted, so that
-	// a Store which arrives later does not bring it back. The library resumes a session for
+	// a Store call that arrives later does not bring it back. The library resumes a session for
 	// two hours at most.
 	deletedFor = 2*time.Hour + 10*time.Minute
 	// maxWait bounds a call whose context has no deadline.
 	maxWait = time.Second
-	// shortWait is the time that a context must have left for its end to say something
-	// about Redis.
+	// shortWait is the shortest wait whose timeout counts as a failure of Redis. A call
+	// whose context has less time left came late.
 	shortWait = 20 * time.Millisecond
 	// expirySize is the size of the expiry, in seconds since 1970, which precedes the data.
 	expirySize = 8

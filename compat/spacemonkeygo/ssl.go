@@ -78,8 +78,8 @@ func (s *SSL) tickets() *tickets {
 // SetSSLCtx makes the connection use the certificate, key, CAs, ciphers and versions
 // of ctx. A connection that had no VerifyPeer gets the mode, depth and callback of ctx.
 // With VerifyPeer in both, the peer must satisfy both: the modes are combined, the
-// smaller depth counts, and both callbacks must accept each step, the first that of the
-// connection. Without a callback, OpenSSL's own result decides.
+// smaller depth counts, and both callbacks must accept each step; the connection's is
+// called first. Without a callback, OpenSSL's own result decides.
 func (s *SSL) SetSSLCtx(ctx *Ctx) {
 	settings, p, verify := ctx.snapshot()
 	s.mu.Lock()

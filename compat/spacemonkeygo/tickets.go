@@ -70,8 +70,9 @@ type TicketStore struct {
 	Keys      TicketKeyManager
 }
 
-// SetTicketStore makes a server encrypt its tickets with the keys of store, and accept
-// those for which it has the key. With nil the keys are random, and belong to this Ctx.
+// SetTicketStore makes a server encrypt its tickets with the current key of store, and
+// accept tickets of any key in store that has not expired. With nil the keys are random,
+// and belong to this Ctx.
 //
 // Tickets have the form of RFC 5077, section 4, with AES-256-CBC and HMAC-SHA256. If
 // CipherCtx and DigestCtx name these and both keys have 32 bytes, they are used as they

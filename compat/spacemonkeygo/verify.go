@@ -50,7 +50,7 @@ func (s *CertificateStoreCtx) Err() error {
 	return errors.New("openssl: " + sslfilter.VerifyCode(s.code).String())
 }
 
-// Depth returns the depth of the certificate; 0 is that of the peer its.
+// Depth returns the depth of the certificate. Depth 0 is the peer's own certificate.
 func (s *CertificateStoreCtx) Depth() int { return s.depth }
 
 // GetCurrentCert returns the certificate, or nil if there is none.
@@ -70,7 +70,7 @@ func judge(tls *sslnet.Conn, callback VerifyCallback) (result VerifyResult, ok b
 	for _, id := range peer.IDs {
 		code := VerifyResult(id.Err)
 		if code == hostnameMismatch || code == ipAddressMismatch {
-			continue // of no name: the name is verified by VerifyHostname
+			continue // VerifyHostname verifies the name
 		}
 		if callback == nil {
 			if code != Ok {
@@ -152,7 +152,7 @@ const (
 )
 
 // policy is the part of a context that a single connection can change, without the
-// callback its. It is the key of the engine's contexts.
+// callback itself. It is the key of the engine's contexts.
 type policy struct {
 	mode     VerifyOptions
 	depth    int // -1: not set

@@ -1,5 +1,5 @@
 // Package keylogfile opens the file of a key log as the relay and the examples do: by
-// its name, or by an environment variable if "env:" and the name of that are given.
+// its name, or, for "env:NAME", by the environment variable NAME.
 package keylogfile
 
 import (

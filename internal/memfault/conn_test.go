@@ -260,10 +260,10 @@ func TestTicketKeys(t *testing.T) {
 	})
 }
 
-// A client that checks the stapled response never takes a server for valid whose response
-// has expired, is not there although the certificate demands one, says "revoked" after it
-// has said "good", or is of a responder whose certificate is on a CRL. The server is
-// crypto/tls.
+// A client that checks the stapled response never accepts a server with a bad one. The
+// response has expired, is missing although the certificate demands one, says "revoked"
+// after it has said "good", or is signed by a responder whose certificate is on a CRL. The
+// server is crypto/tls.
 func TestOCSP(t *testing.T) {
 	cert := testkit.Cert(t, "server.crt")
 	feature := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}

@@ -39,9 +39,9 @@ func (l *listener) entrance() *relay {
 	return l.lobby
 }
 
-// whose names the listener's relay in the log or, if a server name chooses the relay,
-// the listener.
-func (l *listener) whose() []any {
+// attr is the log attribute that names the listener's relay or, if a server name chooses
+// the relay, the listener.
+func (l *listener) attr() []any {
 	if r := l.entrance(); r != l.lobby {
 		return []any{"relay", r.name}
 	}

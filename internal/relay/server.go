@@ -197,7 +197,7 @@ func (s *Server) accept(l *listener) {
 // refuse closes a connection that exceeds a limit. It logs at most once a second.
 func (s *Server) refuse(l *listener, conn net.Conn, why string) {
 	if now := time.Now().Unix(); s.refusals.Swap(now) != now {
-		s.log.With(l.whose()...).Warn("connection refused", "client", conn.RemoteAddr().String(), "limit", why)
+		s.log.With(l.attr()...).Warn("connection refused", "client", conn.RemoteAddr().String(), "limit", why)
 	}
 	conn.Close()
 }

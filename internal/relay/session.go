@@ -62,7 +62,7 @@ type session struct {
 func newSession(s *Server, l *listener, sec *sections, st *state, conn net.Conn) *session {
 	raw, ok := conn.(duplex)
 	if !ok {
-		panic("sslrelay: a listener that is not TCP's")
+		panic("sslrelay: a listener without TCP connections")
 	}
 	ses := &session{
 		server: s, listen: l, number: s.serial.Add(1), raw: raw, client: raw, opened: time.Now(),

@@ -1,6 +1,5 @@
-// Package command is the program sslrelay: its flags, signals and log. A program passes it
-// what a build has in addition, so that programs with other modules can have the same
-// relay.
+// Package command is the program sslrelay: its flags, signals and log. A main package
+// passes in the features that need other modules.
 package command
 
 import (

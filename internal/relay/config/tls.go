@@ -260,7 +260,7 @@ func (s *Sessions) ReadTicketKeys() ([][sslfilter.TicketKeySize]byte, error) {
 		keys, err = sslfilter.ParseTicketKeys(file)
 	}
 	if err == nil {
-		err = new(sslfilter.TicketKeys).Set(keys...) // is an error now rather than when the keys are in use
+		err = new(sslfilter.TicketKeys).Set(keys...) // report errors now, not when the keys are used
 	}
 	if err != nil {
 		clear(keys)
