@@ -112,7 +112,7 @@ func (f *Filter) CloseWrite() error {
 // this side's close_notify. The caller must transmit them before any plain byte.
 //
 // Before that, Detach returns a *UsageError and changes nothing. After Close and
-// after a fatal error it returns what every method does.
+// after a fatal error it returns the same error as every method.
 func (f *Filter) Detach() ([]byte, error) {
 	f.calls++
 	switch {

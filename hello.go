@@ -13,8 +13,8 @@ import (
 // on the network can change the message, which then makes the handshake fail
 // later.
 //
-// Numbers are in the order in which the client sent them, with those that
-// OpenSSL does not know and with GREASE values (RFC 8701). The list of an
+// Numbers are in the order in which the client sent them, and include those that
+// OpenSSL does not know and GREASE values (RFC 8701). The list of an
 // extension that is missing or malformed is empty; a handshake with a malformed
 // extension fails later.
 type ClientHello struct {
@@ -29,8 +29,8 @@ type ClientHello struct {
 	Groups              []uint16 // key exchange groups (supported_groups)
 	SignatureAlgorithms []uint16
 	Extensions          []uint16 // the types of all extensions
-	// SessionIDs has what names a session to resume: first the session id, if
-	// it is not empty, then the session ticket of TLS 1.2, and then the
+	// SessionIDs identify the sessions to resume: first the session id, if it is
+	// not empty, then the session ticket of TLS 1.2, and then the
 	// identities of pre_shared_key in TLS 1.3. A client of TLS 1.3 often sends
 	// a random session id, which names no session.
 	SessionIDs [][]byte
@@ -45,9 +45,9 @@ type ClientHello struct {
 	shared int    // the number of identities of pre_shared_key, with which SessionIDs ends
 }
 
-// MaxClientHello bounds the bytes with which a ClientHello arrives before the
-// context is chosen. The headers of records count. It is the most that crypto/tls
-// accepts in a handshake message; a ClientHello has 200 to 2,000 bytes.
+// MaxClientHello bounds a ClientHello that is read before the context is chosen, in
+// bytes, including the record headers. It is the most that crypto/tls accepts in a
+// handshake message; a ClientHello has 200 to 2,000 bytes.
 const MaxClientHello = 64 << 10
 
 // ReadClientHello reads the ClientHello at the beginning of wire, the bytes from

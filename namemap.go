@@ -10,7 +10,7 @@ import (
 )
 
 // NameMap chooses a context by the server name of a ClientHello. It is immutable
-// and safe for concurrent use: for other certificates make a new one. The zero
+// and safe for concurrent use: to change certificates, make a new one. The zero
 // value has no contexts.
 type NameMap struct {
 	exact     map[string]*Ctx // by the name as servernames.Fold returns it
@@ -24,15 +24,15 @@ type NameMap struct {
 // dot. If a context has several identities, a name counts if the certificates of
 // all of them are valid for it.
 //
-// An exact name goes before a wildcard, also if the exact name is that of def and
-// the wildcard is that of a context of more. Of several contexts with the same
-// name, the first one in more is chosen, and def only if no context of more has
-// it. def also serves every other name, and clients without a server name. It may
-// be nil: then such clients are refused.
+// An exact name takes precedence over a wildcard, even if def has the exact name
+// and a context in more has the wildcard. If several contexts have the same name,
+// the first one in more is chosen, and def only if no context in more has the name.
+// def also serves every other name, and clients without a server name. If def is
+// nil, such clients are refused.
 //
-// It returns a *UsageError for a context that is closed or a client's, and for
-// one of more whose certificates have no such name, because it would never be
-// chosen. The NameMap does not close the contexts, and they must not be closed
+// NewNameMap returns a *UsageError if a context is closed or is a client's. It also
+// does so if the certificates of a context in more have no such name, because that
+// context would never be chosen. The NameMap does not close the contexts, and they must not be closed
 // while it is in use; a context does not need to be closed at all.
 //
 // Calls X509_get_ext_d2i(3).

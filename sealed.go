@@ -129,7 +129,7 @@ func (s *sealedCoder) setOwn(header, salt []byte) {
 }
 
 // stretch makes the static key from the passphrase, which is then wiped. It first waits
-// for a place. After Cancel it returns ErrClosed.
+// for a slot. After Cancel it returns ErrClosed.
 func (s *sealedCoder) stretch(kdf sealedKDF, cost uint32, salt []byte) error {
 	key := make([]byte, sealedKey)
 	defer clear(key)

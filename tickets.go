@@ -41,8 +41,8 @@ func NewTicketKeys() (*TicketKeys, error) {
 // Set replaces all keys. The first one encrypts, and all of them decrypt. They do
 // not change by themselves any more: the caller replaces them, at least once a
 // day, and keeps an old key for the two hours in which a ticket is valid. A
-// program with several servers gives a new key to all of them, as one that
-// decrypts, before the first server encrypts with it.
+// program with several servers first gives a new key to all of them as a key that
+// only decrypts. After that the servers can encrypt with it.
 //
 // A key has the format of nginx (ssl_session_ticket_key): 16 bytes with its name,
 // 32 bytes for HMAC-SHA256 and 32 bytes for AES-256-CBC. At most 16 keys are
@@ -185,7 +185,7 @@ func (o *Options) validateSessions() error {
 	}
 	switch {
 	case o.ResumeClientCert && !o.asksClient():
-		return badOption("ResumeClientCert", "has no client certificate: it needs ClientCert, BlockInvalidClientCert or RequireValidClientCert")
+		return badOption("ResumeClientCert", "needs ClientCert, BlockInvalidClientCert or RequireValidClientCert")
 	case o.NumTickets > 0 && !o.resumes():
 		return badOption("NumTickets", "is %d, but a server that asks for client certificates sends tickets only with ResumeClientCert", o.NumTickets)
 	}

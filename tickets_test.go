@@ -449,7 +449,7 @@ func TestTicketKeysErrors(t *testing.T) {
 	for text, o := range map[string]sslfilter.Options{
 		"is for servers, and Client is set":                            testkit.Client(clients),
 		"is given, and NumTickets -1 means that no session is resumed": testkit.Asking(clients, func(o *sslfilter.Options) { o.NumTickets = -1 }),
-		"has no client certificate: it needs ClientCert":               testkit.Server(clients),
+		"needs ClientCert, BlockInvalidClientCert":                     testkit.Server(clients),
 	} {
 		require.ErrorContains(t, refuse(t, o, "ResumeClientCert", ""), text)
 	}

@@ -67,7 +67,7 @@ type Result struct {
 	When   string  `json:"when"`
 	Load   float64 `json:"load"` // load of the machine at the end of the row
 	Rounds int     `json:"rounds,omitempty"`
-	From   *Run    `json:"from,omitempty"` // nil means that of the file
+	From   *Run    `json:"from,omitempty"` // nil means the Run of the file
 	Cells  []*Cell `json:"cells"`
 }
 

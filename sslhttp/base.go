@@ -179,7 +179,7 @@ func (p *pools) secureProxy(ctx context.Context, below net.Conn, addr string) (*
 	if p.t.ProxyDialer == nil {
 		return p.secure(ctx, p.t.Dialer, below, addr, p.alpnH1)
 	}
-	var offer []string // that of its Options, without h2
+	var offer []string // the protocols of its Options, without h2
 	if p.proxyCtx != nil {
 		_, offer = offers(p.proxyCtx.ALPN(), true, false)
 	}

@@ -29,8 +29,8 @@ func (a *announced) Read(b []byte) (int, error) {
 	return a.Conn.Read(b)
 }
 
-// A Write or CloseWrite whose data was dropped, because the peer is not the client or has
-// gone, is an error, also if it was a Read that found out.
+// A Write or CloseWrite returns an error if its data was dropped because the peer is not
+// the client or has gone, even if a Read was the first to notice it.
 func TestCipherConnReportsDroppedData(t *testing.T) {
 	other, err := sslfilter.NewCipher(sslfilter.CipherOptions{Client: true, Key: testkit.Bytes(32, 15)})
 	require.NoError(t, err)
@@ -113,7 +113,7 @@ func TestCipherConnAnswersAfterTheEnd(t *testing.T) {
 				require.NoError(t, server.CloseWrite())
 				_, err = client.Read(make([]byte, 1))
 				require.Equal(t, io.EOF, err)
-				_, err = rawClient.Read(make([]byte, 1)) // the transport has its end too
+				_, err = rawClient.Read(make([]byte, 1)) // the transport has ended too
 				require.Equal(t, io.EOF, err)
 				_, err = server.Read(make([]byte, 1))
 				require.Equal(t, io.EOF, err)
@@ -174,8 +174,8 @@ func TestCipherConnWriteDeadlineBeforeTheClient(t *testing.T) {
 	}
 }
 
-// A server whose Writes have timed out many times reads the client's record in the next
-// Write, instead of an error that its buffer is full.
+// After many Writes of a server have timed out, the next Write reads the client's record
+// and does not fail because the buffer is full.
 func TestCipherConnWritesThatTimedOut(t *testing.T) {
 	rawClient, rawServer := socketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
@@ -202,8 +202,8 @@ func TestCipherConnWritesThatTimedOut(t *testing.T) {
 	require.Len(t, got, accepted+1)
 }
 
-// Close sends the end of a client's stream although a Read receives the server's first
-// record at this time.
+// Close sends the end of a client's stream even while a Read receives the server's first
+// record.
 func TestCipherConnCloseBesideTheFirstRecord(t *testing.T) {
 	rawClient, rawServer := socketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
@@ -213,7 +213,7 @@ func TestCipherConnCloseBesideTheFirstRecord(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- client.Close() }()
 	<-client.Closing()
-	for range 100 { // Close goes on, and must not go on without the cipher
+	for range 100 { // if Close did not wait for the cipher, it would return now
 		runtime.Gosched()
 	}
 	release()

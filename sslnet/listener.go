@@ -87,7 +87,7 @@ type Listener struct {
 	// underlying connection, in the goroutine of that handshake. The Listener closes
 	// the connection afterwards. HandshakeError may call Close of the Listener. If
 	// the client sent a certificate, err wraps an *sslfilter.Error whose Peer
-	// describes it; see there for its WARNING.
+	// describes it; see the WARNING at sslfilter.Error.
 	// Default: nothing is called. Options.ErrorHandler is called for TLS errors in
 	// any case.
 	HandshakeError func(below net.Conn, err error)

@@ -31,8 +31,8 @@ const (
 	ticketKeySize = 80
 )
 
-// Secret is what the servers of a fleet have in common and nobody else has. It names
-// and seals what is kept in Redis. It is immutable and safe for concurrent use.
+// Secret is shared by the servers of a fleet, and nobody else has it. It names and seals
+// everything in Redis. It is immutable and safe for concurrent use.
 type Secret struct {
 	list []secret // the first seals, all open
 }
@@ -92,7 +92,7 @@ func readPrivate(file string) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, errors.New("not a regular file")
 	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("its mode is %04o, and others than its owner can access it: want 0600", info.Mode().Perm())
+		return nil, fmt.Errorf("its mode is %04o, so that other users can access it: want 0600", info.Mode().Perm())
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
 		return nil, errors.New("it belongs to another user")
@@ -117,7 +117,7 @@ func NewSecret(secrets ...[]byte) (*Secret, error) {
 		}
 		for _, other := range secrets[:i] {
 			if bytes.Equal(own, other) {
-				return nil, errors.New("sslredis: the same secret is there twice")
+				return nil, errors.New("sslredis: the same secret is given twice")
 			}
 		}
 	}

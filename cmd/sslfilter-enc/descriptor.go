@@ -13,8 +13,9 @@ import (
 // maxLinks bounds the symbolic links that are followed. Linux has the same bound.
 const maxLinks = 40
 
-// open opens a file to read. For a name such as /dev/stdin, it duplicates the descriptor:
-// Linux would open the file again, at its beginning, and could not open a socket.
+// open opens a file to read. For a name such as /dev/stdin, it duplicates the descriptor.
+// If it opened the name, Linux would read the file from its beginning again, and could not
+// open a socket.
 func open(name string) (*os.File, error) {
 	if n, ok := descriptor(name); ok {
 		return duplicate(n, name)

@@ -32,8 +32,8 @@ const (
 	NoWildcards        CheckFlags = C.X509_CHECK_FLAG_NO_WILDCARDS
 )
 
-// X509_Version is the version of a certificate, in the form that a certificate
-// contains: one less than its name.
+// X509_Version is the version of a certificate, as the number that a certificate
+// contains: X.509 v1 has 0, and v3 has 2.
 type X509_Version int
 
 const (

@@ -77,7 +77,8 @@ func newConn(conn net.Conn, ctx *Ctx, client bool) (*Conn, error) {
 	return c, nil
 }
 
-// checked returns an error now if the settings cannot work, rather than in the handshake.
+// checked returns an error if the settings cannot work, so that the program learns it
+// before the handshake.
 func checked(c *Conn, err error) (*Conn, error) {
 	if err == nil && c.sni == nil {
 		_, err = c.engine()
@@ -88,7 +89,7 @@ func checked(c *Conn, err error) (*Conn, error) {
 	return c, nil
 }
 
-// start makes the TLS connection, with what is set until now.
+// start makes the TLS connection with the settings that were made so far.
 func (c *Conn) start() (*sslnet.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +128,7 @@ func (c *Conn) makeTLS() (*sslnet.Conn, error) {
 	tls, name := sslnet.Client(c.below, engine), c.GetServername()
 	if name == "" {
 		// The engine needs a name to verify. This one is not sent, since it is an
-		// address, and policy.apply ignores that the certificate is for another.
+		// address, and policy.apply ignores that the certificate is for another name.
 		name = "0.0.0.0"
 	}
 	return tls, errors.Join(tls.SetServerName(name), tls.SetSessions(&c.session))
@@ -213,8 +214,8 @@ func (c *Conn) judge(tls *sslnet.Conn) error {
 // the connection ends between two records. If it ends inside a record, the error is
 // io.ErrUnexpectedEOF.
 //
-// WARNING: So anyone on the network can end the data early, unless the data itself
-// says where it ends.
+// WARNING: Anyone on the network can therefore end the data early. The program can
+// detect this only if the data itself says where it ends.
 func (c *Conn) Read(b []byte) (n int, err error) {
 	tls, err := c.ready(context.Background())
 	if err != nil {
@@ -347,8 +348,8 @@ func (c *Conn) PeerCertificate() (*Certificate, error) {
 	return list[0], nil
 }
 
-// PeerCertificateChain returns the certificates that the peer has sent: on a client
-// with the server's own, and on a server without the client's own.
+// PeerCertificateChain returns the certificates that the peer has sent. On a client they
+// include the server's own certificate; on a server they do not include the client's own.
 func (c *Conn) PeerCertificateChain() (rv []*Certificate, err error) {
 	list, err := c.sent()
 	if err != nil || c.client {

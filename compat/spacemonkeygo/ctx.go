@@ -50,7 +50,7 @@ type settings struct {
 	made map[role]*sslfilter.Ctx
 }
 
-// role is what a context of the engine is made for, beside the settings.
+// role is what a context of the engine depends on in addition to the settings.
 type role struct {
 	client bool
 	policy policy
@@ -252,7 +252,7 @@ func (c *Ctx) UsePrivateKey(key PrivateKey) error {
 	return nil
 }
 
-// AddChainCertificate adds a certificate that is sent after the own one.
+// AddChainCertificate adds a certificate that is sent after that of UseCertificate.
 func (c *Ctx) AddChainCertificate(cert *Certificate) error {
 	if err := cert.made("add chain certificate"); err != nil {
 		return err
@@ -350,11 +350,11 @@ func (c *Ctx) SetVerify(options VerifyOptions, verify_cb VerifyCallback) {
 	c.asked, c.verify, c.policy.mode, c.policy.callback = true, verify_cb, options, verify_cb != nil
 }
 
-// SetVerifyMode is SetVerify with the callback that is set.
+// SetVerifyMode is SetVerify, but keeps the callback.
 func (c *Ctx) SetVerifyMode(options VerifyOptions) { c.SetVerify(options, c.GetVerifyCallback()) }
 
-// SetVerifyCallback is SetVerify with the mode that is set. If none was set, Dial
-// still verifies, and the callback decides.
+// SetVerifyCallback is SetVerify, but keeps the mode. If no mode was set, Dial still
+// verifies, and the callback decides.
 func (c *Ctx) SetVerifyCallback(verify_cb VerifyCallback) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -425,8 +425,8 @@ func (c *Ctx) SetMode(modes Modes) Modes {
 func (c *Ctx) GetMode() Modes { return c.SetMode(0) }
 
 // SetSessionCacheMode sets the mode, and returns the earlier one. It has no effect: a
-// server gives its clients tickets and keeps no sessions, and a client keeps none but
-// the one of GetSession.
+// server gives its clients tickets and keeps no sessions, and a client keeps only the
+// one that GetSession returns.
 func (c *Ctx) SetSessionCacheMode(modes SessionCacheModes) SessionCacheModes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -453,7 +453,7 @@ func (c *Ctx) SessGetCacheSize() int {
 }
 
 // SetTimeout sets the lifetime of sessions, in whole seconds, and returns the earlier
-// one. It has no effect: sessions live as long as OpenSSL's default says.
+// one. It has no effect: sessions have OpenSSL's default lifetime.
 func (c *Ctx) SetTimeout(t time.Duration) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -470,7 +470,7 @@ func (c *Ctx) GetTimeout() time.Duration {
 }
 
 // SetSessionId checks the length of a session id context, at most 32 bytes. It has no
-// effect: the engine binds sessions to what decides about a client.
+// effect: the engine binds sessions to the settings that decide about a client.
 func (c *Ctx) SetSessionId(session_id []byte) error {
 	if len(session_id) > 32 {
 		return errors.New("openssl: the session id context has more than 32 bytes")

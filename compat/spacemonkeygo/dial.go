@@ -92,14 +92,14 @@ func (c *Conn) dialed(host string, flags DialFlags, session []byte) error {
 type listener struct {
 	net.Listener
 	ctx    *Ctx
-	worked atomic.Bool // the settings of ctx were all right at some time
+	worked atomic.Bool // a connection with the settings of ctx was possible at some time
 }
 
 // Accept returns the next connection. Its handshake runs in the first Read or Write.
 //
-// If the settings of the context cannot work, that is the error of the handshake, since
-// the program may be about to change them: an error of Accept would end a server whose
-// certificate is replaced. A context that has never worked is an error of Accept.
+// If the settings of the context cannot work, the handshake returns the error, because
+// the program may be about to change them: an error of Accept would end a server that is
+// just replacing its certificate. Only if they have never worked, Accept returns the error.
 func (l *listener) Accept() (net.Conn, error) {
 	below, err := l.Listener.Accept()
 	if err != nil {

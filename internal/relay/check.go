@@ -395,7 +395,7 @@ func (r *report) stapling(st *state) {
 // them from chain, or from crt if chain is not set.
 func (r *report) certificates(side, crt, chain string, ctx *sslfilter.Ctx, usage x509.ExtKeyUsage) {
 	if crt == "" && chain == "" && len(ctx.Chains()) > 0 {
-		return // those of identities alone
+		return // the certificates are all in identities
 	}
 	list := r.parse(side+"crt", ctx.Chain())
 	if len(list) == 0 {

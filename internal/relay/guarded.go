@@ -122,7 +122,7 @@ func (w *guarded) backendHalf(first []byte) {
 	}
 }
 
-// pass sends the client what came from the backend; err is that of the read.
+// pass sends the client what came from the backend; err is the error of that read.
 func (w *guarded) pass(in []byte, err error) (over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -340,7 +340,8 @@ func TestNamesAndHosts(t *testing.T) {
 	require.Zero(t, f.relay("closed").count.requests.Value())
 }
 
-// Input that is not a ClientHello, or comes slowly, is treated as without names.
+// Input that is not a ClientHello, or comes slowly, is treated as on a listener without
+// server names.
 func TestNamesAndOtherInput(t *testing.T) {
 	f := share(t, named(t, "a", []string{"a.test"}, greeter(t, "a")), named(t, "b", []string{"b.test"}, greeter(t, "b")))
 	t.Run("plain HTTP", func(t *testing.T) {
@@ -441,7 +442,7 @@ func TestNamesOfSeveralModes(t *testing.T) {
 }
 
 // With STARTTLS, the client speaks to the listener until its name has chosen the relay.
-// A login without TLS is one of the default.
+// A login without TLS uses the default relay.
 func TestNamesWithSTARTTLS(t *testing.T) {
 	account := func(greeting, tag string) string {
 		return fmt.Sprintf("mode = \"imap\"\nlisten = [\"starttls:ADDR\"]\nallow-plaintext = true\nDEFAULT\n[relay.users]\nanna = %q",
@@ -490,7 +491,7 @@ func TestNamesWithSTARTTLS(t *testing.T) {
 	require.ErrorContains(t, tls.Client(c.Conn, config).Handshake(), "unrecognized name")
 }
 
-// A relay that has its address for itself needs no server name, unless the
+// A relay that does not share its address needs no server name, unless the
 // configuration asks for one.
 func TestNamesOfOneRelay(t *testing.T) {
 	f := share(t, named(t, "a", []string{"a.test"}, greeter(t, "a")))

@@ -80,10 +80,10 @@ func noRelay(e *sslfilter.ServerNameError) error {
 // errNoDefault is the error if a client without a server name is refused.
 var errNoDefault = errors.New("the client has no server name, and no relay has default-server")
 
-// misdirected returns why a request must not be forwarded by the relay that the server
-// name has chosen, or an empty reason: its host has another relay. That relay may
-// require a client certificate (RFC 9110 sections 7.4 and 15.5.20). A host that has no
-// relay is not special.
+// misdirected returns a status and a reason if a request must not be forwarded, because
+// its host belongs to another relay than the one that the server name has chosen. That
+// relay may require a client certificate (RFC 9110 sections 7.4 and 15.5.20). A host
+// that belongs to no relay is not rejected.
 func (s *session) misdirected(host string) (status int, why string) {
 	if s.sections == nil {
 		return 0, ""

@@ -21,8 +21,8 @@ type Sessions interface {
 	// Store returns the store of a relay's sessions, which all machines have, or nil if
 	// sessions.stateful is not set.
 	Store(relay string) sslnet.SessionStore
-	// Start begins to keep the keys up to date, after a first attempt that ends with ctx
-	// at the latest. If the store does not answer, Start succeeds.
+	// Start gets the keys, until ctx ends at the latest, and from then on keeps them up to
+	// date. It succeeds even if the store does not answer.
 	Start(ctx context.Context) error
 	// Counters returns counters by name.
 	Counters() map[string]expvar.Var
@@ -104,7 +104,7 @@ func (c *counters) countStored(s *sslnet.ServerSessions) {
 	}
 }
 
-// of returns the keys for a relay, which may be its own.
+// of returns the keys for a relay: the shared ones or, without [sessions], own.
 func (k *keyring) of(c *config.Sessions, name string, own *sslfilter.TicketKeys) (*sslfilter.TicketKeys, error) {
 	switch {
 	case k.shared != nil:
