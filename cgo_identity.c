@@ -72,8 +72,8 @@ static int has_slot(SSL_CTX *ctx, const X509 *cert)
 }
 
 /*
- * Adds the certificate, chain and key that were set last to the identities of ctx. OpenSSL has one place for each
- * type of key. On a server, clash is the index of the identity that has lost its place to this one, or -1.
+ * Adds the certificate, chain and key that were set last to the identities of ctx. OpenSSL keeps one certificate for
+ * each type of key. On a server, clash is the index of the identity whose certificate this one has replaced, or -1.
  */
 int fssl_ctx_add_identity(SSL_CTX *ctx, int *clash, int client, fssl_errors *errs)
 {

@@ -75,7 +75,7 @@ int fssl_session_pack(SSL_SESSION *s, fssl_certs_cache *cache, const unsigned ch
 
 /*
  * Finds the binding and the OCSP response in the data of a session. They belong to the session. certs is the rest of
- * the data, which fssl_session_chain parses. Returns 0 if the data is not of fssl_session_pack.
+ * the data, which fssl_session_chain parses. Returns 0 if fssl_session_pack did not make the data.
  */
 static int unpack(SSL_SESSION *s, fssl_packed *packed, const unsigned char **certs, size_t *left)
 {
@@ -150,7 +150,7 @@ end:
 /*
  * Returns the certificates that the peer sent, its own first, with new references, and the rest of the session's data
  * in packed. It only reads the cache: the caller adds the certificates when it has verified them. It returns NULL if the
- * session has no certificate, or if its data is not of fssl_session_pack, or if memory is short. It leaves errors in the
+ * session has no certificate, if fssl_session_pack did not make its data, or if memory is short. It leaves errors in the
  * queue.
  */
 STACK_OF(X509) *fssl_session_chain(const fssl_lib *lib, fssl_certs_cache *cache, SSL_SESSION *s, fssl_packed *packed)
@@ -241,7 +241,7 @@ void fssl_drop_sessions(fssl_conn *c)
     fssl_forget_resume(c);
 }
 
-/* Reads the properties of a session. Returns 0 if it is not of a client of this library. */
+/* Reads the properties of a session. Returns 0 if no client of this library made it. */
 static int read_facts(SSL_SESSION *s, fssl_session_facts *facts)
 {
     int64_t life = SSL_SESSION_get_timeout(s), hint = (int64_t)SSL_SESSION_get_ticket_lifetime_hint(s), most = FSSL_SESSION_DAYS * 86400;
@@ -259,7 +259,7 @@ static int read_facts(SSL_SESSION *s, fssl_session_facts *facts)
         life = hint;
     facts->version = SSL_SESSION_get_protocol_version(s);
     facts->expires = facts->made + (life < most ? life : most);
-    if (facts->expires > facts->proved + most) /* otherwise each new ticket would extend the chain for ever */
+    if (facts->expires > facts->proved + most) /* otherwise each new ticket would extend the chain without end */
         facts->expires = facts->proved + most;
     memcpy(facts->binding, packed.binding, FSSL_BINDING);
     return 1;
