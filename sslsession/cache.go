@@ -1,6 +1,6 @@
-// Package sslsession keeps TLS sessions in memory: a Cache those of the clients of
-// package sslnet, and a Store those of its servers with StatefulSessions. A connection
-// that continues an earlier session costs less than a full handshake.
+// Package sslsession keeps TLS sessions in memory. A Cache has the sessions of the
+// clients of package sslnet, and a Store has those of its servers with StatefulSessions.
+// A connection that continues an earlier session costs less than a full handshake.
 package sslsession
 
 import (
@@ -31,9 +31,8 @@ func limit(n int) int64 {
 // concurrent use. A session of TLS 1.3 is returned once, since an observer could
 // recognize it (RFC 8446 appendix C.4). A session that has expired is not returned.
 //
-// WARNING: Sessions are secrets. The cache holds a session until Get returns it, if it
-// is of TLS 1.3, until other sessions displace it, or until Get finds that it has
-// expired.
+// WARNING: Sessions are secrets. The cache holds a session until other sessions displace
+// it, until Get finds that it has expired or, in TLS 1.3, until Get returns it.
 type Cache struct {
 	most int // sessions
 
