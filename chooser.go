@@ -14,13 +14,13 @@ import (
 // calls choose once, as soon as the ClientHello has arrived. It runs inside
 // Receive, may take its time, and must not call the Filter.
 //
-// Before the choice the ClientHello is read and nothing is answered. Afterwards the
-// Filter behaves like one of the chosen Ctx. If choose returns an error or a nil Ctx, the client gets the alert unrecognized_name, and the
-// error of Receive is a *ServerNameError. If the Ctx is a client's or is closed,
-// or if choose panics, the client gets internal_error. A refusal calls no
-// ErrorHandler, and nothing is logged to Debug, because both are options of a
-// Ctx. choose must not close the Ctx that it returns; after the call of Receive
-// it may be closed.
+// Before the choice the ClientHello is read and nothing is answered. Afterwards
+// the Filter behaves like one of the chosen Ctx. If choose returns an error or a
+// nil Ctx, the client gets the alert unrecognized_name, and the error of Receive
+// is a *ServerNameError. If the Ctx is a client's or is closed, or if choose
+// panics, the client gets internal_error. A refusal calls no ErrorHandler, and
+// nothing is logged to Debug, because both are options of a Ctx. choose must not
+// close the Ctx that it returns; after the call of Receive it may be closed.
 //
 // If the client has to send a second ClientHello (HelloRetryRequest) and changes
 // its server name or its protocols, the handshake fails with illegal_parameter.

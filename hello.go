@@ -13,8 +13,8 @@ import (
 // on the network can change the message, which then makes the handshake fail
 // later.
 //
-// Numbers are in the order in which the client sent them, and include those that
-// OpenSSL does not know and GREASE values (RFC 8701). The list of an
+// Numbers are in the order in which the client sent them, and include those
+// that OpenSSL does not know and GREASE values (RFC 8701). The list of an
 // extension that is missing or malformed is empty; a handshake with a malformed
 // extension fails later.
 type ClientHello struct {

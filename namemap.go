@@ -32,8 +32,9 @@ type NameMap struct {
 //
 // NewNameMap returns a *UsageError if a context is closed or is a client's. It also
 // does so if the certificates of a context in more have no such name, because that
-// context would never be chosen. The NameMap does not close the contexts, and they must not be closed
-// while it is in use; a context does not need to be closed at all.
+// context would never be chosen. The NameMap does not close the contexts, and they
+// must not be closed while it is in use; a context does not need to be closed at
+// all.
 //
 // Calls X509_get_ext_d2i(3).
 func NewNameMap(def *Ctx, more ...*Ctx) (*NameMap, error) {

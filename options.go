@@ -269,10 +269,11 @@ type Options struct {
 	// StatefulSessions keeps the sessions of a server in a store of the program; a
 	// ticket has only the session's id. The program stores the sessions
 	// (Filter.NewSessions) and finds them again by the ids of a ClientHello
-	// (Filter.OfferSession). A stored session can be deleted, which a ticket
-	// cannot. It is encrypted with TicketKeys. With clients that are asked for a certificate it needs
-	// ResumeClientCert. On a client, and on a server that never resumes, it is an
-	// error. Default: a session is in its ticket, and the server stores nothing.
+	// (Filter.OfferSession). A stored session can be deleted, which a ticket cannot.
+	// It is encrypted with TicketKeys. With clients that are asked for a certificate
+	// it needs ResumeClientCert. On a client, and on a server that never resumes, it
+	// is an error. Default: a session is in its ticket, and the server stores
+	// nothing.
 	StatefulSessions bool
 	// NoRenegotiation makes a client reject every renegotiation that a TLS 1.2
 	// server requests, with the warning alert no_renegotiation. (A server

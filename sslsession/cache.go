@@ -1,6 +1,7 @@
-// Package sslsession keeps TLS sessions in memory. A Cache has the sessions of the
-// clients of package sslnet, and a Store has those of its servers with StatefulSessions.
-// A connection that continues an earlier session costs less than a full handshake.
+// Package sslsession keeps TLS sessions of clients and servers in memory. A Cache has
+// the sessions of the clients of package sslnet, and a Store has those of its servers
+// with StatefulSessions. A connection that continues an earlier session costs less than
+// a full handshake.
 package sslsession
 
 import (
