@@ -11,22 +11,6 @@ import (
 	"sync"
 )
 
-func (s *sharedCtx) applyDH() error {
-	o := &s.opts
-	dh := o.fileOption("DHCert")
-	if o.Client || !dh.given() {
-		return nil
-	}
-	in, err := dh.read()
-	if err != nil {
-		return err
-	}
-	if err := s.setDH(in.data); err != nil {
-		return in.wrap(err)
-	}
-	return nil
-}
-
 // maxCheckedDH bounds the number of digests in checkedDH.
 const maxCheckedDH = 64
 

@@ -230,6 +230,16 @@ func TestLayering(t *testing.T) {
 		}
 		require.ElementsMatch(t, slices.Concat(cgoFiles, testCgoFiles, programCgoFiles), withC, `the files with import "C"`)
 	})
+	t.Run("options", func(t *testing.T) {
+		for _, s := range root {
+			if !slices.Contains(cgoFiles, s.name) {
+				continue
+			}
+			for _, name := range namesOf(s, "Options", "options", "opts") {
+				t.Errorf("%v: %s: files with import \"C\" take values; configure.go and other files read Options", files.Position(name.Pos()), name.Name)
+			}
+		}
+	})
 	t.Run("one crossing", func(t *testing.T) {
 		for _, s := range root {
 			text, err := os.ReadFile(s.name)
@@ -260,6 +270,17 @@ func TestLayering(t *testing.T) {
 			t.Error(use)
 		}
 	})
+}
+
+// namesOf returns the uses of some names in a file.
+func namesOf(s goFile, names ...string) (uses []*ast.Ident) {
+	ast.Inspect(s.File, func(n ast.Node) bool {
+		if name, ok := n.(*ast.Ident); ok && slices.Contains(names, name.Name) {
+			uses = append(uses, name)
+		}
+		return true
+	})
+	return uses
 }
 
 // mentionsC reports whether a type or value contains C: C.int, *C.SSL, handle[*C.SSL_CTX], …

@@ -217,17 +217,11 @@ func (h *sslHandle) ocspAcceptable() bool {
 	return h.ptr.ocsp.error == 0 || h.ptr.ocsp.ignored != 0
 }
 
-// applyOCSP applies OCSPCheck.
-func (s *sharedCtx) applyOCSP() error {
-	if s.opts.OCSPCheck == OCSPOff {
-		return nil
-	}
-	if !ocspSupported() {
-		return &OptionError{Option: "OCSPCheck", Err: errNoOCSP}
-	}
-	defer runtime.KeepAlive(s.ctxHandle)
-	C.fssl_ctx_check_ocsp(s.ptr, cBool(s.opts.OCSPCheck == OCSPRequire))
-	return nil
+// checkOCSP makes connections verify the response that the server staples. With
+// require they also reject a server that staples none.
+func (h *ctxHandle) checkOCSP(require bool) {
+	defer runtime.KeepAlive(h)
+	C.fssl_ctx_check_ocsp(h.ptr, cBool(require))
 }
 
 var errNoOCSP = errors.New("this OpenSSL is built without OCSP")

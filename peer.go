@@ -287,3 +287,132 @@ func (p *Peer) String() string {
 func (f *Filter) verified() bool {
 	return f.listsErr == nil && f.ssl.verdict().acceptable() && f.ssl.ocspAcceptable()
 }
+
+// ClientCertNotOnCRL reports whether no serial of the peer's chain is on any
+// CRL in file (PEM). Every call checks the file, and parses it again if it has
+// changed.
+//
+// WARNING: If the file is missing, cannot be read or parsed, or has no entries,
+// the result is false for every peer. It is also false for a peer without a
+// certificate.
+//
+// Corresponds to POE::Filter::SSL clientCertNotOnCRL.
+func (f *Filter) ClientCertNotOnCRL(file string) bool {
+	return f.ClientCertCRL(file).Status == CRLNotListed
+}
+
+// ClientCertCRL is like ClientCertNotOnCRL, and returns the details. Serials
+// are compared exactly, with their sign. The CRL's issuer, signature and dates
+// are not checked.
+func (f *Filter) ClientCertCRL(file string) CRLResult {
+	f.calls++
+	return f.lookUp(CRLResult{File: file}, func() (*crlSerials, error) { return loadSerials(file) })
+}
+
+// checkSerials is ClientCertCRL for CACRL or CACRLMem, if one of them is given.
+func (f *Filter) checkSerials() CRLResult {
+	if f.ctx == nil || !f.ctx.asksSerials() {
+		return CRLResult{}
+	}
+	r := CRLResult{}
+	if f.ctx.memSerials == nil {
+		r.File = f.ctx.opts.CACRL
+	}
+	return f.lookUp(r, f.ctx.serials)
+}
+
+// lookUp looks the chain up in the serials that load returns.
+func (f *Filter) lookUp(r CRLResult, load func() (*crlSerials, error)) CRLResult {
+	if f.ssl == nil || f.ssl.verdict().recorded() == 0 {
+		r.Status = CRLNoCertificate
+		return r
+	}
+	crl, err := load()
+	if err != nil {
+		r.Status, r.Err = CRLUnusable, unwrapPath(err)
+		return r
+	}
+	if crl.entries == 0 {
+		r.Status = CRLEmpty
+		return r
+	}
+	i := f.ssl.verdict().listed(crl)
+	if i < 0 {
+		r.Status = CRLNotListed
+		return r
+	}
+	cert := f.ssl.verdict().record(i)
+	r.Status, r.Subject, r.Serial = CRLListed, cert.subject, cert.serial
+	return r
+}
+
+// crlChecked returns the result of CRLCheck. If there are several, errors that are
+// not ignored take precedence over ignored ones; among equals, a revoked certificate
+// does.
+func (f *Filter) crlChecked() (r CRLResult) {
+	switch {
+	case f.ctx == nil || f.ctx.opts.CRLCheck == CRLCheckOff:
+		return r
+	case f.ssl == nil || f.ssl.verdict().recorded() == 0:
+		r.Status = CRLNoCertificate
+		return r
+	case f.listsErr != nil:
+		return unusableCRL(f.listsErr)
+	}
+	best := 0
+	found, _ := f.ssl.verdict().records() // without the names if memory is short; Peer reports that
+	for _, v := range found {
+		status, ok := crlCodes[v.code]
+		if !ok {
+			continue
+		}
+		weight := 1
+		if !v.ignored {
+			weight += 2
+		}
+		if status == CRLListed {
+			weight++
+		}
+		if weight > best {
+			best = weight
+			r = CRLResult{
+				Status: status, Subject: v.cert.subject, Serial: v.cert.serial, Ignored: v.ignored,
+				Err: &VerifyError{Code: v.code, Depth: v.depth, Subject: v.cert.subject},
+			}
+		}
+	}
+	switch {
+	case best > 0:
+	case !f.proved() || f.ssl.verdict().unproved():
+		r.Status = CRLNotReached
+	default:
+		r.Status = CRLNotListed
+	}
+	return r
+}
+
+// crlCodes maps the verify errors that are about a CRL.
+var crlCodes = map[VerifyCode]CRLStatus{
+	VerifyUnableToGetCRL: CRLMissing,
+	VerifyCRLHasExpired:  CRLExpired,
+	VerifyCertRevoked:    CRLListed,
+	5:                    CRLInvalid, // X509_V_ERR_UNABLE_TO_DECRYPT_CRL_SIGNATURE
+	8:                    CRLInvalid, // X509_V_ERR_CRL_SIGNATURE_FAILURE
+	11:                   CRLInvalid, // X509_V_ERR_CRL_NOT_YET_VALID
+	15:                   CRLInvalid, // X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD
+	16:                   CRLInvalid, // X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD
+	33:                   CRLInvalid, // X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER
+	35:                   CRLInvalid, // X509_V_ERR_KEYUSAGE_NO_CRL_SIGN
+	36:                   CRLInvalid, // X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION
+	44:                   CRLInvalid, // X509_V_ERR_DIFFERENT_CRL_SCOPE
+	54:                   CRLInvalid, // X509_V_ERR_CRL_PATH_VALIDATION_ERROR
+}
+
+// unusableCRL returns the result for a file of CRLFiles that cannot be used.
+func unusableCRL(err error) CRLResult {
+	r := CRLResult{Status: CRLUnusable, Err: err}
+	if option, ok := err.(*OptionError); ok {
+		r.File, r.Err = option.File, option.Err
+	}
+	return r
+}
