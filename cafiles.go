@@ -16,25 +16,19 @@ import (
 // system.
 func (s *sharedCtx) applyTrust() error {
 	o := &s.opts
-	if !o.fileOption("CACrt").given() {
+	ca := o.fileOption("CACrt")
+	if !ca.given() {
 		if o.Client && !o.InsecureSkipVerify {
 			return s.trustSystem()
 		}
 		return nil
 	}
-	inputs := make([]input, 0, max(1, len(o.CACrtMem)))
-	if o.CACrtMem == nil {
-		var err error
-		if inputs, err = o.caInputs(); err != nil {
-			return err
-		}
+	inputs, err := ca.contents()
+	if !ca.inMem() {
+		inputs, err = o.caInputs()
 	}
-	for i, pem := range o.CACrtMem {
-		in := input{option: fmt.Sprintf("CACrtMem[%d]", i), data: pem}
-		if err := in.checkSize(); err != nil {
-			return err
-		}
-		inputs = append(inputs, in)
+	if err != nil {
+		return err
 	}
 	all, _, err := s.lib.parseCerts(nil)
 	if err != nil {

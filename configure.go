@@ -4,6 +4,7 @@ package sslfilter
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ type sharedCtx struct {
 
 	ownCAs bool // the trust store has the certificates of CACrt, not the system's
 
-	identities []identitySource // in the order of the options; what State reports of them
+	identities []identitySource // in the order of the options; after NewCtx only what State reports of them
 
 	memSerials  *crlSerials // of CACRLMem
 	readSerials *crlSerials // of CACRL with ReadCRLOnce; the cache may share it
@@ -74,7 +75,7 @@ func NewCtx(o Options) (*Ctx, error) {
 		return nil, o.underFIPS(err)
 	}
 	s.sumCRLs()
-	s.opts.forgetSecrets()
+	s.forgetSecrets()
 	return &Ctx{shared: s}, nil
 }
 
@@ -395,11 +396,15 @@ func (o *Options) cloneSlices() {
 }
 
 // forgetSecrets removes the options that connections do not need.
-func (o *Options) forgetSecrets() {
-	o.KeyMem, o.KeyPassphrase = nil, nil
-	o.Staple = nil     // the SSL_CTX has its own reference
-	o.TicketKeys = nil // likewise
-	o.Identities = nil // the slice belongs to the caller
-	o.CrtMem, o.ChainMem, o.CACrtMem, o.DHCertMem = nil, nil, nil, nil
-	o.CACRLMem, o.CRLMem = nil, nil
+func (s *sharedCtx) forgetSecrets() {
+	for i, source := range s.identities {
+		s.identities[i] = identitySource{shown: source.shown}
+	}
+	o := &s.opts
+	o.KeyPassphrase = nil
+	o.Identities = nil                // the slice belongs to the caller
+	o.Staple, o.TicketKeys = nil, nil // the SSL_CTX has its own references
+	for _, option := range o.fileOptions() {
+		reflect.ValueOf(o).Elem().FieldByName(option.option + "Mem").SetZero()
+	}
 }

@@ -5,7 +5,6 @@ package sslfilter
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -15,27 +14,24 @@ import (
 
 // applyCACRL reads the CRLs of CACRL and CACRLMem. Only their serial numbers are
 // compared.
-func (s *sharedCtx) applyCACRL() (err error) {
-	o := &s.opts
-	if o.CACRLMem != nil {
-		in := input{option: "CACRLMem", data: o.CACRLMem}
-		if err = in.checkSize(); err == nil {
+func (s *sharedCtx) applyCACRL() error {
+	switch crl := s.opts.fileOption("CACRL"); {
+	case crl.inMem():
+		in, err := crl.read()
+		if err == nil {
 			s.memSerials, err = parseSerials(in.data)
 		}
 		if err != nil {
 			return in.wrap(err)
 		}
-		return nil
-	}
-	if o.CACRL == "" {
-		return nil
-	}
-	serials, err := loadSerials(o.CACRL)
-	if err != nil {
-		return &OptionError{Option: "CACRL", File: o.CACRL, Err: unwrapPath(err)}
-	}
-	if o.ReadCRLOnce {
-		s.readSerials = serials
+	case crl.given():
+		serials, err := loadSerials(crl.file)
+		if err != nil {
+			return crl.input().wrap(unwrapPath(err))
+		}
+		if s.opts.ReadCRLOnce {
+			s.readSerials = serials
+		}
 	}
 	return nil
 }
@@ -46,12 +42,12 @@ func (s *sharedCtx) applyCRLCheck() error {
 	if o.CRLCheck == CRLCheckOff {
 		return nil
 	}
-	for i, pem := range o.CRLMem {
-		in := input{option: fmt.Sprintf("CRLMem[%d]", i), data: pem}
-		if err := in.checkSize(); err != nil {
-			return err
-		}
-		list, err := parseLists(pem)
+	inputs, err := o.fileOption("CRL").contents()
+	if err != nil {
+		return err
+	}
+	for _, in := range inputs {
+		list, err := parseLists(in.data)
 		if err != nil {
 			return in.wrap(err)
 		}

@@ -39,12 +39,16 @@ func CRLCached(file string, info fs.FileInfo) (cached, racy bool) {
 	return c != nil, c != nil && c.racy
 }
 
-// KeepsSecrets reports whether c has a private key or a passphrase in Go memory.
+// KeepsSecrets reports whether c has a passphrase or a content in Go memory, such as a private
+// key.
 func KeepsSecrets(c *Ctx) bool {
 	o := &c.shared.opts
-	keeps := o.KeyMem != nil || o.KeyPassphrase != nil || o.Identities != nil
+	keeps := o.KeyPassphrase != nil || o.Identities != nil
+	for _, s := range o.fileOptions() {
+		keeps = keeps || s.inMem()
+	}
 	for _, s := range c.shared.identities {
-		keeps = keeps || s.key.mem != nil || s.chain.mem != nil || s.passphrase != nil
+		keeps = keeps || s.key.inMem() || s.chain.inMem() || s.passphrase != nil
 	}
 	return keeps
 }

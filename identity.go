@@ -53,9 +53,9 @@ func (o *Options) sources() []identitySource {
 	var list []identitySource
 	add := func(index int, prefix string, id Identity) {
 		s := identitySource{index: index, prefix: prefix, passphrase: id.KeyPassphrase, staple: id.Staple}
-		s.crt = fileOption{prefix + "Crt", id.Crt, id.CrtMem, id.CrtMem != nil}
-		s.key = fileOption{prefix + "Key", id.Key, id.KeyMem, id.KeyMem != nil}
-		s.chain = fileOption{prefix + "Chain", id.Chain, id.ChainMem, id.ChainMem != nil}
+		s.crt = fileOption{prefix + "Crt", id.Crt, id.CrtMem, nil}
+		s.key = fileOption{prefix + "Key", id.Key, id.KeyMem, nil}
+		s.chain = fileOption{prefix + "Chain", id.Chain, id.ChainMem, nil}
 		list = append(list, s)
 	}
 	first := Identity{o.Crt, o.CrtMem, o.Key, o.KeyMem, o.Chain, o.ChainMem, o.KeyPassphrase, o.Staple}
@@ -203,7 +203,6 @@ func (s *sharedCtx) applyIdentity(sources []identitySource, i int, fromTrust boo
 		return id.chain.wrap(outOfMemory("i2d_X509", nil))
 	}
 	source.shown = &ShownIdentity{source.index, own}
-	source.crt.mem, source.key.mem, source.chain.mem, source.passphrase = nil, nil, nil, nil
 	return nil
 }
 

@@ -387,22 +387,23 @@ func (o *Options) alpn() (list []byte) {
 }
 
 // fileOption is an option that names a file, with its counterpart in memory,
-// which takes precedence.
+// which takes precedence. The name of the counterpart ends with Mem.
 type fileOption struct {
 	option, file string
 	mem          []byte
-	inMem        bool // the counterpart in memory is set
+	list         [][]byte // in place of mem, if there can be several contents
 }
 
-// fileOptions returns all options that name a file.
+// fileOptions returns all options that name a file or have a content in memory.
 func (o *Options) fileOptions() (list []fileOption) {
 	for _, s := range o.sources() {
 		list = append(list, s.crt, s.key, s.chain)
 	}
 	return append(list, []fileOption{
-		{"CACrt", o.CACrt, nil, o.CACrtMem != nil}, // CACrtMem has several elements
-		{"CACRL", o.CACRL, o.CACRLMem, o.CACRLMem != nil},
-		{"DHCert", o.DHCert, o.DHCertMem, o.DHCertMem != nil},
+		{"CACrt", o.CACrt, nil, o.CACrtMem},
+		{"CACRL", o.CACRL, o.CACRLMem, nil},
+		{"CRL", "", nil, o.CRLMem}, // used together with CRLFiles
+		{"DHCert", o.DHCert, o.DHCertMem, nil},
 	}...)
 }
 
@@ -416,11 +417,13 @@ func (o *Options) fileOption(name string) fileOption {
 	panic("sslfilter: no option " + name)
 }
 
-func (s fileOption) given() bool { return s.file != "" || s.inMem }
+func (s fileOption) given() bool { return s.file != "" || s.inMem() }
+
+func (s fileOption) inMem() bool { return s.mem != nil || s.list != nil }
 
 // input returns the option that is in use, without reading a file.
 func (s fileOption) input() input {
-	if s.inMem {
+	if s.inMem() {
 		return input{option: s.option + "Mem", data: s.mem}
 	}
 	return input{option: s.option, file: s.file}
@@ -429,7 +432,7 @@ func (s fileOption) input() input {
 // read reads the option that is in use.
 func (s fileOption) read() (input, error) {
 	in := s.input()
-	if s.inMem {
+	if s.inMem() {
 		return in, in.checkSize()
 	}
 	var err error
@@ -437,6 +440,18 @@ func (s fileOption) read() (input, error) {
 		return in, in.wrap(unwrapPath(err))
 	}
 	return in, nil
+}
+
+// contents returns all contents in memory of an option that can have several.
+func (s fileOption) contents() (all []input, err error) {
+	for i, data := range s.list {
+		in := input{option: fmt.Sprintf("%sMem[%d]", s.option, i), data: data}
+		if err := in.checkSize(); err != nil {
+			return nil, err
+		}
+		all = append(all, in)
+	}
+	return all, nil
 }
 
 func (o *Options) asksClient() bool {

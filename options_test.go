@@ -124,6 +124,14 @@ func TestOptionsBadFiles(t *testing.T) {
 	golden(t, "files", texts)
 }
 
+// A context does not keep the contents in memory that NewCtx has parsed.
+func TestOptionsContentsAreForgotten(t *testing.T) {
+	for _, o := range pemOptions(t) {
+		ctx := testkit.Ctx(t, testkit.Server(func(s *sslfilter.Options) { o.mem(s, testkit.PKIBytes(t, o.good)) }))
+		require.False(t, sslfilter.KeepsSecrets(ctx), o.memName)
+	}
+}
+
 // accepted returns the error of NewCtx.
 func accepted(o sslfilter.Options) error {
 	ctx, err := sslfilter.NewCtx(o)

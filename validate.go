@@ -236,7 +236,7 @@ func (o *Options) noEffect(low Version) []string {
 	add(only13 && o.Cipher != "" && !strings.Contains(o.Cipher, "@SECLEVEL"), "Cipher with TLS 1.3 alone")
 	add(only13 && !o.Client && o.fileOption("DHCert").given(), "DHCert with TLS 1.3 alone")
 	for _, s := range o.fileOptions() {
-		add(s.file != "" && s.inMem, s.option+" with "+s.option+"Mem")
+		add(s.file != "" && s.inMem(), s.option+" with "+s.option+"Mem")
 	}
 	return list
 }
