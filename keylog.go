@@ -5,10 +5,11 @@ package sslfilter
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/seed-014b8713/sslfilter/internal/private"
 )
 
 // keyLogs serializes all writes to all key logs, as crypto/tls does: a key log is
@@ -74,24 +75,11 @@ func OpenKeyLog(file string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil {
-		err = safeKeyLog(info)
+		err = private.Check(info, private.Allow{})
 	}
 	if err != nil {
 		f.Close()
 		return nil, &os.PathError{Op: "open", Path: file, Err: err}
 	}
 	return f, nil
-}
-
-// safeKeyLog returns an error if another user may have access to the file.
-func safeKeyLog(info os.FileInfo) error {
-	switch stat, ok := info.Sys().(*syscall.Stat_t); {
-	case !info.Mode().IsRegular():
-		return errors.New("not a regular file")
-	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("other users have access to it (mode %04o); change the mode to 0600", info.Mode().Perm())
-	case ok && int(stat.Uid) != os.Geteuid():
-		return errors.New("it belongs to another user")
-	}
-	return nil
 }

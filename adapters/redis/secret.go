@@ -15,6 +15,8 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+
+	"github.com/seed-014b8713/sslfilter/internal/private"
 )
 
 const (
@@ -86,16 +88,11 @@ func readPrivate(file string) ([]byte, error) {
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, errors.Unwrap(err)
-	case !info.Mode().IsRegular():
-		return nil, errors.New("not a regular file")
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("its mode is %04o, so that other users can access it: want 0600", info.Mode().Perm())
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid() {
-		return nil, errors.New("it belongs to another user")
+	if err := private.Check(info, private.Allow{Root: true}); err != nil {
+		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err == nil && len(text) > maxSecretFile {

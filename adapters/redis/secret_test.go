@@ -48,8 +48,8 @@ func TestSecretFile(t *testing.T) {
 		mode       os.FileMode
 		want       string
 	}{
-		{"group", one, 0o640, "its mode is 0640"},
-		{"others", one, 0o604, "its mode is 0604"},
+		{"group", one, 0o640, "(mode 0640)"},
+		{"others", one, 0o604, "(mode 0604)"},
 		{"empty", "", 0o600, "got 0"},
 		{"comment only", "# " + one, 0o600, "got 0"},
 		{"short", one[:62], 0o600, "want lines of 64"},
@@ -75,7 +75,7 @@ func TestSecretFile(t *testing.T) {
 	})
 	t.Run("folder and pipe", func(t *testing.T) {
 		_, err := sslredis.ReadSecret(t.TempDir())
-		require.ErrorContains(t, err, "regular")
+		require.ErrorContains(t, err, "is a directory")
 		pipe := file(t, "pipe")
 		require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 		_, err = sslredis.ReadSecret(pipe)

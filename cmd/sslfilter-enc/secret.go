@@ -3,11 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"syscall"
+
+	"github.com/seed-014b8713/sslfilter/internal/private"
 )
 
 // maxSecret bounds the first line of a file with a key or a passphrase, in bytes.
@@ -30,7 +29,7 @@ func readSecret(name string) (line []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := private(info); err != nil {
+	if err := private.Check(info, private.Allow{Root: true, Special: true}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	line = make([]byte, 0, maxSecret+1)
@@ -46,21 +45,6 @@ func readSecret(name string) (line []byte, err error) {
 			return nil, fmt.Errorf("%s: the first line is longer than %d bytes", name, maxSecret)
 		}
 	}
-}
-
-// private returns an error if other users can access the file.
-func private(info os.FileInfo) error {
-	switch stat, ok := info.Sys().(*syscall.Stat_t); {
-	case info.IsDir():
-		return errors.New("is a directory")
-	case info.Mode()&(os.ModeCharDevice|os.ModeSocket) != 0: // a terminal, or an inherited socket
-		return nil
-	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("other users have access to it (mode %04o); change the mode to 0600", info.Mode().Perm())
-	case ok && stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
-		return errors.New("it belongs to another user")
-	}
-	return nil
 }
 
 // readKey reads a key from the first line of a file.
