@@ -81,7 +81,7 @@ func TestKeyUpdateFloodIsBounded(t *testing.T) {
 				continue
 			}
 			require.ErrorIs(t, p.Server.Filter.Err(), sslfilter.ErrBufferFull)
-			require.ErrorContains(t, p.Server.Filter.Err(), "too many key updates of the peer")
+			require.ErrorContains(t, p.Server.Filter.Err(), "the peer sent too many key updates at once")
 		}
 	})
 }
