@@ -632,7 +632,7 @@ enum {
     FSSL_SEALED_RECORD = 16384,      /* plaintext of the longest record */
     FSSL_SEALED_KEY_RECORDS = 1 << 20, /* records for which one key is used */
     FSSL_MAX_CIPHER_NAME = 32,       /* bytes of the name of a cipher, with the final zero */
-    FSSL_MAX_SEALED_HEADER = 48 + 31,
+    FSSL_MAX_SEALED_HEADER = 48 + 31, /* bytes of the header of a sealed stream: its fields, and the name of the cipher */
     FSSL_MAX_PASSPHRASE = 1024,      /* bytes */
     FSSL_SCRYPT_R = 8
 };

@@ -33,7 +33,7 @@ type stored struct {
 
 func (v *stored) size() int64 { return int64(len(v.id) + len(v.data)) }
 
-// DefaultStore is the number of sessions in a Store of NewStore(0). A session has
+// DefaultStore bounds the number of sessions in a Store of NewStore(0). A session has
 // about 220 bytes, and with a client certificate 1 to 10 KiB.
 const DefaultStore = 10_000
 

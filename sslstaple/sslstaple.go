@@ -55,11 +55,12 @@ const (
 	maxResponse = 64 << 10
 	// fetchTimeout bounds the time for one request to one responder.
 	fetchTimeout = 15 * time.Second
-	// minWait and maxWait bound the time until the next attempt. After a
-	// failure it begins with minWait and doubles up to maxRetry.
-	minWait  = time.Minute
+	// minWait is the shortest time until the next attempt.
+	minWait = time.Minute
+	// maxWait bounds the time until the next attempt.
+	maxWait = 7 * 24 * time.Hour
+	// maxRetry bounds the pause after failures, which begins with minWait and doubles.
 	maxRetry = time.Hour
-	maxWait  = 7 * 24 * time.Hour
 	// undated is the time until a response without nextUpdate is fetched
 	// again. It is accepted for a day.
 	undated = 12 * time.Hour

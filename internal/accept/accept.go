@@ -6,8 +6,13 @@ import (
 	"time"
 )
 
-// The first pause and the longest pause, as in net/http.
-const least, most = 5 * time.Millisecond, time.Second
+// The pauses are those of net/http.
+const (
+	// least is the first pause.
+	least = 5 * time.Millisecond
+	// most bounds the pauses, which become longer.
+	most = time.Second
+)
 
 // Next returns the next connection of l. After an error, it calls again with the
 // error and the length of a pause. If again returns true, Next tries again after the

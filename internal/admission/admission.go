@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Patience is the total time that this end waits for a peer in one handshake before
-// the peer's slot can be given to another connection. An honest handshake waits for
+// Patience bounds the total time that this end waits for a peer in one handshake: after
+// it, the peer's slot can be given to another connection. An honest handshake waits for
 // one or two answers. Time in which this end works or queues does not count.
 const Patience = time.Second
 

@@ -10,15 +10,15 @@ package cut
 import "time"
 
 const (
-	// Stall is how long a peer may go without taking any data before Reset and
-	// Finish give up. Data that the peer has not taken by then is lost.
+	// Stall bounds the time for which a peer takes no data before Reset and Finish
+	// give up. Data that the peer has not taken by then is lost.
 	Stall = 30 * time.Second
 	// afterStop bounds the wait once the caller's stop channel is closed.
 	afterStop = time.Second
-	// afterLast is how long Finish waits for the peer's FIN after the peer's
-	// system has acknowledged everything.
+	// afterLast bounds the time for which Finish waits for the peer's FIN after the
+	// peer's system has acknowledged everything.
 	afterLast = time.Second
-	// unknown is how long Reset waits on systems that do not report how much
+	// unknown bounds the wait of Reset on systems that do not report how much
 	// written data the peer's system has not acknowledged.
 	unknown = time.Second
 

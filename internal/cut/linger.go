@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	// LingerTime is how long Discard reads from a peer that has been rejected.
+	// LingerTime bounds the time for which Discard reads from a peer that has been
+	// rejected.
 	LingerTime = time.Second
-	// LingerBytes is how many bytes Discard reads from such a peer, at most.
+	// LingerBytes bounds the bytes that Discard reads from a rejected peer.
 	LingerBytes = 256 << 10
 )
 

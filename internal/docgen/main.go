@@ -46,6 +46,7 @@ func write(path string, page func() (string, error)) error {
 // source is a folder with Go files.
 type source struct {
 	folder string
+	group  int         // in groups
 	files  []*ast.File // tests too
 	names  []string    // of the files
 }
@@ -69,7 +70,11 @@ func sources() (list []*source, err error) {
 		}
 		folder := filepath.ToSlash(filepath.Dir(path))
 		if byFolder[folder] == nil {
-			byFolder[folder] = &source{folder: folder}
+			group := slices.IndexFunc(groups, func(g group) bool { return g.belong(folder) })
+			if group < 0 {
+				return fmt.Errorf("no group has the folder %s", folder)
+			}
+			byFolder[folder] = &source{folder: folder, group: group}
 			list = append(list, byFolder[folder])
 		}
 		s := byFolder[folder]
@@ -100,20 +105,36 @@ func sentence(text string) string {
 
 type group struct {
 	title  string
+	bounds bool // the list of bounds has those of its packages
 	belong func(folder string) bool
 }
 
 // groups are the sections of the list of packages; a folder belongs to the first
 // that matches.
 var groups = []group{
-	{"Libraries", func(f string) bool { return slices.Contains([]string{".", "filter", "wheel", "sslnet", "sslhttp"}, f) }},
-	{"The relay", func(f string) bool { return strings.HasPrefix(f, "cmd/") || strings.HasPrefix(f, "internal/relay") }},
-	{"Adapters, each a module of its own", func(f string) bool { return strings.HasPrefix(f, "adapters") }},
-	{"Examples", func(f string) bool { return strings.HasPrefix(f, "examples") }},
-	{"For programs written for other bindings, a module of its own", func(f string) bool { return strings.HasPrefix(f, "compat") }},
-	{"Benchmarks, a module of their own", func(f string) bool { return strings.HasPrefix(f, "bench") }},
-	{"Tests with other programs", func(f string) bool { return strings.HasPrefix(f, "interop") }},
-	{"Helpers", func(string) bool { return true }},
+	{"Libraries", true, isLibrary},
+	{"The programs", true, below("cmd", "internal/relay")},
+	{"Adapters, each a module of its own", true, below("adapters")},
+	{"Examples", false, below("examples")},
+	{"For programs written for other bindings, a module of its own", true, below("compat")},
+	{"Benchmarks, a module of their own", false, below("bench")},
+	{"Tests with other programs", false, below("interop")},
+	{"Helpers of tests, the demo and these pages", false, below("internal/child", "internal/cpeer", "internal/demo", "internal/derpki", "internal/docgen",
+		"internal/dovecot", "internal/evptest", "internal/faultnet", "internal/memfault", "internal/peers", "internal/testkit", "internal/testpki")},
+	{"Helpers of the libraries and the programs", true, below("internal")},
+}
+
+// below returns a function that reports whether a folder is one of these, or in one.
+func below(folders ...string) func(string) bool {
+	return func(f string) bool {
+		return slices.ContainsFunc(folders, func(folder string) bool { return f == folder || strings.HasPrefix(f, folder+"/") })
+	}
+}
+
+// isLibrary reports whether a folder is the root folder, or directly in it and not
+// for examples, benchmarks and tests.
+func isLibrary(f string) bool {
+	return !strings.Contains(f, "/") && !below("examples", "bench", "interop")(f)
 }
 
 func packages() (string, error) {
@@ -124,14 +145,11 @@ func packages() (string, error) {
 	rows := make([][]string, len(groups))
 	var missing []string
 	for _, s := range list {
-		i := slices.IndexFunc(groups, func(g group) bool {
-			return g.belong(s.folder)
-		})
 		about := s.comment()
 		if about == "" {
 			missing = append(missing, s.folder)
 		}
-		rows[i] = append(rows[i], fmt.Sprintf("| `%s` | %s |", s.folder, about))
+		rows[s.group] = append(rows[s.group], fmt.Sprintf("| `%s` | %s |", s.folder, about))
 	}
 	if missing != nil {
 		return "", fmt.Errorf("no package comment in %s", strings.Join(missing, ", "))
@@ -178,9 +196,12 @@ func cText(comment string) string {
 	return strings.Join(words, " ")
 }
 
+// A constant is a bound if its name or its comment says so. A variable is one if its
+// comment begins with it.
 var (
-	goBound = regexp.MustCompile(`[mM]ax[A-Z]|Timeout$|^Patience$`)
-	cBound  = regexp.MustCompile(`\b((?:FSSL_)?MAX_[A-Z_]+) = ([0-9][0-9 <*]*[0-9])[ ,};]*(?:/\*(.*?)\*/)?`)
+	boundName    = regexp.MustCompile(`[mM]ax[A-Z]|Timeout$`)
+	boundComment = regexp.MustCompile(`\bbounds?\b`)
+	cBound       = regexp.MustCompile(`\b([A-Z_]*MAX_[A-Z_]+) = ([^,;}/\n]+)[,;} ]*(?:/\*(.*?)\*/)?`)
 )
 
 func bounds() (string, error) {
@@ -191,10 +212,10 @@ func bounds() (string, error) {
 	var b strings.Builder
 	b.WriteString("# Bounds and timeouts\n\nEvery buffer, queue and list that a peer or a file can fill has a bound. Exceeding it is an error. Sizes are in bytes.\n")
 	for _, s := range list {
-		if !slices.ContainsFunc(groups[:3], func(g group) bool { return g.belong(s.folder) }) { // libraries, relay and adapters
+		if !groups[s.group].bounds {
 			continue
 		}
-		var rows []string
+		var rows []bound
 		for i, f := range s.files {
 			if !strings.HasSuffix(s.names[i], "_test.go") {
 				rows = append(rows, goBounds(f)...)
@@ -210,25 +231,29 @@ func bounds() (string, error) {
 		if rows == nil {
 			continue
 		}
-		slices.Sort(rows)
+		slices.SortFunc(rows, func(a, b bound) int { return cmp.Compare(a.name, b.name) })
 		title := "`" + s.folder + "`"
 		if s.folder == "." {
 			title = "The root package"
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n| bound | value | about |\n|---|---|---|\n%s\n", title, strings.Join(rows, "\n"))
+		fmt.Fprintf(&b, "\n## %s\n\n| bound | value | about |\n|---|---|---|\n", title)
+		for _, row := range rows {
+			if row.about == "" {
+				return "", fmt.Errorf("%s of %s has no comment", row.name, s.folder)
+			}
+			fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", row.name, row.value, sentence(row.about))
+		}
 	}
 	return b.String(), nil
 }
 
-func boundRow(name, value, about string) string {
-	return fmt.Sprintf("| `%s` | `%s` | %s |", name, value, sentence(about))
-}
+type bound struct{ name, value, about string }
 
-// goBounds are the rows of the constants of a file.
-func goBounds(f *ast.File) (rows []string) {
+// goBounds are the bounds among the constants and variables of a file.
+func goBounds(f *ast.File) (rows []bound) {
 	for _, d := range f.Decls {
 		decl, ok := d.(*ast.GenDecl)
-		if !ok || decl.Tok != token.CONST {
+		if !ok || decl.Tok != token.CONST && decl.Tok != token.VAR {
 			continue
 		}
 		for _, s := range decl.Specs {
@@ -241,8 +266,13 @@ func goBounds(f *ast.File) (rows []string) {
 				about = decl.Doc.Text()
 			}
 			for i, name := range spec.Names {
-				if value := types.ExprString(spec.Values[i]); goBound.MatchString(name.Name) && !strings.HasPrefix(value, `"`) {
-					rows = append(rows, boundRow(name.Name, value, about))
+				value := types.ExprString(spec.Values[i])
+				isBound := boundName.MatchString(name.Name) || boundComment.MatchString(about)
+				if decl.Tok == token.VAR {
+					isBound = strings.HasPrefix(about, name.Name+" bounds ")
+				}
+				if isBound && !strings.HasPrefix(value, `"`) {
+					rows = append(rows, bound{name.Name, value, about})
 				}
 			}
 		}
@@ -250,8 +280,8 @@ func goBounds(f *ast.File) (rows []string) {
 	return rows
 }
 
-// cBounds are the rows of the bounds in C.
-func cBounds() (rows []string, err error) {
+// cBounds are the bounds in C.
+func cBounds() (rows []bound, err error) {
 	names, err := filepath.Glob("cgo_*.[ch]")
 	for _, name := range names {
 		data, err := os.ReadFile(name)
@@ -259,7 +289,7 @@ func cBounds() (rows []string, err error) {
 			return nil, err
 		}
 		for _, m := range cBound.FindAllStringSubmatch(string(data), -1) {
-			rows = append(rows, boundRow(m[1], m[2], strings.TrimSpace(m[3])))
+			rows = append(rows, bound{m[1], strings.TrimSpace(m[2]), strings.TrimSpace(m[3])})
 		}
 	}
 	return rows, err
