@@ -431,7 +431,7 @@ func TestChooserWithGo(t *testing.T) {
 }
 
 // A context under FIPS beside a default one: each connection has the providers of its own.
-func TestFIPSChooser(t *testing.T) {
+func TestChooserFIPS(t *testing.T) {
 	fips, plain := testkit.Ctx(t, inFIPS(t, testkit.ServerOf("server-ec"))), testkit.Ctx(t, testkit.Server())
 	names := func(hello *sslfilter.ClientHello) (*sslfilter.Ctx, error) {
 		if hello.ServerName == "server.test" {

@@ -219,7 +219,7 @@ func TestConfCannotUndoTheRules(t *testing.T) {
 }
 
 // A list of SignatureAlgorithms decides which key can sign, in both versions.
-func TestSignatureAlgorithms(t *testing.T) {
+func TestConfSignatureAlgorithms(t *testing.T) {
 	signatures := func(list string) testkit.Change {
 		return func(o *sslfilter.Options) { o.SignatureAlgorithms = list }
 	}

@@ -288,6 +288,33 @@ func namesOf(s goFile, names ...string) (uses []*ast.Ident) {
 	return uses
 }
 
+// The name of a test of the root package begins with the topic of its file:
+// TestCRLReadOnce is in crl_once_test.go.
+func TestLayeringTestNames(t *testing.T) {
+	_, list, _ := goFiles(t)
+	checked := 0
+	for _, s := range list {
+		if s.folder != "." || !s.test {
+			continue
+		}
+		topic, _, _ := strings.Cut(strings.TrimSuffix(s.name, "_test.go"), "_")
+		topic = strings.TrimSuffix(topic, "s")
+		for _, d := range s.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || f.Name.Name == "TestMain" {
+				continue
+			}
+			if about, ok := strings.CutPrefix(f.Name.Name, "Test"); ok {
+				checked++
+				if !strings.HasPrefix(strings.ToLower(about), topic) {
+					t.Errorf("%s has %s: its name must begin with the topic of the file", s.name, f.Name.Name)
+				}
+			}
+		}
+	}
+	require.NotZero(t, checked)
+}
+
 // mentionsC reports whether a type or value contains C: C.int, *C.SSL, handle[*C.SSL_CTX], …
 func mentionsC(node ast.Node) (found bool) {
 	ast.Inspect(node, func(n ast.Node) bool {

@@ -139,7 +139,7 @@ func effects(t testing.TB) []effect {
 		{"Groups", testkit.Server(), func(o *sslfilter.Options) { o.Groups = "P-384" },
 			met(testkit.With(anyone, func(o *sslfilter.Options) { o.Groups = "P-256" }), nil), "done", refused},
 		{"SignatureAlgorithms", testkit.Server(), func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA-PSS+SHA384" },
-			met(testkit.With(anyone, func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA-PSS+SHA256" }), nil), "done", refused}, // more in TestSignatureAlgorithms
+			met(testkit.With(anyone, func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA-PSS+SHA256" }), nil), "done", refused}, // more in TestConfSignatureAlgorithms
 		{"Conf", testkit.Server(), conf("MaxProtocol", "TLSv1.2"), version, "TLSv1.3", "TLSv1.2"}, // more in TestConfCommands
 		{"ALPN", testkit.Server(), func(o *sslfilter.Options) { o.ALPN = []string{"h2"} },
 			met(testkit.With(anyone, func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }), func(p *testkit.Pair) string { return p.Client.ALPN() }), "", "h2"},
@@ -162,7 +162,7 @@ func effects(t testing.TB) []effect {
 			s := shelf{}
 			s.visit(t, newGuest(t, sslfilter.VersionTLS12, "", ""), testkit.Ctx(t, o))
 			return fmt.Sprint(len(s))
-		}, "0", "1"}, // more in TestStatefulSessions
+		}, "0", "1"}, // more in TestStoredSessions
 		{"NoRenegotiation", testkit.Client(testkit.TLS12), func(o *sslfilter.Options) { o.NoRenegotiation = true }, func(t *testing.T, o sslfilter.Options) string {
 			return truth(answersHelloRequest(t, o))
 		}, "true", "false"}, // more in TestHandshakeNoRenegotiation

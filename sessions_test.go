@@ -3,8 +3,10 @@ package sslfilter_test
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -367,7 +369,7 @@ func TestSessionsAreNotPrinted(t *testing.T) {
 	}
 }
 
-// SessionKey is the same only for clients whose sessions are of use to each other.
+// SessionKey is the same only for clients that can use each other's sessions.
 func TestSessionsKey(t *testing.T) {
 	key := func(changes ...testkit.Change) string {
 		return testkit.Filter(t, testkit.Client(changes...)).SessionKey()
@@ -466,5 +468,29 @@ func TestSessionsOfALongChain(t *testing.T) {
 		require.True(t, resumed)
 		require.Len(t, p.Client.Peer().Sent, 11)
 		require.Equal(t, full.Client.Peer(), p.Client.Peer())
+	})
+}
+
+// A session whose ticket is larger than any that the library keeps is not accepted. OpenSSL could
+// not send it, and the handshake would fail.
+func TestSessionsForgedTicket(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+		s := firstVisit(t, testkit.Ctx(t, testkit.Server()), testkit.Ctx(t, testkit.Client(testkit.UpTo(highest))))
+		data, err := s.MarshalBinary()
+		require.NoError(t, err)
+		for size, good := range map[int]bool{100: true, 16 << 10: true, 16<<10 + 1: false, 70_000: false} {
+			var fields []asn1.RawValue
+			_, err = asn1.Unmarshal(data, &fields)
+			require.NoError(t, err)
+			i := slices.IndexFunc(fields, func(v asn1.RawValue) bool { return v.Class == asn1.ClassContextSpecific && v.Tag == 10 })
+			require.GreaterOrEqual(t, i, 0)
+			ticket, err := asn1.Marshal(make([]byte, size))
+			require.NoError(t, err)
+			fields[i].Bytes, fields[i].FullBytes = ticket, nil
+			forged, err := asn1.Marshal(fields)
+			require.NoError(t, err)
+			err = new(sslfilter.Session).UnmarshalBinary(forged)
+			require.Equal(t, good, err == nil, "%d bytes: %v", size, err)
+		}
 	})
 }

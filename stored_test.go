@@ -89,7 +89,7 @@ func stateful(k *sslfilter.TicketKeys) testkit.Change {
 
 // A stored session is resumed as long as it is offered, also by another context with the same keys.
 // Anything else in a store leads to a full handshake.
-func TestStatefulSessions(t *testing.T) {
+func TestStoredSessions(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		k := ticketKeys(t)
 		ctx, second := testkit.Ctx(t, testkit.Server(stateful(k))), testkit.Ctx(t, testkit.Server(stateful(k)))
@@ -154,7 +154,7 @@ func flipped(b []byte, at int) []byte {
 }
 
 // Stored sessions carry client certificates, of any size, which are verified again.
-func TestStatefulSessionsOfClients(t *testing.T) {
+func TestStoredSessionsOfClients(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		for crt, key := range map[string]string{"client.crt": "client.key", "client-inter-chain.pem": "client-inter.key"} {
 			if _, err := os.Stat(testkit.PKI(key)); err != nil {
@@ -184,7 +184,7 @@ func TestStatefulSessionsOfClients(t *testing.T) {
 }
 
 // A server reads the ClientHello itself, and offers the session to a Filter of its context.
-func TestStatefulSessionsWithReadClientHello(t *testing.T) {
+func TestStoredSessionsWithReadClientHello(t *testing.T) {
 	ctx := testkit.Ctx(t, testkit.Server(stateful(nil)))
 	hello := testkit.Filter(t, testkit.Client())
 	require.NoError(t, hello.Handshake())
@@ -200,7 +200,7 @@ func TestStatefulSessionsWithReadClientHello(t *testing.T) {
 	testkit.As[*sslfilter.UsageError](t, f.OfferSession([]byte{1}, []byte{1}))
 }
 
-func TestStatefulSessionsErrors(t *testing.T) {
+func TestStoredSessionsErrors(t *testing.T) {
 	for text, o := range map[string]sslfilter.Options{
 		"is for servers, and Client is set":                            testkit.Client(stateful(nil)),
 		"is given, and NumTickets -1 means that no session is resumed": testkit.Server(stateful(nil), func(o *sslfilter.Options) { o.NumTickets = -1 }),
@@ -225,7 +225,7 @@ func TestStatefulSessionsErrors(t *testing.T) {
 // A session is not resumed if the security level excludes its cipher suite, as in a full handshake:
 // in TLS 1.2 the suite of the session would be used again. (From level 3 on, OpenSSL accepts no
 // tickets in TLS 1.2, so only stored sessions are concerned.)
-func TestStatefulSessionsSecurityLevel(t *testing.T) {
+func TestStoredSessionsSecurityLevel(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader) // level 4 needs 192 bits
 	require.NoError(t, err)
 	crt := testkit.MintFrom(t, testkit.Issuer{Key: key}, x509.Certificate{DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true}, key.Public())
@@ -267,7 +267,7 @@ func TestStatefulSessionsSecurityLevel(t *testing.T) {
 
 // The MAC of a stored session has another key than that of a ticket with the same ticket key, so that
 // neither can be made from the other.
-func TestStatefulSessionsAreNotTickets(t *testing.T) {
+func TestStoredSessionsAreNotTickets(t *testing.T) {
 	key := ticketKey("one")
 	ctx := testkit.Ctx(t, testkit.Server(stateful(ticketKeys(t, key))))
 	mac := func(key []byte, parts ...[]byte) []byte {

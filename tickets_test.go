@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -279,53 +278,6 @@ func TestTicketKeysForeignTickets(t *testing.T) {
 			v.session = good
 		}
 		require.True(t, v.visit(t, ctx))
-	})
-}
-
-// Keys can be replaced while handshakes use them, also between the ClientHello and the
-// ticket.
-func TestTicketKeysSetDuringHandshakes(t *testing.T) {
-	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-		one, two := ticketKey("one"), ticketKey("two")
-		k := ticketKeys(t, one)
-		ctx := testkit.Ctx(t, testkit.Server(sharing(k)))
-		v := visiting(t, highest, "", "")
-		require.False(t, v.visit(t, ctx))
-		for _, keys := range [][][80]byte{{two}, {one}, {one, two}} {
-			v.config.VerifyConnection = func(tls.ConnectionState) error { return k.Set(keys...) }
-			v.visit(t, ctx)
-			v.config.VerifyConnection = nil
-			v.visit(t, ctx)
-			require.True(t, v.visit(t, ctx))
-		}
-
-		var wait sync.WaitGroup
-		stop := make(chan struct{})
-		wait.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				k.Set([][80]byte{one, two}[i%2], [][80]byte{two, one}[i%2])
-				sslfilter.AgeTicketKeys(k, time.Hour)
-			}
-		})
-		var visits sync.WaitGroup
-		for range 4 {
-			v := visiting(t, highest, "", "")
-			visits.Go(func() {
-				for i := range 20 {
-					if v.visit(t, ctx) != (i > 0) {
-						t.Error("a session was lost, although both keys decrypt")
-					}
-				}
-			})
-		}
-		visits.Wait()
-		close(stop)
-		wait.Wait()
 	})
 }
 

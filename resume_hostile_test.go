@@ -2,42 +2,15 @@ package sslfilter_test
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"encoding/binary"
 	"slices"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// A session whose ticket is larger than any that the library keeps is not accepted. OpenSSL could
-// not send it, and the handshake would fail.
-func TestSessionsForgedTicket(t *testing.T) {
-	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-		s := firstVisit(t, testkit.Ctx(t, testkit.Server()), testkit.Ctx(t, testkit.Client(testkit.UpTo(highest))))
-		data, err := s.MarshalBinary()
-		require.NoError(t, err)
-		for size, good := range map[int]bool{100: true, 16 << 10: true, 16<<10 + 1: false, 70_000: false} {
-			var fields []asn1.RawValue
-			_, err = asn1.Unmarshal(data, &fields)
-			require.NoError(t, err)
-			i := slices.IndexFunc(fields, func(v asn1.RawValue) bool { return v.Class == asn1.ClassContextSpecific && v.Tag == 10 })
-			require.GreaterOrEqual(t, i, 0)
-			ticket, err := asn1.Marshal(make([]byte, size))
-			require.NoError(t, err)
-			fields[i].Bytes, fields[i].FullBytes = ticket, nil
-			forged, err := asn1.Marshal(fields)
-			require.NoError(t, err)
-			err = new(sslfilter.Session).UnmarshalBinary(forged)
-			require.Equal(t, good, err == nil, "%d bytes: %v", size, err)
-		}
-	})
-}
 
 // pskOf returns where the extensions of a ClientHello of TLS 1.3 are, and where the one with the
 // tickets is (RFC 8446 section 4.2.11), which is the last.
@@ -98,81 +71,6 @@ func TestResumeClientCertManyTickets(t *testing.T) {
 	revoking := server(testkit.Cert(t, "client.crt").SerialNumber.Int64())
 	for _, n := range []int{1, 3, 4, 5, 8} {
 		require.False(t, resumes(revoking, n))
-	}
-}
-
-// Keys change and contexts that use them come and go while clients with certificates return. A
-// connection outlives its context, and no session is lost as long as both keys decrypt.
-func TestTicketKeysOfClosingContexts(t *testing.T) {
-	for name, given := range map[string]bool{"given": true, "random": false} {
-		t.Run(name, func(t *testing.T) {
-			one, two := ticketKey("one"), ticketKey("two")
-			k := ticketKeys(t)
-			if given {
-				require.NoError(t, k.Set(one, two))
-			}
-			stop := make(chan struct{})
-			var changes, visits sync.WaitGroup
-			changes.Go(func() {
-				for i := 0; ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if given {
-						k.Set([][80]byte{one, two}[i%2], [][80]byte{two, one}[i%2])
-					} else {
-						sslfilter.AgeTicketKeys(k, time.Hour)
-					}
-				}
-			})
-			for i := range 4 {
-				g := newGuest(t, []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13}[i/2], "client.crt", "client.key")
-				o := testkit.Requiring(resuming(k), func(o *sslfilter.Options) { o.StatefulSessions = i%2 == 1 })
-				visits.Go(func() {
-					var stored []sslfilter.StoredSession
-					for n := range 12 {
-						ctx, err := sslfilter.NewCtx(o)
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						f, err := ctx.NewFilter()
-						ctx.Close()
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						for _, s := range stored {
-							f.OfferSession(s.ID, s.Data)
-						}
-						client := testkit.FilterOf(t, g.ctx)
-						client.SetSession(g.session)
-						p := testkit.Join(f, client)
-						err = p.Handshake()
-						if err == nil {
-							f.Send([]byte("hello"))
-							p.Transfer()
-						}
-						if err != nil || !f.ClientCertValid() || given && f.Resumed() != (n > 0) {
-							t.Errorf("visit %d: %v, resumed %t, valid %t, %v", n, err, f.Resumed(), f.ClientCertValid(), client.SessionError())
-							return
-						}
-						if list := client.Sessions(); len(list) > 0 {
-							g.session = list[0]
-						}
-						if list := f.NewSessions(); len(list) > 0 {
-							stored = list
-						}
-						f.Close()
-					}
-				})
-			}
-			visits.Wait()
-			close(stop)
-			changes.Wait()
-		})
 	}
 }
 
