@@ -205,7 +205,7 @@ func TestDataQueuedInPieces(t *testing.T) {
 				}
 			}
 			require.False(t, p.Client.Flushed())
-			if p.Client.Version() == "TLSv1.3" {
+			if p.Client.State().Version == sslfilter.VersionTLS13 {
 				require.NoError(t, p.Client.KeyUpdate(false), "data that was sent before is encrypted with the old key")
 			}
 			plain, err := p.Server.Receive(nil, p.Client.Outgoing(nil))

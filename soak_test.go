@@ -178,7 +178,7 @@ func (s *soak) orderly(r *rand.Rand, server, client *sslfilter.Ctx) error {
 		if err := side.Send(data); err != nil {
 			return err
 		}
-		if side.Version() == "TLSv1.3" && r.IntN(2) == 0 {
+		if side.State().Version == sslfilter.VersionTLS13 && r.IntN(2) == 0 {
 			if err := side.KeyUpdate(r.IntN(2) == 0); err != nil {
 				return err
 			}
@@ -425,9 +425,7 @@ func (s *soak) over(a, b net.Conn, abandoned bool) error {
 // overTCP uses sockets for one in ten connections, since the kernel would run out of ports,
 // and net.Pipe for the others.
 func (s *soak) overTCP(t *testing.T) func(r *rand.Rand) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	l := testkit.Listen(t)
 	var turn sync.Mutex // so that Accept returns the connection of this Dial
 	return func(r *rand.Rand) error {
 		if r.IntN(10) > 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 func startHTTPSServer(t *testing.T, args ...string) (p *peers.Program, url, ca string) {
@@ -48,7 +49,7 @@ func TestHTTPSServer(t *testing.T) {
 func TestHTTPSServerWithOtherClients(t *testing.T) {
 	server, url, ca := startHTTPSServer(t, "-timeout", "1s", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256", "-tls1_2")
 	addr := strings.TrimSuffix(strings.TrimPrefix(url, "https://"), "/")
-	silent := dial(t, addr)
+	silent := testkit.Dial(t, addr)
 
 	client := peers.Start(t, peers.Find(t, "openssl", "openssl"), "s_client", "-connect", addr, "-CAfile", ca, "-verify_return_error", "-crlf")
 	client.Await("Cipher is ECDHE-ECDSA-AES128-GCM-SHA256")

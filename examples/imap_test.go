@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // imapRelay is the running relay.
@@ -136,9 +137,7 @@ SyncState *
 // makes the original hang. It reports the commands that it received.
 func fakeBackend(t *testing.T) (addr string, told <-chan string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	l := testkit.Listen(t)
 	lines := make(chan string, 10)
 	go func() {
 		for {
@@ -160,7 +159,7 @@ func fakeBackend(t *testing.T) (addr string, told <-chan string) {
 func TestIMAPRelayWithBadClients(t *testing.T) {
 	backend, told := fakeBackend(t)
 	r := startIMAPRelay(t, "-backend", backend, "-user", "nobody=127.0.0.1:1", "-timeout", "1s")
-	silent, silentTLS := dial(t, r.imap), dial(t, r.imaps)
+	silent, silentTLS := testkit.Dial(t, r.imap), testkit.Dial(t, r.imaps)
 	ask := func(conn net.Conn, text, answer string) {
 		t.Helper()
 		_, err := io.WriteString(conn, text)
@@ -172,18 +171,18 @@ func TestIMAPRelayWithBadClients(t *testing.T) {
 	}
 	const greeting = "* OK IMAP Relay v0.1 ready.\r\n"
 
-	plain := dial(t, r.imap)
+	plain := testkit.Dial(t, r.imap)
 	ask(plain, "", greeting)
 	ask(plain, "a LOGIN anna secret\r\n", "a BAD not before STARTTLS, or not before LOGIN\r\n") // no password in plain text
 	ask(plain, "\r\n", " BAD not before STARTTLS, or not before LOGIN\r\n")
-	injected := dial(t, r.imap) // CVE-2011-0411
+	injected := testkit.Dial(t, r.imap) // CVE-2011-0411
 	ask(injected, "", greeting)
 	_, err := io.WriteString(injected, "a STARTTLS\r\nb LOGIN eve secret\r\n")
 	require.NoError(t, err)
 	rest, _ := io.ReadAll(injected) // it may be reset
 	require.Empty(t, string(rest))
 	r.Await("20 bytes of plaintext arrived before TLS began")
-	long := dial(t, r.imap)
+	long := testkit.Dial(t, r.imap)
 	ask(long, "", greeting)
 	io.WriteString(long, "a "+strings.Repeat("x", 20_000))
 	io.Copy(io.Discard, long)

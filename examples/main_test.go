@@ -5,18 +5,17 @@ package examples_test
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/internal/testpki"
 )
 
@@ -64,16 +63,6 @@ func pki(t *testing.T) (file func(name string) string) {
 	return func(name string) string { return filepath.Join(dir, name) }
 }
 
-// dial connects to a program without TLS.
-func dial(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, peers.Patience)
-	require.NoError(t, err)
-	require.NoError(t, conn.SetDeadline(time.Now().Add(peers.Patience)))
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
 func TestExamplesAreShort(t *testing.T) {
 	files, err := filepath.Glob("*/*.go")
 	require.NoError(t, err)
@@ -92,9 +81,7 @@ func TestExamplesAreShort(t *testing.T) {
 }
 
 func TestWrongFlags(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer taken.Close()
+	taken := testkit.Listen(t)
 	for _, c := range []struct {
 		name string
 		args []string

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/peers"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // opensslServer starts an s_server and returns its address.
@@ -66,9 +67,7 @@ func TestTCPClientRefuses(t *testing.T) {
 }
 
 func TestTCPClientTimeout(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t)
 	out, status := peers.Run(t, filepath.Join(programs, "tcpclient"), "-connect", l.Addr().String(), "-timeout", "100ms")
 	require.Equal(t, 1, status)
 	require.Contains(t, out, "deadline exceeded")
@@ -114,11 +113,11 @@ func TestTCPServer(t *testing.T) {
 // server closes their connections.
 func TestTCPServerEndsBadConnections(t *testing.T) {
 	server, addr, ca := startTCPServer(t, "-timeout", "1s")
-	silent := dial(t, addr)
-	http := dial(t, addr)
+	silent := testkit.Dial(t, addr)
+	http := testkit.Dial(t, addr)
 	_, err := io.WriteString(http, "GET / HTTP/1.0\r\n\r\n")
 	require.NoError(t, err)
-	garbage := dial(t, addr)
+	garbage := testkit.Dial(t, addr)
 	_, err = io.WriteString(garbage, strings.Repeat("\xff\x00garbage", 9000))
 	require.NoError(t, err)
 

@@ -155,9 +155,7 @@ func TestCipherSealedConversation(t *testing.T) {
 				require.NoError(t, cmd.Wait())
 			})
 			t.Run("we are the server", func(t *testing.T) {
-				listener, err := net.Listen("tcp", "127.0.0.1:0")
-				require.NoError(t, err)
-				defer listener.Close()
+				listener := testkit.Listen(t)
 				_, port, err := net.SplitHostPort(listener.Addr().String())
 				require.NoError(t, err)
 				cmd := sealedPy(t, append(append([]string{"connect"}, c.args...), port)...)

@@ -108,7 +108,7 @@ http {
 func TestIdentitiesAfterARenegotiation(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-no_ticket", "-no_cache",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"), "-CAfile", testkit.PKI("root.crt"))
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), twoClients(t))
+	w := newWire(t, testkit.Dial(t, server.await("ACCEPT ", 1)), twoClients(t))
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	require.Nil(t, w.State().Shown, "the server does not ask")
 	w.say("before\n")

@@ -235,25 +235,10 @@ func (w *wire) say(s string) {
 	w.flush()
 }
 
-func listen(t testing.TB) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
 func accept(t testing.TB, l net.Listener) net.Conn {
 	t.Helper()
 	l.(*net.TCPListener).SetDeadline(time.Now().Add(testkit.Patience))
 	conn, err := l.Accept()
-	require.NoError(t, err)
-	return conn
-}
-
-func dial(t testing.TB, addr string) net.Conn {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, testkit.Patience)
 	require.NoError(t, err)
 	return conn
 }
@@ -273,10 +258,7 @@ func (p *program) wait() error {
 // freePort returns a port that is not in use now, for programs that cannot choose one.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(testkit.ClosedPort(t))
 	require.NoError(t, err)
 	return port
 }

@@ -160,9 +160,7 @@ func againstPerlServer(t *testing.T, version, cert string, chunk int) (perl, our
 }
 
 func againstPerlClient(t *testing.T, version, cert string, chunk int) (ours, perl outcome) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
+	listener := testkit.Listen(t)
 	require.NoError(t, listener.(*net.TCPListener).SetDeadline(time.Now().Add(testkit.Patience)))
 
 	options := map[string]any{"client": 1, "cacrt": testkit.PKI("root.crt")}

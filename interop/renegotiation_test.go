@@ -24,7 +24,7 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 		"-no_ticket", "-no_cache", // a resumed session shows no certificate
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
 	addr := server.await("ACCEPT ", 1)
-	w := newWire(t, dial(t, addr), testkit.Client())
+	w := newWire(t, testkit.Dial(t, addr), testkit.Client())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	require.Equal(t, "TLSv1.2", w.Version())
 	w.say("before\n")
@@ -57,7 +57,7 @@ func TestRenegotiationAskedForByAServer(t *testing.T) {
 func TestRenegotiationAskedForAfterOurEnd(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
+	w := newWire(t, testkit.Dial(t, server.await("ACCEPT ", 1)), testkit.Client())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	server.say("R\n")
 	request := <-w.in
@@ -74,7 +74,7 @@ func TestRenegotiationsOfAServerAreBounded(t *testing.T) {
 	const most = 16
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
+	w := newWire(t, testkit.Dial(t, server.await("ACCEPT ", 1)), testkit.Client())
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	for i := range most {
 		server.say("R\n")
@@ -95,7 +95,7 @@ func TestRenegotiationsOfAServerAreBounded(t *testing.T) {
 // Without the extended master secret two connections can share their keys
 // (RFC 7627), so there is nothing that only their two ends know.
 func TestNoExporterWithoutTheExtendedMasterSecret(t *testing.T) {
-	l := listen(t)
+	l := testkit.Listen(t)
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	start(t, "gnutls-bin", "gnutls-cli", "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2:%NO_SESSION_HASH",
@@ -113,7 +113,7 @@ func TestNotValidBeforeARenegotiationProvesTheKey(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",
 		"-no_ticket", "-no_cache", // a resumed session shows no certificate
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
-	w := newWire(t, dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), InsecureSkipVerify: true})
+	w := newWire(t, testkit.Dial(t, server.await("ACCEPT ", 1)), sslfilter.Options{Client: true, CACrt: testkit.PKI("root.crt"), InsecureSkipVerify: true})
 	w.pumpUntil("the handshake", w.HandshakeDone)
 	require.True(t, w.ClientCertValid())
 	server.say("R\n")
@@ -169,7 +169,7 @@ func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := start(t, "libnet-ssleay-perl", "perl", script, testkit.PKI("server.crt"), testkit.PKI("server.key"))
-			w := newWire(t, dial(t, server.await("ACCEPT ", 1)), testkit.Client())
+			w := newWire(t, testkit.Dial(t, server.await("ACCEPT ", 1)), testkit.Client())
 			w.pumpUntil("the end", func() bool { return errors.Is(w.err, io.EOF) })
 			require.Equal(t, "bye\n", string(w.got))
 			require.NoError(t, w.Err())
@@ -194,7 +194,7 @@ func TestCloseInTheMiddleOfARenegotiation(t *testing.T) {
 func TestRenegotiationAskedForByAClient(t *testing.T) {
 	options := testkit.Server(testkit.TLS12)
 	t.Run("gnutls-cli", func(t *testing.T) {
-		l := listen(t)
+		l := testkit.Listen(t)
 		port := l.Addr().String()[strings.LastIndex(l.Addr().String(), ":")+1:]
 		client := start(t, "gnutls-bin", "gnutls-cli", "--rehandshake", "--x509cafile", testkit.PKI("root.crt"), "--port", port, "localhost")
 		w := newWire(t, accept(t, l), options)
@@ -203,7 +203,7 @@ func TestRenegotiationAskedForByAClient(t *testing.T) {
 		client.await("A TLS warning alert has been received", 1)
 	})
 	t.Run("openssl s_client", func(t *testing.T) {
-		l := listen(t)
+		l := testkit.Listen(t)
 		client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-CAfile", testkit.PKI("root.crt"))
 		w := newWire(t, accept(t, l), options)
 		w.pumpUntil("the handshake", w.HandshakeDone)

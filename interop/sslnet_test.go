@@ -79,7 +79,7 @@ func TestConnRefusesOpenSSLClient(t *testing.T) {
 		for crt, code := range map[string]sslfilter.VerifyCode{"client-expired": 10, "client-unknown": 20, "client-srvonly": 26} {
 			failed := make(chan error, 1)
 			l := &sslnet.Listener{
-				Listener: listen(t), Ctx: testkit.Ctx(t, testkit.Requiring()),
+				Listener: testkit.Listen(t), Ctx: testkit.Ctx(t, testkit.Requiring()),
 				HandshakeError: func(_ net.Conn, err error) { failed <- err },
 			}
 			defer l.Close()
@@ -162,7 +162,7 @@ func TestConnGnuTLSServer(t *testing.T) {
 // openssl s_client does STARTTLS with our server, and our client does STARTTLS with
 // openssl s_server.
 func TestConnSTARTTLS(t *testing.T) {
-	l := listen(t)
+	l := testkit.Listen(t)
 	client := start(t, "openssl", "openssl", "s_client", "-connect", l.Addr().String(), "-starttls", "smtp", "-CAfile", testkit.PKI("root.crt"), "-quiet")
 	conn := accept(t, l)
 	defer conn.Close()
@@ -199,7 +199,7 @@ func TestConnSTARTTLS(t *testing.T) {
 func TestConnRenegotiation(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-msg",
 		"-cert", testkit.PKI("server.crt"), "-key", testkit.PKI("server.key"))
-	below := &gated{Conn: dial(t, server.await("ACCEPT ", 1))}
+	below := &gated{Conn: testkit.Dial(t, server.await("ACCEPT ", 1))}
 	c := sslnet.Client(below, testkit.Ctx(t, testkit.Client()))
 	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(testkit.Patience)))

@@ -247,9 +247,7 @@ func TestProxies(t *testing.T) {
 // The Transport waits for a proxy that sends nothing as long as the context of the
 // request allows.
 func TestSilentProxy(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t)
 	for _, scheme := range []string{"http", "https", "socks5"} {
 		tr := transport(t, both...)
 		tr.Base = &http.Transport{Proxy: proxyURL(scheme + "://" + l.Addr().String())}
@@ -302,9 +300,7 @@ func TestProxiesShareNothing(t *testing.T) {
 // socksServer is a SOCKS 5 proxy that always connects to backend, and sends the
 // address of each request to asked.
 func socksServer(t *testing.T, backend, user, password string, code byte) (addr string, asked chan string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	l := testkit.Listen(t)
 	asked = make(chan string, 10)
 	serveOne := func(c net.Conn) error {
 		r := bufio.NewReader(c)
@@ -539,9 +535,7 @@ func TestProtocolsOfBase(t *testing.T) {
 // TLSHandshakeTimeout of Base ends a handshake even if the Dialer's timeout is
 // longer.
 func TestTLSHandshakeTimeoutOfBase(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t)
 	tr := transport(t, both...)
 	tr.Base, tr.Dialer.HandshakeTimeout = &http.Transport{TLSHandshakeTimeout: 20 * time.Millisecond}, time.Hour
 	_, _, err = tryGet(tr, "https://"+l.Addr().String())

@@ -153,9 +153,7 @@ func TestWrappedListeners(t *testing.T) {
 }
 
 func TestServeNothing(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t)
 	require.Error(t, sslhttp.Serve(nil, l))
 	require.Error(t, sslhttp.Serve(new(http.Server), nil))
 	require.Error(t, sslhttp.Serve(new(http.Server), new(sslnet.Listener)))
@@ -176,9 +174,7 @@ func TestMissingCloseNotify(t *testing.T) {
 		for _, cut := range []bool{false, true} {
 			for _, allow := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s cut=%t allow=%t", tls.VersionName(highest), cut, allow), func(t *testing.T) {
-					l, err := net.Listen("tcp", "127.0.0.1:0")
-					require.NoError(t, err)
-					defer l.Close()
+					l := testkit.Listen(t)
 					go func() {
 						below, err := l.Accept()
 						if err != nil {

@@ -315,9 +315,7 @@ func (c *closing) Close() error {
 // A request stops waiting for another request's connection when its context ends.
 // If the request that makes the connection is canceled, the next one makes it.
 func TestTransportWaiting(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a handshake waits until a server accepts the connection
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t) // a handshake waits until a server accepts the connection
 	tr := transport(t, both...)
 	url := "https://" + l.Addr().String()
 	try := func(ctx context.Context) <-chan error {

@@ -56,7 +56,7 @@ func TestCipherConnReportsDroppedData(t *testing.T) {
 	for peer, acts := range peers {
 		for name, call := range calls {
 			t.Run(peer+"/"+name, func(t *testing.T) {
-				raw, rawServer := socketPair(t)
+				raw, rawServer := testkit.SocketPair(t)
 				conn := &announced{rawServer, make(chan struct{}, 1)}
 				server := cipherConn(t, conn, false)
 				read, called := make(chan error, 1), make(chan error, 1)
@@ -94,7 +94,7 @@ func TestCipherConnAnswersAfterTheEnd(t *testing.T) {
 				continue // then CloseWrite reports the cut
 			}
 			t.Run(name+" "+answer, func(t *testing.T) {
-				rawClient, rawServer := socketPair(t)
+				rawClient, rawServer := testkit.SocketPair(t)
 				client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 				require.NoError(t, end(client, rawClient))
 				if answer != "" {
@@ -127,7 +127,7 @@ func TestCipherConnAnswersAfterTheEnd(t *testing.T) {
 func TestCipherConnWriteDeadlineBeforeTheClient(t *testing.T) {
 	for name, reads := range map[string]bool{"alone": false, "beside a Read": true} {
 		t.Run(name, func(t *testing.T) {
-			rawClient, rawServer := socketPair(t)
+			rawClient, rawServer := testkit.SocketPair(t)
 			conn := &announced{rawServer, make(chan struct{}, 1)}
 			client, server := cipherConn(t, rawClient, true), cipherConn(t, conn, false)
 			b := make([]byte, 10)
@@ -177,7 +177,7 @@ func TestCipherConnWriteDeadlineBeforeTheClient(t *testing.T) {
 // After many Writes of a server have timed out, the next Write reads the client's record
 // and does not fail because the buffer is full.
 func TestCipherConnWritesThatTimedOut(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	chunk := testkit.Bytes(64<<10, 1)
 	accepted := 0
@@ -205,7 +205,7 @@ func TestCipherConnWritesThatTimedOut(t *testing.T) {
 // Close sends the end of a client's stream even while a Read receives the server's first
 // record.
 func TestCipherConnCloseBesideTheFirstRecord(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	_, err := client.Write([]byte("hello"))
 	require.NoError(t, err)

@@ -26,20 +26,6 @@ func cipherConn(t testing.TB, conn net.Conn, client bool) *sslnet.CipherConn {
 	return cc
 }
 
-// socketPair returns the two ends of a TCP connection.
-func socketPair(t testing.TB) (client, server net.Conn) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	client, err = net.Dial("tcp", listener.Addr().String())
-	require.NoError(t, err)
-	server, err = listener.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { client.Close(); server.Close() })
-	return client, server
-}
-
 // sendByte sends a byte.
 func sendByte(t testing.TB, from, to net.Conn) {
 	t.Helper()
@@ -55,7 +41,7 @@ func TestCipherConnNettest(t *testing.T) {
 	for name, clientFirst := range map[string]bool{"client": true, "server": false} {
 		t.Run(name, func(t *testing.T) {
 			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-				client, server := socketPair(t)
+				client, server := testkit.SocketPair(t)
 				c1, c2 = cipherConn(t, client, true), cipherConn(t, server, false)
 				sendByte(t, c1, c2) // a client cannot read if it cannot write, as in a handshake
 				sendByte(t, c2, c1)
@@ -71,7 +57,7 @@ func TestCipherConnNettest(t *testing.T) {
 // Both sides send much at the same time. A server that only writes, and a client that only
 // reads, exchange their headers too.
 func TestCipherConnBothDirections(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	data := testkit.Bytes(5<<20, 1)
 	errs := make(chan error, 2)
@@ -98,7 +84,7 @@ func TestCipherConnBothDirections(t *testing.T) {
 	require.NoError(t, <-errs)
 	require.NoError(t, <-errs)
 
-	rawClient, rawServer = socketPair(t)
+	rawClient, rawServer = testkit.SocketPair(t)
 	client, server = cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	go func() {
 		server.Write([]byte("220 ready\r\n"))
@@ -113,7 +99,7 @@ func TestCipherConnBothDirections(t *testing.T) {
 // A server that reads and writes at the same time speaks first, and its stream has an end
 // although the client has sent no data.
 func TestCipherConnServerSpeaksFirst(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	read := make(chan error, 1)
 	go func() {
@@ -133,7 +119,7 @@ func TestCipherConnServerSpeaksFirst(t *testing.T) {
 	require.NoError(t, client.Close())
 	require.NoError(t, <-read)
 
-	rawClient, rawServer = socketPair(t)
+	rawClient, rawServer = testkit.SocketPair(t)
 	client, server = cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	go func() { wrote <- server.CloseWrite() }() // before the client's first record
 	require.NoError(t, client.SetReadDeadline(time.Now().Add(testkit.Patience)))
@@ -145,7 +131,7 @@ func TestCipherConnServerSpeaksFirst(t *testing.T) {
 
 // A connection that is cut is not an end, and a stranger is not answered.
 func TestCipherConnErrors(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	_, err := client.Write([]byte("hello"))
 	require.NoError(t, err)
@@ -157,7 +143,7 @@ func TestCipherConnErrors(t *testing.T) {
 	_, err = io.ReadAll(server)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 
-	stranger, rawServer := socketPair(t)
+	stranger, rawServer := testkit.SocketPair(t)
 	server = cipherConn(t, rawServer, false)
 	go stranger.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 	_, err = server.Write([]byte("220 ready\r\n"))

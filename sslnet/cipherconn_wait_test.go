@@ -18,7 +18,7 @@ import (
 // The result of a Write counts what the cipher has accepted, although the wait for the
 // client ended early: a caller that continues after it sends nothing twice.
 func TestCipherConnWriteCountsWhatIsSent(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	data := testkit.Bytes(150_000, 1)
 	rest := data
@@ -47,7 +47,7 @@ func TestCipherConnWriteCountsWhatIsSent(t *testing.T) {
 // A record that a Read owes to the peer is sent although another call was about to end its
 // turn to write.
 func TestCipherConnSendsTheJoin(t *testing.T) {
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	client, server := cipherConn(t, rawClient, true), cipherConn(t, rawServer, false)
 	sendByte(t, client, server)
 	release := client.HoldWriting()
@@ -115,7 +115,7 @@ func crowded(t *testing.T, writes bool) (client net.Conn, server *sslnet.CipherC
 	for range derive.Slots() {
 		require.True(t, derive.Enter(nil))
 	}
-	rawClient, rawServer := socketPair(t)
+	rawClient, rawServer := testkit.SocketPair(t)
 	conn := &watched{rawServer, make(chan struct{}, 100)}
 	server = sslnet.NewCipherConn(conn, s)
 	if writes {

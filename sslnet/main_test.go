@@ -63,21 +63,7 @@ type joiner func(t testing.TB) (a, b net.Conn)
 
 func joinPipe(testing.TB) (a, b net.Conn) { return net.Pipe() }
 
-func joinTCP(t testing.TB) (a, b net.Conn) {
-	t.Helper()
-	l := testkit.Listen(t)
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- conn
-	}()
-	a, err := net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	return a, <-accepted
-}
+func joinTCP(t testing.TB) (a, b net.Conn) { return testkit.SocketPair(t) }
 
 // pair returns a client and a server that have not done the handshake. Both
 // underlying connections are closed at the end of the test.

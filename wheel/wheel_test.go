@@ -211,7 +211,7 @@ func TestPutAndShutdown(t *testing.T) {
 }
 
 func TestShutdownReachesTheConnection(t *testing.T) {
-	a, b := tcp(t)
+	a, b := testkit.SocketPair(t)
 	server, client := start(t, a, nil, nil), start(t, b, nil, nil)
 	require.NoError(t, client.Put("last"))
 	require.NoError(t, client.ShutdownOutput())
@@ -220,18 +220,6 @@ func TestShutdownReachesTheConnection(t *testing.T) {
 	client.wantNext(t, "input answer")
 	require.NoError(t, client.ShutdownInput())
 	require.NoError(t, client.ShutdownOutput())
-}
-
-func tcp(t testing.TB) (a, b net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	b, err = net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	a, err = l.Accept()
-	require.NoError(t, err)
-	return a, b
 }
 
 // A connection that ends without close_notify.
@@ -520,7 +508,7 @@ func TestWriteError(t *testing.T) {
 // Several goroutines call Put until the wheel is closed: nothing is lost, handlers
 // do not run at the same time, and all goroutines end.
 func TestPutFromManyGoroutines(t *testing.T) {
-	a, b := tcp(t)
+	a, b := testkit.SocketPair(t)
 	const writers, lines = 4, 200
 	server := start(t, a, stackOf(t, &filter.Line{}, tlsServer(t)), func(w *log, rec any) { require.NoError(t, w.Put(rec)) })
 	client := start(t, b, stackOf(t, &filter.Line{}, tlsClient(t)), nil)
@@ -551,7 +539,7 @@ func TestPutFromManyGoroutines(t *testing.T) {
 }
 
 func TestCloseFromAHandler(t *testing.T) {
-	a, b := tcp(t)
+	a, b := testkit.SocketPair(t)
 	server := start(t, a, nil, func(w *log, rec any) { require.NoError(t, w.Close()) })
 	client := start(t, b, nil, nil)
 	require.NoError(t, client.Put("one", "two", "three"))

@@ -290,9 +290,7 @@ SyncState *
 // with a backend in plain text.
 func TestSMTPRelay(t *testing.T) {
 	mails := make(chan string, 10)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t)
 	go func() {
 		for {
 			conn, err := l.Accept()

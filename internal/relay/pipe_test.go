@@ -7,26 +7,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
-
-// socketPair returns both ends of a TCP connection.
-func socketPair(t *testing.T) (a, b *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	a = testkit.Dial(t, l.Addr().String())
-	conn, err := l.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(testkit.Patience))
-	return a, conn.(*net.TCPConn)
-}
 
 // A pipe holds buffers only while they contain data.
 func TestAnIdlePipeHoldsNoBuffer(t *testing.T) {
@@ -41,8 +26,8 @@ func TestAnIdlePipeHoldsNoBuffer(t *testing.T) {
 	var ends [pipes][2]*net.TCPConn
 	var inner [pipes][2]*net.TCPConn
 	for i := range pipes {
-		ends[i][0], inner[i][0] = socketPair(t)
-		inner[i][1], ends[i][1] = socketPair(t)
+		ends[i][0], inner[i][0] = testkit.SocketPair(t)
+		inner[i][1], ends[i][1] = testkit.SocketPair(t)
 	}
 	before := heap()
 	var moved atomic.Int64

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter/internal/socket"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
 // counting is a pool that counts the buffers that are taken from it.
@@ -78,20 +79,11 @@ func TestRead(t *testing.T) {
 }
 
 func TestDiscard(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	peer, err := net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	defer peer.Close()
-	conn, err := l.Accept()
-	require.NoError(t, err)
-	defer conn.Close()
+	peer, conn := testkit.SocketPair(t)
 	pool := new(counting)
 	r := socket.New(conn, pool)
 	r.Discard() // there is nothing yet, and Discard does not wait
-	_, err = io.WriteString(peer, "012345678")
-	require.NoError(t, err)
+	testkit.Say(t, peer, "012345678")
 	data, err := r.Read()
 	require.NoError(t, err)
 	require.Equal(t, "0123", string(data))
@@ -112,12 +104,7 @@ func TestOtherConnections(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	require.Nil(t, socket.New(a, pool))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	tcp, err := net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	defer tcp.Close()
+	tcp := testkit.Dial(t, testkit.Listen(t).Addr().String())
 	require.Nil(t, socket.New(struct{ net.Conn }{tcp}, pool))
 	datagrams, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "socket"), Net: "unixgram"})
 	require.NoError(t, err)

@@ -80,6 +80,19 @@ func Dial(t testing.TB, addr string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
+// SocketPair returns the two ends of a TCP connection. They have no deadlines, and
+// are closed at the end of the test.
+func SocketPair(t testing.TB) (client, server *net.TCPConn) {
+	t.Helper()
+	l := Listen(t)
+	client = Dial(t, l.Addr().String())
+	require.NoError(t, client.SetDeadline(time.Time{}))
+	conn, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return client, conn.(*net.TCPConn)
+}
+
 // Say writes text.
 func Say(t testing.TB, w io.Writer, text string) {
 	t.Helper()

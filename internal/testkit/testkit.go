@@ -9,7 +9,7 @@
 //   - EachVersion, Cuts, EachPair: a test for each TLS version and each division of its
 //     input
 //   - GoClient, GoServer, TalkToGo: crypto/tls as the other side
-//   - Listen, Serve, Dial, Exchange, Eventually, Within: sockets and waiting
+//   - Listen, Serve, Dial, SocketPair, Exchange, Eventually, Within: sockets and waiting
 //   - Log: a log that a test can read
 //   - ResidentKiB, FIPSConfig: the process, and OpenSSL's configuration
 //

@@ -67,9 +67,7 @@ func requireTheirEnd(t *testing.T, err error) {
 // The peer's client asks for a new handshake in TLS 1.2. Our server refuses it with a
 // warning, and does not fail.
 func itAsksAgain(t *testing.T, p *peer, version sslfilter.Version) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
+	l := testkit.Listen(t)
 	ctx := testkit.Ctx(t, both())
 	type result struct {
 		types []byte

@@ -125,9 +125,7 @@ func TestHelloRetryRequest(t *testing.T) {
 	server.Groups, client.Groups = "P-384", "X25519:P-384"
 	// accept accepts a client of the peer.
 	accept := func(t *testing.T, start func(port string)) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer l.Close()
+		l := testkit.Listen(t)
 		start(peers.Port(t, l.Addr().String()))
 		require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
 		conn, err := l.Accept()

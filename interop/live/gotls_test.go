@@ -137,9 +137,7 @@ func goServer(t testing.TB, c call) service {
 	if c.ask {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, goPool(t, c.ca)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	l := testkit.Listen(t)
 	result := make(chan outcome, 1)
 	go func() {
 		result <- goTimes(c, func() outcome {

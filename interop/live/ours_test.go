@@ -57,9 +57,7 @@ func with(t testing.TB, o sslfilter.Options) serve {
 // lets the client end.
 func host(t testing.TB, p *peer, our serve, want, send []byte) (addr string, end func() report) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	l := testkit.Listen(t)
 	require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
 	done := make(chan report, 1)
 	go func() {
@@ -149,7 +147,7 @@ func write(c *sslnet.Conn, b []byte) error {
 	if _, err := c.Write(b[:half]); err != nil {
 		return err
 	}
-	if c.Version() == "TLSv1.3" {
+	if c.State().Version == sslfilter.VersionTLS13 {
 		if err := c.KeyUpdate(true); err != nil {
 			return err
 		}
@@ -204,9 +202,7 @@ func (r *report) ask(c *sslnet.Conn, send []byte) (io.Reader, error) {
 // client.
 func plainServer(t testing.TB, c call) (addr string, all func() bool) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	l := testkit.Listen(t)
 	done := make(chan bool, 1)
 	go func() {
 		good := true

@@ -197,9 +197,7 @@ func TestJavaCloses(t *testing.T) {
 	}
 	for _, version := range tlsVersions {
 		t.Run("client/"+version.String(), func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			defer l.Close()
+			l := testkit.Listen(t)
 			require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(peers.Patience)))
 			c := call{version: version, addr: l.Addr().String(), ca: testkit.AbsPKI("root.crt"), send: payload(), want: payload(), closes: true}
 			r.say(t, "client", c)
