@@ -247,8 +247,7 @@ func (h *ctxHandle) buildChain() error {
 }
 
 // addIdentity adds what useChain and useKey have set to the identities. On a
-// server, clash is the index of the identity that has lost its place to it, or
-// -1.
+// server, clash is the index of the identity that it replaces, or -1.
 func (h *ctxHandle) addIdentity(client bool) (clash int, err error) {
 	var lost C.int
 	err = h.try("SSL_CTX_select_current_cert", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {

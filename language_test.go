@@ -29,6 +29,10 @@ var idioms = []idiom{
 	{regexp.MustCompile(`(^|[.;:!?] |\(|\| )(What|Where) [a-z]`), `begin with a noun, or with "if" or "when"`},
 	{regexp.MustCompile(`\b([Ii]s|[Aa]re|was|were|be|been) none\b`), `"is not a", "is not one of"`},
 	{regexp.MustCompile(`\b([Ii]s|[Aa]re|was|were|be|been) no [a-zA-Z]`), `"is not a"`},
+	{regexp.MustCompile(`\b([Ii]s|[Aa]re|was|were|be|been) of\b`), `"belongs to", "is for", "has"`},
+	{regexp.MustCompile(`\bfor ever\b`), `"forever", "without end"`},
+	{regexp.MustCompile(`\bits([.;:)]|$)`), `name what it has: "its own certificate"`},
+	{regexp.MustCompile(`\b([Pp]laces? (for (handshakes|connections|clients)|(is|are) (not )?(free|taken))|(lose|loses|lost|hold|holds|occup(y|ies)|gives?|wait(s|ing)? for|free) (its|their|an?|the) places?|(most|fewest|number of|all( these)?) places)\b`), `"slot"`},
 	{regexp.MustCompile(`\b[Bb]ehind\b`), `"after" for order, "backend" for a server`},
 	{regexp.MustCompile(`\b[Ii]n front\b`), `"before" for order`},
 	{regexp.MustCompile(`\b[Aa]new\b`), `"again", "new"`},
@@ -39,7 +43,8 @@ var idioms = []idiom{
 // legitimate phrases are taken out of a text before it is searched.
 var legitimate = []*regexp.Regexp{
 	regexp.MustCompile(`\b(Who|What|Where)\b[^.;:!?]*\?`), // a question
-	regexp.MustCompile(`\b([Tt]here|[Ii]t) ((has|have|had|will|would|may|can|must|should) )?(is|are|was|were|be|been) (no|none)\b`),
+	regexp.MustCompile(`\b[Tt]here ((has|have|had|will|would|may|can|must|should) )?(is|are|was|were|be|been) (no|none)\b`),
+	regexp.MustCompile(`\b(is|are|was|were|be) of ([a-z]+ ){0,2}(type|kind)s?\b`),
 	regexp.MustCompile(`\bqueues? behind\b`),
 	regexp.MustCompile(`\b(leave|leaves|leaving|left)\b[^.;:]{0,40} behind\b`),
 	regexp.MustCompile(`\b(is|are|was|were|be) no (longer|more than|less than|larger|smaller|different|better|worse)\b`),
@@ -131,7 +136,7 @@ func goPassages(ps *passages, data []byte) {
 	ps.end()
 }
 
-var cText = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"`)
+var cText = regexp.MustCompile(`(?s)/\*.*?\*/|//[^\n]*(?:\n[ \t]*//[^\n]*)*|"(?:[^"\\\n]|\\.)*"`)
 
 func cPassages(ps *passages, data []byte) {
 	for _, m := range cText.FindAllIndex(data, -1) {
@@ -143,17 +148,31 @@ func cPassages(ps *passages, data []byte) {
 	}
 }
 
-// markdown leaves out code and headings: "What it is" is a good heading.
-func markdownPassages(t testing.TB, ps *passages, file string) {
-	for _, l := range readPage(t, file).lines {
+// markdownPassages leaves out headings: "What it is" is a good heading.
+func markdownPassages(ps *passages, p *page) {
+	code, language := "", "" // of the current fence
+	for _, l := range p.lines {
 		text := strings.TrimSpace(l.text)
 		if text == "" || l.fence != "" || l.heading > 0 || strings.HasPrefix(l.text, "    ") || strings.HasPrefix(text, "|") || strings.HasPrefix(text, "- ") {
 			ps.end()
 		}
-		if l.fence != "" || l.heading > 0 {
-			continue
+		switch {
+		case l.heading > 0:
+		case l.fence == "```": // the first or the last line of a fence
+			if language == "go" {
+				goPassages(ps, []byte(code))
+			} else {
+				linePassages(ps, []byte(code))
+			}
+			code, language = "", ""
+		case l.fence != "":
+			if code == "" {
+				code, language = strings.Repeat("\n", l.number-1), l.fence
+			}
+			code += l.text + "\n"
+		default:
+			ps.add(l.number, codeSpan.ReplaceAllString(strings.TrimPrefix(text, "- "), "`x`"))
 		}
-		ps.add(l.number, codeSpan.ReplaceAllString(strings.TrimPrefix(text, "- "), "`x`"))
 	}
 	ps.end()
 }
@@ -185,7 +204,10 @@ func linePassages(ps *passages, data []byte) {
 
 // lined are the kinds of files, besides Makefile and .ci/run, that have no syntax
 // worth knowing here.
-var lined = []string{".sh", ".toml", ".service", ".8", ".pl", ".py"}
+var lined = []string{".sh", ".toml", ".service", ".1", ".8", ".pl", ".py", ".cnf", ".conf"}
+
+// likeC are the kinds whose comments and strings are like those of C.
+var likeC = []string{".c", ".h", ".js", ".mjs", ".java"}
 
 // readPassages reads the texts of a file. It returns nil for an unknown kind.
 func readPassages(t testing.TB, file string) []*passage {
@@ -199,10 +221,10 @@ func readPassages(t testing.TB, file string) []*passage {
 	switch {
 	case ext == ".go":
 		goPassages(ps, data())
-	case ext == ".c", ext == ".h":
+	case slices.Contains(likeC, ext):
 		cPassages(ps, data())
 	case ext == ".md":
-		markdownPassages(t, ps, file)
+		markdownPassages(ps, readPage(t, file))
 	case slices.Contains(lined, ext), name == "Makefile", file == ".ci/run":
 		linePassages(ps, data())
 	}
@@ -251,6 +273,12 @@ func TestLanguageRules(t *testing.T) {
 		"// f refuses\n// who shows nothing.",
 		"// A text that is\n// none.",
 		"// An end that\n// is no error.",
+		"// It is no URL.",
+		"// A session that is of\n// TLS 1.3 is used once.",
+		"// It waits for ever.",
+		"// 0 is the depth of the peer its. The next is 1.",
+		"// without the callback its",
+		"// The peer loses its place.",
 		"// the server behind does not answer",
 		"// F reads. What finds no room is kept.",
 		"// Where it fails, it is made anew.",
@@ -267,6 +295,9 @@ func TestLanguageRules(t *testing.T) {
 	for _, text := range []string{
 		"// It reports who refused. There is no error, and there are none left.",
 		"// It is no longer used behind a reverse proxy.",
+		"// A value is of this type, and the other is of kind 3.",
+		"// The data stays in place, and f takes the place of the other.",
+		"// It has one of its own.",
 		"// What does it cost? Who asks?",
 		"// users who log in know what the file behaves like",
 	} {

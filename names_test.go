@@ -69,7 +69,7 @@ func TestNames(t *testing.T) {
 
 // ParseCertificate returns what Peer has in its chain, also for a certificate that
 // crypto/x509 rejects.
-func TestParseCertificate(t *testing.T) {
+func TestNamesParseCertificate(t *testing.T) {
 	want := testkit.Connect(t, testkit.Server(), testkit.Client()).Client.Peer().Chain[0]
 	got, err := sslfilter.ParseCertificate(want.DER)
 	require.NoError(t, err)

@@ -91,7 +91,7 @@ func TestOptionsUnknownNamesNeedNoVersion(t *testing.T) {
 
 // The table in docs/options.md has every name that needs a later OpenSSL, in the row of
 // its version.
-func TestDocsNewerOpenSSL(t *testing.T) {
+func TestOptionsNewerOpenSSLDocs(t *testing.T) {
 	rows := make(map[string]string)
 	for _, line := range readPage(t, filepath.Join("docs", "options.md")).lines {
 		if cells := strings.Split(line.text, " | "); line.section == "Abilities of later versions of OpenSSL" && len(cells) == 2 {

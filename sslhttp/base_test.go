@@ -538,7 +538,7 @@ func TestTLSHandshakeTimeoutOfBase(t *testing.T) {
 	l := testkit.Listen(t)
 	tr := transport(t, both...)
 	tr.Base, tr.Dialer.HandshakeTimeout = &http.Transport{TLSHandshakeTimeout: 20 * time.Millisecond}, time.Hour
-	_, _, err = tryGet(tr, "https://"+l.Addr().String())
+	_, _, err := tryGet(tr, "https://"+l.Addr().String())
 	require.ErrorIs(t, err, sslnet.ErrHandshakeTimeout)
 }
 

@@ -139,7 +139,7 @@ func TestCipherConnErrors(t *testing.T) {
 	n, err := server.Read(b)
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(b[:n]))
-	require.NoError(t, rawClient.(*net.TCPConn).CloseWrite()) // Close would reset the connection if the server's header is unread
+	require.NoError(t, rawClient.CloseWrite()) // Close would reset the connection if the server's header is unread
 	_, err = io.ReadAll(server)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 

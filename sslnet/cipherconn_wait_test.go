@@ -115,11 +115,12 @@ func crowded(t *testing.T, writes bool) (client net.Conn, server *sslnet.CipherC
 	for range derive.Slots() {
 		require.True(t, derive.Enter(nil))
 	}
-	rawClient, rawServer := testkit.SocketPair(t)
-	conn := &watched{rawServer, make(chan struct{}, 100)}
+	a, b := testkit.SocketPair(t)
+	conn := &watched{b, make(chan struct{}, 100)}
 	server = sslnet.NewCipherConn(conn, s)
+	var rawClient net.Conn = a
 	if writes {
-		rawClient = &inTwo{rawClient, conn.read}
+		rawClient = &inTwo{a, conn.read}
 	}
 	client = sslnet.NewCipherConn(rawClient, c)
 	t.Cleanup(func() { client.Close() })

@@ -10,7 +10,7 @@ import (
 	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
 )
 
-// A Keeper asks a Redis that is gone again and again, for ever. The pauses become longer up
+// A Keeper asks a Redis that is gone again and again, without end. The pauses become longer up
 // to a bound.
 func TestKeeperPauses(t *testing.T) {
 	const s = time.Second

@@ -29,7 +29,7 @@ type TicketName [KeyNameSize]byte
 // TicketKey encrypts and authenticates tickets.
 //
 // WARNING: An attacker who obtains the key can resume the sessions of these tickets, and
-// can decrypt them if they are of TLS 1.2.
+// can decrypt those of TLS 1.2.
 type TicketKey struct {
 	Name      TicketName
 	CipherKey []byte
@@ -76,8 +76,8 @@ type TicketStore struct {
 //
 // Tickets have the form of RFC 5077, section 4, with AES-256-CBC and HMAC-SHA256. If
 // CipherCtx and DigestCtx name these and both keys have 32 bytes, they are used as they
-// are. Otherwise keys of that size are derived from CipherKey and HMACKey, so that the
-// tickets are of use to all servers with this module. The IV of a key is not used, since
+// are. Otherwise keys of that size are derived from CipherKey and HMACKey, so that all
+// servers with this module can read the tickets. The IV of a key is not used, since
 // every ticket has a random one. A key that ShouldRenew names is treated as any other:
 // the client gets a new ticket whenever its own has not been made with Current.
 //

@@ -1,7 +1,7 @@
 // Ftpsclient lists the files of an FTP server, or prints one of them, over TLS
 // (explicit FTPS, RFC 4217). Each data connection resumes the TLS session of the
 // control connection, as vsftpd (require_ssl_reuse) and proftpd demand: it proves
-// that both connections are of the same client.
+// that both connections belong to the same client.
 //
 //	ftpsclient -connect ftp.example.org:21 -user anonymous pub/file.txt
 package main

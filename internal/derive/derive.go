@@ -4,7 +4,7 @@ package derive
 
 import "runtime"
 
-// slots has a token for each key that is being derived.
+// slots bounds the keys that are derived at the same time: it has a token for each.
 var slots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 
 // Slots returns how many keys can be derived at the same time.

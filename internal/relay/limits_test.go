@@ -179,7 +179,7 @@ func TestNumberLimits(t *testing.T) {
 			require.NoError(t, two.CloseWrite())
 			io.ReadAll(two)
 			two.Close()
-			testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 1 }, "the place is not free")
+			testkit.Eventually(t, func() bool { return f.count(func(c *counters) value64 { return &c.active }) == 1 }, "the slot is not free")
 			testkit.Exchange(t, dialTLS(t, f.addr()), "x")
 			testkit.Exchange(t, one, "x")
 		})
