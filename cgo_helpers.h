@@ -532,8 +532,8 @@ int fssl_staple_set(fssl_staple *s, fssl_ocsp *out, const unsigned char *der, si
 void fssl_staple_state(fssl_staple *s, fssl_ocsp *out);
 int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib);
 void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *lib);
-unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs);
-char *fssl_staple_responders(fssl_staple *s);
+unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, int *unknown, fssl_errors *errs);
+const char *fssl_staple_responders(fssl_staple *s);
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require);
 
 /* session.go, cgo_ticket.c */

@@ -13,6 +13,11 @@ struct fssl_staple {
     int64_t until;       /* when the response expires */
     X509 *cert, *issuer; /* the certificate that it is bound to; each may be NULL */
     const fssl_lib *lib; /* of issuer */
+    char *responders;    /* that cert names, one on each line; NULL without cert */
+    struct {             /* set by fssl_ctx_check_staple for fssl_ctx_use_staple */
+        int64_t since, until;
+        char *responders;
+    } next;
 };
 
 fssl_staple *fssl_staple_new(fssl_errors *errs)
@@ -40,6 +45,8 @@ void fssl_staple_free(fssl_staple *s)
     OPENSSL_free(s->der);
     X509_free(s->cert);
     X509_free(s->issuer);
+    OPENSSL_free(s->responders);
+    OPENSSL_free(s->next.responders);
     CRYPTO_THREAD_lock_free(s->lock);
     OPENSSL_free(s);
 }
@@ -53,8 +60,11 @@ int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, c
     return (void)ctx, (void)i, (void)s, (void)lib, memset(out, 0, sizeof(*out)), 0;
 }
 void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *lib) { (void)ctx, (void)i, (void)s, (void)lib; }
-unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs) { return (void)s, (void)len, (void)errs, NULL; }
-char *fssl_staple_responders(fssl_staple *s) { return (void)s, NULL; }
+unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, int *unknown, fssl_errors *errs)
+{
+    return (void)s, (void)len, (void)errs, *unknown = 1, NULL;
+}
+const char *fssl_staple_responders(fssl_staple *s) { return (void)s, NULL; }
 
 #else
 
@@ -79,7 +89,7 @@ static int64_t expiry(const fssl_ocsp *o)
 }
 
 /* Checks a response as far as the certificate of s is known. The server's clock decides exactly whether it has expired. */
-static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
+static int check_once(const fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
 {
     fssl_reading r;
 
@@ -92,8 +102,22 @@ static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned c
             out->outcome = FSSL_OCSP_EXPIRED;
     }
     fssl_forget_reading(&r);
-    clear_errors();
     return out->outcome == FSSL_OCSP_GOOD || out->outcome == FSSL_OCSP_REVOKED;
+}
+
+/* Checks a response. OpenSSL does not always report a lack of memory, so a response that seems to be bad is checked twice. */
+static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
+{
+    fssl_errors errs;
+
+    if (check_once(s, out, der, len))
+        return done(1, NULL);
+    clear_errors();
+    if (check_once(s, out, der, len))
+        return done(1, NULL);
+    if (fssl_starved(0, &errs)) /* which says nothing about the response */
+        out->outcome = FSSL_OCSP_NO_MEMORY;
+    return 0;
 }
 
 /*
@@ -190,7 +214,7 @@ static int has_issued(X509 *ca, X509 *cert)
 }
 
 /* Returns a reference to the issuer of an identity's certificate, from its chain or the trusted CAs, or NULL. */
-static X509 *find_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *lib)
+static X509 *search_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *lib)
 {
     STACK_OF(X509) *named = NULL;
     X509_STORE_CTX *store;
@@ -216,13 +240,64 @@ static X509 *find_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *
         }
     sk_X509_pop_free(named, X509_free);
     X509_STORE_CTX_free(store);
-    clear_errors();
     return issuer;
 }
 
 /*
- * Checks whether s can be the staple of identity i of ctx, and changes nothing in s. Fails if s is bound to another
- * certificate, or if its response is not for this one. A response that has expired meanwhile is kept, but not sent.
+ * Sets issuer as search_issuer returns it. Fails if memory is short: an issuer that is not found would mean that
+ * nobody verifies the signature of a response. OpenSSL does not always report a lack of memory, so an issuer that was
+ * not found is searched a second time.
+ */
+static int find_issuer(X509 **issuer, SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *lib)
+{
+    fssl_errors errs;
+    int i;
+
+    *issuer = NULL;
+    for (i = 0; i < 2 && *issuer == NULL; i++) {
+        clear_errors();
+        *issuer = search_issuer(ctx, id, lib);
+    }
+    return *issuer != NULL ? done(1, NULL) : !fssl_starved(0, &errs);
+}
+
+/*
+ * Sets text to the responders that cert names, one on each line. Fails if memory is short, which X509_get1_ocsp does
+ * not report: a certificate that seems to name no responder is read a second time.
+ */
+static int list_responders(char **text, X509 *cert)
+{
+    STACK_OF(OPENSSL_STRING) *list = NULL;
+    fssl_errors errs;
+    size_t len = 1;
+    int i, ok = 1;
+
+    *text = NULL;
+    clear_errors();
+    if (X509_get_ext_by_NID(cert, NID_info_access, -1) >= 0) {
+        for (i = 0; i < 2 && list == NULL; i++) {
+            clear_errors();
+            list = X509_get1_ocsp(cert);
+        }
+        ok = list != NULL || !fssl_starved(0, &errs);
+    }
+    for (i = 0; i < sk_OPENSSL_STRING_num(list); i++)
+        len += strlen(sk_OPENSSL_STRING_value(list, i)) + 1;
+    if (ok)
+        *text = OPENSSL_zalloc(len);
+    for (i = 0; *text != NULL && i < sk_OPENSSL_STRING_num(list); i++) {
+        strcat(*text, sk_OPENSSL_STRING_value(list, i));
+        strcat(*text, "\n");
+    }
+    X509_email_free(list);
+    clear_errors();
+    return *text != NULL;
+}
+
+/*
+ * Checks whether s can be the staple of identity i of ctx, and changes nothing in s but next. Fails if s is bound to
+ * another certificate, if its response is not for this one, or if memory is short. A response that has expired
+ * meanwhile is kept, but not sent.
  */
 int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, const fssl_lib *lib)
 {
@@ -236,14 +311,26 @@ int fssl_ctx_check_staple(SSL_CTX *ctx, fssl_ocsp *out, int i, fssl_staple *s, c
         clear_errors();
         return 0;
     }
+    s->next.since = s->since;
+    s->next.until = s->until;
     if (s->cert != NULL && s->issuer != NULL)
         return 1;
     X509_free(id->issuer);
-    id->issuer = find_issuer(ctx, id, lib);
+    OPENSSL_free(s->next.responders);
+    s->next.responders = NULL;
+    out->outcome = FSSL_OCSP_NO_MEMORY;
+    if (!find_issuer(&id->issuer, ctx, id, lib) || !list_responders(&s->next.responders, id->cert))
+        return 0;
     trial.cert = id->cert;
     trial.issuer = id->issuer;
     trial.lib = lib;
-    return s->len == 0 || check_response(&trial, out, s->der, s->len) || out->outcome == FSSL_OCSP_EXPIRED;
+    if (s->len == 0)
+        return 1;
+    if (!check_response(&trial, out, s->der, s->len) && out->outcome != FSSL_OCSP_EXPIRED)
+        return 0;
+    s->next.since = out->this_update; /* of the statement about this certificate; another one may have set s->since */
+    s->next.until = expiry(out);
+    return 1;
 }
 
 /* Gives identity i of ctx its staple, which fssl_ctx_check_staple has accepted, and binds the staple to the certificate. */
@@ -252,9 +339,15 @@ void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *li
     fssl_ctx_data *data = fssl_ctx_data_of(ctx);
     fssl_identity *id = &data->identities[i];
 
+    CRYPTO_THREAD_write_lock(s->lock);
+    s->since = s->next.since;
+    s->until = s->next.until;
+    CRYPTO_THREAD_unlock(s->lock);
     if (s->cert == NULL) {
         X509_up_ref(id->cert);
         s->cert = id->cert;
+        s->responders = s->next.responders;
+        s->next.responders = NULL;
     }
     if (s->issuer == NULL) {
         s->lib = lib;
@@ -268,10 +361,10 @@ void fssl_ctx_use_staple(SSL_CTX *ctx, int i, fssl_staple *s, const fssl_lib *li
 }
 
 /*
- * Returns a request for the status of the certificate that s is bound to, in DER form. NULL without an error means
- * that the certificate or its issuer is not known. The caller frees it with OPENSSL_free.
+ * Returns a request for the status of the certificate that s is bound to, in DER form, or NULL. unknown reports that the
+ * certificate or its issuer is not known. The caller frees the request with OPENSSL_free.
  */
-unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *errs)
+unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, int *unknown, fssl_errors *errs)
 {
     OCSP_REQUEST *request = NULL;
     OCSP_CERTID *id = NULL;
@@ -280,7 +373,8 @@ unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *err
 
     clear_errors();
     errs->n = 0;
-    if (s->cert == NULL || s->issuer == NULL)
+    *unknown = s->cert == NULL || s->issuer == NULL;
+    if (*unknown)
         return NULL;
     request = OCSP_REQUEST_new();
     id = OCSP_cert_to_id(NULL, s->cert, s->issuer); /* SHA-1, which RFC 5019 section 2.1.1 requires */
@@ -295,28 +389,10 @@ unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, fssl_errors *err
     return n > 0 ? der : NULL;
 }
 
-/* Returns the responders that the certificate names, one on each line. The caller frees them with OPENSSL_free. */
-char *fssl_staple_responders(fssl_staple *s)
+/* Returns the responders that the certificate names, one on each line, or NULL. The text belongs to s. */
+const char *fssl_staple_responders(fssl_staple *s)
 {
-    STACK_OF(OPENSSL_STRING) *list;
-    size_t len = 1;
-    char *text = NULL;
-    int i;
-
-    clear_errors();
-    if (s->cert == NULL)
-        return NULL;
-    list = X509_get1_ocsp(s->cert);
-    for (i = 0; i < sk_OPENSSL_STRING_num(list); i++)
-        len += strlen(sk_OPENSSL_STRING_value(list, i)) + 1;
-    text = OPENSSL_zalloc(len);
-    for (i = 0; text != NULL && i < sk_OPENSSL_STRING_num(list); i++) {
-        strcat(text, sk_OPENSSL_STRING_value(list, i));
-        strcat(text, "\n");
-    }
-    X509_email_free(list);
-    clear_errors();
-    return text;
+    return s->responders;
 }
 
 #endif

@@ -302,13 +302,12 @@ func (s *Staple) Set(der []byte) error {
 func (s *Staple) Status() OCSPResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, err := s.handle()
-	if err != nil {
+	if s.h == nil {
 		return OCSPResult{Status: OCSPMissing}
 	}
-	defer runtime.KeepAlive(h)
+	defer runtime.KeepAlive(s.h)
 	var out C.fssl_ocsp
-	C.fssl_staple_state(h.ptr, &out)
+	C.fssl_staple_state(s.h.ptr, &out)
 	return ocspResult(&out)
 }
 
@@ -333,10 +332,13 @@ func (s *Staple) Request() ([]byte, error) {
 	}
 	defer runtime.KeepAlive(h)
 	var n C.size_t
+	var unknown C.int
 	var errs C.fssl_errors
-	p := C.fssl_staple_request(h.ptr, &n, &errs)
+	p := C.fssl_staple_request(h.ptr, &n, &unknown, &errs)
 	switch {
-	case p == nil && errs.n > 0:
+	case p == nil && unknown == 0 && errs.n == 0: // OpenSSL has no memory for an error either
+		return nil, outOfMemory("OCSP_cert_to_id", nil)
+	case p == nil && unknown == 0:
 		return nil, newError("OCSP_cert_to_id", 0, records(&errs))
 	case p == nil:
 		return nil, &UsageError{"Request", "the issuer of the certificate is not known: the Staple is not used by a Ctx, or neither the chain nor CACrt has the issuer"}
@@ -352,12 +354,11 @@ func (s *Staple) Request() ([]byte, error) {
 func (s *Staple) Responders() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h, err := s.handle()
-	if err != nil {
+	if s.h == nil {
 		return nil
 	}
-	defer runtime.KeepAlive(h)
-	if text := takeString(C.fssl_staple_responders(h.ptr)); text != "" {
+	defer runtime.KeepAlive(s.h)
+	if text := C.GoString(C.fssl_staple_responders(s.h.ptr)); text != "" {
 		return strings.Fields(text)
 	}
 	return nil
@@ -411,6 +412,9 @@ func (s *sharedCtx) bindStaples() error {
 			}
 			ok = C.fssl_ctx_check_staple(s.ptr, &out, C.int(i), h.ptr, s.lib.lib) == 1
 			commit = append(commit, func() { C.fssl_ctx_use_staple(s.ptr, C.int(i), h.ptr, s.lib.lib) })
+		}
+		if !ok && out.outcome == C.FSSL_OCSP_NO_MEMORY {
+			return outOfMemory("OCSP_basic_verify", nil)
 		}
 		if !ok {
 			return &OptionError{Option: id.prefix + "Staple", Err: errors.New(ocspResult(&out).String())}

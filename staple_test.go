@@ -211,6 +211,45 @@ func TestStapleExpires(t *testing.T) {
 	require.ErrorContains(t, staple.Set(testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, Until: time.Now().Add(-time.Minute)})), "has expired")
 }
 
+// A response can have statements about other certificates. Once the Staple is used, the dates
+// that count are those of the statement about its certificate, whose place does not matter.
+func TestStapleOfSeveralStatements(t *testing.T) {
+	t.Parallel() // it waits
+	cert, now := testkit.Cert(t, "server.crt"), time.Now()
+	root := func(o *sslfilter.Options) { o.CACrt = testkit.PKI("root.crt") }
+	statements := func(until time.Time) []byte {
+		return testkit.OCSPResponse(t, testkit.OCSP{
+			Cert: testkit.Cert(t, "client.crt"), From: now.Add(-time.Minute), Until: now.Add(7 * 24 * time.Hour),
+			Then: &testkit.OCSP{Cert: cert, From: now.Add(-2 * time.Hour), Until: until},
+		})
+	}
+	for name, change := range map[string]testkit.Change{"issuer known": root, "issuer unknown": func(*sslfilter.Options) {}, "issuer known later": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			response := statements(time.Now().Add(3 * time.Second))
+			staple, err := sslfilter.NewStaple(response)
+			require.NoError(t, err)
+			stapling := func(o *sslfilter.Options) { o.Staple = staple }
+			if change == nil {
+				testkit.Ctx(t, testkit.Server(stapling))
+				change = root
+			}
+			server, client := testkit.Ctx(t, testkit.Server(stapling, change)), testkit.Ctx(t, testkit.Client())
+			stapled := func() []byte {
+				p := testkit.PairOf(t, server, client)
+				require.NoError(t, p.Handshake())
+				return p.Client.OCSPResponse()
+			}
+			require.Equal(t, response, stapled())
+			testkit.Eventually(t, func() bool { return staple.Status().Status == sslfilter.OCSPExpired }, "the response has not expired")
+			require.Nil(t, stapled(), "an expired response")
+			later := testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, From: now.Add(-time.Hour)})
+			require.NoError(t, staple.Set(later), "it is older than the statement about another certificate")
+			require.Equal(t, later, stapled())
+		})
+	}
+}
+
 // Set in one goroutine does not disturb handshakes in others.
 func TestStapleConcurrently(t *testing.T) {
 	cert := testkit.Cert(t, "server.crt")
