@@ -371,7 +371,7 @@ static void put_common_names(names *names, const X509_NAME *dn)
  */
 unsigned char *fssl_cert_names(const X509 *cert, size_t *len, int *found)
 {
-    GENERAL_NAMES *alt;
+    GENERAL_NAMES *alt = NULL;
     names names = {NULL, 0, 0, 0};
     int i, critical = 0;
 
@@ -379,7 +379,8 @@ unsigned char *fssl_cert_names(const X509 *cert, size_t *len, int *found)
     put_dn(&names, FSSL_SUBJECT, X509_get_subject_name(cert));
     put_dn(&names, FSSL_ISSUER, X509_get_issuer_name(cert));
     put_common_names(&names, X509_get_subject_name(cert));
-    alt = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
+    for (i = 0; i < 2 && alt == NULL && critical != -1; i++) /* a lack of memory is not always reported */
+        alt = X509_get_ext_d2i(cert, NID_subject_alt_name, &critical, NULL);
     *found = alt != NULL ? FSSL_ALT_NAMES : critical == -1 ? FSSL_NO_ALT_NAMES : FSSL_BAD_ALT_NAMES;
     if (*found == FSSL_BAD_ALT_NAMES)
         note_failure(&names);

@@ -32,9 +32,9 @@ type NameMap struct {
 //
 // NewNameMap returns a *UsageError if a context is closed or is a client's. It also
 // does so if the certificates of a context in more have no such name, because that
-// context would never be chosen. The NameMap does not close the contexts, and they
-// must not be closed while it is in use; a context does not need to be closed at
-// all.
+// context would never be chosen. If OpenSSL runs out of memory, the error is an
+// *Error. The NameMap does not close the contexts, and they must not be closed while
+// it is in use; a context does not need to be closed at all.
 //
 // Calls X509_get_ext_d2i(3).
 func NewNameMap(def *Ctx, more ...*Ctx) (*NameMap, error) {
@@ -62,8 +62,12 @@ func (m *NameMap) add(ctx *Ctx, what string, named bool) error {
 	case !ctx.acquire():
 		return &UsageError{op, what + " is closed"}
 	}
-	names, several := ctx.shared.names(), len(ctx.shared.identities) > 1
+	names, err := ctx.shared.names()
+	several := len(ctx.shared.identities) > 1
 	ctx.shared.release()
+	if err != nil {
+		return err
+	}
 	for _, name := range names {
 		in := m.exact
 		if tail, ok := strings.CutPrefix(name, "*."); ok {
@@ -84,12 +88,15 @@ func (m *NameMap) add(ctx *Ctx, what string, named bool) error {
 }
 
 // names returns the names for which the certificates of all identities are valid.
-func (s *sharedCtx) names() []string {
+func (s *sharedCtx) names() ([]string, error) {
 	own := make([][]string, len(s.identities))
 	for i := range own {
-		own[i] = s.ownNames(i)
+		var err error
+		if own[i], err = s.ownNames(i); err != nil {
+			return nil, err
+		}
 	}
-	return servernames.Common(own...)
+	return servernames.Common(own...), nil
 }
 
 // Choose returns the context for the server name: one whose certificate has

@@ -350,14 +350,17 @@ func infoOf(der []byte) (info certInfo, err error) {
 
 // ownNames returns the DNS names and IP addresses in the subjectAltName of this
 // side's certificate of one identity.
-func (h *ctxHandle) ownNames(identity int) []string {
+func (h *ctxHandle) ownNames(identity int) ([]string, error) {
 	defer runtime.KeepAlive(h)
 	cert := C.fssl_ctx_sent_cert(h.ptr, C.int(identity), 0)
 	if cert == nil {
-		return nil
+		return nil, nil
 	}
-	names, _ := hosts(cert)
-	return names
+	names, found := hosts(cert)
+	if found == altNamesUnknown {
+		return nil, outOfMemory("X509_get_ext_d2i", nil)
+	}
+	return names, nil
 }
 
 // chain returns the chain that OpenSSL built, leaf first, and the DER form of
