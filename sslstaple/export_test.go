@@ -15,5 +15,6 @@ func WithWait(o Options, wait func(ctx context.Context, d time.Duration) error) 
 const (
 	MinWait     = minWait
 	MaxRetry    = maxRetry
+	MaxWithout  = maxWithout
 	MaxResponse = maxResponse
 )

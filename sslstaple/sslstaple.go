@@ -61,9 +61,11 @@ const (
 	maxWait = 7 * 24 * time.Hour
 	// maxRetry bounds the pause after failures, which begins with minWait and doubles.
 	maxRetry = time.Hour
-	// undated is the time until a response without nextUpdate is fetched
-	// again. It is accepted for a day.
-	undated = 12 * time.Hour
+	// maxWithout bounds the pause after failures if there is no valid response. nginx
+	// waits as long.
+	maxWithout = 5 * time.Minute
+	// undated is the time for which a response without nextUpdate is accepted.
+	undated = 24 * time.Hour
 )
 
 // Fetch fetches one response and puts it into staple, which must be used by a
@@ -97,7 +99,9 @@ func Fetch(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 // a new one after half of its validity, until ctx ends. If a responder does not
 // answer, or its response is not acceptable, Keep tries again, at first after a
 // minute and later every hour, and the Staple keeps its response until that
-// expires.
+// expires. Shortly before and after the expiry Keep tries more often: it never
+// waits longer than half of the time for which the response is still valid, and
+// without a response no longer than five minutes.
 //
 // Keep returns the error of ctx. It returns another error at once if it could
 // never succeed: the certificate names no responder, or its issuer is not known.
@@ -105,7 +109,8 @@ func Keep(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 	if _, err := o.responders(staple); err != nil {
 		return err
 	}
-	if _, err := staple.Request(); err != nil {
+	var unknown *sslfilter.UsageError // other errors, such as a lack of memory, may go away
+	if _, err := staple.Request(); errors.As(err, &unknown) {
 		return err
 	}
 	wait := o.wait
@@ -125,7 +130,7 @@ func Keep(ctx context.Context, staple *sslfilter.Staple, o Options) error {
 		result := staple.Status()
 		next := untilRefresh(result)
 		if err != nil {
-			next = jitter(min(minWait<<min(failed, 10), maxRetry))
+			next = untilRetry(failed, result)
 			failed++
 		} else {
 			failed = 0
@@ -157,14 +162,29 @@ func (o *Options) report(e Event) {
 // untilRefresh returns the time until half of the validity of a response has
 // passed. After that, it is half of the remaining time.
 func untilRefresh(r sslfilter.OCSPResult) time.Duration {
-	d := undated
-	if !r.NextUpdate.IsZero() {
-		d = time.Until(r.ThisUpdate.Add(r.NextUpdate.Sub(r.ThisUpdate) / 2))
-		if d < minWait {
-			d = time.Until(r.NextUpdate) / 2
-		}
+	d := time.Until(r.ThisUpdate.Add(expiry(r).Sub(r.ThisUpdate) / 2))
+	if d < minWait {
+		d = time.Until(expiry(r)) / 2
 	}
 	return min(max(jitter(d), minWait), maxWait)
+}
+
+// untilRetry returns the time until the next attempt after a number of failures
+// before this one. r is the state of the Staple.
+func untilRetry(failed int, r sslfilter.OCSPResult) time.Duration {
+	limit := maxWithout
+	if r.Status == sslfilter.OCSPGood || r.Status == sslfilter.OCSPRevoked {
+		limit = min(maxRetry, time.Until(expiry(r))/2)
+	}
+	return jitter(max(min(minWait<<min(failed, 10), limit), minWait))
+}
+
+// expiry returns the time at which the response expires.
+func expiry(r sslfilter.OCSPResult) time.Time {
+	if r.NextUpdate.IsZero() {
+		return r.ThisUpdate.Add(undated)
+	}
+	return r.NextUpdate
 }
 
 // jitter spreads the requests of many servers: it subtracts up to a tenth.

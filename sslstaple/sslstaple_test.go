@@ -174,8 +174,7 @@ func TestKeep(t *testing.T) {
 		goOn <- struct{}{}
 		e = <-events
 	}
-	require.LessOrEqual(t, e.Next, sslstaple.MaxRetry)
-	require.Greater(t, e.Next, sslstaple.MaxRetry/2)
+	require.InDelta(t, 30*time.Minute, e.Next, float64(5*time.Minute), "half of the rest, less up to a tenth")
 	responder(t, port, "root", revokedLine)
 	goOn <- struct{}{}
 	e = <-events
@@ -185,6 +184,46 @@ func TestKeep(t *testing.T) {
 	require.ErrorIs(t, <-result, context.Canceled)
 	require.Contains(t, log.String(), "the certificate is revoked")
 	require.Contains(t, log.String(), "not refreshed")
+}
+
+// While the responder fails, Keep waits longer each time, but at most for an hour, for half of
+// the time until the response expires, or for five minutes if there is no response to staple.
+func TestKeepRetries(t *testing.T) {
+	cert, now := testkit.Cert(t, "server.crt"), time.Now()
+	for name, c := range map[string]struct {
+		response *testkit.OCSP
+		limit    time.Duration
+	}{
+		"a week left":             {&testkit.OCSP{Until: now.Add(7 * 24 * time.Hour)}, sslstaple.MaxRetry},
+		"twenty minutes left":     {&testkit.OCSP{Until: now.Add(20 * time.Minute)}, 10 * time.Minute},
+		"a minute left":           {&testkit.OCSP{Until: now.Add(time.Minute)}, sslstaple.MinWait},
+		"twenty minutes, revoked": {&testkit.OCSP{Until: now.Add(20 * time.Minute), Status: 1}, 10 * time.Minute},
+		"undated":                 {&testkit.OCSP{Forever: true, From: now.Add(-24*time.Hour + 20*time.Minute)}, 10 * time.Minute},
+		"undated, a day left":     {&testkit.OCSP{Forever: true, From: now}, sslstaple.MaxRetry},
+		"no response":             {nil, sslstaple.MaxWithout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := staple(t)
+			if c.response != nil {
+				c.response.Cert = cert
+				require.NoError(t, s.Set(testkit.OCSPResponse(t, *c.response)))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var waits []time.Duration
+			err := sslstaple.Keep(ctx, s, sslstaple.WithWait(sslstaple.Options{URL: "http://127.0.0.1:" + peers.FreePort(t) + "/", Event: func(e sslstaple.Event) {
+				require.Error(t, e.Err)
+				if waits = append(waits, e.Next); len(waits) == 12 {
+					cancel()
+				}
+			}}, func(ctx context.Context, _ time.Duration) error { return ctx.Err() }))
+			require.ErrorIs(t, err, context.Canceled)
+			for i, wait := range waits {
+				most := min(sslstaple.MinWait<<i, c.limit)
+				require.LessOrEqual(t, wait, most, "%d", i)
+				require.Greater(t, wait, most*8/10, "%d", i)
+			}
+		})
+	}
 }
 
 // A slow responder does not hold up the end of Keep.
