@@ -490,6 +490,8 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
             return FSSL_NO_CERT;
     }
     c->handshaken = 1;
+    fssl_hello_free(c->hello); /* it is compared only with a second ClientHello of the same handshake */
+    c->hello = NULL;
     /*
      * In TLS 1.2, the record with the Finished message may also hold a message of the next handshake. It must be
      * read even if no further input arrives.
