@@ -251,18 +251,41 @@ void fssl_crl_infos_free(fssl_crl_infos *infos)
 /* ------------------------------------------------ CRLs that OpenSSL checks */
 
 /*
- * Returns the kind of a CRL. Without extended CRL support, OpenSSL ignores indirect CRLs and CRLs for some reasons
+ * Parses a CRL. If OpenSSL has no memory for an extension, d2i_X509_CRL still returns a CRL, which 1.1.1 takes for one
+ * without that extension, and later versions for one that is never valid. That is a failure here.
+ */
+static X509_CRL *parse_list(X509_CRL **into, const unsigned char **p, long len)
+{
+    X509_CRL *list;
+    fssl_errors errs;
+
+    clear_errors();
+    list = d2i_X509_CRL(into, p, len);
+    if (list != NULL && ERR_peek_error() != 0 && fssl_starved(0, &errs)) {
+        X509_CRL_free(list);
+        list = NULL;
+        if (into != NULL)
+            *into = NULL;
+    }
+    return list;
+}
+
+/*
+ * Returns the kind of a CRL, or -1 if memory is short. Without extended CRL support, OpenSSL ignores indirect CRLs and CRLs for some reasons
  * only, and takes a delta CRL for a complete one, because get_crl_score then does not look for the delta CRL
  * indicator.
  */
 static int crl_unfit(X509_CRL *list)
 {
     ISSUING_DIST_POINT *idp;
-    int unfit = FSSL_CRL_COMPLETE;
+    fssl_errors errs;
+    int unfit = FSSL_CRL_COMPLETE, critical = -1;
 
     if (X509_CRL_get_ext_by_NID(list, NID_delta_crl, -1) >= 0)
         return FSSL_CRL_DELTA;
-    idp = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    idp = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, &critical, NULL);
+    if (idp == NULL && critical != -1 && fssl_starved(0, &errs))
+        return -1;
     if (idp != NULL && idp->indirectCRL > 0)
         unfit = FSSL_CRL_INDIRECT;
     else if (idp != NULL && idp->onlysomereasons != NULL)
@@ -294,13 +317,18 @@ static int take_list(void *into, int *extra, const char *name, const unsigned ch
     crls_walk *w = into;
     const unsigned char *p = data;
     X509_CRL *list;
+    int unfit;
 
     if (strcmp(name, PEM_STRING_X509_CRL) != 0)
         return 1;
-    list = d2i_X509_CRL(NULL, &p, len);
+    list = parse_list(NULL, &p, len);
     ++*w->lists;
-    if (list != NULL)
-        *w->unfit = crl_unfit(list);
+    unfit = list != NULL ? crl_unfit(list) : FSSL_CRL_COMPLETE;
+    if (unfit < 0) {
+        X509_CRL_free(list);
+        return 0;
+    }
+    *w->unfit = unfit;
     *extra = list != NULL && p != data + len;
     if (list != NULL && !*extra && *w->unfit == FSSL_CRL_COMPLETE && sort_list(list) && sk_X509_CRL_push(w->crls, list))
         return 1;
@@ -346,8 +374,8 @@ static X509_CRL *list_for(fssl_lib *lib, X509_CRL *list)
     n = i2d_X509_CRL(list, &der);
     copy = n > 0 ? fssl_new_crl(lib) : NULL;
     p = der;
-    if (copy != NULL && (d2i_X509_CRL(&copy, &p, n) == NULL || !sort_list(copy))) {
-        X509_CRL_free(copy); /* NULL if d2i_X509_CRL freed it */
+    if (copy != NULL && (parse_list(&copy, &p, n) == NULL || !sort_list(copy))) {
+        X509_CRL_free(copy); /* NULL if parse_list freed it */
         copy = NULL;
     }
     OPENSSL_free(der);
