@@ -106,6 +106,13 @@ type keyedFlood struct {
 	ends   bool // the flood soon causes an error
 }
 
+// stapling gives a server a Staple with a response for its certificate.
+func stapling(t testing.TB, crt string) testkit.Change {
+	staple, err := sslfilter.NewStaple(testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, crt)}))
+	require.NoError(t, err)
+	return func(o *sslfilter.Options) { o.Staple = staple }
+}
+
 func keyedFloods() []keyedFlood {
 	const v12, v13 = sslfilter.VersionTLS12, sslfilter.VersionTLS13
 	ticket := bytes.Repeat([]byte("ticket!!"), 750) // 6 KiB each, 60 MiB in total
@@ -151,91 +158,109 @@ func TestHostileFloods(t *testing.T) {
 		}
 		costs[v] = honest(t, contexts[fmt.Sprint(v, false)], contexts[fmt.Sprint(v, true)])
 	}
+	flood := func(t *testing.T, c keyedFlood, f *sslfilter.Filter) {
+		t.Helper()
+		beside := testkit.Connect(t, testkit.Server(), testkit.Client())
+		honest := costs[c.in][0]
+		if !c.server {
+			honest = costs[c.in][1]
+		}
+		k := connectKeyed(t, f, !c.server, nil)
+		f.Outgoing(nil)
+		runtime.GC()
+		before := testkit.ResidentKiB(t)
+		var cost time.Duration
+		var err error
+		sent, said := 0, []byte(nil)
+		for i := 0; i < c.n && err == nil; {
+			wires := make([][]byte, 0, 100)
+			for ; i < c.n && len(wires) < cap(wires); i++ {
+				wires = append(wires, c.wire(k, i))
+			}
+			cost += spent(t, func() {
+				for _, wire := range wires {
+					var plain []byte
+					if plain, err = f.Receive(nil, wire); err != nil {
+						return
+					}
+					require.Empty(t, plain)
+					said = f.Outgoing(said[:0])
+					sent += len(wire)
+				}
+			})
+		}
+		if c.ends {
+			require.Error(t, err)
+			require.Less(t, sent, 1<<17)
+		} else {
+			require.NoError(t, err)
+			requireCheap(t, cost, sent, honest)
+		}
+		requireSmall(t, before)
+		require.NoError(t, beside.Client.Send([]byte("another connection")))
+		beside.Transfer()
+		require.Equal(t, "another connection", string(beside.Server.Got))
+	}
 	for _, c := range keyedFloods() {
 		t.Run(c.name, func(t *testing.T) {
-			beside := testkit.Connect(t, testkit.Server(), testkit.Client())
-			f := testkit.FilterOf(t, contexts[fmt.Sprint(c.in, !c.server)])
-			honest := costs[c.in][0]
-			if !c.server {
-				honest = costs[c.in][1]
-			}
-			k := connectKeyed(t, f, !c.server, nil)
-			f.Outgoing(nil)
-			runtime.GC()
-			before := testkit.ResidentKiB(t)
-			var cost time.Duration
-			var err error
-			sent, said := 0, []byte(nil)
-			for i := 0; i < c.n && err == nil; {
-				wires := make([][]byte, 0, 100)
-				for ; i < c.n && len(wires) < cap(wires); i++ {
-					wires = append(wires, c.wire(k, i))
-				}
-				cost += spent(t, func() {
-					for _, wire := range wires {
-						var plain []byte
-						if plain, err = f.Receive(nil, wire); err != nil {
-							return
-						}
-						require.Empty(t, plain)
-						said = f.Outgoing(said[:0])
-						sent += len(wire)
-					}
-				})
-			}
-			if c.ends {
-				require.Error(t, err)
-				require.Less(t, sent, 1<<17)
-			} else {
-				require.NoError(t, err)
-				requireCheap(t, cost, sent, honest)
-			}
-			requireSmall(t, before)
-			require.NoError(t, beside.Client.Send([]byte("another connection")))
-			beside.Transfer()
-			require.Equal(t, "another connection", string(beside.Server.Got))
+			flood(t, c, testkit.FilterOf(t, contexts[fmt.Sprint(c.in, !c.server)]))
 		})
+		if c.server {
+			t.Run(c.name+", to a chosen context with a Staple", func(t *testing.T) {
+				chosen := testkit.Ctx(t, testkit.With(keyedOptions(false, c.in), stapling(t, "server-ec.crt")))
+				flood(t, c, choosing(t, always(chosen)))
+			})
+		}
 	}
 }
 
-// A peer without the keys may send a ClientHello in 16,000 records of one byte. It costs no
-// more than as many bytes of handshakes, and the handshake completes.
+// A peer without the keys may send a ClientHello in 16,000 records of one byte, or in 9,000
+// before the context is chosen (MaxClientHello). It costs no more than as many bytes of
+// handshakes, and the handshake completes.
 func TestHostileHandshakeInPieces(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := testkit.Ctx(t, keyedOptions(false, v))
 		perByte := honest(t, server, testkit.Ctx(t, keyedOptions(true, v)))[0]
-		client := testkit.Ctx(t, testkit.With(keyedOptions(true, v), func(o *sslfilter.Options) {
-			for i := range 100 { // which makes the ClientHello long
-				o.ALPN = append(o.ALPN, fmt.Sprintf("%0160d", i))
-			}
-		}))
-
-		s, c := testkit.FilterOf(t, server), testkit.FilterOf(t, client)
-		require.NoError(t, c.Handshake())
-		var hello []byte
-		for out := c.Outgoing(nil); len(out) > 0; { // one record, or two
-			n := 5 + (int(out[3])<<8 | int(out[4]))
-			hello, out = append(hello, out[5:n]...), out[n:]
+		long := func(protocols int) *sslfilter.Filter {
+			return testkit.Filter(t, testkit.With(keyedOptions(true, v), func(o *sslfilter.Options) {
+				for i := range protocols { // which makes the ClientHello long
+					o.ALPN = append(o.ALPN, fmt.Sprintf("%0160d", i))
+				}
+			}))
 		}
-		require.Greater(t, len(hello), 16_000)
-		var wire []byte
-		for _, b := range hello {
-			wire = append(wire, tlsRecord(typeHandshake, b)...)
-		}
-		runtime.GC()
-		before := testkit.ResidentKiB(t)
-		cost := spent(t, func() {
-			for i := range wire {
-				_, err := s.Receive(nil, wire[i:i+1])
-				require.NoError(t, err)
-			}
-		})
-		requireSmall(t, before)
-		requireCheap(t, cost, len(wire), perByte)
-		p := testkit.Join(s, c)
-		p.Transfer()
-		require.True(t, s.HandshakeDone() && c.HandshakeDone())
+		requireCheapInPieces(t, testkit.FilterOf(t, server), long(100), 16_000, perByte)
+		requireCheapInPieces(t, choosing(t, always(server)), long(58), 9_000, perByte)
 	})
+}
+
+// requireCheapInPieces gives a server the ClientHello of c, which has at least as many
+// bytes, in records of one byte, and then completes the handshake.
+func requireCheapInPieces(t *testing.T, s, c *sslfilter.Filter, least int, perByte float64) {
+	t.Helper()
+	require.NoError(t, c.Handshake())
+	var hello []byte
+	for out := c.Outgoing(nil); len(out) > 0; { // one record, or two
+		n := 5 + (int(out[3])<<8 | int(out[4]))
+		hello, out = append(hello, out[5:n]...), out[n:]
+	}
+	require.Greater(t, len(hello), least)
+	var wire []byte
+	for _, b := range hello {
+		wire = append(wire, tlsRecord(typeHandshake, b)...)
+	}
+	runtime.GC()
+	before := testkit.ResidentKiB(t)
+	cost := spent(t, func() {
+		for i := range wire {
+			_, err := s.Receive(nil, wire[i:i+1])
+			require.NoError(t, err)
+		}
+	})
+	requireSmall(t, before)
+	requireCheap(t, cost, len(wire), perByte)
+	p := testkit.Join(s, c)
+	p.Transfer()
+	require.True(t, s.HandshakeDone() && c.HandshakeDone())
 }
 
 // On both sides, OpenSSL bounds the list of the peer's certificates to 100 KiB. A shorter

@@ -130,6 +130,7 @@ func newSoak(t *testing.T) *soak {
 		func(r *rand.Rand) error { return s.overPipe(r, false) },
 		func(r *rand.Rand) error { return s.overPipe(r, true) },
 		s.overTCP(t),
+		s.chosen(t, keep),
 	}
 	for _, f := range failures() {
 		if f.name == "key updates that nobody answers" || f.name == "another client" { // these need megabytes, or make no connection
@@ -169,6 +170,58 @@ func (s *soak) orderly(r *rand.Rand, server, client *sslfilter.Ctx) error {
 		return err
 	}
 	defer p.Close()
+	return playOrderly(r, p)
+}
+
+// chosen returns a kind of connection whose context is chosen by the server name, or
+// refused. The context of "localhost" has a Staple whose response is replaced.
+func (s *soak) chosen(t *testing.T, keep func(o sslfilter.Options) *sslfilter.Ctx) func(r *rand.Rand) error {
+	cert := testkit.Cert(t, "server.crt")
+	responses := [][]byte{testkit.OCSPResponse(t, testkit.OCSP{Cert: cert}), testkit.OCSPResponse(t, testkit.OCSP{Cert: cert, SHA256: true})}
+	staple, err := sslfilter.NewStaple(responses[0])
+	require.NoError(t, err)
+	soakContexts++ // the Staple
+	stapling := func(o *sslfilter.Options) { o.Staple, o.CACrt = staple, testkit.PKI("root.crt") }
+	local, other := keep(testkit.Server(stapling)), keep(named(t, []string{"other.example"}))
+	client := keep(testkit.Client(checkingOCSP(sslfilter.OCSPIfStapled)))
+	names, err := sslfilter.NewNameMap(nil, local, other)
+	require.NoError(t, err)
+	return func(r *rand.Rand) error {
+		if err := staple.Set(responses[r.IntN(len(responses))]); err != nil {
+			return err
+		}
+		f, err := client.NewFilter()
+		if err != nil {
+			return err
+		}
+		p := testkit.Join(sslfilter.NewServerFilter(names.Choose), f)
+		defer p.Close()
+		name := []string{"localhost", "localhost", "other.example", "nobody.example"}[r.IntN(4)]
+		if err := f.SetServerName(name); err != nil {
+			return err
+		}
+		if err := f.SetVerifiedName(name); err != nil {
+			return err
+		}
+		switch err := playOrderly(r, p); {
+		case name == "nobody.example":
+			var refused *sslfilter.ServerNameError
+			if !errors.As(p.Server.Filter.Err(), &refused) {
+				return fmt.Errorf("not refused: %w", errors.Join(err, p.Server.Filter.Err()))
+			}
+			return nil
+		case err != nil:
+			return err
+		}
+		if want := name == "localhost"; (f.OCSPResponse() != nil) != want {
+			return fmt.Errorf("a stapled response of %s: %v", name, !want)
+		}
+		return nil
+	}
+}
+
+// playOrderly plays an orderly connection.
+func playOrderly(r *rand.Rand, p *testkit.Pair) error {
 	p.Cut = testkit.Random(r.Uint64())
 	if err := p.Handshake(); err != nil {
 		return err
