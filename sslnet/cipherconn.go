@@ -1,16 +1,15 @@
 package sslnet
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter"
-	"github.com/seed-014b8713/sslfilter/internal/cut"
 )
 
 // CipherConn is a net.Conn that encrypts with a static key instead of TLS. Any number
@@ -35,14 +34,14 @@ type CipherConn struct {
 	closed chan struct{} // closed by Close
 	close  func()        // closes it
 
-	reading chan struct{}   // a lock for reading: full while it is held; guards plain, readErr, met and late
+	reading turn            // for the call that reads; guards plain, readErr, met and late
 	plain   []byte          // decrypted, and not returned by Read yet
 	readErr error           // permanent
 	met     bool            // the peer has sent a record: no key is derived any more
 	late    <-chan received // has a value when the work is done for which a Read did not wait
 
-	writing sync.Mutex // held by the call that writes, which ends with release; guards wire
-	wire    []byte     // encrypted, and not taken by the network yet
+	writing turn   // for the call that writes, which ends with release; guards wire
+	wire    []byte // encrypted, and not taken by the network yet
 
 	// mu guards the following fields. It is never held during I/O, nor while Receive derives a
 	// key. With CipherEnc and a passphrase, the first output derives a key while it is held.
@@ -59,7 +58,7 @@ type CipherConn struct {
 // NewCipherConn returns a connection over conn that uses cipher. From then on, conn
 // and cipher belong to the CipherConn, whose Close closes both.
 func NewCipherConn(conn net.Conn, cipher *sslfilter.Cipher) *CipherConn {
-	c := &CipherConn{conn: conn, cipher: cipher, closed: make(chan struct{}), reading: make(chan struct{}, 1), moved: make(chan struct{})}
+	c := &CipherConn{conn: conn, cipher: cipher, closed: make(chan struct{}), reading: newTurn(), writing: newTurn(), moved: make(chan struct{})}
 	c.close = sync.OnceFunc(func() { close(c.closed) })
 	return c
 }
@@ -108,8 +107,10 @@ func (c *CipherConn) Fresh() bool {
 
 // Read reads plaintext.
 func (c *CipherConn) Read(b []byte) (int, error) {
-	c.reading <- struct{}{}
-	defer func() { <-c.reading }()
+	if err := c.lock(c.reading, readCall); err != nil {
+		return 0, err
+	}
+	defer c.reading.unlock()
 	c.begin()
 	for len(b) > 0 && len(c.plain) == 0 {
 		if err := c.fill(); err != nil {
@@ -119,6 +120,14 @@ func (c *CipherConn) Read(b []byte) (int, error) {
 	n := copy(b, c.plain)
 	c.plain = c.plain[n:]
 	return n, nil
+}
+
+// lock takes a turn, until the deadline of the call by.
+func (c *CipherConn) lock(t turn, by call) error {
+	if t.wait(context.Background(), &c.limits, by) != nil {
+		return c.timeout(by.op())
+	}
+	return nil
 }
 
 // begin sends the header of a client that has not written anything.
@@ -139,9 +148,9 @@ func (c *CipherConn) begin() {
 // waits for the peer to read. If another call is writing, its release calls flush.
 func (c *CipherConn) flush() {
 	c.mu.Lock()
-	c.unsent = true // before TryLock, so that release sees it
+	c.unsent = true // before try, so that release sees it
 	c.mu.Unlock()
-	if !c.writing.TryLock() {
+	if !c.writing.try() {
 		return
 	}
 	flushed := make(chan struct{})
@@ -159,7 +168,7 @@ func (c *CipherConn) flush() {
 // release unlocks c.writing, and makes up for a flush that was due meanwhile: the
 // call may have looked for output before a Read made some.
 func (c *CipherConn) release() {
-	c.writing.Unlock()
+	c.writing.unlock()
 	c.mu.Lock()
 	due := c.unsent
 	c.mu.Unlock()
@@ -304,7 +313,9 @@ func (c *CipherConn) fill() error {
 // was accepted before, even if its b is empty. If the connection fails before the client's
 // first record, what was accepted is never sent, and Write returns an error.
 func (c *CipherConn) Write(b []byte) (n int, err error) {
-	c.writing.Lock()
+	if err := c.lock(c.writing, writeCall); err != nil {
+		return 0, err
+	}
 	defer c.release()
 	for first := true; first || n < len(b); {
 		if err := c.drain(); err != nil {
@@ -436,7 +447,7 @@ func (c *CipherConn) wait(moved <-chan struct{}) error {
 		case reading <- struct{}{}:
 			select {
 			case <-moved:
-				<-c.reading
+				c.reading.unlock()
 				return nil
 			default:
 			}
@@ -445,7 +456,7 @@ func (c *CipherConn) wait(moved <-chan struct{}) error {
 			reading, read = nil, make(chan error, 1)
 			go func() {
 				err := c.fill()
-				<-c.reading
+				c.reading.unlock()
 				read <- err
 			}()
 		case err := <-read:
@@ -473,115 +484,5 @@ func (c *CipherConn) drain() error {
 		if len(c.wire) == 0 {
 			return nil
 		}
-	}
-}
-
-// CloseWrite sends the end of this side's stream, and ends the outgoing direction
-// of the underlying connection if that is possible. Read can still be called. On a
-// server, CloseWrite waits for the client's first record, as Write does.
-func (c *CipherConn) CloseWrite() error {
-	c.writing.Lock()
-	defer c.release()
-	var waits bool
-	err := c.own(func() (err error) {
-		waits, err = c.end()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.drain(); err != nil {
-		return err
-	}
-	if waits {
-		if err := c.settle(); err != nil {
-			return err
-		}
-		if err := c.drain(); err != nil {
-			return err
-		}
-	}
-	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
-		// If the connection has already ended, and too early, Read reports that.
-		if err := half.CloseWrite(); !errors.Is(err, syscall.ENOTCONN) {
-			return err
-		}
-	}
-	return nil
-}
-
-// end ends this side's stream, moves the output that is ready to wire, and reports whether
-// more output waits for the peer. The caller holds mu and c.writing, and the cipher does not
-// belong to receiveLate.
-func (c *CipherConn) end() (waits bool, err error) {
-	if err := c.cipher.CloseWrite(); err != nil {
-		return false, err
-	}
-	return c.collect()
-}
-
-// Close sends the end of the stream, unless a Write is in progress, and closes the
-// underlying connection. If the peer does not read, Close stops sending after 5 seconds.
-func (c *CipherConn) Close() error {
-	c.conn.SetWriteDeadline(time.Now().Add(cipherFarewell))
-	c.close()
-	c.cipher.Cancel()
-	c.awaitFlush()
-	if c.writing.TryLock() {
-		c.farewell()
-		c.writing.Unlock()
-	}
-	var err error
-	if cut.Unread(c.conn) { // TCP would reset the connection, and discard what was sent
-		cut.Take(c.conn).Finish(nil, atOnce, nil)
-	} else {
-		err = c.conn.Close()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.gone = true
-	if !c.deriving {
-		c.cipher.Close()
-	}
-	return err
-}
-
-// farewell sends the end of this side's stream. It does not wait for the peer. If a key is
-// still being derived and this side has sent nothing, there is no stream to end. If it has
-// sent something, a Read is done with the cipher soon. The caller holds c.writing.
-func (c *CipherConn) farewell() {
-	limit := time.After(cipherFarewell)
-	c.mu.Lock()
-	for c.deriving {
-		moved, spoke := c.moved, c.spoke
-		c.mu.Unlock()
-		if !spoke {
-			return
-		}
-		select {
-		case <-moved:
-		case <-limit:
-			return
-		}
-		c.mu.Lock()
-	}
-	_, err := c.end()
-	c.mu.Unlock()
-	if err == nil {
-		c.drain()
-	}
-}
-
-// awaitFlush waits for the flush in progress, and for those that follow it.
-func (c *CipherConn) awaitFlush() {
-	for last := (chan struct{})(nil); ; {
-		c.mu.Lock()
-		flushed := c.flushed
-		c.mu.Unlock()
-		if flushed == last {
-			return
-		}
-		<-flushed
-		last = flushed
 	}
 }

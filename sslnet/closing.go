@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/seed-014b8713/sslfilter/internal/cut"
@@ -320,3 +321,131 @@ func (r *resumed) CloseWrite() error {
 // NetConn returns the underlying connection, which does not return the bytes in
 // first.
 func (r *resumed) NetConn() net.Conn { return r.Conn }
+
+// The table lists everything that ends a CipherConn or one of its directions.
+//
+//	event                              Read returns          Write returns  sent to the peer
+//	CloseWrite                         data as before        *UsageError    the end of the stream
+//	Close, no Write in progress        net.ErrClosed         the same       the end of the stream
+//	Close, a Write in progress         net.ErrClosed         the same       nothing
+//	Close of a server before a record  net.ErrClosed         the same       nothing
+//	deadline                           timeout, not final    the same       nothing
+//	end of the peer's stream           io.EOF                as before      nothing
+//	FIN of the peer without it         *TruncatedError       as before      nothing
+//	invalid record                     *sslfilter.Error      the same       nothing
+//	network error                      that error            its own error  nothing
+//
+// All errors are permanent except those marked "not final". Close always closes the
+// underlying connection, too.
+
+// CloseWrite sends the end of this side's stream, and ends the outgoing direction
+// of the underlying connection if that is possible. Read can still be called. On a
+// server, CloseWrite waits for the client's first record, as Write does.
+func (c *CipherConn) CloseWrite() error {
+	if err := c.lock(c.writing, writeCall); err != nil {
+		return err
+	}
+	defer c.release()
+	var waits bool
+	err := c.own(func() (err error) {
+		waits, err = c.end()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.drain(); err != nil {
+		return err
+	}
+	if waits {
+		if err := c.settle(); err != nil {
+			return err
+		}
+		if err := c.drain(); err != nil {
+			return err
+		}
+	}
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+		// If the connection has already ended, and too early, Read reports that.
+		if err := half.CloseWrite(); !errors.Is(err, syscall.ENOTCONN) {
+			return err
+		}
+	}
+	return nil
+}
+
+// end ends this side's stream, moves the output that is ready to wire, and reports whether
+// more output waits for the peer. The caller holds mu and c.writing, and the cipher does not
+// belong to receiveLate.
+func (c *CipherConn) end() (waits bool, err error) {
+	if err := c.cipher.CloseWrite(); err != nil {
+		return false, err
+	}
+	return c.collect()
+}
+
+// Close sends the end of the stream, unless a Write is in progress, and closes the
+// underlying connection. If the peer does not read, Close stops sending after 5 seconds.
+func (c *CipherConn) Close() error {
+	c.conn.SetWriteDeadline(time.Now().Add(cipherFarewell))
+	c.close()
+	c.cipher.Cancel()
+	c.awaitFlush()
+	if c.writing.try() {
+		c.farewell()
+		c.writing.unlock()
+	}
+	var err error
+	if cut.Unread(c.conn) { // TCP would reset the connection, and discard what was sent
+		cut.Take(c.conn).Finish(nil, atOnce, nil)
+	} else {
+		err = c.conn.Close()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	if !c.deriving {
+		c.cipher.Close()
+	}
+	return err
+}
+
+// farewell sends the end of this side's stream. It does not wait for the peer. If a key is
+// still being derived and this side has sent nothing, there is no stream to end. If it has
+// sent something, a Read is done with the cipher soon. The caller holds c.writing.
+func (c *CipherConn) farewell() {
+	limit := time.After(cipherFarewell)
+	c.mu.Lock()
+	for c.deriving {
+		moved, spoke := c.moved, c.spoke
+		c.mu.Unlock()
+		if !spoke {
+			return
+		}
+		select {
+		case <-moved:
+		case <-limit:
+			return
+		}
+		c.mu.Lock()
+	}
+	_, err := c.end()
+	c.mu.Unlock()
+	if err == nil {
+		c.drain()
+	}
+}
+
+// awaitFlush waits for the flush in progress, and for those that follow it.
+func (c *CipherConn) awaitFlush() {
+	for last := (chan struct{})(nil); ; {
+		c.mu.Lock()
+		flushed := c.flushed
+		c.mu.Unlock()
+		if flushed == last {
+			return
+		}
+		<-flushed
+		last = flushed
+	}
+}

@@ -7,9 +7,10 @@ import (
 )
 
 // turn is a lock that is held during socket I/O. A Conn has three: for the
-// handshake, for the calls that read and for the calls that send. Goroutines get a
-// turn in the order in which they asked for it. Because the wait can be as long as
-// the peer takes, most callers use Conn.lock, which gives up at a deadline.
+// handshake, for the calls that read and for the calls that send. A CipherConn has the
+// last two. Goroutines get a turn in the order in which they asked for it. Because the
+// wait can be as long as the peer takes, most callers use wait, which gives up at a
+// deadline.
 type turn chan struct{} // holds one token while the turn is taken
 
 func newTurn() turn { return make(turn, 1) }
@@ -17,19 +18,27 @@ func newTurn() turn { return make(turn, 1) }
 // lock takes the turn, without a deadline.
 func (t turn) lock() { t <- struct{}{} }
 
-// unlock ends what lock or Conn.lock began.
+// unlock ends what lock, try or wait began.
 func (t turn) unlock() { <-t }
 
-// lock takes a turn. It returns an error if ctx ends first or the deadline of the
-// call by passes first. If the turn is free, lock takes it in any case.
-func (c *Conn) lock(ctx context.Context, t turn, by call) error {
+// try takes the turn if it is free.
+func (t turn) try() bool {
 	select {
 	case t <- struct{}{}:
-		return nil
+		return true
 	default:
+		return false
+	}
+}
+
+// wait takes the turn. It returns an error if ctx ends first or the deadline of the call
+// by passes first. If the turn is free, wait takes it in any case.
+func (t turn) wait(ctx context.Context, limits *deadlines, by call) error {
+	if t.try() {
+		return nil
 	}
 	for {
-		deadline, changed := c.limits.watch(by)
+		deadline, changed := limits.watch(by)
 		var late <-chan time.Time
 		if !deadline.IsZero() {
 			timer := time.NewTimer(time.Until(deadline))
@@ -43,9 +52,18 @@ func (c *Conn) lock(ctx context.Context, t turn, by call) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late:
-			return c.opError(by.op(), os.ErrDeadlineExceeded)
+			return os.ErrDeadlineExceeded
 		}
 	}
+}
+
+// lock takes a turn of c as wait does.
+func (c *Conn) lock(ctx context.Context, t turn, by call) error {
+	err := t.wait(ctx, &c.limits, by)
+	if err == os.ErrDeadlineExceeded {
+		return c.opError(by.op(), err)
+	}
+	return err
 }
 
 // lockIn takes the turn to read, until the read deadline.
