@@ -3,7 +3,7 @@ package sslnet
 // HoldWriting takes the turn to write, as a Write does, until the returned function is
 // called.
 func (c *CipherConn) HoldWriting() (release func()) {
-	c.writing.Lock()
+	c.writing.lock()
 	return c.release
 }
 
