@@ -1,6 +1,9 @@
 package sslfilter_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"path/filepath"
@@ -158,6 +161,45 @@ func TestCertsIdentitiesOfAClient(t *testing.T) {
 				for i, cert := range peer.State.PeerCertificates {
 					require.Equal(t, sent[i], cert.Raw)
 				}
+			})
+		})
+	}
+}
+
+// A client chooses an identity whose key can make a signature that the server accepts. In
+// TLS 1.3 this depends on the curve of the key. An intermediate that is signed with an
+// algorithm that the server does not list makes no identity unfit.
+func TestCertsIdentitiesOfAClientByAlgorithm(t *testing.T) {
+	inter := testkit.CA(t, "inter")
+	minted := func(curve elliptic.Curve) sslfilter.Identity {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		require.NoError(t, err)
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		require.NoError(t, err)
+		crt := testkit.MintFrom(t, inter, x509.Certificate{}, key.Public())
+		return sslfilter.Identity{ChainMem: slices.Concat(crt, testkit.PKIBytes(t, "inter.crt")), KeyMem: testkit.PEM("PRIVATE KEY", der)}
+	}
+	p256, p384, rsa := minted(elliptic.P256()), minted(elliptic.P384()), id("client")
+	for _, c := range []struct {
+		name, algorithms string
+		ids              []sslfilter.Identity
+		want             map[sslfilter.Version]int // index in Identities, or none
+	}{
+		{"RSA or EC", "ECDSA+SHA256", []sslfilter.Identity{rsa, p256}, map[sslfilter.Version]int{sslfilter.VersionTLS12: 1, sslfilter.VersionTLS13: 1}},
+		{"EC or RSA", "RSA-PSS+SHA256", []sslfilter.Identity{p256, rsa}, map[sslfilter.Version]int{sslfilter.VersionTLS12: 1, sslfilter.VersionTLS13: 1}},
+		{"the curve", "ECDSA+SHA384", []sslfilter.Identity{p256, p384}, map[sslfilter.Version]int{sslfilter.VersionTLS12: 0, sslfilter.VersionTLS13: 1}},
+		{"no curve fits", "ECDSA+SHA512", []sslfilter.Identity{p256, p384}, map[sslfilter.Version]int{sslfilter.VersionTLS12: 0, sslfilter.VersionTLS13: -2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
+				ask := testkit.Server(func(o *sslfilter.Options) {
+					o.ClientCert, o.CACrtMem = true, [][]byte{testkit.PKIBytes(t, "root.crt")}
+					o.Conf = []sslfilter.ConfCommand{{Name: "ClientSignatureAlgorithms", Value: c.algorithms}}
+				})
+				p := testkit.Connect(t, ask, testkit.Client(testkit.UpTo(highest), also(c.ids...)))
+				_, index := shownBy(p.Client.Filter)
+				require.Equal(t, c.want[highest], index)
+				require.Equal(t, index >= 0, len(p.Server.Peer().Sent) > 0)
 			})
 		})
 	}

@@ -112,7 +112,8 @@ int fssl_choose_cb(SSL *ssl, void *arg)
     const fssl_ctx_data *data = arg;
     fssl_conn *c = SSL_get_app_data(ssl);
     int i = 0, found = data->n_identities == 1, loose;
-    int want = CERT_PKEY_SIGN | CERT_PKEY_ISSUER_NAME | (SSL_version(ssl) < TLS1_3_VERSION ? CERT_PKEY_CERT_TYPE : 0);
+    /* In TLS 1.3 a signature algorithm has a curve, and SSL_check_chain reports with EE_SIGNATURE whether the key fits one. */
+    int want = CERT_PKEY_SIGN | CERT_PKEY_ISSUER_NAME | (SSL_version(ssl) < TLS1_3_VERSION ? CERT_PKEY_CERT_TYPE : CERT_PKEY_EE_SIGNATURE);
     int want_all = want | CERT_PKEY_EE_SIGNATURE | CERT_PKEY_EE_PARAM | CERT_PKEY_CA_SIGNATURE | CERT_PKEY_CA_PARAM;
 
     if (c == NULL) /* a trial of fssl_ctx_try */

@@ -13,7 +13,7 @@
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	proxies   tinyproxy and microsocks, the proxies of the tests of sslhttp
-#	ftp       vsftpd, for the test of examples/ftpsclient
+#	ftp       vsftpd and proftpd, for the test of examples/ftpsclient
 #	pebble    the ACME CA of the tests of examples/acme
 #	redis     redis-server, for the tests of adapters/redis
 #	tshark    tshark, which decrypts a recorded connection with a key log
@@ -86,7 +86,11 @@ look() {
 			/usr/bin/python3 -c 'import aiohttp' >/dev/null 2>&1 || lacks "Python's aiohttp" python3 python3-aiohttp
 			;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
-		ftp) [ -x /usr/sbin/vsftpd ] || have vsftpd || lacks vsftpd vsftpd ;;
+		ftp)
+			[ -x /usr/sbin/vsftpd ] || have vsftpd || lacks vsftpd vsftpd
+			{ [ -x /usr/sbin/proftpd ] || have proftpd; } && [ -f /usr/lib/proftpd/mod_tls.so ] ||
+				lacks 'proftpd with TLS' proftpd-core proftpd-mod-crypto
+			;;
 		pebble) have pebble && have pebble-challtestsrv || lacks pebble pebble ;;
 		redis) have redis-server || lacks redis-server redis-server ;;
 		tshark) have tshark || lacks tshark tshark ;;

@@ -12,9 +12,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/peers"
 )
 
-// opensslPeers returns the openssl commands of the releases with long-term support.
+// opensslPeers returns the openssl commands of all series that the library builds with.
 func opensslPeers() (list []*peer) {
-	for _, series := range []string{"1.1.1", "3.0", "3.5"} {
+	for _, series := range []string{"1.1.1", "3.0", "3.5", "3.6", "4.0"} {
 		find := func(t testing.TB) string { return peers.FindOpenSSL(t, series) }
 		p := &peer{name: "OpenSSL " + series, short: series == "3.0", debian: "openssl, or `scripts/mkssl.sh`", clientALPN: "interop", serverALPN: "interop"}
 		p.lacks = map[string]string{"client " + mustStaple: "check of the extension"}
