@@ -57,7 +57,7 @@ interop: deps-build ## talk to the TLS implementations that people run, and writ
 
 bench: deps-build ## compare this library with C, crypto/tls, another binding and the original; writes docs/performance
 	cd bench && $(GO) run . -out ../docs/performance -doc ../docs/performance/measurements.md
-	cd bench && $(GO) run . -rounds 201 -slice 20ms -doc ../docs/performance.md choices
+	cd bench && $(GO) run . -rounds 201 -slice 20ms -doc ../docs/performance/measurements.md choices
 
 matrix: deps-build ## test with OpenSSL 1.1.1, 3.0, 3.5, 3.6 and 4.0 out of Debian's packages, and with FIPS
 	@scripts/matrix.sh

@@ -23,30 +23,47 @@ type choice struct {
 	suite   uint16 // the suite that the handshake must negotiate; 0 means any
 	group   uint16 // the same for the group
 	fresh   bool   // each connection gets its own server Ctx
+	names   bool   // the server chooses its Ctx by the ClientHello
 	resume  bool   // each connection resumes the session of the first one
 	subject string // empty means plainName
 	message bool   // also measured with messages of 16 KiB
+	advice  string // for the summary; a choice without one is not in it
 }
 
-const asDefault = "defaults"
+const (
+	asDefault   = "defaults"
+	serverNames = "Ctx chosen by the server name"
+)
 
 var choices = []choice{
 	{title: asDefault, message: true},
-	{title: "AES-128 before AES-256", change: aes128First, suite: 0x1301, message: true},
-	{title: "X25519 alone", change: func(s *sslfilter.Options) { s.Groups = "X25519" }, group: 29},
+	{title: "AES-128 before AES-256", change: aes128First, suite: 0x1301, message: true,
+		advice: "cheaper, above all for large messages; both are secure. `CipherSuites: \"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256\"`"},
+	{title: "X25519 alone", change: func(s *sslfilter.Options) { s.Groups = "X25519" }, group: 29,
+		advice: "cheaper from OpenSSL 3.5 on, but gives up the protection of its default group against future quantum computers. `Groups: \"X25519\"`"},
 	{title: "AES-128 first and X25519 alone", change: func(s *sslfilter.Options) { aes128First(s); s.Groups = "X25519" }, suite: 0x1301, group: 29},
-	{title: "one ticket instead of two", change: func(s *sslfilter.Options) { s.NumTickets = 1 }},
-	{title: "no tickets", change: func(s *sslfilter.Options) { s.NumTickets = -1 }},
-	{title: "RSA-2048 instead of P-256", cert: "rsa"},
-	{title: "resumed with a ticket", resume: true},
+	{title: "one ticket instead of two", change: func(s *sslfilter.Options) { s.NumTickets = 1 },
+		advice: "cheaper; a client that resumes several connections at once needs more. `NumTickets: 1`"},
+	{title: "no tickets", change: func(s *sslfilter.Options) { s.NumTickets = -1 },
+		advice: "no client can resume. `NumTickets: -1`"},
+	{title: "RSA-2048 instead of P-256", cert: "rsa",
+		advice: "use ECDSA keys: a server signs once in every full handshake"},
+	{title: "resumed with a ticket", resume: true,
+		advice: "let clients resume, or keep connections open ([sessions.md](sessions.md))"},
 	{title: "resumed with a ticket of TicketKeys", change: withTicketKeys, resume: true},
 	{title: "resumed with a session in memory (StatefulSessions)", change: stored, resume: true},
-	{title: "client certificate", cert: "cert"},
-	{title: "client certificate, resumed and verified again", cert: "cert", change: verifiedAgain, resume: true},
+	{title: "client certificate", cert: "cert",
+		advice: "verifying one costs about as much as the rest of the handshake, or less"},
+	{title: "client certificate, resumed and verified again", cert: "cert", change: verifiedAgain, resume: true,
+		advice: "`ResumeClientCert` saves much of that, and verifies the certificate each time"},
 	{title: "client certificate, resumed from memory and verified again", cert: "cert", change: storedAndVerifiedAgain, resume: true},
-	{title: "a Ctx for each connection", fresh: true},
+	{title: serverNames, names: true,
+		advice: "several names on one address cost little (`NameMap`)"},
+	{title: "a Ctx for each connection", fresh: true,
+		advice: "make one `Ctx` and keep it: `New`, like the original, reads files and parses keys for every connection"},
 	{title: "a Ctx for each connection, RSA-2048", cert: "rsa", fresh: true},
-	{title: "GOMAXPROCS=1", subject: plainSingleName},
+	{title: "GOMAXPROCS=1", subject: plainSingleName,
+		advice: "use at least 2, even on one core: a call into C that lasts longer than about 20 µs, as the steps of a handshake do, loses the only processor to Go's scheduler and has to get it back"},
 }
 
 func aes128First(s *sslfilter.Options) {
@@ -106,6 +123,9 @@ func (c choice) serverHandshakes(pki string, n int) ([]float64, error) {
 	}
 	defer e.server.Close()
 	defer e.user.Close()
+	if e.names, err = sslfilter.NewNameMap(nil, e.server); err != nil {
+		return nil, err
+	}
 	var b buffers
 	var spent float64
 	if c.resume {
@@ -154,6 +174,10 @@ func (c choice) serverHandshake(e *engine, b *buffers) (spent float64, err error
 			if ctx, err = sslfilter.NewCtx(e.options); err != nil {
 				return err
 			}
+		}
+		if c.names {
+			server = sslfilter.NewServerFilter(e.names.Choose)
+			return nil
 		}
 		if server, err = ctx.NewFilter(); err != nil || !c.resume {
 			return err
@@ -244,8 +268,9 @@ func choiceRows() []row {
 	return []row{handshake, message}
 }
 
-// measureChoices measures the choices and prints them, and writes them into the
-// marked part of f.doc for this series of OpenSSL.
+// measureChoices measures the choices and prints them. It writes them into the
+// marked part of f.doc for this series of OpenSSL, and the summary into
+// performance.md in the folder above.
 func measureChoices(f *flags) error {
 	runtime.LockOSThread() // the children inherit the processor of this thread
 	s, err := newSite(f.pki)
@@ -273,7 +298,10 @@ func measureChoices(f *flags) error {
 	if f.doc == "" {
 		return nil
 	}
-	return replaceChoices(f.doc, res.series(), text)
+	if err := replacePart(f.doc, "the choices with OpenSSL "+res.series(), choicePart(res.series()), text); err != nil {
+		return err
+	}
+	return summarize(f.doc, filepath.Join(filepath.Dir(f.doc), "..", "performance.md"))
 }
 
 // choiceTable is a table for each row, with the ratio of each choice's time to
@@ -300,18 +328,56 @@ func choiceTable(r *Results) string {
 	return b.String()
 }
 
-func replaceChoices(path, series, text string) error {
+// choicePart matches the tables of a series of OpenSSL in measurements.md.
+func choicePart(series string) *regexp.Regexp {
+	return regexp.MustCompile(`(?s)(<!-- choices:begin ` + regexp.QuoteMeta(series) + ` -->\n).*?(<!-- choices:end -->)`)
+}
+
+// replacePart replaces the text between the two marks that part matches.
+func replacePart(path, what string, part *regexp.Regexp, text string) error {
 	page, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	part := regexp.MustCompile(`(?s)(<!-- choices:begin ` + regexp.QuoteMeta(series) + ` -->\n).*?(<!-- choices:end -->)`)
 	if !part.Match(page) {
-		return fmt.Errorf("%s has no part for the choices with OpenSSL %s", filepath.Base(path), series)
+		return fmt.Errorf("%s has no part for %s", filepath.Base(path), what)
 	}
 	written := part.ReplaceAllStringFunc(string(page), func(old string) string {
 		m := part.FindStringSubmatch(old)
 		return m[1] + "\n" + strings.TrimRight(text, "\n") + "\n\n" + m[2]
 	})
 	return os.WriteFile(path, []byte(written), 0o644)
+}
+
+// summarized are the series of OpenSSL in the summary.
+var summarized = []string{"3.0", "3.5"}
+
+// summarize writes the ratios of the choices with an advice into the summary of a
+// page, from the tables in measurements.
+func summarize(measurements, page string) error {
+	text, err := os.ReadFile(measurements)
+	if err != nil {
+		return err
+	}
+	lines := [][]string{{"choice"}}
+	for _, series := range summarized {
+		lines[0] = append(lines[0], "OpenSSL "+series)
+	}
+	lines[0] = append(lines[0], "advice")
+	for _, c := range choices {
+		if c.advice == "" {
+			continue
+		}
+		line := []string{c.title}
+		cell := regexp.MustCompile(`\n\| ` + regexp.QuoteMeta(c.title) + ` \| (\*\*[0-9.]+\*\*) \|`)
+		for _, series := range summarized {
+			m := cell.FindSubmatch(choicePart(series).Find(text))
+			if m == nil {
+				return fmt.Errorf("%s has no %q with OpenSSL %s", filepath.Base(measurements), c.title, series)
+			}
+			line = append(line, string(m[1]))
+		}
+		lines = append(lines, append(line, c.advice))
+	}
+	return replacePart(page, "the summary", choicePart("summary"), table(lines))
 }

@@ -37,6 +37,7 @@ type engine struct {
 	options      sslfilter.Options         // of the server
 	session      *sslfilter.Session        // of the first connection of a choice
 	stored       []sslfilter.StoredSession // what that connection gave to a store
+	names        *sslfilter.NameMap        // has server, for the choice serverNames
 }
 
 func openEngine(pki, cert string, change func(server, client *sslfilter.Options)) (*engine, error) {

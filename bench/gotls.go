@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/seed-014b8713/sslfilter/bench/internal/cend"
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
@@ -44,6 +45,15 @@ func goConfigs(pki, cert string) (server, client *tls.Config, err error) {
 	return server, client, nil
 }
 
+func conns(server, client *tls.Config) *subject.Conns {
+	return &subject.Conns{
+		Client:    func(below net.Conn) (net.Conn, error) { return tls.Client(below, client), nil },
+		Server:    func(below net.Conn) (net.Conn, error) { return tls.Server(below, server), nil },
+		Handshake: func(c net.Conn) error { return c.(*tls.Conn).Handshake() },
+		Free:      func(c net.Conn) { c.Close() },
+	}
+}
+
 // goSubject measures crypto/tls in memory.
 func goSubject(pki string) subject.Subject {
 	table := subject.Table(runtime.Version(), pki, func(cert string) (*subject.Conns, error) {
@@ -51,13 +61,24 @@ func goSubject(pki string) subject.Subject {
 		if err != nil {
 			return nil, err
 		}
-		return &subject.Conns{
-			Client:    func(below net.Conn) (net.Conn, error) { return tls.Client(below, client), nil },
-			Server:    func(below net.Conn) (net.Conn, error) { return tls.Server(below, server), nil },
-			Handshake: func(c net.Conn) error { return c.(*tls.Conn).Handshake() },
-			Free:      func(c net.Conn) { c.Close() },
-		}, nil
+		return conns(server, client), nil
 	})
+	// crypto/tls keeps the verified chains of the client in the ticket, and does not verify
+	// their signatures again.
+	table.Runs["client certificate"] = func(arg string, n int) ([]float64, error) {
+		ends, err := cend.New(pki, subject.File("cert"), cend.ClientCert)
+		if err != nil {
+			return nil, err
+		}
+		defer ends.Close()
+		server, _, err := goConfigs(pki, "cert")
+		if err != nil {
+			return nil, err
+		}
+		server.SessionTicketsDisabled = false
+		c := conns(server, nil)
+		return c.Visits(n, ends, arg == "resumed")
+	}
 	table.Runs["context"] = func(arg string, n int) ([]float64, error) {
 		return subject.Repeat(n, func() error {
 			name := filepath.Join(pki, subject.File(arg))

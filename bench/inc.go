@@ -54,6 +54,14 @@ func inC(pki string, flags int) subject.Subject {
 		"resumed": func(arg string, n int) ([]float64, error) {
 			return with(arg, 0, func(e *cend.Ends) ([]float64, error) { return subject.InC(n, e.Resumed) })
 		},
+		"client certificate": func(arg string, n int) ([]float64, error) {
+			return with("cert", cend.CertTickets, func(e *cend.Ends) ([]float64, error) {
+				if arg == "resumed" {
+					return subject.InC(n, e.Resumed)
+				}
+				return subject.InC(n, e.Handshakes)
+			})
+		},
 		"message": sized(func(int) int { return 1 }),
 		"burst":   sized(subject.Burst),
 		"context": func(arg string, n int) ([]float64, error) {

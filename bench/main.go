@@ -4,7 +4,8 @@
 // prints medians, quartiles and ratios of the processor time, and writes them
 // as JSON, as plots and into docs/performance/measurements.md. Figures of
 // different runs cannot be compared, because the machine is noisy. "bench
-// choices" measures the cost of an operator's choices, for docs/performance.md.
+// choices" measures the cost of an operator's choices, and writes the summary in
+// docs/performance.md too.
 package main
 
 import (

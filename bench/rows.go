@@ -70,6 +70,9 @@ func rows(crl string, connections int) (list []row) {
 		r.contenders = append(r.contenders, doing(stepName, engineName, "resumed in C", k[0]))
 		list = append(list, r)
 	}
+	for _, k := range [][2]string{{"full", "full handshake, P-256, client certificate, client in C"}, {"resumed", "resumed handshake, P-256, client certificate"}} {
+		list = append(list, timed("certificate/"+k[0], "handshake", k[1], work("client certificate", k[0], engineName, cMemName, cFlatName, goName)))
+	}
 	for _, s := range sizes {
 		arg := fmt.Sprint(s.bytes)
 		list = append(list, timed("message/"+arg, "message", s.title, work("message", arg, everybody...)))

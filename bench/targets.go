@@ -53,6 +53,7 @@ func goals(r *Results) []target {
 		{"engine / C over memory BIOs, full handshake, RSA-2048", 1.05, 1.0, false, "", slower("handshake/rsa", cMemName)},
 		{"engine / C over memory BIOs, resumed handshake, P-256", 1.05, 1.0, false, "", slower("resumed/ec", cMemName)},
 		{"engine / C over memory BIOs, resumed handshake, RSA-2048", 1.05, 1.0, false, "", slower("resumed/rsa", cMemName)},
+		{"resumed handshake, client certificate verified again / full handshake, both ends", .6, .5, false, "", verifiedAgainRatio},
 		{"Conn / engine, 16 KiB, in memory", 1.15, 1.05, false, "", faster("message/16384", connName)},
 		{"times faster than " + binding + ", 64 B", 2.5, 4, true, "", faster("message/64", binding)},
 		{"times faster than " + binding + ", 16 KiB", 1.6, 2, true, "", faster("message/16384", binding)},
@@ -90,6 +91,15 @@ func goals(r *Results) []target {
 		}
 	}
 	return list
+}
+
+// verifiedAgainRatio compares two rows of the engine in one run.
+func verifiedAgainRatio(r *Results) (float64, bool) {
+	resumed, full := r.cell("certificate/resumed", engineName), r.cell("certificate/full", engineName)
+	if resumed == nil || full == nil || full.Median == 0 {
+		return 0, false
+	}
+	return resumed.Median / full.Median, true
 }
 
 func allocations(r *Results) (sum float64, found bool) {

@@ -262,6 +262,18 @@ func TestInstructionsOfVerificationAgain(t *testing.T) {
 	require.LessOrEqual(t, again.instructions/full.instructions, .65)
 }
 
+// The choice of a context by the ClientHello adds little to a handshake. The figures are
+// those of the whole program, for both ends.
+func TestInstructionsOfAChoice(t *testing.T) {
+	program := buildBench(t)
+	known := program.piece(t, "sslfilter", "choice handshake", "defaults", 10, 40)
+	chosen := program.piece(t, "sslfilter", "choice handshake", "Ctx chosen by the server name", 10, 40)
+	t.Logf("a handshake: %.0f instructions, %.0f with a choice of the context (ratio %.3f)",
+		known.instructions, chosen.instructions, chosen.instructions/known.instructions)
+	require.Greater(t, known.instructions, 1e6)
+	require.LessOrEqual(t, chosen.instructions/known.instructions, 1.05)
+}
+
 // fetched is the cost of one piece of work.
 type fetched struct{ instructions, lines float64 }
 

@@ -20,7 +20,9 @@ static SSL_CTX *context(int client, int flags)
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     if (client && !(flags & CEND_NO_OCSP))
         SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp);
-    if (!client && (flags & (CEND_NO_TICKETS | CEND_CLIENT_CERT))) {
+    if (!client && (flags & CEND_CERT_TICKETS))
+        SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"bench", 5);
+    else if (!client && (flags & (CEND_NO_TICKETS | CEND_CLIENT_CERT))) {
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(ctx, 0);
     }

@@ -74,6 +74,7 @@ const (
 	NoOCSP      = C.CEND_NO_OCSP
 	NoVerify    = C.CEND_NO_VERIFY
 	NoClean     = C.CEND_NO_CLEAN
+	CertTickets = C.CEND_CERT_TICKETS
 )
 
 // Ends has the contexts of both sides.

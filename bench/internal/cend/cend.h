@@ -19,7 +19,8 @@ enum {
     CEND_NO_TICKETS = 16,
     CEND_NO_OCSP = 32,     /* the client does not ask for a stapled response */
     CEND_NO_VERIFY = 64,   /* the client does not verify */
-    CEND_NO_CLEAN = 128    /* the error queue is not checked before a call */
+    CEND_NO_CLEAN = 128,   /* the error queue is not checked before a call */
+    CEND_CERT_TICKETS = 256 /* tickets also with CEND_CLIENT_CERT */
 };
 
 typedef struct cend cend;

@@ -72,13 +72,14 @@ func (c *Conns) Handshakes(n int) ([]float64, error) {
 	})
 }
 
-// Resumed makes n connections with a client in C that resumes its session.
-func (c *Conns) Resumed(n int, ends *cend.Ends) ([]float64, error) {
+// Visits makes n connections with a client in C, which resumes its session if resume
+// says so.
+func (c *Conns) Visits(n int, ends *cend.Ends, resume bool) ([]float64, error) {
 	in, out := make([]byte, 16384), make([]byte, 0, 16384)
 	if err := c.visit(ends, false, in, out); err != nil {
 		return nil, err
 	}
-	return Repeat(n, func() error { return c.visit(ends, true, in, out) })
+	return Repeat(n, func() error { return c.visit(ends, resume, in, out) })
 }
 
 // visit makes one connection of a client in C, which uses the buffers in and out.
@@ -288,7 +289,7 @@ func Table(what, pki string, open func(cert string) (*Conns, error)) *Funcs {
 				return nil, err
 			}
 			defer ends.Close()
-			return with(arg, func(c *Conns) ([]float64, error) { return c.Resumed(n, ends) })
+			return with(arg, func(c *Conns) ([]float64, error) { return c.Visits(n, ends, true) })
 		},
 		"message": func(arg string, n int) ([]float64, error) {
 			return number(arg, func(c *Conns, size int) ([]float64, error) { return c.Messages(size, 1, n) })
