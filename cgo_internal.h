@@ -214,6 +214,9 @@ int fssl_pack_client(fssl_conn *c, SSL_SESSION *session);
 int fssl_acceptable(const fssl_policy *p, const fssl_verdict *v);
 int fssl_may_resume(SSL *ssl, SSL_SESSION *session);
 void fssl_note_refusal(SSL *ssl, fssl_not_resumed why);
+
+/* cgo_ticketkeys.c */
+int fssl_encrypt_tickets(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *lib);
 unsigned char *fssl_seal_session(const fssl_ctx_data *data, size_t *len, const unsigned char *id, size_t id_len, const unsigned char *der, size_t der_len);
 SSL_SESSION *fssl_unseal_session(const fssl_ctx_data *data, const fssl_stored *s);
 
