@@ -1,6 +1,7 @@
 /*
- * The hot path: connections, the wire BIO and the verify callback. They are in one translation unit, so that the
- * compiler can inline across them: small messages are bound by instruction-cache misses.
+ * The hot path: handshakes and records, the wire BIO and the verify callback. They are in one translation unit, so that
+ * the compiler can inline across them: small messages are bound by instruction-cache misses. cgo_conn.c has the
+ * operations of a connection that are not on the data path.
  */
 #include "cgo_internal.h"
 
@@ -159,7 +160,7 @@ static BIO_METHOD *get_wire_method(void)
     return m;
 }
 
-static BIO *wire_new(fssl_conn *c)
+BIO *fssl_wire_new(fssl_conn *c)
 {
     BIO_METHOD *method = get_wire_method();
     BIO *bio = method != NULL ? BIO_new(method) : NULL;
@@ -240,7 +241,7 @@ static int root_seen(const fssl_verdict *v, X509_STORE_CTX *store)
 }
 
 /* Records each call, as the original does. With FSSL_RECORD it rejects nothing, except for a lack of memory. */
-static int verify_cb(int ok, X509_STORE_CTX *store)
+int fssl_verify_cb(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
@@ -319,7 +320,7 @@ int fssl_judge(fssl_conn *c, fssl_verdict *v, STACK_OF(X509) **built, STACK_OF(X
         X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(c->ssl)) != 1)
         goto err;
     X509_STORE_CTX_set_flags(store, (unsigned long)SSL_set_cert_flags(c->ssl, 0) & X509_V_FLAG_SUITEB_128_LOS); /* adds no flag */
-    X509_STORE_CTX_set_verify_cb(store, verify_cb);
+    X509_STORE_CTX_set_verify_cb(store, fssl_verify_cb);
     if (c->policy.lists != NULL)
         X509_STORE_CTX_set0_crls(store, c->policy.lists);
     c->judging = v;
@@ -332,89 +333,7 @@ err:
     return done(ok, errs);
 }
 
-/* -------------------------------------------------------------- connections */
-
-fssl_conn *fssl_conn_new(SSL_CTX *ctx, const fssl_lib *lib, int client, int verify_mode, int mode, const int *ignore, int n_ignore,
-                         fssl_errors *errs)
-{
-    fssl_conn *c;
-    BIO *bio;
-
-    clear_errors();
-    c = OPENSSL_zalloc(sizeof(*c));
-    if (c == NULL)
-        goto err;
-    c->lib = lib;
-    c->client = client;
-    c->policy.mode = mode;
-    c->judging = &c->verdict;
-    if (n_ignore > 0) {
-        c->policy.ignore = OPENSSL_memdup(ignore, (size_t)n_ignore * sizeof(*ignore));
-        if (c->policy.ignore == NULL)
-            goto err;
-        c->policy.n_ignore = n_ignore;
-    }
-    c->ssl = SSL_new(ctx); /* takes a reference to ctx */
-    bio = wire_new(c);
-    if (c->ssl == NULL || bio == NULL || !SSL_set_app_data(c->ssl, c)) {
-        BIO_free(bio);
-        goto err;
-    }
-    SSL_set_bio(c->ssl, bio, bio); /* takes ownership of bio */
-    SSL_set_verify(c->ssl, verify_mode, verify_mode != SSL_VERIFY_NONE ? verify_cb : NULL);
-    if (client)
-        SSL_set_connect_state(c->ssl);
-    else
-        SSL_set_accept_state(c->ssl);
-    done(1, errs);
-    return c;
-err:
-    done(0, errs);
-    fssl_conn_free(c);
-    return NULL;
-}
-
-void fssl_conn_free(fssl_conn *c)
-{
-    if (c == NULL)
-        return;
-    SSL_free(c->ssl);
-    fssl_verdict_clear(&c->verdict);
-    OPENSSL_free(c->policy.ignore);
-    OPENSSL_free(c->wire.held);
-    OPENSSL_free(c->errs);
-    fssl_hello_free(c->hello);
-    fssl_drop_sessions(c);
-    fssl_conn_forget_stored(c);
-    X509_free(c->server_sessions.leaf);
-    if (c->keys.lines != NULL)
-        fssl_forget_keys(c);
-    OPENSSL_free(c);
-    clear_errors();
-}
-
-int fssl_conn_set_alpn(fssl_conn *c, const unsigned char *protos, size_t len, fssl_errors *errs)
-{
-    clear_errors();
-    return done(SSL_set_alpn_protos(c->ssl, protos, (unsigned int)len) == 0, errs); /* 0 is success here */
-}
-
-/* Sets the name to send as SNI, and the host name or IP address to verify. Each may be NULL. */
-int fssl_conn_set_name(fssl_conn *c, const char *sni, const char *host, const char *ip, fssl_errors *errs)
-{
-    X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
-    int ok;
-
-    clear_errors();
-    /*
-     * A common name is not a host name (RFC 9525 section 2): people often choose the common name of their client
-     * certificate themselves.
-     */
-    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-    ok = SSL_set_tlsext_host_name(c->ssl, sni) == 1 && X509_VERIFY_PARAM_set1_host(param, host, 0) == 1 &&
-         (ip != NULL ? X509_VERIFY_PARAM_set1_ip_asc(param, ip) : X509_VERIFY_PARAM_set1_ip(param, NULL, 0)) == 1;
-    return done(ok, errs);
-}
+/* --------------------------------------------------- handshakes and records */
 
 /*
  * cross and crossed begin and end a call that moves data. cross always empties the error queue, because OpenSSL
@@ -447,7 +366,7 @@ static int closed_by_peer(const fssl_conn *c)
 }
 
 /* Handles a failed call of OpenSSL: returns its status, and copies the error queue if it is an error. */
-SELDOM static fssl_status outcome(fssl_conn *c, int ret)
+SELDOM fssl_status fssl_outcome(fssl_conn *c, int ret)
 {
     c->stirred = 1;
     c->unread = 0;
@@ -477,7 +396,7 @@ SELDOM static fssl_status step_handshake(fssl_conn *c)
     X509 *cert;
 
     if (ret != 1)
-        return outcome(c, ret);
+        return fssl_outcome(c, ret);
     if (c->client)
         c->client_sessions.proved = (int64_t)time(NULL);
     if (c->resume != NULL)
@@ -511,7 +430,7 @@ SELDOM static fssl_status send_key_update(fssl_conn *c)
     ret = SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
     if (ret == 1)
         ret = SSL_do_handshake(c->ssl);
-    return ret == 1 ? FSSL_OK : outcome(c, ret);
+    return ret == 1 ? FSSL_OK : fssl_outcome(c, ret);
 }
 
 /* OpenSSL would answer a KeyUpdate only with the next write. This answers it at once. */
@@ -536,7 +455,7 @@ static fssl_status read_records(fssl_conn *c, unsigned char *plain, size_t cap, 
         if (likely(ret == 1)) {
             c->plain_len += n;
         } else {
-            status = outcome(c, ret);
+            status = fssl_outcome(c, ret);
             if (status == FSSL_OK && (c->wire.in_left == 0 || c->wire.in_left == before)) {
                 status = answer_key_update(c);
                 break;
@@ -602,7 +521,7 @@ void fssl_send(uintptr_t conn, unsigned char *wire, size_t cap, const unsigned c
         if (likely(ret == 1)) {
             c->plain_len += n;
         } else {
-            status = outcome(c, ret);
+            status = fssl_outcome(c, ret);
             break; /* with FSSL_OK, a renegotiation is in progress, and the rest waits for input */
         }
     }
@@ -617,46 +536,4 @@ size_t fssl_fetch(fssl_conn *c, unsigned char *wire, size_t cap)
     fetch(c);
     reclaim(c);
     return c->wire_len;
-}
-
-/* Queues our close_notify. Everything that OpenSSL would send after it is dropped. */
-fssl_status fssl_shutdown(fssl_conn *c)
-{
-    int ret;
-
-    clear_errors();
-    if (SSL_in_init(c->ssl))
-        return FSSL_AGAIN;
-    ret = SSL_shutdown(c->ssl);
-    if (ret < 0)
-        return outcome(c, ret);
-    c->wire.made = BIO_number_written(SSL_get_wbio(c->ssl));
-    c->wire.discard = 1;
-    clear_errors();
-    return FSSL_OK;
-}
-
-fssl_status fssl_key_update(fssl_conn *c, int request_peer)
-{
-    int ret;
-
-    clear_errors();
-    ret = SSL_key_update(c->ssl, request_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
-    if (ret == 1)
-        ret = SSL_do_handshake(c->ssl);
-    if (ret != 1)
-        return outcome(c, ret);
-    clear_errors();
-    return FSSL_OK;
-}
-
-/*
- * Returns what would be incomplete if the transport ended now. SSL_has_pending does not notice a record if exactly
- * its header has been read; OpenSSL's state is then "read body" (RB).
- */
-int fssl_conn_truncated(const fssl_conn *c)
-{
-    int in_record = SSL_has_pending(c->ssl) || strcmp(SSL_rstate_string(c->ssl), "RB") == 0;
-
-    return (in_record ? FSSL_IN_RECORD : 0) | (SSL_in_init(c->ssl) ? FSSL_IN_HANDSHAKE : 0);
 }

@@ -129,7 +129,10 @@ void fssl_forget_reading(fssl_reading *r);
 int fssl_judge_ocsp(const fssl_conn *c, fssl_ocsp *o, STACK_OF(X509) *chain, const unsigned char *der, size_t len);
 
 /* cgo_helpers.c */
+BIO *fssl_wire_new(fssl_conn *c);
+int fssl_verify_cb(int ok, X509_STORE_CTX *store);
 void fssl_verdict_clear(fssl_verdict *v);
+fssl_status fssl_outcome(fssl_conn *c, int ret);
 
 /* cgo_hello.c */
 void fssl_hello_free(fssl_hello *h);

@@ -248,7 +248,7 @@ static int strong_enough(const SSL *ssl, OCSP_BASICRESP *basic, STACK_OF(X509) *
            of_cert >= need;
 }
 
-/* Ignores what the policy ignores, as verify_cb of cgo_helpers.c does. */
+/* Ignores what the policy ignores, as fssl_verify_cb of cgo_helpers.c does. */
 static int responder_cb(int ok, X509_STORE_CTX *store)
 {
     const fssl_conn *c = SSL_get_app_data((SSL *)X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
