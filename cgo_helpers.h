@@ -110,22 +110,6 @@ enum {
     FSSL_OCSP_SKEW = 300,         /* seconds that the clock of an OCSP responder may differ */
     FSSL_OCSP_MAX_AGE = 86400,    /* seconds that an OCSP response without nextUpdate is accepted */
     FSSL_MAX_IDENTITIES = 16,     /* certificates of one context */
-    FSSL_MAX_SESSION_DATA = 256 << 10, /* bytes of our own data in a session: an OCSP response, and a certificate message of OpenSSL's bound */
-    FSSL_MAX_SESSIONS = 4,        /* sessions of a connection that wait for Go; servers give one or two after a handshake */
-    FSSL_MAX_TICKET = 16 << 10,   /* bytes of a ticket that a client keeps: OpenSSL 1.1.1 accepts no longer message (SSL3_RT_MAX_PLAIN_LENGTH) */
-    FSSL_SESSION_DAYS = 7,        /* a client offers a session for at most a week (RFC 8446 section 4.6.1), and its chain of resumptions ends a week after the full handshake */
-    FSSL_BINDING = 96,            /* bytes of a client's binding: three digests of 32 bytes, as in sessions.go */
-    FSSL_MAX_SESSION = 384 << 10, /* bytes of a session in DER form: FSSL_MAX_SESSION_DATA, the certificate and the ticket */
-    FSSL_MAX_SESSION_CERTS = 100, /* certificates that a session carries, as OpenSSL's default depth of a chain */
-    FSSL_MAX_TICKET_KEYS = 16,    /* keys of session tickets: one encrypts, and the others decrypt older tickets */
-    FSSL_MAX_TICKET_CERTS = 8 << 10, /* bytes of a client's certificates in a ticket: OpenSSL 3.0 accepts a ticket of at most 16 KiB (SSL3_RT_MAX_PLAIN_LENGTH) */
-    FSSL_MAX_OFFERED = 4,         /* stored sessions that are offered to a handshake, and sessions whose client certificates are verified again in it; clients send one or two */
-    FSSL_MAX_CACHED_CERTS = 512,  /* parsed certificates of clients that a context with ResumeClientCert keeps, some KB each */
-    FSSL_MAX_CACHED_CERT = 8 << 10, /* bytes of such a certificate in DER form, so that it fits into a ticket */
-    FSSL_MAX_GIVEN = 16,          /* stored sessions that a client is given in a handshake, as NumTickets allows */
-    FSSL_SESSION_LIFE = 7200,     /* seconds in which a session can be resumed, as OpenSSL's default */
-    FSSL_SESSION_SKEW = 300,      /* seconds that the clocks of servers that share keys may differ */
-    FSSL_MAX_PROOF_AGE = 86400,   /* seconds after which a client has to prove its key again */
     FSSL_MAX_KEYS = 4096,         /* bytes of the key log that wait for Go, which takes them after each read; a handshake produces up to 1,000 */
     FSSL_MAX_ROUNDS = 16,         /* renegotiations that a server may request from a client: each costs as much as a handshake */
     FSSL_MAX_ANSWERS = 256 << 10  /* held bytes that answer the peer after the handshake: key updates, rejected renegotiations */
@@ -338,66 +322,9 @@ typedef struct fssl_ocsp {
 } fssl_ocsp;
 
 typedef struct fssl_staple fssl_staple;
-typedef struct fssl_ticket_keys fssl_ticket_keys;
-typedef struct fssl_certs_cache fssl_certs_cache;
+typedef struct fssl_conn fssl_conn;
 
-/* The results of fssl_conn_offer. */
-typedef enum fssl_offer {
-    FSSL_OFFERED,
-    FSSL_SESSION_MALFORMED,  /* not a session of fssl_conn_take_session, or memory is short */
-    FSSL_SESSION_CIPHER,     /* the connection does not offer the cipher suite */
-    FSSL_SESSION_REFUSED,    /* the policy rejects the certificates: see the verdict */
-    FSSL_SESSION_OCSP,       /* the policy rejects the OCSP response */
-    FSSL_SESSION_NOT_TAKEN   /* OpenSSL rejects the session, or memory is short */
-} fssl_offer;
-
-/* cgo_session.c: a session that is to be resumed, and the verdict on its certificates. */
-typedef struct fssl_resume {
-    SSL_SESSION *session;
-    STACK_OF(X509) *sent;        /* the certificates that the peer sent in the full handshake */
-    STACK_OF(X509) *built;       /* the chain that OpenSSL built of them; may be NULL */
-    const unsigned char *ocsp;   /* the stapled response of the full handshake; it belongs to session */
-    size_t ocsp_len;
-    int64_t proved;              /* client: the time of the full handshake, in seconds since 1970 */
-    fssl_verdict verdict;
-    fssl_ocsp checked;           /* the check of ocsp */
-} fssl_resume;
-
-/* The properties of a session. */
-typedef struct fssl_session_facts {
-    int version;
-    int64_t proved, made, expires; /* seconds since 1970; proved is the time of the full handshake, in which the server has proved its key */
-    unsigned char binding[FSSL_BINDING];
-} fssl_session_facts;
-
-/* A session that is stored outside of OpenSSL, sealed with the ticket keys. */
-typedef struct fssl_stored {
-    unsigned char id[SSL_MAX_SSL_SESSION_ID_LENGTH];
-    size_t id_len;
-    unsigned char *data;
-    size_t len;
-    int64_t expires; /* seconds since 1970; only of sessions that are given */
-} fssl_stored;
-
-/* cgo_stored.c: the stored sessions of a server's connection. */
-typedef struct fssl_store {
-    fssl_stored offered[FSSL_MAX_OFFERED]; /* what the client may resume */
-    fssl_stored given[FSSL_MAX_GIVEN];     /* what the client has been given and Go has not taken */
-    int n_offered, n_given;
-} fssl_store;
-
-/* Why a server has not resumed a session: the constants of NotResumed in Go, in the same order. */
-typedef enum fssl_not_resumed {
-    FSSL_RESUMABLE,      /* nothing is known */
-    FSSL_UNKNOWN_KEY,    /* nothing could be decrypted */
-    FSSL_NOT_STORED,     /* the stored session was not offered */
-    FSSL_EXPIRED,
-    FSSL_OTHER_CONTEXT,  /* of a context with other certificates or other rules about clients */
-    FSSL_SUITE_DISABLED, /* the context does not allow the cipher suite */
-    FSSL_PROOF_OLD,      /* the client has to prove its key again */
-    FSSL_CLIENT_INVALID, /* the policy does not accept the client's certificates now */
-    FSSL_OTHER_REASON
-} fssl_not_resumed;
+#include "cgo_session.h"
 
 /* cgo_identity.c: the server's request for a certificate, and the answer. A client sets it. */
 typedef struct fssl_cert_request {
@@ -413,26 +340,11 @@ typedef struct fssl_keys {
     int lost;    /* a line did not fit, or there was no memory */
 } fssl_keys;
 
-/* cgo_session.c: the sessions of a client. */
-typedef struct fssl_client_sessions {
-    SSL_SESSION *list[FSSL_MAX_SESSIONS]; /* what the server has given and Go has not taken, oldest first */
-    int n;
-    int64_t proved; /* the time of the full handshake from which they stem, in seconds since 1970 */
-} fssl_client_sessions;
-
-/* cgo_ticket.c: what decides on the sessions of a server. */
-typedef struct fssl_server_sessions {
-    X509 *leaf;    /* a reference to the client's own certificate, if fssl_pack_client has taken it out of the session; otherwise NULL */
-    int n_judged;  /* sessions of this ClientHello whose client certificates have been verified again */
-    int no_ticket; /* the certificates of the client do not fit into a ticket */
-    fssl_not_resumed not_resumed; /* the reason, if the last session that the client asked for is not resumed */
-} fssl_server_sessions;
-
 /*
  * A connection. The fields that are used for each record come first, so that they share few cache lines: those up to
  * wire, and verdict.unproved. The parts after them are used only in a handshake, or by a question about the connection.
  */
-typedef struct fssl_conn {
+struct fssl_conn {
     SSL *ssl;
     int handshaken, reading, more;
     int records_only; /* TLS 1.3 after the handshake: there will be no further handshake */
@@ -457,7 +369,7 @@ typedef struct fssl_conn {
     fssl_store *store;   /* cgo_stored.c: the stored sessions of a server, or NULL */
     fssl_client_sessions client_sessions;
     fssl_server_sessions server_sessions;
-} fssl_conn;
+};
 
 /* The properties of a connection, as far as they are known. The strings belong to the SSL. */
 typedef struct fssl_facts {
@@ -536,24 +448,6 @@ unsigned char *fssl_staple_request(fssl_staple *s, size_t *len, int *unknown, fs
 const char *fssl_staple_responders(fssl_staple *s);
 void fssl_ctx_check_ocsp(SSL_CTX *ctx, int require);
 
-/* session.go, cgo_ticket.c */
-fssl_ticket_keys *fssl_ticket_keys_new(fssl_errors *errs);
-void fssl_ticket_keys_free(fssl_ticket_keys *k);
-void fssl_ticket_keys_set(fssl_ticket_keys *k, const unsigned char *keys, size_t n);
-int fssl_ctx_cached_certs(SSL_CTX *ctx);
-void fssl_ticket_keys_age(fssl_ticket_keys *k, int64_t seconds);
-int fssl_ticket_keys_count(fssl_ticket_keys *k);
-int fssl_ctx_use_ticket_keys(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *lib, int clients, fssl_errors *errs);
-void fssl_ctx_store_sessions(SSL_CTX *ctx);
-int fssl_conn_offer_stored(fssl_conn *c, const unsigned char *id, size_t id_len, const unsigned char *data, size_t len);
-void fssl_conn_forget_stored(fssl_conn *c);
-int fssl_ctx_bind_sessions(SSL_CTX *ctx, const unsigned char *context, size_t len, fssl_errors *errs);
-/* sessions.go, cgo_session.c */
-void fssl_ctx_collect_sessions(SSL_CTX *ctx);
-int fssl_conn_take_session(fssl_conn *c, unsigned char **der, int *len, fssl_session_facts *facts, const unsigned char *binding);
-int fssl_session_read(fssl_session_facts *facts, const unsigned char *der, size_t len);
-fssl_offer fssl_conn_offer(fssl_conn *c, const unsigned char *der, size_t len, fssl_errors *errs);
-
 /* keylog.go */
 void fssl_ctx_log_keys(SSL_CTX *ctx);
 size_t fssl_conn_take_keys(fssl_conn *c, unsigned char *buf, size_t cap);
@@ -621,82 +515,6 @@ void fssl_hello_refuse(fssl_conn *c, int alert);
 void fssl_hello_give(fssl_conn *to, fssl_conn *from);
 void fssl_hello_too_long(fssl_conn *c);
 
-/* evp.go. docs/direct-cipher.md describes the format of sealed records. */
-enum {
-    FSSL_SEALED_KEY = 32,
-    FSSL_SEALED_SALT = 32,
-    FSSL_SEALED_NONCE = 12,
-    FSSL_SEALED_TAG = 16,
-    FSSL_SEALED_HEAD = 3,            /* type and length of a record */
-    FSSL_SEALED_OVERHEAD = 3 + 16,
-    FSSL_SEALED_RECORD = 16384,      /* plaintext of the longest record */
-    FSSL_SEALED_KEY_RECORDS = 1 << 20, /* records for which one key is used */
-    FSSL_MAX_CIPHER_NAME = 32,       /* bytes of the name of a cipher, with the final zero */
-    FSSL_MAX_SEALED_HEADER = 48 + 31, /* bytes of the header of a sealed stream: its fields, and the name of the cipher */
-    FSSL_MAX_PASSPHRASE = 1024,      /* bytes */
-    FSSL_SCRYPT_R = 8
-};
-
-/* The types of sealed records, and the roles of their senders. */
-enum { FSSL_SEALED_DATA = 0, FSSL_SEALED_BEGIN = 1, FSSL_SEALED_JOIN = 2, FSSL_SEALED_END = 3 };
-enum { FSSL_SEALED_CLIENT = 1, FSSL_SEALED_SERVER = 2 };
-
-/* The reasons why a cipher is refused. */
-enum {
-    FSSL_CIPHER_FITS,
-    FSSL_CIPHER_UNKNOWN,
-    FSSL_CIPHER_NOT_AEAD,    /* CipherSealed needs an AEAD */
-    FSSL_CIPHER_OTHER_NONCE, /* an AEAD, but not with a nonce of 12 bytes and a tag of 16 */
-    FSSL_CIPHER_IS_AEAD,     /* CipherEnc cannot use an AEAD */
-    FSSL_CIPHER_NO_STREAM,   /* CipherEnc cannot use XTS, SIV and key wrap */
-    FSSL_CIPHER_CTS,         /* CipherEnc cannot use ciphertext stealing */
-    FSSL_CIPHER_FORGED,      /* it does not authenticate everything, or its records are not independent */
-    FSSL_CIPHER_NO_MEMORY,
-    FSSL_CIPHER_BROKEN       /* it does not work */
-};
-
-/* One direction of a direct cipher. */
-typedef struct fssl_flow {
-    EVP_CIPHER_CTX *ctx;
-    EVP_CIPHER_CTX *keyed_ctx; /* GCM-SIV: each record uses a copy of it; otherwise NULL */
-    uint64_t n; /* records so far */
-    int encrypt, keyed;
-    int sender; /* FSSL_SEALED_CLIENT or FSSL_SEALED_SERVER */
-    int joined; /* the keys depend on the salts of both sides */
-    unsigned char iv[FSSL_SEALED_NONCE];
-    size_t header_len;
-    unsigned char header[FSSL_MAX_SEALED_HEADER];
-} fssl_flow;
-
-/* A direct cipher. It is wiped before it is freed. */
-typedef struct fssl_cipher {
-    fssl_status status;     /* results of the last call */
-    int type;               /* FSSL_UNFORMED: of the record */
-    size_t out_len, in_len;
-    fssl_flow out, in;
-    const EVP_CIPHER *cipher; /* our reference */
-    int sealed, mode, key_len, iv_len, block; /* mode is one of EVP_CIPH_*_MODE */
-    char name[FSSL_MAX_CIPHER_NAME];
-    unsigned char key[FSSL_SEALED_KEY];        /* CipherSealed: the static key */
-    unsigned char secret[FSSL_MAX_PASSPHRASE]; /* the passphrase; CipherEnc without one: key and IV */
-    size_t secret_len;
-    unsigned char salts[2 * FSSL_SEALED_SALT]; /* the client's, the server's */
-    fssl_errors *errs;                         /* of the call that failed, or NULL */
-} fssl_cipher;
-
-fssl_cipher *fssl_cipher_new(int *refusal, const char *name, int sealed, int client, fssl_errors *errs);
-void fssl_cipher_free(fssl_cipher *c);
-int fssl_random(unsigned char *buf, size_t len, fssl_errors *errs);
-void fssl_cipher_set_secret(fssl_cipher *c, const unsigned char *secret, size_t len);
-int fssl_stretch(const fssl_cipher *c, unsigned char *key, size_t len, const char *digest, unsigned cost, const unsigned char *salt, size_t salt_len,
-                 fssl_errors *errs);
-void fssl_cipher_header(fssl_cipher *c, int outgoing, const unsigned char *header, size_t len, const unsigned char *salt);
-void fssl_seal(uintptr_t cipher, unsigned char *wire, size_t cap, const unsigned char *plain, size_t len, int type);
-void fssl_open(uintptr_t cipher, unsigned char *plain, size_t cap, const unsigned char *wire, size_t len);
-void fssl_enc_start(fssl_cipher *c, int encrypt, const unsigned char *key, const unsigned char *iv);
-void fssl_enc_update(uintptr_t cipher, int encrypt, unsigned char *out, const unsigned char *in, size_t len);
-void fssl_enc_final(fssl_cipher *c, int encrypt, unsigned char *out);
-
 /* cgo_provider.c, which needs OpenSSL 3.0; with 1.1.1 these functions report failure or nothing. */
 #ifdef FSSL_OPENSSL_111
 static inline int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
@@ -720,5 +538,7 @@ int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, int identity, const ch
 char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity);
 int fssl_conn_served(const fssl_conn *c, fssl_served *list);
 #endif
+
+#include "cgo_evp.h"
 
 #endif

@@ -25,7 +25,7 @@ var cgoFiles = []string{"bio.go", "cgo.go", "crl.go", "ctx.go", "dh.go", "evp.go
 
 // cFiles are the C files of the root package. bench has C of its own.
 var cFiles = []string{
-	"cgo_certs.c", "cgo_conf.c", "cgo_conn.c", "cgo_crl.c", "cgo_ctx.c", "cgo_errors.c", "cgo_evp.c", "cgo_hello.c", "cgo_helpers.c", "cgo_helpers.h", "cgo_identity.c", "cgo_internal.h", "cgo_keylog.c", "cgo_ocsp.c", "cgo_peer.c", "cgo_pem.c", "cgo_provider.c", "cgo_session.c", "cgo_staple.c", "cgo_stored.c", "cgo_ticket.c", "cgo_ticketkeys.c",
+	"cgo_certs.c", "cgo_conf.c", "cgo_conn.c", "cgo_crl.c", "cgo_ctx.c", "cgo_errors.c", "cgo_evp.c", "cgo_evp.h", "cgo_hello.c", "cgo_helpers.c", "cgo_helpers.h", "cgo_identity.c", "cgo_internal.h", "cgo_keylog.c", "cgo_ocsp.c", "cgo_peer.c", "cgo_pem.c", "cgo_provider.c", "cgo_session.c", "cgo_session.h", "cgo_staple.c", "cgo_stored.c", "cgo_ticket.c", "cgo_ticketkeys.c",
 }
 
 // testPackages may be imported only by tests. Three of them contain C, since a test file
