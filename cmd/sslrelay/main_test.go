@@ -266,6 +266,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ticket.key"), testkit.Bytes(80, 1), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "users"), []byte("user3 mailserver3.domain.de:143\n"), 0o600))
+	local := strings.NewReplacer("/etc/sslrelay/", dir+"/", "/var/log/sslrelay/", dir+"/")
 	snippets := 0
 	for i, part := range strings.Split(string(doc), "```") {
 		language, text, _ := strings.Cut(part, "\n")
@@ -273,7 +274,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 			continue
 		}
 		snippets++
-		config := testkit.TempFile(t, "relay.toml", []byte(strings.ReplaceAll(text, "/etc/sslrelay/", dir+"/")))
+		config := testkit.TempFile(t, "relay.toml", []byte(local.Replace(text)))
 		out, err := exec.Command(program, "-check", "-config", config).CombinedOutput()
 		require.NoError(t, err, "%s\n%s", text, out)
 	}
@@ -281,7 +282,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 	flags := regexp.MustCompile("(?m)^    sslrelay (.*)$").FindAllStringSubmatch(string(doc), -1)
 	require.NotEmpty(t, flags)
 	for _, m := range flags {
-		args := strings.Fields(strings.ReplaceAll(m[1], "/etc/sslrelay/", dir+"/"))
+		args := strings.Fields(local.Replace(m[1]))
 		if strings.Contains(m[1], "-config") {
 			continue
 		}
