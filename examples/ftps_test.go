@@ -30,6 +30,7 @@ listen_port=%s
 background=NO
 run_as_launching_user=YES
 seccomp_sandbox=NO
+secure_chroot_dir=%s
 anonymous_enable=YES
 local_enable=NO
 no_anon_password=YES
@@ -44,7 +45,7 @@ require_ssl_reuse=YES
 ssl_ciphers=HIGH
 rsa_cert_file=%s
 rsa_private_key_file=%s
-`, port, root, crt, key))
+`, port, t.TempDir(), root, crt, key))
 	server := peers.Start(t, peers.FindDaemon(t, "vsftpd", "vsftpd"), conf)
 	server.AwaitPort(port)
 	return port

@@ -13,7 +13,8 @@
 #	peers     the programs that interop/live talks to: nginx, HAProxy, stunnel, NSS,
 #	          Java, Node, Python, sslscan, testssl.sh and Chromium
 #	proxies   tinyproxy and microsocks, the proxies of the tests of sslhttp
-#	ftp       vsftpd and proftpd, for the test of examples/ftpsclient
+#	ftp       vsftpd and proftpd, for the test of examples/ftpsclient. Debian installs
+#	          only one FTP server, so vsftpd goes to /usr/local/sbin
 #	pebble    the ACME CA of the tests of examples/acme
 #	redis     redis-server, for the tests of adapters/redis
 #	tshark    tshark, which decrypts a recorded connection with a key log
@@ -87,9 +88,12 @@ look() {
 			;;
 		mandoc) have mandoc || lacks mandoc mandoc ;;
 		ftp)
-			[ -x /usr/sbin/vsftpd ] || have vsftpd || lacks vsftpd vsftpd
-			{ [ -x /usr/sbin/proftpd ] || have proftpd; } && [ -f /usr/lib/proftpd/mod_tls.so ] ||
+			if { [ -x /usr/sbin/proftpd ] || have proftpd; } && [ -f /usr/lib/proftpd/mod_tls.so ]; then
+				[ -x /usr/sbin/vsftpd ] || have vsftpd || lacks vsftpd libwrap0
+			else # its package removes that of vsftpd
 				lacks 'proftpd with TLS' proftpd-core proftpd-mod-crypto
+				[ -x /usr/local/sbin/vsftpd ] || lacks vsftpd libwrap0
+			fi
 			;;
 		pebble) have pebble && have pebble-challtestsrv || lacks pebble pebble ;;
 		redis) have redis-server || lacks redis-server redis-server ;;
@@ -133,6 +137,13 @@ apt-get -qq update && apt-get -qq install -y --no-install-recommends $packages <
 	echo "deps: apt-get could not install $packages." >&2
 	exit 1
 }
+case $packages in
+*libwrap0*) # of vsftpd, which excludes proftpd as a package
+	dir=$(mktemp -d)
+	(cd "$dir" && apt-get -qq download vsftpd && dpkg -x vsftpd_*.deb . && install usr/sbin/vsftpd /usr/local/sbin/)
+	rm -rf "$dir"
+	;;
+esac
 look "$@"
 if [ -n "$missing" ]; then
 	echo "deps: still missing after apt-get install: $missing." >&2
