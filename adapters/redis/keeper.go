@@ -115,6 +115,9 @@ func NewKeeper(o Options) (*Keeper, error) {
 func (k *Keeper) TicketKeys(scope string) (*sslfilter.TicketKeys, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.closed {
+		return nil, errors.New("sslredis: the Keeper is closed")
+	}
 	if keys := k.scopes[scope]; keys != nil {
 		return keys, nil
 	}
@@ -214,17 +217,33 @@ func (k *Keeper) run(ctx context.Context, failed bool) {
 	pauses := pauses{most: k.Epoch / polls, retry: minRetry}
 	for {
 		pause := pauses.next(failed)
-		pause = pause/2 + mathrand.N(pause) // so that the servers do not ask at the same time
-		if next := k.Epoch - time.Duration(k.now().UnixNano())%k.Epoch; next < pause {
-			pause = next // the next epoch begins
+		if !k.sleep(ctx, pause/2+mathrand.N(pause)) { // the servers do not ask at the same time
+			return
 		}
-		timer := time.NewTimer(pause)
+		failed = k.step(ctx) != nil
+	}
+}
+
+// sleep waits for a pause, and reports whether it is over before ctx ends. If an epoch
+// begins meanwhile, it changes the ticket keys, which have been known for some time: if all
+// servers asked Redis at that moment, they would all ask at once.
+func (k *Keeper) sleep(ctx context.Context, pause time.Duration) bool {
+	poll := time.NewTimer(pause)
+	defer poll.Stop()
+	for {
+		epoch := time.NewTimer(k.Epoch - time.Duration(k.now().UnixNano())%k.Epoch)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-			failed = k.step(ctx) != nil
+			epoch.Stop()
+			return false
+		case <-poll.C:
+			epoch.Stop()
+			return true
+		case <-epoch.C:
+			if err := k.applyAll(k.epoch()); err != nil {
+				k.count.errors.Add(1)
+				k.OnError(err)
+			}
 		}
 	}
 }
@@ -348,7 +367,7 @@ func (k *Keeper) learn(s slot, value []byte) error {
 		if len(known.list) > 0 {
 			k.count.differed.Add(1)
 		}
-		known.list = slices.Insert(known.list, 0, own)
+		known.list = slices.Insert(slices.Grow(known.list, maxVariants+1), 0, own) // never moved: a copy would stay
 		if len(known.list) > maxVariants {
 			clear(known.list[maxVariants][:])
 			known.list = known.list[:maxVariants]
@@ -432,7 +451,7 @@ func forget(known map[int64]*variants, epoch int64) {
 
 // apply sets the ticket keys of a scope. k.mu is held.
 func (k *Keeper) apply(now int64, scope string) error {
-	var list [][ticketKeySize]byte
+	list := make([][ticketKeySize]byte, 0, (k.past+2)*int64(len(k.Secret.list))*(maxVariants+1)) // never moved: a copy would stay
 	add := func(m *master) error {
 		key, err := m.ticketKey(scope)
 		list = append(list, key)
@@ -452,6 +471,7 @@ func (k *Keeper) apply(now int64, scope string) error {
 		}
 	}
 	if err != nil {
+		clear(list)
 		return err
 	}
 	if len(list) > maxTicketKeys {

@@ -432,6 +432,24 @@ func TestKeeperLies(t *testing.T) {
 
 // A started Keeper asks by itself, and Close ends that. A Redis that hangs delays
 // neither for long.
+// When an epoch begins, the keys change without a question to Redis, so that not all
+// servers ask at that moment.
+func TestKeeperAsksNothingWhenAnEpochBegins(t *testing.T) {
+	s := start(t)
+	o := options(t, s.addr())
+	shift := time.Until(time.Now().Truncate(time.Hour).Add(time.Hour)) - 300*time.Millisecond
+	o.SetClock(func() time.Time { return time.Now().Add(shift) })
+	keeper, err := sslredis.NewKeeper(o)
+	require.NoError(t, err)
+	defer keeper.Close()
+	_, err = keeper.TicketKeys("")
+	require.NoError(t, err)
+	require.NoError(t, keeper.Start(patient(t)))
+	before := keeper.Stats().Changes
+	testkit.Eventually(t, func() bool { return keeper.Stats().Changes > before }, "the keys do not change")
+	require.Equal(t, int64(1), keeper.Stats().Polls)
+}
+
 func TestKeeperStart(t *testing.T) {
 	s := start(t)
 	o := options(t, s.addr())
@@ -446,6 +464,10 @@ func TestKeeperStart(t *testing.T) {
 	require.NoError(t, keeper.Close())
 	require.NoError(t, keeper.Close())
 	require.Error(t, keeper.Start(patient(t)))
+	for _, scope := range []string{"", "another"} {
+		_, err = keeper.TicketKeys(scope)
+		require.ErrorContains(t, err, "closed")
+	}
 
 	told := make(chan error, 100)
 	o = options(t, "127.0.0.1:"+silent(t))

@@ -62,6 +62,11 @@ func ReadSecret(file string) (*Secret, error) {
 	}
 	defer clear(text)
 	var keys [][]byte
+	defer func() { // also after an error
+		for _, key := range keys {
+			clear(key)
+		}
+	}()
 	for line := range bytes.Lines(text) {
 		if line = bytes.TrimSpace(line); len(line) == 0 || line[0] == '#' {
 			continue
@@ -94,11 +99,16 @@ func readPrivate(file string) ([]byte, error) {
 	if err := private.Check(info, private.Allow{Root: true}); err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err == nil && len(text) > maxSecretFile {
-		err = fmt.Errorf("more than %d bytes", maxSecretFile)
+	text := make([]byte, maxSecretFile+1) // does not grow: copies would stay
+	n, err := io.ReadFull(f, text)
+	if err == nil {
+		clear(text)
+		return nil, fmt.Errorf("more than %d bytes", maxSecretFile)
 	}
-	return text, err
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return text[:n], err
 }
 
 // NewSecret makes a Secret of one or two secrets with 32 random bytes each. The first one

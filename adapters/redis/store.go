@@ -28,6 +28,9 @@ const (
 	// shortWait is the shortest wait whose timeout counts as a failure of Redis. A call
 	// whose context has less time left came late.
 	shortWait = 20 * time.Millisecond
+	// maxSkew bounds how far the clocks of two servers are apart. A session that has expired
+	// for less time is only missing.
+	maxSkew = 5 * time.Minute
 	// expirySize is the size of the expiry, in seconds since 1970, which precedes the data.
 	expirySize = 8
 )
@@ -60,7 +63,7 @@ type StoreStats struct {
 	Stores      int64 // sessions that were stored
 	Deletes     int64 // sessions that were deleted
 	Errors      int64 // calls that failed, and the next two
-	Rejected    int64 // values that were not sealed for their name, or had expired
+	Rejected    int64 // values that were not sealed for their name, or had expired for over 5 minutes
 	Unavailable int64 // calls that were not made, because Redis did not answer before
 	Interrupted int64 // how often Redis was given up for a pause
 }
@@ -109,7 +112,7 @@ func (s *Store) Load(ctx context.Context, id []byte) (data []byte, err error) {
 			s.count.rejected.Add(1)
 			return nil, s.fail(err)
 		}
-		if len(data) == 0 { // deleted
+		if len(data) == 0 {
 			return nil, nil
 		}
 		s.count.found.Add(1)
@@ -120,7 +123,7 @@ func (s *Store) Load(ctx context.Context, id []byte) (data []byte, err error) {
 
 var errExpired = errors.New("sslredis: Redis has a session that has expired")
 
-// unpack opens a value.
+// unpack opens a value. It returns no data for a session that was deleted or has just expired.
 func (s *Store) unpack(own *secret, name string, value []byte) ([]byte, error) {
 	if len(value) > MaxSession+expirySize+sealOverhead {
 		return nil, fmt.Errorf("sslredis: Redis has a value of %d bytes in place of a session", len(value))
@@ -132,8 +135,10 @@ func (s *Store) unpack(own *secret, name string, value []byte) ([]byte, error) {
 	if len(plain) < expirySize {
 		return nil, errSealed
 	}
-	if expires := time.Unix(int64(binary.BigEndian.Uint64(plain)), 0); !s.now().Before(expires) {
+	if late := s.now().Sub(time.Unix(int64(binary.BigEndian.Uint64(plain)), 0)); late >= maxSkew {
 		return nil, errExpired
+	} else if late >= 0 {
+		return nil, nil
 	}
 	return plain[expirySize:], nil
 }

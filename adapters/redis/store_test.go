@@ -129,6 +129,12 @@ func TestStoreLies(t *testing.T) {
 		got, err := store.Load(ctx, id)
 		require.NoError(t, err)
 		require.Equal(t, data, got)
+		rejected := store.Stats().Rejected
+		now.set(hence(time.Hour + time.Minute)) // a clock may be ahead
+		got, err = store.Load(ctx, id)
+		require.NoError(t, err)
+		require.Nil(t, got)
+		require.Equal(t, rejected, store.Stats().Rejected)
 		now.set(hence(2 * time.Hour))
 		_, err = store.Load(ctx, id)
 		require.ErrorContains(t, err, "expired")

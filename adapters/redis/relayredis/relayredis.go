@@ -53,6 +53,12 @@ func Open(c *config.Sessions, log *slog.Logger) (relay.Sessions, error) {
 		}
 	}
 	s := &sessions{name: strings.Join(o.Addrs, ", ")}
+	opened := false
+	defer func() {
+		if !opened {
+			s.free()
+		}
+	}()
 	switch {
 	case tls:
 		if s.tls, err = sslfilter.NewCtx(sslfilter.Options{Client: true, CACrt: c.RedisCACrt}); err != nil {
@@ -73,6 +79,7 @@ func Open(c *config.Sessions, log *slog.Logger) (relay.Sessions, error) {
 	if err != nil {
 		return nil, wrong("sessions", err)
 	}
+	opened = true
 	return s, nil
 }
 
@@ -150,7 +157,15 @@ func (s *sessions) Counters() map[string]expvar.Var {
 }
 
 func (s *sessions) Close() error {
-	err := errors.Join(s.Keeper.Close(), s.client.Close())
+	s.Keeper.Close()
+	return s.free()
+}
+
+// free closes what Open has made besides the Keeper.
+func (s *sessions) free() (err error) {
+	if s.client != nil {
+		err = s.client.Close()
+	}
 	if s.tls != nil {
 		s.tls.Close()
 	}
