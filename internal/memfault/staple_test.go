@@ -55,6 +55,7 @@ func TestStaple(t *testing.T) {
 					starved(err)
 					return
 				}
+				o := o // the garbage collector frees the Staple, so nothing may keep it
 				o.Staple = staple
 				ctx, err := sslfilter.NewCtx(o)
 				if err != nil {
