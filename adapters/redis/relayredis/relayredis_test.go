@@ -237,7 +237,7 @@ func TestCheck(t *testing.T) {
 	require.Contains(t, out, "stored in 127.0.0.1:1, sealed with "+file)
 	for sessions, want := range map[string]string{
 		fmt.Sprintf("redis = \"redis://h\"\nsecret-file = %q\n", file+"x"):                                      "sessions.secret-file: secret file",
-		fmt.Sprintf("redis = \"redis://h\"\nsecret-file = %q\n", open):                                          "its mode is 0644",
+		fmt.Sprintf("redis = \"redis://h\"\nsecret-file = %q\n", open):                                          "mode 0644",
 		fmt.Sprintf("redis = \"http://hunter2@h\"\nsecret-file = %q\n", file):                                   "sessions.redis: address of Redis: want redis://",
 		fmt.Sprintf("redis = \"redis://h\"\nredis-cacrt = \"x\"\nsecret-file = %q\n", file):                     "sessions.redis-cacrt: sessions.redis is an address without TLS",
 		fmt.Sprintf("redis = \"rediss://h\"\nredis-cacrt = \"/none\"\nsecret-file = %q\n", file):                "sessions.redis-cacrt: ",
