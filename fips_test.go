@@ -226,12 +226,11 @@ func TestFIPSRefusesWhatCannotWork(t *testing.T) {
 		{"CHACHA20 alone in TLS 1.2, client", testkit.Client(testkit.TLS12), testkit.Cipher("ECDHE+CHACHA20"), "Cipher", "", "ECDHE+CHACHA20"},
 		{"X25519 alone, server", testkit.Server(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
 		{"X25519 alone, client", testkit.Client(), func(o *sslfilter.Options) { o.Groups = "X25519" }, "Groups", "", "X25519"},
-		{"X25519 alone in Conf, server", testkit.Server(), func(o *sslfilter.Options) { o.Conf = []sslfilter.ConfCommand{{Name: "Groups", Value: "X25519"}} }, "Conf", "", "X25519"},
-		{"X25519 alone in Conf, client", testkit.Client(), func(o *sslfilter.Options) { o.Conf = []sslfilter.ConfCommand{{Name: "Groups", Value: "X25519"}} }, "Conf", "", "X25519"},
+		{"X25519 alone in Conf, server", testkit.Server(), func(o *sslfilter.Options) { o.Conf = []sslfilter.ConfCommand{{Name: "Groups", Value: "X25519"}} }, "Conf[0] Groups", "", "X25519"},
+		{"X25519 alone in Conf, client", testkit.Client(), func(o *sslfilter.Options) { o.Conf = []sslfilter.ConfCommand{{Name: "Groups", Value: "X25519"}} }, "Conf[0] Groups", "", "X25519"},
 		{"CHACHA20 alone in Conf", testkit.Server(), func(o *sslfilter.Options) {
 			o.Conf = []sslfilter.ConfCommand{{Name: "Ciphersuites", Value: "TLS_CHACHA20_POLY1305_SHA256"}}
-		}, "Conf", "", "TLS_CHACHA20_POLY1305_SHA256"},
-		{"signatures with SHA-1 alone", testkit.Server(testkit.Cipher("DEFAULT@SECLEVEL=0"), testkit.TLS12), func(o *sslfilter.Options) { o.SignatureAlgorithms = "RSA+SHA1" }, "FIPS", "", "SignatureAlgorithms"},
+		}, "Conf[0] Ciphersuites", "", "TLS_CHACHA20_POLY1305_SHA256"},
 		{"RSA-1024 in Identities, server", testkit.ServerOf("server-ec", testkit.Cipher("DEFAULT@SECLEVEL=0")), also(id("server-1024")), "FIPS", "", "Identities[0].Key"},
 		{"RSA-1024 in Identities, client", testkit.Client(testkit.Cipher("DEFAULT@SECLEVEL=0"), also(id("client-ec"))), also(id("server-1024")), "FIPS", "", "Identities[1].Key"},
 		{"TLS 1.1, server", testkit.Server(), old, "FIPS", "", "(Cipher, MinVersion, MaxVersion, Key)"},

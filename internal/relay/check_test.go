@@ -68,7 +68,7 @@ func TestCheckFindsWhatIsWeak(t *testing.T) {
 		"old signatures":            {crt() + old + "signaturealgorithms = \"RSA-PSS+SHA256:rsa_pkcs1_sha1\"\n", "signaturealgorithms: signatures with a broken hash: rsa_pkcs1_sha1\n"},
 		"signatures of backends":    {crt() + "backend = \"tls:h:1\"\nbackend-cipher = \"DEFAULT@SECLEVEL=0\"\nbackend-conf = [\"SignatureAlgorithms RSA+SHA256:RSA+SHA1\"]\n", "backend-conf: signatures with a broken hash: RSA+SHA1\n"},
 		"short groups":              {crt() + old + "groups = \"P-256:P-224\"\n", "groups: groups of less than 256 bits: P-224\n"},
-		"short groups by a command": {crt() + old + "conf = [\"Groups secp224r1:X25519\"]\n", "conf: groups of less than 256 bits: secp224r1\n"},
+		"short groups by a command": {crt() + old + "conf = [\"Groups secp224r1:P-384\"]\n", "conf: groups of less than 256 bits: secp224r1\n"},
 		"CBC as it was":             {crt() + "cipher = \"ECDHE-RSA-AES128-SHA\"\nconf = [\"Options -EncryptThenMac\"]\n", "conf: Options -EncryptThenMac: padding of CBC suites is not authenticated"},
 		"CBC of TLS 1.0":            {crt() + "minversion = \"1.0\"\n" + old + "conf = [\"Options Bugs\"]\n", "conf: Options -EmptyFragments: CBC suites of TLS 1.0"},
 		"key log":                   {crt() + fmt.Sprintf("keylogfile = %q\n", t.TempDir()+"/keys"), "keylogfile: anyone who can read "},
@@ -138,7 +138,7 @@ func TestCheckAcceptsCommands(t *testing.T) {
 		"conf = [\"Options -EncryptThenMac,-EmptyFragments,Bugs\"]\ncipher = \"ECDHE+AESGCM\"",
 		`conf = ["Options AllowNoDHEKEX", "Options -AllowNoDHEKEX"]`, `conf = ["Options +AllowNoDHEKEX", "MaxProtocol TLSv1.2"]`,
 		`conf = ["SignatureAlgorithms RSA+SHA1", "signaturealgorithms RSA-PSS+SHA256:RSA+SHA256"]`,
-		`conf = ["Groups P-224", "Curves P-256:P-521:X25519"]`,
+		`conf = ["Groups P-224", "Curves P-256:P-521:P-384"]`,
 		`conf = ["CipherString DEFAULT@SECLEVEL=0", "CipherString ECDHE+AESGCM:@SECLEVEL=2"]`,
 	} {
 		if !strings.Contains(lines, "cipher") && !strings.Contains(lines, "CipherString") {
