@@ -7,8 +7,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/bench/internal/subject"
 )
 
-// settings are the flags that invert one setting that the library makes in OpenSSL,
-// or one default of OpenSSL. Their names are the arguments of "setting handshake" and
+// settings has flags, each of which reverses one setting that the library makes in
+// OpenSSL, or one default of OpenSSL. Their names are the arguments of "setting handshake" and
 // "setting message".
 var settings = map[string]int{
 	"as the library":            0,

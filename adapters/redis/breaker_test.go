@@ -10,8 +10,8 @@ import (
 	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
 )
 
-// A Keeper asks a Redis that is gone again and again, without end. The pauses become longer up
-// to a bound.
+// If Redis is gone, a Keeper keeps asking and never gives up. The pauses become longer,
+// up to a bound.
 func TestKeeperPauses(t *testing.T) {
 	const s = time.Second
 	list := sslredis.Pauses(time.Hour, slices.Repeat([]bool{true}, 1000)...)

@@ -18,7 +18,7 @@ import (
 
 func init() { redis.SetLogger(quiet{}) }
 
-// quiet is the log of go-redis, which reports each failed connection.
+// quiet discards the log messages of go-redis, which reports each failed connection.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
@@ -91,7 +91,7 @@ func clientOf(t testing.TB, o sslredis.ClientOptions) redis.UniversalClient {
 	return c
 }
 
-// secret returns a secret that consists of b.
+// secret returns a Secret with one 32-byte secret for each byte of bs, which it repeats.
 func secret(t testing.TB, bs ...byte) *sslredis.Secret {
 	t.Helper()
 	var list [][]byte

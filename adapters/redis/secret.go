@@ -22,7 +22,7 @@ import (
 const (
 	// secretSize is the size of a secret in bytes.
 	secretSize = 32
-	// maxSecrets bounds the secrets of a file: the present one, and that before or after it.
+	// maxSecrets bounds the secrets of a file: the current one, and the previous or next.
 	maxSecrets = 2
 	// maxSecretFile bounds the size of the file of the secrets, in bytes.
 	maxSecretFile = 4096
@@ -39,7 +39,7 @@ type Secret struct {
 	list []secret // the first seals, all open
 }
 
-// String says that it is a secret, and shows nothing of it.
+// String returns a fixed text that reveals nothing about the secret.
 func (s Secret) String() string { return "secret of a fleet" }
 
 // Format prints what String returns, whatever the verb is, so that no verb shows a key.
@@ -112,7 +112,7 @@ func readPrivate(file string) ([]byte, error) {
 }
 
 // NewSecret makes a Secret of one or two secrets with 32 random bytes each. The first one
-// seals, and all of them open. It clears the slices.
+// seals, and all of them open. If it succeeds, it clears the slices.
 func NewSecret(secrets ...[]byte) (*Secret, error) {
 	s := new(Secret)
 	if len(secrets) == 0 || len(secrets) > maxSecrets {
@@ -198,7 +198,7 @@ func (s *secret) seal(name string, plain []byte) ([]byte, error) {
 // errSealed is the error about a value that was not sealed for its name under the secret.
 var errSealed = errors.New("sslredis: Redis has a value that was not sealed for this name with this secret")
 
-// open returns what seal was called with.
+// open returns the plaintext of a value that seal made for this name.
 func (s *secret) open(name string, value []byte) ([]byte, error) {
 	if len(value) < sealOverhead || value[0] != sealVersion {
 		return nil, errSealed

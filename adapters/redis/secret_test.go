@@ -15,8 +15,8 @@ import (
 
 var one, two = strings.Repeat("01", 32), strings.Repeat("02", 32)
 
-// The file of "openssl rand" is read, and a wrong file is an error that does not contain
-// the secret.
+// A file that "openssl rand" has written can be read. A wrong file causes an error that
+// does not contain the secret.
 func TestSecretFile(t *testing.T) {
 	write := func(t *testing.T, text string, mode os.FileMode) string {
 		name := file(t, "secret")

@@ -14,7 +14,7 @@ struct cend {
     size_t cap;
 };
 
-/* One direction of a connection: OpenSSL's own BIO, or bytes that one end appends and the other end reads in place. */
+/* One direction of a connection with CEND_FLAT: bytes that one end appends and the other end reads in place. */
 typedef struct flat {
     unsigned char *p;
     size_t off, len, cap;
