@@ -351,11 +351,14 @@ static void put_common_names(names *names, const X509_NAME *dn)
     for (i = 0; i < X509_NAME_entry_count(dn); i++) {
         const X509_NAME_ENTRY *entry = X509_NAME_get_entry(dn, i);
         unsigned char *text = NULL;
-        int n;
+        int n = -1, nid = NID_undef, j;
 
-        if (OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry)) != NID_commonName)
+        for (j = 0; j < 2 && nid == NID_undef; j++) /* a lack of memory is not always reported */
+            nid = OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry));
+        if (nid != NID_commonName)
             continue;
-        n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(entry));
+        for (j = 0; j < 2 && n < 0; j++)
+            n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(entry));
         if (n < 0)
             put_unreadable(names, FSSL_COMMON_NAME);
         else
