@@ -271,9 +271,9 @@ static X509_CRL *parse_list(X509_CRL **into, const unsigned char **p, long len)
 }
 
 /*
- * Returns the kind of a CRL, or -1 if memory is short. Without extended CRL support, OpenSSL ignores indirect CRLs and CRLs for some reasons
- * only, and takes a delta CRL for a complete one, because get_crl_score then does not look for the delta CRL
- * indicator.
+ * Returns the kind of a CRL, or -1 if memory is short. Without extended CRL support, OpenSSL ignores indirect CRLs
+ * and CRLs for some reasons only, and takes a delta CRL for a complete one, because get_crl_score then does not look
+ * for the delta CRL indicator.
  */
 static int crl_unfit(X509_CRL *list)
 {

@@ -411,7 +411,7 @@ func (c *CipherConn) Close() error {
 }
 
 // farewell sends the end of this side's stream. It does not wait for the peer. If a key is
-// still being derived and this side has sent nothing, there is no stream to end. If it has
+// still being derived and this side has sent nothing, no end has to be sent. If it has
 // sent something, a Read is done with the cipher soon. The caller holds c.writing.
 func (c *CipherConn) farewell() {
 	limit := time.After(cipherFarewell)

@@ -61,7 +61,7 @@ const (
 	maxWait = 7 * 24 * time.Hour
 	// maxRetry bounds the pause after failures, which begins with minWait and doubles.
 	maxRetry = time.Hour
-	// maxWithout bounds the pause after failures if there is no valid response. nginx
+	// maxWithout bounds the pause after failures without a valid response. nginx
 	// waits as long.
 	maxWithout = 5 * time.Minute
 	// undated is the time for which a response without nextUpdate is accepted.
