@@ -351,13 +351,11 @@ static void put_common_names(names *names, const X509_NAME *dn)
     for (i = 0; i < X509_NAME_entry_count(dn); i++) {
         const X509_NAME_ENTRY *entry = X509_NAME_get_entry(dn, i);
         unsigned char *text = NULL;
-        int n = -1, nid = NID_undef, j;
+        int n = -1, j;
 
-        for (j = 0; j < 2 && nid == NID_undef; j++) /* a lack of memory is not always reported */
-            nid = OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry));
-        if (nid != NID_commonName)
+        if (OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry)) != NID_commonName)
             continue;
-        for (j = 0; j < 2 && n < 0; j++)
+        for (j = 0; j < 2 && n < 0; j++) /* a lack of memory is not always reported */
             n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(entry));
         if (n < 0)
             put_unreadable(names, FSSL_COMMON_NAME);
