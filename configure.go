@@ -404,7 +404,10 @@ func (s *sharedCtx) forgetSecrets() {
 	o.KeyPassphrase = nil
 	o.Identities = nil                // the slice belongs to the caller
 	o.Staple, o.TicketKeys = nil, nil // the SSL_CTX has its own references
-	for _, option := range o.fileOptions() {
-		reflect.ValueOf(o).Elem().FieldByName(option.option + "Mem").SetZero()
+	options := reflect.ValueOf(o).Elem()
+	for i := range options.NumField() {
+		if strings.HasSuffix(options.Type().Field(i).Name, "Mem") { // see fileOption
+			options.Field(i).SetZero()
+		}
 	}
 }
