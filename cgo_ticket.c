@@ -74,7 +74,7 @@ void fssl_note_refusal(SSL *ssl, fssl_not_resumed why)
         c->server_sessions.not_resumed = why;
 }
 
-/* Reports whether the session was bound to what the context binds its sessions to. */
+/* Reports whether the session id context of the session is that of the context (see fssl_ctx_bind_sessions). */
 static int of_context(const fssl_ctx_data *data, const SSL_SESSION *session)
 {
     unsigned int len;
@@ -121,9 +121,9 @@ int fssl_pack_client(fssl_conn *c, SSL_SESSION *session)
 }
 
 /*
- * Verifies the client certificates of a session again, as a handshake would now. Only what is valid now is resumed. In a
- * full handshake the client is asked again, and may have another certificate. The verdict becomes that of the connection
- * when the handshake is complete and has resumed the session (fssl_resumed): until then nothing is proved.
+ * Verifies the client certificates of a session again, as a handshake would now. If they are not valid now, the session is
+ * not resumed, and the client can show another certificate in the full handshake. The verdict becomes that of the
+ * connection when the handshake is complete and has resumed the session (fssl_resumed): until then nothing is proved.
  */
 static int judged(SSL *ssl, SSL_SESSION *session)
 {
@@ -203,8 +203,9 @@ int fssl_may_resume(SSL *ssl, SSL_SESSION *session)
 }
 
 /*
- * OpenSSL is about to make a ticket. If this fails, so does the handshake. In TLS 1.2 OpenSSL encodes the session even if
- * the ticket will be empty, and fails if the session is larger than a ticket can be, as with a large certificate.
+ * Called before OpenSSL makes a ticket. If this callback fails, so does the handshake. In TLS 1.2 OpenSSL encodes the
+ * session even if the ticket will be empty, and fails if the session is larger than a ticket can be. So a large
+ * certificate is taken out of the session even then.
  */
 static int ticket_cb(SSL *ssl, void *arg)
 {
@@ -254,8 +255,8 @@ int fssl_ctx_use_ticket_keys(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *
 }
 
 /*
- * Binds the sessions of a server to context: a session of a context with another one is not resumed. If len is 0, it
- * binds them to the certificates, as nginx does for HTTP if it asks for no client certificate.
+ * Binds the sessions of a server to the bytes of context: a session that is bound to other bytes is not resumed. If len is
+ * 0, it binds them to the certificates, as nginx does for HTTP if it asks for no client certificate.
  */
 int fssl_ctx_bind_sessions(SSL_CTX *ctx, const unsigned char *context, size_t len, fssl_errors *errs)
 {

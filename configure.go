@@ -188,7 +188,7 @@ func (c *Ctx) Client() bool { return c.options().Client }
 // RequireValidClientCert.
 func (c *Ctx) AsksClientCert() bool { return c.options().asksClient() }
 
-// StoresSessions reports whether the sessions of a server are stored outside
+// StoresSessions reports whether the program stores the sessions of a server
 // (Options.StatefulSessions).
 func (c *Ctx) StoresSessions() bool { return c.options().StatefulSessions }
 

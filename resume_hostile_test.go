@@ -28,8 +28,8 @@ func pskOf(t *testing.T, hello []byte) (extensions, last int) {
 	return extensions, at
 }
 
-// repeatTicket returns a ClientHello of TLS 1.3 that has n times the only ticket of another one, or
-// of the same.
+// repeatTicket returns hello, a ClientHello of TLS 1.3, with n copies of the only ticket of other
+// in place of its tickets. hello and other may be the same.
 func repeatTicket(t *testing.T, hello, other []byte, n int) []byte {
 	t.Helper()
 	_, at := pskOf(t, other)
@@ -90,7 +90,8 @@ func TestResumeClientCertRetry(t *testing.T) {
 	}
 }
 
-// The bound on the sessions that are verified again is that of one ClientHello.
+// The bound on the sessions that are verified again applies to each ClientHello: the tickets of the
+// first one do not count for the one after a HelloRetryRequest.
 func TestResumeClientCertManyTicketsAfterRetry(t *testing.T) {
 	keys := ticketKeys(t)
 	server := func(serial int64) *sslfilter.Ctx {
@@ -115,5 +116,5 @@ func TestResumeClientCertManyTicketsAfterRetry(t *testing.T) {
 	again := client.Outgoing(nil)
 	require.NotEmpty(t, again, "the server has sent a HelloRetryRequest")
 	_, err = f.Receive(nil, again)
-	require.ErrorContains(t, err, "binder does not verify", "the server accepts the ticket, but the first ClientHello is not that of its client")
+	require.ErrorContains(t, err, "binder does not verify", "the server accepts the ticket, but the client has sent another first ClientHello")
 }

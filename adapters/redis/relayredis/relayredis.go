@@ -1,5 +1,5 @@
 // Package relayredis lets relays on several machines share the sessions of their clients
-// through Redis: it is what [sessions] of the configuration needs.
+// through Redis. It implements the [sessions] table of their configuration.
 package relayredis
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// startTimeout bounds the first attempt to reach Redis. The relay starts without it too.
+// startTimeout bounds the first attempt to reach Redis. The relay also starts if that fails.
 const startTimeout = 2 * time.Second
 
 // sessions implements relay.Sessions.
@@ -33,9 +33,10 @@ type sessions struct {
 	name   string
 }
 
-// Open makes the sessions of a configuration. It does not connect. An error names the key.
+// Open returns the sessions that c describes. It does not connect. An error names the key
+// of the configuration.
 func Open(c *config.Sessions, log *slog.Logger) (relay.Sessions, error) {
-	redis.SetLogger(silent{}) // each failed connection; OnError reports what matters
+	redis.SetLogger(silent{}) // it would log each failed connection; OnError reports what matters
 	secret, err := sslredis.ReadSecret(c.SecretFile)
 	if err != nil {
 		return nil, wrong("sessions.secret-file", err)

@@ -39,8 +39,8 @@ func (c Clients) Parse() (AllowList, error) {
 // ErrNotAllowed is the reason why a client is not served.
 var ErrNotAllowed = errors.New("the client is not in allow-clients")
 
-// Admit returns an error if no entry fits the certificate of a client, which must be
-// valid. The names are those that OpenSSL has parsed. A malformed name fits no entry.
+// Admit returns an error if the certificate of a client, which must be valid, matches no
+// entry. The names are those that OpenSSL has parsed. A malformed name matches no entry.
 func (l AllowList) Admit(cert *sslfilter.Certificate) error {
 	keys := []string{"sha256:" + Fingerprint(cert.DER)}
 	names, err := cert.Names()

@@ -78,7 +78,7 @@ func TestClientsAdmit(t *testing.T) {
 		{"issuer:CN=alice,O=bob", alice, false},
 	} {
 		require.Equal(t, c.ok, admitted(t, c.cert, c.entry), "%s", c.entry)
-		require.Equal(t, c.ok, admitted(t, c.cert, "cn:nobody", c.entry, "dns:nobody"), "one fitting entry is enough: %s", c.entry)
+		require.Equal(t, c.ok, admitted(t, c.cert, "cn:nobody", c.entry, "dns:nobody"), "one matching entry is enough: %s", c.entry)
 	}
 	der := testkit.Cert(t, "client.crt").Raw
 	plain := fmt.Sprintf("%x", sha256.Sum256(der))

@@ -27,11 +27,11 @@ type Config struct {
 	Relays []Relay
 }
 
-// Sessions is the [sessions] table: how relays on several machines resume each other's
-// sessions of clients.
+// Sessions is the [sessions] table. With it, relays on several machines resume the TLS
+// sessions of each other's clients.
 type Sessions struct {
 	TicketKeys    string // a file
-	Redis         string // empty: the sessions of this process are its own
+	Redis         string // the address; empty without Redis
 	RedisPassword string // a source: "file:/path"
 	RedisCACrt    string
 	SecretFile    string
