@@ -320,10 +320,10 @@ func badValues(t testing.TB) []badValue {
 		{"Key of another certificate", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) { o.Key = testkit.PKI("client.key") }},
 		{"Key of another type", false, "Key", testkit.PKI("server-ec.key"), func(o *sslfilter.Options) { o.Key = testkit.PKI("server-ec.key") }},
 		{"KeyMem of another certificate", false, "KeyMem", "", func(o *sslfilter.Options) { o.KeyMem = testkit.PKIBytes(t, "client.key") }},
-		{"Key of another certificate than CrtMem", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) {
+		{"Key that does not belong to CrtMem", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) {
 			o.CrtMem, o.Key = testkit.PKIBytes(t, "server.crt"), testkit.PKI("client.key")
 		}},
-		{"Key of another certificate than Chain", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) {
+		{"Key that does not belong to Chain", false, "Key", testkit.PKI("client.key"), func(o *sslfilter.Options) {
 			o.Crt, o.Chain, o.Key = "", testkit.PKI("chain.pem"), testkit.PKI("client.key")
 		}},
 		{"Chain with a key of another certificate", false, "ChainMem", "", func(o *sslfilter.Options) {

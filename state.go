@@ -130,7 +130,7 @@ func (f *Filter) State() State {
 // package may add words.
 //
 // The line is printable ASCII without secrets. Names that the peer chooses are
-// quoted if they have other characters than letters, digits and ".:_/*-", so that
+// quoted if they have characters other than letters, digits and ".:_/*-", so that
 // each is one word, and cut if they are long.
 func (s State) String() string {
 	group := s.GroupName

@@ -41,7 +41,7 @@ func TestStateOfBothSides(t *testing.T) {
 				require.True(t, s.SecureRenegotiation)
 				require.Zero(t, s.Renegotiations)
 				require.Zero(t, s.DHBits)
-				require.False(t, s.Ticket, "a server that asks for certificates gives none")
+				require.False(t, s.Ticket, "a server that asks for certificates sends no tickets")
 				require.Positive(t, s.SessionTimeout)
 				require.Equal(t, sslfilter.FIPSEnabled(), s.FIPS)
 				require.Regexp(t, stateLine, s.String())
@@ -50,7 +50,7 @@ func TestStateOfBothSides(t *testing.T) {
 	})
 }
 
-// Each algorithm that can be forced is the one that State reports, with its number.
+// If both sides allow only one signature algorithm for the server, State reports it, with its number.
 func TestStateSignature(t *testing.T) {
 	for _, c := range []struct {
 		key, name string
@@ -71,9 +71,9 @@ func TestStateSignature(t *testing.T) {
 				if v == sslfilter.VersionTLS13 && !c.tls13 {
 					return // TLS 1.3 does not admit it
 				}
-				also := ":rsa_pkcs1_sha256" // that of the certificates
+				also := ":rsa_pkcs1_sha256" // the certificates are signed with it
 				if strings.HasPrefix(c.name, "rsa_pkcs1") {
-					also = ":ecdsa_secp256r1_sha256" // which this key cannot make
+					also = ":ecdsa_secp256r1_sha256" // this key cannot make such signatures
 				}
 				only := func(o *sslfilter.Options) { o.SignatureAlgorithms = c.name + also }
 				p := testkit.NewPair(t, testkit.ServerOf(c.key, testkit.UpTo(v), func(o *sslfilter.Options) { o.SignatureAlgorithms = c.name }), testkit.Client(only))
@@ -139,7 +139,8 @@ func TestStateKeyExchange(t *testing.T) {
 	require.Contains(t, p.Client.State().String(), " - client ticket dh-bits=3072 ")
 }
 
-// A client knows whether it was asked for a certificate, whether it has one or not.
+// The State of a client says whether the server has requested a certificate, even if the client has
+// none.
 func TestStateClientCertRequested(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, asked := range []bool{false, true} {
@@ -162,7 +163,7 @@ func TestStateClientCertRequested(t *testing.T) {
 	})
 }
 
-// A client counts the renegotiations that it follows. A server that refuses one counts none.
+// A client counts the renegotiations that it accepts.
 func TestStateRenegotiation(t *testing.T) {
 	for _, ask := range []bool{false, true} {
 		server, err := cpeer.New(testkit.PKI("server.crt"), testkit.PKI("server.key"), ask)
@@ -187,7 +188,7 @@ func TestStateRenegotiation(t *testing.T) {
 	}
 }
 
-// In a resumed session nobody signs and nobody is asked.
+// If a session is resumed, neither side signs, and no certificate of the client is requested.
 func TestStateResumed(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		config := testkit.GoClient(t, func(c *tls.Config) {
@@ -233,7 +234,7 @@ func TestStateResumedClient(t *testing.T) {
 	})
 }
 
-// A client knows the ticket of the server.
+// The State of a client says whether the server has sent a ticket.
 func TestStateTicket(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		for _, n := range []int{0, -1} {
@@ -247,8 +248,7 @@ func TestStateTicket(t *testing.T) {
 	})
 }
 
-// Before the handshake little is known, and after Close nothing. Neither has a secret or
-// fails.
+// Before the handshake State has few facts, and after Close it has none.
 func TestStateBeforeAndAfter(t *testing.T) {
 	for _, o := range []sslfilter.Options{testkit.Server(), testkit.Client()} {
 		f := testkit.Filter(t, o)
@@ -268,7 +268,7 @@ func TestStateBeforeAndAfter(t *testing.T) {
 	require.Zero(t, new(sslfilter.Filter).State())
 }
 
-// The counters have every byte of the wire, until our close_notify and that of the peer.
+// The counters include every byte on the wire, up to the close_notify of each side.
 func TestStateCountsBytes(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		testkit.Cuts(t, func(t *testing.T, cut testkit.Cut) {
@@ -299,8 +299,8 @@ func TestStateCountsBytes(t *testing.T) {
 	})
 }
 
-// The methods that return a single fact return that of State, at every moment of a
-// connection. Resumed, which a server may ask after each handshake, allocates nothing.
+// The methods that return a single fact agree with State at every moment of a connection.
+// Resumed, which a server may call after each handshake, allocates nothing.
 func TestStateSingleFacts(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		alpn := func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }
@@ -343,7 +343,7 @@ func TestStateSingleFacts(t *testing.T) {
 	})
 }
 
-// Resumed is a single question to OpenSSL, and State is all of them.
+// Resumed asks OpenSSL for one fact, and State asks for all of them.
 func BenchmarkResumed(b *testing.B) {
 	p := testkit.Connect(b, testkit.Server(), testkit.Client())
 	for name, ask := range map[string]func(){"Resumed": func() { p.Server.Resumed() }, "State": func() { p.Server.State() }} {

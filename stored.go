@@ -113,7 +113,7 @@ const (
 	NotResumedOtherContext
 	// NotResumedCipher: the Ctx does not allow the cipher suite of the session, or its
 	// security level excludes the suite. In TLS 1.3 also: the suite that this connection
-	// uses has another hash than that of the session.
+	// uses has a hash that differs from that of the session.
 	NotResumedCipher
 	// NotResumedOldProof: the client has proved its private key more than a day ago.
 	NotResumedOldProof

@@ -265,7 +265,7 @@ func TestStoredSessionsSecurityLevel(t *testing.T) {
 	}
 }
 
-// The MAC of a stored session has another key than that of a ticket with the same ticket key, so that
+// The MAC keys of a stored session and of a ticket differ, even with the same ticket key, so that
 // neither can be made from the other.
 func TestStoredSessionsAreNotTickets(t *testing.T) {
 	key := ticketKey("one")

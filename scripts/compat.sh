@@ -54,7 +54,7 @@ both() {
 		-test.skip "^($(echo ${listed:-none} | tr ' ' '|'))\$" >"$work/log" 2>&1 || { cat "$work/log"; return 1; }
 	passed=$(grep -c '^--- PASS: Test' "$work/log") || true
 	echo "$passed of $(echo "$names" | wc -l) passed, $(echo "$listed" | grep -c . || true) listed, $(grep -c '^--- SKIP: Test' "$work/log" || true) skipped"
-	# a test that is neither run nor listed has another form than the pattern above expects
+	# a test that is neither run nor listed does not have the form that the pattern above expects
 	[ $((passed + $(echo "$listed" | grep -c . || true))) = "$(echo "$names" | wc -l)" ] || { echo 'compat: the numbers do not agree.' >&2; return 1; }
 }
 

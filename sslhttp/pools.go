@@ -69,7 +69,7 @@ const (
 )
 
 // errOtherProtocol says that a new connection belongs in the other pool.
-var errOtherProtocol = errors.New("sslhttp: the server uses another protocol than before")
+var errOtherProtocol = errors.New("sslhttp: the server no longer uses the protocol that it used before")
 
 // enter returns the pools for the current Ctx of each Dialer, and counts a request
 // that leave ends.

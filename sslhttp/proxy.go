@@ -72,7 +72,7 @@ func (r *route) key() string {
 // hidden returns the request to pass to a pool. The pools keep connections by the
 // host of the URL. Therefore a request through a proxy gets a made-up host that
 // depends on the proxy. An internationalized host is replaced by its A-label: the
-// HTTP/2 of net/http converts it in another way than HTTP/1.1, and would not find the
+// HTTP/2 of net/http does not convert it as HTTP/1.1 does, and would not find the
 // connection.
 func (r *route) hidden(req *http.Request) *http.Request {
 	req = req.WithContext(context.WithValue(req.Context(), routeKey{}, r))

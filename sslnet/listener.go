@@ -222,8 +222,8 @@ func (l *Listener) Addr() net.Addr {
 // Close closes the underlying listener, ends the handshakes in progress and closes
 // the connections that Accept has not returned. It returns after that is done, but
 // does not wait for calls of HandshakeError in progress, because HandshakeError
-// may call Close. Options.ErrorHandler must not call it: it runs in the middle of
-// a handshake.
+// may call Close. Options.ErrorHandler must not call Close, because it runs in the
+// middle of a handshake.
 func (l *Listener) Close() error {
 	a := l.init()
 	a.mu.Lock()

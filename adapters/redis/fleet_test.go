@@ -215,7 +215,7 @@ func TestFleetTickets(t *testing.T) {
 	}
 }
 
-// wrongPassword makes Redis want another password than the servers have. A Redis without
+// wrongPassword makes Redis want a password that the servers do not have. A Redis without
 // one would accept any.
 func wrongPassword(s *site, o *sslredis.ClientOptions) {
 	if len(s.keeper) == 0 {

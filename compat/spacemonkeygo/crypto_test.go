@@ -303,7 +303,7 @@ func TestCiphers(t *testing.T) {
 	want := make([]byte, len(data))
 	cipher.NewCTR(block, iv).XORKeyStream(want, data)
 	if !bytes.Equal(got, want) {
-		t.Error("aes-256-ctr is another cipher than that of crypto/aes")
+		t.Error("aes-256-ctr differs from that of crypto/aes")
 	}
 	if c.KeySize() != 32 || c.IVSize() != 16 || c.BlockSize() != 1 || must[string](t)(c.ShortName()) != "AES-256-CTR" {
 		t.Errorf("sizes %d, %d, %d", c.KeySize(), c.IVSize(), c.BlockSize())
@@ -326,7 +326,7 @@ func TestCiphers(t *testing.T) {
 	got = append(got, must[[]byte](t)(sealed.EncryptFinal())...)
 	got = append(got, must[[]byte](t)(sealed.GetTag())...)
 	if !bytes.Equal(got, must[cipher.AEAD](t)(cipher.NewGCM(block)).Seal(nil, iv[:12], data, []byte("extra"))) {
-		t.Error("AES-GCM is another than that of crypto/cipher")
+		t.Error("AES-GCM differs from that of crypto/cipher")
 	}
 	if again := must[[]byte](t)(sealed.GetTag()); !bytes.Equal(again, got[len(data):]) {
 		t.Error("the second GetTag returns another tag")

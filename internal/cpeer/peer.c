@@ -69,8 +69,8 @@ static int shorten(SSL *ssl, void *arg)
 }
 
 /*
- * A TLS 1.3 server whose tickets say that they are valid for lifetime seconds. They are ids of sessions, because OpenSSL
- * cannot encrypt a session whose lifetime is 0.
+ * A TLS 1.3 server whose tickets say that they are valid for lifetime seconds. The tickets are ids of sessions, because
+ * OpenSSL cannot encrypt a session whose lifetime is 0.
  */
 cpeer *cpeer_ticket_server(const char *crt, const char *key, long lifetime)
 {

@@ -27,8 +27,7 @@ func Open(file string) (*os.File, error) {
 }
 
 // Check reports why Open would fail. It makes no file: the user who checks a
-// configuration may be another one than the user of the service, who could not open
-// that file.
+// configuration may not be the user of the service, who could then not open the file.
 func Check(file string) error {
 	file, err := path(file)
 	if err != nil {

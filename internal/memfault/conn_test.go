@@ -451,7 +451,7 @@ func (s *side) hold(t *testing.T, want, other *side) {
 		if openssl != nil && openssl.Peer != nil {
 			require.False(t, openssl.Peer.Valid || openssl.Peer.KeyProved, "a refused peer")
 			require.True(t, openssl.Peer.Exists)
-			require.True(t, len(openssl.Peer.Sent) == 0 || slices.EqualFunc(openssl.Peer.Sent, want.peer.Sent, bytes.Equal), "other certificates than were sent")
+			require.True(t, len(openssl.Peer.Sent) == 0 || slices.EqualFunc(openssl.Peer.Sent, want.peer.Sent, bytes.Equal), "not the certificates that were sent")
 		}
 	}
 }

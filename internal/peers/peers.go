@@ -191,7 +191,7 @@ func (p *Program) Wait() int {
 	return p.WaitWithin(Patience)
 }
 
-// WaitWithin is Wait with another limit than Patience.
+// WaitWithin is Wait with a limit of its own instead of Patience.
 func (p *Program) WaitWithin(patience time.Duration) int {
 	p.t.Helper()
 	select {

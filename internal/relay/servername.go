@@ -15,9 +15,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// enter makes the session one of the relay for a server name, if the name chooses the
-// relay. It returns false if there is no such relay. The present configuration
-// decides, which may be newer than the one at the session's beginning.
+// enter moves the session to the relay that serves a server name, if names choose the
+// relay. It returns false if there is no such relay. The current configuration decides;
+// it may be newer than the one with which the session began.
 func (s *session) enter(name string) bool {
 	if !s.named {
 		return true
@@ -81,9 +81,9 @@ func noRelay(e *sslfilter.ServerNameError) error {
 var errNoDefault = errors.New("the client has no server name, and no relay has default-server")
 
 // misdirected returns a status and a reason if a request must not be forwarded, because
-// its host belongs to another relay than the one that the server name has chosen. That
-// relay may require a client certificate (RFC 9110 sections 7.4 and 15.5.20). A host
-// that belongs to no relay is not rejected.
+// its host belongs to a different relay from the one that the server name has chosen.
+// The other relay may require a client certificate (RFC 9110 sections 7.4 and 15.5.20).
+// A host that belongs to no relay is not rejected.
 func (s *session) misdirected(host string) (status int, why string) {
 	if s.sections == nil {
 		return 0, ""
@@ -93,7 +93,7 @@ func (s *session) misdirected(host string) (status int, why string) {
 			return http.StatusBadRequest, "host is not ASCII"
 		}
 	}
-	name, _, _ := strings.Cut(host, ":") // the first colon, as a backend might
+	name, _, _ := strings.Cut(host, ":") // at the first colon, because a backend might do so too
 	if st := s.sections.named(name); st != nil && st.relay != s.relay {
 		return http.StatusMisdirectedRequest, "host of relay " + strconv.Quote(st.conf.Name)
 	}

@@ -163,7 +163,7 @@ func crlRows() []row {
 		l.leaf.Exts = append(l.leaf.Exts, ext(false, 31, derpki.Seq(derpki.Seq(point("http://a/")))))
 		l.ofInter.Exts = append(l.ofInter.Exts, ext(true, idp, derpki.Seq(point("http://a/"))))
 	})
-	t.addCRL("another point than the leaf's", func(l *lists) {
+	t.addCRL("a point that is not the leaf's", func(l *lists) {
 		l.leaf.Exts = append(l.leaf.Exts, ext(false, 31, derpki.Seq(derpki.Seq(point("http://a/")))))
 		l.ofInter.Exts = append(l.ofInter.Exts, ext(true, idp, derpki.Seq(point("http://b/"))))
 	})
