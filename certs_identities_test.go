@@ -168,7 +168,7 @@ func TestCertsIdentitiesOfAClient(t *testing.T) {
 
 // A client chooses an identity whose key can make a signature that the server accepts. In
 // TLS 1.3 this depends on the curve of the key. An intermediate that is signed with an
-// algorithm that the server does not list makes no identity unfit.
+// algorithm that the server does not list does not exclude an identity.
 func TestCertsIdentitiesOfAClientByAlgorithm(t *testing.T) {
 	inter := testkit.CA(t, "inter")
 	minted := func(curve elliptic.Curve) sslfilter.Identity {
@@ -205,7 +205,7 @@ func TestCertsIdentitiesOfAClientByAlgorithm(t *testing.T) {
 	}
 }
 
-// A server that does not ask is shown nothing.
+// A client shows no certificate to a server that does not request one.
 func TestCertsIdentitiesNobodyAsks(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		p := testkit.Connect(t, testkit.Server(testkit.UpTo(highest)), testkit.Client(also(id("client"))))

@@ -36,7 +36,7 @@ func choosing(t testing.TB, choose choose) *sslfilter.Filter {
 	return f
 }
 
-// A server with a chooser reports everything as the server that it would choose: the error
+// A server with a chooser behaves like a server with the context that it chooses: the error
 // of each call, the alert, and what the end of the transport means.
 func TestChooserIsLikeAPlainServer(t *testing.T) {
 	c := testkit.Filter(t, testkit.Client(func(o *sslfilter.Options) { o.Cipher, o.MaxVersion = "AES128-SHA256", sslfilter.VersionTLS12 }))
@@ -202,8 +202,8 @@ func TestChooserHelloRetry(t *testing.T) {
 	}
 }
 
-// Contexts that differ in versions, in the policy for client certificates and in what they
-// report, by the server name.
+// The server name chooses among contexts that differ in their versions, in their policy for
+// client certificates and in what they report.
 func TestChooserPolicies(t *testing.T) {
 	log := new(testkit.Log)
 	var handled []error

@@ -64,7 +64,7 @@ func exchange(t testing.TB, client, server *sslfilter.Cipher, cut testkit.Cut) (
 	return byServer, byClient
 }
 
-// sealedCiphers lists AEADs of OpenSSL with the version from which on OpenSSL has them.
+// sealedCiphers lists AEADs of OpenSSL with the version that introduced them.
 var sealedCiphers = []struct {
 	name  string
 	since uint64
@@ -143,7 +143,7 @@ func TestCipherOneWay(t *testing.T) {
 	require.Empty(t, got)
 }
 
-// Passphrases work with each function that makes a key of them, and another passphrase
+// Passphrases work with each function that derives a key from them, and another passphrase
 // is noticed with the first record.
 func TestCipherPassphrase(t *testing.T) {
 	for name, o := range map[string]sslfilter.CipherOptions{
@@ -189,7 +189,7 @@ func TestCipherFresh(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, server.Fresh())
 
-	// A recording of all of it is accepted up to the answer.
+	// A recording of the whole connection is accepted up to the answer.
 	again := newCipher(t, sslfilter.CipherOptions{Key: staticKey})
 	got, err = again.Receive(nil, first)
 	require.NoError(t, err)

@@ -11,8 +11,8 @@ import (
 
 // Invariant: a server that chooses its context by the ClientHello gives the same results as
 // a server with that context, however the bytes are divided, and the function that chooses
-// is called at most once. ReadClientHello finds a ClientHello exactly if it is called, and
-// reads the server name as OpenSSL does in the handshake that follows.
+// is called at most once. ReadClientHello finds a ClientHello if and only if that function is
+// called, and reads the server name as OpenSSL does in the handshake that follows.
 func FuzzClientHello(f *testing.F) {
 	ctx := testkit.Ctx(f, testkit.ServerOf("server-ec", func(o *sslfilter.Options) { o.ALPN = []string{"h2"} }))
 	for _, v := range []sslfilter.Version{sslfilter.VersionTLS12, sslfilter.VersionTLS13} {

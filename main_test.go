@@ -56,7 +56,7 @@ func leaked() int64 {
 	}
 }
 
-// Packed version numbers of OpenSSL from which on it behaves differently.
+// Packed numbers of the OpenSSL versions in which its behaviour changed.
 const (
 	openssl30 = 0x30000000
 	openssl32 = 0x30200000
@@ -85,8 +85,8 @@ var notFIPS = map[string]string{
 	"process-wide": "the configuration of the process must not activate the FIPS provider",
 }
 
-// served reports whether all of these keys of notFIPS are supported. Under the FIPS provider
-// they are not, and the reason is logged.
+// served reports whether all of these keys of notFIPS are supported, which is so except under
+// the FIPS provider. There it logs the reason.
 func served(t testing.TB, keys ...string) bool {
 	t.Helper()
 	for _, key := range keys {

@@ -239,8 +239,8 @@ func TestOCSPCheckMustStaple(t *testing.T) {
 	})
 }
 
-// A TLS feature extension that cannot be read demands a response: a client that cannot
-// read it does not know that it does not.
+// A TLS feature extension that cannot be read counts as a demand for a response, because it
+// may contain one.
 func TestOCSPCheckMustStapleDamaged(t *testing.T) {
 	feature := pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}
 	damaged := pkix.Extension{Id: feature.Id, Value: []byte{0x30, 4, 2, 1, 5}}
@@ -350,7 +350,7 @@ func TestOCSPCheckResponderOnCRL(t *testing.T) {
 	}
 }
 
-// In a resumed session nothing is asked for, and an anonymous suite has no certificate.
+// If a session is resumed, no response is requested, and an anonymous suite has no certificate.
 func TestOCSPCheckAnonymous(t *testing.T) {
 	anonymous := func(o *sslfilter.Options) { testkit.TLS12(o); o.Cipher = "aNULL:@SECLEVEL=0" }
 	if !served(t, "aNULL") {

@@ -74,7 +74,7 @@ func clientsOfPKI(t *testing.T) map[string]string {
 }
 
 // After a resumption every answer about the client is that of a full handshake, for every client
-// certificate of the test PKI and under every kind of policy. Only what is valid is resumed.
+// certificate of the test PKI and under every kind of policy. Only valid clients are resumed.
 func TestResumeClientCert(t *testing.T) {
 	clients := clientsOfPKI(t)
 	for name, change := range map[string]testkit.Change{
@@ -249,7 +249,7 @@ func TestResumeClientCertJudgesAnew(t *testing.T) {
 		for name, c := range map[string]struct {
 			crt, key string
 			before   testkit.Change
-			file     string                          // a CRL file of before, which after replaces
+			file     string                          // a CRL file that before uses and after replaces
 			after    func(t *testing.T, file string) // changes the file
 			second   testkit.Change                  // options of a second context with the same keys; nil if there is none
 			resumes  bool

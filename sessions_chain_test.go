@@ -13,8 +13,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// provedEarlier returns the session as if the full handshake from which it stems had been earlier. The
-// time of this handshake follows the three digests of the binding.
+// provedEarlier returns the session as if its full handshake had been earlier. The time of this
+// handshake follows the three digests of the binding.
 func provedEarlier(t *testing.T, s *sslfilter.Session, by time.Duration) *sslfilter.Session {
 	t.Helper()
 	data, err := s.MarshalBinary()

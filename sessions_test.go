@@ -267,8 +267,8 @@ func TestSessionsCertificateExpires(t *testing.T) {
 	})
 }
 
-// A session of a version that is not admitted any more is not offered, and neither is one
-// if the server refuses the version.
+// A session is not offered if this side no longer allows its version. If the server no longer
+// accepts the version, there is a full handshake.
 func TestSessionsVersions(t *testing.T) {
 	server := testkit.Ctx(t, testkit.Server())
 	for first, second := range map[sslfilter.Version]sslfilter.Version{sslfilter.VersionTLS12: sslfilter.VersionTLS13, sslfilter.VersionTLS13: sslfilter.VersionTLS12} {
@@ -328,7 +328,7 @@ func TestSessionsOCSP(t *testing.T) {
 	})
 }
 
-// A use at a wrong time or on a server is an error that changes nothing.
+// SetSession at a wrong time or on a server is an error that changes nothing.
 func TestSessionsUsage(t *testing.T) {
 	server, client := testkit.Ctx(t, testkit.Server()), testkit.Ctx(t, testkit.Client())
 	s := firstVisit(t, server, client)

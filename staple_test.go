@@ -16,7 +16,7 @@ import (
 )
 
 // Of two CAs with one name, the issuer is the one whose key has signed the certificate. Both
-// keys have the same type: OpenSSL alone distinguishes issuers with keys of different types.
+// keys have the same type, because OpenSSL itself distinguishes issuers with keys of different types.
 func TestStapleIssuersOfOneName(t *testing.T) {
 	var cas []testkit.Issuer
 	for _, name := range []string{"client.key", "other.key"} {
@@ -83,7 +83,7 @@ func TestStaple(t *testing.T) {
 	require.Equal(t, sslfilter.OCSPMissing, staples[1].Status().Status)
 	require.Nil(t, get(t, server, sslfilter.VersionTLS13, "DEFAULT"))
 
-	// What Set refuses leaves the earlier response.
+	// A response that Set refuses does not replace the earlier one.
 	for _, bad := range [][]byte{[]byte("x"), response("client.crt", 0), ec[:len(ec)-1], testkit.OCSPError(3),
 		testkit.OCSPResponse(t, testkit.OCSP{Cert: testkit.Cert(t, "server.crt"), Signer: testkit.CA(t, "other")}), make([]byte, 20000)} {
 		err := staples[0].Set(bad)

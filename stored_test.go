@@ -223,7 +223,7 @@ func TestStoredSessionsErrors(t *testing.T) {
 }
 
 // A session is not resumed if the security level excludes its cipher suite, as in a full handshake:
-// in TLS 1.2 the suite of the session would be used again. (From level 3 on, OpenSSL accepts no
+// in TLS 1.2 the suite of the session would be used again. (At level 3 and above, OpenSSL accepts no
 // tickets in TLS 1.2, so only stored sessions are concerned.)
 func TestStoredSessionsSecurityLevel(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader) // level 4 needs 192 bits

@@ -78,8 +78,8 @@ func provedBefore(t *testing.T, key [80]byte, by time.Duration) func([]byte) []b
 	})
 }
 
-// living returns a function that sets the lifetime of the session in a ticket of key, which is [2]
-// INTEGER of the SSL_SESSION and 7,200 seconds.
+// living returns a function that sets the lifetime of the session in a ticket of key: the [2] INTEGER
+// of the SSL_SESSION, which is 7,200 seconds before.
 func living(t *testing.T, key [80]byte, lifetime time.Duration) func([]byte) []byte {
 	return rewritten(t, key, func(session []byte) {
 		at := bytes.Index(session, []byte{0xa2, 4, 2, 2, 0x1c, 0x20})
@@ -106,8 +106,8 @@ func TestTicketsOfAnotherLifetime(t *testing.T) {
 	})
 }
 
-// In TLS 1.2, a session continues the keys of a handshake that this context itself would not make, if
-// only DHCert or FIPS differ. docs/sessions.md says so.
+// In TLS 1.2, a session whose keys come from a handshake that this context would not make is resumed
+// nevertheless, if the contexts differ only in DHCert or FIPS. docs/sessions.md says so.
 func TestTicketsAreNotBound(t *testing.T) {
 	dh := func(file string) testkit.Change {
 		return func(o *sslfilter.Options) {

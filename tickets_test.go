@@ -298,8 +298,8 @@ func TestTicketKeysFIPS(t *testing.T) {
 	})
 }
 
-// A context of FIPS that comes later, and that may be refused by a reload, takes no session
-// from the other contexts. It does not itself use the keys of another provider.
+// A FIPS context that is made later, perhaps by a reload that then fails, does not prevent the
+// other contexts from resuming their sessions. It does not use keys that another provider made.
 func TestTicketKeysFIPSLater(t *testing.T) {
 	fips := inFIPS(t, testkit.Server())
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {

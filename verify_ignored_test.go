@@ -128,7 +128,7 @@ func letsIn(t testing.TB, server bool, ignore []sslfilter.VerifyCode, a attack) 
 }
 
 // The test ignores a single error number at a time, and tries every attack on both sides. At
-// least one attack succeeds exactly if VerifyCode.AdmitsAnyone, on which the warnings are
+// least one attack succeeds if and only if VerifyCode.AdmitsAnyone, on which the warnings are
 // based, returns true.
 func TestVerifyIgnoredErrorsThatAdmitAnyone(t *testing.T) {
 	all := attacks(t)

@@ -170,7 +170,7 @@ func TestVerifyNeverValidBeforeTheKeyIsProved(t *testing.T) {
 	}
 }
 
-// After no byte of the handshake is the peer valid before it has proved its key.
+// The peer is not valid after any byte of the handshake until it has proved its key.
 func TestVerifyNotValidBeforeHandshakeDone(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		p := testkit.NewPair(t, testkit.Asking(), testkit.Showing("client.crt", "", testkit.UpTo(highest)))

@@ -122,8 +122,8 @@ func TestTicketsOfNginxWithAnotherOrder(t *testing.T) {
 	}
 }
 
-// The keys of a file of haproxy are those with which it encrypts. haproxy binds its sessions to
-// its own name, so that a full handshake follows at the other server.
+// ParseTicketKeys reads a key file of haproxy, and its keys decrypt the tickets of haproxy. haproxy
+// binds its sessions to its own name, so the other server does a full handshake.
 func TestTicketsOfHaproxy(t *testing.T) {
 	var lines []byte
 	for _, name := range []string{"one", "two", "three"} {

@@ -130,7 +130,7 @@ func TestCloseEndsAWriteInProgress(t *testing.T) {
 // close_notify. If a Write has sent only a part of its data, Close sends no
 // close_notify, so that the peer does not take the part for the whole.
 //
-// A second Write that waits for the first changes nothing about that.
+// A second Write that waits for the first does not change that.
 func TestCloseAfterAWrite(t *testing.T) {
 	for name, test := range map[string]struct {
 		size   int

@@ -42,7 +42,8 @@ func (s badStore) save(ctx context.Context) error {
 	return nil
 }
 
-// storeOf adapts a badStore, whose embedded field has the name of a method.
+// storeOf makes a badStore an sslnet.SessionStore. badStore itself cannot have a method Store,
+// because its embedded field has that name.
 type storeOf struct{ badStore }
 
 func (s storeOf) Store(ctx context.Context, id, data []byte, expires time.Time) error {
@@ -326,7 +327,7 @@ func TestServerSessions(t *testing.T) {
 	require.NoError(t, begun.Close())
 }
 
-// A store that is slow to store does not keep other clients waiting for a handshake.
+// A store that takes long to store a session does not keep other clients waiting for a handshake.
 func TestSessionStoreHoldsNoSlot(t *testing.T) {
 	release := make(chan struct{})
 	var once sync.Once

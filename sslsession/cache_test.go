@@ -72,8 +72,8 @@ func TestCacheVersions(t *testing.T) {
 	require.Zero(t, c.Len())
 }
 
-// The cache is bounded by the number of sessions and by their bytes. The sessions go first
-// whose key was not used for the longest time.
+// The cache is bounded by the number of sessions and by their bytes. The sessions of the least
+// recently used key are removed first.
 func TestCacheBounds(t *testing.T) {
 	s := session(t, sslfilter.VersionTLS12)
 	c := sslsession.NewCache(3)

@@ -87,7 +87,7 @@ func TestStoreBytes(t *testing.T) {
 	require.Positive(t, limit(math.MaxInt))
 }
 
-// A Store that comes after Delete does not bring the session back, and the memory for it is
+// A call of Store after Delete does not bring the session back, and the memory for this is
 // bounded.
 func TestStoreAfterDelete(t *testing.T) {
 	s, ctx, later := NewStore(10), t.Context(), time.Now().Add(time.Hour)

@@ -95,7 +95,7 @@ func BenchmarkVisit(b *testing.B) {
 				visit(b, dialer, below.Addr().String())
 				resumed, n := 0, 0
 				for b.Loop() {
-					if o.StatefulSessions { // a store is told after the handshake
+					if o.StatefulSessions { // the store gets the session after the handshake
 						b.StopTimer()
 						testkit.Eventually(b, func() bool { return l.SessionStats().Stored > int64(n) }, "no session was stored")
 						b.StartTimer()

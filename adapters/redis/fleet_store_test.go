@@ -25,7 +25,7 @@ import (
 type storing struct {
 	*sslredis.Store
 	listener *sslnet.Listener
-	skipped  atomic.Int64 // what the clock of the store is ahead, so that pauses end
+	skipped  atomic.Int64 // how far the clock of the store is ahead, which ends pauses
 	told     atomic.Int64 // calls of the hook
 	last     atomic.Pointer[sslnet.Conn]
 
@@ -34,7 +34,8 @@ type storing struct {
 	over map[string]bool // the ids whose calls have ended
 }
 
-// sessionStore hides that the Store of a node has a method with its own name.
+// sessionStore is the sslnet.SessionStore of a server. storing itself cannot have a method
+// Store, because its embedded field has that name.
 type sessionStore struct{ *storing }
 
 func (s sessionStore) Load(ctx context.Context, id []byte) ([]byte, error) {
@@ -169,8 +170,8 @@ func eachStored(t *testing.T, run func(t *testing.T, options sslfilter.Options, 
 	})
 }
 
-// Servers that keep their sessions in Redis resume each other's sessions. A Redis that
-// does not work costs full handshakes, refuses nobody, and is told and counted.
+// Servers that keep their sessions in Redis resume each other's sessions. If Redis does not
+// work, clients are served with full handshakes, and the failures are reported and counted.
 func TestFleetStore(t *testing.T) {
 	const n = 6
 	type outcome int
@@ -182,7 +183,7 @@ func TestFleetStore(t *testing.T) {
 	type failures int
 	const (
 		no    failures = iota
-		yes            // and they are told
+		yes            // and they are reported
 		maybe          // depends on the version, or on the connections that go-redis has open
 	)
 	type step struct {

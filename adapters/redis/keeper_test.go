@@ -164,8 +164,8 @@ func TestKeeper(t *testing.T) {
 	require.Equal(t, changes, f.nodes[0].keeper.Stats().Changes, "the same keys are set again")
 }
 
-// Redis keeps a key for the time in which it is used, sealed, and under a name that tells
-// nothing.
+// Redis keeps a key for the time in which it is used, sealed, and under a name that
+// reveals nothing.
 func TestKeeperInRedis(t *testing.T) {
 	f := newFleet(t, 1)
 	f.poll()
@@ -219,9 +219,9 @@ func TestKeeperWithoutRedis(t *testing.T) {
 	f.redis.kill()
 	f.pass(10 * time.Minute)
 	require.NotZero(t, f.stats().Errors)
-	f.cut(true) // the same for the servers, and faster
+	f.cut(true) // for the servers this is the same, but the test is faster
 	f.pass((sslredis.Ahead - 1) * time.Hour)
-	f.converged(true) // the keys were in Redis ahead
+	f.converged(true) // Redis already had the keys of these epochs
 	f.pass(2 * time.Hour)
 	f.converged(false)
 	f.pass(24 * time.Hour)
@@ -240,9 +240,9 @@ func TestKeeperWithoutRedis(t *testing.T) {
 	f.converged(true)
 }
 
-// A server that is started while Redis is gone reads the derived keys, and what it
-// encrypts can be read by all. It learns the keys of the others from Redis, although Redis
-// has lost them.
+// A server that is started while Redis is gone can decrypt with the derived keys, and all
+// others can decrypt its tickets. Later it gets the keys of the others from Redis, although
+// Redis had lost them: the others put them back.
 func TestKeeperStartsWithoutRedis(t *testing.T) {
 	f := newFleet(t, 2)
 	f.pass(2 * time.Hour)
@@ -298,7 +298,7 @@ func TestKeeperTwoKeysOfAnEpoch(t *testing.T) {
 		f.now = f.now.Add(time.Hour)
 		f.poll()
 		for _, n := range f.nodes {
-			if n != f.nodes[3] { // which has never seen the old keys
+			if n != f.nodes[3] { // this server has never seen the old keys
 				require.True(t, n.reads(f.nodes[1].keys()[0]), "an old key is not accepted any more")
 			}
 			require.True(t, f.nodes[0].reads(n.keys()[0]))
@@ -309,8 +309,8 @@ func TestKeeperTwoKeysOfAnEpoch(t *testing.T) {
 	f.converged(true)
 }
 
-// A server that loses its way to Redis can read the tickets of the others for the epochs
-// that are in Redis ahead, and they can always read its own.
+// A server that can no longer reach Redis decrypts the tickets of the others in the epochs
+// whose keys it already has, and they can always decrypt its own.
 func TestKeeperCutOff(t *testing.T) {
 	f := newFleet(t, 3)
 	f.pass(2 * time.Hour)
@@ -354,7 +354,7 @@ func TestKeeperClocks(t *testing.T) {
 	}
 }
 
-// A clock that was wrong and is set back makes no server keep what it should not.
+// After a wrong clock was set back, the servers agree on the current keys.
 func TestKeeperClockSetBack(t *testing.T) {
 	f := newFleet(t, 2)
 	f.pass(2 * time.Hour)
@@ -399,8 +399,8 @@ func TestKeeperSecretRotation(t *testing.T) {
 	f.converged(true)
 }
 
-// What Redis says is used only if it was sealed for this epoch under this secret. A fleet
-// with another secret, prefix or epoch does not disturb.
+// A key from Redis is used only if it was sealed for this epoch under this secret. A fleet
+// with another secret does not interfere.
 func TestKeeperLies(t *testing.T) {
 	f := newFleet(t, 2)
 	f.poll()
@@ -430,10 +430,8 @@ func TestKeeperLies(t *testing.T) {
 	require.False(t, f.nodes[0].reads(stranger.keys()[0]))
 }
 
-// A started Keeper asks by itself, and Close ends that. A Redis that hangs delays
-// neither for long.
-// When an epoch begins, the keys change without a question to Redis, so that not all
-// servers ask at that moment.
+// When an epoch begins, the keys change without a request to Redis, so that not all servers
+// ask at that moment.
 func TestKeeperAsksNothingWhenAnEpochBegins(t *testing.T) {
 	s := start(t)
 	o := options(t, s.addr())
@@ -450,6 +448,8 @@ func TestKeeperAsksNothingWhenAnEpochBegins(t *testing.T) {
 	require.Equal(t, int64(1), keeper.Stats().Polls)
 }
 
+// After Start, a Keeper polls Redis by itself until Close. A Redis that hangs delays
+// neither Start nor Close for long.
 func TestKeeperStart(t *testing.T) {
 	s := start(t)
 	o := options(t, s.addr())

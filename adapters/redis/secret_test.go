@@ -123,7 +123,7 @@ func TestSecretSeals(t *testing.T) {
 	}
 }
 
-// The name of a session depends on the secret, the scope and the id, and tells none of
+// The name of a session depends on the secret, the scope and the id, and reveals none of
 // them.
 func TestSecretNames(t *testing.T) {
 	id := bytes.Repeat([]byte("id"), 16)

@@ -172,7 +172,7 @@ func TestStoreSecretRotation(t *testing.T) {
 	require.Nil(t, got, "a session under the other secret was not deleted")
 }
 
-// Each fault of Redis is an error within the deadline, and is told.
+// Each fault of Redis is an error within the deadline, and is reported.
 func TestStoreFaults(t *testing.T) {
 	const deadline = 50 * time.Millisecond
 	for _, c := range []struct {
@@ -278,7 +278,7 @@ func TestStoreTriesAgain(t *testing.T) {
 	})
 }
 
-// A client that goes away says nothing about Redis.
+// A call whose context is canceled is not counted as a failure of Redis.
 func TestStoreCanceled(t *testing.T) {
 	s := start(t)
 	store := newStore(t, options(t, s.addr()))
@@ -293,7 +293,7 @@ func TestStoreCanceled(t *testing.T) {
 	require.Zero(t, store.Stats().Errors)
 }
 
-// Redis that is restarted is used again without the mistakes of stale connections.
+// After a restart Redis is used again, without errors from stale connections.
 func TestStoreRestart(t *testing.T) {
 	s := start(t)
 	store := newStore(t, options(t, s.addr()))

@@ -48,7 +48,7 @@ func TestEncSecretAndDataOnStandardInput(t *testing.T) {
 	}
 }
 
-// With -out, a descriptor that the program has inherited is written where it stands. If it
+// With -out, a descriptor that the program has inherited is written from its current position. If it
 // is a file, that file is neither replaced nor written from its beginning.
 func TestEncWritesDescriptors(t *testing.T) {
 	key := file(t, "key", strings.Repeat("0f", 32))
@@ -151,8 +151,8 @@ func TestEncPassphraseLinesAsOpenSSL(t *testing.T) {
 	}
 }
 
-// Errors name the file, and are about files. Nothing is written before an input that
-// cannot be read.
+// Errors name the file, and speak of files, not of peers or connections. Nothing is written
+// if the input cannot be read.
 func TestEncErrorsNameFiles(t *testing.T) {
 	key, other, pass := file(t, "key", strings.Repeat("0f", 32)), file(t, "other", strings.Repeat("1f", 32)), file(t, "pass", "correct horse\n")
 	dir := t.TempDir()

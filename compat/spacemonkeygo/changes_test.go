@@ -57,7 +57,7 @@ func TestRotationDoesNotEndTheServer(t *testing.T) {
 	}
 }
 
-// A listener whose Ctx has never worked says so at the first connection, since nothing
+// A listener whose Ctx has never worked returns an error at the first connection, since nothing
 // else would.
 func TestListenerOfWrongCtx(t *testing.T) {
 	l := must[net.Listener](t)(openssl.Listen("tcp", "127.0.0.1:0", (*identity)(nil).ctx(t)))

@@ -81,7 +81,7 @@ func TestDialVerifies(t *testing.T) {
 	}
 }
 
-// A server verifies clients as its mode says, and tells them with an alert.
+// A server verifies clients as its mode says, and rejects them with an alert.
 func TestServerVerifies(t *testing.T) {
 	ca, other := issue(t, nil, "CA", "", true), issue(t, nil, "other CA", "", true)
 	server, good, bad := issue(t, ca, "server", "DNS:localhost", false), issue(t, ca, "good", "", false), issue(t, other, "bad", "", false)
@@ -352,7 +352,7 @@ func (c *cutter) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// A Ctx that is changed is used by new connections as it is then.
+// New connections use a Ctx as it is when they begin, with all changes until then.
 func TestCtxChanges(t *testing.T) {
 	ca := issue(t, nil, "CA", "", true)
 	first, second := issue(t, ca, "first", "", false), issue(t, ca, "second", "", false)
@@ -516,7 +516,7 @@ func TestLoadVerifyLocations(t *testing.T) {
 	}
 }
 
-// Deadlines that are set before the handshake are those of the connection.
+// Deadlines that are set before the handshake apply to the connection.
 func TestDeadlines(t *testing.T) {
 	server, _ := pipe(t)
 	conn := must[*openssl.Conn](t)(openssl.Server(server, issue(t, nil, "server", "", false).ctx(t)))

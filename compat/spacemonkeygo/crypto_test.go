@@ -26,7 +26,7 @@ import (
 	"github.com/spacemonkeygo/openssl"
 )
 
-// Signatures and keys are those of crypto/x509 and its packages.
+// Signatures and keys agree with those of crypto/x509 and its packages.
 func TestKeysOfTheStandardLibrary(t *testing.T) {
 	data, sum := []byte("data"), sha256.Sum256([]byte("data"))
 	key := must[openssl.PrivateKey](t)(openssl.GenerateRSAKey(2048))
@@ -154,7 +154,7 @@ func TestDHParameters(t *testing.T) {
 	}
 }
 
-// Digests and HMACs are those of the standard library, in one call and in pieces.
+// Digests and HMACs agree with the standard library, in one call and in pieces.
 func TestDigests(t *testing.T) {
 	data := []byte("the quick brown fox")
 	if !inFIPSMode {
@@ -292,7 +292,7 @@ func TestSlicesBesidePointers(t *testing.T) {
 	<-done
 }
 
-// Ciphers are those of the standard library, and refuse sizes that are wrong.
+// Ciphers agree with the standard library, and refuse sizes that are wrong.
 func TestCiphers(t *testing.T) {
 	key, iv, data := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 16), bytes.Repeat([]byte("data"), 1000)
 	c := must[*openssl.Cipher](t)(openssl.GetCipherByName("aes-256-ctr"))

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// pebble is an ACME CA for tests, by the makers of Let's Encrypt. It finds all names at
+// pebble is an ACME CA for tests, by the makers of Let's Encrypt. It resolves all names to
 // 127.0.0.1.
 type pebble struct {
 	program   *peers.Program

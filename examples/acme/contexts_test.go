@@ -9,7 +9,7 @@ import (
 	"github.com/seed-014b8713/sslfilter"
 )
 
-// The number of contexts is bounded. The one that was used last the longest time ago is
+// The number of contexts is bounded. The least recently used context is
 // removed.
 func TestContextsAreBounded(t *testing.T) {
 	var c contexts

@@ -131,7 +131,7 @@ func TestConnection(t *testing.T) {
 	}
 }
 
-// A server whose context is chosen by the ClientHello is as one whose context is known, or
+// A server whose context is chosen by the ClientHello behaves like one with that context, or
 // it fails. The function that chooses sees the whole ClientHello or is not called.
 func TestChooser(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {

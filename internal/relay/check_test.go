@@ -272,7 +272,7 @@ func TestCheckKeyLog(t *testing.T) {
 	require.NoFileExists(t, dir+"/nowhere")
 }
 
-// odd returns the file of a certificate of the key client.key that OpenSSL can use and
+// odd returns the file of a certificate for the key client.key that OpenSSL can use and
 // crypto/x509 rejects, because of a URI.
 func odd(t *testing.T, notAfter time.Time, dnsNames ...string) string {
 	t.Helper()

@@ -69,7 +69,7 @@ func TestClientsNotAllowed(t *testing.T) {
 	}
 }
 
-// Over STARTTLS the list counts as well.
+// The list also applies to connections that use STARTTLS.
 func TestClientsNotAllowedSTARTTLS(t *testing.T) {
 	var reached atomic.Int32
 	f := start(t, `mode = "imap"`, `listen = ["starttls:127.0.0.1:0"]`, requiring("sha256:"+fingerprint(t, "client.crt")),
@@ -126,7 +126,7 @@ func port(addr string) string {
 }
 
 // The log line of a client that is refused in the handshake has the certificate, and says that
-// the key is not proved. Nothing in a certificate ends the line.
+// the key is not proved. No text in a certificate can end the line.
 func TestClientsRefusedAreLogged(t *testing.T) {
 	openssl := peers.Find(t, "openssl", "openssl")
 	evil := testkit.TempFile(t, "evil.crt", testkit.SelfSigned(t, x509.Certificate{Subject: pkix.Name{CommonName: "x\nlevel=ERROR msg=\"\x1b[2Jforged\" a=b\x00"}}))

@@ -82,7 +82,7 @@ func TestSessionsSurviveAReload(t *testing.T) {
 	})
 }
 
-// A client whose session is resumed is looked for in the allow-clients of this moment.
+// If a session is resumed, the current allow-clients decides about its client.
 func TestSessionsOfAllowedClients(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		var reached atomic.Int32

@@ -61,7 +61,7 @@ func TestIdleTimeoutEndsUnreadAnswers(t *testing.T) {
 	require.NoError(t, conn.SetReadBuffer(4096)) // so that a slow relay soon has to wait for the client
 	go keepSending(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: \xff\r\n\r\n")
 	// If the kernel delays the client's data until the relay waits for the next request,
-	// the end is that of keepalive-timeout, which is not counted.
+	// the connection ends by keepalive-timeout, which is not counted.
 	f.logs("seconds=")
 	require.Zero(t, f.count(func(c *counters) value64 { return &c.backendFailed }))
 }

@@ -43,7 +43,7 @@ type row struct {
 
 	bothSides bool // if false, one side is chosen by the name of the row, because each command is slow
 	tls12     bool // if false, the version is chosen by the name of the row
-	together  bool // sociable
+	together  bool // the result of sociable
 
 	// differs says why the two answers may differ. Our answer must then be want.
 	// differsFor is the purpose to which this applies; empty means both.

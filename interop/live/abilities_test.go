@@ -277,9 +277,9 @@ func weDoNotInsist(t *testing.T, p *peer, version sslfilter.Version) string {
 	return "yes"
 }
 
-// The peer heeds the signature algorithms of our server, of which one part is an option of
-// its own and the other a command of OpenSSL: it verifies our signature and makes its own,
-// and a client whose key fits none of them has no certificate to show.
+// The peer obeys the signature algorithms of our server. SignatureAlgorithms sets those of our
+// signature, and a command in Conf those of the peer's signature. If no algorithm suits the
+// key of the peer, it shows no certificate, and our server rejects it.
 func itSigns(t *testing.T, p *peer, version sslfilter.Version) string {
 	signing := func(algorithms string) serve {
 		return with(t, both(func(o *sslfilter.Options) {
@@ -296,7 +296,7 @@ func itSigns(t *testing.T, p *peer, version sslfilter.Version) string {
 	return "yes"
 }
 
-// Our server takes the protocol of the peer, or refuses it.
+// Our server accepts the application protocol of the peer, or refuses the peer.
 func weSpeakAnother(t *testing.T, p *peer, version sslfilter.Version) string {
 	speaking := func(protocol string) serve {
 		return with(t, both(func(o *sslfilter.Options) { o.ALPN = []string{protocol} }))
@@ -415,8 +415,8 @@ func itSignsAsServer(t *testing.T, p *peer, version sslfilter.Version) string {
 	return "yes"
 }
 
-// The peer's server takes the protocol of our client. Without a common protocol it refuses,
-// or goes on without one.
+// The peer's server accepts the application protocol of our client. Without a common protocol
+// it refuses the client, or continues without one.
 func itSpeaksAnother(t *testing.T, p *peer, version sslfilter.Version) string {
 	_, r := getsThrough(t, p, our(), serverCall(version))
 	require.Equal(t, p.serverALPN, r.alpn)

@@ -56,8 +56,8 @@ func (v *returning) after(server, client *side) {
 
 // Every recorded case in which a server asks for a client certificate has the same results
 // with and without resumption: in a full handshake, in one that resumes its session, and
-// in one that resumes the session of a resumed one. A client that is refused, or that is
-// not valid, is so again.
+// in one that resumes the session of a resumed one. A client that was refused or not
+// valid at first is so in the later handshakes too.
 func TestOracleResumed(t *testing.T) {
 	resumptions := make(map[string]int)
 	for _, c := range allCases(t) {

@@ -104,8 +104,8 @@ func visit(t *testing.T, m *machine, relay string, config *tls.Config) (resumed 
 	return conn.ConnectionState().DidResume
 }
 
-// Relays on two machines resume each other's sessions, each relay its own, also after a
-// reload and while Redis is gone.
+// A relay resumes the sessions of the relay with the same name on another machine, and of no
+// other relay. It does so after a reload, and while Redis is gone.
 func TestRelaysShareSessions(t *testing.T) {
 	port, redis := startRedis(t, "--requirepass", "pass word")
 	password := filepath.Join(t.TempDir(), "password")
@@ -165,9 +165,9 @@ func (m *machine) of(t *testing.T, relay, name string) float64 {
 	return m.counters(t)["relays"].(map[string]any)[relay].(map[string]any)[name].(float64)
 }
 
-// With sessions.stateful, the sessions themselves are in Redis: relays on two machines
-// resume each other's, each relay its own, and what is deleted there is not resumed. Without
-// Redis every client is served.
+// With sessions.stateful, the sessions themselves are in Redis. A relay resumes those of the
+// relay with the same name on another machine, and of no other relay. A session that is
+// deleted in Redis is not resumed. Without Redis every client is served.
 func TestRelaysStoreSessions(t *testing.T) {
 	for name, more := range map[string][]string{
 		"no certificate": nil,
