@@ -11,7 +11,7 @@
 #	                   3.5's FIPS module
 #	3.5-fips           must pass, without the tests of programs: 3.5 with its own
 #	3.6 4.0            must pass if Debian's changing suites have them: the engine, its
-#	                   network layers and the recorded cases
+#	                   network layers, failing allocations and the recorded cases
 #
 # By default all legs run. 3.0 is left out if the system's own OpenSSL is a 3.0,
 # since all other tests use it.
@@ -74,7 +74,7 @@ for leg in "$@"; do
 	case $leg in
 	1.1.1 | 3.0 | 3.5) must='must pass' packages=./... ;;
 	3.0-fips | 3.5-fips) must='must pass' packages=$library ;;
-	3.6 | 4.0) must='must pass if available' packages='. ./filter ./wheel ./sslnet ./sslhttp ./sslsession ./sslstaple ./interop/oracle' ;;
+	3.6 | 4.0) must='must pass if available' packages='. ./filter ./wheel ./sslnet ./sslhttp ./sslsession ./sslstaple ./internal/memfault ./interop/oracle' ;;
 	*)
 		echo "matrix: \"$leg\" is not one of 1.1.1, 3.0, 3.5, 3.0-fips, 3.5-fips, 3.6, 4.0." >&2
 		exit 2

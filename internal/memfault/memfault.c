@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 
 enum { DEPTH = 24 }; /* number of return addresses that are recorded for an allocation */
 
@@ -127,8 +128,16 @@ int memfault_installed(void)
     return installed;
 }
 
+/*
+ * From 3.6 on, OpenSSL cannot survive a failure of the first allocation for a thread's error queue: the failure is
+ * reported with ERR_new, which needs the queue and tries the same allocation again, until the stack overflows. A program
+ * that calls only ERR_peek_error in a new thread crashes in the same way. So the queue is made before anything fails.
+ */
 void memfault_arm(long at, long times)
 {
+#if OPENSSL_VERSION_NUMBER >= 0x30600000L
+    ERR_peek_error();
+#endif
     pthread_mutex_lock(&lock);
     armed = 1;
     made = failed = 0;
