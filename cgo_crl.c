@@ -414,18 +414,24 @@ void fssl_crls_free(STACK_OF(X509_CRL) *crls)
 }
 
 /*
- * Calls X509_verify_cert with the connection's CRLs. They are not in the trust store, because connections share the
- * trust store.
+ * Calls X509_verify_cert with the settings of the connection. OpenSSL has applied them already, but ignores a failure:
+ * if it has no memory for the name that a client verifies, it verifies no name. The CRLs of the connection are not in
+ * the trust store, because connections share the trust store.
  */
-int fssl_verify_with_crls(X509_STORE_CTX *store, void *arg)
+int fssl_verify_chain(X509_STORE_CTX *store, void *arg)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     fssl_conn *c = ssl != NULL ? SSL_get_app_data(ssl) : NULL;
     int ok = 0;
 
     (void)arg;
+    if (c != NULL && X509_VERIFY_PARAM_set1(X509_STORE_CTX_get0_param(store), SSL_get0_param(ssl)) != 1) {
+        X509_STORE_CTX_set_error(store, X509_V_ERR_OUT_OF_MEM);
+        return 0;
+    }
     if (c != NULL) {
-        X509_STORE_CTX_set0_crls(store, c->policy.lists); /* stores only the pointer */
+        if (c->policy.lists != NULL)
+            X509_STORE_CTX_set0_crls(store, c->policy.lists); /* stores only the pointer */
         ok = X509_verify_cert(store) > 0;
     }
     if (!ok && X509_STORE_CTX_get_error(store) == X509_V_OK)
@@ -438,6 +444,6 @@ int fssl_ctx_check_crls(SSL_CTX *ctx, int whole_chain, fssl_errors *errs)
     unsigned long flags = X509_V_FLAG_CRL_CHECK | (whole_chain ? X509_V_FLAG_CRL_CHECK_ALL : 0);
 
     clear_errors();
-    SSL_CTX_set_cert_verify_callback(ctx, fssl_verify_with_crls, NULL);
+    SSL_CTX_set_cert_verify_callback(ctx, fssl_verify_chain, NULL);
     return done(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), flags) == 1, errs);
 }

@@ -76,6 +76,7 @@ SSL_CTX *fssl_ctx_new(fssl_lib *lib, int client, fssl_errors *errs)
         if (client) {
             SSL_CTX_set_tlsext_status_type(ctx, TLSEXT_STATUSTYPE_ocsp); /* ask for a stapled response, as crypto/tls does */
             SSL_CTX_set_cert_cb(ctx, fssl_choose_cb, fssl_ctx_data_of(ctx));
+            SSL_CTX_set_cert_verify_callback(ctx, fssl_verify_chain, NULL);
             fssl_ctx_collect_sessions(ctx);
         } else {
             SSL_CTX_set_client_hello_cb(ctx, fssl_hello_same_cb, NULL);

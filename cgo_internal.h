@@ -227,7 +227,7 @@ SSL_SESSION *fssl_unseal_session(const fssl_ctx_data *data, const fssl_stored *s
 int fssl_seconds(int64_t *seconds, const ASN1_TIME *when);
 
 /* cgo_crl.c */
-int fssl_verify_with_crls(X509_STORE_CTX *store, void *arg);
+int fssl_verify_chain(X509_STORE_CTX *store, void *arg);
 int fssl_listed(const fssl_serials *crl, const X509 *cert);
 
 #pragma GCC visibility pop

@@ -177,7 +177,7 @@ static int verify_clients(X509_STORE_CTX *store, void *arg)
         c->server_sessions.no_ticket = 1;
         SSL_set_num_tickets(ssl, 0);
     }
-    return fssl_verify_with_crls(store, arg);
+    return fssl_verify_chain(store, arg);
 }
 
 /* Reports whether the session may be resumed on this connection. If not, a full handshake follows. */

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/memfault"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
@@ -308,6 +309,37 @@ func TestOCSP(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client never accepts a server of another name: no allocation is left out, because one of
+// them is for OpenSSL's copy of the name.
+func TestVerifiedName(t *testing.T) {
+	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
+		server := testkit.Ctx(t, testkit.Server(testkit.UpTo(v)))
+		client := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName = "other.test" }))
+		sweepEvery(t, 1, func(t *testing.T, heal func() int) {
+			var f, g *sslfilter.Filter
+			var flight []byte
+			memfault.Exempt(func() {
+				var err error
+				f, err = client.NewFilter()
+				require.NoError(t, err)
+				g, err = server.NewFilter()
+				require.NoError(t, err)
+				require.NoError(t, f.Handshake())
+				_, err = g.Receive(nil, f.Outgoing(nil))
+				require.NoError(t, err)
+				flight = g.Outgoing(nil)
+			})
+			p := testkit.Join(g, f)
+			defer p.Close()
+			f.Receive(nil, flight)
+			heal()
+			p.Transfer()
+			require.Error(t, f.Err())
+			require.False(t, f.HandshakeDone() || f.ClientCertValid() || f.Peer().Valid)
+		})
+	})
 }
 
 // connection is a scenario: a handshake, data in both directions, a key update, more

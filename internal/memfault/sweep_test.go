@@ -50,7 +50,10 @@ type scenario func(t *testing.T, heal func() (failed int))
 // sweep runs the scenario again and again. First a single allocation fails: the first
 // one, then the second, and so on to the end. Then all later allocations fail too. No
 // memory may leak.
-func sweep(t *testing.T, play scenario) {
+func sweep(t *testing.T, play scenario) { sweepEvery(t, *stride, play) }
+
+// sweepEvery is like sweep, and lets every nth allocation fail.
+func sweepEvery(t *testing.T, n int, play scenario) {
 	for _, burst := range bursts {
 		t.Run(burst.name, func(t *testing.T) {
 			runtime.LockOSThread() // OpenSSL keeps an error queue for each thread
@@ -79,7 +82,7 @@ func sweep(t *testing.T, play scenario) {
 			for range 3 { // for memory that OpenSSL never frees
 				once(most)
 			}
-			tried, step := 0, min(*stride, 1+made/10)
+			tried, step := 0, min(n, 1+made/10)
 			for at := 1 + *begin%step; ; at += step {
 				require.Less(t, at, most, "it never ends")
 				if clean(t, at, once) == 0 {
