@@ -19,7 +19,7 @@ type ConfCommand struct{ Name, Value string }
 type confRule struct {
 	name   string   // as OpenSSL writes it
 	server bool     // only for servers
-	same   []string // options that set the same; the first has the same syntax if it is a list
+	same   []string // options that set the same thing; the first has the same syntax if it is a list
 	check  func(o *Options, value string) error
 	refuse string // why Conf does not accept it, and the option to use instead
 }
@@ -68,7 +68,7 @@ const (
 type confFlag struct {
 	name   string
 	server bool   // only for servers
-	same   string // the option that sets the same
+	same   string // the option that sets the same thing
 	needs  string // the OpenSSL that introduced it
 	refuse string
 }
@@ -185,7 +185,7 @@ func (o *Options) list(option string) string {
 }
 
 // setting returns the list that is in force: that of the option, or that of the
-// last command in Conf that sets the same. name is the name of its source in
+// last command in Conf that sets the same thing. name is the name of its source in
 // errors.
 func (o *Options) setting(option string) (name, list string) {
 	if i := o.command(option); i >= 0 {

@@ -58,7 +58,7 @@ func TestConfCommands(t *testing.T) {
 	golden(t, "conf", results)
 }
 
-// A command is refused if an option sets the same, and the error names both.
+// A command is refused if an option sets the same thing, and the error names both.
 func TestConfSameAsAnOption(t *testing.T) {
 	for _, c := range []struct {
 		command, value, option string

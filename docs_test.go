@@ -69,7 +69,7 @@ func readPage(t testing.TB, path string) *page {
 
 func (p *page) at(l pageLine) string { return fmt.Sprintf("%s:%d", p.path, l.number) }
 
-// fences are the contents of the page's fences in a language, by place.
+// fences are the contents of the page's fences in a language, by their position.
 func (p *page) fences(language string) map[string]string {
 	found := make(map[string]string)
 	at := ""

@@ -25,11 +25,11 @@ const (
 	deletedFor = 2*time.Hour + 10*time.Minute
 	// maxWait bounds a call whose context has no deadline.
 	maxWait = time.Second
-	// shortWait is the shortest wait whose timeout counts as a failure of Redis. A call
-	// whose context has less time left came late.
+	// shortWait is the shortest wait whose timeout counts as a failure of Redis. If the
+	// context of a call had less time left, the cause was before the call.
 	shortWait = 20 * time.Millisecond
-	// maxSkew bounds how far the clocks of two servers are apart. A session that has expired
-	// for less time is only missing.
+	// maxSkew bounds how far the clocks of two servers are apart. A session that expired less
+	// than this ago counts as missing, and not as an error.
 	maxSkew = 5 * time.Minute
 	// expirySize is the size of the expiry, in seconds since 1970, which precedes the data.
 	expirySize = 8
@@ -62,7 +62,7 @@ type StoreStats struct {
 	Found       int64 // that Redis had
 	Stores      int64 // sessions that were stored
 	Deletes     int64 // sessions that were deleted
-	Errors      int64 // calls that failed, and the next two
+	Errors      int64 // calls that failed, and rejected values
 	Rejected    int64 // values that were not sealed for their name, or had expired for over 5 minutes
 	Unavailable int64 // calls that were not made, because Redis did not answer before
 	Interrupted int64 // how often Redis was given up for a pause
@@ -180,8 +180,8 @@ func pack(own *secret, name string, data []byte, expires time.Time) ([]byte, err
 var errNoAnswer = errors.New("no answer from Redis whether the session is deleted")
 
 // Delete removes a session. If Redis does not have it, Delete returns nil. For two hours, a
-// Store of the same session has no effect: it may be on its way when a client is logged out.
-// If Redis has no memory to remember this, the session is only removed.
+// call of Store for the same session then has no effect: such a call may be in progress when a
+// client is logged out. If Redis has no memory to remember this, the session is only removed.
 func (s *Store) Delete(ctx context.Context, id []byte) error {
 	var all error
 	for i := range s.Secret.list {
@@ -220,7 +220,7 @@ func (s *Store) call(ctx context.Context, b *breaker, call func(context.Context)
 	round, ok := b.allow()
 	if !ok {
 		s.count.unavailable.Add(1)
-		return ErrUnavailable // told once, by the failures before
+		return ErrUnavailable // the failures before it have been reported
 	}
 	limit, limited := ctx.Deadline()
 	short := limited && time.Until(limit) < shortWait
@@ -241,7 +241,7 @@ func (s *Store) call(ctx context.Context, b *breaker, call func(context.Context)
 	return s.fail(fmt.Errorf("sslredis: %w", err))
 }
 
-// fail counts and tells an error.
+// fail counts and reports an error.
 func (s *Store) fail(err error) error {
 	s.count.errors.Add(1)
 	s.OnError(err)

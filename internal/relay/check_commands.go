@@ -9,11 +9,11 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 )
 
-// setting is the value of an option, or of a command of Conf that sets the same.
+// setting is the value of an option, or of a command of Conf that sets the same thing.
 type setting struct{ key, value string }
 
-// settings are what the options and commands of a side set. Of several commands that
-// set the same, the last one counts.
+// settings are what the options and commands of a side set. If several commands set the
+// same thing, the last one counts.
 type settings struct {
 	cipher, groups               setting
 	signatures, clientSignatures setting

@@ -18,7 +18,7 @@ type counters struct {
 	empty                              expvar.Int // connections on which the client sent nothing
 	handshakes, handshakesFailed       expvar.Int
 	resumed                            expvar.Int                           // handshakes that resumed a session
-	notResumed                         map[sslfilter.NotResumed]*expvar.Int // handshakes whose client asked for a session in vain
+	notResumed                         map[sslfilter.NotResumed]*expvar.Int // handshakes that did not resume the session that the client offered
 	plainHTTP, injected                expvar.Int
 	certValid, certInvalid, certNone   expvar.Int
 	certRefused                        expvar.Int // handshakes that failed after the client had sent a certificate
@@ -28,7 +28,7 @@ type counters struct {
 	requests, httpRefused              expvar.Int
 	bytesFromClients, bytesFromBackend expvar.Int
 	notAfter                           expvar.Int
-	namesRefused                       expvar.Int // handshakes with a server name of no relay
+	namesRefused                       expvar.Int // handshakes with a server name that belongs to no relay
 	staples, staplesFailed             expvar.Int // OCSP responses that were fetched, and attempts that failed
 }
 

@@ -78,7 +78,7 @@ func (p *plan) discard() {
 	}
 }
 
-// apply serves new connections by a plan.
+// apply makes p the configuration of new connections.
 func (s *Server) apply(p *plan) {
 	if p.keys != nil {
 		if err := s.keys.file.Set(p.keys...); err != nil { // ReadTicketKeys has tried it, so memory is short

@@ -32,7 +32,7 @@ type session struct {
 	relay    *relay    // written under mu, by enter
 	state    *state    // written under mu, by enter
 	named    bool      // the server name chooses the relay
-	sections *sections // that the relay was chosen from; nil before
+	sections *sections // the relay was chosen from them; nil before the choice
 
 	client duplex       // raw, or TLS on it
 	tls    *sslnet.Conn // nil without TLS
@@ -43,7 +43,7 @@ type session struct {
 	opened  time.Time
 	moved   atomic.Int64 // time of the last transfer of data, in nanoseconds since opened
 	expired atomic.Bool
-	evicted atomic.Bool // by makeRoom
+	evicted atomic.Bool // makeRoom has ended the session
 
 	betweenRequests atomic.Bool // mode http: the client has its response and has not sent the next request
 	fromClient      atomic.Int64

@@ -12,9 +12,9 @@ import (
 	"github.com/seed-014b8713/sslfilter/sslnet"
 )
 
-// Sessions are shared by relays on several machines. The module of this package has no
-// implementation: adapters/redis/relayredis has one, which would bring its
-// dependencies into every program that uses the library.
+// Sessions are shared by relays on several machines. adapters/redis/relayredis implements
+// them. It is in another module, because its dependencies would otherwise become those of
+// every program that uses the library.
 type Sessions interface {
 	// TicketKeys returns the keys of a relay, which all machines have.
 	TicketKeys(relay string) (*sslfilter.TicketKeys, error)

@@ -74,5 +74,5 @@ func (v *value) Set(s string) error {
 	return setText(v.field.Addr().Interface(), s)
 }
 
-// SortedKeys returns the keys of a map in their order.
+// SortedKeys returns the keys of a map in sorted order.
 func SortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

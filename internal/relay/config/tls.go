@@ -36,7 +36,7 @@ type TLS struct {
 	// SharedTicketKeys are used by all contexts of the relay, so that a reload loses no
 	// session. Nil stands for random keys of the context.
 	SharedTicketKeys *sslfilter.TicketKeys
-	// SharedStore makes the sessions stored ones.
+	// SharedStore keeps the sessions in the store of [sessions], and not in tickets.
 	SharedStore bool
 	// OnlyCheck is for -check: NewCtx makes no file.
 	OnlyCheck bool
@@ -185,7 +185,7 @@ func fieldNames() (names []string) {
 }
 
 // optionKey returns the key of a field of the library's options, without the
-// prefix of a side. The field may be followed by a place in its list: Conf[2].
+// prefix of a side. The field may be followed by an index: Conf[2].
 func optionKey(field string) string {
 	field, place, inList := strings.Cut(field, "[")
 	if inList {

@@ -35,7 +35,7 @@ type Protocol struct {
 	Login bool
 	// Unauthenticated says that clients can use the protocol without a login.
 	Unauthenticated bool
-	// Hostname says that the relay tells its own name.
+	// Hostname says that the relay sends its own host name in this protocol.
 	Hostname bool
 	// Capabilities are announced before the login unless the configuration has
 	// others. It is nil if the protocol announces none.
