@@ -141,7 +141,7 @@ func TestConfIsSeenByTheCtx(t *testing.T) {
 	require.Equal(t, []string{"NOSUCH"}, log.Values("sslfilter: Conf[0] CipherString holds a name that OpenSSL drops", "name"))
 }
 
-// Commands have their effect on the wire, as crypto/tls sees it.
+// Commands take effect on the wire, as crypto/tls sees it.
 func TestConfOnTheWire(t *testing.T) {
 	hello := func(t *testing.T, change testkit.Change) (seen *tls.ClientHelloInfo) {
 		t.Helper()

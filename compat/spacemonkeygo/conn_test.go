@@ -447,7 +447,7 @@ func TestCtxErrors(t *testing.T) {
 	}
 }
 
-// Options and versions have their effect.
+// Options and versions take effect.
 func TestCtxOptions(t *testing.T) {
 	id := issue(t, nil, "server", "", false)
 	version := func(ctx *openssl.Ctx) uint16 {

@@ -99,7 +99,7 @@ type listener struct {
 //
 // If the settings of the context cannot work, the handshake returns the error, because
 // the program may be about to change them: an error of Accept would end a server that is
-// just replacing its certificate. Only if they have never worked, Accept returns the error.
+// just replacing its certificate. Accept returns the error only if they have never worked.
 func (l *listener) Accept() (net.Conn, error) {
 	below, err := l.Listener.Accept()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 const maxContexts = 256
 
 // contexts keeps a context for each certificate in use. A renewed certificate gets a new
-// context. That of the old one is not used any more, and is the first to be removed when
+// context. The context of the old one is not used any more, and is the first to be removed when
 // there are too many.
 type contexts struct {
 	mu   sync.Mutex

@@ -36,7 +36,7 @@ type Credentials struct {
 	name string                         // set by OverrideServerName
 }
 
-// New returns credentials with this context. That of a server needs Options.ALPN with
+// New returns credentials with this context. A server's context needs Options.ALPN with
 // "h2". A client always offers "h2" and nothing else, whatever Options.ALPN has.
 //
 // A client verifies the name in Options.ServerName or Options.SNI, or else the
@@ -47,7 +47,7 @@ func New(ctx *sslfilter.Ctx) (*Credentials, error) {
 }
 
 // SetCtx replaces the context for new connections, for example because a certificate
-// has been renewed. It has its effect on all clones. Established connections continue;
+// has been renewed. It affects all clones. Established connections continue;
 // a server can bound their age with keepalive.ServerParameters.MaxConnectionAge. The
 // caller may close the old context when handshakes that have begun are done.
 func (c *Credentials) SetCtx(ctx *sslfilter.Ctx) error {

@@ -102,7 +102,7 @@ func serve(conn net.Conn) error {
 	input := make([]byte, 16<<10)
 	n, err := conn.Read(input)
 	if err != nil {
-		return err // io.EOF: it said goodbye; io.ErrUnexpectedEOF: it was cut
+		return err // io.EOF: the client sent close_notify; io.ErrUnexpectedEOF: the connection was cut
 	}
 	_, err = fmt.Fprintf(conn, "You sent:\r\n%s", input[:n])
 	return errors.Join(err, hangUp(conn))
@@ -110,13 +110,13 @@ func serve(conn net.Conn) error {
 
 // docs:end
 
-// hangUp says close_notify and waits a moment for the visitor to do so: closing
-// a connection with unread input resets it, and what was sent last is lost.
+// hangUp sends close_notify and waits a moment for the client to end the connection.
+// Closing it with unread input would reset it, and the last data could be lost.
 func hangUp(conn net.Conn) error {
 	conn.SetDeadline(time.Now().Add(time.Second))
 	if err := conn.(*sslnet.Conn).CloseWrite(); err != nil {
 		return err
 	}
-	io.CopyN(io.Discard, conn, 1<<20) // it may hang up in any way it likes
+	io.CopyN(io.Discard, conn, 1<<20) // the client may end it in any way
 	return nil
 }

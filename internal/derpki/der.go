@@ -117,7 +117,7 @@ func Time(year int) []byte {
 	return TLV(TagGeneralized, []byte(t.Format("20060102150405Z")))
 }
 
-// Ext is an extension; value is what stands in its OCTET STRING.
+// Ext is an extension; value is the content of its OCTET STRING.
 func Ext(critical bool, value []byte, id ...int) []byte {
 	crit := []byte{}
 	if critical {

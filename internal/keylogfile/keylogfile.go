@@ -42,7 +42,7 @@ func Check(file string) error {
 		return nil
 	case err != nil:
 		return err
-	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink: // to open a pipe or a device can have an effect
+	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink: // opening a pipe or a device can have side effects
 		return &fs.PathError{Op: "open", Path: file, Err: errors.New("not a regular file")}
 	}
 	f, err := sslfilter.OpenKeyLog(file)

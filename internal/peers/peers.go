@@ -24,8 +24,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/dovecot"
 )
 
-// Patience is the time that a program may take for one step. It is so long that a
-// program which exceeds it hangs.
+// Patience is the time that a program may take for one step. A program that takes
+// longer has hung.
 const Patience = 30 * time.Second
 
 // maxLogged bounds the output of a program in the log of a failed test, in bytes.

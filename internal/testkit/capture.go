@@ -65,7 +65,7 @@ func (c *Capture) packet(from int, flags byte, data []byte) {
 	}
 }
 
-// copy forwards what one side says.
+// copy forwards what one side sends.
 func (c *Capture) copy(to, from net.Conn, side int) {
 	buf := make([]byte, maxSegment)
 	for {
