@@ -105,7 +105,7 @@ int fssl_ctx_add_identity(SSL_CTX *ctx, int *clash, int client, fssl_errors *err
  * Chooses the certificate of a client when the server asks for one: the first whose issuer is one of the CAs that
  * the server lists (if it lists any) and whose key can make a signature that the server accepts. An identity whose
  * certificates are signed with algorithms that the server lists is preferred. A client with a single identity always
- * shows it, if the server accepts its type of key. For a client without an identity, it only notes the request.
+ * shows it, if the server accepts its type of key. For a client without an identity, this callback only notes the request.
  */
 int fssl_choose_cb(SSL *ssl, void *arg)
 {
@@ -197,8 +197,8 @@ int fssl_ctx_key_type(SSL_CTX *ctx, int i)
 }
 
 /*
- * Returns certificate i of those that ssl_add_cert_chain sends of one identity without an automatic chain: this
- * side's own and then its chain. NULL after the last one.
+ * Returns certificate i of those that this side sends with an identity, without an automatic chain (ssl_add_cert_chain in
+ * OpenSSL): its own certificate, and then its chain. Returns NULL after the last one.
  */
 X509 *fssl_ctx_sent_cert(SSL_CTX *ctx, int identity, int i)
 {

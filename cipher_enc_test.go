@@ -76,7 +76,7 @@ func encrypt(t *testing.T, o sslfilter.CipherOptions, data []byte, cut testkit.C
 	return wire
 }
 
-// decrypt returns what a Cipher makes of wire, and the end.
+// decrypt returns what a Cipher makes of wire, and the error at its end.
 func decrypt(t *testing.T, o sslfilter.CipherOptions, wire []byte, cut testkit.Cut) (plain []byte, end error) {
 	t.Helper()
 	c := newCipher(t, o)

@@ -48,8 +48,8 @@ func (e *engine) visit(ends *cend.Ends, b *buffers, resume, keep bool) error {
 	return nil
 }
 
-// visits makes n connections of a client in C, each of which resumes the session of an earlier one
-// before them.
+// visits makes n connections of a client in C, which resume the session of one connection that is
+// made before them.
 func (e *engine) visits(n, flags int, resume bool) ([]float64, error) {
 	ends, err := cend.New(e.pki, subject.File(e.cert), flags)
 	if err != nil {

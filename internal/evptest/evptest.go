@@ -40,8 +40,8 @@ func Names() []string {
 }
 
 // LoadToys loads a provider with the cipher TOY and ciphers that begin with "TOY-", each
-// with a defect. These ciphers protect nothing. unload must be called at the end. Before OpenSSL 3.0
-// there are no providers, and ok is false.
+// with a defect. These ciphers protect nothing. unload must be called at the end. Before
+// OpenSSL 3.0 there are no providers, and ok is false.
 func LoadToys() (unload func(), ok bool) {
 	return func() { C.evptest_unload() }, C.evptest_load() == 1
 }
