@@ -79,14 +79,14 @@ func (s *Stack) put(i int, f Filter, top bool) {
 	case s.skip != 0:
 		l.skip, s.skip = s.skip, 0
 	default:
-		l.skip = s.behind()
+		l.skip = s.secondByte()
 	}
 	s.layers = slices.Insert(s.layers, i, l)
 }
 
 // secondByte returns and forgets the second byte of the newline after the last
 // record, if that byte may still arrive.
-func (s *Stack) behind() byte {
+func (s *Stack) secondByte() byte {
 	if line, ok := s.dec.(interface{ takeSecond() byte }); ok {
 		return line.takeSecond()
 	}
@@ -236,7 +236,7 @@ func (s *Stack) SetDecoder(d Decoder) error {
 		return &LeftoverError{Op: "SetDecoder", N: n}
 	}
 	if s.skip == 0 {
-		s.skip = s.behind()
+		s.skip = s.secondByte()
 	}
 	s.dec, s.seen, s.cuts = d, 0, cuts{}
 	s.take(len(s.plain) - s.off - len(skip(&s.skip, s.plain[s.off:])))

@@ -1,6 +1,6 @@
 package sslhttp
 
-//lint:file-ignore SA1019 every field of http.Transport has its effect or is an error, including deprecated ones
+//lint:file-ignore SA1019 every field of http.Transport takes effect or is an error, including deprecated ones
 
 import (
 	"context"
@@ -33,7 +33,7 @@ type fields struct {
 const maxSessions = 256
 
 // fieldsOf evaluates every field of Transport. It returns an error if a field
-// cannot have its effect: nobody would notice an egress filter or a CA that is
+// cannot take effect: nobody would notice an egress filter or a CA that is
 // silently ignored.
 func fieldsOf(dialer, proxyDialer *sslnet.Dialer, given *http.Transport) (*fields, error) {
 	switch {

@@ -454,7 +454,7 @@ func TestEveryFieldOfBaseIsLookedAt(t *testing.T) {
 	}
 }
 
-// The error for a field that cannot have its effect names the field. Fields that
+// The error for a field that cannot take effect names the field. Fields that
 // net/http itself sets in a Transport are not errors.
 func TestRefusedFields(t *testing.T) {
 	site := goSite(t, http.NotFoundHandler())

@@ -90,9 +90,9 @@ func parseChain(certs []sslfilter.Certificate) []*x509.Certificate {
 	return chain
 }
 
-// noExporter is an empty state whose ExportKeyingMaterial returns an error. That of
-// a zero ConnectionState panics, and only crypto/tls can set it. It sets a function
-// that returns an error if renegotiation is enabled.
+// noExporter is an empty state whose ExportKeyingMaterial returns an error. With a zero
+// ConnectionState, ExportKeyingMaterial panics. Only crypto/tls can set the function that
+// it calls, and sets one that returns an error if renegotiation is enabled.
 var noExporter = tls.Client(nil, &tls.Config{Renegotiation: tls.RenegotiateOnceAsClient}).ConnectionState()
 
 // VerifyHostname checks that the server's certificate is valid for host, as in

@@ -29,8 +29,8 @@ type SessionStore interface {
 	Store(ctx context.Context, id, data []byte, expires time.Time) error
 	// Delete forgets a session. The Listener never calls it: a program calls it
 	// with the ids of Conn.SessionIDs, so that a client has to make a full
-	// handshake. A Store of the same session that arrives later must not bring it
-	// back: Store runs after the handshake, and may be slow.
+	// handshake. A later call of Store for the same session must not bring it back:
+	// Store runs after the handshake, and may be slow.
 	//
 	// A handshake that has loaded the session before Delete can still resume it, and
 	// gives the client a new session. A program that logs a user out also calls Delete
