@@ -93,7 +93,7 @@ typedef enum fssl_not_resumed {
 typedef struct fssl_client_sessions {
     SSL_SESSION *list[FSSL_MAX_SESSIONS]; /* what the server has given and Go has not taken, oldest first */
     int n;
-    int64_t proved; /* the time of the full handshake from which they stem, in seconds since 1970 */
+    int64_t proved; /* the time of the full handshake that they come from, in seconds since 1970 */
 } fssl_client_sessions;
 
 /* cgo_ticket.c: what a server knows about the sessions of its client. */

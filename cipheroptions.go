@@ -42,7 +42,7 @@ type CipherOptions struct {
 
 	// Passphrase is called by NewCipher, once, if Key is not set. The passphrase
 	// has 1 to 1024 bytes, and NewCipher overwrites the slice. In a sealed stream
-	// the client says in its header how the key is made of it: by default with
+	// the client says in its header how the key is derived from it: by default with
 	// scrypt (N = 2^15, r = 8, p = 1, which takes 32 MiB on each side), and in
 	// a process in FIPS mode with PBKDF2.
 	Passphrase func() ([]byte, error)

@@ -194,8 +194,8 @@ func (o *Options) setting(option string) (name, list string) {
 	return option, o.list(option)
 }
 
-// command returns the place in Conf of the last command that sets the same as an
-// option, or -1.
+// command returns the index in Conf of the last command that sets the same thing as
+// an option, or -1.
 func (o *Options) command(option string) int {
 	for i, c := range slices.Backward(o.Conf) {
 		if slices.Contains(ruleOf(c.Name).same, option) {

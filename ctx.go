@@ -256,8 +256,8 @@ func (h *ctxHandle) addIdentity(client bool) (clash int, err error) {
 	return int(lost), err
 }
 
-// setIdentities makes the identities that addIdentity has added those of a
-// connection. There is at least one.
+// setIdentities is called after the last addIdentity, of which there is at least one. It
+// makes the first identity the current certificate of h.
 func (h *ctxHandle) setIdentities(client bool) error {
 	return h.try("SSL_CTX_use_cert_and_key", func(ctx *C.SSL_CTX, errs *C.fssl_errors) C.int {
 		return C.fssl_ctx_set_identities(ctx, cBool(client), errs)

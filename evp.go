@@ -97,7 +97,7 @@ func (h *cipherHandle) setSecret(secret []byte) {
 	runtime.KeepAlive(h)
 }
 
-// secret returns a copy of it. The caller wipes the copy.
+// secret returns a copy of what setSecret keeps. The caller wipes the copy.
 func (h *cipherHandle) secret() []byte {
 	defer runtime.KeepAlive(h)
 	return append([]byte(nil), unsafe.Slice((*byte)(&h.ptr.secret[0]), int(h.ptr.secret_len))...)

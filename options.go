@@ -54,7 +54,7 @@ type Options struct {
 
 	// Identities are more certificates of this side, each with its own chain
 	// and key, beside Crt, Key and Chain, which are the first. At most 16.
-	// Filter.State reports which of them the peer was shown. Default: no more.
+	// Filter.State reports which of them the peer was shown. Default: none.
 	//
 	// A server needs them for keys of different types, for example RSA and
 	// ECDSA: OpenSSL chooses the one that fits the ciphers and signature
@@ -232,7 +232,7 @@ type Options struct {
 	SignatureAlgorithms string
 	// Conf has configuration commands of OpenSSL (SSL_CONF_cmd(3)). They are
 	// applied in order, after the options above and before DH parameters and
-	// certificates are loaded. A command that sets the same as an option is an
+	// certificates are loaded. A command that sets the same thing as an option is an
 	// error if that option is given too. Commands that change how a peer is
 	// verified, which certificates are used or what this library depends on are
 	// errors that name the option to use instead; docs/options.md lists them.
@@ -278,7 +278,7 @@ type Options struct {
 	// NoRenegotiation makes a client reject every renegotiation that a TLS 1.2
 	// server requests, with the warning alert no_renegotiation. (A server
 	// always does.) The connection continues if the peer accepts that. Default:
-	// a client follows up to 16 renegotiations.
+	// a client accepts up to 16 renegotiations.
 	NoRenegotiation bool
 
 	// DHCert is a PEM file with DH parameters for the DHE suites of TLS 1.2.

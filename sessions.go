@@ -74,7 +74,7 @@ func (s *Session) UnmarshalBinary(data []byte) error {
 
 // Expires returns the moment from which the session is not offered any more. It
 // is the zero time if s is empty. It is at most seven days after the full
-// handshake from which the session stems (RFC 8446 section 4.6.1), also if the
+// handshake that the session comes from (RFC 8446 section 4.6.1), also if the
 // server has given the session in a resumed handshake: the server proves that it
 // has its private key only in a full one.
 func (s *Session) Expires() time.Time {

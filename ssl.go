@@ -70,7 +70,7 @@ func newSSL(ctx *ctxHandle, conf *connConfig) (*sslHandle, error) {
 func (h *sslHandle) close() { h.handle.close(freeConn) }
 
 // renegotiationsFollowed is the maximum number of renegotiations that a client
-// follows.
+// accepts.
 const renegotiationsFollowed = C.FSSL_MAX_ROUNDS
 
 // zeroReturn is the SSL_get_error code for the peer's close_notify.

@@ -115,7 +115,8 @@ const (
 	// security level excludes the suite. In TLS 1.3 also: the suite that this connection
 	// uses has a hash that differs from that of the session.
 	NotResumedCipher
-	// NotResumedOldProof: the client has proved its private key more than a day ago.
+	// NotResumedOldProof: the client last proved that it has its private key more than a
+	// day ago.
 	NotResumedOldProof
 	// NotResumedClientCert: the certificates of the client are not valid now. They
 	// have expired, one was revoked, or a CA or a CRL is missing.

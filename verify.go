@@ -87,7 +87,7 @@ type verdict struct {
 // verdict returns the verdict of the last handshake.
 func (h *sslHandle) verdict() verdict { return verdict{&h.ptr.verdict, h} }
 
-// verdictHandle owns a verdict that is not of a handshake.
+// verdictHandle owns a verdict that does not belong to a handshake.
 type verdictHandle struct{ handle[*C.fssl_verdict] }
 
 func freeVerdict(p *C.fssl_verdict) { C.fssl_verdict_free(p) }

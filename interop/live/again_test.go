@@ -108,7 +108,7 @@ func itAsksAgain(t *testing.T, p *peer, version sslfilter.Version) string {
 	return "we refuse"
 }
 
-// The peer's server asks for a new handshake in TLS 1.2. Our client follows, unless it has
+// The peer's server asks for a new handshake in TLS 1.2. Our client accepts, unless it has
 // NoRenegotiation: then it refuses with a warning, and does not fail.
 func itAsksUsAgain(t *testing.T, p *peer, version sslfilter.Version) string {
 	for _, refuse := range []bool{false, true} {
