@@ -57,7 +57,7 @@ static int fit_for_enc(const EVP_CIPHER *cipher)
     if ((EVP_CIPHER_flags(cipher) & EVP_CIPH_FLAG_AEAD_CIPHER) != 0)
         return FSSL_CIPHER_IS_AEAD;
 #ifdef EVP_CIPH_FLAG_CTS /* since OpenSSL 3.0 */
-    if ((EVP_CIPHER_flags(cipher) & EVP_CIPH_FLAG_CTS) != 0) /* OpenSSL accepts one call for all of the text only */
+    if ((EVP_CIPHER_flags(cipher) & EVP_CIPH_FLAG_CTS) != 0) /* OpenSSL accepts only one call, with all of the text */
         return FSSL_CIPHER_CTS;
 #endif
     if (mode == EVP_CIPH_XTS_MODE || mode == EVP_CIPH_WRAP_MODE || mode == EVP_CIPH_SIV_MODE)
@@ -66,7 +66,7 @@ static int fit_for_enc(const EVP_CIPHER *cipher)
 }
 
 /*
- * Makes ctx a new context for records, with key or without one. OpenSSL 1.1.1 loses memory if a context of OCB mode
+ * Makes ctx a new context for records, with key or without one. OpenSSL 1.1.1 leaks memory if a context of OCB mode
  * gets a second key, so the old content is freed first.
  */
 static int start_context(const fssl_cipher *c, EVP_CIPHER_CTX *ctx, const unsigned char *key, int encrypt)
@@ -162,7 +162,7 @@ static int trial_alterations(fssl_cipher *c, unsigned char *record, fssl_errors 
     }
     c->key[0] ^= 1;
     if (next_key(c, &c->in)) {
-        memcpy(c->in.iv, c->out.iv, FSSL_SEALED_NONCE); /* only the key of the cipher is another one */
+        memcpy(c->in.iv, c->out.iv, FSSL_SEALED_NONCE); /* only the key of the cipher differs */
         result = trial_refuse(c, record, 1, errs);
     } else
         result = FSSL_CIPHER_BROKEN;

@@ -211,7 +211,7 @@ enum {
 };
 enum { FSSL_CRL_OFF = 0, FSSL_CRL_CHECK = 1, FSSL_CRL_BLOCK = 2 };
 
-/* The types of names that are not of GENERAL_NAME. */
+/* The types of names that are not types of GENERAL_NAME. */
 enum { FSSL_SUBJECT = 0x80, FSSL_ISSUER = 0x81, FSSL_COMMON_NAME = 0x82 };
 
 /* Results of fssl_cert_names. */

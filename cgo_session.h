@@ -45,7 +45,7 @@ typedef enum fssl_offer {
 typedef struct fssl_resume {
     SSL_SESSION *session;
     STACK_OF(X509) *sent;        /* the certificates that the peer sent in the full handshake */
-    STACK_OF(X509) *built;       /* the chain that OpenSSL built of them; may be NULL */
+    STACK_OF(X509) *built;       /* the chain that OpenSSL built from them; may be NULL */
     const unsigned char *ocsp;   /* the stapled response of the full handshake; it belongs to session */
     size_t ocsp_len;
     int64_t proved;              /* client: the time of the full handshake, in seconds since 1970 */

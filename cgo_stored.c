@@ -75,7 +75,7 @@ static SSL_SESSION *wanted_cb(SSL *ssl, const unsigned char *id, int len, int *c
     return NULL;
 }
 
-/* Makes the sessions of a server stored ones, whose ticket is an id. OpenSSL itself stores nothing. */
+/* Makes a server give its sessions to the program, with tickets that are only ids. OpenSSL itself stores nothing. */
 void fssl_ctx_store_sessions(SSL_CTX *ctx)
 {
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);

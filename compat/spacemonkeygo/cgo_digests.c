@@ -8,7 +8,7 @@
 #endif
 
 // The names in the order of EVP_MD in digest.go. EVP_SHA is SHA-0, which OpenSSL
-// does not have since 1.1.0; DSS and DSS1 were other names of SHA-1.
+// has not had since 1.1.0; DSS and DSS1 were other names of SHA-1.
 static const char *const names[] = {NULL, "MD5", "MD4", NULL, "SHA1", "SHA1", "SHA1", "MDC2", "RIPEMD160",
 	"SHA224", "SHA256", "SHA384", "SHA512"};
 enum { NUMBERS = sizeof names / sizeof names[0], NUMBER_MD4 = 2 };
