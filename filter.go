@@ -154,7 +154,7 @@ func (f *Filter) start(op string) error {
 	if o.Client && f.name == "" {
 		named, err := f.nameFromOptions()
 		if err != nil {
-			return err
+			return f.fail(err)
 		}
 		if !named && !o.InsecureSkipVerify {
 			return &UsageError{op, "no server name to verify: call SetServerName, set ServerName or SNI, or InsecureSkipVerify to accept any server"}

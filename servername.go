@@ -13,7 +13,8 @@ import (
 // SetServerName sets the name of the server for this connection. It is sent as
 // SNI and verified in the certificate. An IP address is verified but not sent.
 // It must be called on a client before the handshake; otherwise it returns a
-// *UsageError, as for a name that is not valid.
+// *UsageError, as for a name that is not valid. If memory is short, the error
+// is fatal.
 //
 // Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
 func (f *Filter) SetServerName(name string) error {
@@ -24,7 +25,8 @@ func (f *Filter) SetServerName(name string) error {
 // SetVerifiedName sets the name that is verified in the server's certificate
 // for this connection. The name that is sent is still Options.SNI; if that is
 // empty, SetVerifiedName is the same as SetServerName. It must be called on a
-// client before the handshake; otherwise it returns a *UsageError.
+// client before the handshake; otherwise it returns a *UsageError. If memory is
+// short, the error is fatal.
 //
 // Calls SSL_set_tlsext_host_name(3), X509_VERIFY_PARAM_set1_host(3).
 func (f *Filter) SetVerifiedName(name string) error {
@@ -44,6 +46,8 @@ func (f *Filter) idleClient(op string) error {
 		return ErrClosed
 	case !f.ctx.opts.Client:
 		return &UsageError{op, "this is a server"}
+	case f.err != nil && f.phase == phaseFailed:
+		return f.err
 	case f.phase != phaseIdle:
 		return &UsageError{op, "the handshake has begun"}
 	}
@@ -66,7 +70,7 @@ func (f *Filter) nameServer(op, name, sni string) error {
 		sni = sentName(sni)
 	}
 	if err := f.setName(sni, parsed); err != nil {
-		return err
+		return f.fail(err) // OpenSSL has already forgotten the earlier name, and would verify none
 	}
 	f.name, f.sni = name, sni
 	return nil
@@ -75,7 +79,7 @@ func (f *Filter) nameServer(op, name, sni string) error {
 // SetALPN sets the protocols that this connection offers, instead of those of
 // Options.ALPN: for example only HTTP/1.1 for a WebSocket. There must be at
 // least one. It must be called on a client before the handshake; otherwise it
-// returns a *UsageError.
+// returns a *UsageError. If memory is short, the error is fatal.
 //
 // Calls SSL_set_alpn_protos(3).
 func (f *Filter) SetALPN(protocols ...string) error {
@@ -92,7 +96,7 @@ func (f *Filter) SetALPN(protocols ...string) error {
 		return &UsageError{op, err.Error()}
 	}
 	if err := f.ssl.setALPN(o.alpn()); err != nil {
-		return err
+		return f.fail(err)
 	}
 	f.alpn = slices.Clone(protocols)
 	return nil

@@ -342,6 +342,77 @@ func TestVerifiedName(t *testing.T) {
 	})
 }
 
+// A client whose new name could not be set accepts no server, although the caller ignores the
+// error: OpenSSL has already forgotten the name that was set before.
+func TestServerName(t *testing.T) {
+	server := testkit.Ctx(t, testkit.Server())
+	client := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName = "" }))
+	named := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName, o.SNI = "other.test", "sent.test" }))
+	texts := make(said)
+	defer texts.log(t)
+	for name, c := range map[string]struct {
+		ctx *sslfilter.Ctx
+		set func(f *sslfilter.Filter) error
+	}{
+		"host":         {client, func(f *sslfilter.Filter) error { return f.SetServerName("third.test") }},
+		"address":      {client, func(f *sslfilter.Filter) error { return f.SetServerName("192.0.2.1") }},
+		"verified":     {named, func(f *sslfilter.Filter) error { return f.SetVerifiedName("third.test") }},
+		"from options": {named, (*sslfilter.Filter).Handshake},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sweep(t, func(t *testing.T, heal func() int) {
+				var f, g *sslfilter.Filter
+				memfault.Exempt(func() {
+					var err error
+					f, err = c.ctx.NewFilter()
+					require.NoError(t, err)
+					g, err = server.NewFilter()
+					require.NoError(t, err)
+					if c.ctx == client {
+						require.NoError(t, f.SetServerName("other.test"))
+					}
+				})
+				p := testkit.Join(g, f)
+				defer p.Close()
+				err := c.set(f)
+				heal()
+				texts.errors(err)
+				p.Handshake()
+				require.False(t, f.HandshakeDone(), "it has accepted a server of another name")
+				if err != nil {
+					require.Equal(t, err, f.Err())
+				}
+			})
+		})
+	}
+}
+
+// The protocols that a client could not set are not replaced by those that were set before.
+func TestALPN(t *testing.T) {
+	alpn := func(o *sslfilter.Options) { o.ALPN = []string{"one", "two"} }
+	server, client := testkit.Ctx(t, testkit.Server(alpn)), testkit.Ctx(t, testkit.Client(alpn))
+	sweep(t, func(t *testing.T, heal func() int) {
+		var f, g *sslfilter.Filter
+		memfault.Exempt(func() {
+			var err error
+			f, err = client.NewFilter()
+			require.NoError(t, err)
+			g, err = server.NewFilter()
+			require.NoError(t, err)
+		})
+		p := testkit.Join(g, f)
+		defer p.Close()
+		err := f.SetALPN("two")
+		heal()
+		p.Handshake()
+		if err != nil {
+			require.Equal(t, err, f.Err())
+		}
+		require.Equal(t, err == nil, f.HandshakeDone())
+		require.True(t, err != nil || f.ALPN() == "two")
+	})
+}
+
 // connection is a scenario: a handshake, data in both directions, a key update, more
 // data, and an orderly end.
 type connection struct {
