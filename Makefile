@@ -3,9 +3,9 @@
 GO ?= go
 CGO_CC = $(shell $(GO) env CC)
 
-# Packages that are tested at a time. Many tests wait for another program, so this
-# is twice the number of processors. A slow machine needs more than the 10 minutes
-# that go test allows by default.
+# The number of packages that are tested at the same time is twice the number of
+# processors, because many tests wait for another program. A slow machine needs more
+# than the 10 minutes that go test allows by default.
 TEST = $(GO) test -timeout 40m -p $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 # 2026.1: the newest that still builds with Go 1.25.
@@ -70,10 +70,10 @@ FUZZTIME ?= 5m
 fuzz: deps-build ## every fuzz target for FUZZTIME (5m)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-soak: deps-build ## 200,000 connections of every kind: the last third may not make the process larger
+soak: deps-build ## 200,000 connections of every kind; the process must not grow during the last third
 	$(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' . -soak 200000
 
-memfault: deps-build ## every allocation of OpenSSL fails, one after the other, and together with all later ones; takes an hour
+memfault: deps-build ## each allocation of OpenSSL fails, first alone and then together with all later ones; takes an hour
 	$(GO) test -count=1 -timeout 0 -v ./internal/memfault -stride 1
 
 cover: deps-build ## coverage of the root package: Go and C
@@ -83,7 +83,8 @@ testdata: ## regenerate testdata/pki
 	@scripts/deps.sh openssl python
 	testdata/mkpki.sh
 
-# A second rule for check would run first: make begins with the rule that has a recipe.
+# The static checks are in a variable, not in a rule "check:" of their own, because make
+# begins with the prerequisites of the rule that has a recipe, and they should run first.
 STATIC_CHECKS = check-format check-vet check-staticcheck check-tidy check-generate check-layering check-c check-programs
 check: deps-build $(STATIC_CHECKS) check-bench check-speed check-fuzz check-race check-asan check-valgrind ## all checks of CI besides the tests
 	@echo '== all checks passed'
@@ -154,7 +155,7 @@ check-bench: ## every benchmark runs once
 		-only handshake,resumed,message,burst,setup,crl,calls,memory >/dev/null
 	@cd bench && $(GO) run . -rounds 1 -slice 1ms choices >/dev/null
 
-check-speed: ## instructions against C, crossings and allocations are what they were; no clock is looked at
+check-speed: ## instructions compared with C, crossings and allocations have not changed; no time is measured
 	@echo '== instructions, crossings, allocations'
 	@cd bench && $(GO) test -count=1 -v ./guard
 

@@ -11,7 +11,7 @@ struct fssl_staple {
     size_t len;
     int64_t since;       /* thisUpdate of the response */
     int64_t until;       /* when the response expires */
-    X509 *cert, *issuer; /* the certificate that it is bound to; each may be NULL */
+    X509 *cert, *issuer; /* the certificate that the staple is bound to, and its issuer; each may be NULL */
     const fssl_lib *lib; /* of issuer */
     char *responders;    /* that cert names, one on each line; NULL without cert */
     struct {             /* set by fssl_ctx_check_staple for fssl_ctx_use_staple */
@@ -88,7 +88,7 @@ static int64_t expiry(const fssl_ocsp *o)
     return o->next_update != 0 ? o->next_update : o->this_update + FSSL_OCSP_MAX_AGE;
 }
 
-/* Checks a response as far as the certificate of s is known. The server's clock decides exactly whether it has expired. */
+/* Checks a response as far as the certificate of s is known. Whether it has expired is checked without tolerance. */
 static int check_once(const fssl_staple *s, fssl_ocsp *out, const unsigned char *der, size_t len)
 {
     fssl_reading r;
@@ -115,7 +115,7 @@ static int check_response(const fssl_staple *s, fssl_ocsp *out, const unsigned c
     clear_errors();
     if (check_once(s, out, der, len))
         return done(1, NULL);
-    if (fssl_starved(0, &errs)) /* which says nothing about the response */
+    if (fssl_starved(0, &errs)) /* a lack of memory says nothing about the response */
         out->outcome = FSSL_OCSP_NO_MEMORY;
     return 0;
 }
@@ -246,7 +246,7 @@ static X509 *search_issuer(SSL_CTX *ctx, const fssl_identity *id, const fssl_lib
 /*
  * Sets issuer as search_issuer returns it. Fails if memory is short: an issuer that is not found would mean that
  * nobody verifies the signature of a response. OpenSSL does not always report a lack of memory, so an issuer that was
- * not found is searched a second time.
+ * not found is searched for a second time.
  */
 static int find_issuer(X509 **issuer, SSL_CTX *ctx, const fssl_identity *id, const fssl_lib *lib)
 {

@@ -234,7 +234,7 @@ static int adopt(fssl_ticket_keys *k, const fssl_lib *lib)
 
 /*
  * Makes ctx encrypt its tickets with the keys of k, to which ctx then has a reference. fssl_forget_sessions releases what
- * data has, also after a failure.
+ * data has, even after a failure.
  */
 int fssl_encrypt_tickets(SSL_CTX *ctx, fssl_ticket_keys *k, const fssl_lib *lib)
 {

@@ -263,7 +263,7 @@ func TestChooserCRLs(t *testing.T) {
 	})
 }
 
-// State has the name of this ClientHello, also if the session is resumed.
+// State has the name of this ClientHello, even if the session is resumed.
 func TestChooserResumedName(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		ctx := testkit.Ctx(t, testkit.Server(testkit.Only(v), func(o *sslfilter.Options) { o.ALPN = []string{"echo"} }))

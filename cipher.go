@@ -317,7 +317,7 @@ func (c *Cipher) Outgoing(dst []byte) []byte {
 	return dst
 }
 
-// wrote freezes the cipher if write has failed, also after the end of the transport,
+// wrote freezes the cipher if write has failed, even after the end of the transport,
 // because part of the plaintext was encrypted. It returns err.
 func (c *Cipher) wrote(err error) error {
 	if err != nil {

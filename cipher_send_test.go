@@ -182,7 +182,7 @@ func TestCipherCancel(t *testing.T) {
 	canceled := newCipher(t, sslfilter.CipherOptions{Passphrase: phrase("x")})
 	canceled.Cancel()
 	_, err = canceled.Receive(nil, first)
-	require.Equal(t, sslfilter.ErrClosed, err, "also if it would not have to wait")
+	require.Equal(t, sslfilter.ErrClosed, err, "even if it would not have to wait")
 	for range derive.Slots() {
 		require.True(t, derive.Enter(nil))
 		defer derive.Leave()

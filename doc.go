@@ -43,7 +43,7 @@
 // Three rules cover everything:
 //
 //   - Call Outgoing after every call of Handshake, Receive, Send, CloseWrite,
-//     KeyUpdate and Detach, also after an error: it may have an alert for the
+//     KeyUpdate and Detach, even after an error: it may have an alert for the
 //     peer.
 //   - If Receive returns no new data and Outgoing is empty, the filter needs
 //     more input. That is not an error.

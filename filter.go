@@ -193,7 +193,7 @@ func (f *Filter) start(op string) error {
 // The error is io.EOF if the peer has sent its close_notify. The same call can
 // also return data that came before the close_notify. Bytes that come after it
 // are kept for Detach, at most MaxTrailing. Any other error is fatal, and data
-// can still come with it. Call Outgoing after every call, also after an error.
+// can still come with it. Call Outgoing after every call, even after an error.
 //
 // Corresponds to POE::Filter::SSL get_one_start and get_one.
 // Calls SSL_do_handshake(3), SSL_read_ex(3).
@@ -357,7 +357,7 @@ func (f *Filter) pending() int {
 // Outgoing appends all bytes that are ready for the network to dst, and returns
 // the extended slice, as append does: handshake messages, alerts and the
 // records of the plaintext from Send. The caller must transmit them in order.
-// Call it also after an error, for the alert. If OpenSSL fails in Outgoing, Err
+// Call it even after an error, for the alert. If OpenSSL fails in Outgoing, Err
 // and the next call return the error.
 //
 // Corresponds to POE::Filter::SSL put.

@@ -68,7 +68,7 @@ func all(provider string, uses ...sslfilter.AlgorithmUse) map[sslfilter.Algorith
 	return by
 }
 
-// The FIPS provider serves every operation of a FIPS context, also if the peer is a
+// The FIPS provider serves every operation of a FIPS context, even if the peer is a
 // context of the default provider in the same process.
 func TestFIPSContext(t *testing.T) {
 	server := inFIPS(t, testkit.Requiring(crl(testkit.PKI("crl.pem"))))

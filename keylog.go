@@ -22,7 +22,7 @@ var errKeysLost = errors.New("a line was lost for lack of memory")
 // and of a renegotiation, appear only while OpenSSL reads.
 func (f *Filter) receiveLogged(dst, wire []byte) ([]byte, error) {
 	f.logs, f.aside = false, f.readEnd
-	defer func() { // also if a function of the program panics
+	defer func() { // even if a function of the program panics
 		f.logs, f.aside = true, true
 		f.logKeys()
 	}()

@@ -210,7 +210,7 @@ func TestKeyLogOfAChosenContext(t *testing.T) {
 }
 
 // The keys of a handshake are written before the call of Receive returns in which the server
-// has made them, also if that call has chosen the context.
+// has made them, even if that call has chosen the context.
 func TestKeyLogOfAChosenContextAtOnce(t *testing.T) {
 	var server secretLog
 	ctx := testkit.Ctx(t, testkit.Server(testkit.TLS13, loggingKeys(&server)))

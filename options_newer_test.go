@@ -12,8 +12,8 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// Features of a later version of OpenSSL cause an error that names this version, and work
-// with it.
+// With an earlier OpenSSL, a feature of a later version causes an error that names the later
+// version. With that version the feature works.
 func TestOptionsOfNewerOpenSSL(t *testing.T) {
 	newer := func(name string) string { return filepath.Join("testdata", "newer", name) }
 	groups := func(list string) func(*sslfilter.Options) { return func(o *sslfilter.Options) { o.Groups = list } }

@@ -326,7 +326,7 @@ func TestResumeClientCertJudgesAnew(t *testing.T) {
 }
 
 // A client whose certificates do not fit into a ticket gets none, and its handshake succeeds,
-// also if they do not fit into a session of OpenSSL.
+// even if they do not fit into a session of OpenSSL.
 func TestResumeClientCertLargeChain(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		for _, size := range []int{10 << 10, 70 << 10} {

@@ -37,7 +37,7 @@ type sessionState struct {
 	der           []byte
 	version       Version
 	made, expires time.Time
-	binding       [bindingSize]byte // digests of the name, of the protocols, and of what decides about the handshake
+	binding       [bindingSize]byte // digests of the name, of the protocols, and of the options that determine the handshake
 }
 
 // empty reports whether s has no session in it.
@@ -74,7 +74,7 @@ func (s *Session) UnmarshalBinary(data []byte) error {
 
 // Expires returns the moment from which the session is not offered any more. It
 // is the zero time if s is empty. It is at most seven days after the full
-// handshake that the session comes from (RFC 8446 section 4.6.1), also if the
+// handshake that the session comes from (RFC 8446 section 4.6.1), even if the
 // server has given the session in a resumed handshake: the server proves that it
 // has its private key only in a full one.
 func (s *Session) Expires() time.Time {

@@ -51,7 +51,7 @@ func resumes(t testing.TB, server, client *sslfilter.Ctx, s *sslfilter.Session) 
 }
 
 // A client resumes the session of an earlier connection, as often as the server gives new
-// ones, also after the session was stored as bytes.
+// ones, even after the session was stored as bytes.
 func TestSessionsResume(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		server, client := testkit.Ctx(t, testkit.Server()), testkit.Ctx(t, testkit.Client(testkit.UpTo(highest)))

@@ -431,7 +431,7 @@ func (s *soak) overPipe(r *rand.Rand, abandoned bool) error {
 func (s *soak) over(a, b net.Conn, abandoned bool) error {
 	client, server := sslnet.Client(a, s.client), sslnet.Server(b, s.server)
 	// This is not a deadline, because the timer of a deadline keeps both ends of a
-	// net.Pipe alive until it expires, also after Close: 11 MB in a minute.
+	// net.Pipe alive until it expires, even after Close: 11 MB in a minute.
 	var hung atomic.Bool
 	watchdog := time.AfterFunc(soakDeadline, func() {
 		hung.Store(true)

@@ -152,8 +152,8 @@ func readResults(dir string) ([]*Results, error) {
 	return list, nil
 }
 
-// write merges r into the folder's results of its series, and writes plots and
-// document from all results of the folder.
+// write merges r into the folder's results of its series, and writes the plots and
+// the document from all results of the folder.
 func write(f *flags, r *Results) error {
 	if r != nil {
 		if err := r.save(f.out); err != nil {

@@ -84,7 +84,7 @@ func NewStack(codec Codec) *Stack {
 
 // Receive passes wire, bytes from the network in pieces of any size, through
 // the filters. Next then returns the records. Call Outgoing after every call of
-// Receive, also after an error. The stack keeps no part of wire.
+// Receive, even after an error. The stack keeps no part of wire.
 //
 // ErrBufferFull means that MaxUnread would be exceeded: nothing was consumed, and
 // Next has to be called first. Any other error is fatal.

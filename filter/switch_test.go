@@ -24,7 +24,7 @@ func starttls(t *testing.T, line *filter.Line, result *error, opts ...filter.Opt
 	return server
 }
 
-// This includes deliveries that end between CR and LF: the LF does not belong to TLS.
+// The deliveries include some that end between CR and LF: the LF does not belong to TLS.
 func TestSTARTTLS(t *testing.T) {
 	for name, line := range map[string]filter.Line{"any newline": {}, "CR LF": {Newline: "\r\n"}, "detected": {Detect: true}} {
 		t.Run(name, func(t *testing.T) {

@@ -2,14 +2,13 @@
 # Tests compat/spacemonkeygo with each version of OpenSSL that is given: its own
 # tests, in FIPS mode too if that version has it, and those of
 # github.com/spacemonkeygo/openssl, which the go command downloads. The old tests are
-# taken as they are, by an overlay, and are not a part of this repository.
+# used unchanged, through an overlay, and are not a part of this repository.
 #
 #	scripts/compat.sh [VERSION...]      "system", which is the default, or a version of
 #	                                    scripts/mkssl.sh
 #
 # compat/spacemonkeygo/testdata/old-suite.txt lists the old tests that do not pass,
-# each with the reason, and old-suite.cnf is the OpenSSL configuration of the old
-# tests. Without both the old suite is complete.
+# each with the reason, and old-suite.cnf is the OpenSSL configuration of the old tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -41,8 +40,9 @@ own=$(cat ./*_test.go | sed -n 's/^func \(Test[A-Za-z0-9_]*\)(t \*testing.T) {$/
 same=$(comm -12 <(echo "$names") <(echo "$own"))
 [ -z "$same" ] || { echo "compat: both suites have $same: rename ours." >&2; exit 1; }
 
-# both runs the two suites with the OpenSSL of the environment. One test program has both,
-# since C and the linker take longer than the tests. It runs with the flags of "go test".
+# both runs the two suites with the OpenSSL of the environment. One test program contains
+# both, since compiling C and linking take longer than the tests. The program gets the
+# flags that "go test" would pass to it.
 both() {
 	local run=("$work/openssl.test" -test.paniconexit0 -test.timeout=10m -test.count=1) old passed
 	old="^($(echo $names | tr ' ' '|'))\$"

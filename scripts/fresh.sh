@@ -11,8 +11,9 @@
 # processes in a process namespace of their own, so that nothing is left when the
 # script ends or is killed.
 #
-# Then, in the system of make test, the relay is installed as docs/relay.md says,
-# with systemd there to verify its unit, and procps, which has the kill of its reload.
+# Then, in the system of make test, the relay is installed as docs/relay.md says.
+# systemd is installed there to verify the unit, and procps, because the unit's
+# ExecReload needs /bin/kill.
 #
 # The tests that were skipped are listed. A test of the root package or of sslnet
 # that is skipped because something is missing is a failure.
@@ -67,8 +68,9 @@ start() {
 	git clone -q --no-local "file://$PWD" "$root/root/sslfilter"
 }
 
-# inside ROOT [NAME=VALUE...] COMMAND... runs a command in the clone, with an
-# environment that has nothing but what a login gives, and the proxies.
+# inside ROOT [NAME=VALUE...] COMMAND... runs a command in the clone. Its
+# environment has only what a login sets, the proxies and the settings of Go's
+# module proxy.
 inside() {
 	local root=$1 settings=() name
 	shift
@@ -99,7 +101,7 @@ skipped() {
 		}'
 }
 
-# failed reads the same, and writes the output of failed tests and all output that
+# failed reads the same output, and writes the output of failed tests and all output that
 # belongs to no test.
 failed() {
 	awk '

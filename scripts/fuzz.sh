@@ -14,7 +14,7 @@ cache=$($go env GOCACHE)/fuzz
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-# fuzz BINARY TARGET runs one, in the folder of its package. Inputs are reduced a
+# fuzz BINARY TARGET runs one target, in the folder of its package. Inputs are reduced a
 # little: by default that may take a minute each.
 fuzz() {
 	(cd "$package" && "$1" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "$time" -test.fuzzminimizetime 20x \

@@ -10,6 +10,7 @@
 #	3.0-fips           must pass, without the tests of programs: the system's 3.0 with
 #	                   3.5's FIPS module
 #	3.5-fips           must pass, without the tests of programs: 3.5 with its own
+#	                   FIPS module
 #	3.6 4.0            must pass if Debian's changing suites have them: the engine, its
 #	                   network layers, failing allocations and the recorded cases
 #
@@ -30,7 +31,7 @@ if [ $# = 0 ]; then
 	case $system in 3.0.*) ;; *) set -- 1.1.1 3.0 "${@:2}" ;; esac
 fi
 
-# enter LEG sets what the leg is built and run with.
+# enter LEG sets the environment in which the leg is built and run.
 enter() {
 	case $1 in
 	3.0-fips)
@@ -43,7 +44,7 @@ enter() {
 		;;
 	*)
 		. "$dir/$1/env.sh"
-		# for contexts with Options.FIPS beside a process without
+		# for contexts with Options.FIPS in a process that does not use FIPS otherwise
 		if [ -f "$dir/$1/fips.cnf" ]; then
 			export SSLFILTER_FIPS_CONFIG=$dir/$1/fips.cnf SSLFILTER_REQUIRE="${SSLFILTER_REQUIRE-} fips"
 		fi
@@ -51,7 +52,7 @@ enter() {
 	esac
 }
 
-# sources LEG names the versions that it needs.
+# sources LEG prints the versions that the leg needs.
 sources() {
 	case $1 in
 	3.0-fips) case $system in 3.0.*) echo 3.5 ;; *) echo 3.0 3.5 ;; esac ;;
@@ -59,7 +60,7 @@ sources() {
 	esac
 }
 
-# run LEG PACKAGE... tests them; go vet has its own step. Many tests wait for another
+# run LEG PACKAGE... tests these packages; go vet has its own step. Many tests wait for another
 # program, so twice as many packages as there are processors are tested at a time.
 run() (
 	enter "$1"

@@ -9,8 +9,8 @@
 #
 #	env.sh     to be sourced before go build or go test
 #	openssl    that version's command line; not for arm64
-#	fips.cnf   if the version has the FIPS provider: for OPENSSL_CONF,
-#	           default_properties fips=yes
+#	fips.cnf   if the version has the FIPS provider: a configuration for
+#	           OPENSSL_CONF, with default_properties fips=yes
 #	fips-3.0.cnf
 #	           the same for the system's OpenSSL 3.0, with OPENSSL_MODULES set to
 #	           the folder of this version's module, modules

@@ -294,7 +294,7 @@ func TestProxyHostNames(t *testing.T) {
 	}
 }
 
-// Any answer of the 2xx class opens the tunnel, also after interim answers.
+// Any answer of the 2xx class opens the tunnel, even after interim answers.
 func TestProxySuccess(t *testing.T) {
 	s := serve(t, serverOptions(), http.HandlerFunc(whoami))
 	for _, answer := range []string{

@@ -258,7 +258,7 @@ func TestRotationWithoutACtx(t *testing.T) {
 	d.SetCtx(nil)
 	_, _, err = tryGet(tr, r.URL)
 	require.ErrorContains(t, err, "without Dialer or its Ctx")
-	d.SetCtx(renewed(t, 4, "http/1.1")) // the new Ctx decides about the protocols
+	d.SetCtx(renewed(t, 4, "http/1.1")) // the new Ctx determines the protocols
 	text, resp := get(t, tr, r.URL)
 	require.Equal(t, "4\n", text)
 	require.Equal(t, 1, resp.ProtoMajor)

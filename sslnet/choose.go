@@ -50,7 +50,7 @@ type choosing struct {
 // ChosenName returns the server name by which a ChooseFunc has chosen the context of
 // this connection; it is empty if the client sent none. chosen is false without a
 // ChooseFunc, and until the handshake is done. It is the name in the ClientHello of
-// this connection, also if a session is resumed.
+// this connection, even if a session is resumed.
 func (c *Conn) ChosenName() (name string, chosen bool) {
 	if h := c.handshake.choosing; h != nil && h.choose != nil && c.ready.Load() {
 		return h.name, true

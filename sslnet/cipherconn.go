@@ -309,7 +309,7 @@ func (c *CipherConn) fill() error {
 }
 
 // Write encrypts and sends b. It returns the number of bytes that were accepted,
-// also with an error. If a deadline ends the call, the next Write first sends what
+// even with an error. If a deadline ends the call, the next Write first sends what
 // was accepted before, even if its b is empty. If the connection fails before the client's
 // first record, what was accepted is never sent, and Write returns an error.
 func (c *CipherConn) Write(b []byte) (n int, err error) {

@@ -7,7 +7,7 @@ func (c *CipherConn) HoldWriting() (release func()) {
 	return c.release
 }
 
-// HoldCipher takes the cipher, as a Read does that receives the peer's first bytes, until
+// HoldCipher takes the cipher, as a Read that receives the peer's first bytes does, until
 // the returned function is called.
 func (c *CipherConn) HoldCipher() (release func()) {
 	c.mu.Lock()

@@ -160,7 +160,7 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 		c.handshakeFailed(ctx, err)
 	}
 	if errors.As(err, new(*sslfilter.ServerNameError)) {
-		h.err = err // also if it is a timeout of the function that chooses
+		h.err = err // even if it is a timeout of the function that chooses
 	}
 	switch {
 	case err == nil:

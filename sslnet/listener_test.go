@@ -111,7 +111,7 @@ func TestSilentPeersLoseTheirSlots(t *testing.T) {
 	}
 }
 
-// HandshakeError gets the certificate of a refused client, also after the connection is
+// HandshakeError gets the certificate of a refused client, even after the connection is
 // closed, and a client gets that of a refused server.
 func TestRefusedClientsAreDescribed(t *testing.T) {
 	failed := make(chan error, 10)

@@ -261,7 +261,7 @@ func TestSessionStoreLoadsOne(t *testing.T) {
 	}
 }
 
-// A server without a Listener resumes stored sessions too, also if its ChooseFunc chooses
+// A server without a Listener resumes stored sessions too, even if its ChooseFunc chooses
 // the store together with the context.
 func TestServerSessions(t *testing.T) {
 	for name, chooses := range map[string]bool{"before the handshake": false, "by the ChooseFunc": true} {

@@ -23,7 +23,7 @@ const (
 	averageSize = 8 << 10
 )
 
-// limit returns the number of bytes for n sessions, also if it does not fit into an int.
+// limit returns the number of bytes for n sessions, even if it does not fit into an int.
 func limit(n int) int64 {
 	return min(int64(n), math.MaxInt64/averageSize) * averageSize
 }

@@ -28,7 +28,7 @@ func session(t testing.TB, v sslfilter.Version) *sslfilter.Session {
 	return list[0]
 }
 
-// A bound of any size works, also if the bytes for it exceed an int.
+// A bound of any size works, even if the bytes for it exceed an int.
 func TestCacheOfAnySize(t *testing.T) {
 	for n, kept := range map[int]int{math.MaxInt: 1, math.MaxInt / 3: 1, 1 << 30: 1, 1: 1, 0: 0, -1: 0, math.MinInt: 0, math.MinInt / 3: 0} {
 		c := sslsession.NewCache(n)

@@ -393,7 +393,7 @@ func TestWaterMarks(t *testing.T) {
 }
 
 // If the peer does not read, the wheel keeps a bounded amount of output, and Put
-// fails above it.
+// fails when the bound is reached.
 func TestSlowPeer(t *testing.T) {
 	for name, filters := range map[string]func(t *testing.T) []filter.Filter{
 		"plain":          func(*testing.T) []filter.Filter { return nil },

@@ -62,7 +62,7 @@ func ReadSecret(file string) (*Secret, error) {
 	}
 	defer clear(text)
 	var keys [][]byte
-	defer func() { // also after an error
+	defer func() { // even after an error
 		for _, key := range keys {
 			clear(key)
 		}

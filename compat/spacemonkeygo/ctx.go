@@ -470,7 +470,7 @@ func (c *Ctx) GetTimeout() time.Duration {
 }
 
 // SetSessionId checks the length of a session id context, at most 32 bytes. It has no
-// effect: the engine binds sessions to the settings that decide about a client.
+// effect: the engine binds sessions to the settings that determine which clients are accepted.
 func (c *Ctx) SetSessionId(session_id []byte) error {
 	if len(session_id) > 32 {
 		return errors.New("openssl: the session id context has more than 32 bytes")

@@ -23,7 +23,7 @@ const (
 	VerifyClientOnce       VerifyOptions = C.SSL_VERIFY_CLIENT_ONCE
 )
 
-// VerifyCallback decides about one step of a verification: OpenSSL has found that
+// VerifyCallback decides one step of a verification: OpenSSL has found that
 // the certificate of store is all right, or else store has the error. If the result
 // is false, the peer is refused.
 //

@@ -107,8 +107,8 @@ func (p *pebble) requireIssued(t *testing.T, n int) {
 	require.Equal(t, n, p.issued())
 }
 
-// impatient makes a client ask after 20 milliseconds how an order goes, where it would
-// wait for a second. It counts the requests that the CA rejects.
+// impatient makes a client ask for the state of an order after 20 milliseconds instead of
+// one second. It counts the requests that the CA rejects.
 type impatient struct {
 	http.RoundTripper
 	rejected *atomic.Int32

@@ -107,7 +107,7 @@ func run(ctx context.Context, o sslfilter.Options, listen string) error {
 	defer tls.Close()
 	fmt.Println("clientcert listens on", url)
 	if dir != "" {
-		fmt.Printf("These certificates are gone when it ends:\n  cd '%s'\n", dir)
+		fmt.Printf("The certificates are in this folder until the program ends:\n  cd '%s'\n", dir)
 		for _, who := range []string{"valid", "revoked", "expired", "unknown"} {
 			fmt.Printf("  curl --cacert ca.crt --cert client-%s.crt --key client-%[1]s.key %s\n", who, url)
 		}

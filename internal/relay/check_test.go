@@ -291,7 +291,7 @@ func odd(t *testing.T, notAfter time.Time, dnsNames ...string) string {
 	return testkit.TempFile(t, "odd.crt", pem)
 }
 
-// Certificates are shown as OpenSSL has parsed them, also if crypto/x509 rejects them.
+// Certificates are shown as OpenSSL has parsed them, even if crypto/x509 rejects them.
 func TestCheckShowsCertificatesOfOpenSSL(t *testing.T) {
 	lines := func(notAfter time.Time) string {
 		return fmt.Sprintf("crt = %q\nkey = %q", odd(t, notAfter, "a.test", "*.b.test"), testkit.AbsPKI("client.key"))

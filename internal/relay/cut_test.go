@@ -25,8 +25,8 @@ func tlsBackend(t *testing.T, serve func(*tls.Conn)) string {
 	})
 }
 
-// sides runs a test with the four kinds of relay: with and without TLS on each side.
-// The connections of the backend and of dial are a *tls.Conn or a *net.TCPConn.
+// sides runs a test with three kinds of relay: TLS on both sides, or on one of them. The
+// connections that serve gets and relayed returns are a *tls.Conn or a *net.TCPConn.
 func sides(t *testing.T, run func(t *testing.T, relayed func(serve func(net.Conn), lines ...string) (*fixture, net.Conn))) {
 	for _, side := range []struct{ client, backend bool }{{true, true}, {true, false}, {false, true}} {
 		name := map[bool]string{true: "TLS", false: "plain"}

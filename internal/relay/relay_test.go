@@ -223,7 +223,7 @@ func TestChainOfRelays(t *testing.T) {
 	require.Empty(t, rest)
 }
 
-// A relay resumes its sessions with a backend, also after a reload.
+// A relay resumes its sessions with a backend, even after a reload.
 func TestBackendSessionsAreResumed(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		ctx, resumed := testkit.Ctx(t, testkit.Server(testkit.UpTo(highest))), make(chan bool, 1)

@@ -82,7 +82,7 @@ func TestSessionsSurviveAReload(t *testing.T) {
 	})
 }
 
-// If a session is resumed, the current allow-clients decides about its client.
+// If a session is resumed, the current allow-clients decides whether its client is served.
 func TestSessionsOfAllowedClients(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
 		var reached atomic.Int32

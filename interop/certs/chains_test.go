@@ -105,7 +105,7 @@ func lengths(t *table) {
 	t.add("path length/without CA", func(c *chain) { c.leaf.Exts = with(c.leaf.Exts, ext(true, basic, derpki.Seq(derpki.Int(0)))) })
 	t.add("path length/a self-issued intermediate does not count", func(c *chain) {
 		c.root.Exts = with(c.root.Exts, isCA(1))
-		again := c.inter // intermediate signs a new key of its own name
+		again := c.inter // the intermediate signs a new key with its own name
 		again.Key, again.Signer, again.Issuer, again.Serial = otherKey, interKey, c.inter.Subject, derpki.Int(9)
 		again.Exts = [][]byte{isCA(-1), usage(certSign), subjectID(keyID(otherKey)), authorityID(keyID(interKey))}
 		c.leaf.Signer = otherKey
