@@ -175,21 +175,18 @@ int fssl_verdict_listed(const fssl_verdict *v, const fssl_serials *serials)
 static int name_text(char **text, const X509_NAME *name)
 {
     BIO *bio = BIO_new(BIO_s_mem());
-    fssl_errors errs;
+    int printed = bio != NULL ? fssl_print_name(bio, name) : -1;
     char *p = NULL;
-    int ok = bio != NULL;
 
     *text = NULL;
-    if (ok && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0) {
+    if (printed > 0) {
         long n = BIO_get_mem_data(bio, &p);
 
         *text = OPENSSL_strndup(n > 0 ? p : "", n > 0 ? (size_t)n : 0);
-        ok = *text != NULL;
-    } else if (ok) {
-        ok = !fssl_starved(0, &errs);
+        printed = *text != NULL ? 1 : -1;
     }
     BIO_free(bio);
-    return ok;
+    return printed >= 0;
 }
 
 static int take_info(void *into, int *extra, const char *name, const unsigned char *data, long len)

@@ -225,6 +225,7 @@ SSL_SESSION *fssl_unseal_session(const fssl_ctx_data *data, const fssl_stored *s
 
 /* cgo_peer.c */
 int fssl_seconds(int64_t *seconds, const ASN1_TIME *when);
+int fssl_print_name(BIO *text, const X509_NAME *name);
 
 /* cgo_crl.c */
 int fssl_verify_chain(X509_STORE_CTX *store, void *arg);

@@ -238,10 +238,48 @@ X509 *fssl_chain_cert(STACK_OF(X509) *chain, int i)
     return sk_X509_value(chain, i);
 }
 
-/* Returns X509_NAME_oneline of the subject or issuer. The caller frees it with OPENSSL_free. */
+/*
+ * Returns X509_NAME_oneline of the subject or issuer, or NULL if memory is short. OpenSSL then can leave out a part of
+ * an attribute's type and return the rest of the name. The caller frees the result with OPENSSL_free.
+ */
 char *fssl_cert_name(const X509 *cert, int issuer)
 {
-    return X509_NAME_oneline(issuer ? X509_get_issuer_name(cert) : X509_get_subject_name(cert), NULL, 0);
+    const X509_NAME *name = issuer ? X509_get_issuer_name(cert) : X509_get_subject_name(cert);
+    fssl_errors errs;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        char *text;
+
+        clear_errors();
+        text = X509_NAME_oneline(name, NULL, 0);
+        if (!fssl_starved(0, &errs) && text != NULL)
+            return text;
+        OPENSSL_free(text);
+    }
+    return NULL;
+}
+
+/*
+ * Writes a name to text, a memory BIO, in the form of RFC 2253. Returns 1, 0 if OpenSSL cannot print the name, or -1 if
+ * memory is short. OpenSSL does not always report that, and then can leave out a part of an attribute's type.
+ */
+int fssl_print_name(BIO *text, const X509_NAME *name)
+{
+    fssl_errors errs;
+    int i, starved = 0;
+
+    for (i = 0; i < 2; i++) {
+        int n;
+
+        clear_errors();
+        (void)BIO_reset(text);
+        n = X509_NAME_print_ex(text, name, 0, XN_FLAG_RFC2253);
+        starved = fssl_starved(0, &errs);
+        if (n >= 0 && !starved)
+            return 1;
+    }
+    return starved ? -1 : 0;
 }
 
 /* Returns the serial's magnitude, big endian, as the original returns it. It belongs to cert. */
@@ -329,12 +367,13 @@ static void put_unreadable(names *names, int type)
 static void put_dn(names *names, int type, const X509_NAME *dn)
 {
     BIO *text = BIO_new(BIO_s_mem());
+    int printed = text != NULL ? fssl_print_name(text, dn) : -1;
     char *p = NULL;
 
-    if (text == NULL) {
+    if (printed < 0) {
         names->starved = 1;
-    } else if (X509_NAME_print_ex(text, dn, 0, XN_FLAG_RFC2253) < 0) {
-        put_unreadable(names, type);
+    } else if (!printed) {
+        put_name(names, type, NULL, 0);
     } else {
         long n = BIO_get_mem_data(text, &p);
 

@@ -2,11 +2,13 @@ package memfault_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,6 +63,68 @@ func TestCRL(t *testing.T) {
 			})
 		})
 	}
+}
+
+// unusual returns a certificate whose subject has an attribute with a type that OpenSSL can
+// print only with an allocation: 2.25 and a UUID. Its first common name is a BMPString.
+func unusual(t *testing.T) []byte {
+	t.Helper()
+	oid := append([]byte{6, 20, 2*40 + 25}, append(bytes.Repeat([]byte{0xff}, 18), 0x7f)...)
+	set := func(kind, value []byte) []byte {
+		attribute := append(slices.Concat([]byte{0x30, byte(len(kind) + len(value))}, kind), value...)
+		return append([]byte{0x31, byte(len(attribute))}, attribute...)
+	}
+	sets := append(set([]byte{6, 3, 0x55, 4, 3}, []byte{0x1e, 4, 0, 'b', 0, 'c'}), set(oid, []byte{0x0c, 2, 'i', 'd'})...)
+	subject := append([]byte{0x30, byte(len(sets))}, sets...)
+	return testkit.MintFrom(t, testkit.CA(t, "root"), x509.Certificate{RawSubject: subject}, testkit.Key(t, "client.key").Public())
+}
+
+// The names of a certificate are complete, or there is an error.
+func TestNames(t *testing.T) {
+	cert := sslfilter.Certificate{DER: testkit.DER(t, unusual(t))}
+	want, err := cert.Names()
+	require.NoError(t, err)
+	require.Regexp(t, `^2\.25\.\d{38,}=#.+,CN=bc$`, want.Subject)
+	require.Equal(t, []string{"bc"}, want.CommonNames)
+	sweepEvery(t, 1, func(t *testing.T, heal func() int) {
+		names, err := cert.Names()
+		if heal() == 0 {
+			require.NoError(t, err)
+		}
+		if err == nil {
+			require.Equal(t, want, names)
+		}
+	})
+}
+
+// The records about the certificates of a client are complete, or the connection has failed.
+func TestCertIDs(t *testing.T) {
+	server := testkit.Ctx(t, testkit.Requiring())
+	client := testkit.Ctx(t, sslfilter.Options{Client: true, CrtMem: unusual(t), Key: testkit.PKI("client.key"), CACrt: testkit.PKI("root.crt"), ServerName: "localhost"})
+	var want []sslfilter.CertID
+	sweepEvery(t, 1, func(t *testing.T, heal func() int) {
+		var p *testkit.Pair
+		memfault.Exempt(func() {
+			f, err := client.NewFilter()
+			require.NoError(t, err)
+			g, err := server.NewFilter()
+			require.NoError(t, err)
+			p = testkit.Join(g, f)
+			require.NoError(t, p.Handshake())
+		})
+		defer p.Close()
+		ids := p.Server.ClientCertIDs()
+		heal()
+		if want == nil {
+			want = ids
+			require.Contains(t, want[len(want)-1].Subject, "2.25.")
+		}
+		if p.Server.Filter.Err() == nil {
+			require.Equal(t, want, ids)
+		} else {
+			require.Empty(t, ids)
+		}
+	})
 }
 
 // The description of the CRLs is complete, or there is an error.
