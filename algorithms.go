@@ -45,7 +45,7 @@ func (a AlgorithmProvider) String() string {
 
 // Providers lists the algorithms that the connection uses, and the provider
 // that implements each. OpenSSL does not report which implementation a
-// connection took. Providers fetches each algorithm in the connection's library
+// connection uses. Providers fetches each algorithm in the connection's library
 // context and with its properties, which is what OpenSSL does too. The result
 // does not say whether the provider counts a use as approved.
 //

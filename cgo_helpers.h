@@ -88,7 +88,7 @@ typedef struct fssl_lib {
 #define fssl_fips() (EVP_default_properties_is_fips_enabled(NULL) && OSSL_PROVIDER_available(NULL, "fips"))
 #endif
 
-/* Since 3.5, OpenSSL returns the name of the algorithm that signed the handshake. Before, it is found by its parts. */
+/* Since 3.5, OpenSSL returns the name of the algorithm that signed the handshake. In earlier versions, it is found by its parts. */
 #if OPENSSL_VERSION_NUMBER < 0x30500000L
 #define fssl_signature_name(ssl, own, name) ((void)(ssl), (void)(own), (void)(name), 0)
 #else

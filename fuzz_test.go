@@ -63,7 +63,7 @@ func listen(f *sslfilter.Filter, wire []byte, cut testkit.Cut) heard {
 }
 
 // leavesNothing fails if C objects remain after f, or an entry in the error queue of this
-// thread. Objects of earlier tests may be freed meanwhile, so that there can be fewer than
+// thread. Objects of earlier tests may be freed in the meantime, so that there can be fewer than
 // before.
 func leavesNothing(t *testing.T, f func()) {
 	t.Helper()

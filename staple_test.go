@@ -156,7 +156,7 @@ func TestStapleBindsConcurrently(t *testing.T) {
 }
 
 // An older response does not replace a later one, which may say "revoked", even if the later
-// one has expired meanwhile. A response of the same moment does.
+// one has expired in the meantime. A response of the same moment does.
 func TestStapleRefusesAnOlderResponse(t *testing.T) {
 	t.Parallel() // it waits
 	cert, now := testkit.Cert(t, "server.crt"), time.Now().Truncate(time.Second)

@@ -17,7 +17,7 @@ import (
 )
 
 // An old server asks the client for a new handshake in the middle of the data. The
-// handshake succeeds, and data that is sent meanwhile is not lost, as it is in the
+// handshake succeeds, and data that is sent in the meantime is not lost, as it is in the
 // original.
 func TestRenegotiationAskedForByAServer(t *testing.T) {
 	server := start(t, "openssl", "openssl", "s_server", "-accept", "127.0.0.1:0", "-tls1_2",

@@ -165,7 +165,7 @@ func (c *CipherConn) flush() {
 	}()
 }
 
-// release unlocks c.writing, and makes up for a flush that was due meanwhile: the
+// release unlocks c.writing, and makes up for a flush that was due in the meantime: the
 // call may have looked for output before a Read made some.
 func (c *CipherConn) release() {
 	c.writing.unlock()
@@ -480,7 +480,7 @@ func (c *CipherConn) drain() error {
 				return err
 			}
 		}
-		c.fetch() // an answer that a Read has made meanwhile
+		c.fetch() // an answer that a Read has made in the meantime
 		if len(c.wire) == 0 {
 			return nil
 		}

@@ -170,7 +170,7 @@ func (s *ServerSessions) load(ctx context.Context, c *Conn, chosen *sslfilter.Ct
 	}
 }
 
-// offer gives a session to the filter, which may be closed meanwhile.
+// offer gives a session to the filter, which may be closed in the meantime.
 func (c *Conn) offer(id, data []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

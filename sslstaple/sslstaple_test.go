@@ -136,7 +136,7 @@ func TestFetchNeedsAResponder(t *testing.T) {
 }
 
 // Keep refreshes after half of the validity, waits longer after each failure, keeps the
-// good response meanwhile, and succeeds when the responder is back.
+// good response in the meantime, and succeeds when the responder is back.
 func TestKeep(t *testing.T) {
 	port := peers.FreePort(t)
 	url, end := responder(t, port, "root", goodLine)

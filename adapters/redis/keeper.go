@@ -225,7 +225,7 @@ func (k *Keeper) run(ctx context.Context, failed bool) {
 }
 
 // sleep waits for a pause, and reports whether it is over before ctx ends. If an epoch
-// begins meanwhile, it changes the ticket keys, which have been known for some time: if all
+// begins in the meantime, it changes the ticket keys, which have been known for some time: if all
 // servers asked Redis at that moment, they would all ask at once.
 func (k *Keeper) sleep(ctx context.Context, pause time.Duration) bool {
 	poll := time.NewTimer(pause)

@@ -226,7 +226,7 @@ func TestKeeperWithoutRedis(t *testing.T) {
 	f.converged(false)
 	f.pass(24 * time.Hour)
 	f.converged(false)
-	f.join(1) // a server that is started meanwhile
+	f.join(1) // a server that is started in the meantime
 	f.cut(false)
 	f.pass(5 * time.Minute)
 	f.converged(false)

@@ -236,7 +236,7 @@ func Dovecot(t testing.TB, crt, key string) *dovecot.Server {
 
 // FreePort returns a free port on the loopback interface, for programs that cannot
 // choose one themselves. The port is below the range that Linux uses for outgoing
-// connections, so that no such connection can take it meanwhile.
+// connections, so that no such connection can take it in the meantime.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {

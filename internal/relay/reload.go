@@ -81,7 +81,7 @@ func (p *plan) discard() {
 // apply makes p the configuration of new connections.
 func (s *Server) apply(p *plan) {
 	if p.keys != nil {
-		if err := s.keys.file.Set(p.keys...); err != nil { // ReadTicketKeys has tried it, so memory is short
+		if err := s.keys.file.Set(p.keys...); err != nil { // ReadTicketKeys has accepted the keys, so memory is short
 			s.log.Error("sessions.ticket-keys: the keys stay as they are", "error", err)
 		}
 		clear(p.keys)
@@ -107,7 +107,7 @@ func (s *Server) apply(p *plan) {
 			}
 		}
 	}
-	// A connection that could not use an old state from here on finds the new one.
+	// From here on, a connection that finds its old state retired uses the new one.
 	for i, r := range p.relays {
 		if old := r.current.Swap(p.states[i]); old != nil {
 			old.retire()
@@ -154,8 +154,8 @@ func (s *Server) removeRelay(r *relay) {
 	s.leave(r)
 }
 
-// leave is called for each state of a relay that is freed, and when the relay is
-// removed. The last call ends the relay.
+// leave is called when a state of r is freed, and when r is removed. The last call
+// ends the relay.
 func (s *Server) leave(r *relay) {
 	if !r.users.Release() {
 		return

@@ -19,7 +19,7 @@ func (st *state) startStapling(log *slog.Logger, old *state, count *counters) {
 	for i, chain := range st.server.Chains() {
 		staple := st.staples[i]
 		if response := old.stapled(chain[0]); response != nil {
-			staple.Set(response) // Set refuses a response that has expired meanwhile
+			staple.Set(response) // Set refuses a response that has expired in the meantime
 		}
 		log := log.With("certificate", i+1)
 		go func() {

@@ -106,7 +106,7 @@ func talk(c *sslnet.Conn, p *peer, want, send []byte, server bool) (r report) {
 		behind, r.err = r.read(c, 1)
 	default:
 		sent := make(chan error, 1)
-		go func() { sent <- write(c, send) }() // a peer that echoes must be read meanwhile
+		go func() { sent <- write(c, send) }() // a peer that echoes must be read in the meantime
 		if behind, r.err = r.read(c, len(want)); r.err == nil {
 			r.err = <-sent
 		}

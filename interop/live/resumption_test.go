@@ -110,7 +110,7 @@ func itReturnsToStore(t *testing.T, p *peer, version sslfilter.Version) string {
 }
 
 // The certificate of the client is verified again when the session is resumed, and the
-// verdict is that of the full handshake. If it has been revoked meanwhile, there is another
+// verdict is that of the full handshake. If it has been revoked in the meantime, there is another
 // full handshake, and the verdict says so.
 func itReturnsWithCert(t *testing.T, p *peer, version sslfilter.Version) string {
 	id := identities[1]
@@ -189,7 +189,7 @@ func weComeBack(t *testing.T, p *peer, version sslfilter.Version) string {
 	return "yes"
 }
 
-// As before, and the server requires our certificate.
+// The same with a server that requires our certificate.
 func weComeBackWithCert(t *testing.T, p *peer, version sslfilter.Version) string {
 	c := serverCall(version)
 	c.ask = true
