@@ -133,6 +133,28 @@ func (k *Keeper) TicketKeys(scope string) (*sslfilter.TicketKeys, error) {
 	return keys, nil
 }
 
+// Retain forgets all scopes but these, and clears the Keeper's copies of their keys. Contexts
+// that still use keys of a forgotten scope work as before, but their keys no longer change;
+// the keys are cleared when these contexts and the TicketKeys have been freed. A later call of
+// TicketKeys makes new TicketKeys for the scope. A server calls Retain after a reload that has
+// removed scopes.
+func (k *Keeper) Retain(scopes ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for scope := range k.scopes {
+		if !slices.Contains(scopes, scope) {
+			k.forgetScope(scope)
+		}
+	}
+}
+
+// forgetScope forgets a scope. k.mu is held.
+func (k *Keeper) forgetScope(scope string) {
+	clear(k.set[scope])
+	delete(k.set, scope)
+	delete(k.scopes, scope)
+}
+
 // Start asks Redis once, for at most 5 seconds or until ctx ends, and then keeps the keys up
 // to date in a goroutine until Close. If Redis does not answer, Start calls OnError and
 // returns nil. The error is not nil if the Keeper has been started or closed before.
@@ -173,9 +195,8 @@ func (k *Keeper) Close() error {
 			forget(known, epoch)
 		}
 	}
-	for scope, keys := range k.set {
-		clear(keys)
-		delete(k.set, scope)
+	for scope := range k.scopes {
+		k.forgetScope(scope)
 	}
 	return nil
 }

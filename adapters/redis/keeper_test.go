@@ -3,13 +3,17 @@ package sslredis_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/seed-014b8713/sslfilter"
 	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
@@ -209,6 +213,79 @@ func TestKeeperScopes(t *testing.T) {
 	}
 	f.pass(time.Hour)
 	require.NotEqual(t, all[0][0], f.nodes[0].keeper.Keys("a")[0], "the scope does not follow the clock")
+}
+
+// Retain forgets the other scopes and clears their keys. Contexts that still have keys of
+// such a scope work as before, and the keys of the scopes that stay do not change.
+func TestKeeperRetain(t *testing.T) {
+	f := newFleet(t, 2)
+	f.pass(time.Hour)
+	k := f.nodes[0].keeper
+	server := func(k *sslredis.Keeper, scope string) (*sslfilter.Ctx, weak.Pointer[sslfilter.TicketKeys]) {
+		keys, err := k.TicketKeys(scope)
+		require.NoError(t, err)
+		ctx, err := sslfilter.NewCtx(testkit.Server(func(o *sslfilter.Options) { o.TicketKeys = keys }))
+		require.NoError(t, err)
+		t.Cleanup(func() { ctx.Close() })
+		return ctx, weak.Make(keys)
+	}
+	visitor := func() func(*sslfilter.Ctx) bool {
+		config := testkit.GoClient(t, func(c *tls.Config) { c.ClientSessionCache = tls.NewLRUClientSessionCache(1) })
+		return func(ctx *sslfilter.Ctx) bool {
+			f := testkit.FilterOf(t, ctx)
+			require.NoError(t, testkit.TalkToGo(t, f, false, config).Err)
+			return f.Resumed()
+		}
+	}
+	old, forgotten := server(k, "a")
+	stays, kept := server(k, "b")
+	far, _ := server(f.nodes[1].keeper, "a")
+	visitA, visitB := visitor(), visitor()
+	require.False(t, visitA(old))
+	require.False(t, visitB(stays))
+	keysA, keysB := k.Keys("a"), slices.Clone(k.Keys("b"))
+	require.NotEmpty(t, keysA)
+
+	k.Retain("", "b", "unknown")
+	for _, key := range keysA[:cap(keysA)] {
+		require.Zero(t, key, "a key of the scope is still in memory")
+	}
+	require.Nil(t, k.Keys("a"))
+	require.Equal(t, keysB, k.Keys("b"))
+	again, err := k.TicketKeys("b")
+	require.NoError(t, err)
+	require.Same(t, kept.Value(), again)
+	before := k.Stats()
+	f.poll()
+	require.Equal(t, before.Changes, k.Stats().Changes)
+	require.Nil(t, k.Keys("a"), "the scope is back")
+	f.pass(time.Hour)
+	require.NotEqual(t, keysB, k.Keys("b"), "the scope that stays does not follow the clock")
+	require.True(t, visitB(stays))
+	for range 2 { // also with the ticket that it has just got
+		require.True(t, visitA(old), "a context that is still in use lost its keys")
+	}
+	require.True(t, visitA(far))
+
+	// A reload brings the relay back while connections still have the old context.
+	fresh, present := server(k, "a")
+	require.NotSame(t, forgotten.Value(), present.Value())
+	require.True(t, visitA(fresh))
+	require.True(t, visitA(far))
+	require.Equal(t, f.nodes[1].keeper.Keys("a"), k.Keys("a"))
+	require.True(t, visitA(old))
+
+	require.NoError(t, old.Close())
+	testkit.Eventually(t, func() bool {
+		runtime.GC()
+		return forgotten.Value() == nil
+	}, "the Keeper still has the keys of a scope that it has forgotten")
+	require.NotNil(t, present.Value())
+	k.Retain()
+	require.Nil(t, k.Keys("b"))
+	f.poll()
+	require.NoError(t, k.Close())
+	k.Retain("b")
 }
 
 // Without Redis the servers use the keys that they have, and then derived ones. When
