@@ -196,6 +196,7 @@ func (s *Server) reload(c *config.Config) error {
 	if what := config.NeedsRestart(&s.conf, c); what != "" {
 		return fmt.Errorf("a change of %s needs a restart", what)
 	}
+	defer func() { s.keys.retain(&s.conf) }()
 	p, err := s.plan(c)
 	if err != nil {
 		return err

@@ -18,6 +18,9 @@ import (
 type Sessions interface {
 	// TicketKeys returns the keys of a relay, which all machines have.
 	TicketKeys(relay string) (*sslfilter.TicketKeys, error)
+	// Retain forgets the keys of all relays but these. Contexts that have such keys
+	// can still use them.
+	Retain(relays ...string)
 	// Store returns the store of a relay's sessions, which all machines have, or nil if
 	// sessions.stateful is not set.
 	Store(relay string) sslnet.SessionStore
@@ -90,6 +93,19 @@ func (k *keyring) stored(name string) *sslnet.ServerSessions {
 		}
 	}
 	return nil
+}
+
+// retain forgets the shared keys of relays that are not in a configuration: a reload has
+// removed them, or has failed after it got keys for them.
+func (k *keyring) retain(c *config.Config) {
+	if k.shared == nil {
+		return
+	}
+	var names []string
+	for i := range c.Relays {
+		names = append(names, c.Relays[i].Name)
+	}
+	k.shared.Retain(names...)
 }
 
 // countStored publishes what was done with stored sessions.

@@ -2,11 +2,16 @@ package relay
 
 import (
 	"bytes"
+	"context"
+	"expvar"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-014b8713/sslfilter"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/relay/config"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 	"github.com/seed-014b8713/sslfilter/sslnet"
@@ -32,6 +38,64 @@ func TestSessionsNeedAnotherProgram(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, 1, Check(&out, c, time.Now()).Errors)
 	require.Contains(t, out.String(), "adapters/redis/cmd/sslrelay")
+}
+
+// scopes are Sessions that note for which relays they have keys.
+type scopes map[string]*sslfilter.TicketKeys
+
+func (s scopes) TicketKeys(relay string) (*sslfilter.TicketKeys, error) {
+	if s[relay] == nil {
+		s[relay] = new(sslfilter.TicketKeys)
+	}
+	return s[relay], nil
+}
+
+func (s scopes) Retain(relays ...string) {
+	maps.DeleteFunc(s, func(name string, _ *sslfilter.TicketKeys) bool { return !slices.Contains(relays, name) })
+}
+
+func (s scopes) Store(string) sslnet.SessionStore { return nil }
+func (s scopes) Start(context.Context) error      { return nil }
+func (s scopes) Counters() map[string]expvar.Var  { return nil }
+func (s scopes) String() string                   { return "scopes" }
+func (s scopes) Close() error                     { return nil }
+
+func (s scopes) names() []string { return slices.Sorted(maps.Keys(s)) }
+
+// The shared keys of a relay that a reload removes are forgotten, and so are those of a
+// new relay if the reload fails. The relays that stay keep their keys.
+func TestSessionsOfRemovedRelays(t *testing.T) {
+	listen := "127.0.0.1:" + peers.FreePort(t)
+	parsed := func(relays ...string) *config.Config {
+		text := "[sessions]\nredis = \"redis://127.0.0.1\"\nsecret-file = \"/none\"\n"
+		for _, relay := range relays {
+			name, key, _ := strings.Cut(relay, " ")
+			if key == "" {
+				key = testkit.AbsPKI("server.key")
+			}
+			text += fmt.Sprintf("[[relay]]\nname = %q\nlisten = [\"tls:%s\"]\nservernames = [\"%s.test\"]\ncrt = %q\nkey = %q\nbackend = \"127.0.0.1:1\"\n",
+				name, listen, name, testkit.AbsPKI("server.crt"), key)
+		}
+		c, err := config.Parse([]byte(text))
+		require.NoError(t, err)
+		return c
+	}
+	shared := make(scopes)
+	s, err := NewWith(parsed("a", "b"), slog.New(slog.DiscardHandler), func(*config.Sessions, *slog.Logger) (Sessions, error) { return shared, nil })
+	require.NoError(t, err)
+	defer s.Close()
+	require.Equal(t, []string{"a", "b"}, shared.names())
+	a, b := shared["a"], shared["b"]
+
+	require.ErrorContains(t, s.Reload(parsed("a", "c", "d /none")), "/none")
+	require.Equal(t, []string{"a", "b"}, shared.names(), "a reload that failed")
+	require.NoError(t, s.Reload(parsed("a", "c")))
+	require.Equal(t, []string{"a", "c"}, shared.names())
+	require.Same(t, a, shared["a"])
+	require.NoError(t, s.Reload(parsed("a", "b")))
+	require.Equal(t, []string{"a", "b"}, shared.names())
+	require.Same(t, a, shared["a"])
+	require.NotSame(t, b, shared["b"])
 }
 
 // visitor is a client that keeps its sessions, and reports whether a connection resumed
