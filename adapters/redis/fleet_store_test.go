@@ -93,7 +93,7 @@ func (s *site) serveStored(i int, ctx *sslfilter.Ctx, o sslredis.Options) (addr 
 				defer c.Close()
 				n.await(c.SessionIDs())
 				n.last.Store(c)
-				io.WriteString(c, strconv.Itoa(i))
+				greet(c, i)
 				io.Copy(io.Discard, c)
 			})
 		}
@@ -129,12 +129,13 @@ func (s *site) again() {
 // returning is a client of this library that remembers its session. It also resumes
 // stored sessions of TLS 1.2, which crypto/tls does not.
 type returning struct {
-	addr   string
-	dialer sslnet.Dialer
+	addr    string
+	dialer  sslnet.Dialer
+	verdict string // that the servers must have in each visit
 }
 
-func (s *site) returning(ctx *sslfilter.Ctx) *returning {
-	return &returning{s.addr, sslnet.Dialer{Ctx: ctx, HandshakeTimeout: testkit.Patience, Sessions: sslsession.NewCache(1)}}
+func (s *site) returning(ctx *sslfilter.Ctx, verdict string) *returning {
+	return &returning{s.addrs[0], sslnet.Dialer{Ctx: ctx, HandshakeTimeout: testkit.Patience, Sessions: sslsession.NewCache(1)}, verdict}
 }
 
 func (v *returning) visit() (node string, resumed bool, err error) {
@@ -144,9 +145,8 @@ func (v *returning) visit() (node string, resumed bool, err error) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(testkit.Patience))
-	got := make([]byte, 1) // the ticket comes before it
-	_, err = io.ReadFull(conn, got)
-	return string(got), conn.(*sslnet.Conn).State().Resumed, err
+	node, err = hear(conn, v.verdict) // the ticket comes before it
+	return node, conn.(*sslnet.Conn).State().Resumed, err
 }
 
 // eachStored runs a test for both versions, without and with client certificates. options
@@ -154,17 +154,20 @@ func (v *returning) visit() (node string, resumed bool, err error) {
 func eachStored(t *testing.T, run func(t *testing.T, options sslfilter.Options, visitor func(*site) func() visiting)) {
 	stateful := func(o *sslfilter.Options) { o.StatefulSessions = true }
 	testkit.EachVersion(t, func(t *testing.T, highest sslfilter.Version) {
-		for name, c := range map[string]struct{ server, client sslfilter.Options }{
-			"no certificate": {testkit.Server(stateful), testkit.Client(testkit.UpTo(highest))},
+		for name, c := range map[string]struct {
+			server, client sslfilter.Options
+			verdict        string
+		}{
+			"no certificate": {testkit.Server(stateful), testkit.Client(testkit.UpTo(highest)), nobody},
 			"certificate": {
 				testkit.Requiring(stateful, func(o *sslfilter.Options) { o.ResumeClientCert = true }),
-				testkit.Showing("client.crt", "", testkit.UpTo(highest)),
+				testkit.Showing("client.crt", "", testkit.UpTo(highest)), shown(t, "client.crt", "client.key").verdict,
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				client := testkit.Ctx(t, c.client)
-				run(t, c.server, func(s *site) func() visiting { return func() visiting { return s.returning(client) } })
+				run(t, c.server, func(s *site) func() visiting { return func() visiting { return s.returning(client, c.verdict) } })
 			})
 		}
 	})

@@ -1,6 +1,8 @@
 package sslredis_test
 
 import (
+	"bufio"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -24,7 +26,7 @@ import (
 type site struct {
 	t      *testing.T
 	redis  *server
-	addr   string // of haproxy
+	addrs  []string // of haproxy, for each of the options
 	clocks []*clock
 	keeper []*sslredis.Keeper
 
@@ -32,10 +34,10 @@ type site struct {
 	patience time.Duration // of their Listeners
 }
 
-// newSite starts the servers. change changes the way to Redis.
-func newSite(t *testing.T, change func(*site, *sslredis.ClientOptions), options sslfilter.Options) *site {
+// newSite starts the servers, each with all options. change changes the way to Redis.
+func newSite(t *testing.T, change func(*site, *sslredis.ClientOptions), options ...sslfilter.Options) *site {
 	s := &site{t: t, redis: start(t)}
-	var backends strings.Builder
+	backends := make([]strings.Builder, len(options))
 	for i := range 3 {
 		way := sslredis.ClientOptions{Addrs: []string{s.redis.addr()}}
 		if change != nil {
@@ -47,38 +49,80 @@ func newSite(t *testing.T, change func(*site, *sslredis.ClientOptions), options 
 		keeper, err := sslredis.NewKeeper(o)
 		require.NoError(t, err)
 		t.Cleanup(func() { keeper.Close() })
-		options.TicketKeys, err = keeper.TicketKeys("site")
-		require.NoError(t, err)
 		s.clocks, s.keeper = append(s.clocks, own), append(s.keeper, keeper)
-		ctx := testkit.Ctx(t, options)
-		var addr string
-		if options.StatefulSessions {
-			addr = s.serveStored(i, ctx, o)
-		} else {
-			addr = testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
-				c := sslnet.Server(conn, ctx)
-				defer c.Close()
-				fmt.Fprintf(c, "%d", i)
-				io.Copy(io.Discard, c)
-			})
+		for j, options := range options {
+			options.TicketKeys, err = keeper.TicketKeys(scope(j))
+			require.NoError(t, err)
+			ctx := testkit.Ctx(t, options)
+			var addr string
+			if options.StatefulSessions {
+				addr = s.serveStored(i, ctx, o)
+			} else {
+				addr = testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
+					c := sslnet.Server(conn, ctx)
+					defer c.Close()
+					greet(c, i)
+					io.Copy(io.Discard, c)
+				})
+			}
+			fmt.Fprintf(&backends[j], "\tserver s%d %s\n", i, addr)
 		}
-		fmt.Fprintf(&backends, "\tserver s%d %s\n", i, addr)
 	}
-	port, file := peers.FreePort(t), file(t, "haproxy.cfg")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `defaults
-	mode tcp
-	timeout connect 30s
-	timeout client 30s
-	timeout server 30s
-frontend f
-	bind 127.0.0.1:%s
-	default_backend b
-backend b
-	balance roundrobin
-%s`, port, &backends), 0o600))
-	peers.StartForeign(t, nil, peers.FindDaemon(t, "haproxy", "haproxy"), "-db", "-f", file).AwaitPort(port)
-	s.addr = "127.0.0.1:" + port
+	config := "defaults\n\tmode tcp\n\ttimeout connect 30s\n\ttimeout client 30s\n\ttimeout server 30s\n"
+	var ports []string
+	for j := range options {
+		port := peers.FreePort(t)
+		config += fmt.Sprintf("listen l%d\n\tbind 127.0.0.1:%s\n\tbalance roundrobin\n%s", j, port, &backends[j])
+		ports, s.addrs = append(ports, port), append(s.addrs, "127.0.0.1:"+port)
+	}
+	file := file(t, "haproxy.cfg")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+	haproxy := peers.StartForeign(t, nil, peers.FindDaemon(t, "haproxy", "haproxy"), "-db", "-f", file)
+	for _, port := range ports {
+		haproxy.AwaitPort(port)
+	}
 	return s
+}
+
+// scope is that of the options with an index.
+func scope(i int) string { return []string{"site", "certificates"}[i] }
+
+// greet tells a client which server it has met, and what the server knows about the
+// certificate of the client.
+func greet(c *sslnet.Conn, i int) error {
+	if err := c.Handshake(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c, "%d %s\n", i, verdict(c.Peer()))
+	return err
+}
+
+// nobody is the verdict on a client without a certificate.
+const nobody = "none"
+
+// verdict describes a client with its whole chain.
+func verdict(p *sslfilter.Peer) string {
+	if !p.Exists {
+		return nobody
+	}
+	text := fmt.Sprintf("valid=%t proved=%t", p.Valid, p.KeyProved)
+	for _, cert := range p.Chain {
+		text += fmt.Sprintf(" %x", sha256.Sum256(cert.DER))
+	}
+	return fmt.Sprintf("%s %v", text, p.Errors)
+}
+
+// hear reads what greet has sent. The verdict must be want.
+func hear(r io.Reader, want string) (node string, err error) {
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	node, got, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	if got != want {
+		return "", fmt.Errorf("the verdict is %q, want %q", got, want)
+	}
+	return node, nil
 }
 
 // step lets every server ask Redis.
@@ -100,15 +144,40 @@ func (s *site) pass(d time.Duration) {
 
 // visitor is a client that remembers its session.
 type visitor struct {
-	t      *testing.T
-	addr   string
-	config *tls.Config
+	addr    string
+	config  *tls.Config
+	verdict string // that the servers must have in each visit
 }
 
-func (s *site) visitor(version uint16, certs ...tls.Certificate) *visitor {
-	return &visitor{s.t, s.addr, testkit.GoClient(s.t, func(c *tls.Config) {
-		c.MinVersion, c.MaxVersion, c.Certificates, c.ClientSessionCache = version, version, certs, tls.NewLRUClientSessionCache(1)
-	})}
+func (s *site) visitor(version uint16) *visitor {
+	return &visitor{s.addrs[0], testkit.GoClient(s.t, func(c *tls.Config) {
+		c.MinVersion, c.MaxVersion, c.ClientSessionCache = version, version, tls.NewLRUClientSessionCache(1)
+	}), nobody}
+}
+
+// shows sends a visitor with the certificate of a client, or without one, to an address.
+func (v *visitor) shows(addr string, c showing) *visitor {
+	v.addr, v.verdict = addr, c.verdict
+	if c.cert.Certificate != nil {
+		v.config.Certificates = []tls.Certificate{c.cert}
+	}
+	return v
+}
+
+// showing is the certificate of a client, and the verdict on it.
+type showing struct {
+	cert    tls.Certificate
+	verdict string
+}
+
+// shown returns a certificate of the test PKI. The verdict is that of OpenSSL in a full
+// handshake without any sessions.
+func shown(t *testing.T, crt, key string) showing {
+	t.Helper()
+	cert := testkit.KeyPair(t, crt, key)
+	f := testkit.Filter(t, testkit.Asking(func(o *sslfilter.Options) { o.NumTickets = -1 }))
+	require.NoError(t, testkit.TalkToGo(t, f, false, testkit.GoClient(t, func(c *tls.Config) { c.Certificates = []tls.Certificate{cert} })).Err)
+	return showing{cert, verdict(f.Peer())}
 }
 
 // visit returns the server, and whether the session was resumed.
@@ -119,39 +188,58 @@ func (v *visitor) visit() (node string, resumed bool, err error) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(testkit.Patience))
-	got := make([]byte, 1) // the ticket comes before it
-	_, err = io.ReadFull(conn, got)
-	return string(got), conn.ConnectionState().DidResume, err
+	node, err = hear(conn, v.verdict) // the ticket comes before it
+	return node, conn.ConnectionState().DidResume, err
 }
 
 // visits lets visitors come twice, and between the visits something happens. It returns
 // the part of the second visits that resumed. Each visitor meets two servers.
 func (s *site) visits(n int, between func(), visitor func() visiting) float64 {
 	s.t.Helper()
-	n += 1 - n%3 // so that the second round begins with another server
-	var all []*visitorAt
-	for range n {
-		v := &visitorAt{visiting: visitor()}
-		node, resumed, err := v.visit()
-		require.NoError(s.t, err)
-		require.False(s.t, resumed)
-		v.node = node
-		all = append(all, v)
+	return s.visitsOf(between, group{n: n, visitor: visitor})[0]
+}
+
+// group has n visitors of one kind.
+type group struct {
+	name    string
+	n       int
+	visitor func() visiting
+}
+
+// visitsOf is visits for several groups, whose visitors all come before something happens
+// and again after it.
+func (s *site) visitsOf(between func(), groups ...group) (parts []float64) {
+	s.t.Helper()
+	var all [][]*visitorAt
+	for _, g := range groups {
+		var own []*visitorAt
+		for range g.n + 1 - g.n%3 { // so that the second round begins with another server
+			v := &visitorAt{visiting: g.visitor()}
+			node, resumed, err := v.visit()
+			require.NoError(s.t, err, g.name)
+			require.False(s.t, resumed, g.name)
+			v.node = node
+			own = append(own, v)
+		}
+		all = append(all, own)
 	}
 	between()
-	resumed, other := 0, 0
-	for _, v := range all {
-		node, again, err := v.visit()
-		require.NoError(s.t, err, "a visitor was refused")
-		if again {
-			resumed++
+	for i, own := range all {
+		resumed, other := 0, 0
+		for _, v := range own {
+			node, again, err := v.visit()
+			require.NoError(s.t, err, "%s: a visitor was refused, or the verdict is another one", groups[i].name)
+			if again {
+				resumed++
+			}
+			if node != v.node {
+				other++
+			}
 		}
-		if node != v.node {
-			other++
-		}
+		require.Greater(s.t, other, len(own)/3, "%s: the visitors came back to the same servers", groups[i].name)
+		parts = append(parts, float64(resumed)/float64(len(own)))
 	}
-	require.Greater(s.t, other, n/3, "the visitors came back to the same servers")
-	return float64(resumed) / float64(n)
+	return parts
 }
 
 type visitorAt struct {
@@ -167,9 +255,16 @@ type visiting interface {
 var versions = map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13}
 
 // After each fault of Redis, visitors resume the sessions that they have from another
-// server, and new visitors are served and can come back.
+// server, and new visitors are served and can come back. A server that asks for certificates
+// has the same verdict in both visits, and never resumes a session whose client is not valid.
 func TestFleetTickets(t *testing.T) {
-	const n = 100
+	const n, withCert, notResumed = 100, 24, ", no valid certificate"
+	valid := []showing{shown(t, "client.crt", "client.key"), shown(t, "client-inter-chain.pem", "client-inter.key"), shown(t, "client-ec.crt", "client-ec.key")}
+	notValid := []showing{shown(t, "client-expired.crt", "client-expired.key"), {verdict: nobody}}
+	for _, c := range valid {
+		require.Contains(t, c.verdict, "valid=true proved=true")
+	}
+	require.Contains(t, notValid[0].verdict, "valid=false proved=true")
 	pass := func(d time.Duration) func(*site) { return func(s *site) { s.pass(d) } }
 	for _, c := range []struct {
 		name   string
@@ -196,19 +291,29 @@ func TestFleetTickets(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, c.way, testkit.Server())
+			s := newSite(t, c.way, testkit.Server(), testkit.Asking(func(o *sslfilter.Options) { o.ResumeClientCert = true }))
 			s.step()
 			for i, event := range c.events {
-				first := true
+				var groups []group
 				for name, version := range versions {
-					between := func() {
-						if first {
-							event(s)
+					// with returns visitors with these certificates, one after the other.
+					with := func(next int, clients []showing) func() visiting {
+						return func() visiting {
+							next++
+							return s.visitor(version).shows(s.addrs[1], clients[next%len(clients)])
 						}
-						first = false
 					}
-					part := s.visits(n/len(c.events), between, func() visiting { return s.visitor(version) })
-					require.GreaterOrEqual(t, part, 0.99, "%s, event %d", name, i)
+					groups = append(groups,
+						group{name, n / len(c.events), func() visiting { return s.visitor(version) }},
+						group{name + ", certificate", withCert / len(c.events), with(i, valid)},
+						group{name + notResumed, 1, with(i, notValid)})
+				}
+				for j, part := range s.visitsOf(func() { event(s) }, groups...) {
+					if name := groups[j].name; strings.HasSuffix(name, notResumed) {
+						require.Zero(t, part, "%s, event %d", name, i)
+					} else {
+						require.GreaterOrEqual(t, part, 0.99, "%s, event %d", name, i)
+					}
 				}
 			}
 		})
@@ -224,16 +329,14 @@ func wrongPassword(s *site, o *sslredis.ClientOptions) {
 	o.Password = "wrong"
 }
 
-// Clients with a certificate resume their sessions on another server, which verifies the
-// certificate again. A client without one is refused there too.
+// A server that requires a certificate resumes the sessions of another one, and refuses a
+// client without a certificate.
 func TestFleetClientCertificates(t *testing.T) {
 	s := newSite(t, nil, testkit.Requiring(func(o *sslfilter.Options) { o.ResumeClientCert = true }))
 	s.step()
-	own := testkit.KeyPair(t, "client.crt", "client.key")
+	own := shown(t, "client.crt", "client.key")
 	for name, version := range versions {
-		for _, event := range []func(){func() {}, func() { s.pass(time.Hour) }, func() { s.redis.do("FLUSHALL"); s.pass(time.Hour) }} {
-			require.GreaterOrEqual(t, s.visits(20, event, func() visiting { return s.visitor(version, own) }), 0.99, name)
-		}
+		require.GreaterOrEqual(t, s.visits(4, func() { s.pass(time.Hour) }, func() visiting { return s.visitor(version).shows(s.addrs[0], own) }), 0.99, name)
 		_, _, err := s.visitor(version).visit()
 		require.Error(t, err)
 	}
@@ -306,7 +409,7 @@ func TestFleetOfStrangers(t *testing.T) {
 	stranger := testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
 		c := sslnet.Server(conn, ctx)
 		defer c.Close()
-		fmt.Fprint(c, "x")
+		greet(c, 3)
 		io.Copy(io.Discard, c)
 	})
 	for _, version := range versions {
