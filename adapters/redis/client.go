@@ -181,14 +181,19 @@ func NewClient(o ClientOptions) (redis.UniversalClient, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("sslredis: %w", err)
 	}
-	return redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: o.Addrs, MasterName: o.MasterName, IsClusterMode: o.Cluster, DB: o.DB,
-		Username: o.Username, Password: o.Password, SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
+	u := &redis.UniversalOptions{
+		Addrs: o.Addrs, IsClusterMode: o.Cluster, DB: o.DB, Username: o.Username, Password: o.Password,
 		Dialer: dialer(o.TLS), PoolSize: o.PoolSize, DialTimeout: dialTimeout, DialerRetries: 1,
 		ReadTimeout: callTimeout, WriteTimeout: callTimeout, PoolTimeout: callTimeout,
 		ContextTimeoutEnabled: true, MaxRetries: 1, // a pooled connection may have ended
 		Protocol: 2, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}), nil
+	}
+	if o.MasterName != "" {
+		s := &sentinels{options: *u.Simple(), addrs: o.Addrs, master: o.MasterName, dial: u.Dialer}
+		s.options.DB, s.options.Username, s.options.Password = 0, o.SentinelUsername, o.SentinelPassword
+		u.Addrs, u.Dialer, u.ConnMaxLifetime = o.Addrs[:1], s.connect, masterFor
+	}
+	return redis.NewUniversalClient(u), nil
 }
 
 // dialer returns a function that connects to Redis.

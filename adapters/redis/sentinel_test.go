@@ -1,0 +1,163 @@
+package sslredis_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
+	"github.com/seed-014b8713/sslfilter/internal/testkit"
+)
+
+// cut at the end of an answer ends the connection.
+const cut = "<cut>"
+
+// pretend returns the address of a program that answers the commands of clients in place
+// of Redis. It knows neither HELLO nor CLIENT.
+func pretend(t testing.TB, answer func(args []string) string) (addr string) {
+	return testkit.Serve(t, testkit.Listen(t), func(conn net.Conn) {
+		r := bufio.NewReader(conn)
+		for {
+			args, err := command(r)
+			if err != nil {
+				return
+			}
+			text := "-ERR unknown command\r\n"
+			if name := strings.ToUpper(args[0]); name != "HELLO" && name != "CLIENT" {
+				text = answer(args)
+			}
+			text, last := strings.CutSuffix(text, cut)
+			if _, err := io.WriteString(conn, text); err != nil || last {
+				return
+			}
+		}
+	})
+}
+
+// command reads one command.
+func command(r *bufio.Reader) (args []string, err error) {
+	number := func() (n int, err error) {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return 0, err
+		}
+		return strconv.Atoi(strings.TrimSpace(line[1:]))
+	}
+	n, err := number()
+	for range n {
+		size, err := number()
+		if err != nil {
+			return nil, err
+		}
+		arg := make([]byte, size+2)
+		if _, err := io.ReadFull(r, arg); err != nil {
+			return nil, err
+		}
+		args = append(args, string(arg[:size]))
+	}
+	if err == nil && len(args) == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return args, err
+}
+
+func bulk(text string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text) }
+
+func list(elements ...string) string {
+	return fmt.Sprintf("*%d\r\n", len(elements)) + strings.Join(elements, "")
+}
+
+// master is the answer of a Sentinel that names a master.
+func master(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	return list(bulk(host), bulk(port))
+}
+
+// A Sentinel that answers anything but an address gets an error, and the process goes on.
+// It is asked only for the master: nothing that it announces by itself is listened to.
+func TestSentinelLies(t *testing.T) {
+	for _, lie := range []string{
+		list(), list(bulk("127.0.0.1")), list(bulk(""), bulk("")), list(bulk("127.0.0.1"), bulk("x")), list(bulk("127.0.0.1"), bulk("99999")),
+		list(bulk("127.0.0.1"), bulk("1"), bulk("2")), list("$-1\r\n", "$-1\r\n"), list(list(), list()), "*-1\r\n", "$-1\r\n", "+OK\r\n", ":2\r\n",
+		bulk("127.0.0.1:1"), "-ERR no\r\n", "*2\r\n" + cut, "*2\r\n$9\r\n127" + cut, "*2000000\r\n", strings.Repeat("*1\r\n", 100), cut,
+	} {
+		addr := pretend(t, func(args []string) string {
+			switch {
+			case strings.EqualFold(args[0], "SUBSCRIBE"): // a message without an address
+				return list(bulk("message"), bulk("+switch-master"), bulk("fleet"))
+			case len(args) == 3 && args[1] == "get-master-addr-by-name":
+				return lie
+			}
+			return "-ERR unknown command\r\n"
+		})
+		store := newStore(t, sslredis.Options{Client: clientOf(t, sslredis.ClientOptions{Addrs: []string{addr}, MasterName: "fleet"}), Secret: secret(t, 1)})
+		data, err := store.Load(patient(t), id)
+		require.Error(t, err, "%.40q", lie)
+		require.Nil(t, data)
+	}
+}
+
+// A Sentinel may announce what it likes to a client that has found its master.
+func TestSentinelAnnounces(t *testing.T) {
+	s := start(t)
+	var asked sync.Map
+	addr := pretend(t, func(args []string) string {
+		asked.Store(strings.ToLower(strings.Join(args[:min(2, len(args))], " ")), true)
+		switch {
+		case strings.EqualFold(args[0], "SUBSCRIBE"):
+			return list(bulk("subscribe"), bulk("+switch-master"), ":1\r\n") + list(bulk("message"), bulk("+switch-master"), bulk("fleet"))
+		case len(args) == 3 && args[1] == "get-master-addr-by-name":
+			return master(s.addr())
+		}
+		return "-ERR unknown command\r\n"
+	})
+	shares(t, sslredis.ClientOptions{Addrs: []string{addr}, MasterName: "fleet"})
+	asked.Range(func(command, _ any) bool {
+		require.Equal(t, "sentinel get-master-addr-by-name", command)
+		return true
+	})
+}
+
+// When the Sentinels name another master, it is used: after the end of the old one, and
+// after the old one has become a replica. A Sentinel that does not answer delays nothing.
+func TestSentinelFailover(t *testing.T) {
+	one, two := start(t), start(t)
+	var present atomic.Pointer[server]
+	present.Store(one)
+	sentinel := pretend(t, func([]string) string { return master(present.Load().addr()) })
+	now := &clock{now: time.Now()}
+	o := sslredis.Options{Secret: secret(t, 1), Client: clientOf(t, sslredis.ClientOptions{
+		Addrs: []string{"127.0.0.1:" + silent(t), testkit.ClosedPort(t), sentinel}, MasterName: "fleet",
+	})}
+	o.SetClock(now.Now)
+	store := newStore(t, o)
+	stored := func(s *server) {
+		t.Helper()
+		s.do("FLUSHALL")
+		testkit.Eventually(t, func() bool {
+			now.set(now.Now().Add(sslredis.MaxPause))
+			return store.Store(patient(t), id, data, now.Now().Add(time.Hour)) == nil
+		}, "the new master is not used")
+		got, err := store.Load(patient(t), id)
+		require.NoError(t, err)
+		require.Equal(t, data, got)
+		require.EqualValues(t, 1, s.do("DBSIZE"))
+	}
+	stored(one)
+	present.Store(two)
+	one.do("REPLICAOF", "127.0.0.1", two.port)
+	stored(two)
+	one.do("REPLICAOF", "NO", "ONE")
+	present.Store(one)
+	two.kill()
+	stored(one)
+}
