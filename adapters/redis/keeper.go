@@ -305,7 +305,8 @@ type slot struct {
 }
 
 // exchange reads the keys of the past, present and next epochs from Redis, and makes or
-// restores the keys that Redis does not have.
+// restores the keys that Redis does not have. Something else under the name of one key, or a
+// node of a Cluster that does not answer, concerns no other key.
 func (k *Keeper) exchange(ctx context.Context, now int64) error {
 	var slots []slot
 	for i := range k.Secret.list {
@@ -314,10 +315,8 @@ func (k *Keeper) exchange(ctx context.Context, now int64) error {
 		}
 	}
 	missing, err := k.read(ctx, slots)
-	if err != nil {
-		return err
-	}
-	written, err := k.write(ctx, missing)
+	written, failed := k.write(ctx, missing) // also if another key could not be read
+	err = errors.Join(err, failed)
 	if len(written) > 0 { // another server may have been faster
 		lost, again := k.read(ctx, written)
 		if again == nil && len(lost) > 0 {

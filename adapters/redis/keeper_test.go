@@ -507,6 +507,36 @@ func TestKeeperLies(t *testing.T) {
 	require.False(t, f.nodes[0].reads(stranger.keys()[0]))
 }
 
+// A name that has something else than a key in Redis does not keep the servers from
+// making and restoring the keys of other epochs.
+func TestKeeperOneNameIsTaken(t *testing.T) {
+	for _, lie := range []string{"a list", "junk"} {
+		t.Run(lie, func(t *testing.T) {
+			f := newFleet(t, 2)
+			epoch := begin.Unix() / 3600
+			name := f.nodes[0].keeper.EpochName(epoch + 2)
+			if lie == "a list" {
+				f.redis.do("RPUSH", name, "x")
+			} else {
+				f.redis.do("SET", name, lie)
+			}
+			f.poll()
+			f.check()
+			require.NotZero(t, f.stats().Errors)
+			require.EqualValues(t, sslredis.Ahead-1, f.stats().Made)
+			f.pass(time.Hour)
+			f.converged(true)
+			f.redis.do("DEL", f.nodes[0].keeper.EpochName(epoch+1))
+			f.poll()
+			require.NotZero(t, f.stats().Restored)
+			f.pass(time.Hour) // the epoch whose name is taken
+			f.converged(false)
+			f.pass(time.Hour)
+			f.converged(true)
+		})
+	}
+}
+
 // When an epoch begins, the keys change without a request to Redis, so that not all servers
 // ask at that moment.
 func TestKeeperAsksNothingWhenAnEpochBegins(t *testing.T) {
@@ -572,4 +602,55 @@ func TestKeeperTriesAgain(t *testing.T) {
 	require.Zero(t, keeper.Stats().Made)
 	s.start()
 	testkit.Eventually(t, func() bool { return keeper.Stats().Made > 0 }, "Redis is not asked again")
+}
+
+// Many goroutines use one Keeper while it polls, also across a change of epochs, and while
+// it is closed.
+func TestKeeperConcurrently(t *testing.T) {
+	s := start(t)
+	o := options(t, s.addr())
+	own := &clock{now: begin}
+	o.SetClock(own.Now)
+	keeper, err := sslredis.NewKeeper(o)
+	require.NoError(t, err)
+	require.NoError(t, keeper.Start(patient(t)))
+	failures := make(chan error, 8)
+	for i := range cap(failures) {
+		go func() {
+			scope := string(rune('a' + i%4))
+			for range 20 {
+				if _, err := keeper.TicketKeys(scope); err != nil {
+					failures <- err
+					return
+				}
+				keeper.Step(t.Context())
+				own.set(own.Now().Add(time.Minute))
+				keeper.Retain("a", scope)
+				keeper.Stats()
+			}
+			failures <- nil
+		}()
+	}
+	for range cap(failures) {
+		require.NoError(t, <-failures)
+	}
+	before := keeper.Keys("a")
+	require.NotEmpty(t, before)
+	stop := make(chan struct{})
+	go func() {
+		defer close(stop)
+		for {
+			if _, err := keeper.TicketKeys("b"); err != nil {
+				return
+			}
+			keeper.Step(t.Context())
+			keeper.Retain("a")
+		}
+	}()
+	require.NoError(t, keeper.Close())
+	<-stop
+	for _, key := range before[:cap(before)] {
+		require.Zero(t, key, "Close has left a key in memory")
+	}
+	require.Nil(t, keeper.Keys("a"))
 }
