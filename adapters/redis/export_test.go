@@ -80,6 +80,7 @@ const (
 	SealOverhead = sealOverhead
 	MaxBulk      = maxBulk
 	MaxDepth     = maxDepth
+	MaxLists     = maxLists
 	Lead         = lead
 	Ahead        = ahead
 )

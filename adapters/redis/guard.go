@@ -18,6 +18,10 @@ const (
 	maxElements = 1 << 15
 	// maxDepth bounds the levels of a nested reply.
 	maxDepth = 16
+	// maxLists bounds the lists that are received between two requests, at all levels. The
+	// commands of Redis 7.0 are 3,511 lists. A Cluster has a list for each range of slots and
+	// for each of its nodes, and go-redis compares each node with all others.
+	maxLists = 1 << 14
 	// maxLine bounds a line of a reply, such as an error, in bytes.
 	maxLine = 16 << 10
 	// maxReply bounds everything that is received between two requests, in bytes.
@@ -31,7 +35,8 @@ var errReply = errors.New("sslredis: the reply of Redis exceeds a bound")
 // go-redis, it is used by one goroutine at a time.
 type guard struct {
 	net.Conn
-	received int // since the last Write
+	received int // since the last Write, in bytes
+	lists    int // since the last Write
 	skip     int // bytes of a string that are still to come
 	line     int // bytes of the present line
 	header   [24]byte
@@ -47,7 +52,7 @@ type guardedSocket struct {
 }
 
 func (g *guard) Write(b []byte) (int, error) {
-	g.received = 0
+	g.received, g.lists = 0, 0
 	return g.Conn.Write(b)
 }
 
@@ -122,6 +127,9 @@ func (g *guard) endLine(line []byte) error {
 	case '*', '~', '>':
 	default:
 		return nil
+	}
+	if g.lists++; g.lists > maxLists {
+		return fmt.Errorf("%w: too many lists", errReply)
 	}
 	n, err := length(line, maxElements)
 	if err != nil || n <= 0 {

@@ -30,6 +30,8 @@ var replies = []struct {
 	{"-" + strings.Repeat("x", 9000) + "\r\n", true},
 	{strings.Repeat("*1\r\n", sslredis.MaxDepth) + ":1\r\n", true},
 	{strings.Repeat("*1\r\n:1\r\n", 100), true},
+	{strings.Repeat("*0\r\n", sslredis.MaxLists), true},
+	{strings.Repeat("*0\r\n", sslredis.MaxLists+1), false},
 	{strings.Repeat("*2\r\n:1\r\n", 100), false}, // each is the last element of the one before
 	{strings.Repeat("*1\r\n", 100), false},
 	{"$9223372036854775807\r\n", false},
