@@ -16,7 +16,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// A Cluster whose nodes send the client to each other for ever costs some requests and an
+// A Cluster whose nodes send the client to each other without end costs some requests and an
 // error, and so does one that names nodes that do not exist.
 func TestClusterLies(t *testing.T) {
 	for name, answer := range map[string]func(own string) string{
@@ -99,7 +99,7 @@ func sealed(t testing.TB, data string) string {
 }
 
 // A connection that ends anywhere within a reply gives no session, and the next call uses
-// another connection. A reply of another type is no session either.
+// another connection. A reply of another type is not a session.
 func TestStoreCutReplies(t *testing.T) {
 	whole := sealed(t, "the session")
 	var present atomic.Pointer[string]
