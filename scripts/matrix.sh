@@ -14,6 +14,8 @@
 #	3.6 4.0            must pass if Debian's changing suites have them: the engine, its
 #	                   network layers, failing allocations and the recorded cases
 #
+# 1.1.1 and 3.5-fips also run the tests of adapters/redis that depend most on OpenSSL.
+#
 # By default all legs run. 3.0 is left out if the system's own OpenSSL is a 3.0,
 # since all other tests use it.
 set -euo pipefail
@@ -68,6 +70,13 @@ run() (
 	go test -timeout 40m -p $((2 * $(nproc))) -count=1 -vet=off -short "$@"
 )
 
+# fleet LEG tests ticket keys and sessions of several servers.
+fleet() (
+	enter "$1"
+	cd adapters/redis
+	go test -count=1 -vet=off -run '^(TestKeeperRetain|TestClientTLS|TestFleetClientCertificates|TestFleetRotationUnderLoad)$' .
+)
+
 # The packages that use OpenSSL themselves, without those that test a program.
 library='. ./filter ./wheel ./sslnet ./sslhttp ./sslsession ./sslstaple ./cmd/sslfilter-enc ./internal/relay ./interop/live ./interop/oracle'
 status=0 table='leg|result|seconds|'$'\n'
@@ -87,7 +96,7 @@ for leg in "$@"; do
 	if ! scripts/mkssl.sh "$dir" $(sources "$leg"); then
 		result='not available'
 		[ "$must" != 'must pass' ] || status=1
-	elif run "$leg" $packages; then
+	elif run "$leg" $packages && case $leg in 1.1.1 | 3.5-fips) fleet "$leg" ;; esac; then
 		result=passed
 	else
 		result=FAILED status=1
