@@ -303,7 +303,7 @@ static int crypt(const fssl_ctx_data *data, const ticket_key *key, unsigned char
 }
 
 /*
- * Encrypts a session for a store, as a ticket is encrypted. The MAC includes the id, so that a store cannot exchange two
+ * Encrypts a session for a store, as a ticket is encrypted. The MAC includes the id, so that a store cannot swap two
  * sessions. Returns NULL if the session is too large, or memory is short.
  */
 unsigned char *fssl_seal_session(const fssl_ctx_data *data, size_t *len, const unsigned char *id, size_t id_len, const unsigned char *der, size_t der_len)

@@ -337,9 +337,9 @@ func modelTable(r *Results) string {
 		{"idle, with a goroutine in Read each (stack of 8 KB)", figure(idle.Parts[0]+8) + " KB each", figure((idle.Parts[0]+8)*1024*million/1e9) + " GB"},
 		{"all of them new within 10 minutes, P-256, HTTP request and end included", figure(fresh.Median) + " µs each", cores(fresh.Median, million/600) + " cores"},
 		{"all of them new within 1 minute", figure(fresh.Median) + " µs each", cores(fresh.Median, million/60) + " cores"},
-		{"each asks something small once a minute", figure(kept.Median) + " µs each", cores(kept.Median, million/60) + " cores"},
-		{"each asks something small every 5 seconds", figure(kept.Median) + " µs each", cores(kept.Median, million/5) + " cores"},
+		{"each sends a small request once a minute", figure(kept.Median) + " µs each", cores(kept.Median, million/60) + " cores"},
+		{"each sends a small request every 5 seconds", figure(kept.Median) + " µs each", cores(kept.Median, million/5) + " cores"},
 	}
-	return table(lines) + fmt.Sprintf("\nBoth ends of a handshake take %s µs with P-256, %s with RSA-2048, and %s where a session is resumed.\n",
+	return table(lines) + fmt.Sprintf("\nBoth ends of a handshake take %s µs with P-256, %s with RSA-2048, and %s if a session is resumed.\n",
 		figure(full.Median), figure(rsa.Median), figure(resumed.Median))
 }

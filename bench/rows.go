@@ -87,7 +87,7 @@ func rows(crl string, connections int) (list []row) {
 		list = append(list, timed("context/"+k[0], "setup", k[1], work("context", k[0], engineName, cMemName, goName, otherName)))
 	}
 	list = append(list,
-		timed("new", "setup", "end of a server from a ready context, and its end", work("new", "", engineName, cMemName, cFlatName, perlName)),
+		timed("new", "setup", "server connection made from a ready context, and freed", work("new", "", engineName, cMemName, cFlatName, perlName)),
 		timed("crl/lookup", "crl", "look-up in a CRL of 100,000 entries", work("crl lookup", crl, engineName, cMemName, perlName)),
 		settingsRow("handshake", "C, full handshake, P-256, with one setting the other way round"),
 		settingsRow("message", "C, 1 KiB, with one setting the other way round"),

@@ -86,7 +86,7 @@ func goals(r *Results) []target {
 	} else {
 		for i := range list {
 			if list[i].what == "times faster than crypto/tls, 16 KiB" {
-				list[i].what += " (asked for on 3.5 only)"
+				list[i].what += " (required with 3.5 only)"
 			}
 		}
 	}
