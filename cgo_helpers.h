@@ -528,14 +528,17 @@ static inline int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, int iden
 {
     return (void)ctx, (void)lib, (void)client, (void)identity, (void)suites, (void)groups, (void)errs, 0;
 }
-static inline char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity) { return (void)ctx, (void)lib, (void)identity, NULL; }
+static inline int fssl_ctx_unserved_cert(SSL_CTX *ctx, char **text, fssl_lib *lib, int identity, fssl_errors *errs)
+{
+    return (void)ctx, (void)lib, (void)identity, (void)errs, *text = NULL, 1;
+}
 static inline int fssl_conn_served(const fssl_conn *c, fssl_served *list) { return (void)c, (void)list, 0; }
 #else
 int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs);
 char *fssl_providers(OSSL_LIB_CTX *ctx);
 X509_STORE *fssl_lib_system_store(fssl_lib *lib, fssl_errors *errs);
 int fssl_ctx_try(SSL_CTX *ctx, fssl_lib *lib, int client, int identity, const char *suites, const char *groups, fssl_errors *errs);
-char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity);
+int fssl_ctx_unserved_cert(SSL_CTX *ctx, char **text, fssl_lib *lib, int identity, fssl_errors *errs);
 int fssl_conn_served(const fssl_conn *c, fssl_served *list);
 #endif
 

@@ -99,7 +99,8 @@ static int load_conf(OSSL_LIB_CTX *ctx, const unsigned char *conf, size_t len)
  * OSSL_LIB_CTX_free is safe only if every thread that has used it has called OPENSSL_thread_stop_ex, and goroutines
  * move between threads. providers lists the active providers.
  *
- * Returns 1 or 0. With 0, unserved reports that no provider has fips=yes, which OpenSSL does not treat as an error.
+ * Returns 1 or 0. With 0, unserved reports that no provider has fips=yes, which OpenSSL does not treat as an error;
+ * a lack of memory is one.
  * Only this thread has then used the context, and it is freed.
  */
 int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned char *conf, size_t len, fssl_errors *errs)
@@ -118,9 +119,13 @@ int fssl_lib_new(fssl_lib **lib, char **providers, int *unserved, const unsigned
     *providers = ctx != NULL ? fssl_providers(ctx) : NULL;
     if (ret == 1) {
         served = EVP_MD_fetch(ctx, "SHA2-256", FSSL_PROPQ);
+        if (served == NULL) { /* a lack of memory is not always reported */
+            fssl_take_errors(NULL);
+            served = EVP_MD_fetch(ctx, "SHA2-256", FSSL_PROPQ);
+        }
         (*lib)->ctx = ctx;
-        *unserved = served == NULL;
-        ret = served != NULL;
+        *unserved = served == NULL && !fssl_starved(0, errs);
+        ret = served != NULL && *providers != NULL;
         EVP_MD_free(served);
     }
     if (ret != 1) {
@@ -368,49 +373,69 @@ static const char *signature_name(int key)
     }
 }
 
+/* Reports whether the providers of lib can verify the signature of a certificate. */
+static int signature_served(const X509 *cert, const fssl_lib *lib)
+{
+    int digest = NID_undef, key = NID_undef, ok;
+    EVP_MD *md = NULL;
+    EVP_SIGNATURE *signature;
+
+    if (!OBJ_find_sigid_algs(X509_get_signature_nid(cert), &digest, &key))
+        digest = NID_undef, key = X509_get_signature_nid(cert);
+    if (key == NID_rsassaPss) /* the digest is in the parameters */
+        X509_get_signature_info((X509 *)cert, &digest, NULL, NULL, NULL);
+    if (digest != NID_undef)
+        md = EVP_MD_fetch(lib->ctx, OBJ_nid2sn(digest), FSSL_PROPQ);
+    signature = EVP_SIGNATURE_fetch(lib->ctx, signature_name(key), FSSL_PROPQ);
+    ok = signature != NULL && (digest == NID_undef || md != NULL);
+    EVP_MD_free(md);
+    EVP_SIGNATURE_free(signature);
+    return ok;
+}
+
+/* Describes a certificate and its signature. Returns NULL if memory is short. */
+static char *describe_signature(const X509 *cert)
+{
+    BIO *text = copy_of(NULL, 0);
+    char *name = fssl_cert_name(cert, 0), *data, *copy = NULL;
+
+    if (text != NULL && name != NULL && BIO_printf(text, "%s is signed with %s", name, OBJ_nid2ln(X509_get_signature_nid(cert))) > 0) {
+        long len = BIO_get_mem_data(text, &data);
+
+        copy = OPENSSL_strndup(data, (size_t)len);
+    }
+    OPENSSL_free(name);
+    BIO_free(text);
+    return copy;
+}
+
 /*
- * Describes the first certificate of an identity of ctx whose signature no provider of lib can verify, or returns
- * NULL. The caller frees the text with OPENSSL_free.
+ * Sets text to a description of the first certificate of an identity of ctx whose signature no provider of lib can
+ * verify, or to NULL. Returns 0 if memory is short. OpenSSL does not always report that, so each check that fails is
+ * repeated. The caller frees the text with OPENSSL_free.
  */
-char *fssl_ctx_unserved_cert(SSL_CTX *ctx, fssl_lib *lib, int identity)
+int fssl_ctx_unserved_cert(SSL_CTX *ctx, char **text, fssl_lib *lib, int identity, fssl_errors *errs)
 {
     X509 *cert;
-    char *bad = NULL;
-    int i;
+    int i, j, served;
 
     fssl_take_errors(NULL);
-    for (i = 0; bad == NULL && (cert = fssl_ctx_sent_cert(ctx, identity, i)) != NULL; i++) {
-        int digest = NID_undef, key = NID_undef, ok;
-        EVP_MD *md = NULL;
-        EVP_SIGNATURE *signature = NULL;
-
+    *text = NULL;
+    for (i = 0; (cert = fssl_ctx_sent_cert(ctx, identity, i)) != NULL; i++) {
         if (X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0)
             continue; /* a root: its signature is not verified */
-        if (!OBJ_find_sigid_algs(X509_get_signature_nid(cert), &digest, &key))
-            digest = NID_undef, key = X509_get_signature_nid(cert);
-        if (key == NID_rsassaPss) /* the digest is in the parameters */
-            X509_get_signature_info(cert, &digest, NULL, NULL, NULL);
-        if (digest != NID_undef)
-            md = EVP_MD_fetch(lib->ctx, OBJ_nid2sn(digest), FSSL_PROPQ);
-        signature = EVP_SIGNATURE_fetch(lib->ctx, signature_name(key), FSSL_PROPQ);
-        ok = signature != NULL && (digest == NID_undef || md != NULL);
-        if (!ok) {
-            BIO *text = copy_of(NULL, 0);
-            char *name = X509_NAME_oneline(X509_get_subject_name(cert), NULL, 0), *data;
-
-            if (text != NULL && BIO_printf(text, "%s is signed with %s", name != NULL ? name : "", OBJ_nid2ln(X509_get_signature_nid(cert))) > 0) {
-                long len = BIO_get_mem_data(text, &data);
-
-                bad = OPENSSL_strndup(data, (size_t)len);
-            }
-            OPENSSL_free(name);
-            BIO_free(text);
+        for (j = 0, served = 0; j < 2 && !served; j++) {
+            fssl_take_errors(NULL);
+            served = signature_served(cert, lib);
         }
-        EVP_MD_free(md);
-        EVP_SIGNATURE_free(signature);
+        if (served)
+            continue;
+        if (fssl_starved(0, errs))
+            return 0;
+        *text = describe_signature(cert);
+        return done(*text != NULL, errs);
     }
-    fssl_take_errors(NULL);
-    return bad;
+    return done(1, errs);
 }
 
 /* -------------------------------------------------- providers of algorithms */

@@ -309,7 +309,14 @@ func (h *ctxHandle) tryHandshake(client bool, identity int, suites, groups strin
 
 // unservedCert describes the first certificate of an identity whose signature
 // the library context cannot verify, or returns "".
-func (h *ctxHandle) unservedCert(identity int) string {
+func (h *ctxHandle) unservedCert(identity int) (string, error) {
 	defer runtime.KeepAlive(h)
-	return takeString(C.fssl_ctx_unserved_cert(h.ptr, h.lib.lib, C.int(identity)))
+	errs := errorRooms.Get().(*C.fssl_errors)
+	defer errorRooms.Put(errs)
+	errs.n = 0
+	var text *C.char
+	if C.fssl_ctx_unserved_cert(h.ptr, &text, h.lib.lib, C.int(identity), errs) != 1 {
+		return "", outOfMemory("EVP_MD_fetch", records(errs))
+	}
+	return takeString(text), nil
 }

@@ -112,7 +112,11 @@ func (s *sharedCtx) checkFIPS() error {
 	}
 	o := &s.opts
 	for i := range s.identities {
-		if cert := s.unservedCert(i); cert != "" {
+		cert, err := s.unservedCert(i)
+		if err != nil {
+			return err
+		}
+		if cert != "" {
 			return s.identities[i].sends().input().wrap(fmt.Errorf("%s, which the provider does not verify; %s", cert, s.lib.loaded()))
 		}
 	}

@@ -317,7 +317,7 @@ func TestVerifiedName(t *testing.T) {
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {
 		server := testkit.Ctx(t, testkit.Server(testkit.UpTo(v)))
 		client := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName = "other.test" }))
-		sweepEvery(t, 1, func(t *testing.T, heal func() int) {
+		sweepLast(t, most, func(t *testing.T, heal func() int) {
 			var f, g *sslfilter.Filter
 			var flight []byte
 			memfault.Exempt(func() {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -138,4 +139,25 @@ func TestNewCtx(t *testing.T) {
 			t.Logf("%+v", *want)
 		})
 	}
+}
+
+// A certificate that the FIPS provider cannot verify is always refused.
+func TestUnservedCertificate(t *testing.T) {
+	const sha256WithRSA, md5WithRSA = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04"
+	der := bytes.ReplaceAll(testkit.Cert(t, "server.crt").Raw, []byte(sha256WithRSA), []byte(md5WithRSA))
+	o := testkit.Server(testkit.Cipher("DEFAULT@SECLEVEL=0"), func(o *sslfilter.Options) {
+		o.Crt, o.CrtMem, o.FIPS, o.FIPSConfig = "", testkit.PEM("CERTIFICATE", der), true, testkit.FIPSConfig(t)
+	})
+	texts := make(said)
+	defer texts.log(t)
+	sweepLast(t, 100, func(t *testing.T, heal func() int) {
+		ctx, err := sslfilter.NewCtx(o)
+		failed := heal()
+		if err == nil {
+			ctx.Close()
+		}
+		require.Error(t, err)
+		texts.errors(err)
+		require.True(t, failed > 0 || strings.Contains(err.Error(), "md5WithRSAEncryption"), "%v", err)
+	})
 }

@@ -86,7 +86,7 @@ func TestNames(t *testing.T) {
 	require.NoError(t, err)
 	require.Regexp(t, `^2\.25\.\d{38,}=#.+,CN=bc$`, want.Subject)
 	require.Equal(t, []string{"bc"}, want.CommonNames)
-	sweepEvery(t, 1, func(t *testing.T, heal func() int) {
+	sweepLast(t, most, func(t *testing.T, heal func() int) {
 		names, err := cert.Names()
 		if heal() == 0 {
 			require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestCertIDs(t *testing.T) {
 	server := testkit.Ctx(t, testkit.Requiring())
 	client := testkit.Ctx(t, sslfilter.Options{Client: true, CrtMem: unusual(t), Key: testkit.PKI("client.key"), CACrt: testkit.PKI("root.crt"), ServerName: "localhost"})
 	var want []sslfilter.CertID
-	sweepEvery(t, 1, func(t *testing.T, heal func() int) {
+	sweepLast(t, most, func(t *testing.T, heal func() int) {
 		var p *testkit.Pair
 		memfault.Exempt(func() {
 			f, err := client.NewFilter()

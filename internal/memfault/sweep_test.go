@@ -50,10 +50,19 @@ type scenario func(t *testing.T, heal func() (failed int))
 // sweep runs the scenario again and again. First a single allocation fails: the first
 // one, then the second, and so on to the end. Then all later allocations fail too. No
 // memory may leak.
-func sweep(t *testing.T, play scenario) { sweepEvery(t, *stride, play) }
+func sweep(t *testing.T, play scenario) {
+	sweepFrom(t, play, func(made int) (at, step int) {
+		step = min(*stride, 1+made/10)
+		return 1 + *begin%step, step
+	})
+}
 
-// sweepEvery is like sweep, and lets every nth allocation fail.
-func sweepEvery(t *testing.T, n int, play scenario) {
+// sweepLast is like sweep, and lets each of the last n allocations fail.
+func sweepLast(t *testing.T, n int, play scenario) {
+	sweepFrom(t, play, func(made int) (at, step int) { return max(1, 1+made-n), 1 })
+}
+
+func sweepFrom(t *testing.T, play scenario, start func(made int) (at, step int)) {
 	for _, burst := range bursts {
 		t.Run(burst.name, func(t *testing.T) {
 			runtime.LockOSThread() // OpenSSL keeps an error queue for each thread
@@ -82,8 +91,8 @@ func sweepEvery(t *testing.T, n int, play scenario) {
 			for range 3 { // for memory that OpenSSL never frees
 				once(most)
 			}
-			tried, step := 0, min(n, 1+made/10)
-			for at := 1 + *begin%step; ; at += step {
+			tried := 0
+			for at, step := start(made); ; at += step {
 				require.Less(t, at, most, "it never ends")
 				if clean(t, at, once) == 0 {
 					break
