@@ -15,7 +15,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// sendingKinds are the sides of which FuzzCipherSendOutgoing drives one.
+// sendingKinds are the kinds of ciphers that FuzzCipherSendOutgoing drives, one in each run.
 var sendingKinds = []struct {
 	side, peer sslfilter.CipherOptions
 }{

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
-// openTicket returns the encrypted part of a ticket of key: the session, and padding.
+// openTicket decrypts a ticket of a server with this key. It returns the session, followed by padding.
 func openTicket(t testing.TB, key [80]byte, ticket []byte) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(key[48:])
@@ -28,8 +28,7 @@ func openTicket(t testing.TB, key [80]byte, ticket []byte) []byte {
 	return text
 }
 
-// sealTicket returns a ticket of key with a session and padding in it, as anybody who has the key
-// can make it.
+// sealTicket encrypts a session with padding and returns the ticket, as anybody who has the key can.
 func sealTicket(t testing.TB, key [80]byte, text []byte) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(key[48:])
@@ -41,8 +40,7 @@ func sealTicket(t testing.TB, key [80]byte, text []byte) []byte {
 	return mac.Sum(ticket)
 }
 
-// rewritten returns a function that changes the session in a ticket of key, as a server that has the
-// key could.
+// rewritten returns a function that changes the session in a ticket, as anybody who has the key can.
 func rewritten(t *testing.T, key [80]byte, change func(session []byte)) func([]byte) []byte {
 	return func(ticket []byte) []byte {
 		text := openTicket(t, key, ticket)
@@ -51,7 +49,7 @@ func rewritten(t *testing.T, key [80]byte, change func(session []byte)) func([]b
 	}
 }
 
-// older returns a function that makes the session in a ticket of key older.
+// older returns a function that makes the session in a ticket older.
 func older(t *testing.T, key [80]byte, by time.Duration) func([]byte) []byte {
 	return rewritten(t, key, func(session []byte) {
 		now := time.Now().Unix()
@@ -66,8 +64,8 @@ func older(t *testing.T, key [80]byte, by time.Duration) func([]byte) []byte {
 	})
 }
 
-// provedBefore returns a function that sets the time at which the client of a ticket of key has proved
-// its private key: it is the first item of the data that the library adds to the session.
+// provedBefore returns a function that changes a ticket so that its client proved possession of its
+// private key earlier. This time is the first item of the data that the library adds to the session.
 func provedBefore(t *testing.T, key [80]byte, by time.Duration) func([]byte) []byte {
 	return rewritten(t, key, func(session []byte) {
 		_, proved, found := bytes.Cut(session, []byte{1, 0, 0, 8, 0, 0, 0, 0})
@@ -78,8 +76,8 @@ func provedBefore(t *testing.T, key [80]byte, by time.Duration) func([]byte) []b
 	})
 }
 
-// living returns a function that sets the lifetime of the session in a ticket of key: the [2] INTEGER
-// of the SSL_SESSION, which is 7,200 seconds before.
+// living returns a function that sets the lifetime of the session in a ticket: the [2] INTEGER
+// of the SSL_SESSION, which is 7,200 seconds before the change.
 func living(t *testing.T, key [80]byte, lifetime time.Duration) func([]byte) []byte {
 	return rewritten(t, key, func(session []byte) {
 		at := bytes.Index(session, []byte{0xa2, 4, 2, 2, 0x1c, 0x20})

@@ -184,8 +184,8 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 	return err
 }
 
-// interruptible does the handshake until it is done, the deadline of the call by or
-// limit passes, or ctx ends. A connection that does not support deadlines, such
+// interruptible does the handshake until it is done, ctx ends, limit passes, or the
+// deadline passes that applies to calls of the kind by. A connection that does not support deadlines, such
 // as an SSH channel, is closed at limit or at the end of ctx.
 func (c *Conn) interruptible(ctx context.Context, by call, limit time.Time) error {
 	err := c.limits.restrict(c.conn, by, limit)
@@ -318,9 +318,9 @@ func (c *Conn) advance() (done bool, err error) {
 	}
 	if done && !c.client && c.filter.State().Version == sslfilter.VersionTLS13 {
 		// Only session tickets are left to send. They go out together with the
-		// next data. A client that only writes would not read them before it
-		// closes, and TCP would then discard what it wrote. Over net.Pipe, it
-		// could not write before it has read them.
+		// next data. If they were sent now, a client that only writes would not
+		// read them before it closes, and TCP would then discard what it wrote.
+		// Over net.Pipe, it could not write before it has read them.
 		c.out.wire = c.filter.Outgoing(nil)
 		c.mu.Unlock()
 		c.ready.Store(true)

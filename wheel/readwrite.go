@@ -312,7 +312,7 @@ func (w *ReadWrite) SetInputFilter(d filter.Decoder) error {
 }
 
 // setDecoder calls set. If reading had ended with an incomplete record in the
-// input, the new codec gets that.
+// input, the new codec gets the bytes of that record.
 func (w *ReadWrite) setDecoder(set func(*filter.Stack) error) error {
 	return w.Do(func(s *filter.Stack) error {
 		err := set(s)

@@ -1,5 +1,5 @@
 // Engines and the FIPS mode of the process. OpenSSL 3 deprecates engines and 4.0
-// does not have them, so this is the one file with calls that are deprecated.
+// does not have them, so this is the only file with deprecated calls.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "cgo_compat.h"
 #include <stdio.h>
@@ -48,9 +48,8 @@ void compat_engine_free(void *engine) { (void)engine; }
 #endif
 
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-// The provider stays loaded. If it was not active yet, it is loaded without its
-// configuration, which fails unless openssl.cnf has the section of "openssl
-// fipsinstall".
+// The provider stays loaded. If it was not active yet, loading it fails unless
+// openssl.cnf has the section that "openssl fipsinstall" writes.
 int compat_fips_set(int on, compat_err *err)
 {
 	ERR_clear_error();

@@ -14,7 +14,7 @@ import (
 	"github.com/spacemonkeygo/openssl"
 )
 
-// must fails the test if there is an error, and else returns the value.
+// must fails the test if there is an error, and returns the value otherwise.
 func must[T any](t testing.TB) func(v T, err error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -38,8 +38,8 @@ type identity struct {
 	key  openssl.PrivateKey
 }
 
-// issue makes a certificate of ca, or of itself if ca is nil, with this package. san
-// is its subjectAltName.
+// issue makes a certificate with this package. The issuer is ca; if ca is nil, the
+// certificate is self-signed. san is its subjectAltName.
 func issue(t testing.TB, ca *identity, name, san string, isCA bool) *identity {
 	t.Helper()
 	key := must[openssl.PrivateKey](t)(openssl.GenerateECKey(openssl.Prime256v1))
