@@ -454,7 +454,8 @@ func TestRevocationIsSeenByTheNextRequest(t *testing.T) {
 	require.Equal(t, []string{"invalid"}, header(body, "X-Client-Verdict"))
 }
 
-// A small response and its header share a TLS record.
+// A small response and its header share a TLS record. The header is sent alone if the rest
+// does not come within flushDelay, which happens on a busy machine.
 func TestSmallAnswerIsOneRecord(t *testing.T) {
 	text := strings.Repeat("x", 1024)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }))
@@ -465,10 +466,16 @@ func TestSmallAnswerIsOneRecord(t *testing.T) {
 	require.NoError(t, conn.Handshake())
 	c := newLines(t, conn)
 	c.ask(getRoot) // session tickets come with the first answer
-	below.wire.Reset()
-	_, body := c.ask(getRoot)
-	require.Equal(t, text, body)
-	require.Equal(t, 1, below.records(t))
+	together := 0
+	for range 20 {
+		below.wire.Reset()
+		_, body := c.ask(getRoot)
+		require.Equal(t, text, body)
+		if below.records(t) == 1 {
+			together++
+		}
+	}
+	require.GreaterOrEqual(t, together, 5, "of 20 responses")
 }
 
 // recordCounter keeps the bytes that were read.
