@@ -5,10 +5,10 @@
 #
 #	scripts/fresh.sh
 #
-# The release of Debian, the mirror, the CA file, the proxies and the settings of
-# Go's module proxy are those of this machine. debootstrap makes the system in a
-# temporary folder. All mounts are in a mount namespace of their own, and all
-# processes in a process namespace of their own, so that nothing is left when the
+# The release of Debian, the mirror, the CA file, the proxies, the settings of Go's
+# module proxy and Go's build cache are those of this machine. debootstrap makes the
+# system in a temporary folder. All mounts are in a mount namespace of their own, and
+# all processes in a process namespace of their own, so that nothing is left when the
 # script ends or is killed.
 #
 # Then, in the system of make test, the relay is installed as docs/relay.md says.
@@ -65,6 +65,8 @@ start() {
 	mount --rbind /dev "$root/dev"
 	mount --bind "$(go env GOROOT)" "$root/usr/local/go"
 	mount -o remount,bind,ro "$root/usr/local/go"
+	mkdir -p "$root/root/.cache/go-build"
+	mount --bind "$(go env GOCACHE)" "$root/root/.cache/go-build"
 	git clone -q --no-local "file://$PWD" "$root/root/sslfilter"
 }
 
@@ -140,8 +142,8 @@ try() {
 	begin=$SECONDS
 	start "$dir/test"
 	echo 'fresh: make test'
-	# -v changes only the output.
-	inside "$dir/test" GOFLAGS=-v make test >"$dir/log" 2>&1 || status=$?
+	# -v changes only the output, and -count=1 lets every test run again.
+	inside "$dir/test" GOFLAGS='-v -count=1' make test >"$dir/log" 2>&1 || status=$?
 	grep -E '^(deps: |(ok|FAIL|\?)[[:space:]])' "$dir/log" || true
 	if [ "$status" != 0 ]; then
 		failed <"$dir/log"
