@@ -30,6 +30,9 @@ func TestCipher(t *testing.T) {
 			if name == "passphrase" && sslfilter.FIPSEnabled() {
 				t.Skip("FIPS has no scrypt")
 			}
+			if name == "passphrase" && testing.Short() {
+				t.Skip("takes seconds, because scrypt is slow")
+			}
 			texts := make(said)
 			defer texts.log(t)
 			sweep(t, func(t *testing.T, heal func() int) {
