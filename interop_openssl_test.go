@@ -134,8 +134,8 @@ func (k *keyed) behave(t *testing.T, end tlsEnd, play []step, cut testkit.Cut) (
 	return b
 }
 
-// A Filter reacts to every input of a peer with the keys as plain OpenSSL does: the same
-// plaintext, answers, alerts, end and error queue.
+// A Filter reacts to every input of a peer that has the keys in the same way as plain
+// OpenSSL: with the same plaintext, answers, alerts, end and error queue.
 func TestInteropSameAsPlainOpenSSL(t *testing.T) {
 	all := steps()
 	testkit.EachVersion(t, func(t *testing.T, v sslfilter.Version) {

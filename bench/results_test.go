@@ -15,7 +15,8 @@ func timedRow(key, group, title string, us float64) *Result {
 }
 
 // A run of some rows leaves all other rows of the series in the file and in the document,
-// even if it was made on another machine. Each part of the document names its own.
+// even if the run was made on another machine. Each part of the document names the machine
+// that it is from.
 func TestPartialRunKeepsOtherRows(t *testing.T) {
 	dir := t.TempDir()
 	page := filepath.Join(dir, "page.md")

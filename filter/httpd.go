@@ -32,8 +32,8 @@ const (
 // memory. Each outgoing record is a *http.Response. HTTPD uses no goroutines. An
 // HTTPD belongs to one Stack.
 //
-// Responses go in the order of their requests, and a request is answered by
-// one of them; interim ones (1xx) may come before it. A response that no
+// Responses are sent in the order of their requests, one for each request; interim
+// responses (1xx) may come before it. A response that no
 // request waits for is an error and is not sent. While a request is arriving,
 // a response (408, for example) answers it and ends the connection. The
 // framing of a response is chosen as in net/http: a response to HEAD, 204 and 304

@@ -74,7 +74,7 @@ func (e *end) take() {
 // deliver gives wire to the stack, split into pieces.
 func (e *end) deliver(wire []byte, cut testkit.Cut) {
 	for _, b := range cut(wire) {
-		e.Receive(b) // an error is in Next too
+		e.Receive(b) // Next returns the error too
 		e.take()
 	}
 }

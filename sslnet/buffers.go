@@ -26,7 +26,7 @@ type wirePool struct{}
 func (wirePool) Get() []byte  { return wires.Get().(*[wireSize]byte)[:] }
 func (wirePool) Put(b []byte) { wires.Put((*[wireSize]byte)(b[:wireSize])) }
 
-// putWire returns what readWire has read to the pool. wire may be nil.
+// putWire puts the buffer that readWire returned back into the pool. wire may be nil.
 func putWire(wire []byte) {
 	if wire != nil {
 		wirePool{}.Put(wire)
@@ -34,7 +34,7 @@ func putWire(wire []byte) {
 }
 
 // readWire reads from the network once. The caller holds the turn to read,
-// and returns the result with putWire.
+// and passes the result to putWire when it is used up.
 func (c *Conn) readWire() (wire []byte, err error) {
 	if c.socket == nil {
 		wire = wirePool{}.Get()

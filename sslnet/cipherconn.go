@@ -122,7 +122,7 @@ func (c *CipherConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// lock takes a turn, until the deadline of the call by.
+// lock takes a turn. It gives up at the deadline for calls of the kind by.
 func (c *CipherConn) lock(t turn, by call) error {
 	if t.wait(context.Background(), &c.limits, by) != nil {
 		return c.timeout(by.op())
@@ -270,8 +270,8 @@ func (c *CipherConn) receive() (received, error) {
 	}
 }
 
-// alarm returns a channel that receives at the deadline of the call by, and one that is
-// closed when the program sets another deadline.
+// alarm returns a channel that receives at the deadline for calls of the kind by, and
+// one that is closed when the program sets another deadline.
 func (c *CipherConn) alarm(by call) (over <-chan time.Time, changed <-chan struct{}) {
 	deadline, changed := c.limits.watch(by)
 	if !deadline.IsZero() {

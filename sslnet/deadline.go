@@ -114,8 +114,8 @@ func (d *deadlines) of(by call) time.Time {
 	return earlier(d.read, d.write)
 }
 
-// restrict applies the deadline of the call by to both directions, or limit if that
-// is earlier. It returns an error if the connection does not support deadlines.
+// restrict applies the deadline for calls of the kind by to both directions, or limit
+// if that is earlier. It returns an error if the connection does not support deadlines.
 func (d *deadlines) restrict(conn net.Conn, by call, limit time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -157,7 +157,7 @@ func (d *deadlines) leave() {
 	d.closed = true
 }
 
-// expired reports whether the deadline of the call by has passed.
+// expired reports whether the deadline for calls of the kind by has passed.
 func (d *deadlines) expired(by call) bool {
 	d.mu.Lock()
 	t := d.of(by)
@@ -165,8 +165,8 @@ func (d *deadlines) expired(by call) bool {
 	return passed(t)
 }
 
-// watch returns the deadline of the call by, and a channel that is closed when the
-// program sets another deadline.
+// watch returns the deadline for calls of the kind by, and a channel that is closed when
+// the program sets another deadline.
 func (d *deadlines) watch(by call) (deadline time.Time, changed <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -184,9 +184,9 @@ func (c *Conn) ensure(ctx context.Context, by call) error {
 	return err
 }
 
-// interruptible does the handshake until it is done, ctx ends, limit passes, or the
-// deadline passes that applies to calls of the kind by. A connection that does not support deadlines, such
-// as an SSH channel, is closed at limit or at the end of ctx.
+// interruptible does the handshake. It stops at limit, at the deadline for calls of the
+// kind by, and when ctx ends. A connection that does not support deadlines, such as an
+// SSH channel, is closed at limit or at the end of ctx.
 func (c *Conn) interruptible(ctx context.Context, by call, limit time.Time) error {
 	err := c.limits.restrict(c.conn, by, limit)
 	defer c.limits.free(c.conn)

@@ -86,7 +86,7 @@ func TestScale(t *testing.T) {
 		}
 		now := measure()
 		n := int(open.Load())
-		t.Logf("%s: %d connections, %d goroutines (%.2f each), %.1f KiB resident each, of it Go heap %.1f and stacks %.1f",
+		t.Logf("%s: %d connections, %d goroutines (%.2f each), %.1f KiB resident each, of which Go heap %.1f and stacks %.1f",
 			step, n, now.goroutines, float64(now.goroutines-base.goroutines)/float64(n),
 			per(now.resident-base.resident, n), per(now.heap-base.heap, n), per(now.stacks-base.stacks, n))
 		fmt.Fprintln(stdin)

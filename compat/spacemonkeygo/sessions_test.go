@@ -8,7 +8,7 @@ import (
 	"github.com/spacemonkeygo/openssl"
 )
 
-// A client resumes the session of an earlier connection, and verifies it again.
+// A client resumes the session of an earlier connection, and verifies the server again.
 func TestDialSession(t *testing.T) {
 	ca := issue(t, nil, "CA", "", true)
 	id := issue(t, ca, "server", "DNS:localhost", false)
@@ -71,7 +71,7 @@ func TestDialSession(t *testing.T) {
 	}
 }
 
-// A server that verifies clients resumes their sessions, and judges them again.
+// A server that verifies clients resumes their sessions, and verifies the clients again.
 func TestServerSessions(t *testing.T) {
 	ca := issue(t, nil, "CA", "", true)
 	id, visitor := issue(t, ca, "server", "DNS:localhost", false), issue(t, ca, "visitor", "", false)

@@ -20,7 +20,7 @@ import (
 )
 
 // The network between the client and the relay fails in every way, in the handshake,
-// in the data and at the end. No byte is wrong, a cut is not an orderly end, other
+// in the data and at the end. No byte is wrong, a cut is not taken for an orderly end, other
 // clients are served, and nothing is left over.
 func TestFaultyNetworkInFront(t *testing.T) {
 	const conns = faultnet.Kinds * 2 * 3 * 3 // each kind, in each direction, at each place, three times

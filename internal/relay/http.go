@@ -264,9 +264,9 @@ func (c *httpConn) refuse(w http.ResponseWriter, req *http.Request, status int, 
 }
 
 // currentVerdict checks the client's certificate again, because the certificate may
-// have been revoked since the handshake. It formats the headers
-// only if the verdict has changed. The certificate itself cannot change, because a
-// TLS server of the library rejects renegotiation.
+// have been revoked since the handshake. It formats the headers only if the verdict
+// has changed. The certificate itself cannot change, because a TLS server of the
+// library rejects renegotiation.
 func (c *httpConn) currentVerdict() *verdict {
 	s := c.session
 	switch {
