@@ -58,9 +58,9 @@ func FuzzCipher(f *testing.F) {
 	})
 }
 
-// A peer that has the key sends two conversations of which any bytes are changed, dropped
-// or repeated. Only a beginning of what was sent comes out, and the end only after all of
-// it.
+// A peer that has the key sends two conversations, in which arbitrary bytes are changed,
+// dropped or repeated. The plaintext is a prefix of what was sent, and the end is reported
+// only after all of it.
 func FuzzCipherKeyed(f *testing.F) {
 	f.Add([]byte{}, uint64(1))
 	f.Add([]byte{100, 1, 7, 0, 200, 3}, uint64(2))

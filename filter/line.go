@@ -8,7 +8,7 @@ import (
 
 // DefaultMaxLine is the length in bytes of the longest line that Line accepts if
 // MaxLength is 0. SMTP allows 1000 bytes (RFC 5321 section 4.5.3.1.6), IMAP
-// advises servers to accept 8000 (RFC 7162 section 4), and the original accepts
+// advises servers to accept 8192 (RFC 7162 section 4), and the original accepts
 // 64 MiB.
 const DefaultMaxLine = 64 << 10
 

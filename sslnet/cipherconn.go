@@ -342,7 +342,7 @@ func (c *CipherConn) Write(b []byte) (n int, err error) {
 	return n, c.drain()
 }
 
-// own waits until receiveLate has released the cipher, and then calls f with mu. The
+// own waits until receiveLate has released the cipher, and then calls f with mu locked. The
 // caller holds c.writing.
 func (c *CipherConn) own(f func() error) error {
 	var ended error
@@ -366,7 +366,7 @@ func (c *CipherConn) own(f func() error) error {
 }
 
 // encrypt gives chunk to the cipher, and moves what it returns to wire. It takes nothing
-// while earlier output waits for the peer, so that no more than one chunk ever does. waits
+// while earlier output waits for the peer, so that at most one chunk ever waits. waits
 // reports whether output waits afterwards. The caller holds c.writing.
 func (c *CipherConn) encrypt(chunk []byte) (taken, waits bool, err error) {
 	err = c.own(func() error {
@@ -406,8 +406,8 @@ func (c *CipherConn) settle() error {
 }
 
 // collect moves the output that is ready to wire, and reports whether more output waits for
-// the peer. The error is that of a cipher that has dropped its output, if it had any. The
-// caller holds mu and c.writing.
+// the peer. It returns an error if the cipher cannot send any more; the cipher has then
+// dropped the output that it held. The caller holds mu and c.writing.
 func (c *CipherConn) collect() (waits bool, err error) {
 	if c.deriving {
 		return true, nil

@@ -141,7 +141,8 @@ func TestStoreLies(t *testing.T) {
 	})
 }
 
-// A secret is replaced without losing sessions: first it is known to all, then it seals.
+// A new secret replaces an old one without losing sessions: at first all servers know the
+// new one, and then they seal with it.
 func TestStoreSecretRotation(t *testing.T) {
 	s := start(t)
 	with := func(bs ...byte) *sslredis.Store {
@@ -326,8 +327,8 @@ func TestOptions(t *testing.T) {
 	require.ErrorContains(t, err, "ContextTimeoutEnabled")
 }
 
-// A Store that arrives after Delete does not bring the session back. A Redis without memory
-// deletes too.
+// A Store that arrives after Delete does not bring the session back. A Redis that
+// is out of memory still deletes.
 func TestStoreDeleted(t *testing.T) {
 	s := start(t)
 	with := func(bs ...byte) *sslredis.Store {
