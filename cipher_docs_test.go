@@ -15,7 +15,7 @@ import (
 // cipherVector is a test vector of docs/direct-cipher.md.
 type cipherVector struct {
 	fields map[string]string // cipher, key, passphrase, PBKDF2, …
-	steps  [][2]string       // what the lines of the conversation begin with, and their value
+	steps  [][2]string       // for each line of the conversation: how it begins, and its value
 }
 
 // readVectors reads the blocks of vectors. A line that begins with a blank continues the

@@ -95,7 +95,7 @@ func TestMistakesForbiddenCalls(t *testing.T) {
 	// fssl_conn_offer offers one, after it has verified the certificates again.
 	require.Equal(t, 1, strings.Count(string(code), "SSL_set_session("))
 	// ASN1_STRING_to_UTF8 makes texts, which are then compared. Only Certificate.Names
-	// calls it: a text with a NUL byte or a control character does not leave it.
+	// calls it, and returns no text that has a NUL byte or a control character.
 	require.Equal(t, 1, strings.Count(string(code), "ASN1_STRING_to_UTF8("))
 }
 

@@ -20,7 +20,7 @@ type contender struct {
 	subject string
 	kind    string
 	arg     string
-	every   int // takes part only in each round whose number this divides; 0 means in all
+	every   int // takes part only in rounds whose number is a multiple of this; 0 means in all
 }
 
 // doing returns a contender that takes part in all rounds.

@@ -196,7 +196,7 @@ func (s *Store) Delete(ctx context.Context, id []byte) error {
 			var del *redis.IntCmd
 			var set *redis.StatusCmd
 			_, err := s.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
-				del = p.Del(ctx, name) // also a Redis without memory does this
+				del = p.Del(ctx, name) // even a Redis that is out of memory does this
 				set = p.Set(ctx, name, mark, deletedFor)
 				return nil
 			})

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-014b8713/sslfilter/internal/memfault"
 )
 
-// A direct cipher without memory fails with an error, or carries exactly what was sent.
+// A direct cipher that gets no memory fails with an error, or carries exactly what was sent.
 func TestCipher(t *testing.T) {
 	data := marked(40_000)
 	for name, o := range map[string]sslfilter.CipherOptions{
