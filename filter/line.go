@@ -7,9 +7,9 @@ import (
 )
 
 // DefaultMaxLine is the length in bytes of the longest line that Line accepts if
-// MaxLength is 0. SMTP allows 1000 bytes (RFC 5321 section 4.5.3.1.6), IMAP
-// advises servers to accept 8192 (RFC 7162 section 4), and the original accepts
-// 64 MiB.
+// MaxLength is 0. SMTP allows 1000 bytes (RFC 5321 section 4.5.3.1.6), clients of
+// IMAP should send at most about 8192 (RFC 7162 section 4), and the original
+// accepts 64 MiB.
 const DefaultMaxLine = 64 << 10
 
 // ErrLineTooLong is returned for a line longer than Line's MaxLength.
