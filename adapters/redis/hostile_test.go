@@ -145,10 +145,12 @@ func TestSwappedValues(t *testing.T) {
 	store := newStore(t, o)
 	prefixed := o
 	prefixed.Prefix = "sslfilter:s:"
-	keeper, err := sslredis.NewKeeper(o)
+	atBegin := o
+	atBegin.SetClock(atEpochBegin)
+	keeper, err := sslredis.NewKeeper(atBegin)
 	require.NoError(t, err)
 	require.NoError(t, keeper.Step(ctx))
-	epoch := time.Now().Unix()/3600 + 2
+	epoch := begin.Unix()/3600 + 2
 	require.NoError(t, store.Scope("other").Store(ctx, id, data, hence(time.Hour)))
 	other, err := admin.Get(ctx, o.Secret.SessionName("other", id)).Result()
 	require.NoError(t, err)
@@ -195,9 +197,15 @@ func TestKeeperForgetfulRedis(t *testing.T) {
 	}
 }
 
+// atEpochBegin is a clock that stands still, since the keys that a Keeper makes depend on the
+// part of the epoch that is over.
+func atEpochBegin() time.Time { return begin }
+
 func newKeeper(t *testing.T, addr string) *sslredis.Keeper {
 	t.Helper()
-	k, err := sslredis.NewKeeper(options(t, addr))
+	o := options(t, addr)
+	o.SetClock(atEpochBegin)
+	k, err := sslredis.NewKeeper(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { k.Close() })
 	_, err = k.TicketKeys("")
@@ -213,7 +221,7 @@ func TestKeeperReplays(t *testing.T) {
 	first, second := newKeeper(t, s.addr()), newKeeper(t, other.addr())
 	require.NoError(t, first.Step(patient(t)))
 	require.NoError(t, second.Step(patient(t)))
-	epoch := time.Now().Unix()/3600 + 1
+	epoch := begin.Unix()/3600 + 1
 	value := func(s *server) string { return s.do("GET", first.EpochName(epoch)).(string) }
 	values := []string{value(s), value(other)}
 	require.NotEqual(t, values[0], values[1])
