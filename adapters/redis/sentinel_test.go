@@ -2,9 +2,11 @@ package sslredis_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
+	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
@@ -160,4 +163,62 @@ func TestSentinelFailover(t *testing.T) {
 	present.Store(one)
 	two.kill()
 	stored(one)
+}
+
+// A real Sentinel replaces the master: when an operator asks for it, and when the master is
+// killed. A session that was stored before is found on the new one.
+func TestSentinelOfRedis(t *testing.T) {
+	atOnce := []string{"--repl-diskless-sync-delay", "0"}
+	one := start(t, atOnce...)
+	two := start(t, append(atOnce, "--replicaof", "127.0.0.1 "+one.port)...)
+	port := peers.FreePort(t)
+	conf := file(t, "sentinel.conf")
+	require.NoError(t, os.WriteFile(conf, fmt.Appendf(nil, "bind 127.0.0.1\nport %s\nsentinel monitor fleet 127.0.0.1 %s 1\n"+
+		"sentinel down-after-milliseconds fleet 500\nsentinel failover-timeout fleet 1000\n", port, one.port), 0o600))
+	sentinel := &server{t: t, port: port, Program: peers.StartForeign(t, nil, program(t), conf, "--sentinel")}
+	sentinel.AwaitPort(port)
+	for _, period := range []string{"info-period", "ping-period", "ask-period", "publish-period"} { // they are up to ten seconds
+		sentinel.do("SENTINEL", "DEBUG", period, "200")
+	}
+
+	now := &clock{now: time.Now()}
+	o := sslredis.Options{Secret: secret(t, 1), Client: clientOf(t, sslredis.ClientOptions{Addrs: []string{sentinel.addr()}, MasterName: "fleet"})}
+	o.SetClock(now.Now)
+	store := newStore(t, o)
+	retry := func(what string, call func() error) {
+		t.Helper()
+		testkit.Eventually(t, func() bool {
+			now.set(now.Now().Add(sslredis.MaxPause))
+			return call() == nil
+		}, "%s: the new master is not used", what)
+	}
+	expiry := now.Now().Add(24 * time.Hour) // the clock of the Store goes on with each attempt
+	found := func(id []byte) {
+		t.Helper()
+		retry("load", func() error {
+			got, err := store.Load(patient(t), id)
+			if err == nil && !bytes.Equal(got, data) {
+				err = io.EOF // not replicated yet
+			}
+			return err
+		})
+	}
+	role := func(s *server) string { return s.do("ROLE").([]any)[0].(string) }
+
+	require.NoError(t, store.Store(patient(t), id, data, expiry))
+	testkit.Eventually(t, func() bool { return two.do("DBSIZE").(int64) == 1 }, "no replication")
+	testkit.Eventually(t, func() bool { // the Sentinel has to find the replica first
+		return sentinel.admin().Do(t.Context(), "SENTINEL", "FAILOVER", "fleet").Err() == nil
+	}, "the Sentinel does not begin a failover")
+	testkit.Eventually(t, func() bool { return role(two) == "master" && role(one) == "slave" }, "no failover")
+	found(id)
+	second := bytes.Repeat([]byte{2}, len(id))
+	retry("store", func() error { return store.Store(patient(t), second, data, expiry) })
+	testkit.Eventually(t, func() bool { return one.do("DBSIZE").(int64) == 2 }, "no replication to the old master")
+
+	two.kill()
+	testkit.Eventually(t, func() bool { return role(one) == "master" }, "no failover after the master was killed")
+	found(second)
+	retry("store", func() error { return store.Store(patient(t), bytes.Repeat([]byte{3}, len(id)), data, expiry) })
+	require.EqualValues(t, 3, one.do("DBSIZE"))
 }
