@@ -163,7 +163,16 @@ func TestClientSentinel(t *testing.T) {
 }
 
 func TestClientCluster(t *testing.T) {
-	var nodes []*server
+	nodes := startCluster(t)
+	shares(t, sslredis.ClientOptions{Addrs: []string{nodes[0].addr()}, Cluster: true})
+	for _, n := range nodes {
+		require.NotZero(t, n.do("DBSIZE"), "a node of the Cluster has no key")
+	}
+}
+
+// startCluster starts a Cluster of two nodes.
+func startCluster(t *testing.T) (nodes []*server) {
+	t.Helper()
 	for range 2 {
 		nodes = append(nodes, start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "5000"))
 	}
@@ -175,8 +184,52 @@ func TestClientCluster(t *testing.T) {
 			return strings.Contains(n.do("CLUSTER", "INFO").(string), "cluster_state:ok") && strings.Contains(n.do("CLUSTER", "INFO").(string), "cluster_slots_ok:16384")
 		}, "the Cluster does not begin")
 	}
-	shares(t, sslredis.ClientOptions{Addrs: []string{nodes[0].addr()}, Cluster: true})
-	for _, n := range nodes {
-		require.NotZero(t, n.do("DBSIZE"), "a node of the Cluster has no key")
+	return nodes
+}
+
+// Sessions are found, stored and deleted while a node of a Cluster hands its slots to the
+// other: before the key moves, after it has moved (ASK), and when the slot has moved (MOVED).
+func TestClientClusterMovesSlots(t *testing.T) {
+	nodes := startCluster(t)
+	from, to := nodes[0], nodes[1]
+	fromID, toID := from.do("CLUSTER", "MYID"), to.do("CLUSTER", "MYID")
+	o := sslredis.Options{Client: clientOf(t, sslredis.ClientOptions{Addrs: []string{from.addr()}, Cluster: true}), Secret: secret(t, 1)}
+	store, ctx := newStore(t, o), patient(t)
+	ids := make([][]byte, 20)
+	for i := range ids {
+		ids[i] = bytes.Repeat([]byte{byte(i)}, len(id))
+		require.NoError(t, store.Store(ctx, ids[i], data, hence(time.Hour)))
+	}
+	require.NotZero(t, from.do("DBSIZE"))
+	require.NotZero(t, to.do("DBSIZE"))
+	found := func(id []byte) {
+		t.Helper()
+		got, err := store.Load(ctx, id)
+		require.NoError(t, err)
+		require.Equal(t, data, got)
+	}
+	for _, id := range ids {
+		name := o.Secret.SessionName("", id)
+		if from.admin().Exists(ctx, name).Val() == 0 {
+			continue // a key of the other node
+		}
+		slot := from.do("CLUSTER", "KEYSLOT", name)
+		to.do("CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+		from.do("CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+		found(id)
+		from.do("MIGRATE", "127.0.0.1", to.port, name, 0, 5000)
+		found(id)
+		require.NoError(t, store.Store(ctx, id, data, hence(time.Hour)))
+		to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+		from.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
+		found(id)
+	}
+	require.Zero(t, from.do("DBSIZE"))
+	for _, id := range ids {
+		found(id)
+		require.NoError(t, store.Delete(ctx, id))
+		got, err := store.Load(ctx, id)
+		require.NoError(t, err)
+		require.Nil(t, got)
 	}
 }
