@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 
@@ -105,10 +106,22 @@ func (c *Capture) Proxy(t testing.TB, addr string) string {
 // installed, the test is skipped.
 func (c *Capture) Decrypt(t testing.TB, keys string) string {
 	t.Helper()
+	return c.tshark(t, "-o", "tls.keylog_file:"+keys, "-q", "-z", "follow,tls,ascii,0")
+}
+
+// JA3 returns the fingerprint that tshark gives to the ClientHello. If tshark is not
+// installed, the test is skipped.
+func (c *Capture) JA3(t testing.TB) string {
+	t.Helper()
+	return strings.TrimSpace(c.tshark(t, "-Y", "tls.handshake.type == 1", "-T", "fields", "-e", "tls.handshake.ja3"))
+}
+
+func (c *Capture) tshark(t testing.TB, args ...string) string {
+	t.Helper()
 	c.mu.Lock()
 	pcap := TempFile(t, "pcap", c.file.Bytes())
 	c.mu.Unlock()
-	cmd := exec.Command(peers.Find(t, "tshark", "tshark"), "-n", "-r", pcap, "-o", "tls.keylog_file:"+keys, "-q", "-z", "follow,tls,ascii,0")
+	cmd := exec.Command(peers.Find(t, "tshark", "tshark"), append([]string{"-n", "-r", pcap}, args...)...)
 	cmd.Env = append(peers.ForeignEnv(), "HOME="+t.TempDir())
 	cmd.Stderr = io.Discard
 	out, err := cmd.Output()
