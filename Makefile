@@ -150,7 +150,7 @@ check-programs: ## every program links
 check-bench: ## every benchmark runs once
 	@echo '== benchmarks, once'
 	@for dir in $$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n 1 dirname | sort -u); do \
-		(cd "$$dir" && $(GO) test -vet=off -run '^$$' -bench . -benchtime 1x .) || exit 1; done
+		(cd "$$dir" && $(GO) test -vet=off -short -run '^$$' -bench . -benchtime 1x .) || exit 1; done
 	@cd bench && $(GO) test -count=1 .
 	@cd bench && $(GO) run . -rounds 1 -slice 1ms -connections 20 -without libp2p/go-openssl \
 		-only handshake,resumed,message,burst,setup,crl,calls,memory >/dev/null
@@ -165,9 +165,9 @@ check-fuzz: ## every fuzz target with 1000 inputs
 	@scripts/fuzz.sh 1000x
 
 # The tests of these packages start programs that are built without the race
-# detector, compare verdicts one after the other, let the allocations of one goroutine
-# fail, or read source files.
-NOT_RACED = /cmd/sslrelay$$|/examples|/interop/certs$$|/interop/oracle$$|/internal/memfault$$|/internal/docgen$$
+# detector, compare verdicts or try peers one after the other, let the allocations of one
+# goroutine fail, or read source files.
+NOT_RACED = /cmd/sslrelay$$|/examples|/interop/certs$$|/interop/oracle$$|/interop/live$$|/internal/memfault$$|/internal/docgen$$
 
 # These tests read source files, so make test is enough for them.
 READ_SOURCES = ^(TestDocs|TestLanguage|TestLayering)
