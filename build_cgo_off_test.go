@@ -32,7 +32,7 @@ func TestBuildWithoutCgo(t *testing.T) {
 		{"GOOS=windows", []string{"build", "."}},
 	} {
 		cmd := exec.Command(goTool, c.args...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", c.env)
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "CGO_ENABLED=0", c.env) // -v would print lines before the message
 		out, err := cmd.CombinedOutput()
 		require.Error(t, err, "%v", c)
 		lines := strings.SplitN(string(out), "\n", 5)
