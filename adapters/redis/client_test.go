@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/seed-014b8713/sslfilter"
 	sslredis "github.com/seed-014b8713/sslfilter/adapters/redis"
-	"github.com/seed-014b8713/sslfilter/internal/peers"
 	"github.com/seed-014b8713/sslfilter/internal/testkit"
 )
 
@@ -156,10 +154,7 @@ func TestClientTLS(t *testing.T) {
 
 func TestClientSentinel(t *testing.T) {
 	master := start(t)
-	port, config := peers.FreePort(t), file(t, "sentinel.conf")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\nsentinel monitor fleet 127.0.0.1 %s 1\n", port, master.port), 0o600))
-	peers.StartForeign(t, nil, program(t), config, "--sentinel").AwaitPort(port)
-	shares(t, sslredis.ClientOptions{Addrs: []string{"127.0.0.1:" + port}, MasterName: "fleet"})
+	shares(t, sslredis.ClientOptions{Addrs: []string{startSentinel(t, master).addr()}, MasterName: "fleet"})
 }
 
 func TestClientCluster(t *testing.T) {

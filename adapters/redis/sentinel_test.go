@@ -165,18 +165,28 @@ func TestSentinelFailover(t *testing.T) {
 	stored(one)
 }
 
+// startSentinel starts a Sentinel that watches a master with the name fleet.
+func startSentinel(t *testing.T, master *server, settings ...string) *server {
+	t.Helper()
+	s := &server{t: t, port: peers.FreePort(t)}
+	text := fmt.Sprintf("bind 127.0.0.1\nport %s\nsentinel monitor fleet 127.0.0.1 %s 1\n", s.port, master.port)
+	for _, line := range settings {
+		text += "sentinel " + line + "\n"
+	}
+	conf := file(t, "sentinel.conf")
+	require.NoError(t, os.WriteFile(conf, []byte(text), 0o600))
+	s.Program = peers.StartForeign(t, nil, program(t), conf, "--sentinel")
+	s.AwaitPort(s.port)
+	return s
+}
+
 // A real Sentinel replaces the master: when an operator asks for it, and when the master is
 // killed. A session that was stored before is found on the new one.
 func TestSentinelOfRedis(t *testing.T) {
 	atOnce := []string{"--repl-diskless-sync-delay", "0"}
 	one := start(t, atOnce...)
 	two := start(t, append(atOnce, "--replicaof", "127.0.0.1 "+one.port)...)
-	port := peers.FreePort(t)
-	conf := file(t, "sentinel.conf")
-	require.NoError(t, os.WriteFile(conf, fmt.Appendf(nil, "bind 127.0.0.1\nport %s\nsentinel monitor fleet 127.0.0.1 %s 1\n"+
-		"sentinel down-after-milliseconds fleet 500\nsentinel failover-timeout fleet 1000\n", port, one.port), 0o600))
-	sentinel := &server{t: t, port: port, Program: peers.StartForeign(t, nil, program(t), conf, "--sentinel")}
-	sentinel.AwaitPort(port)
+	sentinel := startSentinel(t, one, "down-after-milliseconds fleet 500", "failover-timeout fleet 1000")
 	for _, period := range []string{"info-period", "ping-period", "ask-period", "publish-period"} { // they are up to ten seconds
 		sentinel.do("SENTINEL", "DEBUG", period, "200")
 	}

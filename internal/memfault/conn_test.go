@@ -311,6 +311,19 @@ func TestOCSP(t *testing.T) {
 	}
 }
 
+// exemptEnds returns both ends of a connection. Their allocations do not fail.
+func exemptEnds(t *testing.T, server, client *sslfilter.Ctx) (g, f *sslfilter.Filter) {
+	t.Helper()
+	memfault.Exempt(func() {
+		var err error
+		f, err = client.NewFilter()
+		require.NoError(t, err)
+		g, err = server.NewFilter()
+		require.NoError(t, err)
+	})
+	return g, f
+}
+
 // A client never accepts a server of another name: no allocation is left out, because one of
 // them is for OpenSSL's copy of the name.
 func TestVerifiedName(t *testing.T) {
@@ -321,16 +334,11 @@ func TestVerifiedName(t *testing.T) {
 		server := testkit.Ctx(t, testkit.Server(testkit.UpTo(v)))
 		client := testkit.Ctx(t, testkit.Client(func(o *sslfilter.Options) { o.ServerName = "other.test" }))
 		sweepLast(t, most, func(t *testing.T, heal func() int) {
-			var f, g *sslfilter.Filter
+			g, f := exemptEnds(t, server, client)
 			var flight []byte
 			memfault.Exempt(func() {
-				var err error
-				f, err = client.NewFilter()
-				require.NoError(t, err)
-				g, err = server.NewFilter()
-				require.NoError(t, err)
 				require.NoError(t, f.Handshake())
-				_, err = g.Receive(nil, f.Outgoing(nil))
+				_, err := g.Receive(nil, f.Outgoing(nil))
 				require.NoError(t, err)
 				flight = g.Outgoing(nil)
 			})
@@ -395,14 +403,7 @@ func TestALPN(t *testing.T) {
 	alpn := func(o *sslfilter.Options) { o.ALPN = []string{"one", "two"} }
 	server, client := testkit.Ctx(t, testkit.Server(alpn)), testkit.Ctx(t, testkit.Client(alpn))
 	sweep(t, func(t *testing.T, heal func() int) {
-		var f, g *sslfilter.Filter
-		memfault.Exempt(func() {
-			var err error
-			f, err = client.NewFilter()
-			require.NoError(t, err)
-			g, err = server.NewFilter()
-			require.NoError(t, err)
-		})
+		g, f := exemptEnds(t, server, client)
 		p := testkit.Join(g, f)
 		defer p.Close()
 		err := f.SetALPN("two")
