@@ -28,7 +28,7 @@ func openTicket(t testing.TB, key [80]byte, ticket []byte) []byte {
 	return text
 }
 
-// sealTicket encrypts a session with padding and returns the ticket, as anybody who has the key can.
+// sealTicket encrypts a session, to which padding was added, and returns the ticket. This needs only the key.
 func sealTicket(t testing.TB, key [80]byte, text []byte) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(key[48:])
@@ -40,7 +40,7 @@ func sealTicket(t testing.TB, key [80]byte, text []byte) []byte {
 	return mac.Sum(ticket)
 }
 
-// rewritten returns a function that changes the session in a ticket, as anybody who has the key can.
+// rewritten returns a function that changes the session in a ticket. This needs only the key.
 func rewritten(t *testing.T, key [80]byte, change func(session []byte)) func([]byte) []byte {
 	return func(ticket []byte) []byte {
 		text := openTicket(t, key, ticket)

@@ -84,8 +84,9 @@ fleet() (
 	go test -count=1 -vet=off -run '^(TestKeeperRetain|TestClientTLS|TestFleetClientCertificates|TestFleetRotationUnderLoad)$' .
 )
 
-# choose LEG sets the packages that it tests, and whether it must pass.
 library='. ./filter ./wheel ./sslnet ./sslhttp ./sslsession ./sslstaple ./interop/oracle'
+
+# choose LEG sets the packages that it tests, and whether it must pass.
 choose() {
 	case $1 in
 	1.1.1 | 3.0 | 3.5) must='must pass' packages="$library ./internal/memfault ./internal/relay ./cmd/sslfilter-enc ./interop ./interop/live ./interop/certs" ;;

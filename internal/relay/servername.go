@@ -16,8 +16,8 @@ import (
 )
 
 // enter moves the session to the relay that serves a server name, if names choose the
-// relay. It returns false if there is no such relay. The current configuration decides;
-// it may be newer than the one with which the session began.
+// relay. It returns false if no relay serves the name. It looks in the current
+// configuration, which may be newer than the one with which the session began.
 func (s *session) enter(name string) bool {
 	if !s.named {
 		return true
